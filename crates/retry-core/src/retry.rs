@@ -1,0 +1,340 @@
+//! The executor: runs an operation, asks the session, waits. The only async file.
+
+use core::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+
+#[cfg(feature = "tokio")]
+use crate::runtime::TokioRuntime;
+use crate::{
+    RetryBudget, RetryError, RetryPolicy,
+    journal::{Draft, Journal, Record, Timing},
+    runtime::Runtime,
+    session::{Decision, Reason, Session, Verdict},
+};
+
+/// Runs `operation` until it succeeds or `policy` gives up. Every error is retried.
+///
+/// Dropping the future, also during a wait, cancels the call. For more control see [`Retry`].
+///
+/// # Errors
+///
+/// The last error, once the policy allows no further attempt.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// use std::time::Duration;
+/// use retry_core::{RetryPolicy, retry};
+///
+/// let policy = RetryPolicy::builder().count(3).interval(Duration::from_millis(1)).build().unwrap();
+/// let mut attempts = 0;
+/// let answer = retry(policy, || {
+///     attempts += 1;
+///     let outcome = if attempts < 3 { Err("busy") } else { Ok("Hello World!!!") };
+///     async move { outcome }
+/// });
+/// assert_eq!(answer.await.unwrap(), "Hello World!!!");
+/// # });
+/// ```
+#[cfg(feature = "tokio")]
+pub async fn retry<T, E, Fut>(policy: RetryPolicy, mut operation: impl FnMut() -> Fut) -> Result<T, RetryError<E>>
+where
+    Fut: Future<Output = Result<T, E>>,
+{
+    Retry::new(policy).run(|_| operation()).await
+}
+
+/// How to run operations with retries: a policy and everything around it. Reusable and shareable.
+///
+/// What is not set: every `Err` is retried and every `Ok` accepted, nothing observes, there is no
+/// budget and no limit per attempt, and the journal keeps 16 attempts without their times.
+#[derive(Clone, Debug)]
+pub struct Retry<R, C = AnyError, O = Unobserved> {
+    policy: RetryPolicy,
+    runtime: R,
+    classify: C,
+    observe: O,
+    budget: Option<RetryBudget>,
+    attempt_timeout: Option<Duration>,
+    journal_limit: u16,
+    timed: bool,
+}
+
+#[cfg(feature = "tokio")]
+impl Retry<TokioRuntime> {
+    /// On tokio's timer.
+    #[must_use]
+    pub const fn new(policy: RetryPolicy) -> Self {
+        Self::on(TokioRuntime, policy)
+    }
+}
+
+impl<R: Runtime> Retry<R> {
+    /// On any runtime.
+    #[must_use]
+    pub const fn on(runtime: R, policy: RetryPolicy) -> Self {
+        Self {
+            policy,
+            runtime,
+            classify: AnyError,
+            observe: Unobserved,
+            budget: None,
+            attempt_timeout: None,
+            journal_limit: 16,
+            timed: false,
+        }
+    }
+}
+
+impl<R: Runtime, C, O> Retry<R, C, O> {
+    /// Sets what outcomes mean: a closure from `&Result<T, E>` to [`Verdict`].
+    ///
+    /// It sees successes too. When attempts run out, an `Ok` that it wanted retried is handed back as
+    /// the `Ok` it is.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// use std::time::Duration;
+    /// use retry_core::{Retry, RetryPolicy, Verdict};
+    ///
+    /// let policy = RetryPolicy::builder().count(1).interval(Duration::ZERO).build().unwrap();
+    /// let unavailable = |status: &Result<u16, std::io::Error>| match status {
+    ///     Ok(503) | Err(_) => Verdict::Retry,
+    ///     Ok(_) => Verdict::Accept,
+    /// };
+    /// let status = Retry::new(policy).classify(unavailable).run(|_| async { Ok(503) }).await;
+    /// assert_eq!(status.unwrap(), 503);
+    /// # });
+    /// ```
+    #[must_use]
+    pub fn classify<C2>(self, classify: C2) -> Retry<R, C2, O> {
+        let Self { policy, runtime, classify: _, observe, budget, attempt_timeout, journal_limit, timed } = self;
+        Retry { policy, runtime, classify, observe, budget, attempt_timeout, journal_limit, timed }
+    }
+
+    /// Sets who is told of each wait, before it begins, and of the end: a closure over [`Event`].
+    /// Attempts are [timed](Self::timed) for it.
+    #[must_use]
+    pub fn observe<O2>(self, observe: O2) -> Retry<R, C, O2> {
+        let Self { policy, runtime, classify, observe: _, budget, attempt_timeout, journal_limit, timed: _ } = self;
+        Retry { policy, runtime, classify, observe, budget, attempt_timeout, journal_limit, timed: true }
+    }
+
+    /// Draws every retry on `budget`, which other calls may share.
+    #[must_use]
+    pub fn budget(mut self, budget: RetryBudget) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// Cuts each attempt after this long and takes it for [`Verdict::RetryTimeout`]. The classifier
+    /// does not see it: there is no outcome. Only for operations that may be cut and repeated.
+    #[must_use]
+    pub fn attempt_timeout(mut self, limit: Duration) -> Self {
+        self.attempt_timeout = Some(limit);
+        self
+    }
+
+    /// Sets how many attempts the journal keeps, the latest ones; the default is 16. With 0 or 1 only
+    /// the last attempt is kept, and a call allocates nothing at all.
+    #[must_use]
+    pub fn journal_limit(mut self, attempts: u16) -> Self {
+        self.journal_limit = attempts;
+        self
+    }
+
+    /// Times each attempt for the journal. Otherwise the clock is read only when a deadline, a budget
+    /// or an observer needs it.
+    #[must_use]
+    pub fn timed(mut self) -> Self {
+        self.timed = true;
+        self
+    }
+
+    /// Runs `operation` until its outcome is accepted or the call gives up.
+    ///
+    /// # Errors
+    ///
+    /// The last attempt's error, when there are no more attempts or the classifier said stop; without
+    /// an error inside when a limit cut the last attempt.
+    pub async fn run<T, E, Fut>(&self, operation: impl FnMut(Attempt) -> Fut) -> Result<T, RetryError<E>>
+    where
+        Fut: Future<Output = Result<T, E>>,
+        C: Classify<T, E>,
+        O: Observe<T, E>,
+    {
+        self.report(operation).await.into_result()
+    }
+
+    /// As [`run`](Self::run), and tells how it went on success too.
+    pub async fn report<T, E, Fut>(&self, mut operation: impl FnMut(Attempt) -> Fut) -> Report<T, E>
+    where
+        Fut: Future<Output = Result<T, E>>,
+        C: Classify<T, E>,
+        O: Observe<T, E>,
+    {
+        let begin = self.now();
+        let mut session = Session::start(&self.policy, self.budget.as_ref(), begin);
+        let mut journal = Draft::new(self.journal_limit);
+        let mut start = begin;
+        loop {
+            let number = session.attempt();
+            let remaining = session.remaining(start);
+            let outcome = {
+                let mut attempt = pin!(operation(Attempt { number, remaining }));
+                let mut limit = pin!(self.limit(remaining));
+                poll_fn(|cx| match attempt.as_mut().poll(cx) {
+                    Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+                    Poll::Pending => match limit.as_mut().as_pin_mut() {
+                        Some(limit) => limit.poll(cx).map(|()| None),
+                        None => Poll::Pending,
+                    },
+                })
+                .await
+            };
+            let verdict = outcome.as_ref().map_or(Verdict::RetryTimeout, |outcome| self.classify.classify(outcome));
+            let end = self.now();
+            let record = |wait| {
+                let timing = self
+                    .reads_clock()
+                    .then(|| Timing { start: start.saturating_sub(begin), duration: end.saturating_sub(start) });
+                Record { attempt: number, verdict, wait, timing }
+            };
+            match session.decide(verdict, end, || self.runtime.random()) {
+                Decision::Wait(wait) => {
+                    let record = record(Some(wait));
+                    self.observe.observe(Event::Retry { record: &record, outcome: outcome.as_ref() });
+                    journal.push(record);
+                    // Before the wait, lest it pin what it holds (a connection, memory) for as long.
+                    drop(outcome);
+                    if !wait.is_zero() {
+                        self.runtime.sleep(wait).await;
+                    }
+                    start = self.now();
+                }
+                Decision::Finish(reason) => {
+                    let record = record(None);
+                    self.observe.observe(Event::End { record: &record, outcome: outcome.as_ref(), reason });
+                    return Report { outcome, reason, journal: journal.finish(record) };
+                }
+            }
+        }
+    }
+
+    fn reads_clock(&self) -> bool {
+        self.timed || self.budget.is_some() || self.policy.deadline().is_some()
+    }
+
+    /// The time, or zero throughout where nobody needs it.
+    fn now(&self) -> Duration {
+        if self.reads_clock() { self.runtime.now() } else { Duration::ZERO }
+    }
+
+    /// The sleep that cuts an attempt, where something limits it.
+    fn limit(&self, remaining: Option<Duration>) -> Option<R::Sleep> {
+        let limit = match (self.attempt_timeout, remaining) {
+            (Some(timeout), Some(remaining)) => timeout.min(remaining),
+            (timeout, remaining) => timeout.or(remaining)?,
+        };
+        Some(self.runtime.sleep(limit))
+    }
+}
+
+/// What an operation is told about the attempt it is to make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Attempt {
+    /// Its number in the call, from 1.
+    pub number: u32,
+    /// What the policy's deadline leaves for it; none without a deadline.
+    pub remaining: Option<Duration>,
+}
+
+/// Says what an outcome means. Any `Fn(&Result<T, E>) -> Verdict` does.
+pub trait Classify<T, E> {
+    /// The verdict on one attempt's outcome.
+    fn classify(&self, outcome: &Result<T, E>) -> Verdict;
+}
+
+/// Retries every error and accepts every success. The default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AnyError;
+
+impl<T, E> Classify<T, E> for AnyError {
+    fn classify(&self, outcome: &Result<T, E>) -> Verdict {
+        if outcome.is_ok() { Verdict::Accept } else { Verdict::Retry }
+    }
+}
+
+impl<T, E, F: Fn(&Result<T, E>) -> Verdict> Classify<T, E> for F {
+    fn classify(&self, outcome: &Result<T, E>) -> Verdict {
+        self(outcome)
+    }
+}
+
+/// Something happened in a call. `outcome` is none where a limit cut the attempt.
+#[derive(Debug)]
+pub enum Event<'a, T, E> {
+    /// An attempt failed, and the wait in `record` is about to begin.
+    Retry {
+        /// The attempt.
+        record: &'a Record,
+        /// What came of it.
+        outcome: Option<&'a Result<T, E>>,
+    },
+    /// The call is over.
+    End {
+        /// The last attempt.
+        record: &'a Record,
+        /// What came of it.
+        outcome: Option<&'a Result<T, E>>,
+        /// Why there is no other.
+        reason: Reason,
+    },
+}
+
+/// Is told what happens in a call. Any `Fn(Event<'_, T, E>)` does; it must not block.
+pub trait Observe<T, E> {
+    /// Called before each wait and at the end.
+    fn observe(&self, event: Event<'_, T, E>);
+}
+
+/// Tells nobody. The default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unobserved;
+
+impl<T, E> Observe<T, E> for Unobserved {
+    fn observe(&self, _event: Event<'_, T, E>) {}
+}
+
+impl<T, E, F: Fn(Event<'_, T, E>)> Observe<T, E> for F {
+    fn observe(&self, event: Event<'_, T, E>) {
+        self(event);
+    }
+}
+
+/// How a call went.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Report<T, E> {
+    /// The last attempt's outcome; none where a limit cut it.
+    pub outcome: Option<Result<T, E>>,
+    /// Why there was no further attempt.
+    pub reason: Reason,
+    /// The attempts.
+    pub journal: Journal,
+}
+
+impl<T, E> Report<T, E> {
+    /// The success, or the error with its journal.
+    ///
+    /// # Errors
+    ///
+    /// When the last attempt's outcome was an error, or it was cut.
+    pub fn into_result(self) -> Result<T, RetryError<E>> {
+        let Self { outcome, reason, journal } = self;
+        match outcome {
+            Some(Ok(value)) => Ok(value),
+            Some(Err(error)) => Err(RetryError { last: Some(error), reason, journal }),
+            None => Err(RetryError { last: None, reason, journal }),
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! The waits a policy asks for, in order.
+
+use core::{iter::FusedIterator, time::Duration};
+
+use crate::{
+    jitter::{Jitter, pick},
+    policy::{Nanos, RetryPolicy},
+};
+
+/// Decorrelated jitter takes its next wait from up to this many times the last (see [`Jitter`]).
+const DECORRELATED_GROWTH: u64 = 3;
+
+/// Where a call stands in its backoff: the base of the next wait. One number is all the state there is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backoff {
+    /// The next wait before jitter; for decorrelated jitter the last wait taken.
+    base: Nanos,
+}
+
+impl Backoff {
+    #[inline]
+    pub(crate) fn new(policy: &RetryPolicy) -> Self {
+        Self { base: policy.interval.min(policy.max_wait_interval) }
+    }
+
+    /// The next wait, jitter included. Asks `random` only where the policy has jitter.
+    #[inline]
+    pub(crate) fn advance(&mut self, policy: &RetryPolicy, random: impl FnOnce() -> u64) -> Nanos {
+        if policy.jitter == Jitter::None {
+            return self.advance_base(policy);
+        }
+        if policy.jitter == Jitter::Decorrelated {
+            let most = Nanos(self.base.0.saturating_mul(DECORRELATED_GROWTH)).min(policy.max_wait_interval);
+            self.base = pick(policy.interval, most, random());
+            return self.base;
+        }
+        let (least, most) = policy.jitter.spread(self.advance_base(policy));
+        pick(least, most, random())
+    }
+
+    #[inline]
+    fn advance_base(&mut self, policy: &RetryPolicy) -> Nanos {
+        let wait = self.base;
+        self.base = grow(wait, policy.backoff_factor).min(policy.max_wait_interval);
+        wait
+    }
+}
+
+/// `wait` times `factor` to the nearest nanosecond, saturating.
+#[inline]
+fn grow(wait: Nanos, factor: f64) -> Nanos {
+    if factor == 1.0 {
+        // Exact, where the way through `f64` loses nanoseconds past 104 days.
+        return wait;
+    }
+    // A cast from float to integer saturates, and the factor is finite and above zero: no NaN, nothing negative.
+    Nanos((wait.0 as f64 * factor + 0.5) as u64)
+}
+
+/// The waits before each retry, in order and without jitter; made by [`RetryPolicy::waits`].
+///
+/// Yields exactly [`RetryPolicy::count`] waits. Wait *n* is the one before times the factor, and each
+/// is capped, the first too: 3, 6, 12, 20, 20 for the sample's numbers with a count of 5.
+#[derive(Clone, Debug)]
+pub struct Waits {
+    policy: RetryPolicy,
+    backoff: Backoff,
+    left: u32,
+}
+
+impl Waits {
+    pub(crate) fn new(policy: &RetryPolicy) -> Self {
+        Self { policy: *policy, backoff: Backoff::new(policy), left: policy.count }
+    }
+}
+
+impl Iterator for Waits {
+    type Item = Duration;
+
+    #[inline]
+    fn next(&mut self) -> Option<Duration> {
+        self.left = self.left.checked_sub(1)?;
+        Some(self.backoff.advance_base(&self.policy).get())
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left as usize, Some(self.left as usize))
+    }
+}
+
+impl ExactSizeIterator for Waits {}
+impl FusedIterator for Waits {}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn policy(count: u32, interval: f64, factor: f64, cap: Option<f64>, jitter: Jitter) -> RetryPolicy {
+        let builder = RetryPolicy::builder()
+            .count(count)
+            .interval(Duration::from_secs_f64(interval))
+            .backoff_factor(factor)
+            .jitter(jitter);
+        match cap {
+            Some(cap) => builder.max_wait_interval(Duration::from_secs_f64(cap)),
+            None => builder,
+        }
+        .build()
+        .unwrap()
+    }
+
+    fn jittered(policy: &RetryPolicy, random: u64) -> Vec<f64> {
+        let mut backoff = Backoff::new(policy);
+        (0..policy.count).map(|_| backoff.advance(policy, || random).get().as_secs_f64()).collect()
+    }
+
+    #[test]
+    fn waits_without_jitter() {
+        let check = |count, interval, factor, cap, expected: &[f64]| {
+            let waits: Vec<_> = policy(count, interval, factor, cap, Jitter::None).waits().collect();
+            let expected: Vec<_> = expected.iter().copied().map(Duration::from_secs_f64).collect();
+            assert_eq!(waits, expected, "count {count}, interval {interval}, factor {factor}, cap {cap:?}");
+        };
+        check(3, 3.0, 2.0, Some(20.0), &[3.0, 6.0, 12.0]); // the sample
+        check(3, 3.0, 0.5, None, &[3.0, 1.5, 0.75]); // Ballerina's own test
+        check(5, 3.0, 2.0, Some(20.0), &[3.0, 6.0, 12.0, 20.0, 20.0]); // the sample, longer
+        check(3, 30.0, 2.0, Some(20.0), &[20.0, 20.0, 20.0]); // the first wait is capped too
+        check(4, 0.1, 1.1, None, &[0.1, 0.11, 0.121, 0.1331]);
+        check(3, 0.0, 2.0, None, &[0.0, 0.0, 0.0]);
+        check(3, 2.0, 1.0, None, &[2.0, 2.0, 2.0]);
+        check(0, 3.0, 2.0, None, &[]);
+    }
+
+    #[test]
+    fn ballerina_retry_test_6_interval_3_factor_half() {
+        let waits: Vec<_> = policy(3, 3.0, 0.5, None, Jitter::None).waits().map(|wait| wait.as_millis()).collect();
+        assert_eq!(waits, [3000, 1500, 750]);
+    }
+
+    #[test]
+    fn a_wait_far_along_is_still_the_cap() {
+        let waits: Vec<_> = policy(129, 1.0, 2.0, Some(300.0), Jitter::None).waits().collect();
+        assert_eq!((waits[63], waits[128]), (300 * SECOND, 300 * SECOND));
+    }
+
+    #[test]
+    fn jitter_at_its_least_and_its_most() {
+        let check = |jitter, least: &[f64], most: &[f64]| {
+            let policy = policy(3, 1.0, 2.0, Some(3.0), jitter);
+            assert_eq!(jittered(&policy, 0), least, "{jitter:?}, least");
+            assert_eq!(jittered(&policy, u64::MAX), most, "{jitter:?}, most");
+        };
+        check(Jitter::None, &[1.0, 2.0, 3.0], &[1.0, 2.0, 3.0]);
+        check(Jitter::Full, &[0.0, 0.0, 0.0], &[1.0, 2.0, 3.0]);
+        check(Jitter::Equal, &[0.5, 1.0, 1.5], &[1.0, 2.0, 3.0]);
+        check(Jitter::Decorrelated, &[1.0, 1.0, 1.0], &[3.0, 3.0, 3.0]);
+    }
+
+    #[test]
+    fn full_jitter_on_a_constant_second() {
+        let policy = policy(1, 1.0, 1.0, None, Jitter::Full);
+        assert_eq!(jittered(&policy, 0), [0.0]);
+        assert_eq!(jittered(&policy, u64::MAX / 2), [0.5]);
+        assert_eq!(jittered(&policy, u64::MAX), [1.0]);
+    }
+
+    #[test]
+    fn decorrelated_jitter_grows_by_three_up_to_the_cap() {
+        let policy = policy(4, 1.0, 2.0, Some(20.0), Jitter::Decorrelated);
+        assert_eq!(jittered(&policy, u64::MAX), [3.0, 9.0, 20.0, 20.0]);
+        let low = self::policy(2, 30.0, 2.0, Some(20.0), Jitter::Decorrelated);
+        assert_eq!(jittered(&low, 0), [20.0, 20.0], "an interval above the cap");
+    }
+
+    fn any_policy() -> impl Strategy<Value = RetryPolicy> {
+        let time = prop_oneof![
+            Just(Duration::ZERO),
+            Just(Duration::MAX),
+            (any::<u64>(), 0..1_000_000_000_u32).prop_map(|(secs, nanos)| Duration::new(secs, nanos)),
+            (0..u64::MAX).prop_map(Duration::from_nanos),
+            (0..10_000_u64).prop_map(Duration::from_millis),
+        ];
+        let factor = prop_oneof![
+            Just(f64::MIN_POSITIVE),
+            Just(f64::MAX),
+            Just(f64::EPSILON),
+            Just(1.0),
+            0.1..10.0,
+            any::<f64>().prop_filter("allowed", |factor| factor.is_finite() && *factor > 0.0)
+        ];
+        let jitter =
+            prop_oneof![Just(Jitter::None), Just(Jitter::Full), Just(Jitter::Equal), Just(Jitter::Decorrelated)];
+        let count = prop_oneof![Just(0), Just(u32::MAX), 0..100_u32];
+        (count, time.clone(), factor, time, jitter).prop_map(|(count, interval, factor, cap, jitter)| {
+            RetryPolicy::builder()
+                .count(count)
+                .interval(interval)
+                .backoff_factor(factor)
+                .max_wait_interval(cap.max(Duration::from_nanos(1)))
+                .jitter(jitter)
+                .build()
+                .unwrap()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_wait_is_above_the_cap(policy in any_policy(), randoms in prop::collection::vec(any::<u64>(), 200)) {
+            let mut backoff = Backoff::new(&policy);
+            for random in randoms {
+                prop_assert!(backoff.advance(&policy, || random).get() <= policy.max_wait_interval());
+            }
+            prop_assert!(policy.waits().take(200).all(|wait| wait <= policy.max_wait_interval()));
+        }
+
+        #[test]
+        fn as_many_waits_as_retries(policy in any_policy()) {
+            let mut waits = policy.waits();
+            prop_assert_eq!(waits.len(), policy.count() as usize);
+            let taken = waits.by_ref().take(1000).count();
+            prop_assert_eq!(taken, 1000.min(policy.count() as usize));
+            prop_assert_eq!(waits.len(), policy.count() as usize - taken);
+            if policy.count() <= 1000 {
+                prop_assert_eq!((waits.next(), waits.next()), (None, None));
+            }
+        }
+
+        #[test]
+        fn jitter_stays_within_its_spread(policy in any_policy(), random in any::<u64>()) {
+            let wait = policy.waits().next().unwrap_or_default();
+            let got = Backoff::new(&policy).advance(&policy, || random).get();
+            match policy.jitter() {
+                _ if policy.count() == 0 => {}
+                Jitter::None => prop_assert_eq!(got, wait),
+                Jitter::Full => prop_assert!(got <= wait),
+                Jitter::Equal => prop_assert!(wait / 2 <= got && got <= wait),
+                Jitter::Decorrelated => prop_assert!(got >= policy.interval().min(policy.max_wait_interval())),
+            }
+        }
+    }
+}
