@@ -1,6 +1,11 @@
 //! The executor: runs an operation, asks the session, waits. The only async file.
 
-use core::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+use core::{
+    future::{poll_fn, ready},
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
 
 #[cfg(feature = "tokio")]
 use crate::runtime::TokioRuntime;
@@ -204,7 +209,9 @@ impl<R: Runtime, C, O> Retry<R, C, O> {
                     self.observe.observe(Event::Retry { record: &record, outcome: outcome.as_ref() });
                     journal.push(record);
                     // Before the wait, lest it pin what it holds (a connection, memory) for as long.
-                    drop(outcome);
+                    if let Some(outcome) = outcome {
+                        self.classify.discard(outcome).await;
+                    }
                     if !wait.is_zero() {
                         self.runtime.sleep(wait).await;
                     }
@@ -248,10 +255,17 @@ pub struct Attempt {
     pub remaining: Option<Duration>,
 }
 
-/// Says what an outcome means. Any `Fn(&Result<T, E>) -> Verdict` does.
+/// Says what an outcome means and disposes of failed ones. Any `Fn(&Result<T, E>) -> Verdict` does.
 pub trait Classify<T, E> {
     /// The verdict on one attempt's outcome.
     fn classify(&self, outcome: &Result<T, E>) -> Verdict;
+
+    /// Disposes of an outcome that another attempt is to replace, before the wait begins. Drops it
+    /// unless overridden: an HTTP client reads a failed response to its end here, to keep the connection.
+    fn discard(&self, outcome: Result<T, E>) -> impl Future<Output = ()> {
+        drop(outcome);
+        ready(())
+    }
 }
 
 /// Retries every error and accepts every success. The default.
