@@ -1,1 +1,60 @@
-//! retry-client
+//! A thin hyper client that knows which requests are safe to send again.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), retry_client::Error> {
+//! use std::time::Duration;
+//! use retry_client::{Client, RetryPolicy};
+//!
+//! let client = Client::builder("http://localhost:8080")
+//!     .retry(RetryPolicy::SAMPLE)
+//!     .timeout(Duration::from_secs(2))
+//!     .build()?;
+//! let answer = client.get_text("/hello").await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is retried
+//!
+//! An attempt that got no answer is repeated when that is safe:
+//!
+//! | what is known of the request | repeated |
+//! |---|---|
+//! | it never left: no connection, or one that had closed before a byte was written | for every method |
+//! | the server refused it unprocessed: HTTP/2 `REFUSED_STREAM`, or `GOAWAY` below its stream | for every method |
+//! | it may have been processed: sent, and no whole answer came | for the idempotent methods of RFC 9110, section 9.2.2; for every method with [`RetryMethods::All`] |
+//! | it was answered with a status listed in [`status_codes`](ClientBuilder::status_codes) | as the row above |
+//! | it was answered otherwise | never: the answer is the caller's |
+//!
+//! When attempts run out on a listed status, the last response is returned as it is.
+//! A pooled connection that turns out to be closed before anything was written on it is replaced
+//! silently: nothing was sent, so it is no attempt.
+//!
+//! # What it does not do
+//!
+//! It follows no redirects, keeps no cookies, caches nothing and decompresses nothing: each of these
+//! changes what a request means, and belongs above a client that decides what may be sent again.
+
+mod attempt;
+mod body;
+mod classify;
+mod client;
+mod config;
+mod connect;
+mod error;
+mod forward;
+mod idle;
+mod replay;
+mod response;
+mod target;
+
+pub use body::Body;
+pub use classify::RetryMethods;
+pub use client::Client;
+pub use config::ClientBuilder;
+pub use error::{Error, ErrorKind};
+pub use response::ResponseBody;
+pub use retry_core::{self, Journal, Reason, RetryPolicy};
+
+/// Any error that can cross threads: what bodies of callers may fail with.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -1,0 +1,73 @@
+//! The body of a request, as callers hand it in.
+
+use std::fmt;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+
+use crate::BoxError;
+
+/// The body of a request: nothing, bytes, or a stream.
+///
+/// Bytes and text convert into it; any other [`http_body::Body`] goes through [`Body::new`].
+pub struct Body(pub(crate) Kind);
+
+pub(crate) enum Kind {
+    Empty,
+    Whole(Bytes),
+    Stream(UnsyncBoxBody<Bytes, BoxError>),
+}
+
+impl Body {
+    /// No body.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self(Kind::Empty)
+    }
+
+    /// A body that is read while it is sent. What has been read is kept for other attempts up to
+    /// [`replay_limit`](crate::ClientBuilder::replay_limit).
+    pub fn new<B>(body: B) -> Self
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        if body.is_end_stream() {
+            return Self::empty();
+        }
+        Self(Kind::Stream(body.map_err(Into::into).boxed_unsync()))
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Self(if bytes.is_empty() { Kind::Empty } else { Kind::Whole(bytes) })
+    }
+}
+
+impl From<()> for Body {
+    fn from((): ()) -> Self {
+        Self::empty()
+    }
+}
+
+macro_rules! from_what_bytes_are_from {
+    ($($source:ty),*) => {$(
+        impl From<$source> for Body {
+            fn from(source: $source) -> Self {
+                Bytes::from(source).into()
+            }
+        }
+    )*};
+}
+
+from_what_bytes_are_from!(&'static str, String, &'static [u8], Vec<u8>);
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Empty => f.write_str("Body(empty)"),
+            Kind::Whole(bytes) => write!(f, "Body({} bytes)", bytes.len()),
+            Kind::Stream(_) => f.write_str("Body(stream)"),
+        }
+    }
+}

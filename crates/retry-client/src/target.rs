@@ -1,0 +1,156 @@
+//! The base URL of a client, and what paths become on it.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use http::{
+    HeaderValue, Uri,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use percent_encoding::percent_decode_str;
+
+use crate::error::{Error, Redacted};
+
+/// A checked base URL.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    scheme: Scheme,
+    /// Without user name and password, so that whatever prints it prints no secret.
+    authority: Authority,
+    /// Without the slash at its end: what is put before each path.
+    prefix: String,
+    /// The URL's user name and password, as the header they stand for (RFC 7617).
+    pub(crate) authorization: Option<HeaderValue>,
+}
+
+impl Target {
+    pub(crate) fn parse(url: &str) -> Result<Self, Error> {
+        let refuse = |why: &str| Error::bad_input(format!("base URL '{}': {why}", Redacted(url)));
+        let uri: Uri = url.parse().map_err(|_| refuse("expected a URL like http://host:port"))?;
+        let parts = uri.into_parts();
+        let scheme = parts.scheme.ok_or_else(|| refuse("expected a URL that starts with http://"))?;
+        if scheme != Scheme::HTTP {
+            return Err(refuse("expected a URL that starts with http://"));
+        }
+        let authority = parts.authority.ok_or_else(|| refuse("expected a host after http://"))?;
+        let path = parts.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        if path.query().is_some() {
+            return Err(refuse("expected no query: paths are put behind it"));
+        }
+        let (authority, authorization) = split_credentials(&authority)
+            .ok_or_else(|| refuse("its host, port, user name or password is not valid"))?;
+        Ok(Self { scheme, authority, prefix: path.path().trim_end_matches('/').to_owned(), authorization })
+    }
+
+    /// The host and port, for people to read.
+    pub(crate) fn authority(&self) -> &str {
+        self.authority.as_str()
+    }
+
+    /// The URL of a path (with or without a query) on this target.
+    pub(crate) fn join(&self, path: &str) -> Result<Uri, Error> {
+        let path = path.split_once('#').map_or(path, |(path, _fragment)| path);
+        let refuse = |why| Error::bad_input(format!("path '{path}': {why}"));
+        if !path.starts_with('/') {
+            return Err(refuse("expected it to start with '/'"));
+        }
+        let joined = if self.prefix.is_empty() {
+            PathAndQuery::try_from(path)
+        } else {
+            PathAndQuery::try_from([&self.prefix, path].concat())
+        };
+        let joined = joined.map_err(|_| refuse("it has a character that must be percent-encoded"))?;
+        let uri = Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone()).path_and_query(joined);
+        uri.build().map_err(|error| Error::bad_input(format!("path '{path}': {error}")))
+    }
+
+    /// The URL of a request that names either a path alone or a whole URL on this target.
+    pub(crate) fn resolve(&self, uri: &Uri) -> Result<Uri, Error> {
+        let elsewhere = uri.scheme().is_some_and(|scheme| *scheme != self.scheme)
+            || uri.authority().is_some_and(|authority| *authority != self.authority);
+        if elsewhere {
+            let base = format!("{}://{}", self.scheme, self.authority);
+            return Err(Error::bad_input(format!(
+                "this client is for {base}: expected a path, or a URL that starts so"
+            )));
+        }
+        self.join(uri.path_and_query().map_or("/", PathAndQuery::as_str))
+    }
+}
+
+/// The authority without credentials, and the credentials as a header. None where they make no sense.
+fn split_credentials(authority: &Authority) -> Option<(Authority, Option<HeaderValue>)> {
+    let Some((credentials, host)) = authority.as_str().rsplit_once('@') else {
+        return is_valid(authority).then(|| (authority.clone(), None));
+    };
+    let host = host.parse().ok().filter(is_valid)?;
+    let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
+    let mut plain = Vec::from_iter(percent_decode_str(user));
+    plain.push(b':');
+    plain.extend(percent_decode_str(password));
+    let mut header = HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(plain))).ok()?;
+    // Keeps it out of debug output, and out of HTTP/2's compression tables.
+    header.set_sensitive(true);
+    Some((host, Some(header)))
+}
+
+/// Whether there is a host, and a port from 0 to 65535 if any.
+fn is_valid(authority: &Authority) -> bool {
+    !authority.host().is_empty() && (authority.port().is_some() || authority.as_str() == authority.host())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_put_behind_the_base() {
+        let check = |base, path, expected| {
+            assert_eq!(Target::parse(base).unwrap().join(path).unwrap().to_string(), expected, "{base} {path}");
+        };
+        check("http://localhost:8080", "/hello", "http://localhost:8080/hello");
+        check("http://localhost:8080/", "/hello?a=b", "http://localhost:8080/hello?a=b");
+        check("http://h/api/v1", "/hello", "http://h/api/v1/hello");
+        check("http://h/api/v1/", "/", "http://h/api/v1/");
+        check("http://[::1]:80/", "/a/../b%2F#fragment", "http://[::1]:80/a/../b%2F");
+    }
+
+    #[test]
+    fn what_is_no_base_url_is_refused_with_its_reason() {
+        let check = |base: &str, expected: &str| {
+            assert_eq!(Target::parse(base).unwrap_err().to_string(), expected);
+        };
+        check("", "base URL '': expected a URL like http://host:port");
+        check("localhost", "base URL 'localhost': expected a URL that starts with http://");
+        check("ftp://localhost", "base URL 'ftp://localhost': expected a URL that starts with http://");
+        check("http://", "base URL 'http://': expected a URL like http://host:port");
+        check("http://h:99999", "base URL 'http://h:99999': its host, port, user name or password is not valid");
+        check("http://h/?q", "base URL 'http://h/?q': expected no query: paths are put behind it");
+        check("http://me:secret@ho st", "base URL 'http://***@ho st': expected a URL like http://host:port");
+    }
+
+    #[test]
+    fn a_path_is_refused_with_its_reason() {
+        let target = Target::parse("http://h").unwrap();
+        let check = |path, expected: &str| assert_eq!(target.join(path).unwrap_err().to_string(), expected);
+        check("hello", "path 'hello': expected it to start with '/'");
+        check("", "path '': expected it to start with '/'");
+        check("/a b", "path '/a b': it has a character that must be percent-encoded");
+    }
+
+    #[test]
+    fn a_request_for_another_server_is_refused() {
+        let target = Target::parse("http://me:secret@h:1").unwrap();
+        assert!(target.resolve(&Uri::from_static("http://h:1/x")).is_ok());
+        assert!(target.resolve(&Uri::from_static("/x")).is_ok());
+        let refused = target.resolve(&Uri::from_static("http://evil/x")).unwrap_err();
+        assert_eq!(refused.to_string(), "this client is for http://h:1: expected a path, or a URL that starts so");
+    }
+
+    #[test]
+    fn credentials_become_a_header_that_does_not_print() {
+        let target = Target::parse("http://me:p%40ss@h:1/x").unwrap();
+        let header = target.authorization.as_ref().unwrap();
+        assert_eq!(header, "Basic bWU6cEBzcw==");
+        assert_eq!(target.join("/y").unwrap().to_string(), "http://h:1/x/y");
+        assert!(!format!("{target:?}").contains("bWU6"));
+    }
+}

@@ -1,0 +1,350 @@
+//! The client against real sockets: what is retried, what comes out, what the errors say.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation is the test's message"
+)]
+
+mod common;
+
+use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+
+use common::{Reply, Server, quick, raw_server, read_head};
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, StreamBody};
+use retry_client::{Body, Client, ErrorKind, Reason, RetryMethods};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    time::Instant,
+};
+
+/// A builder for a client of a server that is not there.
+async fn absent() -> retry_client::ClientBuilder {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    Client::builder(format!("http://{address}")).retry(quick(3))
+}
+
+#[tokio::test]
+async fn parity_refused_connections_are_retried_for_every_method() {
+    let client = absent().await.build().unwrap();
+    let refused = client.post("/hello", "x").await.unwrap_err();
+    assert_eq!((refused.kind(), refused.reason()), (ErrorKind::Connect, Some(Reason::Exhausted)));
+    assert_eq!(refused.journal().unwrap().attempts(), 4);
+    assert!(refused.to_string().starts_with("cannot connect to 127.0.0.1:"), "{refused}");
+    assert_eq!(refused.cause(), "Connection refused (os error 111)");
+}
+
+#[tokio::test]
+async fn parity_an_unknown_host_is_retried() {
+    let client = Client::builder("http://no-such-host.invalid").retry(quick(1)).build().unwrap();
+    let unknown = client.get("/").await.unwrap_err();
+    assert_eq!(unknown.kind(), ErrorKind::Connect);
+    assert_eq!(unknown.journal().unwrap().attempts(), 2);
+}
+
+#[tokio::test]
+async fn parity_connecting_has_its_own_limit() {
+    // A listener whose queue is full accepts no more; connects to it hang.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(stream) =
+        tokio::time::timeout(Duration::from_millis(300), tokio::net::TcpStream::connect(address)).await
+    {
+        queued.push(stream);
+    }
+    let client = Client::builder(format!("http://{address}"))
+        .retry(quick(0))
+        .timeout(Duration::from_secs(60))
+        .connect_timeout(Duration::from_millis(300))
+        .build()
+        .unwrap();
+    let error = client.get("/").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
+}
+
+#[tokio::test]
+async fn parity_any_other_response_is_returned_4xx_and_5xx_too() {
+    for status in [301, 404, 500, 503] {
+        let server = Server::start([Reply::Status(status, "as it is")]).await;
+        let response = server.client().build().unwrap().get("/").await.unwrap();
+        assert_eq!(response.status(), status);
+        assert_eq!(response.into_body().text().await.unwrap(), "as it is");
+        assert_eq!(server.seen().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn parity_timeouts_repeat_idempotent_methods_only_unless_told() {
+    let attempts = async |methods, post| {
+        let server = Server::start([Reply::Hang]).await;
+        let client =
+            server.client().retry(quick(1)).timeout(Duration::from_millis(100)).retry_methods(methods).build().unwrap();
+        let error = if post { client.post("/", "x").await } else { client.get("/").await }.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        assert_eq!(error.to_string(), "idle timeout: nothing was read or written for 100ms");
+        (server.seen().len(), error.reason().unwrap())
+    };
+    assert_eq!(attempts(RetryMethods::Idempotent, false).await, (2, Reason::Exhausted));
+    assert_eq!(attempts(RetryMethods::Idempotent, true).await, (1, Reason::Permanent));
+    assert_eq!(attempts(RetryMethods::All, true).await, (2, Reason::Exhausted));
+}
+
+#[tokio::test]
+async fn parity_the_timeout_is_idle_not_total() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        read_head(&mut stream).await;
+        // Four bytes every 100 ms: more than twice the timeout in all.
+        for byte in b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".chunks(4) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            stream.write_all(byte).await.unwrap();
+        }
+        stream.read_to_end(&mut Vec::new()).await.unwrap();
+    });
+    let timeout = Duration::from_millis(400);
+    let client = Client::builder(format!("http://{address}")).retry(quick(0)).timeout(timeout).build().unwrap();
+    let begin = Instant::now();
+    assert_eq!(client.get_text("/").await.unwrap(), "ok");
+    assert!(begin.elapsed() > timeout);
+}
+
+#[tokio::test]
+async fn parity_a_body_that_breaks_or_stalls_is_retried_when_the_exchange_ends_in_a_string() {
+    let broken: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\nHello";
+    let fine: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\nHello World!!!";
+    let (address, connections, _server) = raw_server(vec![broken, broken, fine]).await;
+    let client = Client::builder(format!("http://{address}")).retry(quick(3)).build().unwrap();
+    assert_eq!(client.get_text("/hello").await.unwrap(), "Hello World!!!");
+    assert_eq!(connections.load(SeqCst), 3);
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut stalled = Vec::new();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_head(&mut stream).await;
+            stream.write_all(if stalled.len() < 2 { broken } else { fine }).await.unwrap();
+            stalled.push(stream);
+        }
+    });
+    let stalling = Client::builder(format!("http://{address}")).retry(quick(3)).timeout(Duration::from_millis(300));
+    assert_eq!(stalling.build().unwrap().get_text("/hello").await.unwrap(), "Hello World!!!");
+}
+
+#[tokio::test]
+async fn a_streamed_body_that_stalls_is_an_error_while_it_is_read() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client::builder(format!("http://{}", listener.local_addr().unwrap()))
+        .timeout(Duration::from_millis(200))
+        .build()
+        .unwrap();
+    let server = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        read_head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc").await.unwrap();
+        stream
+    };
+    let (response, _stream) = tokio::join!(client.get("/"), server);
+    let error = response.unwrap().into_body().bytes().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+}
+
+#[tokio::test]
+async fn broken_answers_are_retried_for_get_and_not_for_post() {
+    let fine: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    for broken in [b"".as_slice(), b"HTTP/1.1", b"!@#$ no http\r\n\r\n"] {
+        let (address, connections, _server) = raw_server(vec![broken, broken, broken, fine]).await;
+        let client = Client::builder(format!("http://{address}")).retry(quick(3)).build().unwrap();
+        assert_eq!(client.get("/").await.unwrap().status(), 200, "{broken:?}");
+        assert_eq!(connections.load(SeqCst), 4);
+
+        let (address, connections, _server) = raw_server(vec![broken, fine]).await;
+        let client = Client::builder(format!("http://{address}")).retry(quick(3)).build().unwrap();
+        let error = client.post("/", "x").await.unwrap_err();
+        assert_eq!((connections.load(SeqCst), error.reason()), (1, Some(Reason::Permanent)), "{broken:?}");
+        assert!(matches!(error.kind(), ErrorKind::Broken | ErrorKind::BadResponse), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn localhost_works_where_ipv6_is_refused_and_ipv4_listens() {
+    let server = Server::start([Reply::Ok("ok")]).await;
+    let client = Client::new(format!("http://localhost:{}", server.address.port())).unwrap();
+    assert_eq!(client.get_text("/").await.unwrap(), "ok");
+}
+
+#[tokio::test]
+async fn a_status_other_than_2xx_is_an_error_of_get_text_with_the_response_inside() {
+    let server = Server::start([Reply::Status(404, "nothing here")]).await;
+    let error = server.client().build().unwrap().get_text("/").await.unwrap_err();
+    assert_eq!((error.kind(), error.status_code()), (ErrorKind::Status, Some(StatusCode::NOT_FOUND)));
+    assert_eq!(error.to_string(), "status 404 Not Found");
+    let response = error.into_response().unwrap();
+    assert_eq!(response.headers()["content-type"], "text/plain");
+    assert_eq!(response.into_body(), "nothing here");
+}
+
+#[tokio::test]
+async fn parity_a_request_body_is_replayed_from_a_bounded_buffer() {
+    let frames = || {
+        let parts = ["one ", "two ", "three"].map(|part| Ok::<_, std::io::Error>(http_body::Frame::data(part.into())));
+        Body::new(StreamBody::new(Parts(parts.into_iter())))
+    };
+    let server = Server::start([Reply::Hang, Reply::Ok("ok")]).await;
+    let client = server.client().build().unwrap();
+    assert_eq!(client.put("/", frames()).await.unwrap().status(), 200);
+    assert!(server.seen().iter().all(|seen| seen.body == "one two three"));
+    assert_eq!(server.seen().len(), 2);
+
+    let server = Server::start([Reply::Ok("ok")]).await;
+    let client = server.client().replay_limit(5).build().unwrap();
+    assert_eq!(client.put("/", frames()).await.unwrap().status(), 200, "too large to keep, not too large to send");
+
+    let server = Server::start([Reply::Hang, Reply::Ok("ok")]).await;
+    let client = server.client().replay_limit(5).build().unwrap();
+    let error = client.put("/", frames()).await.unwrap_err();
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::Timeout, Some(Reason::Permanent)));
+}
+
+struct Parts<I>(I);
+
+impl<I: Iterator + Unpin> futures_core::Stream for Parts<I> {
+    type Item = I::Item;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<I::Item>> {
+        std::task::Poll::Ready(self.0.next())
+    }
+}
+
+#[tokio::test]
+async fn listed_statuses_are_not_repeated_for_post() {
+    let server = Server::start([Reply::Status(503, "busy"), Reply::Ok("ok")]).await;
+    let client = server.client().status_codes([503]).build().unwrap();
+    assert_eq!(client.post("/", "x").await.unwrap().status(), 503);
+    assert_eq!(server.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn one_connection_serves_all_attempts() {
+    let busy = Reply::Status(503, "busy, and saying so at some length");
+    let server = Server::start([busy.clone(), busy.clone(), busy, Reply::Ok("ok")]).await;
+    let client = server.client().status_codes([503]).build().unwrap();
+    assert_eq!(client.get_text("/").await.unwrap(), "ok");
+    let connections: Vec<_> = server.seen().iter().map(|seen| seen.connection).collect();
+    assert_eq!(connections, [0; 4]);
+}
+
+#[tokio::test]
+async fn forward_sends_an_inbound_request_on() {
+    let server = Server::start([Reply::Status(503, "busy"), Reply::Ok("ok")]).await;
+    let client = server.client().status_codes([503]).build().unwrap();
+    let inbound = Request::put("/inbound?a=b")
+        .header("host", "outside.example")
+        .header("connection", "x-hop")
+        .header("x-hop", "1")
+        .header("x-kept", "2")
+        .body("the body")
+        .unwrap();
+    assert_eq!(client.forward("/hello?c=d", inbound).await.unwrap().status(), 200);
+    for seen in server.seen() {
+        assert_eq!(
+            (seen.method.as_str(), seen.target.as_str(), &seen.body[..]),
+            ("PUT", "/hello?c=d", &b"the body"[..])
+        );
+        assert_eq!(seen.headers["host"], server.address.to_string().as_str());
+        assert_eq!(seen.headers["x-kept"], "2");
+        assert!(!seen.headers.contains_key("x-hop"));
+    }
+}
+
+#[tokio::test]
+async fn credentials_in_the_url_are_sent_as_authorization_and_never_shown() {
+    let server = Server::start([Reply::Ok("ok")]).await;
+    let client = Client::new(format!("http://me:secret@{}", server.address)).unwrap();
+    client.get("/").await.unwrap();
+    assert_eq!(server.seen()[0].headers["authorization"], "Basic bWU6c2VjcmV0");
+    assert!(!format!("{client:?}").contains("secret"));
+    let absent = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let error = Client::builder(format!("http://me:secret@{absent}")).retry(quick(0)).build().unwrap().get("/").await;
+    assert!(!format!("{:?}", error.unwrap_err()).contains("secret"));
+}
+
+#[tokio::test]
+async fn bad_input_is_told_apart_and_nothing_is_sent() {
+    let server = Server::start([Reply::Ok("ok")]).await;
+    let client = server.client().build().unwrap();
+    let request = |uri| Request::get(uri).body(()).unwrap();
+    for error in [
+        client.get("no-slash").await.unwrap_err(),
+        client.execute(request("http://elsewhere/")).await.unwrap_err(),
+        client.execute(Request::connect("/x").body(()).unwrap()).await.unwrap_err(),
+        server.client().timeout(Duration::ZERO).build().unwrap_err(),
+        server.client().connect_timeout(Duration::ZERO).build().unwrap_err(),
+        server.client().attempt_timeout(Duration::ZERO).build().unwrap_err(),
+        server.client().status_codes([99]).build().unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::BadInput, "{error}");
+        assert!(error.reason().is_none());
+    }
+    assert!(server.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_request_body_that_fails_is_bad_input_after_one_attempt() {
+    let server = Server::start([Reply::Ok("ok")]).await;
+    let broken = StreamBody::new(Parts(std::iter::once(Err::<http_body::Frame<bytes::Bytes>, _>("disk on fire"))));
+    let error = server.client().build().unwrap().put("/", Body::new(broken)).await.unwrap_err();
+    assert_eq!((error.kind(), error.journal().unwrap().attempts()), (ErrorKind::BadInput, 1));
+    assert_eq!(error.to_string(), "the request body failed: disk on fire");
+}
+
+#[tokio::test]
+async fn attempt_timeout_limits_each_attempt_and_respects_idempotence() {
+    let server = Server::start([Reply::Hang]).await;
+    let client =
+        server.client().retry(quick(1)).no_timeout().attempt_timeout(Duration::from_millis(100)).build().unwrap();
+    assert_eq!(client.get("/").await.unwrap_err().journal().unwrap().attempts(), 2);
+    let error = client.post("/", "x").await.unwrap_err();
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::Timeout, Some(Reason::Permanent)));
+}
+
+#[tokio::test]
+async fn a_caller_that_hangs_up_stops_its_retries() {
+    let server = Server::start([Reply::Status(503, "busy")]).await;
+    let policy = retry_client::RetryPolicy::builder().interval(Duration::from_millis(200)).build().unwrap();
+    let client = server.client().retry(policy).status_codes([503]).build().unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(100), client.get("/")).await.is_err());
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(server.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn no_content_and_head_have_no_body_to_wait_for() {
+    let answers: Vec<&[u8]> = vec![
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 304 Not Modified\r\ncontent-length: 9\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\n\r\nto the end",
+    ];
+    let (address, _, _server) = raw_server(answers).await;
+    let client = Client::builder(format!("http://{address}")).retry(quick(0)).build().unwrap();
+    for (status, body) in [(204, ""), (304, ""), (200, "to the end")] {
+        let response = client.get("/").await.unwrap();
+        assert_eq!(response.status(), status);
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), body);
+    }
+    let (address, _, _server) = raw_server(vec![b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n"]).await;
+    let client = Client::builder(format!("http://{address}")).retry(quick(0)).build().unwrap();
+    assert_eq!(client.head("/").await.unwrap().into_body().text().await.unwrap(), "");
+}
