@@ -1,0 +1,181 @@
+//! The built binary, end to end.
+
+#![allow(clippy::unwrap_used, reason = "a failed expectation is the message")]
+
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Unit};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::Command;
+use tokio::time::Instant;
+
+mod support;
+use support::{Backend, exchange, message, request};
+
+async fn run_to_end(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_delayed-backend"));
+    command.args(arguments).stdin(Stdio::null()).output().await.unwrap()
+}
+
+#[track_caller]
+fn assert_one_line(output: &Output, code: i32, expected: &str) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.contains(expected), "{stderr:?} lacks {expected:?}");
+    assert!(output.stdout.is_empty());
+}
+
+#[tokio::test]
+async fn parity_the_log_is_the_samples() {
+    let mut backend = Backend::start(&["--delay", "50ms"]).await;
+    for _ in 0..4 {
+        let answer = exchange(backend.address, &request("GET", "/hello")).await;
+        assert!(answer.ends_with("Hello World!!!"), "{answer}");
+    }
+    let delayed = "Request received from the client to delayed service.";
+    let healthy = "Request received from the client to healthy service.";
+    for expected in [delayed, delayed, delayed, healthy] {
+        let line = backend.next_log().await;
+        let (time, rest) = line.strip_prefix("time = ").unwrap().split_at(23);
+        DateTime::strptime("%Y-%m-%d %H:%M:%S,%f", time).unwrap();
+        assert_eq!(rest, format!(r#" level = INFO  module = "" message = "{expected}""#));
+    }
+}
+
+#[tokio::test]
+async fn parity_delayed_answers_take_the_delay() {
+    let backend = Backend::start(&["--delay", "200ms", "--healthy-every", "2"]).await;
+    let start = Instant::now();
+    let answer = exchange(backend.address, &request("GET", "/hello")).await;
+    assert!(answer.ends_with("Hello World!!!"), "{answer}");
+    assert!(start.elapsed() >= Duration::from_millis(200));
+}
+
+#[tokio::test]
+async fn parity_log_time_is_local() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_delayed-backend"));
+    command.args(["--listen", "127.0.0.1:0"]).env("TZ", "Asia/Kathmandu");
+    let backend = Backend::spawn(command).await;
+    let (time, _) = backend.first_line.strip_prefix("time = ").unwrap().split_at(23);
+    let logged = DateTime::strptime("%Y-%m-%d %H:%M:%S,%f", time).unwrap();
+    let zone = TimeZone::get("Asia/Kathmandu").unwrap();
+    let now = Timestamp::now().to_zoned_datetime(zone).datetime();
+    assert!(logged.until(now).unwrap().total(Unit::Second).unwrap().abs() < 60.0, "{logged} {now}");
+}
+
+#[tokio::test]
+async fn flags_have_twins_in_the_environment() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_delayed-backend"));
+    command
+        .env("DELAYED_BACKEND_LISTEN", "localhost:0")
+        .env("DELAYED_BACKEND_DELAY", "1h")
+        .env("DELAYED_BACKEND_HEALTHY_EVERY", "1");
+    let mut backend = Backend::spawn(command).await;
+    exchange(backend.address, &request("GET", "/hello")).await;
+    assert!(message(&backend.next_log().await).contains("healthy"));
+}
+
+#[tokio::test]
+async fn rust_log_chooses_what_is_shown() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_delayed-backend"));
+    command
+        .args(["--listen", "127.0.0.1:0", "--healthy-every", "1"])
+        .env("RUST_LOG", "delayed_backend=info,delayed_backend::app=off");
+    let mut backend = Backend::spawn(command).await;
+    exchange(backend.address, &request("GET", "/hello")).await;
+    backend.signal("TERM").await;
+    assert!(backend.rest_of_log().await.iter().all(|line| !line.contains("Request received")));
+}
+
+#[tokio::test]
+async fn bad_input_takes_one_line_and_exit_code_2() {
+    for (arguments, expected) in [
+        (["--delay", "soon"], "invalid value 'soon' for '--delay <DURATION>': allowed is a duration such as 3s"),
+        (["--delay", "1s\n2"], "'--delay <DURATION>'"),
+        (["--delay=-1s", "--delay=1s"], "invalid value '-1s' for '--delay <DURATION>'"),
+        (["--healthy-every", "0"], "invalid value '0' for '--healthy-every <N>': allowed is a whole number from 1"),
+        (["--listen", "8080"], "invalid value '8080' for '--listen <HOST:PORT>': allowed is HOST:PORT"),
+        (["--dely", "3s"], "unexpected argument '--dely' found"),
+    ] {
+        assert_one_line(&run_to_end(&arguments).await, 2, expected);
+    }
+    assert_one_line(&run_to_end(&["--delay"]).await, 2, "'--delay <DURATION>'");
+}
+
+#[tokio::test]
+async fn a_port_in_use_takes_one_line_and_exit_code_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = run_to_end(&["--listen", &address]).await;
+    assert_one_line(&output, 1, &format!("cannot listen on {address}: "));
+}
+
+#[tokio::test]
+async fn help_and_version_go_to_standard_output() {
+    let help = run_to_end(&["--help"]).await;
+    assert!(help.status.success() && help.stderr.is_empty());
+    let help = String::from_utf8(help.stdout).unwrap();
+    assert!(help.contains("--healthy-every") && help.contains("DELAYED_BACKEND_DELAY"), "{help}");
+    let version = run_to_end(&["--version"]).await;
+    assert_eq!(
+        String::from_utf8(version.stdout).unwrap(),
+        concat!("delayed-backend ", env!("CARGO_PKG_VERSION"), "\n")
+    );
+}
+
+#[tokio::test]
+async fn signals_let_requests_in_flight_finish() {
+    for name in ["INT", "TERM"] {
+        let mut backend = Backend::start(&["--delay", "300ms"]).await;
+        let mut stream = TcpStream::connect(backend.address).await.unwrap();
+        stream.write_all(request("GET", "/hello").as_bytes()).await.unwrap();
+        assert!(message(&backend.next_log().await).contains("delayed"));
+
+        backend.signal(name).await;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("Hello World!!!"), "{answer}");
+        assert_eq!(backend.exit().await.code(), Some(0));
+    }
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_draining() {
+    let mut backend = Backend::start(&["--delay", "1h"]).await;
+    let mut stream = TcpStream::connect(backend.address).await.unwrap();
+    stream.write_all(request("GET", "/hello").as_bytes()).await.unwrap();
+    assert!(message(&backend.next_log().await).contains("delayed"));
+
+    backend.signal("TERM").await;
+    assert!(message(&backend.next_log().await).contains("Stopping"));
+    backend.signal("TERM").await;
+    assert_eq!(backend.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn running_out_of_descriptors_is_survived_without_spinning() {
+    let mut command = Command::new("sh");
+    let script = format!("ulimit -n 24; exec '{}' --listen 127.0.0.1:0", env!("CARGO_BIN_EXE_delayed-backend"));
+    command.args(["-c", &script]);
+    let mut backend = Backend::spawn(command).await;
+    let start = Instant::now();
+    let mut crowd = Vec::new();
+    for _ in 0..40 {
+        crowd.push(TcpStream::connect(backend.address).await.unwrap());
+    }
+    let first = backend.next_log().await;
+    assert!(message(&first).starts_with("Cannot accept connections: "), "{first}");
+    assert!(first.contains("level = WARN "), "{first}");
+    drop(crowd);
+
+    let answer = exchange(backend.address, &request("OPTIONS", "/hello")).await;
+    assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+    backend.signal("TERM").await;
+    let complaints = backend.rest_of_log().await.iter().filter(|line| line.contains("Cannot accept")).count();
+    assert!(complaints as u128 <= start.elapsed().as_millis() / 100 + 1, "{complaints}");
+}

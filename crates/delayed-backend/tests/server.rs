@@ -1,0 +1,195 @@
+//! The server in-process, over real sockets.
+
+#![allow(clippy::unwrap_used, reason = "a failed expectation is the message")]
+
+use std::future::{self, Future};
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use delayed_backend::{App, Connections, Script, run};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::{Request, StatusCode, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+mod support;
+use support::{exchange, read_answer, request};
+
+const HELLO: &str = "Hello World!!!";
+const GET: &str = "GET /hello HTTP/1.1\r\nhost: test\r\n\r\n";
+
+struct Server {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Connections>,
+}
+
+impl Server {
+    async fn start(healthy_every: u32, delay: Duration) -> Self {
+        let script = Script::healthy_every(NonZeroU32::new(healthy_every).unwrap(), delay);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let app = Arc::new(App::new(script));
+        let task = tokio::spawn(run(listener, app, async { drop(stopped.await) }));
+        Self { address, stop, task }
+    }
+
+    async fn healthy() -> Self {
+        Self::start(1, Duration::ZERO).await
+    }
+
+    async fn stop(self) -> Connections {
+        self.stop.send(()).unwrap();
+        self.task.await.unwrap()
+    }
+}
+
+/// An HTTP/2 connection with prior knowledge.
+async fn http2(
+    address: SocketAddr,
+) -> (hyper::client::conn::http2::SendRequest<Empty<Bytes>>, impl Future<Output = hyper::Result<()>>) {
+    let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
+    hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap()
+}
+
+fn get_http2(address: SocketAddr) -> Request<Empty<Bytes>> {
+    Request::get(format!("http://{address}/hello")).body(Empty::new()).unwrap()
+}
+
+#[tokio::test]
+async fn parity_hello_over_http1() {
+    let server = Server::healthy().await;
+    let answer = exchange(server.address, &request("GET", "/hello")).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.contains("content-type: text/plain\r\n"), "{answer}");
+    assert!(answer.contains("content-length: 14\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nHello World!!!"), "{answer}");
+}
+
+#[tokio::test]
+async fn parity_head_is_another_method() {
+    let server = Server::healthy().await;
+    let answer = exchange(server.address, &request("HEAD", "/hello")).await;
+    assert!(answer.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"), "{answer}");
+    assert!(answer.contains("allow: GET, OPTIONS\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn parity_options_has_no_body() {
+    let server = Server::healthy().await;
+    let answer = exchange(server.address, &request("OPTIONS", "/hello")).await;
+    assert!(answer.starts_with("HTTP/1.1 204 No Content\r\n"), "{answer}");
+    assert!(answer.contains("allow: GET, OPTIONS\r\n"), "{answer}");
+    assert!(!answer.contains("content-length"), "{answer}");
+}
+
+#[tokio::test]
+async fn one_connection_carries_many_requests() {
+    let server = Server::healthy().await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    for _ in 0..3 {
+        stream.write_all(GET.as_bytes()).await.unwrap();
+        read_answer(&mut stream, HELLO).await;
+    }
+}
+
+#[tokio::test]
+async fn http2_with_prior_knowledge() {
+    let server = Server::healthy().await;
+    let (mut sender, connection) = http2(server.address).await;
+    tokio::spawn(connection);
+    for _ in 0..2 {
+        let response = sender.send_request(get_http2(server.address)).await.unwrap();
+        assert_eq!((response.status(), response.version()), (StatusCode::OK, Version::HTTP_2));
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), HELLO);
+    }
+}
+
+#[tokio::test]
+async fn parity_hanging_up_during_the_wait_counts() {
+    let server = Server::start(2, Duration::from_secs(600)).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(GET.as_bytes()).await.unwrap();
+    // The server closes its side only once it has noticed ours, in the middle of its wait.
+    stream.shutdown().await.unwrap();
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
+
+    let answer = exchange(server.address, &request("GET", "/hello")).await;
+    assert!(answer.ends_with(HELLO), "{answer}");
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_refused_and_harms_nobody() {
+    let server = Server::healthy().await;
+    for nonsense in ["\0\0\0\0\r\n\r\n", "GET\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nnonsense!!"] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(nonsense.as_bytes()).await.unwrap();
+        // Closed or reset; only hanging would be wrong.
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    }
+    let head = format!("GET /hello HTTP/1.1\r\nx: {}\r\n", "x".repeat(1 << 20));
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let _ = stream.write_all(head.as_bytes()).await;
+    let _ = stream.read_to_end(&mut Vec::new()).await;
+
+    let answer = exchange(server.address, &request("GET", "/hello")).await;
+    assert!(answer.ends_with(HELLO), "{answer}");
+}
+
+#[tokio::test]
+async fn stopping_lets_requests_in_flight_finish() {
+    let server = Server::start(2, Duration::from_millis(300)).await;
+    let address = server.address;
+    let mut idle = TcpStream::connect(address).await.unwrap();
+    let mut busy = TcpStream::connect(address).await.unwrap();
+    busy.write_all(GET.as_bytes()).await.unwrap();
+    // The second request is healthy, so its answer tells that the first has arrived.
+    idle.write_all(GET.as_bytes()).await.unwrap();
+    read_answer(&mut idle, HELLO).await;
+
+    let connections = server.stop().await;
+    assert!(TcpStream::connect(address).await.is_err());
+    connections.drain(future::pending()).await;
+
+    let mut answer = String::new();
+    busy.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with(HELLO), "{answer}");
+    assert_eq!(idle.read(&mut [0; 1]).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn stopping_lets_http2_streams_finish() {
+    let server = Server::start(2, Duration::from_millis(300)).await;
+    let address = server.address;
+    let (mut sender, connection) = http2(address).await;
+    let connection = tokio::spawn(connection);
+    let busy = tokio::spawn(sender.send_request(get_http2(address)));
+    let second = sender.send_request(get_http2(address)).await.unwrap();
+    second.into_body().collect().await.unwrap();
+
+    server.stop().await.drain(future::pending()).await;
+
+    let body = busy.await.unwrap().unwrap().into_body();
+    assert_eq!(body.collect().await.unwrap().to_bytes(), HELLO);
+    connection.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn patience_ends_the_draining() {
+    let server = Server::start(2, Duration::from_secs(600)).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(GET.as_bytes()).await.unwrap();
+    let answer = exchange(server.address, &request("GET", "/hello")).await;
+    assert!(answer.ends_with(HELLO), "{answer}");
+
+    server.stop().await.drain(future::ready(())).await;
+    assert!(!matches!(stream.read(&mut [0; 1]).await, Ok(1..)));
+}

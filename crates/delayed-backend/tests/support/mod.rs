@@ -1,0 +1,92 @@
+//! What the tests share: a raw caller, and the built binary as a child process.
+
+#![allow(dead_code, reason = "each test crate uses its own part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the message")]
+
+use std::net::SocketAddr;
+use std::process::{ExitStatus, Stdio};
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::net::TcpStream;
+use tokio::process::{Child, ChildStderr, Command};
+
+/// Sends `request` and reads until the server closes.
+pub(crate) async fn exchange(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// A request of its own connection.
+pub(crate) fn request(method: &str, target: &str) -> String {
+    format!("{method} {target} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")
+}
+
+/// Reads one answer with a body of known length, and leaves the connection open.
+pub(crate) async fn read_answer(stream: &mut TcpStream, body: &str) -> String {
+    let mut answer = Vec::new();
+    while !(answer.ends_with(body.as_bytes()) && contains(&answer, b"\r\n\r\n")) {
+        let read = stream.read_buf(&mut answer).await.unwrap();
+        assert_ne!(read, 0, "closed after {:?}", String::from_utf8_lossy(&answer));
+    }
+    String::from_utf8(answer).unwrap()
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}
+
+/// `delayed-backend` as a child process; it dies with its handle.
+pub(crate) struct Backend {
+    child: Child,
+    log: Lines<BufReader<ChildStderr>>,
+    pub(crate) address: SocketAddr,
+    pub(crate) first_line: String,
+}
+
+impl Backend {
+    pub(crate) async fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_delayed-backend"));
+        command.args(["--listen", "127.0.0.1:0"]).args(arguments);
+        Self::spawn(command).await
+    }
+
+    pub(crate) async fn spawn(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let first_line = log.next_line().await.unwrap().expect("a line at start");
+        let (_, address) = message(&first_line).split_once("Serving http://").unwrap();
+        let address = address.parse().unwrap();
+        Self { child, log, address, first_line }
+    }
+
+    pub(crate) async fn next_log(&mut self) -> String {
+        self.log.next_line().await.unwrap().expect("another line of the log")
+    }
+
+    pub(crate) async fn rest_of_log(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        while let Some(line) = self.log.next_line().await.unwrap() {
+            lines.push(line);
+        }
+        lines
+    }
+
+    pub(crate) async fn signal(&self, name: &str) {
+        let id = self.child.id().expect("still running").to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status().await.unwrap();
+        assert!(sent.success());
+    }
+
+    pub(crate) async fn exit(&mut self) -> ExitStatus {
+        self.child.wait().await.unwrap()
+    }
+}
+
+/// The message of a line of the log.
+pub(crate) fn message(line: &str) -> &str {
+    let (_, message) = line.split_once("message = \"").expect(line);
+    message.strip_suffix('"').expect(line)
+}
