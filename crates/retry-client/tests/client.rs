@@ -8,7 +8,7 @@
 
 mod common;
 
-use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+use std::{net::SocketAddr, sync::atomic::Ordering::SeqCst, time::Duration};
 
 use common::{Reply, Server, quick, raw_server, read_head};
 use http::{Request, StatusCode};
@@ -16,20 +16,21 @@ use http_body_util::{BodyExt, StreamBody};
 use retry_client::{Body, Client, ErrorKind, Reason, RetryMethods};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     time::Instant,
 };
 
-/// A builder for a client of a server that is not there.
-async fn absent() -> retry_client::ClientBuilder {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    Client::builder(format!("http://{address}")).retry(quick(3))
+/// An address that refuses connections, and belongs to nobody else while the socket is held.
+fn refusing() -> (SocketAddr, TcpSocket) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    (socket.local_addr().unwrap(), socket)
 }
 
 #[tokio::test]
 async fn parity_refused_connections_are_retried_for_every_method() {
-    let client = absent().await.build().unwrap();
+    let (address, _socket) = refusing();
+    let client = Client::builder(format!("http://{address}")).retry(quick(3)).build().unwrap();
     let refused = client.post("/hello", "x").await.unwrap_err();
     assert_eq!((refused.kind(), refused.reason()), (ErrorKind::Connect, Some(Reason::Exhausted)));
     assert_eq!(refused.journal().unwrap().attempts(), 4);
@@ -276,7 +277,7 @@ async fn credentials_in_the_url_are_sent_as_authorization_and_never_shown() {
     client.get("/").await.unwrap();
     assert_eq!(server.seen()[0].headers["authorization"], "Basic bWU6c2VjcmV0");
     assert!(!format!("{client:?}").contains("secret"));
-    let absent = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let (absent, _socket) = refusing();
     let error = Client::builder(format!("http://me:secret@{absent}")).retry(quick(0)).build().unwrap().get("/").await;
     assert!(!format!("{:?}", error.unwrap_err()).contains("secret"));
 }

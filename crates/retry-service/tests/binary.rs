@@ -1,0 +1,264 @@
+//! The built binary, end to end.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the message")]
+
+use std::{
+    process::{Output, Stdio},
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
+
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpListener, TcpStream},
+    process::Command,
+    time::{Instant, sleep},
+};
+
+use delayed_backend::Script;
+
+mod support;
+use support::{Service, call, delayed_backend, message, raw_backend, refusing};
+
+/// Waits that a test does not notice, and a timeout that only a delayed answer misses.
+const QUICK: [&str; 4] = ["--interval", "1ms", "--timeout", "300ms"];
+
+#[tokio::test]
+async fn parity_retry_answers_every_method_with_the_backends_text() {
+    let (backend, _tasks) = delayed_backend(Duration::ZERO).await;
+    let service = Service::start(backend, &QUICK).await;
+    for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"] {
+        let answer = call(service.address, method, "/retry?x=1").await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "Hello World!!!"), "{method}");
+        answer.has_header("content-type: text/plain");
+        answer.has_header("content-length: 14");
+    }
+    let head = call(service.address, "HEAD", "/retry").await;
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+    head.has_header("content-type: text/plain");
+    head.has_header("content-length: 14");
+}
+
+#[tokio::test]
+async fn parity_four_attempts_and_then_the_answer() {
+    let (backend, _tasks) = delayed_backend(Duration::from_secs(60)).await;
+    let flags = ["--interval", "20ms", "--max-wait-interval", "30ms", "--timeout", "300ms"];
+    let mut service = Service::start(backend, &flags).await;
+    let begin = Instant::now();
+    let answer = call(service.address, "GET", "/retry").await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "Hello World!!!"));
+    assert!(begin.elapsed() >= Duration::from_millis(3 * 300 + 20 + 30 + 30));
+    for (number, wait) in [(1, "20ms"), (2, "30ms"), (3, "30ms")] {
+        let expected = format!(
+            "GET http://{backend}/hello: attempt {number} of 4 failed: \
+             idle timeout: nothing was read or written for 300ms; next attempt in {wait}"
+        );
+        let line = service.next_log().await;
+        assert_eq!(message(&line), expected);
+        assert!(line.contains(r#" level = WARN  module = "" message = "#), "{line}");
+    }
+    service.signal("TERM").await;
+    assert_eq!(service.rest_of_log().await.len(), 1, "one line for each failed attempt, one for the end");
+}
+
+#[tokio::test]
+async fn parity_4xx_and_5xx_are_handed_on_with_body_and_content_headers() {
+    let (backend, requests, _tasks) = raw_backend(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/html\r\ncontent-language: de\r\n\
+         x-internal: 1\r\ncontent-length: 4\r\nconnection: close\r\n\r\nbusy",
+    )
+    .await;
+    let service = Service::start(backend, &QUICK).await;
+    let answer = call(service.address, "GET", "/retry").await;
+    assert_eq!((answer.status, answer.body.as_str(), requests.load(SeqCst)), (503, "busy", 1));
+    answer.has_header("content-type: text/html");
+    answer.has_header("content-language: de");
+    answer.has_header("content-length: 4");
+    assert!(!answer.headers.contains("x-internal"));
+
+    let listed = Service::start(backend, &[&QUICK[..], &["--status-codes", "502,503"]].concat()).await;
+    let answer = call(listed.address, "POST", "/retry").await;
+    assert_eq!((answer.status, answer.body.as_str(), requests.load(SeqCst)), (503, "busy", 5));
+}
+
+#[tokio::test]
+async fn parity_refused_is_502_once_the_retries_are_used_up() {
+    let (backend, _socket) = refusing();
+    let mut service = Service::start(backend, &QUICK).await;
+    let answer = call(service.address, "PUT", "/retry?x=1").await;
+    assert_eq!(answer.status, 502);
+    answer.has_header("content-type: application/json");
+    assert_eq!(answer.field("message"), "Something wrong with the connection: Connection refused (os error 111)");
+    assert_eq!((answer.field("status"), answer.field("reason")), (502.into(), "Bad Gateway".into()));
+    assert_eq!((answer.field("path"), answer.field("method")), ("/retry?x=1".into(), "PUT".into()));
+    for number in 1..4 {
+        assert!(message(&service.next_log().await).contains(&format!("attempt {number} of 4 failed: cannot connect")));
+    }
+    assert!(message(&service.next_log().await).ends_with("(os error 111); no retries left"));
+}
+
+#[tokio::test]
+async fn parity_an_idle_timeout_is_500_once_the_retries_are_used_up() {
+    let (backend, requests, _tasks) = raw_backend("").await;
+    let service = Service::start(backend, &QUICK).await;
+    let answer = call(service.address, "GET", "/retry").await;
+    assert_eq!((answer.status, requests.load(SeqCst)), (500, 4));
+    assert_eq!(answer.field("message"), "Idle timeout triggered before initiating inbound response");
+    assert_eq!(answer.field("reason"), "Internal Server Error");
+    let fields: Vec<_> = ["timestamp", "status", "reason", "message", "path", "method"]
+        .map(|field| answer.body.find(&format!("\"{field}\":")).unwrap())
+        .into();
+    assert!(fields.is_sorted(), "{}", answer.body);
+}
+
+#[tokio::test]
+async fn parity_another_path_is_404_with_the_error_payload() {
+    let (backend, _socket) = refusing();
+    let service = Service::start(backend, &QUICK).await;
+    for path in ["/", "/retry/", "/x"] {
+        let answer = call(service.address, "GET", &format!("{path}?q")).await;
+        assert_eq!(answer.status, 404);
+        let expected = format!("no matching resource found for path : {path} , method : GET");
+        assert_eq!((answer.field("message"), answer.field("path")), (expected.into(), format!("{path}?q").into()));
+    }
+}
+
+#[tokio::test]
+async fn sigterm_during_a_wait_lets_the_caller_have_its_answer() {
+    let (backend, _tasks) = delayed_backend(Duration::from_secs(60)).await;
+    let mut service = Service::start(backend, &["--interval", "500ms", "--timeout", "300ms"]).await;
+    let address = service.address;
+    let caller = tokio::spawn(async move { call(address, "GET", "/retry").await });
+    assert!(service.next_log().await.contains("attempt 1 of 4"));
+    service.signal("TERM").await;
+    assert!(message(&service.next_log().await).starts_with("Stopping"));
+    assert!(TcpStream::connect(address).await.is_err(), "no new connection is accepted");
+    assert_eq!(caller.await.unwrap().body, "Hello World!!!");
+    assert!(service.exit().await.success());
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let (backend, _requests, _tasks) = raw_backend("").await;
+    let mut service = Service::start(backend, &["--interval", "1h", "--timeout", "100ms"]).await;
+    let mut caller = TcpStream::connect(service.address).await.unwrap();
+    caller.write_all(b"GET /retry HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    assert!(service.next_log().await.contains("attempt 1 of 4"));
+    service.signal("INT").await;
+    assert!(message(&service.next_log().await).starts_with("Stopping"));
+    service.signal("INT").await;
+    assert!(service.exit().await.success());
+}
+
+#[tokio::test]
+async fn a_caller_that_hangs_up_stops_its_retries() {
+    let (backend, requests, _tasks) = raw_backend("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n").await;
+    let flags = ["--interval", "400ms", "--backoff-factor", "1", "--status-codes", "503"];
+    let mut service = Service::start(backend, &flags).await;
+    let mut caller = TcpStream::connect(service.address).await.unwrap();
+    caller.write_all(b"GET /retry HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    assert!(service.next_log().await.contains("attempt 1 of 4"));
+    drop(caller);
+    sleep(Duration::from_millis(1000)).await;
+    assert_eq!(requests.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_backend_that_comes_back_while_a_caller_waits_saves_the_call() {
+    let (backend, socket) = refusing();
+    let mut service = Service::start(backend, &["--interval", "300ms", "--timeout", "60s"]).await;
+    let address = service.address;
+    let caller = tokio::spawn(async move { call(address, "GET", "/retry").await });
+    assert!(service.next_log().await.contains("attempt 1 of 4"));
+    let healthy = delayed_backend::App::new(Script::healthy_every(1.try_into().unwrap(), Duration::ZERO));
+    tokio::spawn(delayed_backend::run(socket.listen(16).unwrap(), Arc::new(healthy), std::future::pending()));
+    let answer = caller.await.unwrap();
+    assert_eq!((answer.status, answer.body.as_str()), (200, "Hello World!!!"));
+}
+
+#[tokio::test]
+async fn no_credential_is_ever_shown() {
+    let (address, _socket) = refusing();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
+    command
+        .args(["--listen", "127.0.0.1:0", "--interval", "1ms"])
+        .env("RETRY_SERVICE_UPSTREAM", format!("http://me:secret@{address}"))
+        .env("RETRY_SERVICE_PATH", "/hello?token=hidden")
+        .env("RUST_LOG", "trace");
+    let mut service = Service::spawn(command).await;
+    let answer = call(service.address, "GET", "/retry").await;
+    service.signal("TERM").await;
+    let shown = service.rest_of_log().await.join("\n") + &answer.body;
+    assert!(shown.contains("cannot connect"), "{shown}");
+    assert!(!shown.contains("secret") && !shown.contains("bWU6"), "{shown}");
+}
+
+async fn run_to_end(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
+    command.args(arguments).stdin(Stdio::null()).output().await.unwrap()
+}
+
+#[track_caller]
+fn assert_one_line(output: &Output, code: i32, expected: &str) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.contains(expected), "{stderr:?} lacks {expected:?}");
+    assert!(output.stdout.is_empty());
+}
+
+#[tokio::test]
+async fn bad_input_takes_one_line_and_exit_code_2() {
+    for (arguments, expected) in [
+        (["--interval", "soon"], "'soon' for '--interval <DURATION>': allowed is a duration such as 3s"),
+        (["--count", "-1"], "'--count <N>'"),
+        (["--count", "many"], "'many' for '--count <N>': allowed is a whole number from 0"),
+        (["--backoff-factor", "0"], "backoff_factor is 0: expected a finite number above zero"),
+        (["--backoff-factor", "-2"], "backoff_factor is -2: expected a finite number above zero"),
+        (["--backoff-factor", "NaN"], "backoff_factor is NaN: expected a finite number above zero"),
+        (["--max-wait-interval", "0"], "max_wait_interval is 0: expected a time above zero"),
+        (["--timeout", "0"], "'0' for '--timeout <DURATION>': allowed is more than zero, or a negative value"),
+        (["--connect-timeout", "0s"], "'0s' for '--connect-timeout <DURATION>': allowed is more than zero"),
+        (["--status-codes", "5xx"], "'5xx' for '--status-codes <CODES>': allowed are codes from 100 to 999"),
+        (["--retry-methods", "some"], "'some' for '--retry-methods <METHODS>' [possible values: idempotent, all]"),
+        (["--upstream", "localhost:8080"], "--upstream: base URL 'localhost:8080': expected a URL that starts with"),
+        (["--upstream", "http://me:secret@h:x"], "--upstream: base URL 'http://***@h:x': expected a URL like"),
+        (["--path", "hello"], "'hello' for '--path <PATH>': allowed is a path that starts with /"),
+        (["--listen", "9090"], "'9090' for '--listen <HOST:PORT>': allowed is HOST:PORT"),
+        (["--intervall", "3s"], "unexpected argument '--intervall' found"),
+    ] {
+        assert_one_line(&run_to_end(&arguments).await, 2, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_port_in_use_takes_one_line_and_exit_code_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    assert_one_line(&run_to_end(&["--listen", &address]).await, 1, &format!("cannot listen on {address}: "));
+}
+
+#[tokio::test]
+async fn flags_have_twins_in_the_environment() {
+    let (backend, requests, _tasks) = raw_backend("HTTP/1.1 502 Bad\r\ncontent-length: 0\r\n\r\n").await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
+    for (name, value) in [
+        ("LISTEN", "localhost:0"),
+        ("UPSTREAM", &format!("http://{backend}")),
+        ("PATH", "/other"),
+        ("INTERVAL", "0.001"),
+        ("COUNT", "2"),
+        ("BACKOFF_FACTOR", "1.5"),
+        ("MAX_WAIT_INTERVAL", "1"),
+        ("TIMEOUT", "-1"),
+        ("CONNECT_TIMEOUT", "5s"),
+        ("STATUS_CODES", "502"),
+        ("RETRY_METHODS", "all"),
+    ] {
+        command.env(format!("RETRY_SERVICE_{name}"), value);
+    }
+    let mut service = Service::spawn(command).await;
+    assert_eq!(call(service.address, "GET", "/retry").await.status, 502);
+    assert_eq!(requests.load(SeqCst), 3);
+    let line = service.next_log().await;
+    assert!(line.contains("/other: attempt 1 of 3 failed: answered 502 Bad Gateway; next attempt in 1ms"), "{line}");
+}

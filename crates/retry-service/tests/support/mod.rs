@@ -1,0 +1,148 @@
+//! What the tests share: the built binary as a child process, a raw caller, and backends.
+#![allow(dead_code, reason = "each test crate uses its own part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the message")]
+
+use std::{
+    net::SocketAddr,
+    process::{ExitStatus, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use delayed_backend::{App, Script};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    net::{TcpListener, TcpSocket, TcpStream},
+    process::{Child, ChildStderr, Command},
+    task::JoinSet,
+};
+
+/// Sends a request and reads until the server closes.
+pub(crate) async fn call(address: SocketAddr, method: &str, target: &str) -> Answer {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("{method} {target} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect(&answer);
+    let (status, headers) = head.split_once("\r\n").unwrap();
+    Answer {
+        status: status.split(' ').nth(1).unwrap().parse().unwrap(),
+        headers: headers.to_ascii_lowercase(),
+        body: body.to_owned(),
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    #[track_caller]
+    pub(crate) fn has_header(&self, line: &str) {
+        assert!(self.headers.lines().any(|header| header == line), "{line:?} is not among {:?}", self.headers);
+    }
+
+    pub(crate) fn field(&self, name: &str) -> serde_json::Value {
+        serde_json::from_str::<serde_json::Value>(&self.body).expect(&self.body)[name].clone()
+    }
+}
+
+/// `retry-service` as a child process; it dies with its handle.
+pub(crate) struct Service {
+    child: Child,
+    log: Lines<BufReader<ChildStderr>>,
+    pub(crate) address: SocketAddr,
+}
+
+impl Service {
+    pub(crate) async fn start(upstream: SocketAddr, arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
+        command.args(["--listen", "127.0.0.1:0", "--upstream", &format!("http://{upstream}")]).args(arguments);
+        Self::spawn(command).await
+    }
+
+    pub(crate) async fn spawn(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let first_line = log.next_line().await.unwrap().expect("a line at start");
+        let (_, address) = message(&first_line).split_once("Serving http://").unwrap();
+        let address = address.parse().unwrap();
+        Self { child, log, address }
+    }
+
+    pub(crate) async fn next_log(&mut self) -> String {
+        self.log.next_line().await.unwrap().expect("another line of the log")
+    }
+
+    pub(crate) async fn rest_of_log(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        while let Some(line) = self.log.next_line().await.unwrap() {
+            lines.push(line);
+        }
+        lines
+    }
+
+    pub(crate) async fn signal(&self, name: &str) {
+        let id = self.child.id().expect("still running").to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().await.unwrap().success());
+    }
+
+    pub(crate) async fn exit(&mut self) -> ExitStatus {
+        self.child.wait().await.unwrap()
+    }
+}
+
+/// The message of a line of the log.
+pub(crate) fn message(line: &str) -> &str {
+    let (_, message) = line.split_once("message = \"").expect(line);
+    message.strip_suffix('"').expect(line)
+}
+
+/// The sample's backend in this process, late by `delay` but for every fourth request.
+pub(crate) async fn delayed_backend(delay: Duration) -> (SocketAddr, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = Arc::new(App::new(Script::healthy_every(4.try_into().unwrap(), delay)));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { drop(delayed_backend::run(listener, app, std::future::pending()).await) });
+    (address, tasks)
+}
+
+/// A backend that gives every request the same bytes, counts them and closes; nothing at all is a hang.
+pub(crate) async fn raw_backend(answer: &'static str) -> (SocketAddr, Arc<AtomicUsize>, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let count = Arc::new(AtomicUsize::new(0));
+    let requests = Arc::clone(&count);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut held = Vec::new();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.unwrap_or(0) > 0 {}
+            count.fetch_add(1, SeqCst);
+            if answer.is_empty() {
+                held.push(stream);
+            } else {
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        }
+    });
+    (address, requests, tasks)
+}
+
+/// An address that refuses connections, and belongs to nobody else while the socket is held: bound,
+/// and not listening yet.
+pub(crate) fn refusing() -> (SocketAddr, TcpSocket) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    (socket.local_addr().unwrap(), socket)
+}
