@@ -49,7 +49,7 @@ async fn parity_an_unknown_host_is_retried() {
 #[tokio::test]
 async fn parity_connecting_has_its_own_limit() {
     // A listener whose queue is full accepts no more; connects to it hang.
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1).unwrap();
     let address = listener.local_addr().unwrap();

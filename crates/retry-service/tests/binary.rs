@@ -221,7 +221,7 @@ async fn bad_input_takes_one_line_and_exit_code_2() {
         (["--status-codes", "5xx"], "'5xx' for '--status-codes <CODES>': allowed are codes from 100 to 999"),
         (["--retry-methods", "some"], "'some' for '--retry-methods <METHODS>' [possible values: idempotent, all]"),
         (["--upstream", "localhost:8080"], "--upstream: base URL 'localhost:8080': expected a URL that starts with"),
-        (["--upstream", "http://me:secret@h:x"], "--upstream: base URL 'http://***@h:x': expected a URL like"),
+        (["--upstream", "http://me:secret@h:x"], "--upstream: base URL 'http://***@h:x': its host, port"),
         (["--path", "hello"], "'hello' for '--path <PATH>': allowed is a path that starts with /"),
         (["--listen", "9090"], "'9090' for '--listen <HOST:PORT>': allowed is HOST:PORT"),
         (["--intervall", "3s"], "unexpected argument '--intervall' found"),
