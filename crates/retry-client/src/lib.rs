@@ -58,3 +58,8 @@ pub use retry_core::{self, Journal, Reason, RetryPolicy};
 
 /// Any error that can cross threads: what bodies of callers may fail with.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The README's snippets, run as doctests here because they need both libraries.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -61,7 +61,7 @@ async fn parity_connecting_has_its_own_limit() {
     }
     let client = Client::builder(format!("http://{address}"))
         .retry(quick(0))
-        .timeout(Duration::from_secs(60))
+        .timeout(Duration::from_millis(50)) // starts when the connection is ready, so never here
         .connect_timeout(Duration::from_millis(300))
         .build()
         .unwrap();
@@ -174,6 +174,26 @@ async fn broken_answers_are_retried_for_get_and_not_for_post() {
         assert_eq!((connections.load(SeqCst), error.reason()), (1, Some(Reason::Permanent)), "{broken:?}");
         assert!(matches!(error.kind(), ErrorKind::Broken | ErrorKind::BadResponse), "{error}");
     }
+}
+
+#[tokio::test]
+async fn parity_a_reset_before_any_byte_is_retried() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        for number in 1.. {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            if number < 4 {
+                // Closed with the request unread: the kernel answers with a reset.
+                stream.readable().await.unwrap();
+                continue;
+            }
+            read_head(&mut stream).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+        }
+    });
+    let client = Client::builder(format!("http://{address}")).retry(quick(3)).build().unwrap();
+    assert_eq!(client.get_text("/").await.unwrap(), "ok");
 }
 
 #[tokio::test]
