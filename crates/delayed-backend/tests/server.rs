@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the message")]
 
 use std::future::{self, Future};
+use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -27,12 +28,13 @@ const GET: &str = "GET /hello HTTP/1.1\r\nhost: test\r\n\r\n";
 struct Server {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
-    task: JoinHandle<Connections>,
+    task: JoinHandle<io::Result<Connections>>,
 }
 
 impl Server {
     async fn start(healthy_every: u32, delay: Duration) -> Self {
-        let script = Script::healthy_every(NonZeroU32::new(healthy_every).unwrap(), delay);
+        let script = Script::healthy_every(NonZeroU32::new(healthy_every).unwrap());
+        let script = script.with_delay(delay);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -51,7 +53,7 @@ impl Server {
 
     async fn stop(self) -> Connections {
         self.stop.send(()).unwrap();
-        self.task.await.unwrap()
+        self.task.await.unwrap().unwrap()
     }
 }
 
