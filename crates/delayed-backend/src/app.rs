@@ -20,6 +20,7 @@ use crate::journal::{Journal, KEPT, Record};
 use crate::route::Route;
 use crate::script::Script;
 use crate::turn::Turn;
+use crate::wire::Wire;
 
 /// The largest body that is echoed.
 const ECHO_LIMIT: usize = 16 << 20;
@@ -109,11 +110,12 @@ impl App {
         let turn =
             (route.is_scripted() && !leaving).then(|| self.turn(connection, stream_before, &head));
         let app = Arc::clone(self);
+        let wire = connection.wire.clone();
         async move {
             match turn {
                 _ if leaving => std::future::pending().await,
                 Some(turn) => app.take_turn(turn, route, &head, body).await,
-                None => Ok(app.answer(route, &head, &Bytes::new())),
+                None => Ok(app.answer_plainly(route, &head, &wire)),
             }
         }
     }
@@ -174,6 +176,12 @@ impl App {
             self.answer(route, head, &arrived.kept)
         };
         turn.play(head, answer).await
+    }
+
+    /// Answers what the script has no say in, and takes back what it may have left behind.
+    fn answer_plainly(&self, route: Route, head: &Parts, wire: &Wire) -> Answer {
+        wire.order(None);
+        self.answer(route, head, &Bytes::new())
     }
 
     fn answer(&self, route: Route, head: &Parts, body: &Bytes) -> Answer {

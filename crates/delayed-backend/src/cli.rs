@@ -11,6 +11,9 @@ use crate::duration;
 use crate::listen::ListenAddress;
 use crate::script::Script;
 
+// Where a negative number is a likely slip, it is taken as a value, so that the error can name the
+// flag and what it allows.
+
 /// The mock backend of the retry sample: late for most of its requests, in time for every fourth.
 ///
 /// Or whatever else its script says.
@@ -24,12 +27,12 @@ pub struct Cli {
 
     /// How long a delayed answer takes
     #[arg(long, env = "DELAYED_BACKEND_DELAY", value_name = "DURATION")]
-    #[arg(default_value = "5s", value_parser = duration::parse)]
+    #[arg(default_value = "5s", value_parser = duration::parse, allow_hyphen_values = true)]
     pub delay: Duration,
 
     /// Every how many requests one is answered at once
     #[arg(long, env = "DELAYED_BACKEND_HEALTHY_EVERY", value_name = "N")]
-    #[arg(default_value = "4", value_parser = healthy_every)]
+    #[arg(default_value = "4", value_parser = healthy_every, allow_hyphen_values = true)]
     pub healthy_every: NonZeroU32,
 
     /// What is done with each request in turn, such as delay*3,ok or close,status=503;retry-after=1
@@ -44,7 +47,7 @@ pub struct Cli {
 
     /// Draw behaviours from the script at random instead of in turn, the same for the same seed
     #[arg(long, env = "DELAYED_BACKEND_SEED", value_name = "N")]
-    #[arg(value_parser = seed)]
+    #[arg(value_parser = seed, allow_hyphen_values = true)]
     pub seed: Option<u64>,
 
     /// Serve https, with a certificate made at start

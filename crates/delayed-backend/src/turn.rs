@@ -61,28 +61,33 @@ impl Turn {
         if let Some(Delay::For(delay)) = self.behaviour.delay {
             tokio::time::sleep(delay).await;
         }
-        let mut answer = self.shape(answer);
         let http2 = request.version == Version::HTTP_2;
-        if http2 && request.method == Method::HEAD {
-            strip_body(&mut answer);
-        }
         match self.behaviour.fault {
             Some(Fault::Hang) => future::pending().await,
             Some(Fault::Down(length)) => {
                 self.connection.take_down(length);
-                future::pending::<()>().await;
+                future::pending().await
             }
-            Some(Fault::RefusedStream) if http2 => return Err(Reason::REFUSED_STREAM.into()),
-            Some(Fault::Goaway) if !http2 => {
-                answer
-                    .headers_mut()
-                    .insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
+            Some(Fault::RefusedStream) if http2 => Err(Reason::REFUSED_STREAM.into()),
+            _ => Ok(self.send(request, answer, http2)),
+        }
+    }
+
+    /// The answer as the caller gets it, with the orders that go with its bytes.
+    fn send(&self, request: &Parts, answer: Answer, http2: bool) -> Answer {
+        let mut answer = self.shape(answer);
+        match self.behaviour.fault {
             Some(Fault::Truncate(bytes)) => answer = self.cut(answer, bytes, http2),
+            Some(Fault::Goaway) if !http2 => {
+                answers::set(&mut answer, header::CONNECTION, "close");
+            }
             _ => {}
         }
+        if http2 && request.method == Method::HEAD {
+            strip_body(&mut answer);
+        }
         self.connection.wire.order(self.order(http2));
-        Ok(answer)
+        answer
     }
 
     /// The answer with the behaviour's status, fields and body.
