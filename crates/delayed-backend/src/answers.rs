@@ -12,7 +12,8 @@ use jiff::Timestamp;
 
 use crate::error_payload::ErrorPayload;
 use crate::journal::Report;
-use crate::known_bytes::{KnownBytes, Selection, etag, select};
+use crate::known_bytes::KnownBytes;
+use crate::range::{Selection, etag, select};
 
 /// A response of the backend.
 pub(crate) type Answer = Response<AnswerBody>;

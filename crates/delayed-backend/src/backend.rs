@@ -56,7 +56,19 @@ impl Backend {
     }
 
     async fn start_app(app: App) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        Self::start_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?, app)
+    }
+
+    /// Starts a backend on a listener of one's own, as for another start at the same address.
+    ///
+    /// # Errors
+    ///
+    /// When the listener does not know its own address.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn start_on(listener: TcpListener, app: App) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let app = Arc::new(app);
         let running = run(listener, Arc::clone(&app), std::future::pending());

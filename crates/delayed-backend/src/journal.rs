@@ -42,6 +42,8 @@ pub struct BodySeen {
     pub length: u64,
     /// Their SHA-256 digest, in hexadecimal.
     pub sha256: String,
+    /// The fields that followed them, as `name: value`.
+    pub trailers: Vec<String>,
 }
 
 /// The latest requests, up to a limit.
@@ -165,6 +167,7 @@ mod tests {
         let body = BodySeen {
             length: 1,
             sha256: "00".into(),
+            trailers: Vec::new(),
         };
         for number in numbers.iter().take(2) {
             journal.body_arrived(*number, body.clone());

@@ -34,7 +34,7 @@
 //! | `/hello` | GET | `Hello World!!!` |
 //! | `/echo` | any | what arrived, as `message/http`: request line, fields, empty line, body (16 MiB at most) |
 //! | `/bytes/N` | GET, HEAD | `N` [known bytes](known_byte) with a strong `ETag`; `Range`, `If-Range` and `If-Match` hold |
-//! | `/requests` | GET, HEAD | the journal as JSON: of each request its number, time, method, target, version, connection, `Idempotency-Key`, behaviour, and its body's length and SHA-256 once that has arrived whole |
+//! | `/requests` | GET, HEAD | the journal as JSON: of each request its number, time, method, target, version, connection, `Idempotency-Key`, behaviour, and its body's length, SHA-256 and trailers once that has arrived whole |
 //!
 //! The script decides what becomes of the first three, and only they are counted and remembered:
 //! the latest 50,000, and how many were dropped before. Other paths are 404, other methods 405,
@@ -100,6 +100,8 @@ mod cut;
 mod frames;
 mod journal;
 mod known_bytes;
+mod piece;
+mod range;
 mod route;
 mod script;
 mod script_text;

@@ -9,6 +9,7 @@ use http::{HeaderValue, StatusCode};
 
 use crate::behaviour::{Behaviour, Delay, Fault, RetryAfter};
 use crate::duration;
+use crate::piece::Piece;
 use crate::script::{Script, Step};
 
 const USUAL_PACE: Duration = Duration::from_millis(10);
@@ -146,16 +147,18 @@ struct Part<'a> {
 
 impl<'a> Part<'a> {
     fn of(whole: Piece<'a>) -> Result<Self, Mistake<'a>> {
-        let (name, value) = match whole.text.find('=') {
-            Some(equals) => (
-                whole.to(equals),
-                Some(whole.from(equals + 1).trim().unquote()?),
-            ),
-            None => (whole, None),
+        let Some(equals) = whole.text.find('=') else {
+            return Ok(Self {
+                whole,
+                name: whole,
+                value: None,
+            });
         };
+        let value = whole.from(equals + 1).trim();
+        let value = Some(value.unquote().ok_or(Mistake(value, Problem::OpenQuote))?);
         Ok(Self {
             whole,
-            name: name.trim(),
+            name: whole.to(equals).trim(),
             value,
         })
     }
@@ -295,69 +298,6 @@ fn retry_after(text: &str) -> Option<RetryAfter> {
 
 fn date_in(text: &str) -> Option<RetryAfter> {
     time(text).map(RetryAfter::DateIn)
-}
-
-/// A part of the script that knows where it stands, in bytes.
-#[derive(Debug, Clone, Copy)]
-struct Piece<'a> {
-    text: &'a str,
-    at: usize,
-}
-
-impl<'a> Piece<'a> {
-    fn from(self, start: usize) -> Self {
-        Self {
-            text: self.text.get(start..).unwrap_or_default(),
-            at: self.at + start,
-        }
-    }
-
-    fn to(self, end: usize) -> Self {
-        Self {
-            text: self.text.get(..end).unwrap_or_default(),
-            ..self
-        }
-    }
-
-    fn trim(self) -> Self {
-        let text = self.text.trim_start();
-        Self {
-            text: text.trim_end(),
-            at: self.at + self.text.len() - text.len(),
-        }
-    }
-
-    /// The pieces between the separators that stand outside quotes; always at least one.
-    fn split(self, separator: char) -> Vec<Self> {
-        let mut pieces = Vec::new();
-        let (mut start, mut quoted) = (0, false);
-        for (at, c) in self.text.char_indices() {
-            quoted ^= c == '"';
-            if c == separator && !quoted {
-                pieces.push(self.to(at).from(start));
-                start = at + c.len_utf8();
-            }
-        }
-        pieces.push(self.from(start));
-        pieces
-    }
-
-    /// What stands between the quotes, if there are any.
-    fn unquote(self) -> Result<Self, Mistake<'a>> {
-        let inner = match self.text.strip_prefix('"') {
-            None => self.text,
-            Some(rest) => rest
-                .strip_suffix('"')
-                .ok_or(Mistake(self, Problem::OpenQuote))?,
-        };
-        if inner.contains('"') {
-            return Err(Mistake(self, Problem::OpenQuote));
-        }
-        Ok(Self {
-            text: inner,
-            at: self.at,
-        })
-    }
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use delayed_backend::{Backend, Script, known_byte};
+use delayed_backend::{App, Backend, Script, known_byte};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 
 mod support;
@@ -332,6 +332,37 @@ async fn a_body_is_read_whole_before_the_fault() {
         assert_eq!(requests[0].body.as_ref().unwrap().length, 1 << 20);
         assert_eq!(requests[0].behaviour, script);
     }
+}
+
+#[tokio::test]
+async fn trailers_are_recorded() {
+    let backend = backend("ok").await;
+    let head = "POST /echo HTTP/1.1\r\nhost: test\r\nconnection: close\r\n";
+    let body =
+        "transfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 6\r\n\r\n";
+    exchange(backend.address(), &format!("{head}{body}")).await;
+    let requests = backend.requests();
+    let body = requests[0].body.as_ref().unwrap();
+    assert_eq!(
+        (body.length, &body.trailers[..]),
+        (3, &["x-sum: 6".to_owned()][..])
+    );
+}
+
+#[tokio::test]
+async fn the_same_address_can_be_started_on_again() {
+    let first = backend("ok").await;
+    let address = first.address();
+    exchange(address, &request("GET", "/hello")).await;
+    drop(first);
+    let listener = loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => break listener,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    let second = Backend::start_on(listener, App::default()).unwrap();
+    assert_eq!((second.address(), second.received()), (address, 0));
 }
 
 #[tokio::test]
