@@ -1,13 +1,13 @@
 //! The backend: its script, its routes, and its memory of what arrived.
 
-use std::fmt::Display;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode, Version};
 use http_body::Body;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
@@ -101,7 +101,7 @@ impl App {
         request: Request<B>,
     ) -> impl Future<Output = Result<Answer, h2::Error>> + use<B>
     where
-        B: Body<Data = Bytes, Error: Display>,
+        B: Body<Data = Bytes>,
     {
         let (head, body) = request.into_parts();
         let route = Route::of(&head.method, head.uri.path());
@@ -133,7 +133,7 @@ impl App {
             };
             (record(&turn, head, Timestamp::now()), turn)
         });
-        if turn.behaviour.fault == Some(Fault::Goaway) && head.version == http::Version::HTTP_2 {
+        if turn.behaviour.fault == Some(Fault::Goaway) && head.version == Version::HTTP_2 {
             connection.leave();
         }
         turn
@@ -147,35 +147,41 @@ impl App {
         body: B,
     ) -> Result<Answer, h2::Error>
     where
-        B: Body<Data = Bytes, Error: Display>,
+        B: Body<Data = Bytes>,
     {
         turn.log(head);
-        if turn.behaviour.ignores_the_body() {
+        let answer = if turn
+            .behaviour
+            .ignores_the_body(head.version == Version::HTTP_2)
+        {
             drop(body);
-            return turn
-                .play(head, self.answer(route, head, &Bytes::new()))
-                .await;
-        }
-        let limit = if route == Route::Echo { ECHO_LIMIT } else { 0 };
-        let arrived = match arrival::read(body, limit).await {
-            Ok(arrived) => arrived,
-            Err(error) => {
-                log::debug!("The body of request {} broke off: {error}", turn.number);
-                return Ok(answers::error(
-                    StatusCode::BAD_REQUEST,
-                    "The body broke off",
-                    head,
-                ));
-            }
-        };
-        let too_large = route == Route::Echo && arrived.seen.length > ECHO_LIMIT as u64;
-        self.journal.body_arrived(turn.number, arrived.seen);
-        let answer = if too_large {
-            answers::error(StatusCode::PAYLOAD_TOO_LARGE, "Too large to echo", head)
+            self.answer(route, head, &Bytes::new())
         } else {
-            self.answer(route, head, &arrived.kept)
+            self.read_and_answer(turn.number, route, head, body).await
         };
         turn.play(head, answer).await
+    }
+
+    async fn read_and_answer<B>(
+        &self,
+        number: NonZeroU64,
+        route: Route,
+        head: &Parts,
+        body: B,
+    ) -> Answer
+    where
+        B: Body<Data = Bytes>,
+    {
+        let limit = if route == Route::Echo { ECHO_LIMIT } else { 0 };
+        let Ok(arrived) = arrival::read(body, limit).await else {
+            return answers::error(StatusCode::BAD_REQUEST, "The body broke off", head);
+        };
+        let too_large = route == Route::Echo && arrived.seen.length > ECHO_LIMIT as u64;
+        self.journal.body_arrived(number, arrived.seen);
+        if too_large {
+            return answers::error(StatusCode::PAYLOAD_TOO_LARGE, "Too large to echo", head);
+        }
+        self.answer(route, head, &arrived.kept)
     }
 
     /// Answers what the script has no say in, and takes back what it may have left behind.

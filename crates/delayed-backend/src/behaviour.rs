@@ -80,8 +80,9 @@ impl Fault {
 
 impl Behaviour {
     /// Whether the request's body is left unread: it is answered too early, or not processed.
-    pub(crate) fn ignores_the_body(&self) -> bool {
-        self.early || matches!(self.fault, Some(Fault::Goaway | Fault::RefusedStream))
+    pub(crate) fn ignores_the_body(&self, http2: bool) -> bool {
+        let unprocessed = matches!(self.fault, Some(Fault::Goaway | Fault::RefusedStream));
+        self.early || (http2 && unprocessed)
     }
 
     /// The parts of the behaviour, as a script has them.

@@ -50,7 +50,7 @@
 //! |---|---|
 //! | `ok` | the answer, at once; it stands alone |
 //! | `delay`, `delay=1s` | a wait before anything else; without a value as long as [`Script::with_delay`] says |
-//! | `status=503` | this status (200 to 599) and its standard phrase, instead of the answer |
+//! | `status=503` | this status (200 to 599) and its standard phrase, instead of the answer; 204, 205 and 304 have no body |
 //! | `retry-after=2`, `retry-after-date=2s` | with a status: this `Retry-After`, or the date so far from now |
 //! | `body="so sorry"` | with a status: this text |
 //! | `huge-headers`, `huge-headers=100000` | so many bytes of extra fields; 1 MiB |
@@ -78,8 +78,8 @@
 //! | `refused-stream` | as `close` | RST_STREAM with REFUSED_STREAM; the connection lives |
 //!
 //! A connection plays one fault at a time: where several HTTP/2 streams are answered at once, the
-//! latest answer's fault replaces that of the one before. The body of a request that meets
-//! `refused-stream`, or `goaway` on HTTP/2, is left unread.
+//! latest answer's fault replaces that of the one before. Under HTTP/2 the body of a request that
+//! meets `refused-stream` or `goaway` is left unread.
 
 pub mod cli;
 pub mod duration;

@@ -149,7 +149,10 @@ fn strip_body(answer: &mut Answer) {
 }
 
 fn instead(status: StatusCode, body: Option<&str>) -> Answer {
-    let body = body.or(status.canonical_reason()).unwrap_or_default();
+    let body = match status {
+        StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED => "",
+        _ => body.or(status.canonical_reason()).unwrap_or_default(),
+    };
     answers::text(status, body.to_owned())
 }
 

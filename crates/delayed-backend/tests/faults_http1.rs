@@ -293,6 +293,15 @@ async fn goaway_is_connection_close() {
 }
 
 #[tokio::test]
+async fn goaway_reads_the_body_all_the_same() {
+    let backend = backend("goaway").await;
+    let text = "POST /echo HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n\r\nbody";
+    let (answer, end) = read_to_end(&mut send(backend.address(), text).await).await;
+    assert!(answer.ends_with("\r\n\r\nbody"), "{answer}");
+    assert_eq!(end, End::Fin);
+}
+
+#[tokio::test]
 async fn refused_stream_is_close() {
     assert_eq!(seen("refused-stream").await, (String::new(), End::Fin));
 }
@@ -319,7 +328,11 @@ async fn down() {
 
 #[tokio::test]
 async fn a_body_is_read_whole_before_the_fault() {
-    for (script, end) in [("close", End::Fin), ("reset", End::Rst)] {
+    for (script, end) in [
+        ("close", End::Fin),
+        ("refused-stream", End::Fin),
+        ("reset", End::Rst),
+    ] {
         let backend = backend(script).await;
         let body = "x".repeat(1 << 20);
         let text = format!(

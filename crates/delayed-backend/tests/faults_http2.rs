@@ -99,6 +99,17 @@ async fn ok_status_and_delay() {
 }
 
 #[tokio::test]
+async fn status_without_content() {
+    for script in ["status=204", "status=205", "status=304;body=x"] {
+        assert_eq!(
+            Caller::of(script).await.text().await.unwrap(),
+            "",
+            "{script}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn hang_holds_up_nobody_else() {
     let mut caller = Caller::of("hang,ok").await;
     let hanging = caller.send(Method::GET, "/hello");
