@@ -21,7 +21,7 @@ async fn main() -> ExitCode {
         Err(error) => return refuse(&error),
     };
     log_line::install();
-    match serve(cli).await {
+    match serve(&cli).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("error: {error}"));
@@ -30,18 +30,37 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn serve(cli: Cli) -> Result<(), Box<dyn Error>> {
+async fn serve(cli: &Cli) -> Result<(), Box<dyn Error>> {
     let mut signals = Signals::catch()?;
     let listener = cli.listen.bind().await?;
-    log::info!("Serving http://{}", listener.local_addr()?);
+    let app = Arc::new(app(cli)?);
+    log::info!("Serving {}://{}", app.scheme(), listener.local_addr()?);
 
-    let app = Arc::new(App::new(cli.script()));
-    let connections = run(listener, app, signals.next()).await;
+    let connections = run(listener, app, signals.next()).await?;
     log::info!("Stopping: requests in flight may finish");
 
     let patience = tokio::time::timeout(DRAIN, signals.next());
     connections.drain(async { drop(patience.await) }).await;
     Ok(())
+}
+
+#[cfg(not(feature = "tls"))]
+fn app(cli: &Cli) -> Result<App, Box<dyn Error>> {
+    Ok(App::new(cli.script()))
+}
+
+#[cfg(feature = "tls")]
+fn app(cli: &Cli) -> Result<App, Box<dyn Error>> {
+    let app = App::new(cli.script());
+    if !cli.tls {
+        return Ok(app);
+    }
+    let identity = delayed_backend::Identity::new(cli.listen.host())?;
+    if let Some(file) = &cli.tls_cert_out {
+        std::fs::write(file, identity.authority_pem())
+            .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    }
+    Ok(app.with_tls(identity))
 }
 
 /// Ends a run that the command line rules out; `--help` and `--version` end here too.

@@ -1,56 +1,42 @@
-//! Accepts connections and serves HTTP/1.1 and HTTP/2 (prior knowledge) on them.
+//! Accepts connections, and lets them finish.
 //!
 //! Stopping has two steps, because requests in flight deserve their answers: [`serve`] stops
 //! accepting and hands back the [`Connections`] still open; [`Connections::drain`] lets them
 //! finish, for as long as the caller has patience.
 
-use std::convert::Infallible;
-use std::error::Error;
-use std::fmt::Display;
 use std::io;
 use std::time::Duration;
 
-use http_body::Body;
-use hyper::body::Incoming;
-use hyper::service::Service;
-use hyper::{Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 /// How long to leave a listener alone that cannot accept, as when descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `service` on `listener` until `stop` completes; the listener is closed then.
-pub async fn serve<S, B>(listener: TcpListener, service: S, stop: impl Future<Output = ()>) -> Connections
+/// Has `converse` serve every connection to `listener` until `stop` completes; the listener is
+/// closed then, and what `stop` said comes back.
+///
+/// A connection is open until its conversation ends; its watcher tells it to come to an end.
+pub async fn serve<C, T>(
+    listener: TcpListener,
+    mut converse: impl FnMut(TcpStream, Watcher) -> C,
+    stop: impl Future<Output = T>,
+) -> (Connections, T)
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-    S: Clone + Send + 'static,
-    S::Future: Send,
-    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+    C: Future<Output = ()> + Send + 'static,
 {
-    let protocols = protocols();
     let mut connections = Connections::default();
     let mut stop = std::pin::pin!(stop);
     loop {
         tokio::select! {
             stream = accept(&listener) => {
-                let connection = protocols.serve_connection(TokioIo::new(stream), service.clone());
-                connections.spawn(connection.into_owned());
+                let conversation = converse(stream, connections.graceful.watcher());
+                connections.spawn(conversation);
             }
-            () = &mut stop => return connections,
+            why = &mut stop => return (connections, why),
         }
     }
-}
-
-fn protocols() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    // With a timer, a peer has only so long for its request head.
-    builder.http1().timer(TokioTimer::new());
-    builder.http2().timer(TokioTimer::new());
-    builder
 }
 
 /// The next connection, however many attempts at one fail before it.
@@ -98,18 +84,14 @@ impl Connections {
         }
     }
 
-    fn spawn<C>(&mut self, connection: C)
-    where
-        C: GracefulConnection<Error: Display> + Send + 'static,
-        C::Error: Send,
-    {
+    /// Cuts all connections off, and returns when they are closed.
+    pub async fn cut(mut self) {
+        self.tasks.shutdown().await;
+    }
+
+    fn spawn(&mut self, conversation: impl Future<Output = ()> + Send + 'static) {
         // Those that have ended since the last one came, or they would pile up.
         while self.tasks.try_join_next().is_some() {}
-        let connection = self.graceful.watch(connection);
-        self.tasks.spawn(async {
-            if let Err(error) = connection.await {
-                log::debug!("Connection ended early: {error}");
-            }
-        });
+        self.tasks.spawn(conversation);
     }
 }

@@ -85,7 +85,7 @@ async fn rust_log_chooses_what_is_shown() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_delayed-backend"));
     command
         .args(["--listen", "127.0.0.1:0", "--healthy-every", "1"])
-        .env("RUST_LOG", "delayed_backend=info,delayed_backend::app=off");
+        .env("RUST_LOG", "delayed_backend=info,delayed_backend::turn=off");
     let mut backend = Backend::spawn(command).await;
     exchange(backend.address, &request("GET", "/hello")).await;
     backend.signal("TERM").await;
@@ -104,7 +104,54 @@ async fn bad_input_takes_one_line_and_exit_code_2() {
     ] {
         assert_one_line(&run_to_end(&arguments).await, 2, expected);
     }
+    for (arguments, expected) in [
+        (
+            &["--script", "ok,statsu=503"][..],
+            r#"for '--script <SCRIPT>': item 2, column 4, "statsu": no such behaviour; allowed are ok,"#,
+        ),
+        (&["--script", "ok", "--healthy-every", "2"], "cannot be used with '--healthy-every <N>'"),
+        (&["--script", "ok", "--seed=-1"], "'--seed <N>': allowed is a whole number from 0"),
+        #[cfg(feature = "tls")]
+        (&["--tls-cert-out", "x.pem"], "required arguments were not provided: --tls"),
+    ] {
+        assert_one_line(&run_to_end(arguments).await, 2, expected);
+    }
     assert_one_line(&run_to_end(&["--delay"]).await, 2, "'--delay <DURATION>'");
+}
+
+#[tokio::test]
+async fn a_script_is_played_and_logged() {
+    let script = "delay=0,status=503;retry-after=1,close,ok";
+    let mut backend = Backend::start(&["--script", script]).await;
+    for expected in [
+        "Request received from the client to delayed service.",
+        "Request received from the client: GET /hello meets status=503;retry-after=1",
+        "Request received from the client: GET /hello meets close",
+        "Request received from the client to healthy service.",
+    ] {
+        exchange(backend.address, &request("GET", "/hello")).await;
+        assert_eq!(message(&backend.next_log().await), expected);
+    }
+    let report = exchange(backend.address, &request("GET", "/requests")).await;
+    let (_, json) = report.split_once("\r\n\r\n").unwrap();
+    let report: serde_json::Value = serde_json::from_str(json).unwrap();
+    assert_eq!(report["received"], 4);
+    assert_eq!(report["requests"][2]["behaviour"], "close");
+}
+
+#[tokio::test]
+async fn a_seed_plays_the_same_twice() {
+    let mut runs = Vec::new();
+    for _ in 0..2 {
+        let mut backend = Backend::start(&["--script", "ok*2,close,status=500", "--seed", "3"]).await;
+        let mut log = Vec::new();
+        for _ in 0..12 {
+            exchange(backend.address, &request("GET", "/hello")).await;
+            log.push(message(&backend.next_log().await).to_owned());
+        }
+        runs.push(log);
+    }
+    assert_eq!(runs[0], runs[1]);
 }
 
 #[tokio::test]

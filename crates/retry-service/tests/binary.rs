@@ -3,7 +3,7 @@
 
 use std::{
     process::{Output, Stdio},
-    sync::{Arc, atomic::Ordering::SeqCst},
+    sync::atomic::Ordering::SeqCst,
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use delayed_backend::Script;
+use delayed_backend::{App, Backend};
 
 mod support;
 use support::{Service, call, delayed_backend, message, raw_backend, refusing};
@@ -24,7 +24,7 @@ const QUICK: [&str; 4] = ["--interval", "1ms", "--timeout", "300ms"];
 
 #[tokio::test]
 async fn parity_retry_answers_every_method_with_the_backends_text() {
-    let (backend, _tasks) = delayed_backend(Duration::ZERO).await;
+    let (backend, _running) = delayed_backend(Duration::ZERO).await;
     let service = Service::start(backend, &QUICK).await;
     for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"] {
         let answer = call(service.address, method, "/retry?x=1").await;
@@ -40,7 +40,7 @@ async fn parity_retry_answers_every_method_with_the_backends_text() {
 
 #[tokio::test]
 async fn parity_four_attempts_and_then_the_answer() {
-    let (backend, _tasks) = delayed_backend(Duration::from_secs(60)).await;
+    let (backend, _running) = delayed_backend(Duration::from_secs(60)).await;
     let flags = ["--interval", "20ms", "--max-wait-interval", "30ms", "--timeout", "300ms"];
     let mut service = Service::start(backend, &flags).await;
     let begin = Instant::now();
@@ -124,7 +124,7 @@ async fn parity_another_path_is_404_with_the_error_payload() {
 
 #[tokio::test]
 async fn sigterm_during_a_wait_lets_the_caller_have_its_answer() {
-    let (backend, _tasks) = delayed_backend(Duration::from_secs(60)).await;
+    let (backend, _running) = delayed_backend(Duration::from_secs(60)).await;
     let mut service = Service::start(backend, &["--interval", "500ms", "--timeout", "300ms"]).await;
     let address = service.address;
     let caller = tokio::spawn(async move { call(address, "GET", "/retry").await });
@@ -169,8 +169,8 @@ async fn a_backend_that_comes_back_while_a_caller_waits_saves_the_call() {
     let address = service.address;
     let caller = tokio::spawn(async move { call(address, "GET", "/retry").await });
     assert!(service.next_log().await.contains("attempt 1 of 4"));
-    let healthy = delayed_backend::App::new(Script::healthy_every(1.try_into().unwrap(), Duration::ZERO));
-    tokio::spawn(delayed_backend::run(socket.listen(16).unwrap(), Arc::new(healthy), std::future::pending()));
+    let healthy = App::new("ok".parse().unwrap());
+    let _backend = Backend::start_on(socket.listen(16).unwrap(), healthy).unwrap();
     let answer = caller.await.unwrap();
     assert_eq!((answer.status, answer.body.as_str()), (200, "Hello World!!!"));
 }

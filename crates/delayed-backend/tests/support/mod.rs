@@ -57,7 +57,7 @@ impl Backend {
         let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
         let first_line = log.next_line().await.unwrap().expect("a line at start");
-        let (_, address) = message(&first_line).split_once("Serving http://").unwrap();
+        let (_, address) = message(&first_line).split_once("://").unwrap();
         let address = address.parse().unwrap();
         Self { child, log, address, first_line }
     }

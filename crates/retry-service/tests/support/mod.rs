@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use delayed_backend::{App, Script};
+use delayed_backend::{Backend, Script};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     net::{TcpListener, TcpSocket, TcpStream},
@@ -106,13 +106,9 @@ pub(crate) fn message(line: &str) -> &str {
 }
 
 /// The sample's backend in this process, late by `delay` but for every fourth request.
-pub(crate) async fn delayed_backend(delay: Duration) -> (SocketAddr, JoinSet<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let app = Arc::new(App::new(Script::healthy_every(4.try_into().unwrap(), delay)));
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move { drop(delayed_backend::run(listener, app, std::future::pending()).await) });
-    (address, tasks)
+pub(crate) async fn delayed_backend(delay: Duration) -> (SocketAddr, Backend) {
+    let backend = Backend::start(Script::default().with_delay(delay)).await.unwrap();
+    (backend.address(), backend)
 }
 
 /// A backend that gives every request the same bytes, counts them and closes; nothing at all is a hang.

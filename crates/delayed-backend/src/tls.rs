@@ -1,0 +1,116 @@
+//! A certificate made at start, and the handshake that presents it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::server::TlsStream;
+
+use crate::wire::Socket;
+
+/// How long a peer may take for its part of the handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// The names that lead to a backend on the same machine.
+const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// A server's certificate and key, and the authority that vouches for them.
+///
+/// Both are made on the spot and never stored, so the authority is safe to trust in a test.
+#[derive(Clone)]
+pub struct Identity {
+    authority: String,
+    acceptor: TlsAcceptor,
+}
+
+/// A certificate could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot make a certificate: {0}")]
+pub struct IdentityError(String);
+
+impl Identity {
+    /// A new identity for this machine's own names and for `host`.
+    ///
+    /// # Errors
+    ///
+    /// When `host` cannot stand in a certificate, or there is no randomness for the keys.
+    pub fn new(host: &str) -> Result<Self, IdentityError> {
+        Self::make(host).map_err(|error| IdentityError(error.to_string()))
+    }
+
+    fn make(host: &str) -> Result<Self, Box<dyn std::error::Error>> {
+        let authority = CertifiedIssuer::self_signed(authority()?, KeyPair::generate()?)?;
+        let key = KeyPair::generate()?;
+        let certificate = CertificateParams::new(names(host))?.signed_by(&key, &authority)?;
+
+        let key = PrivateKeyDer::try_from(key.serialize_der())?;
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Self { authority: authority.pem(), acceptor: TlsAcceptor::from(Arc::new(config)) })
+    }
+
+    /// The authority's certificate as PEM: what a client has to trust.
+    #[must_use]
+    pub fn authority_pem(&self) -> &str {
+        &self.authority
+    }
+
+    pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        tokio::time::timeout(HANDSHAKE, self.acceptor.accept(stream)).await?
+    }
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity").finish_non_exhaustive()
+    }
+}
+
+fn authority() -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new([])?;
+    params.distinguished_name.push(DnType::CommonName, "delayed-backend test authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    Ok(params)
+}
+
+fn names(host: &str) -> Vec<String> {
+    let mut names: Vec<String> = LOCAL_NAMES.map(String::from).into();
+    if !host.is_empty() && !names.iter().any(|name| name == host) {
+        names.push(host.to_owned());
+    }
+    names
+}
+
+impl Socket for TlsStream<TcpStream> {
+    fn reset_when_dropped(&self) -> io::Result<()> {
+        self.get_ref().0.set_zero_linger()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_covers_its_host() {
+        assert_eq!(names("localhost"), LOCAL_NAMES);
+        assert_eq!(names("10.0.0.1").last().unwrap(), "10.0.0.1");
+        let identity = Identity::new("10.0.0.1").unwrap();
+        assert!(identity.authority_pem().starts_with("-----BEGIN CERTIFICATE-----"));
+    }
+
+    #[test]
+    fn a_host_no_certificate_can_name_is_an_error() {
+        assert!(Identity::new("é").unwrap_err().to_string().starts_with("cannot make a certificate"));
+    }
+}

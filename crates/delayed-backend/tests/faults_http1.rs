@@ -1,0 +1,381 @@
+//! Every behaviour over HTTP/1.1, as the bytes that a caller sees.
+
+#![allow(clippy::unwrap_used, reason = "a failed expectation is the message")]
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use delayed_backend::{App, Backend, Script, known_byte};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, timeout};
+
+mod support;
+use support::{exchange, read_answer, request};
+
+const GET: &str = "GET /hello HTTP/1.1\r\nhost: test\r\n\r\n";
+const HELLO: &str = "Hello World!!!";
+
+/// Silence of this length, after the first byte, is taken for the end.
+const A_WHILE: Duration = Duration::from_millis(250);
+
+/// How an exchange ended.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// The server closed with a FIN.
+    Fin,
+    /// The server closed with a RST.
+    Rst,
+    /// Nothing more came, and nothing was closed.
+    Silence,
+}
+
+async fn backend(script: &str) -> Backend {
+    Backend::start(script.parse().unwrap()).await.unwrap()
+}
+
+async fn send(address: SocketAddr, text: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    stream
+}
+
+/// All that comes back, and how it ends. The first byte may take its time: the machine is busy.
+async fn read_to_end(stream: &mut TcpStream) -> (String, End) {
+    let mut bytes = Vec::new();
+    let end = loop {
+        let patience = if bytes.is_empty() { Duration::from_secs(60) } else { A_WHILE };
+        match timeout(patience, stream.read_buf(&mut bytes)).await {
+            Ok(Ok(1..)) => {}
+            Ok(Ok(0)) => break End::Fin,
+            Err(_) => break End::Silence,
+            Ok(Err(error)) => {
+                assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+                break End::Rst;
+            }
+        }
+    };
+    (String::from_utf8_lossy(&bytes).into_owned(), end)
+}
+
+async fn assert_silent(stream: &mut TcpStream) {
+    assert!(timeout(A_WHILE, stream.read(&mut [0; 1])).await.is_err());
+}
+
+/// What a caller of `/hello` sees who keeps the connection open.
+async fn seen(script: &str) -> (String, End) {
+    let backend = backend(script).await;
+    read_to_end(&mut send(backend.address(), GET).await).await
+}
+
+#[tokio::test]
+async fn ok() {
+    let (answer, end) = seen("ok").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with(HELLO), "{answer}");
+    assert_eq!(end, End::Silence);
+}
+
+#[tokio::test]
+async fn delay() {
+    let backend = backend("delay=100ms").await;
+    let start = Instant::now();
+    let answer = exchange(backend.address(), &request("GET", "/hello")).await;
+    assert!(answer.ends_with(HELLO), "{answer}");
+    assert!(start.elapsed() >= Duration::from_millis(100));
+}
+
+#[tokio::test]
+async fn hang() {
+    let backend = backend("hang").await;
+    let mut stream = send(backend.address(), GET).await;
+    assert_silent(&mut stream).await;
+    assert_eq!(backend.received(), 1);
+}
+
+#[tokio::test]
+async fn status() {
+    let (answer, end) = seen("status=503;retry-after=1").await;
+    assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");
+    assert!(answer.contains("retry-after: 1\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nService Unavailable"), "{answer}");
+    assert_eq!(end, End::Silence);
+}
+
+#[tokio::test]
+async fn status_with_a_date_to_wait_for() {
+    let (answer, _) = seen("status=503;retry-after=\"Fri, 31 Dec 1999 23:59:59 GMT\"").await;
+    assert!(answer.contains("retry-after: Fri, 31 Dec 1999 23:59:59 GMT\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn status_without_content() {
+    let (answer, end) = seen("status=204").await;
+    assert!(answer.starts_with("HTTP/1.1 204 No Content\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+    assert_eq!(end, End::Silence);
+}
+
+#[tokio::test]
+async fn status_the_registry_does_not_know() {
+    let (answer, _) = seen("status=599;body=odd").await;
+    assert!(answer.starts_with("HTTP/1.1 599 ") && answer.ends_with("\r\n\r\nodd"), "{answer}");
+}
+
+#[tokio::test]
+async fn reset() {
+    assert_eq!(seen("reset").await, (String::new(), End::Rst));
+}
+
+#[tokio::test]
+async fn close() {
+    assert_eq!(seen("close").await, (String::new(), End::Fin));
+}
+
+#[tokio::test]
+async fn a_fault_can_come_late() {
+    let backend = backend("close;delay=100ms").await;
+    let start = Instant::now();
+    let mut stream = send(backend.address(), GET).await;
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
+    assert!(start.elapsed() >= Duration::from_millis(100));
+}
+
+#[tokio::test]
+async fn reset_after_some_bytes() {
+    assert_eq!(seen("reset-after=12").await, ("HTTP/1.1 200".into(), End::Rst));
+}
+
+#[tokio::test]
+async fn close_after_some_bytes() {
+    assert_eq!(seen("close-after=12").await, ("HTTP/1.1 200".into(), End::Fin));
+}
+
+#[tokio::test]
+async fn close_in_the_middle_of_a_long_body() {
+    let backend = backend("close-after=100000").await;
+    let request = request("GET", "/bytes/1000000");
+    let (answer, end) = read_to_end(&mut send(backend.address(), &request).await).await;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("content-length: 1000000"), "{head}");
+    assert_eq!(answer.len(), 100_000);
+    assert!(body.bytes().eq((0..body.len() as u64).map(known_byte)));
+    assert_eq!(end, End::Fin);
+}
+
+#[tokio::test]
+async fn stall_after_some_bytes() {
+    assert_eq!(seen("stall-after=12").await, ("HTTP/1.1 200".into(), End::Silence));
+}
+
+#[tokio::test]
+async fn a_fault_out_of_reach_does_no_harm_then_or_later() {
+    let backend = backend("reset-after=200,ok").await;
+    let mut stream = send(backend.address(), GET).await;
+    read_answer(&mut stream, HELLO).await;
+    stream.write_all(b"GET /requests HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+    read_answer(&mut stream, "]}").await;
+    stream.write_all(GET.as_bytes()).await.unwrap();
+    read_answer(&mut stream, HELLO).await;
+}
+
+#[tokio::test]
+async fn truncate() {
+    for (script, body) in [("truncate", "Hello W"), ("truncate=0", ""), ("truncate=5", "Hello")] {
+        let (answer, end) = seen(script).await;
+        assert!(answer.contains("content-length: 14\r\n"), "{answer}");
+        assert!(answer.ends_with(&format!("\r\n\r\n{body}")), "{script}: {answer}");
+        assert_eq!(end, End::Fin);
+    }
+}
+
+#[tokio::test]
+async fn truncate_of_what_is_short_enough() {
+    for script in ["truncate=14", "truncate=99", "status=204;truncate", "status=200;body=\"\";truncate"] {
+        let (answer, end) = seen(script).await;
+        assert!(answer.starts_with("HTTP/1.1 20"), "{script}: {answer}");
+        assert_eq!(end, End::Silence, "{script}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn drip() {
+    let backend = backend("drip=1ms").await;
+    let start = Instant::now();
+    let mut stream = send(backend.address(), GET).await;
+    let answer = read_answer(&mut stream, HELLO).await;
+    assert!(start.elapsed() >= Duration::from_millis(answer.len() as u64 - 1), "{answer}");
+}
+
+#[tokio::test]
+async fn garbage() {
+    let (answer, end) = seen("garbage").await;
+    assert!(answer.starts_with("This is no HTTP") && !answer.contains("200"), "{answer}");
+    assert_eq!(end, End::Fin);
+}
+
+#[tokio::test]
+async fn huge_headers() {
+    let (answer, end) = seen("huge-headers=100000").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with(HELLO));
+    assert_eq!(answer.matches("xx").count(), 50_000);
+    assert_eq!(end, End::Silence);
+}
+
+#[tokio::test]
+async fn early() {
+    let backend = backend("status=413;early").await;
+    let head = "POST /echo HTTP/1.1\r\nhost: test\r\ncontent-length: 1000000\r\n\r\n";
+    let mut stream = send(backend.address(), head).await;
+    let answer = read_answer(&mut stream, "Payload Too Large").await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    assert_eq!(backend.requests()[0].body, None);
+}
+
+#[tokio::test]
+async fn goaway_is_connection_close() {
+    let (answer, end) = seen("goaway").await;
+    assert!(answer.contains("connection: close\r\n") && answer.ends_with(HELLO), "{answer}");
+    assert_eq!(end, End::Fin);
+}
+
+#[tokio::test]
+async fn goaway_reads_the_body_all_the_same() {
+    let backend = backend("goaway").await;
+    let text = "POST /echo HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n\r\nbody";
+    let (answer, end) = read_to_end(&mut send(backend.address(), text).await).await;
+    assert!(answer.ends_with("\r\n\r\nbody"), "{answer}");
+    assert_eq!(end, End::Fin);
+}
+
+#[tokio::test]
+async fn refused_stream_is_close() {
+    assert_eq!(seen("refused-stream").await, (String::new(), End::Fin));
+}
+
+#[tokio::test]
+async fn down() {
+    let backend = backend("down=1s,ok").await;
+    let start = Instant::now();
+    let mut bystander = TcpStream::connect(backend.address()).await.unwrap();
+    let mut stream = send(backend.address(), GET).await;
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
+    assert_eq!(bystander.read(&mut [0; 1]).await.unwrap(), 0);
+    let error = TcpStream::connect(backend.address()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+
+    while TcpStream::connect(backend.address()).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(start.elapsed() >= Duration::from_secs(1));
+    let answer = exchange(backend.address(), &request("GET", "/hello")).await;
+    assert!(answer.ends_with(HELLO), "{answer}");
+    assert_eq!(backend.received(), 2);
+}
+
+#[tokio::test]
+async fn a_body_is_read_whole_before_the_fault() {
+    for (script, end) in [("close", End::Fin), ("refused-stream", End::Fin), ("reset", End::Rst)] {
+        let backend = backend(script).await;
+        let body = "x".repeat(1 << 20);
+        let text = format!("PUT /echo HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let mut stream = send(backend.address(), &text).await;
+        assert_eq!(read_to_end(&mut stream).await, (String::new(), end));
+        let requests = backend.requests();
+        assert_eq!(requests[0].body.as_ref().unwrap().length, 1 << 20);
+        assert_eq!(requests[0].behaviour, script);
+    }
+}
+
+#[tokio::test]
+async fn trailers_are_recorded() {
+    let backend = backend("ok").await;
+    let head = "POST /echo HTTP/1.1\r\nhost: test\r\nconnection: close\r\n";
+    let body = "transfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 6\r\n\r\n";
+    exchange(backend.address(), &format!("{head}{body}")).await;
+    let requests = backend.requests();
+    let body = requests[0].body.as_ref().unwrap();
+    assert_eq!((body.length, &body.trailers[..]), (3, &["x-sum: 6".to_owned()][..]));
+}
+
+#[tokio::test]
+async fn the_same_address_can_be_started_on_again() {
+    let first = backend("ok").await;
+    let address = first.address();
+    exchange(address, &request("GET", "/hello")).await;
+    drop(first);
+    let listener = loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => break listener,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    let second = Backend::start_on(listener, App::default()).unwrap();
+    assert_eq!((second.address(), second.received()), (address, 0));
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_not_recorded() {
+    let backend = backend("ok").await;
+    let head = "POST /echo HTTP/1.1\r\nhost: test\r\ncontent-length: 10\r\n\r\nabc";
+    let mut stream = send(backend.address(), head).await;
+    stream.shutdown().await.unwrap();
+    let _ = stream.read_to_end(&mut Vec::new()).await;
+    assert_eq!(backend.requests()[0].body, None);
+}
+
+#[tokio::test]
+async fn head_has_a_length_and_no_body() {
+    for script in ["ok", "truncate"] {
+        let backend = backend(script).await;
+        let answer = exchange(backend.address(), &request("HEAD", "/bytes/10")).await;
+        assert!(answer.contains("content-length: 10\r\n"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn connections_are_told_apart() {
+    let backend = backend("ok").await;
+    let mut stream = send(backend.address(), GET).await;
+    read_answer(&mut stream, HELLO).await;
+    stream.write_all(GET.as_bytes()).await.unwrap();
+    read_answer(&mut stream, HELLO).await;
+    exchange(backend.address(), &request("GET", "/hello")).await;
+    let connections: Vec<u64> = backend.requests().iter().map(|record| record.connection).collect();
+    assert_eq!(connections, [1, 1, 2]);
+}
+
+#[tokio::test]
+async fn what_is_played_is_what_the_script_says() {
+    let script: Script = "ok*3,close,reset,status=503,truncate".parse().unwrap();
+    let script = script.with_seed(11);
+    let backend = Backend::start(script.clone()).await.unwrap();
+    for number in (1..=100).filter_map(NonZeroU64::new) {
+        let behaviour = script.behaviour(number).to_string();
+        let (answer, end) = read_to_end(&mut send(backend.address(), &request("GET", "/hello")).await).await;
+        let (start, expected) = match behaviour.as_str() {
+            "close" => ("", End::Fin),
+            "reset" => ("", End::Rst),
+            "status=503" => ("HTTP/1.1 503", End::Fin),
+            _ => ("HTTP/1.1 200", End::Fin),
+        };
+        assert!(answer.starts_with(start) && answer.is_empty() == start.is_empty(), "{answer}");
+        assert_eq!(end, expected, "{behaviour}");
+        assert_eq!(backend.requests().last().unwrap().behaviour, behaviour);
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_backend_is_gone() {
+    let backend = backend("hang").await;
+    let address = backend.address();
+    let mut stream = send(address, GET).await;
+    while backend.received() == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(backend);
+    assert!(!matches!(stream.read(&mut [0; 1]).await, Ok(1..)));
+    assert!(TcpStream::connect(address).await.is_err());
+}

@@ -1,0 +1,121 @@
+//! https, from the handshake to the faults beneath it.
+
+#![cfg(feature = "tls")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the message")]
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+mod support;
+use support::request;
+
+/// Connects as a client that trusts `authority` and nobody else.
+async fn connect(
+    address: SocketAddr,
+    name: &'static str,
+    authority: Option<&str>,
+    protocols: &[&str],
+) -> io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    if let Some(pem) = authority {
+        roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
+    }
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    let stream = TcpStream::connect(address).await?;
+    let name = ServerName::try_from(name).unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+}
+
+async fn backend(script: &str) -> delayed_backend::Backend {
+    delayed_backend::Backend::start_tls(script.parse().unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn hello_over_tls() {
+    let backend = backend("ok").await;
+    assert!(backend.url().starts_with("https://127.0.0.1:"));
+    for name in ["127.0.0.1", "localhost"] {
+        let mut stream = connect(backend.address(), name, backend.authority_pem(), &["http/1.1"]).await.unwrap();
+        stream.write_all(request("GET", "/hello").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("Hello World!!!"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn protocols_are_negotiated() {
+    let backend = backend("ok").await;
+    for (offered, chosen) in [(&["h2", "http/1.1"][..], Some("h2")), (&["http/1.1"], Some("http/1.1")), (&[], None)] {
+        let stream = connect(backend.address(), "127.0.0.1", backend.authority_pem(), offered).await.unwrap();
+        let negotiated = stream.get_ref().1.alpn_protocol();
+        assert_eq!(negotiated, chosen.map(str::as_bytes));
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_authority_is_refused() {
+    let backend = backend("ok").await;
+    let error = connect(backend.address(), "127.0.0.1", None, &[]).await.unwrap_err();
+    assert!(error.to_string().contains("UnknownIssuer"), "{error}");
+    assert_eq!(backend.received(), 0);
+}
+
+#[tokio::test]
+async fn faults_reach_beneath_tls() {
+    for (script, expected, end) in [
+        ("close", "", Ok(())),
+        ("reset", "", Err(io::ErrorKind::ConnectionReset)),
+        ("reset-after=12", "HTTP/1.1 200", Err(io::ErrorKind::ConnectionReset)),
+        ("close-after=12", "HTTP/1.1 200", Ok(())),
+    ] {
+        let backend = backend(script).await;
+        let mut stream = connect(backend.address(), "127.0.0.1", backend.authority_pem(), &[]).await.unwrap();
+        stream.write_all(request("GET", "/hello").as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let read = stream.read_to_end(&mut answer).await;
+        assert_eq!(String::from_utf8(answer).unwrap(), expected, "{script}");
+        assert_eq!(read.map(drop).map_err(|error| error.kind()), end, "{script}");
+    }
+}
+
+#[tokio::test]
+async fn plain_http_is_no_handshake_and_harms_nobody() {
+    let backend = backend("ok").await;
+    let mut stream = TcpStream::connect(backend.address()).await.unwrap();
+    stream.write_all(request("GET", "/hello").as_bytes()).await.unwrap();
+    let _ = stream.read_to_end(&mut Vec::new()).await;
+    connect(backend.address(), "127.0.0.1", backend.authority_pem(), &[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_binary_serves_https_and_writes_the_certificate() {
+    let file = std::env::temp_dir().join(format!("delayed-backend-{}.pem", std::process::id()));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_delayed-backend"));
+    command.args(["--listen", "127.0.0.1:0", "--script", "ok", "--tls", "--tls-cert-out"]).arg(&file);
+    let backend = support::Backend::spawn(command).await;
+    assert!(backend.first_line.contains("Serving https://127.0.0.1:"), "{}", backend.first_line);
+    let pem = std::fs::read_to_string(&file).expect("the certificate");
+    std::fs::remove_file(&file).unwrap();
+    let mut stream = connect(backend.address, "localhost", Some(&pem), &[]).await.unwrap();
+    stream.write_all(request("GET", "/hello").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("Hello World!!!"), "{answer}");
+}
