@@ -1,7 +1,11 @@
 //! What may be sent again: pure rules from what is known of an attempt to a verdict.
 
+use std::time::Duration;
+
 use http::Method;
 use retry_core::Verdict;
+
+use crate::failure::Fate;
 
 /// Which methods may be repeated although the server may have processed the request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -21,21 +25,6 @@ impl RetryMethods {
             Self::All => true,
         }
     }
-}
-
-/// What is known of a request that got no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// It never left.
-    NeverSent,
-    /// The server said that it did not process it.
-    Refused,
-    /// It was sent, wholly or in part.
-    MaybeProcessed,
-    /// As [`MaybeProcessed`](Self::MaybeProcessed), and what was missing was an answer in time.
-    TimedOut,
-    /// It cannot succeed, however often it is sent.
-    Hopeless,
 }
 
 /// What is known of the request itself.
@@ -63,12 +52,16 @@ pub(crate) fn on_failure(request: Request, fate: Fate) -> Verdict {
     }
 }
 
-/// The verdict on an answer, whose status is `listed` as one to retry or not.
+/// The verdict on an answer whose status is listed as one to retry, and which may say when.
 ///
 /// A server that answers before it has read the whole request has seen enough to decide: its answer
 /// stands, rather than a half-sent body being sent again.
-pub(crate) fn on_answer(request: Request, listed: bool) -> Verdict {
-    if listed && request.idempotent && request.can_repeat && request.is_read { Verdict::Retry } else { Verdict::Accept }
+pub(crate) fn on_answer(request: Request, retry_after: Option<Duration>) -> Verdict {
+    if request.idempotent && request.can_repeat && request.is_read {
+        retry_after.map_or(Verdict::Retry, Verdict::RetryAfter)
+    } else {
+        Verdict::Accept
+    }
 }
 
 #[cfg(test)]
@@ -101,15 +94,12 @@ mod tests {
     #[test]
     fn answers() {
         let half_sent = Request { is_read: false, ..PUT };
-        for (request, listed, expected) in [
-            (PUT, true, Retry),
-            (PUT, false, Accept),
-            (POST, true, Accept),
-            (OVERSIZED_PUT, true, Accept),
-            (half_sent, true, Accept),
-        ] {
-            assert_eq!(on_answer(request, listed), expected, "{request:?} listed: {listed}");
+        for (request, expected) in [(PUT, Retry), (POST, Accept), (OVERSIZED_PUT, Accept), (half_sent, Accept)] {
+            assert_eq!(on_answer(request, None), expected, "{request:?}");
         }
+        let asked = Duration::from_secs(2);
+        assert_eq!(on_answer(PUT, Some(asked)), Verdict::RetryAfter(asked));
+        assert_eq!(on_answer(POST, Some(asked)), Accept);
     }
 
     #[test]

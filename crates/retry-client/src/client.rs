@@ -2,25 +2,23 @@
 
 use std::{fmt, sync::Arc};
 
-use http::{Method, Request, Response, Uri, header::AUTHORIZATION, request};
+use http::{Method, Request, Response, header::AUTHORIZATION};
 use hyper_util::{
     client::legacy,
     rt::{TokioExecutor, TokioTimer},
 };
-use retry_core::{Classify, Event, Reason, Report, Retry, TokioRuntime, Verdict};
 
 use crate::{
-    Body, ClientBuilder, ResponseBody,
-    attempt::{Delivery, Failure, attempt},
-    classify::{self, on_answer, on_failure},
+    Body, ClientBuilder, RequestBody, ResponseBody,
+    call::call,
     config::Config,
     connect::Connector,
     error::Error,
+    exchange::{Delivery, Hyper},
     forward,
-    replay::{AttemptBody, Replay},
 };
 
-pub(crate) type Http = legacy::Client<Connector, AttemptBody>;
+pub(crate) type Http = legacy::Client<Connector, RequestBody>;
 
 /// A client for one base URL. Cheap to clone; clones share the connection pool.
 ///
@@ -31,7 +29,6 @@ pub struct Client(Arc<Shared>);
 
 struct Shared {
     http: Http,
-    retry: Retry<TokioRuntime>,
     config: Config,
 }
 
@@ -56,7 +53,7 @@ impl Client {
             .pool_timer(TokioTimer::new())
             .http2_only(config.http2)
             .build(Connector::new(config.connect_timeout));
-        Self(Arc::new(Shared { http, retry: Retry::new(config.policy), config }))
+        Self(Arc::new(Shared { http, config }))
     }
 
     /// Gets a text. The attempt ends when the body does: one that breaks off or stalls is retried.
@@ -191,92 +188,13 @@ impl Client {
         Ok(request)
     }
 
-    /// Every request comes through here: attempts, until the core says that it is over.
-    async fn call(&self, request: Request<Body>, delivery: Delivery) -> Result<Response<ResponseBody>, Error> {
-        let Shared { http, retry, config } = &*self.0;
-        let (mut head, body) = request.into_parts();
-        if head.method == Method::CONNECT {
-            return Err(Error::bad_input("method CONNECT: a tunnel is no request that could be retried".to_owned()));
-        }
+    /// Every request comes through here.
+    async fn call(&self, mut request: Request<Body>, delivery: Delivery) -> Result<Response<ResponseBody>, Error> {
+        let Shared { http, config } = &*self.0;
         if let Some(authorization) = &config.target.authorization {
-            head.headers.entry(AUTHORIZATION).or_insert_with(|| authorization.clone());
+            request.headers_mut().entry(AUTHORIZATION).or_insert_with(|| authorization.clone());
         }
-        let body = Replay::new(body, config.replay_limit);
-        let idempotent = config.retry_methods.allow(&head.method);
-        let retry = retry
-            .clone()
-            .classify(Judge { config, body: &body, idempotent })
-            .observe(|event: Event<'_, _, _>| log_failure(config, &head, &event));
-        let report = retry.report(|_| attempt(http, config, &head, &body, delivery)).await;
-        finish(report)
-    }
-}
-
-fn finish(report: Report<Response<ResponseBody>, Failure>) -> Result<Response<ResponseBody>, Error> {
-    let Report { outcome, reason, journal, .. } = report;
-    match outcome {
-        Some(Ok(response)) => Ok(response),
-        Some(Err(failure)) => Err(failure.error.ended(reason, journal)),
-        None => Err(Error::deadline().ended(reason, journal)),
-    }
-}
-
-/// Judges the attempts of one call.
-struct Judge<'a> {
-    config: &'a Config,
-    body: &'a Replay,
-    idempotent: bool,
-}
-
-impl Classify<Response<ResponseBody>, Failure> for Judge<'_> {
-    fn classify(&self, outcome: &Result<Response<ResponseBody>, Failure>) -> Verdict {
-        let request = classify::Request {
-            idempotent: self.idempotent,
-            can_repeat: self.body.can_repeat(),
-            is_read: self.body.is_read(),
-        };
-        match outcome {
-            Ok(response) => on_answer(request, self.config.status_codes.contains(&response.status())),
-            Err(failure) => on_failure(request, failure.fate),
-        }
-    }
-
-    async fn discard(&self, outcome: Result<Response<ResponseBody>, Failure>) {
-        if let Ok(response) = outcome {
-            response.into_body().drain().await;
-        }
-    }
-}
-
-/// One line for each attempt that failed. The query stays out of it: people put secrets there.
-fn log_failure(config: &Config, head: &request::Parts, event: &Event<'_, Response<ResponseBody>, Failure>) {
-    let (record, outcome) = match event {
-        Event::End { reason: Reason::Accepted, .. } => return,
-        Event::Retry { record, outcome } | Event::End { record, outcome, .. } => (record, outcome),
-    };
-    let what: &dyn fmt::Display = match outcome {
-        Some(Ok(response)) => &format_args!("answered {}", response.status()),
-        Some(Err(failure)) => &failure.error,
-        None => &"cut by the deadline",
-    };
-    let next: &dyn fmt::Display = match event {
-        Event::Retry { .. } => &format_args!("next attempt in {:?}", record.wait.unwrap_or_default()),
-        Event::End { reason: Reason::Permanent, .. } => &"not safe or no use to repeat",
-        Event::End { reason, .. } => reason,
-    };
-    let attempts = u64::from(config.policy.count()) + 1;
-    let (method, number) = (&head.method, record.attempt);
-    log::warn!("{method} {}: attempt {number} of {attempts} failed: {what}; {next}", Place(&head.uri));
-}
-
-/// A URL without its query.
-struct Place<'a>(&'a Uri);
-
-impl fmt::Display for Place<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(uri) = self;
-        let authority = uri.authority().map_or("", |authority| authority.as_str());
-        write!(f, "{}://{authority}{}", uri.scheme_str().unwrap_or("http"), uri.path())
+        call(&Hyper { http, config, delivery }, &config.rules, request).await
     }
 }
 

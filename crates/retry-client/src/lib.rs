@@ -35,17 +35,25 @@
 //! It follows no redirects, keeps no cookies, caches nothing and decompresses nothing: each of these
 //! changes what a request means, and belongs above a client that decides what may be sent again.
 
-mod attempt;
 mod body;
+mod call;
 mod classify;
 mod client;
 mod config;
 mod connect;
+mod drain;
 mod error;
+mod event;
+mod exchange;
+mod failure;
 mod forward;
+mod idempotency_key;
 mod idle;
+mod memory;
 mod replay;
 mod response;
+mod retry_after;
+mod rules;
 mod target;
 
 pub use body::Body;
@@ -53,8 +61,11 @@ pub use classify::RetryMethods;
 pub use client::Client;
 pub use config::ClientBuilder;
 pub use error::{Error, ErrorKind};
+pub use event::{AttemptEvent, Outcome};
+pub use replay::RequestBody;
 pub use response::ResponseBody;
-pub use retry_core::{self, Journal, Reason, RetryPolicy};
+pub use retry_core::{self, Journal, Reason, RetryBudget, RetryPolicy};
+pub use rules::RetryRules;
 
 /// Any error that can cross threads: what bodies of callers may fail with.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -1,6 +1,7 @@
 //! A request body that can be sent again.
 
 use std::{
+    fmt,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
@@ -15,6 +16,7 @@ use crate::{
     BoxError,
     body::{Body, Kind},
     idle::Activity,
+    memory::{Held, Memory},
 };
 
 /// A request body across attempts.
@@ -29,7 +31,7 @@ pub(crate) enum Replay {
 }
 
 impl Replay {
-    pub(crate) fn new(body: Body, limit: usize) -> Self {
+    pub(crate) fn new(body: Body, limit: usize, memory: &Memory) -> Self {
         match body.0 {
             Kind::Empty => Self::Empty,
             Kind::Whole(bytes) => Self::Whole(bytes),
@@ -38,6 +40,7 @@ impl Replay {
                 source,
                 kept: Vec::new(),
                 room: Some(limit),
+                held: memory.hold(),
                 trailers: None,
                 ended: false,
                 turn: 0,
@@ -46,7 +49,7 @@ impl Replay {
     }
 
     /// The body for the next attempt. An earlier attempt's body, should it still be about, ends with an error.
-    pub(crate) fn attempt(&self, activity: Option<Activity>) -> AttemptBody {
+    pub(crate) fn attempt(&self) -> RequestBody {
         let source = match self {
             Self::Empty => Source::Empty,
             Self::Whole(bytes) => Source::Whole(bytes.clone()),
@@ -59,11 +62,7 @@ impl Replay {
                 Source::Stream { stream: Arc::clone(stream), turn, next: 0 }
             }
         };
-        AttemptBody { source, activity }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        matches!(self, Self::Empty)
+        RequestBody { source, activity: None }
     }
 
     /// Whether all that was read is still there to be sent again.
@@ -91,6 +90,7 @@ pub(crate) struct Stream {
     trailers: Option<HeaderMap>,
     /// Bytes that may still be kept; none once something was lost.
     room: Option<usize>,
+    held: Held,
     ended: bool,
     /// The attempt that may read: only the latest.
     turn: u32,
@@ -120,17 +120,18 @@ impl Stream {
     fn keep(&mut self, data: Bytes) {
         let Some(room) = self.room else { return };
         match room.checked_sub(data.len()) {
-            Some(room) => {
+            Some(room) if self.held.take(data.len()) => {
                 self.room = Some(room);
                 self.kept.push(data);
             }
-            None => self.lose(),
+            _ => self.lose(),
         }
     }
 
     fn lose(&mut self) {
         self.room = None;
         self.kept = Vec::new();
+        self.held.give_back();
     }
 }
 
@@ -148,10 +149,26 @@ pub(crate) struct SourceFailed(BoxError);
 #[error("another attempt has taken over the request body")]
 struct Superseded;
 
-/// The body of one attempt.
-pub(crate) struct AttemptBody {
+/// The body of one attempt: what a transport beneath a [`RetryLayer`](crate::RetryLayer) is given to send.
+pub struct RequestBody {
     source: Source,
     activity: Option<Activity>,
+}
+
+impl RequestBody {
+    /// Notes the body's progress, for whoever watches the exchange.
+    pub(crate) fn watch(&mut self) -> Option<Activity> {
+        if !matches!(self.source, Source::Empty) {
+            self.activity = Some(Activity::start());
+        }
+        self.activity.clone()
+    }
+}
+
+impl fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RequestBody")
+    }
 }
 
 enum Source {
@@ -160,7 +177,7 @@ enum Source {
     Stream { stream: Arc<Mutex<Stream>>, turn: u32, next: usize },
 }
 
-impl http_body::Body for AttemptBody {
+impl http_body::Body for RequestBody {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -245,7 +262,7 @@ mod tests {
         }
     }
 
-    async fn read(mut body: AttemptBody, frames: usize) -> (String, bool) {
+    async fn read(mut body: RequestBody, frames: usize) -> (String, bool) {
         let (mut text, mut trailers) = (String::new(), false);
         for _ in 0..frames {
             match body.frame().await {
@@ -261,18 +278,18 @@ mod tests {
     #[tokio::test]
     async fn a_stream_is_replayed_with_its_trailers_wherever_the_attempt_before_stopped() {
         for stop in 0..=4 {
-            let replay = Replay::new(streamed(&["ab", "cd", "ef"]), 6);
-            read(replay.attempt(None), stop).await;
+            let replay = Replay::new(streamed(&["ab", "cd", "ef"]), 6, &Memory::new(1000));
+            read(replay.attempt(), stop).await;
             assert!(replay.can_repeat());
-            assert_eq!(read(replay.attempt(None), 9).await, ("abcdef".to_owned(), true), "stopped after {stop} frames");
+            assert_eq!(read(replay.attempt(), 9).await, ("abcdef".to_owned(), true), "stopped after {stop} frames");
             assert!(replay.is_read());
         }
     }
 
     #[tokio::test]
     async fn past_the_limit_the_first_attempt_goes_on_and_is_the_last() {
-        let replay = Replay::new(streamed(&["ab", "cd", "ef"]), 5);
-        assert_eq!(read(replay.attempt(None), 9).await, ("abcdef".to_owned(), true));
+        let replay = Replay::new(streamed(&["ab", "cd", "ef"]), 5, &Memory::new(1000));
+        assert_eq!(read(replay.attempt(), 9).await, ("abcdef".to_owned(), true));
         assert!(!replay.can_repeat());
     }
 
@@ -286,30 +303,44 @@ mod tests {
                 Poll::Ready(Some(Err("disk on fire".into())))
             }
         }
-        let replay = Replay::new(Body::new(Fails), 100);
-        let error = replay.attempt(None).frame().await.unwrap().unwrap_err();
+        let replay = Replay::new(Body::new(Fails), 100, &Memory::new(1000));
+        let error = replay.attempt().frame().await.unwrap().unwrap_err();
         assert_eq!(error.to_string(), "the request body failed: disk on fire");
         assert!(!replay.can_repeat());
     }
 
     #[tokio::test]
     async fn an_earlier_attempt_cannot_take_data_from_a_later_one() {
-        let replay = Replay::new(streamed(&["ab", "cd"]), 100);
-        let mut first = replay.attempt(None);
+        let replay = Replay::new(streamed(&["ab", "cd"]), 100, &Memory::new(1000));
+        let mut first = replay.attempt();
         first.frame().await.unwrap().unwrap();
-        let second = replay.attempt(None);
+        let second = replay.attempt();
         assert!(first.frame().await.unwrap().is_err());
         assert_eq!(read(second, 9).await.0, "abcd");
     }
 
     #[tokio::test]
     async fn bytes_are_sent_whole_each_time_with_their_length() {
-        let replay = Replay::new(Body::from("abc"), 0);
+        let replay = Replay::new(Body::from("abc"), 0, &Memory::new(1000));
         for _ in 0..2 {
-            let body = replay.attempt(None);
+            let body = replay.attempt();
             assert_eq!(body.size_hint().exact(), Some(3));
             assert_eq!(read(body, 2).await.0, "abc");
         }
-        assert!(Replay::new(Body::from(""), 0).is_empty());
+        assert!(Replay::new(Body::from(""), 0, &Memory::new(1000)).attempt().is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn the_memory_of_all_bodies_together_is_bounded_and_given_back() {
+        let memory = Memory::new(9);
+        let first = Replay::new(streamed(&["abc", "def"]), 100, &memory);
+        let second = Replay::new(streamed(&["ghi", "jkl"]), 100, &memory);
+        read(first.attempt(), 9).await;
+        assert_eq!(memory.left(), 3);
+        assert_eq!(read(second.attempt(), 9).await.0, "ghijkl");
+        assert!(first.can_repeat() && !second.can_repeat());
+        assert_eq!(memory.left(), 3, "what cannot be kept whole is not kept in part");
+        drop(first);
+        assert_eq!(memory.left(), 9);
     }
 }

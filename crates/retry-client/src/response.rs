@@ -3,14 +3,12 @@
 use std::{
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::time::timeout;
 
 use crate::{error::Error, idle::Idle};
 
@@ -28,10 +26,6 @@ enum Kind {
     Whole(Option<Bytes>),
     Streaming { incoming: Incoming, idle: Option<Idle> },
 }
-
-/// How much of a response that is thrown away is read to keep its connection, and for how long.
-const DRAIN_BYTES: usize = 64 * 1024;
-const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 impl ResponseBody {
     pub(crate) fn streaming(incoming: Incoming, idle: Option<Idle>) -> Self {
@@ -61,21 +55,6 @@ impl ResponseBody {
     /// As [`bytes`](Self::bytes), and when the body is not UTF-8.
     pub async fn text(self) -> Result<String, Error> {
         String::from_utf8(self.bytes().await?.into()).map_err(|error| Error::bad_response(error.into()))
-    }
-
-    /// Reads a body nobody wants, so that its connection can be used again; within bounds, past which
-    /// the connection is the cheaper loss.
-    pub(crate) async fn drain(self) {
-        let Kind::Streaming { mut incoming, .. } = self.0 else { return };
-        let read = async {
-            let mut left = DRAIN_BYTES;
-            while let Some(Ok(frame)) = incoming.frame().await {
-                let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
-                left = rest;
-            }
-        };
-        // Whether it ended or was given up on, the body is dropped now.
-        let _ = timeout(DRAIN_TIME, read).await;
     }
 }
 

@@ -1,0 +1,144 @@
+//! One call: attempts over some transport, until the engine says that it is over.
+
+use std::time::SystemTime;
+
+use http::{HeaderValue, Method, Request, Response, request};
+use retry_core::{Attempt, Classify, Event, Report, Verdict};
+
+use crate::{
+    Body,
+    classify::{self, on_answer, on_failure},
+    drain::drain,
+    error::Error,
+    event::{AttemptEvent, Outcome},
+    failure::{Failure, Fate},
+    idempotency_key::{self, IDEMPOTENCY_KEY},
+    replay::{Replay, RequestBody},
+    retry_after::retry_after,
+    rules::RetryRules,
+};
+
+/// What sends one attempt.
+pub(crate) trait Transport {
+    /// The body of its responses.
+    type Body: http_body::Body;
+
+    /// Sends a request once.
+    fn send(&self, request: Request<RequestBody>) -> impl Future<Output = Result<Response<Self::Body>, Failure>>;
+}
+
+/// Sends a request as often as the rules say. The journal of attempts is among the extensions of the response.
+pub(crate) async fn call<T: Transport>(
+    transport: &T,
+    rules: &RetryRules,
+    request: Request<Body>,
+) -> Result<Response<T::Body>, Error> {
+    let (mut head, body) = request.into_parts();
+    if head.method == Method::CONNECT {
+        return Err(Error::bad_input("method CONNECT: a tunnel is no request that could be retried".to_owned()));
+    }
+    let idempotent = prepare(rules, &mut head);
+    let body = Replay::new(body, rules.replay_limit, &rules.replay_memory);
+    let retry = rules
+        .engine()
+        .classify(Judge { rules, body: &body, idempotent })
+        .observe(|event: Event<'_, Response<T::Body>, Failure>| report(rules, &head, &event));
+    let Report { outcome, reason, journal, .. } = retry
+        .report(|attempt| attempt_within(rules, transport.send(attempt_request(rules, &head, &body, attempt))))
+        .await;
+    match outcome {
+        Some(Ok(mut response)) => {
+            response.extensions_mut().insert(journal);
+            Ok(response)
+        }
+        Some(Err(failure)) => Err(failure.error.ended(reason, journal)),
+        None => Err(Error::deadline().ended(reason, journal)),
+    }
+}
+
+/// Cuts an attempt where the rules limit it. Not left to the engine, which could not tell whether the
+/// request may have been processed.
+async fn attempt_within<T>(
+    rules: &RetryRules,
+    attempt: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let Some(limit) = rules.attempt_timeout else { return attempt.await };
+    let late = |_| Failure { error: Error::attempt_timeout(limit), fate: Fate::TimedOut };
+    tokio::time::timeout(limit, attempt).await.map_err(late)?
+}
+
+/// Whether the request may be processed twice; gives it a key to make it so where that is asked for.
+fn prepare(rules: &RetryRules, head: &mut request::Parts) -> bool {
+    let idempotent = rules.methods.allow(&head.method);
+    if rules.add_idempotency_key && !idempotent {
+        idempotency_key::ensure(&mut head.headers, || fastrand::u128(..));
+    }
+    idempotent || head.headers.contains_key(&IDEMPOTENCY_KEY)
+}
+
+fn attempt_request(rules: &RetryRules, head: &request::Parts, body: &Replay, attempt: Attempt) -> Request<RequestBody> {
+    let mut request = Request::new(body.attempt());
+    *request.method_mut() = head.method.clone();
+    *request.uri_mut() = head.uri.clone();
+    *request.version_mut() = head.version;
+    *request.headers_mut() = head.headers.clone();
+    if !head.extensions.is_empty() {
+        *request.extensions_mut() = head.extensions.clone();
+    }
+    if let Some(name) = &rules.attempt_header {
+        request.headers_mut().insert(name, HeaderValue::from(attempt.number));
+    }
+    request
+}
+
+/// Judges the attempts of one call.
+struct Judge<'a> {
+    rules: &'a RetryRules,
+    body: &'a Replay,
+    idempotent: bool,
+}
+
+impl<B: http_body::Body> Classify<Response<B>, Failure> for Judge<'_> {
+    fn classify(&self, outcome: &Result<Response<B>, Failure>) -> Verdict {
+        let request = || classify::Request {
+            idempotent: self.idempotent,
+            can_repeat: self.body.can_repeat(),
+            is_read: self.body.is_read(),
+        };
+        match outcome {
+            Ok(response) if !self.rules.lists(response.status()) => Verdict::Accept,
+            Ok(response) => on_answer(request(), retry_after(response.headers(), today())),
+            Err(failure) => on_failure(request(), failure.fate),
+        }
+    }
+
+    async fn discard(&self, outcome: Result<Response<B>, Failure>) {
+        if let Ok(response) = outcome {
+            drain(response.into_body()).await;
+            // The transport learns of the free connection in a task of its own: let that one run first.
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "Retry-After may name a date, which is measured against today")]
+fn today() -> SystemTime {
+    SystemTime::now()
+}
+
+fn report<B>(rules: &RetryRules, head: &request::Parts, event: &Event<'_, Response<B>, Failure>) {
+    let (record, outcome, ended) = match event {
+        Event::Retry { record, outcome, .. } => (record, outcome, None),
+        Event::End { record, outcome, reason, .. } => (record, outcome, Some(*reason)),
+    };
+    let outcome = match outcome {
+        Some(Ok(response)) => Outcome::Answered(response.status()),
+        Some(Err(failure)) => Outcome::Failed(&failure.error),
+        None => Outcome::Cut,
+    };
+    let event = AttemptEvent { method: &head.method, uri: &head.uri, record, outcome, ended };
+    event.log(rules.policy.count());
+    if let Some(observer) = &rules.observer {
+        observer(&event);
+    }
+}

@@ -1,0 +1,92 @@
+//! What happens in a call, for logs and metrics.
+
+use std::fmt;
+
+use http::{Method, StatusCode, Uri};
+use retry_core::{Reason, Record};
+
+use crate::error::Error;
+
+/// An attempt failed, or a call is over.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct AttemptEvent<'a> {
+    /// The request's method.
+    pub method: &'a Method,
+    /// Where it went; never with credentials, but perhaps with a query that should not be shown.
+    pub uri: &'a Uri,
+    /// The attempt: its number, its times, and the wait that follows.
+    pub record: &'a Record,
+    /// What came of it.
+    pub outcome: Outcome<'a>,
+    /// Why the call is over; none while there is to be another attempt.
+    pub ended: Option<Reason>,
+}
+
+/// What came of an attempt.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Outcome<'a> {
+    /// An answer with this status.
+    Answered(StatusCode),
+    /// No answer.
+    Failed(&'a Error),
+    /// The deadline cut it.
+    Cut,
+}
+
+impl fmt::Display for Outcome<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answered(status) => write!(f, "answered {status}"),
+            Self::Failed(error) => error.fmt(f),
+            Self::Cut => f.write_str("cut by the deadline"),
+        }
+    }
+}
+
+impl AttemptEvent<'_> {
+    /// One line for each attempt that failed, with its parts as key-values. The query stays out of it:
+    /// people put secrets there.
+    pub(crate) fn log(&self, count: u32) {
+        let Self { method, uri, record, outcome, ended } = self;
+        let next = match ended {
+            None => Next::Wait(record.wait.unwrap_or_default()),
+            Some(Reason::Accepted) => return,
+            Some(reason) => Next::End(*reason),
+        };
+        let (attempt, of) = (record.attempt, u64::from(count) + 1);
+        log::warn!(
+            method:% = method, attempt, wait_ms = record.wait.map_or(0, |wait| wait.as_millis() as u64);
+            "{method} {}: attempt {attempt} of {of} failed: {outcome}; {next}", Place(uri)
+        );
+    }
+}
+
+enum Next {
+    Wait(std::time::Duration),
+    End(Reason),
+}
+
+impl fmt::Display for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wait(wait) => write!(f, "next attempt in {wait:?}"),
+            Self::End(Reason::Permanent) => f.write_str("not safe or no use to repeat"),
+            Self::End(reason) => reason.fmt(f),
+        }
+    }
+}
+
+/// A URL without its query.
+pub(crate) struct Place<'a>(pub(crate) &'a Uri);
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(uri) = self;
+        if let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) {
+            write!(f, "{scheme}://{authority}")?;
+        }
+        f.write_str(uri.path())
+    }
+}

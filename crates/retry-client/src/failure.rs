@@ -1,0 +1,82 @@
+//! What an error of the transport means. This is the one place that knows how hyper puts things.
+
+use std::error::Error as StdError;
+
+use hyper_util::client::legacy;
+
+use crate::{
+    BoxError,
+    error::{Error, root_of},
+    replay::SourceFailed,
+};
+
+/// An attempt without an answer: what went wrong, and what became of the request.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: Error,
+    pub(crate) fate: Fate,
+}
+
+/// What is known of a request that got no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It never left.
+    NeverSent,
+    /// The server said that it did not process it.
+    Refused,
+    /// It was sent, wholly or in part.
+    MaybeProcessed,
+    /// As [`MaybeProcessed`](Self::MaybeProcessed), and what was missing was an answer in time.
+    TimedOut,
+    /// It cannot succeed, however often it is sent.
+    Hopeless,
+}
+
+impl Failure {
+    /// Reads the chain of an error that a transport gave for a request to `authority`.
+    pub(crate) fn of(error: BoxError, authority: &str) -> Self {
+        let (fate, explain) = Self::read(&*error);
+        Self { error: explain(error, authority), fate }
+    }
+
+    fn read(error: &(dyn StdError + 'static)) -> (Fate, fn(BoxError, &str) -> Error) {
+        if find::<legacy::Error>(error).is_some_and(legacy::Error::is_connect) {
+            return (Fate::NeverSent, |error, authority| Error::connect(authority, error));
+        }
+        if find::<SourceFailed>(error).is_some() {
+            return (Fate::Hopeless, |error, _| Error::bad_input(root_of(&*error)));
+        }
+        let transport = find::<hyper::Error>(error);
+        let is = |predicate: fn(&hyper::Error) -> bool| transport.is_some_and(predicate);
+        if is(hyper::Error::is_canceled) {
+            // hyper hands a request back, unsent, with this error alone.
+            return (Fate::NeverSent, |error, _| Error::broken(error));
+        }
+        if is(hyper::Error::is_parse) {
+            return (Fate::MaybeProcessed, |error, _| Error::bad_response(error));
+        }
+        if is(hyper::Error::is_user) {
+            return (Fate::Hopeless, |error, _| Error::bad_input(root_of(&*error)));
+        }
+        let refused = find::<h2::Error>(error).is_some_and(is_refusal);
+        (if refused { Fate::Refused } else { Fate::MaybeProcessed }, |error, _| Error::broken(error))
+    }
+}
+
+/// Whether the server said that it did not process the stream: RFC 9113, section 8.7. h2 gives a stream
+/// a remote GOAWAY as its error only where its number is above the last that the server took.
+fn is_refusal(error: &h2::Error) -> bool {
+    let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    error.is_remote() && (refused || error.is_go_away())
+}
+
+fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}

@@ -1,0 +1,45 @@
+//! `Idempotency-Key`: a caller's promise that a server can tell a repeated request from a new one.
+//! IETF draft "The Idempotency-Key HTTP Header Field".
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Gives a request without a key a new one: a random UUID, as the servers that ask for keys expect.
+pub(crate) fn ensure(headers: &mut HeaderMap, random: impl FnOnce() -> u128) {
+    if headers.contains_key(&IDEMPOTENCY_KEY) {
+        return;
+    }
+    // Hexadecimal digits and dashes are always a valid value.
+    if let Ok(key) = HeaderValue::try_from(uuid(random())) {
+        headers.insert(IDEMPOTENCY_KEY, key);
+    }
+}
+
+/// A version 4 UUID (RFC 9562, section 5.4) of these random bits.
+fn uuid(random: u128) -> String {
+    let version = (random & !(0xf << 76)) | 0x4 << 76;
+    let bits = (version & !(0x3 << 62)) | 0x2 << 62;
+    let digits = format!("{bits:032x}");
+    let groups = [(0, 8), (8, 12), (12, 16), (16, 20), (20, 32)];
+    groups.map(|(from, to)| digits.get(from..to).unwrap_or_default()).join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_version_4_uuids() {
+        assert_eq!(uuid(0), "00000000-0000-4000-8000-000000000000");
+        assert_eq!(uuid(u128::MAX), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+        assert_eq!(uuid(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef), "01234567-89ab-4def-8123-456789abcdef");
+    }
+
+    #[test]
+    fn a_callers_own_key_is_kept() {
+        let mut headers = HeaderMap::from_iter([(IDEMPOTENCY_KEY, HeaderValue::from_static("mine"))]);
+        ensure(&mut headers, || 0);
+        assert_eq!(headers[IDEMPOTENCY_KEY], "mine");
+    }
+}
