@@ -24,12 +24,15 @@ pub(crate) trait Transport {
     type Body: http_body::Body;
 
     /// Sends a request once.
-    fn send(&self, request: Request<RequestBody>) -> impl Future<Output = Result<Response<Self::Body>, Failure>>;
+    fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> impl Future<Output = Result<Response<Self::Body>, Failure>> + use<Self>;
 }
 
 /// Sends a request as often as the rules say. The journal of attempts is among the extensions of the response.
 pub(crate) async fn call<T: Transport>(
-    transport: &T,
+    transport: &mut T,
     rules: &RetryRules,
     request: Request<Body>,
 ) -> Result<Response<T::Body>, Error> {

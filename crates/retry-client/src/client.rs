@@ -16,6 +16,7 @@ use crate::{
     error::Error,
     exchange::{Delivery, Hyper},
     forward,
+    resume::{Origin, Resuming},
 };
 
 pub(crate) type Http = legacy::Client<Connector, RequestBody>;
@@ -155,7 +156,7 @@ impl Client {
     pub async fn execute(&self, request: Request<impl Into<Body>>) -> Result<Response<ResponseBody>, Error> {
         let mut request = request.map(Into::into);
         *request.uri_mut() = self.0.config.target.resolve(request.uri())?;
-        self.call(request, Delivery::Streaming).await
+        self.deliver(request).await
     }
 
     /// Sends an inbound request on to `path`: its method, body and headers, but for those that concern
@@ -172,13 +173,13 @@ impl Client {
         let mut request = request.map(Into::into);
         *request.uri_mut() = self.0.config.target.join(path)?;
         forward::readdress(request.headers_mut());
-        let mut response = self.call(request, Delivery::Streaming).await?;
+        let mut response = self.deliver(request).await?;
         forward::remove_hop_by_hop(response.headers_mut());
         Ok(response)
     }
 
     async fn send(&self, method: Method, path: &str, body: Body) -> Result<Response<ResponseBody>, Error> {
-        self.call(self.request(method, path, body)?, Delivery::Streaming).await
+        self.deliver(self.request(method, path, body)?).await
     }
 
     fn request(&self, method: Method, path: &str, body: Body) -> Result<Request<Body>, Error> {
@@ -188,13 +189,32 @@ impl Client {
         Ok(request)
     }
 
+    /// Sends a request, and goes on with its response where it breaks off if that was asked for.
+    async fn deliver(&self, request: Request<Body>) -> Result<Response<ResponseBody>, Error> {
+        let origin = if self.0.config.resume { Origin::of(&request) } else { None };
+        let response = self.stream(request).await?;
+        Ok(match origin {
+            Some(origin) => Resuming::wrap(self, origin, response),
+            None => response,
+        })
+    }
+
+    /// Sends a request whose response is handed over as soon as its head is there.
+    pub(crate) async fn stream(&self, request: Request<Body>) -> Result<Response<ResponseBody>, Error> {
+        self.call(request, Delivery::Streaming).await
+    }
+
+    pub(crate) fn retry_count(&self) -> u32 {
+        self.0.config.rules.policy.count()
+    }
+
     /// Every request comes through here.
     async fn call(&self, mut request: Request<Body>, delivery: Delivery) -> Result<Response<ResponseBody>, Error> {
         let Shared { http, config } = &*self.0;
         if let Some(authorization) = &config.target.authorization {
             request.headers_mut().entry(AUTHORIZATION).or_insert_with(|| authorization.clone());
         }
-        call(&Hyper { http, config, delivery }, &config.rules, request).await
+        call(&mut Hyper { http, config, delivery }, &config.rules, request).await
     }
 }
 

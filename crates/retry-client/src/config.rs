@@ -16,6 +16,7 @@ pub(crate) struct Config {
     pub(crate) timeout: Option<Duration>,
     pub(crate) connect_timeout: Duration,
     pub(crate) http2: bool,
+    pub(crate) resume: bool,
 }
 
 /// Builds a [`Client`]; what is not set keeps its default.
@@ -25,6 +26,7 @@ pub(crate) struct Config {
 /// | `timeout` | 30 s | idle: the longest an exchange may make no progress |
 /// | `connect_timeout` | 15 s | the longest it may take to connect |
 /// | `http2_prior_knowledge` | off | HTTP/2 from the first byte |
+/// | `resume` | off | goes on with a GET's body that breaks off |
 ///
 /// and those of [`RetryRules`]. The defaults of `timeout` and `connect_timeout` are Ballerina's.
 #[derive(Clone, Debug)]
@@ -35,6 +37,7 @@ pub struct ClientBuilder {
     timeout: Option<Duration>,
     connect_timeout: Duration,
     http2: bool,
+    resume: bool,
 }
 
 impl ClientBuilder {
@@ -45,6 +48,7 @@ impl ClientBuilder {
             timeout: Some(Duration::from_secs(30)),
             connect_timeout: Duration::from_secs(15),
             http2: false,
+            resume: false,
         }
     }
 
@@ -137,6 +141,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Goes on with the body of a GET that breaks off or stalls, by asking for the rest (`Range`), as often
+    /// as the policy has retries. Only where the response has a strong `ETag` to hold the rest to; where
+    /// the server won't, or has something else by then, reading fails. No byte comes twice.
+    pub fn resume(mut self, on: bool) -> Self {
+        self.resume = on;
+        self
+    }
+
     /// Checks the settings.
     ///
     /// # Errors
@@ -144,12 +156,13 @@ impl ClientBuilder {
     /// One that names the setting, the value and what is allowed; its kind is
     /// [`BadInput`](crate::ErrorKind::BadInput).
     pub fn build(self) -> Result<Client, Error> {
-        let Self { url, rules, timeout, connect_timeout, http2 } = self;
+        let Self { url, rules, timeout, connect_timeout, http2, resume } = self;
         let limits = [("timeout", timeout), ("connect_timeout", Some(connect_timeout))];
         if let Some((name, _)) = limits.iter().find(|(_, limit)| *limit == Some(Duration::ZERO)) {
             return Err(Error::bad_input(format!("{name} is 0: expected a time above zero")));
         }
-        let config = Config { target: Target::parse(&url)?, rules: rules.check()?, timeout, connect_timeout, http2 };
+        let (target, rules) = (Target::parse(&url)?, rules.check()?);
+        let config = Config { target, rules, timeout, connect_timeout, http2, resume };
         Ok(Client::from_config(config))
     }
 }

@@ -27,3 +27,47 @@ pub(crate) async fn drain(body: impl Body) {
     // It ended, or is given up on: both are fine.
     let _ = timeout(TIME, read).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        cell::Cell,
+        convert::Infallible,
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use bytes::Bytes;
+    use http_body::Frame;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// A body of 1 KiB frames without end; or one of which nothing comes.
+    struct Endless<'a>(Option<&'a Cell<usize>>);
+
+    impl Body for Endless<'_> {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            let Some(read) = self.0 else { return Poll::Pending };
+            read.set(read.get() + 1024);
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[0; 1024])))))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_without_end_is_given_up_on_after_some_bytes() {
+        let read = Cell::new(0);
+        drain(Endless(Some(&read))).await;
+        assert_eq!(read.get(), BYTES + 1024);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_stalls_is_given_up_on_after_some_time() {
+        let begin = Instant::now();
+        drain(Endless(None)).await;
+        assert_eq!(begin.elapsed(), TIME);
+    }
+}

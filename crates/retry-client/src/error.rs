@@ -84,6 +84,10 @@ impl Error {
         Self::new(ErrorKind::BadResponse, message).because(source)
     }
 
+    pub(crate) fn cannot_resume(offset: u64, why: &str) -> Self {
+        Self::new(ErrorKind::BadResponse, format!("cannot go on with the body at byte {offset}: {why}"))
+    }
+
     pub(crate) fn status(response: Response<Bytes>) -> Self {
         let mut error = Self::new(ErrorKind::Status, format!("status {}", response.status()));
         error.0.response = Some(response);

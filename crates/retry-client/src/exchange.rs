@@ -37,31 +37,42 @@ pub(crate) struct Hyper<'a> {
     pub(crate) delivery: Delivery,
 }
 
-impl Transport for Hyper<'_> {
+impl<'a> Transport for Hyper<'a> {
     type Body = ResponseBody;
 
-    async fn send(&self, mut request: Request<RequestBody>) -> Result<Response<ResponseBody>, Failure> {
-        let mut watch = Watch::new(self.config, &mut request);
-        let mut response = self.http.request(request);
-        let response = poll_fn(|cx| {
-            if let Poll::Ready(outcome) = Pin::new(&mut response).poll(cx) {
-                let authority = self.config.target.authority();
-                return Poll::Ready(outcome.map_err(|error| Failure::of(error.into(), authority)));
-            }
-            watch.poll_idle(cx).map(|limit| Err(Failure { error: Error::idle(limit), fate: Fate::TimedOut }))
-        })
-        .await?;
+    fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> impl Future<Output = Result<Response<ResponseBody>, Failure>> + use<'a> {
+        exchange(self.http, self.config, self.delivery, request)
+    }
+}
 
-        let (mut head, incoming) = response.into_parts();
-        // The pool's own note about the connection, of no use to callers.
-        head.extensions.remove::<Activity>();
-        let body = ResponseBody::streaming(incoming, watch.into_idle());
-        match self.delivery {
-            Delivery::Streaming => Ok(Response::from_parts(head, body)),
-            Delivery::Whole => {
-                let bytes = body.bytes().await.map_err(while_reading)?;
-                Ok(Response::from_parts(head, ResponseBody::whole(bytes)))
-            }
+async fn exchange(
+    http: &Http,
+    config: &Config,
+    delivery: Delivery,
+    mut request: Request<RequestBody>,
+) -> Result<Response<ResponseBody>, Failure> {
+    let mut watch = Watch::new(config, &mut request);
+    let mut response = http.request(request);
+    let response = poll_fn(|cx| {
+        if let Poll::Ready(outcome) = Pin::new(&mut response).poll(cx) {
+            return Poll::Ready(outcome.map_err(|error| Failure::of(error.into(), config.target.authority())));
+        }
+        watch.poll_idle(cx).map(|limit| Err(Failure { error: Error::idle(limit), fate: Fate::TimedOut }))
+    })
+    .await?;
+
+    let (mut head, incoming) = response.into_parts();
+    // The pool's own note about the connection, of no use to callers.
+    head.extensions.remove::<Activity>();
+    let body = ResponseBody::streaming(incoming, watch.into_idle());
+    match delivery {
+        Delivery::Streaming => Ok(Response::from_parts(head, body)),
+        Delivery::Whole => {
+            let bytes = body.bytes().await.map_err(while_reading)?;
+            Ok(Response::from_parts(head, ResponseBody::whole(bytes)))
         }
     }
 }

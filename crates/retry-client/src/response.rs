@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use crate::{error::Error, idle::Idle};
+use crate::{error::Error, idle::Idle, resume::Resuming};
 
 /// The body of a response.
 ///
@@ -25,11 +25,16 @@ pub struct ResponseBody(Kind);
 enum Kind {
     Whole(Option<Bytes>),
     Streaming { incoming: Incoming, idle: Option<Idle> },
+    Resuming(Box<Resuming>),
 }
 
 impl ResponseBody {
     pub(crate) fn streaming(incoming: Incoming, idle: Option<Idle>) -> Self {
         Self(Kind::Streaming { incoming, idle })
+    }
+
+    pub(crate) fn resuming(body: Resuming) -> Self {
+        Self(Kind::Resuming(Box::new(body)))
     }
 
     pub(crate) fn whole(bytes: Bytes) -> Self {
@@ -44,7 +49,7 @@ impl ResponseBody {
     pub async fn bytes(self) -> Result<Bytes, Error> {
         match self.0 {
             Kind::Whole(bytes) => Ok(bytes.unwrap_or_default()),
-            streaming @ Kind::Streaming { .. } => Ok(Self(streaming).collect().await?.to_bytes()),
+            streamed => Ok(Self(streamed).collect().await?.to_bytes()),
         }
     }
 
@@ -69,6 +74,7 @@ impl Body for ResponseBody {
                 return Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))));
             }
             Kind::Streaming { incoming, idle } => (incoming, idle),
+            Kind::Resuming(body) => return body.poll_frame(cx),
         };
         match Pin::new(incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
@@ -90,6 +96,7 @@ impl Body for ResponseBody {
         match &self.0 {
             Kind::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
             Kind::Streaming { incoming, .. } => incoming.is_end_stream(),
+            Kind::Resuming(body) => body.is_end_stream(),
         }
     }
 
@@ -97,6 +104,7 @@ impl Body for ResponseBody {
         match &self.0 {
             Kind::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Kind::Streaming { incoming, .. } => incoming.size_hint(),
+            Kind::Resuming(body) => body.size_hint(),
         }
     }
 }

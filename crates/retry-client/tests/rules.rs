@@ -1,0 +1,249 @@
+//! The rules of retrying against the backend that misbehaves on cue.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the test's message")]
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use delayed_backend::Backend;
+use http::{HeaderName, Method, Request};
+use http_body_util::BodyExt;
+use hyper_util::{client::legacy, rt::TokioExecutor};
+use retry_client::{
+    Client, ClientBuilder, ErrorKind, Journal, Reason, RetryBudget, RetryLayer, RetryMethods, RetryPolicy, RetryRules,
+    retry_core::RetryPolicyBuilder,
+};
+use tokio::{io::AsyncWriteExt, net::TcpListener, time::Instant};
+use tower_layer::Layer;
+use tower_service::Service;
+
+async fn backend(script: &str) -> Backend {
+    Backend::start(script.parse().unwrap()).await.unwrap()
+}
+
+fn policy() -> RetryPolicyBuilder {
+    RetryPolicy::builder().count(3).interval(Duration::from_millis(1))
+}
+
+fn client(backend: &Backend) -> ClientBuilder {
+    Client::builder(backend.url())
+        .retry(policy().build().unwrap())
+        .status_codes([429, 502, 503])
+        .timeout(Duration::from_millis(500))
+}
+
+#[tokio::test]
+async fn retry_after_is_waited_for_in_place_of_the_policys_own_wait() {
+    let backend = backend("status=429;retry-after=1,ok").await;
+    let client = client(&backend).retry(policy().interval(Duration::from_secs(3600)).build().unwrap());
+    let begin = Instant::now();
+    let response = client.build().unwrap().get("/hello").await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(begin.elapsed() >= Duration::from_secs(1));
+    let journal = response.extensions().get::<Journal>().unwrap();
+    assert_eq!(journal.iter().next().unwrap().wait, Some(Duration::from_secs(1)));
+}
+
+#[tokio::test]
+async fn retry_after_as_a_date_is_waited_for() {
+    let backend = backend("status=503;retry-after-date=2s,ok").await;
+    let response = client(&backend).build().unwrap().get("/hello").await.unwrap();
+    let waited = response.extensions().get::<Journal>().unwrap().iter().next().unwrap().wait.unwrap();
+    assert!(waited <= Duration::from_secs(2) && waited > Duration::from_millis(500), "{waited:?}");
+}
+
+#[tokio::test]
+async fn retry_after_beyond_its_cap_or_the_deadline_hands_the_response_over_at_once() {
+    let check = async |policy: RetryPolicy, header| {
+        let backend = backend(&format!("status=503;retry-after={header};body=busy")).await;
+        let response = client(&backend).retry(policy).build().unwrap().get("/hello").await.unwrap();
+        assert_eq!((response.status().as_u16(), backend.received()), (503, 1), "{header}");
+        assert_eq!(response.into_body().text().await.unwrap(), "busy");
+    };
+    check(policy().max_retry_after(Duration::from_secs(5)).build().unwrap(), "6").await;
+    check(policy().deadline(Duration::from_secs(5)).build().unwrap(), "6").await;
+    check(policy().build().unwrap(), "9999999999").await;
+}
+
+#[tokio::test]
+async fn an_idempotency_key_makes_a_post_one_that_may_be_repeated() {
+    let backend = backend("reset,hang,status=503,ok").await;
+    let client = client(&backend).build().unwrap();
+    let request = || Request::post("/echo").header("idempotency-key", "mine").body("x").unwrap();
+    assert_eq!(client.execute(request()).await.unwrap().status(), 200);
+    let keys: Vec<_> = backend.requests().into_iter().map(|request| request.idempotency_key.unwrap()).collect();
+    assert_eq!(keys, ["mine"; 4]);
+}
+
+#[tokio::test]
+async fn a_key_is_added_on_request_and_is_the_same_at_each_attempt_and_another_for_each_call() {
+    let backend = backend("reset,ok").await;
+    let client = client(&backend).add_idempotency_key(true).build().unwrap();
+    for _ in 0..2 {
+        assert_eq!(client.post("/echo", "x").await.unwrap().status(), 200);
+    }
+    let keys: Vec<_> = backend.requests().into_iter().map(|request| request.idempotency_key.unwrap()).collect();
+    assert_eq!(keys.len(), 4);
+    assert!(keys[0] == keys[1] && keys[2] == keys[3] && keys[0] != keys[2], "{keys:?}");
+    client.get("/hello").await.unwrap();
+    assert_eq!(backend.requests().last().unwrap().idempotency_key, None, "a GET needs none");
+}
+
+#[tokio::test]
+async fn the_attempts_number_is_sent_where_asked_for() {
+    let backend = backend("status=503,ok").await;
+    let header = HeaderName::from_static("x-attempt");
+    let client = client(&backend).attempt_header(header).build().unwrap();
+    let echoed = client.get_text("/echo").await.unwrap();
+    assert!(echoed.contains("x-attempt: 2"), "{echoed}");
+}
+
+#[tokio::test]
+async fn a_budget_is_shared_by_the_calls_that_draw_on_it() {
+    let backend = backend("status=503").await;
+    let budget = RetryBudget::tokens(10, 5, 10);
+    let client = client(&backend).budget(budget.clone()).build().unwrap();
+    client.get("/hello").await.unwrap();
+    assert_eq!((backend.received(), budget.left()), (3, 0.0));
+    client.get("/hello").await.unwrap();
+    assert_eq!(backend.received(), 4);
+}
+
+#[tokio::test]
+async fn an_observer_is_told_of_each_attempt_that_fails_and_of_the_end() {
+    let backend = backend("status=503,reset,ok").await;
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&told);
+    let client = client(&backend).observer(move |event| {
+        let told = format!("{} {} {} {:?}", event.method, event.record.attempt, event.outcome, event.ended);
+        log.lock().unwrap().push(told);
+    });
+    client.build().unwrap().get("/hello").await.unwrap();
+    let told = told.lock().unwrap();
+    assert_eq!(told[0], "GET 1 answered 503 Service Unavailable None");
+    assert!(told[1].starts_with("GET 2 the connection broke: "), "{told:?}");
+    assert_eq!(told[2], "GET 3 answered 200 OK Some(Accepted)");
+}
+
+#[tokio::test]
+async fn every_response_has_its_journal() {
+    let backend = backend("ok").await;
+    let response = client(&backend).build().unwrap().get("/hello").await.unwrap();
+    let journal = response.extensions().get::<Journal>().unwrap();
+    assert!(journal.attempts() == 1 && journal.last().timing.is_some());
+}
+
+#[tokio::test]
+async fn the_deadline_cuts_an_attempt_in_flight() {
+    let backend = backend("hang").await;
+    let deadline = policy().deadline(Duration::from_millis(200)).build().unwrap();
+    let error = client(&backend).retry(deadline).no_timeout().build().unwrap().get("/hello").await.unwrap_err();
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::Timeout, Some(Reason::Deadline)));
+}
+
+#[tokio::test]
+async fn a_discarded_response_that_stalls_does_not_hold_up_the_retry() {
+    let backend = backend("status=503;stall-after=200;body=\"a body that is never whole\",ok").await;
+    assert_eq!(client(&backend).build().unwrap().get_text("/hello").await.unwrap(), "Hello World!!!");
+}
+
+#[tokio::test]
+async fn http2_refusals_are_retried_for_every_method() {
+    for script in ["refused-stream,ok", "goaway,ok"] {
+        let backend = backend(script).await;
+        let client = client(&backend).http2_prior_knowledge(true).build().unwrap();
+        let response = client.post("/echo", "x").await.unwrap();
+        assert_eq!(response.extensions().get::<Journal>().unwrap().attempts(), 2, "{script}");
+    }
+}
+
+fn known_bytes(count: u64) -> Vec<u8> {
+    (0..count).map(delayed_backend::known_byte).collect()
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_gone_on_with_and_no_byte_comes_twice() {
+    for script in ["close-after=5000,ok", "reset-after=5000,stall-after=9000,close-after=700,ok", "truncate=10,ok"] {
+        let backend = backend(script).await;
+        let client = client(&backend).resume(true).build().unwrap();
+        let body = client.get("/bytes/20000").await.unwrap().into_body();
+        assert_eq!(body.bytes().await.unwrap(), known_bytes(20000), "{script}");
+
+        let backend = self::backend(script).await;
+        let body = self::client(&backend).build().unwrap().get("/bytes/20000").await.unwrap().into_body();
+        assert!(body.bytes().await.is_err(), "not unless asked for: {script}");
+    }
+}
+
+/// A server that breaks the first body off after `abc` of `abcdef`, and answers whatever comes next with this.
+async fn breaks_then(answer: &'static str) -> Result<bytes::Bytes, retry_client::Error> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let first = "HTTP/1.1 200 OK\r\netag: \"v1\"\r\ncontent-length: 6\r\n\r\nabc";
+        for answer in [first, answer] {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                tokio::io::AsyncReadExt::read_buf(&mut stream, &mut head).await.unwrap();
+            }
+            if answer != first {
+                let head = String::from_utf8(head).unwrap();
+                assert!(head.contains("range: bytes=3-\r\n") && head.contains("if-range: \"v1\"\r\n"), "{head}");
+            }
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    let client = Client::builder(format!("http://{address}")).retry(policy().build().unwrap()).resume(true);
+    client.build().unwrap().get("/").await.unwrap().into_body().bytes().await
+}
+
+#[tokio::test]
+async fn the_rest_is_taken_once_and_only_where_it_fits() {
+    let rest =
+        "HTTP/1.1 206 Partial Content\r\netag: \"v1\"\r\ncontent-range: bytes 3-5/6\r\ncontent-length: 3\r\n\r\ndef";
+    assert_eq!(breaks_then(rest).await.unwrap(), "abcdef");
+    let whole = "HTTP/1.1 200 OK\r\netag: \"v1\"\r\ncontent-length: 6\r\n\r\nabcdef";
+    let error = breaks_then(whole).await.unwrap_err();
+    assert_eq!(error.to_string(), "cannot go on with the body at byte 3: it was answered 200 OK");
+    let other =
+        "HTTP/1.1 206 Partial Content\r\netag: \"v2\"\r\ncontent-range: bytes 3-5/6\r\ncontent-length: 3\r\n\r\nxyz";
+    let error = breaks_then(other).await.unwrap_err();
+    assert_eq!(error.to_string(), "cannot go on with the body at byte 3: it has changed since");
+}
+
+#[tokio::test]
+async fn the_layer_gives_any_http_service_the_same_rules() {
+    let backend = backend("status=503,reset,ok").await;
+    let plain = legacy::Client::builder(TokioExecutor::new()).build_http();
+    let rules = RetryRules::new(policy().build().unwrap()).status_codes([503]);
+    let mut service = RetryLayer::new(rules.clone()).unwrap().layer(plain.clone());
+    let request = |method| {
+        let request = Request::builder().method(method).uri(format!("{}/echo", backend.url()));
+        request.body(http_body_util::Full::<bytes::Bytes>::from("payload")).unwrap()
+    };
+    let response = service.call(request(Method::PUT)).await.unwrap();
+    assert_eq!(response.extensions().get::<Journal>().unwrap().attempts(), 3);
+    let echoed = response.into_body().collect().await.unwrap().to_bytes();
+    assert!(echoed.ends_with(b"payload"), "{echoed:?}");
+
+    assert_eq!(service.call(request(Method::POST)).await.unwrap().status(), 503, "a POST is not repeated");
+    let error = service.call(request(Method::POST)).await.unwrap_err();
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::Broken, Some(Reason::Permanent)));
+
+    let mut all = RetryLayer::new(rules.methods(RetryMethods::All)).unwrap().layer(plain);
+    assert_eq!(all.call(request(Method::POST)).await.unwrap().status(), 200);
+    assert!(RetryLayer::new(RetryRules::default().status_codes([1000])).is_err());
+}
+
+#[tokio::test]
+async fn the_client_is_a_service_that_can_be_shared() {
+    fn fits<T: Clone + Send + Sync + 'static>(client: T) -> T {
+        client
+    }
+    let backend = backend("status=503,ok").await;
+    let mut service = fits(client(&backend).build().unwrap());
+    let request = Request::put("/echo").body(http_body_util::Full::<bytes::Bytes>::from("payload")).unwrap();
+    assert_eq!(service.call(request).await.unwrap().status(), 200);
+}
