@@ -26,9 +26,17 @@
 //! | it was answered with a status listed in [`status_codes`](ClientBuilder::status_codes) | as the row above |
 //! | it was answered otherwise | never: the answer is the caller's |
 //!
+//! A request with an `Idempotency-Key` counts as idempotent, whatever its method. `Retry-After` of a
+//! status that is retried takes the place of the policy's wait, within the policy's cap and deadline.
 //! When attempts run out on a listed status, the last response is returned as it is.
+//!
 //! A pooled connection that turns out to be closed before anything was written on it is replaced
 //! silently: nothing was sent, so it is no attempt.
+//!
+//! # In a tower stack
+//!
+//! [`RetryLayer`] gives the same rules to any HTTP service, and [`Client`] is a tower service itself.
+//! Each response has the [`Journal`] of its attempts among its extensions.
 //!
 //! # What it does not do
 //!
