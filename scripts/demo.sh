@@ -1,0 +1,284 @@
+#!/usr/bin/env bash
+# The sample from end to end: runs both programs, calls the service, shows what happens beside what
+# the sample predicts, and fails at the first difference. Written for macOS' bash 3.2, too.
+set -euo pipefail
+
+usage='Usage: scripts/demo.sh [--fast] [--backend-port N] [--service-port N]
+
+Shows the retry sample at work and checks it. Exit code: 0 all as predicted, 1 not so, 2 bad usage.
+
+  --fast            a fifth of the times, and more patience with a busy machine
+  --backend-port N  where the backend listens (the sample: 8080)
+  --service-port N  where the service listens (the sample: 9090)
+  --help            this text
+
+Without a port the demo takes a free one, so that it runs whatever else this machine serves.'
+
+refuse() { echo "demo.sh: $1; see --help" >&2 && exit 2; }
+fail() { echo "Verdict: FAILED. $1" >&2 && exit 1; }
+
+port() {
+    [[ $2 =~ ^[0-9]{1,5}$ && $((10#$2)) -le 65535 ]] || refuse "$1 takes a port, not '$2'"
+    echo "$((10#$2))"
+}
+
+speed=1 late=300 backend_port=0 service_port=0 # late: how many ms an event may be late
+while (($#)); do
+    case $1 in
+        --fast) speed=5 late=500 ;;
+        --backend-port) backend_port=$(port "$1" "${2-}"); shift ;;
+        --service-port) service_port=$(port "$1" "${2-}"); shift ;;
+        --help) echo "$usage"; exit ;;
+        *) refuse "unknown option '$1'" ;;
+    esac
+    shift
+done
+
+bold='' green='' cyan='' yellow='' plain=''
+if [[ -t 1 && -z ${NO_COLOR:-} ]]; then
+    bold=$'\033[1m' green=$'\033[32m' cyan=$'\033[36m' yellow=$'\033[33m' plain=$'\033[0m'
+fi
+
+# --- Time, in milliseconds.
+
+day=86400000 start=0
+
+# Since the demo began; before that, the time of day. Before bash 5 and without GNU date, it takes
+# the perl that macOS brings along.
+now() {
+    local ms=${EPOCHREALTIME:-}
+    ms=${ms/./} ms=${ms%???}
+    [[ -n $ms ]] || ms=$(date +%s%3N)
+    [[ $ms =~ ^[0-9]+$ ]] || ms=$(perl -MTime::HiRes=time -e 'printf "%d", time * 1000')
+    echo $(((ms - start) % day))
+}
+
+# What takes the sample $1 seconds, as the logs write it.
+span() {
+    local ms=$(($1 * 1000 / speed))
+    if ((ms < 1000)); then echo "${ms}ms"; else printf '%gs' "${ms}e-3"; fi
+}
+
+# --- Processes. Each is a job of this shell, so that none is forgotten.
+
+# Asks a process to end, insists after 5 s, and returns its exit status.
+stop() {
+    local tries
+    kill "$1" 2>/dev/null || true
+    for ((tries = 0; tries < 100; tries++)); do
+        kill -0 "$1" 2>/dev/null || break
+        sleep 0.05
+    done
+    kill -KILL "$1" 2>/dev/null || true
+    wait "$1" 2>/dev/null
+}
+
+clean_up() {
+    trap '' HUP INT TERM
+    local pids pid
+    pids=$(jobs -p)
+    for pid in $pids; do kill "$pid" 2>/dev/null || true; done
+    for pid in $pids; do stop "$pid" || true; done
+    rm -rf "$dir"
+}
+
+# Starts $1, the backend or the service, and sets `pid`, and `port` once it serves.
+launch() {
+    local who=$1 log=$dir/$((launched += 1)).$1.log tries
+    shift
+    : >"$log"
+    "$@" 2>"$log" &
+    pid=$!
+    for ((tries = 0; tries < 200; tries++)); do
+        port=$(sed -n 's|.*"Serving http://.*:\([0-9]*\)"$|\1|p' "$log")
+        [[ -z $port ]] || return 0
+        kill -0 "$pid" 2>/dev/null || break
+        sleep 0.05
+    done
+    fail "The $who did not start: $(cat "$log")"
+}
+
+launch_backend() {
+    launch backend "$delayed_backend" --listen "127.0.0.1:$backend_port" "$@"
+    backend=$pid backend_port=$port
+}
+
+# Calls the service; the answer is awaited in the background.
+call() {
+    exec 3<>"/dev/tcp/127.0.0.1/$service_port"
+    zero=$(now)
+    echo "$zero GET /retry" >>"$dir/0.caller.log"
+    printf 'GET /retry HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n' >&3
+    read_answer <&3 &
+    exec 3>&-
+}
+
+# Notes status and text; of an error in JSON, its message.
+read_answer() {
+    local status='' header='' body=''
+    IFS= read -r status || true
+    while IFS= read -r header && [[ $header != $'\r' ]]; do :; done
+    IFS= read -r body || true
+    status=${status#HTTP/1.1 } body=${body#\{*\"message\":\"}
+    status=${status%$'\r'} body=${body%%\",\"*}
+    echo "$(now) $status: $body" >>"$dir/9.caller.log"
+}
+
+# --- The timeline: what happened beside what was expected.
+
+# Expects as the next event: $1 seconds after the call (- is any time), from $2, a text like $3.
+expect() {
+    local due=$1
+    [[ $due == - ]] || due=$((due * 1000 / speed))
+    expected+=("$due|$2|$3")
+}
+
+# All events so far, as `ms who text`. Within a millisecond the order of the logs decides: a call
+# comes before all that it causes, its answer last.
+events() {
+    awk -v start="$start" -v day="$day" '
+        FNR == 1 { who = FILENAME; sub(/.*\/[0-9]+\./, "", who); sub(/\.log$/, "", who) }
+        who == "caller" { at = $1; sub(/^[0-9]+ /, "") }
+        /^time = / {
+            split($4, t, /[:,]/)
+            at = (((t[1] * 60 + t[2]) * 60 + t[3]) * 1000 + t[4] - start + day) % day
+            sub(/.* message = "/, ""); sub(/"$/, "")
+        }
+        { print at, who, $0 }
+    ' "$dir"/*.log | sort -s -n -k 1,1
+}
+
+# Shows and checks the events up to $1 that were not shown yet.
+show() {
+    local at who what
+    while read -r at who what; do
+        check "$((at - zero))" "$who" "$what"
+    done < <(events | awk -v seen="$seen" -v until="$1" 'NR > seen && $1 <= until')
+}
+
+check() {
+    local at=$1 who=$2 what=$3 due source pattern predicted='' measured difference colour=$bold
+    IFS='|' read -r due source pattern <<<"${expected[seen]:--|nobody|nothing more}"
+    [[ $due == - ]] || predicted=$(printf '%+.1f' "${due}e-3")
+    measured=$(printf '%+.3f' "${at}e-3")
+    case $who in backend) colour=$cyan ;; service) colour=$yellow ;; esac
+    printf "%9s  %9s  $colour%-7s$plain  %s\n" "$measured" "$predicted" "$who" "${what#GET "$upstream"/hello: }"
+
+    difference="
+  expected: $source${predicted:+ at $predicted s, up to $late ms late}: $pattern
+  seen:     $who at $measured s: $what"
+    # shellcheck disable=SC2053 # It is a pattern.
+    [[ $who == "$source" && $what == $pattern ]] || fail "$difference"
+    if [[ $due != - ]]; then
+        # Never early, but for a clock that is being adjusted.
+        ((at >= due - 20 && at <= due + late)) || fail "$difference"
+        ((at - due <= latest)) || latest=$((at - due))
+    fi
+    seen=$((seen + 1))
+}
+
+# Follows the events for $1 seconds of the sample after the call, or until all expected ones are
+# there. Each is shown 200 ms late, lest one that came before it turn up after it.
+follow() {
+    while (($(now) - zero < $1 * 1000 / speed && seen < ${#expected[@]})); do
+        show "$(($(now) - 200))"
+        sleep 0.05
+    done
+}
+
+# Follows them until all are there or the last is overdue; nothing else may have happened.
+finish() {
+    follow 40
+    show "$day"
+    ((seen == ${#expected[@]})) || fail "
+  expected: ${expected[seen]#*|}
+  seen:     nothing"
+}
+
+scene() { printf '\n%s%s%s\n%s\n\n%9s  %9s  %-7s  %s\n' "$bold" "$1" "$plain" "$2" measured predicted who event; }
+
+# --- The demo.
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+echo 'Building delayed-backend and retry-service ...'
+built=$(cargo build --locked --quiet --message-format=json-render-diagnostics -p delayed-backend -p retry-service) ||
+    fail 'The build failed'
+executable() { sed -n 's|.*"executable":"\([^"]*/'"$1"'\)".*|\1|p' <<<"$built"; }
+delayed_backend=$(executable delayed-backend) retry_service=$(executable retry-service)
+
+# UTC makes the logs' times comparable to ours. Every flag has a twin in the environment: at the
+# sample's speed none is set, and no flag is given but for the addresses.
+export TZ=UTC0 LC_ALL=C RUST_LOG=info
+unset "${!RETRY_SERVICE_@}" "${!DELAYED_BACKEND_@}"
+if ((speed > 1)); then
+    export DELAYED_BACKEND_DELAY RETRY_SERVICE_INTERVAL RETRY_SERVICE_MAX_WAIT_INTERVAL RETRY_SERVICE_TIMEOUT
+    DELAYED_BACKEND_DELAY=$(span 5) RETRY_SERVICE_TIMEOUT=$(span 2)
+    RETRY_SERVICE_INTERVAL=$(span 3) RETRY_SERVICE_MAX_WAIT_INTERVAL=$(span 20)
+fi
+
+start=$(now) zero=0 seen=0 latest=0 launched=0 expected=()
+dir=$(mktemp -d)
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+serving='Serving http://127.0.0.1:*'
+stopping='Stopping: requests in flight may finish'
+delayed='Request received from the client to delayed service.'
+healthy='Request received from the client to healthy service.'
+failed() { echo "GET $upstream/hello: attempt $1 of 4 failed: $2; $3"; }
+timed_out() { failed "$1" "idle timeout: nothing was read or written for $(span 2)" "next attempt in $(span "$2")"; }
+refused() { failed "$1" "cannot connect to ${upstream#http://}: Connection refused*" "${3-next attempt in $(span "$2")}"; }
+
+scene '1. The delayed backend' \
+    "Three requests of four take $(span 5), the service gives up after $(span 2): its fourth attempt gets through."
+launch_backend
+upstream=http://127.0.0.1:$backend_port
+launch service "$retry_service" --listen "127.0.0.1:$service_port" --upstream "$upstream"
+service=$pid service_port=$port
+expect - backend "$serving"
+expect - service "$serving"
+expect 0 caller 'GET /retry'
+expect 0 backend "$delayed"
+expect 2 service "$(timed_out 1 3)"
+expect 5 backend "$delayed"
+expect 7 service "$(timed_out 2 6)"
+expect 13 backend "$delayed"
+expect 15 service "$(timed_out 3 12)"
+expect 27 backend "$healthy"
+expect 27 caller '200 OK: Hello World!!!'
+call
+finish
+
+scene '2. The outage' 'The backend is stopped: the service answers 502 once its attempts are used up.'
+stop "$backend" || fail "The backend ended with exit code $?, not 0"
+expect - backend "$stopping"
+expect 0 caller 'GET /retry'
+expect 0 service "$(refused 1 3)"
+expect 3 service "$(refused 2 6)"
+expect 9 service "$(refused 3 12)"
+expect 21 service "$(refused 4 - 'no retries left')"
+expect 21 caller '502 Bad Gateway: Something wrong with the connection: Connection refused*'
+call
+finish
+
+scene '   The outage ends' \
+    'While a caller waits, the backend is started again, healthy from its first request on: the caller gets its answer.'
+expect 0 caller 'GET /retry'
+expect 0 service "$(refused 1 3)"
+expect 3 service "$(refused 2 6)"
+expect 6 backend "$serving"
+expect 9 backend "$healthy"
+expect 9 caller '200 OK: Hello World!!!'
+call
+follow 6
+launch_backend --healthy-every 1
+finish
+
+stop "$service" || fail "The service ended with exit code $?, not 0"
+stop "$backend" || fail "The backend ended with exit code $?, not 0"
+expect - service "$stopping"
+expect - backend "$stopping"
+finish
+printf '\n%sVerdict: all as predicted: %s events in their order, none more than %s ms late.%s\n' \
+    "$green" "$seen" "$latest" "$plain"
