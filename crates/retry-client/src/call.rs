@@ -1,6 +1,6 @@
 //! One call: attempts over some transport, until the engine says that it is over.
 
-use std::time::SystemTime;
+use std::{future::ready, pin::Pin, time::SystemTime};
 
 use http::{HeaderValue, Method, Request, Response, request};
 use retry_core::{Attempt, Classify, Event, Report, Verdict};
@@ -21,7 +21,7 @@ use crate::{
 /// What sends one attempt.
 pub(crate) trait Transport {
     /// The body of its responses.
-    type Body: http_body::Body;
+    type Body: Discardable;
 
     /// Sends a request once.
     fn send(
@@ -29,6 +29,11 @@ pub(crate) trait Transport {
         request: Request<RequestBody>,
     ) -> impl Future<Output = Result<Response<Self::Body>, Failure>> + use<Self>;
 }
+
+/// A body that can be read to its end in whatever thread runs the call.
+pub(crate) trait Discardable: http_body::Body<Data: Send, Error: Send> + Send + 'static {}
+
+impl<B: http_body::Body<Data: Send, Error: Send> + Send + 'static> Discardable for B {}
 
 /// Sends a request as often as the rules say. The journal of attempts is among the extensions of the response.
 pub(crate) async fn call<T: Transport>(
@@ -101,7 +106,9 @@ struct Judge<'a> {
     idempotent: bool,
 }
 
-impl<B: http_body::Body> Classify<Response<B>, Failure> for Judge<'_> {
+impl<B: Discardable> Classify<Response<B>, Failure> for Judge<'_> {
+    type Discard = Pin<Box<dyn Future<Output = ()> + Send>>;
+
     fn classify(&self, outcome: &Result<Response<B>, Failure>) -> Verdict {
         let request = || classify::Request {
             idempotent: self.idempotent,
@@ -115,12 +122,13 @@ impl<B: http_body::Body> Classify<Response<B>, Failure> for Judge<'_> {
         }
     }
 
-    async fn discard(&self, outcome: Result<Response<B>, Failure>) {
-        if let Ok(response) = outcome {
+    fn discard(&self, outcome: Result<Response<B>, Failure>) -> Self::Discard {
+        let Ok(response) = outcome else { return Box::pin(ready(())) };
+        Box::pin(async {
             drain(response.into_body()).await;
             // The transport learns of the free connection in a task of its own: let that one run first.
             tokio::task::yield_now().await;
-        }
+        })
     }
 }
 

@@ -13,7 +13,7 @@ use tower_service::Service;
 
 use crate::{
     Body, BoxError, Client, Error, RequestBody, ResponseBody, RetryRules,
-    call::{Transport, call},
+    call::{Discardable, Transport, call},
     failure::Failure,
 };
 
@@ -88,7 +88,7 @@ struct Inner<S>(S);
 impl<S, R> Transport for Inner<S>
 where
     S: Service<Request<RequestBody>, Response = Response<R>, Error: Into<BoxError>> + Clone,
-    R: http_body::Body,
+    R: Discardable,
 {
     type Body = R;
 

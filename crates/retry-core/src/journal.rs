@@ -1,9 +1,9 @@
 //! What happened, attempt by attempt.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 use core::time::Duration;
 
-use crate::session::Verdict;
+use crate::{policy::Nanos, session::Verdict};
 
 /// One attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +39,6 @@ pub struct Journal {
 }
 
 impl Journal {
-    pub(crate) const fn new(earlier: Vec<Record>, last: Record) -> Self {
-        Self { earlier, last }
-    }
-
     /// How many attempts the call made.
     #[must_use]
     pub const fn attempts(&self) -> u32 {
@@ -67,35 +63,94 @@ impl Journal {
     }
 }
 
-/// The records of a call still under way. Holds no memory until the first retry.
-#[derive(Debug)]
+/// The records of a call still under way.
+///
+/// Untimed, the first few are kept in place and in brief, so that a call that succeeds after a few
+/// retries allocates nothing. Beyond those, and timed, they go to the heap.
+#[derive(Debug, Default)]
 pub(crate) struct Draft {
-    earlier: Vec<Record>,
-    limit: u16,
+    waits: [Nanos; FEW],
+    failures: [Failure; FEW],
+    few: u8,
+    many: Option<Box<VecDeque<Record>>>,
+}
+
+/// As many as the default policy has retries.
+const FEW: usize = 3;
+
+/// A verdict that was followed by a wait.
+#[derive(Clone, Copy, Debug, Default)]
+enum Failure {
+    #[default]
+    Retry,
+    Timeout,
+    /// The wait is the one that was asked for.
+    Asked,
+}
+
+impl Failure {
+    const fn new(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::RetryTimeout => Self::Timeout,
+            Verdict::RetryAfter(_) => Self::Asked,
+            _ => Self::Retry,
+        }
+    }
+
+    const fn verdict(self, wait: Duration) -> Verdict {
+        match self {
+            Self::Retry => Verdict::Retry,
+            Self::Timeout => Verdict::RetryTimeout,
+            Self::Asked => Verdict::RetryAfter(wait),
+        }
+    }
 }
 
 impl Draft {
-    pub(crate) const fn new(limit: u16) -> Self {
-        Self { earlier: Vec::new(), limit }
-    }
-
+    /// Notes an attempt that is followed by a wait. Keeps so many that `limit` includes the last one.
     #[inline]
-    pub(crate) fn push(&mut self, record: Record) {
-        let room = usize::from(self.limit).saturating_sub(1);
-        if room == 0 {
-            return;
+    pub(crate) fn push(&mut self, record: Record, limit: u16) {
+        let room = usize::from(limit).saturating_sub(1);
+        let few = usize::from(self.few);
+        if record.timing.is_none()
+            && self.many.is_none()
+            && few < room
+            && let (Some(wait), Some(failure)) = (self.waits.get_mut(few), self.failures.get_mut(few))
+        {
+            *wait = Nanos::new(record.wait.unwrap_or_default());
+            *failure = Failure::new(record.verdict);
+            self.few += 1;
+        } else if room > 0 {
+            self.push_on_heap(record, room);
         }
-        if self.earlier.len() == room {
-            self.earlier.remove(0);
-        }
-        if self.earlier.is_empty() {
-            // Most calls that retry do so once: no room for more until it is needed.
-            self.earlier.reserve_exact(1);
-        }
-        self.earlier.push(record);
     }
 
-    pub(crate) fn finish(self, last: Record) -> Journal {
-        Journal::new(self.earlier, last)
+    #[cold]
+    fn push_on_heap(&mut self, record: Record, room: usize) {
+        if self.many.is_none() {
+            self.many = Some(Box::new(self.few_records().collect()));
+        }
+        let many = self.many.get_or_insert_default();
+        if many.len() == room {
+            many.pop_front();
+        }
+        many.push_back(record);
+    }
+
+    fn few_records(&self) -> impl Iterator<Item = Record> {
+        let few = self.waits.iter().zip(&self.failures).zip(1..).take(self.few.into());
+        few.map(|((wait, failure), attempt)| {
+            let wait = wait.get();
+            Record { attempt, verdict: failure.verdict(wait), wait: Some(wait), timing: None }
+        })
+    }
+
+    #[cold]
+    pub(crate) fn finish(&mut self, last: Record) -> Journal {
+        let earlier = match self.many.take() {
+            Some(many) => Vec::from(*many),
+            None => self.few_records().collect(),
+        };
+        Journal { earlier, last }
     }
 }

@@ -77,6 +77,7 @@ extern crate alloc;
 extern crate std;
 
 mod budget;
+mod call;
 mod error;
 mod jitter;
 mod journal;

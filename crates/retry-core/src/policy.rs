@@ -258,10 +258,11 @@ enum Refused {
 }
 
 /// A time in whole nanoseconds, saturating at 584 years: the unit in which waits are computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Nanos(pub(crate) u64);
 
 impl Nanos {
+    pub(crate) const ZERO: Self = Self(0);
     pub(crate) const MAX: Self = Self(u64::MAX);
 
     pub(crate) const fn new(time: Duration) -> Self {
@@ -277,8 +278,16 @@ impl Nanos {
         Duration::from_nanos(self.0)
     }
 
-    const fn is_zero(self) -> bool {
+    pub(crate) const fn is_zero(self) -> bool {
         self.0 == 0
+    }
+
+    pub(crate) const fn saturating_add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
+    pub(crate) const fn saturating_sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
     }
 }
 

@@ -1,9 +1,7 @@
-//! The executor: runs an operation, asks the session, waits. The only async file.
+//! The executor's settings, and what goes in and out of a call.
 
 use core::{
-    future::{poll_fn, ready},
-    pin::pin,
-    task::Poll,
+    future::{Ready, ready},
     time::Duration,
 };
 
@@ -11,9 +9,11 @@ use core::{
 use crate::runtime::TokioRuntime;
 use crate::{
     RetryBudget, RetryError, RetryPolicy,
-    journal::{Draft, Journal, Record, Timing},
+    call::Call,
+    journal::{Journal, Record},
+    policy::Nanos,
     runtime::Runtime,
-    session::{Decision, Reason, Session, Verdict},
+    session::{Reason, Verdict},
 };
 
 /// Runs `operation` until it succeeds or `policy` gives up. Every error is retried.
@@ -40,11 +40,14 @@ use crate::{
 /// # });
 /// ```
 #[cfg(feature = "tokio")]
-pub async fn retry<T, E, Fut>(policy: RetryPolicy, mut operation: impl FnMut() -> Fut) -> Result<T, RetryError<E>>
+pub fn retry<T, E, Fut>(
+    policy: RetryPolicy,
+    mut operation: impl FnMut() -> Fut,
+) -> impl Future<Output = Result<T, RetryError<E>>>
 where
     Fut: Future<Output = Result<T, E>>,
 {
-    Retry::new(policy).run(|_| operation()).await
+    Call::new(Retry::new(policy), move |_| operation())
 }
 
 /// How to run operations with retries: a policy and everything around it. Reusable and shareable.
@@ -53,14 +56,14 @@ where
 /// budget and no limit per attempt, and the journal keeps 16 attempts without their times.
 #[derive(Clone, Debug)]
 pub struct Retry<R, C = AnyError, O = Unobserved> {
-    policy: RetryPolicy,
-    runtime: R,
-    classify: C,
-    observe: O,
-    budget: Option<RetryBudget>,
-    attempt_timeout: Option<Duration>,
-    journal_limit: u16,
-    timed: bool,
+    pub(crate) policy: RetryPolicy,
+    pub(crate) runtime: R,
+    pub(crate) classify: C,
+    pub(crate) observe: O,
+    pub(crate) budget: Option<RetryBudget>,
+    pub(crate) attempt_timeout: Option<Duration>,
+    pub(crate) journal_limit: u16,
+    pub(crate) timed: bool,
 }
 
 #[cfg(feature = "tokio")]
@@ -160,83 +163,42 @@ impl<R: Runtime, C, O> Retry<R, C, O> {
     ///
     /// The last attempt's error, when there are no more attempts or the classifier said stop; without
     /// an error inside when a limit cut the last attempt.
-    pub async fn run<T, E, Fut>(&self, operation: impl FnMut(Attempt) -> Fut) -> Result<T, RetryError<E>>
+    pub fn run<T, E, Fut>(
+        &self,
+        operation: impl FnMut(Attempt) -> Fut,
+    ) -> impl Future<Output = Result<T, RetryError<E>>>
     where
         Fut: Future<Output = Result<T, E>>,
         C: Classify<T, E>,
         O: Observe<T, E>,
     {
-        self.report(operation).await.into_result()
+        Call::new(self, operation)
     }
 
     /// As [`run`](Self::run), and tells how it went on success too.
-    pub async fn report<T, E, Fut>(&self, mut operation: impl FnMut(Attempt) -> Fut) -> Report<T, E>
+    pub fn report<T, E, Fut>(&self, operation: impl FnMut(Attempt) -> Fut) -> impl Future<Output = Report<T, E>>
     where
         Fut: Future<Output = Result<T, E>>,
         C: Classify<T, E>,
         O: Observe<T, E>,
     {
-        let begin = self.now();
-        let mut session = Session::start(&self.policy, self.budget.as_ref(), begin);
-        let mut journal = Draft::new(self.journal_limit);
-        let mut start = begin;
-        loop {
-            let number = session.attempt();
-            let remaining = session.remaining(start);
-            let outcome = {
-                let mut attempt = pin!(operation(Attempt { number, remaining }));
-                let mut limit = pin!(self.limit(remaining));
-                poll_fn(|cx| match attempt.as_mut().poll(cx) {
-                    Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-                    Poll::Pending => match limit.as_mut().as_pin_mut() {
-                        Some(limit) => limit.poll(cx).map(|()| None),
-                        None => Poll::Pending,
-                    },
-                })
-                .await
-            };
-            let verdict = outcome.as_ref().map_or(Verdict::RetryTimeout, |outcome| self.classify.classify(outcome));
-            let end = self.now();
-            let record = |wait| {
-                let timing = self
-                    .reads_clock()
-                    .then(|| Timing { start: start.saturating_sub(begin), duration: end.saturating_sub(start) });
-                Record { attempt: number, verdict, wait, timing }
-            };
-            match session.decide(verdict, end, || self.runtime.random()) {
-                Decision::Wait(wait) => {
-                    let record = record(Some(wait));
-                    self.observe.observe(Event::Retry { record: &record, outcome: outcome.as_ref() });
-                    journal.push(record);
-                    // Before the wait, lest it pin what it holds (a connection, memory) for as long.
-                    if let Some(outcome) = outcome {
-                        self.classify.discard(outcome).await;
-                    }
-                    if !wait.is_zero() {
-                        self.runtime.sleep(wait).await;
-                    }
-                    start = self.now();
-                }
-                Decision::Finish(reason) => {
-                    let record = record(None);
-                    self.observe.observe(Event::End { record: &record, outcome: outcome.as_ref(), reason });
-                    return Report { outcome, reason, journal: journal.finish(record) };
-                }
-            }
-        }
+        Call::new(self, operation)
     }
 
+    #[inline]
     fn reads_clock(&self) -> bool {
         self.timed || self.budget.is_some() || self.policy.deadline().is_some()
     }
 
     /// The time, or zero throughout where nobody needs it.
-    fn now(&self) -> Duration {
-        if self.reads_clock() { self.runtime.now() } else { Duration::ZERO }
+    #[inline]
+    pub(crate) fn now(&self) -> Nanos {
+        if self.reads_clock() { Nanos::new(self.runtime.now()) } else { Nanos::ZERO }
     }
 
     /// The sleep that cuts an attempt, where something limits it.
-    fn limit(&self, remaining: Option<Duration>) -> Option<R::Sleep> {
+    #[inline]
+    pub(crate) fn limit(&self, remaining: Option<Duration>) -> Option<R::Sleep> {
         let limit = match (self.attempt_timeout, remaining) {
             (Some(timeout), Some(remaining)) => timeout.min(remaining),
             (timeout, remaining) => timeout.or(remaining)?,
@@ -257,15 +219,16 @@ pub struct Attempt {
 
 /// Says what an outcome means and disposes of failed ones. Any `Fn(&Result<T, E>) -> Verdict` does.
 pub trait Classify<T, E> {
+    /// What [`discard`](Self::discard) returns.
+    type Discard: Future<Output = ()>;
+
     /// The verdict on one attempt's outcome.
     fn classify(&self, outcome: &Result<T, E>) -> Verdict;
 
-    /// Disposes of an outcome that another attempt is to replace, before the wait begins. Drops it
-    /// unless overridden: an HTTP client reads a failed response to its end here, to keep the connection.
-    fn discard(&self, outcome: Result<T, E>) -> impl Future<Output = ()> {
-        drop(outcome);
-        ready(())
-    }
+    /// Disposes of an outcome that another attempt is to replace, as the wait begins. A closure drops
+    /// it; an HTTP client reads a failed response to its end, to keep the connection. The next attempt
+    /// waits for this, however short the policy's own wait.
+    fn discard(&self, outcome: Result<T, E>) -> Self::Discard;
 }
 
 /// Retries every error and accepts every success. The default.
@@ -273,14 +236,28 @@ pub trait Classify<T, E> {
 pub struct AnyError;
 
 impl<T, E> Classify<T, E> for AnyError {
+    type Discard = Ready<()>;
+
     fn classify(&self, outcome: &Result<T, E>) -> Verdict {
         if outcome.is_ok() { Verdict::Accept } else { Verdict::Retry }
+    }
+
+    #[inline]
+    fn discard(&self, _outcome: Result<T, E>) -> Ready<()> {
+        ready(())
     }
 }
 
 impl<T, E, F: Fn(&Result<T, E>) -> Verdict> Classify<T, E> for F {
+    type Discard = Ready<()>;
+
     fn classify(&self, outcome: &Result<T, E>) -> Verdict {
         self(outcome)
+    }
+
+    #[inline]
+    fn discard(&self, _outcome: Result<T, E>) -> Ready<()> {
+        ready(())
     }
 }
 

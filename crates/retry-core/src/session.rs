@@ -98,120 +98,163 @@ impl core::fmt::Display for Reason {
 pub struct Session<'a> {
     policy: &'a RetryPolicy,
     budget: Option<&'a RetryBudget>,
+    progress: Progress,
+}
+
+impl<'a> Session<'a> {
+    /// Begins a call at `now`. The budget, where there is one, counts the call.
+    #[must_use]
+    pub fn start(policy: &'a RetryPolicy, budget: Option<&'a RetryBudget>, now: Duration) -> Self {
+        Self { policy, budget, progress: Progress::start(policy, budget, Nanos::new(now)) }
+    }
+
+    /// The number of the attempt under way, from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.progress.attempt()
+    }
+
+    /// How much of the deadline is left, if the policy has one.
+    #[must_use]
+    pub fn remaining(&self, now: Duration) -> Option<Duration> {
+        self.progress.remaining(Nanos::new(now)).map(Nanos::get)
+    }
+
+    /// Tells what to do after an attempt that ended at `now` with this verdict.
+    pub fn decide(&mut self, verdict: Verdict, now: Duration, random: impl FnOnce() -> u64) -> Decision {
+        self.progress.decide(self.policy, self.budget, verdict, Nanos::new(now), random)
+    }
+}
+
+/// Ends the call for its budget, also when the call is dropped half way.
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        self.progress.end(self.budget);
+    }
+}
+
+/// A session without what it goes by: policy and budget come as arguments, the same ones throughout.
+/// So the executor, which may own them, need not borrow from itself.
+#[derive(Debug)]
+pub(crate) struct Progress {
     deadline: Nanos,
     backoff: Backoff,
     retries: u32,
     spent: Cost,
 }
 
-impl<'a> Session<'a> {
-    /// Begins a call at `now`. The budget, where there is one, counts the call.
+impl Progress {
     #[inline]
-    #[must_use]
-    pub fn start(policy: &'a RetryPolicy, budget: Option<&'a RetryBudget>, now: Duration) -> Self {
+    pub(crate) fn start(policy: &RetryPolicy, budget: Option<&RetryBudget>, now: Nanos) -> Self {
         if let Some(budget) = budget {
             budget.begin();
         }
         let deadline = match policy.deadline {
             Nanos::MAX => Nanos::MAX,
-            deadline => Nanos(Nanos::new(now).0.saturating_add(deadline.0)),
+            deadline => now.saturating_add(deadline),
         };
-        Self { policy, budget, deadline, backoff: Backoff::new(policy), retries: 0, spent: Cost::Nothing }
+        Self { deadline, backoff: Backoff::new(policy), retries: 0, spent: Cost::Nothing }
     }
 
-    /// The number of the attempt under way, from 1.
     #[inline]
-    #[must_use]
-    pub fn attempt(&self) -> u32 {
+    pub(crate) fn attempt(&self) -> u32 {
         self.retries.saturating_add(1)
     }
 
-    /// How much of the deadline is left, if the policy has one.
     #[inline]
-    #[must_use]
-    pub fn remaining(&self, now: Duration) -> Option<Duration> {
+    pub(crate) fn remaining(&self, now: Nanos) -> Option<Nanos> {
         match self.deadline {
             Nanos::MAX => None,
-            deadline => Some(deadline.get().saturating_sub(now)),
+            deadline => Some(deadline.saturating_sub(now)),
         }
     }
 
-    /// Tells what to do after an attempt that ended at `now` with this verdict.
     #[inline]
-    pub fn decide(&mut self, verdict: Verdict, now: Duration, random: impl FnOnce() -> u64) -> Decision {
+    pub(crate) fn decide(
+        &mut self,
+        policy: &RetryPolicy,
+        budget: Option<&RetryBudget>,
+        verdict: Verdict,
+        now: Nanos,
+        random: impl FnOnce() -> u64,
+    ) -> Decision {
         let (asked, cost) = match verdict {
             Verdict::Accept => {
-                self.refund();
+                self.refund(budget);
                 return Decision::Finish(Reason::Accepted);
             }
             Verdict::Stop => return Decision::Finish(Reason::Permanent),
             Verdict::Retry => (None, Cost::Retry),
             Verdict::RetryTimeout => (None, Cost::Timeout),
-            Verdict::RetryAfter(wait) => (Some(wait), Cost::Retry),
+            Verdict::RetryAfter(wait) => (Some(Nanos::new(wait)), Cost::Retry),
         };
-        match self.next_wait(asked, cost, now, random) {
-            Ok(wait) => Decision::Wait(wait),
+        match self.next_wait(policy, budget, asked, cost, now, random) {
+            Ok(wait) => Decision::Wait(wait.get()),
             Err(reason) => Decision::Finish(reason),
         }
     }
 
+    #[inline]
     fn next_wait(
         &mut self,
-        asked: Option<Duration>,
+        policy: &RetryPolicy,
+        budget: Option<&RetryBudget>,
+        asked: Option<Nanos>,
         cost: Cost,
-        now: Duration,
+        now: Nanos,
         random: impl FnOnce() -> u64,
-    ) -> Result<Duration, Reason> {
+    ) -> Result<Nanos, Reason> {
         if self.is_past_deadline(now) {
             return Err(Reason::Deadline);
         }
-        if self.retries == self.policy.count {
+        if self.retries == policy.count {
             return Err(Reason::Exhausted);
         }
         // The backoff goes on under a wait that was asked for, so that the next one starts no lower.
-        let own = self.backoff.advance(self.policy, random);
-        let asked = asked.map(Nanos::new);
-        if asked.is_some_and(|asked| asked > self.policy.max_retry_after) {
+        let own = self.backoff.advance(policy, random);
+        if asked.is_some_and(|asked| asked > policy.max_retry_after) {
             return Err(Reason::RetryAfterTooLong);
         }
-        let wait = asked.unwrap_or(own).get();
+        let wait = asked.unwrap_or(own);
         // A wait that ends right at the deadline leaves nothing to attempt in.
         if self.is_past_deadline(now.saturating_add(wait)) {
             return Err(Reason::Deadline);
         }
-        self.charge(cost, now)?;
+        // Last of the checks, so that only a wait that begins is paid for; and before the wait, so
+        // that calls that wait are counted.
+        if !self.charge(budget, cost, now) {
+            return Err(Reason::Budget);
+        }
         self.retries += 1;
         Ok(wait)
     }
 
-    fn is_past_deadline(&self, now: Duration) -> bool {
-        self.deadline != Nanos::MAX && now >= self.deadline.get()
+    #[inline]
+    fn is_past_deadline(&self, now: Nanos) -> bool {
+        self.deadline != Nanos::MAX && now >= self.deadline
     }
 
-    /// Last of the checks, so that only a wait that begins is paid for; and before the wait, so that
-    /// calls that wait are counted.
-    fn charge(&mut self, cost: Cost, now: Duration) -> Result<(), Reason> {
-        if let Some(budget) = self.budget {
-            if !budget.withdraw(cost, self.retries > 0, Nanos::new(now)) {
-                return Err(Reason::Budget);
-            }
+    #[inline]
+    fn charge(&mut self, budget: Option<&RetryBudget>, cost: Cost, now: Nanos) -> bool {
+        let Some(budget) = budget else { return true };
+        let paid = budget.withdraw(cost, self.retries > 0, now);
+        if paid {
             self.spent = cost;
         }
-        Ok(())
+        paid
     }
 
-    fn refund(&mut self) {
-        if let Some(budget) = self.budget {
+    #[inline]
+    fn refund(&self, budget: Option<&RetryBudget>) {
+        if let Some(budget) = budget {
             budget.refund(self.spent);
         }
     }
-}
 
-/// Ends the call for its budget, also when the call is dropped half way.
-impl Drop for Session<'_> {
+    /// The call is over. Once for each start.
     #[inline]
-    fn drop(&mut self) {
-        if let Some(budget) = self.budget {
+    pub(crate) fn end(&self, budget: Option<&RetryBudget>) {
+        if let Some(budget) = budget {
             budget.end(self.retries > 0);
         }
     }

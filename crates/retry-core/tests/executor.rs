@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use retry_core::{Attempt, Event, Jitter, Reason, Retry, RetryBudget, RetryPolicy, RetryPolicyBuilder, Verdict, retry};
+use retry_core::{
+    Attempt, Classify, Event, Jitter, Reason, Retry, RetryBudget, RetryPolicy, RetryPolicyBuilder, Verdict, retry,
+};
 use tokio::time::{Instant, sleep, timeout};
 
 fn secs(secs: f64) -> Duration {
@@ -170,6 +172,38 @@ async fn a_failed_outcome_is_dropped_before_the_wait() {
     }));
     assert!(timeout(secs(1.0), &mut call).await.is_err());
     assert_eq!(Rc::strong_count(&held), 1, "the wait holds on to nothing");
+}
+
+/// Takes two seconds to dispose of a failed outcome.
+struct Slowly;
+
+impl Classify<(), ()> for Slowly {
+    type Discard = tokio::time::Sleep;
+
+    fn classify(&self, _: &Result<(), ()>) -> Verdict {
+        Verdict::Retry
+    }
+
+    fn discard(&self, _: Result<(), ()>) -> Self::Discard {
+        sleep(secs(2.0))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn disposing_of_a_failed_outcome_comes_before_the_next_attempt_and_is_part_of_the_wait() {
+    for (interval, expected) in [(3.0, [0.0, 3.0]), (1.0, [0.0, 2.0]), (0.0, [0.0, 2.0])] {
+        let begin = Instant::now();
+        let starts = RefCell::new(Vec::new());
+        let policy = sample().count(1).interval(secs(interval)).build().unwrap();
+        let call = Retry::new(policy).classify(Slowly);
+        let _ = call
+            .run(|_| {
+                starts.borrow_mut().push(begin.elapsed().as_secs_f64());
+                async { Err(()) }
+            })
+            .await;
+        assert_eq!(starts.into_inner(), expected, "interval {interval}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,315 @@
+//! Time per call, beside the peers and a loop written by hand, over the same operation.
+//!
+//! `cargo bench -p retry-core --bench compare`
+//!
+//! Contenders run interleaved, round by round, and each keeps its median: a machine that drifts slows
+//! all of them alike. So the ratios hold; the nanoseconds are those of the machine and the moment.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a bench reads the clock, prints, and stops at the first surprise"
+)]
+
+use std::{
+    cell::Cell,
+    future::{Ready, ready},
+    hint::black_box,
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use backon::{BackoffBuilder, Retryable};
+use pin_project_lite::pin_project;
+use retry_core::{Retry, RetryPolicy, TokioRuntime, retry};
+use tokio::time::{Sleep, sleep};
+use tower::{ServiceExt, retry::Policy, service_fn};
+
+fn main() {
+    compare(
+        "success at the first attempt",
+        1,
+        [
+            Contender::ours("retry-core, retry()", free_function(0)),
+            Contender::ours("retry-core, Retry", reused(0, |retry| retry)),
+            Contender::ours("retry-core, Retry, journal_limit(1)", reused(0, |retry| retry.journal_limit(1))),
+            Contender::peer("backon", backon(0)),
+            Contender::peer("tower", tower(0)),
+            Contender::peer("tokio-retry2", tokio_retry2()),
+            Contender::by_hand(by_hand(0)),
+        ],
+    );
+    compare(
+        "three retries with zero wait (tokio-retry2 asks the timer even for zero: not comparable)",
+        1,
+        [
+            Contender::ours("retry-core, retry()", free_function(3)),
+            Contender::ours("retry-core, Retry", reused(3, |retry| retry)),
+            Contender::ours("retry-core, Retry, journal_limit(1)", reused(3, |retry| retry.journal_limit(1))),
+            Contender::peer("backon", backon(3)),
+            Contender::peer("tower", tower(3)),
+            Contender::by_hand(by_hand(3)),
+        ],
+    );
+    for (title, factor) in [
+        ("one of 1,000 waits, factor 1.01: growing all the way", 1.01),
+        ("one of 1,000 waits, factor 2: soon at the cap", 2.0),
+    ] {
+        compare(
+            title,
+            WAITS,
+            [
+                Contender::ours("retry-core", waits(factor)),
+                Contender::peer("backon", backon_waits(factor)),
+                Contender::peer("tokio-retry2", tokio_retry2_waits(factor)),
+                Contender::by_hand(waits_by_hand(factor)),
+            ],
+        );
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Busy(#[expect(dead_code, reason = "errors are not empty")] u32);
+
+/// The operation of all contenders: fails so often, then succeeds. The compiler can't see which.
+fn operation(mut failures: u32) -> impl FnMut() -> Ready<Result<u64, Busy>> {
+    move || {
+        let left = black_box(failures);
+        failures = left.saturating_sub(1);
+        ready(if left == 0 { Ok(7) } else { Err(Busy(left)) })
+    }
+}
+
+/// Polls once: no call here ever waits.
+fn finish<T>(call: impl Future<Output = Result<T, impl std::fmt::Debug>>) {
+    match pin!(call).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => drop(black_box(result.unwrap())),
+        Poll::Pending => unreachable!("a call asked for a timer"),
+    }
+}
+
+const RETRIES: u32 = 3;
+
+/// The wait of whoever lets us choose it: able to sleep, but not for zero.
+fn pause(wait: Duration) -> Pause {
+    Pause { sleep: (!wait.is_zero()).then(|| sleep(wait)) }
+}
+
+pin_project! {
+    struct Pause {
+        #[pin]
+        sleep: Option<Sleep>,
+    }
+}
+
+impl Future for Pause {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.project().sleep.as_pin_mut().map_or(Poll::Ready(()), |sleep| sleep.poll(cx))
+    }
+}
+
+fn policy() -> RetryPolicy {
+    RetryPolicy::builder().count(RETRIES).interval(Duration::ZERO).build().unwrap()
+}
+
+fn free_function(failures: u32) -> impl FnMut() {
+    let policy = policy();
+    move || finish(retry(black_box(policy), operation(failures)))
+}
+
+fn reused(failures: u32, set: impl Fn(Retry<TokioRuntime>) -> Retry<TokioRuntime>) -> impl FnMut() {
+    let retry = set(Retry::new(policy()));
+    move || {
+        let mut operation = operation(failures);
+        finish(black_box(&retry).run(|_| operation()));
+    }
+}
+
+fn backon(failures: u32) -> impl FnMut() {
+    let backoff = backon::ConstantBuilder::new().with_delay(Duration::ZERO).with_max_times(RETRIES as usize);
+    // Its own sleep asks tokio's timer even for zero, and never ends at once.
+    move || finish(operation(failures).retry(black_box(backoff)).sleep(pause))
+}
+
+fn tower(failures: u32) -> impl FnMut() {
+    #[derive(Clone, Copy)]
+    struct UpTo(u32, Duration);
+
+    impl Policy<(), u64, Busy> for UpTo {
+        type Future = Pause;
+
+        fn retry(&mut self, (): &mut (), result: &mut Result<u64, Busy>) -> Option<Self::Future> {
+            if result.is_ok() {
+                return None;
+            }
+            self.0 = self.0.checked_sub(1)?;
+            Some(pause(self.1))
+        }
+
+        fn clone_request(&mut self, (): &()) -> Option<()> {
+            Some(())
+        }
+    }
+
+    let policy = UpTo(RETRIES, Duration::ZERO);
+    move || {
+        // Tower clones the service, so the operation sits in a cell.
+        let operation = Cell::new(Some(operation(failures)));
+        let service = service_fn(|()| {
+            let mut run = operation.take().unwrap();
+            let outcome = run();
+            operation.set(Some(run));
+            outcome
+        });
+        finish(tower::retry::Retry::new(black_box(policy), service).oneshot(()));
+    }
+}
+
+fn tokio_retry2() -> impl FnMut() {
+    let waits = tokio_retry2::strategy::FixedInterval::from_millis(0);
+    move || {
+        let mut operation = operation(0);
+        let operation = || ready(operation().into_inner().map_err(tokio_retry2::RetryError::transient));
+        finish(tokio_retry2::Retry::spawn(black_box(waits.clone()).take(RETRIES as usize), operation));
+    }
+}
+
+fn by_hand(failures: u32) -> impl FnMut() {
+    async fn call(
+        mut retries: u32,
+        wait: Duration,
+        mut operation: impl FnMut() -> Ready<Result<u64, Busy>>,
+    ) -> Result<u64, Busy> {
+        loop {
+            match operation().await {
+                Err(_) if retries > 0 => {
+                    retries -= 1;
+                    pause(wait).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+    move || finish(call(black_box(RETRIES), Duration::from_nanos(black_box(0)), operation(failures)))
+}
+
+const WAITS: u32 = 1000;
+const FIRST: Duration = Duration::from_millis(1);
+const CAP: Duration = Duration::from_secs(60);
+
+fn waits(factor: f64) -> impl FnMut() {
+    let policy = RetryPolicy::builder().count(WAITS).interval(FIRST).backoff_factor(factor).max_wait_interval(CAP);
+    let policy = policy.build().unwrap();
+    move || drain(black_box(policy).waits())
+}
+
+fn backon_waits(factor: f64) -> impl FnMut() {
+    let backoff = backon::ExponentialBuilder::new()
+        .with_min_delay(FIRST)
+        .with_factor(factor as f32)
+        .with_max_delay(CAP)
+        .with_max_times(WAITS as usize);
+    move || drain(black_box(backoff).build())
+}
+
+fn tokio_retry2_waits(factor: f64) -> impl FnMut() {
+    let backoff = tokio_retry2::strategy::ExponentialFactorBackoff::from_millis(1, factor).max_delay(CAP);
+    move || drain(black_box(backoff.clone()).take(WAITS as usize))
+}
+
+fn waits_by_hand(factor: f64) -> impl FnMut() {
+    move || {
+        let (mut wait, factor, cap) = black_box((FIRST, factor, CAP));
+        for _ in 0..WAITS {
+            black_box(wait);
+            wait = wait.mul_f64(factor).min(cap);
+        }
+    }
+}
+
+fn drain(mut waits: impl Iterator<Item = Duration>) {
+    while let Some(wait) = waits.next() {
+        black_box(wait);
+    }
+}
+
+struct Contender {
+    name: &'static str,
+    role: Role,
+    /// Runs so many times; how long that took.
+    time: Box<dyn FnMut(u32) -> Duration>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Role {
+    Ours,
+    Peer,
+    ByHand,
+}
+
+impl Contender {
+    fn ours(name: &'static str, run: impl FnMut() + 'static) -> Self {
+        Self::new(name, Role::Ours, run)
+    }
+
+    fn peer(name: &'static str, run: impl FnMut() + 'static) -> Self {
+        Self::new(name, Role::Peer, run)
+    }
+
+    fn by_hand(run: impl FnMut() + 'static) -> Self {
+        Self::new("a loop by hand", Role::ByHand, run)
+    }
+
+    /// The loop is inside, lest a call through a pointer be measured each time.
+    fn new(name: &'static str, role: Role, mut run: impl FnMut() + 'static) -> Self {
+        let time = move |runs| {
+            let begin = Instant::now();
+            for _ in 0..runs {
+                run();
+            }
+            begin.elapsed()
+        };
+        Self { name, role, time: Box::new(time) }
+    }
+
+    fn runs_per_batch(&mut self) -> u32 {
+        let mut runs = 1;
+        while (self.time)(runs) < BATCH {
+            runs *= 2;
+        }
+        runs
+    }
+}
+
+const ROUNDS: usize = 101;
+const BATCH: Duration = Duration::from_millis(1);
+
+/// Runs all contenders in turn, round after round, and prints their medians per result and how they
+/// compare with the fastest peer.
+fn compare<const N: usize>(title: &str, results_per_run: u32, mut contenders: [Contender; N]) {
+    let runs = contenders.each_mut().map(Contender::runs_per_batch);
+    let mut samples = [const { Vec::new() }; N];
+    for _ in 0..ROUNDS {
+        for ((contender, runs), samples) in contenders.iter_mut().zip(runs).zip(&mut samples) {
+            let results = f64::from(runs) * f64::from(results_per_run);
+            samples.push((contender.time)(runs).as_nanos() as f64 / results);
+        }
+    }
+    let medians = samples.map(median);
+    let of_peers = contenders.iter().zip(medians).filter(|(contender, _)| contender.role == Role::Peer);
+    let fastest_peer = of_peers.map(|(_, nanos)| nanos).fold(f64::INFINITY, f64::min);
+
+    println!("\n{title}");
+    println!("{:38} {:>9} {:>20}", "", "ns", "× the fastest peer");
+    for (Contender { name, .. }, nanos) in contenders.iter().zip(medians) {
+        println!("{name:38} {nanos:>9.2} {:>20.2}", nanos / fastest_peer);
+    }
+}
+
+fn median(mut samples: Vec<f64>) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    samples[samples.len() / 2]
+}
