@@ -5,7 +5,8 @@
 //! time as an argument, so that minutes of a million callers pass in a second or less.
 //!
 //! `model.rs` is the world, `policies.rs` the policies, `agenda.rs` the order of events, `summary.rs`
-//! what a run comes to, `report.rs` and `plot.rs` how it is told.
+//! what a run comes to, `claims.rs` what the guide concludes from it, `report.rs` and `plot.rs` how it is
+//! told.
 //!
 //! ```text
 //! cargo run --release -p retry-core --example simulation                        # prints the table
@@ -14,6 +15,7 @@
 #![allow(clippy::print_stdout, reason = "the table is what it is run for")]
 
 mod agenda;
+mod claims;
 mod model;
 mod plot;
 mod policies;
@@ -41,6 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     })?;
     let summaries = results.into_iter().collect::<Result<Vec<_>, _>>()?;
 
+    claims::check(&summaries)?;
     print!("{}", report::markdown(&summaries));
     if let Some(dir) = out {
         fs::create_dir_all(dir)?;

@@ -14,7 +14,7 @@
 use std::{ops::Range, time::Duration};
 
 use fastrand::Rng;
-use retry_core::{BudgetError, Decision, RetryBudget, Session, Verdict};
+use retry_core::{BudgetError, Decision, RetryBudget, RetryPolicy, Session, Verdict};
 
 use crate::{agenda::Agenda, policies::Contender};
 
@@ -67,29 +67,65 @@ pub(crate) struct Second {
 /// Plays the world under one policy. The same arguments give the same run, to the last attempt.
 pub(crate) fn play(contender: &Contender, turn_away_percent: u64) -> Result<Run, BudgetError> {
     let mut rng = Rng::with_seed(SEED);
-    let mut starts: Vec<Millis> = (0..CALLS).map(|_| rng.u32(..ARRIVALS)).collect();
-    starts.sort_unstable(); // Calls close in time are close in memory.
-
-    let budgets = (0..PROCESSES).map(|_| contender.budget()).collect::<Result<Vec<Option<RetryBudget>>, _>>()?;
-    let mut sessions: Vec<Option<Session<'_>>> = starts.iter().map(|_| None).collect();
-    let mut agenda = Agenda::new(&starts);
-    let mut server = Server::new(turn_away_percent);
+    let budgets = (0..PROCESSES).map(|_| contender.budget()).collect::<Result<Vec<_>, _>>()?;
+    let mut callers = Callers::new(&contender.policy, &budgets, rng.fork());
+    let mut server = Server::new(turn_away_percent, rng);
+    let mut hanging = Vec::new();
     let mut run = Run::new();
 
-    while let Some((now, call)) = agenda.next() {
-        let slot = &mut sessions[call as usize];
-        let session = slot.get_or_insert_with(|| {
-            Session::start(&contender.policy, budgets[call as usize % PROCESSES].as_ref(), time(now))
-        });
-        let (answered, end) = server.attempt(now, &mut rng);
-        run.record(now, session.attempt() == 1, answered);
-        let verdict = if answered { Verdict::Accept } else { Verdict::Retry };
-        match session.decide(verdict, time(end), || rng.u64(..)) {
-            Decision::Wait(wait) => agenda.add(end + wait.as_millis() as Millis, call),
-            Decision::Finish(_) => *slot = None,
+    while let Some((now, call)) = callers.agenda.next() {
+        if now >= FREEZE.end {
+            hanging.drain(..).for_each(|call| callers.settle(call, false, FREEZE.end));
+        }
+        let first = callers.begin(call, now) == 1;
+        match server.attempt(now) {
+            Some((answered, end)) => {
+                run.record(now, first, answered);
+                callers.settle(call, answered, end);
+            }
+            None => {
+                run.record(now, first, false);
+                hanging.push(call);
+            }
         }
     }
     Ok(run)
+}
+
+struct Callers<'a> {
+    policy: &'a RetryPolicy,
+    /// One for each process.
+    budgets: &'a [Option<RetryBudget>],
+    /// One for each call; none before it begins and after its end.
+    sessions: Vec<Option<Session<'a>>>,
+    agenda: Agenda,
+    rng: Rng,
+}
+
+impl<'a> Callers<'a> {
+    fn new(policy: &'a RetryPolicy, budgets: &'a [Option<RetryBudget>], mut rng: Rng) -> Self {
+        let mut starts: Vec<Millis> = (0..CALLS).map(|_| rng.u32(..ARRIVALS)).collect();
+        starts.sort_unstable(); // Calls close in time are close in memory.
+        let sessions = starts.iter().map(|_| None).collect();
+        Self { policy, budgets, sessions, agenda: Agenda::new(&starts), rng }
+    }
+
+    /// A call makes an attempt; returns the attempt's number.
+    fn begin(&mut self, call: u32, now: Millis) -> u32 {
+        let budget = self.budgets[call as usize % PROCESSES].as_ref();
+        self.sessions[call as usize].get_or_insert_with(|| Session::start(self.policy, budget, time(now))).attempt()
+    }
+
+    /// Its caller knows how the attempt ended, and decides what is next.
+    fn settle(&mut self, call: u32, answered: bool, end: Millis) {
+        let slot = &mut self.sessions[call as usize];
+        let Some(session) = slot else { return };
+        let verdict = if answered { Verdict::Accept } else { Verdict::Retry };
+        match session.decide(verdict, time(end), || self.rng.u64(..)) {
+            Decision::Wait(wait) => self.agenda.add(end + wait.as_millis() as Millis, call),
+            Decision::Finish(_) => *slot = None,
+        }
+    }
 }
 
 impl Run {
@@ -115,6 +151,7 @@ impl Run {
 }
 
 struct Server {
+    rng: Rng,
     turn_away: u64,
     /// When the work it has taken on will be done, in microseconds.
     busy_until: u64,
@@ -128,26 +165,27 @@ impl Server {
     /// Work, turning away included, beyond which the network drops attempts before the server sees them.
     const BACKLOG: u64 = 1_000_000;
 
-    fn new(turn_away_percent: u64) -> Self {
-        Self { turn_away: Self::SERVE * turn_away_percent / 100, busy_until: 0 }
+    fn new(turn_away_percent: u64, rng: Rng) -> Self {
+        Self { rng, turn_away: Self::SERVE * turn_away_percent / 100, busy_until: 0 }
     }
 
-    /// Whether an attempt that sets out now succeeds, and when its caller knows.
-    fn attempt(&mut self, now: Millis, rng: &mut Rng) -> (bool, Millis) {
+    /// Whether an attempt that sets out now succeeds, and when its caller knows; none if it hangs.
+    fn attempt(&mut self, now: Millis) -> Option<(bool, Millis)> {
         if FREEZE.contains(&now) {
-            return (false, FREEZE.end);
+            return None;
         }
+        let refused = Some((false, now + ROUND_TRIP));
         if OUTAGE.contains(&now) {
-            return (false, now + ROUND_TRIP);
+            return refused;
         }
         let arrival = u64::from(now) * 1000;
         let waiting = self.busy_until.saturating_sub(arrival);
         if waiting > Self::QUEUE {
             self.busy_until = arrival + (waiting + self.turn_away).min(Self::BACKLOG);
-            return (false, now + ROUND_TRIP);
+            return refused;
         }
         self.busy_until = arrival + waiting + Self::SERVE;
-        (rng.u32(..CHANCE) != 0, (self.busy_until / 1000) as Millis + ROUND_TRIP)
+        Some((self.rng.u32(..CHANCE) != 0, (self.busy_until / 1000) as Millis + ROUND_TRIP))
     }
 }
 

@@ -41,11 +41,12 @@ pub(crate) fn markdown(summaries: &[Summary<'_>]) -> String {
     let [cheap, usual, dear] = TURN_AWAY_PERCENT;
     let mut text = format!(
         "{} million calls begin at random moments within {} s, from {PROCESSES} processes. The server can serve {CAPACITY} \
-         attempts a second, half as many again as there are calls. At {} s it freezes, {} s later it is killed, and at \
+         attempts a second, {:.1} times what the calls need. At {} s it freezes, {} s later it is killed, and at \
          {} s it is back. A caller gives up after {} s. Turning an attempt away costs the server {usual} % of serving \
          one; the last two columns show what becomes of the calls where that is {cheap} % and {dear} %.\n\n",
         CALLS / 1_000_000,
         seconds(ARRIVALS),
+        f64::from(CAPACITY * seconds(ARRIVALS)) / f64::from(CALLS),
         seconds(OUTAGE.start),
         seconds(FREEZE.end - FREEZE.start),
         seconds(OUTAGE.end),
