@@ -100,3 +100,8 @@ pub use runtime::Runtime;
 pub use runtime::TokioRuntime;
 pub use session::{Decision, Reason, Session, Verdict};
 pub use waits::Waits;
+
+/// The guide's snippets, run as doctests.
+#[cfg(all(doctest, feature = "tokio"))]
+#[doc = include_str!("../../../docs/choosing-a-policy.md")]
+struct Guide;

@@ -1,0 +1,60 @@
+//! Runs on another async runtime: smol's timers instead of tokio's.
+//!
+//! What a reader learns: `Runtime` is all that the executor asks of its surroundings, and it fits on a
+//! page. Without its default features the crate knows nothing of tokio.
+
+use std::{
+    error::Error,
+    pin::Pin,
+    sync::LazyLock,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use async_io::{Timer, block_on};
+use retry_core::{Retry, RetryPolicy, Runtime};
+
+struct Smol;
+
+/// All times count from here, so that calls can share a budget.
+#[expect(clippy::disallowed_methods, reason = "this is the seam where the clock is read")]
+static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+impl Runtime for Smol {
+    type Sleep = Sleep;
+
+    fn now(&self) -> Duration {
+        ORIGIN.elapsed()
+    }
+
+    fn sleep(&self, wait: Duration) -> Sleep {
+        Sleep(Timer::after(wait))
+    }
+
+    fn random(&self) -> u64 {
+        fastrand::u64(..)
+    }
+}
+
+/// A timer that tells that time is up, but not the time.
+struct Sleep(Timer);
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.0).poll(cx).map(drop)
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let policy = RetryPolicy::builder().count(3).interval(Duration::from_millis(20)).build()?;
+    let begin = Smol.now();
+    let answer = block_on(
+        Retry::on(Smol, policy)
+            .run(|attempt| async move { if attempt.number < 3 { Err("busy") } else { Ok("Hello World!!!") } }),
+    );
+    assert_eq!(answer.map_err(|gave_up| gave_up.to_string())?, "Hello World!!!");
+    assert!(Smol.now() - begin >= Duration::from_millis(40), "it waited twice");
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! Shares one budget among many tasks, so that together they cannot bury a server that is down.
+//!
+//! What a reader learns: a policy bounds one call, a budget all of them; cloning a budget, or the
+//! `Retry` that holds it, shares it.
+
+use std::{
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use retry_core::{Reason, Retry, RetryBudget, RetryPolicy, TokioRuntime};
+use tokio::task::JoinSet;
+
+const CALLS: u32 = 1_000;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let policy = RetryPolicy::builder().count(3).interval(Duration::from_millis(10)).build()?;
+
+    let (attempts, _) = storm(Retry::new(policy)).await?;
+    assert_eq!(attempts, 4 * CALLS, "without a budget the server gets four times its load");
+
+    // One retry for ten calls, and no floor.
+    let (attempts, denied) = storm(Retry::new(policy).budget(RetryBudget::share(0.1, 0)?)).await?;
+    assert_eq!(attempts, CALLS + CALLS / 10, "with it, a tenth more");
+    assert_eq!(denied, CALLS, "which is not enough for anybody's three retries");
+    Ok(())
+}
+
+/// Many tasks call a server that is down. How many attempts reach it, and how many calls the budget ended.
+async fn storm(retry: Retry<TokioRuntime>) -> Result<(u32, u32), Box<dyn Error>> {
+    let attempts = Arc::new(AtomicU32::new(0));
+    let mut tasks = JoinSet::new();
+    for _ in 0..CALLS {
+        let (retry, attempts) = (retry.clone(), attempts.clone());
+        tasks.spawn(async move {
+            let call = retry.run(|_| {
+                attempts.fetch_add(1, Relaxed);
+                async { Err::<(), _>("down") }
+            });
+            call.await.map_err(|gave_up| gave_up.reason())
+        });
+    }
+    let mut denied = 0;
+    while let Some(outcome) = tasks.join_next().await {
+        denied += u32::from(outcome? == Err(Reason::Budget));
+    }
+    Ok((attempts.load(Relaxed), denied))
+}

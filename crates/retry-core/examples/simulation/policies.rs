@@ -1,0 +1,58 @@
+//! The policies that are compared. All give up after the callers' patience; a limit on the number of
+//! retries is said in the terms.
+
+use std::time::Duration;
+
+use retry_core::{BudgetError, Jitter, PolicyError, RetryBudget, RetryPolicy, RetryPolicyBuilder};
+
+use crate::model::PATIENCE;
+
+/// A policy, and how to call it.
+pub(crate) struct Contender {
+    pub(crate) name: &'static str,
+    /// Its numbers, in words.
+    pub(crate) terms: &'static str,
+    pub(crate) policy: RetryPolicy,
+    budgeted: bool,
+    /// Whether the picture has a panel for it.
+    pub(crate) pictured: bool,
+}
+
+impl Contender {
+    /// A fresh budget for one process, where there is to be one.
+    pub(crate) fn budget(&self) -> Result<Option<RetryBudget>, BudgetError> {
+        self.budgeted.then(|| RetryBudget::share(0.2, 10)).transpose()
+    }
+}
+
+pub(crate) fn all() -> Result<Vec<Contender>, PolicyError> {
+    let millis = Duration::from_millis;
+    let patient = RetryPolicy::builder().count(u32::MAX).deadline(millis(PATIENCE.into()));
+    let doubling = |first, cap| patient.interval(millis(first)).backoff_factor(2.0).max_wait_interval(millis(cap));
+    let short = doubling(100, 5_000).jitter(Jitter::Full);
+    let contender = |name, terms, policy: RetryPolicyBuilder| {
+        Ok(Contender { name, terms, policy: policy.build()?, budgeted: false, pictured: true })
+    };
+    Ok(vec![
+        // The load that all others multiply: each picture begins and, at best, ends with it.
+        Contender { pictured: false, ..contender("no retries", "one attempt", patient.count(0))? },
+        contender("immediate", "3 retries without a wait", patient.count(3).interval(Duration::ZERO))?,
+        contender("every 3 seconds", "3 s", patient.interval(millis(3_000)))?,
+        contender("exponential", "1 s × 2, at most 20 s", doubling(1_000, 20_000))?,
+        // Full jitter halves the mean wait; twice the numbers make up for it.
+        contender(
+            "exponential + jitter",
+            "2 s × 2, at most 40 s, full jitter",
+            doubling(2_000, 40_000).jitter(Jitter::Full),
+        )?,
+        contender("short waits + jitter", "100 ms × 2, at most 5 s, full jitter", short)?,
+        Contender {
+            pictured: false,
+            ..contender("4 short waits + jitter", "the same, at most 4 retries", short.count(4))?
+        },
+        Contender {
+            budgeted: true,
+            ..contender("short waits + jitter + budget", "100 ms × 2, at most 5 s, full jitter; 20 % + 10/s", short)?
+        },
+    ])
+}
