@@ -15,6 +15,7 @@ use pin_project_lite::pin_project;
 use crate::{
     Attempt, Classify, Event, Observe, Report, Retry, RetryBudget, RetryError,
     journal::{Draft, Journal, Record, Timing},
+    logging,
     policy::Nanos,
     runtime::Runtime,
     session::{Decision, Progress, Reason, Verdict},
@@ -172,6 +173,7 @@ where
             match progress.decide(&retry.policy, budget, verdict, end, || retry.runtime.random()) {
                 Decision::Wait(wait) => {
                     let record = record(Some(wait));
+                    logging::wait(&record);
                     retry.observe.observe(Event::Retry { record: &record, outcome: outcome.as_ref() });
                     this.journal.push(record, retry.journal_limit);
                     // Now, lest it pin what it holds (a connection, memory) for as long as the wait.
@@ -184,6 +186,7 @@ where
                 }
                 Decision::Finish(reason) => {
                     let record = record(None);
+                    logging::end(&record, reason);
                     this.state.end(budget);
                     retry.observe.observe(Event::End { record: &record, outcome: outcome.as_ref(), reason });
                     return Poll::Ready(Out::conclude(outcome, reason, || this.journal.finish(record)));

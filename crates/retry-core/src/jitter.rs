@@ -7,6 +7,7 @@ use crate::policy::Nanos;
 /// The kinds and their names are those of Marc Brooker, "Exponential Backoff And Jitter" (AWS
 /// Architecture Blog, 2015). Write *w* for the wait without jitter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize), serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum Jitter {
     /// *w* itself, as in the sample. The default.

@@ -17,6 +17,7 @@
 //! | piece | what it is |
 //! |---|---|
 //! | [`RetryPolicy`] | how often to retry and how long to wait: a value, checked once when it is built |
+//! | [`Plan`] | what a policy will do, as a value and as a table: attempts, waits, the worst case |
 //! | [`Session`] | one call's state machine: a [`Verdict`] goes in, a [`Decision`] comes out; no clock, no randomness, no IO |
 //! | [`Retry`] | the async executor: runs an operation, asks the session, waits |
 //! | [`RetryBudget`] | a limit on retries that many calls share |
@@ -61,6 +62,10 @@
 //! # Features
 //!
 //! * `tokio` (default): [`TokioRuntime`], [`retry`] and [`Retry::new`].
+//! * `serde`: policies in config files, checked as they are read: `interval = "200ms"`, `count = 5`,
+//!   `jitter = "full"`. Times are numbers of seconds or text with units; unknown fields are refused.
+//! * `log`: each retry at level debug and each call that gives up at level warn, with the target
+//!   `retry_core`; of the outcome only the verdict, as errors may hold secrets.
 //!
 //! Without features the crate is `no_std` (it needs `alloc`) and brings no runtime: [`Retry::on`]
 //! takes any [`Runtime`], and [`Session`] needs none.
@@ -81,7 +86,11 @@ mod call;
 mod error;
 mod jitter;
 mod journal;
+mod logging;
+mod plan;
 mod policy;
+#[cfg(feature = "serde")]
+mod policy_file;
 mod retry;
 mod runtime;
 mod session;
@@ -91,6 +100,7 @@ pub use budget::{BudgetError, RetryBudget};
 pub use error::RetryError;
 pub use jitter::Jitter;
 pub use journal::{Journal, Record, Timing};
+pub use plan::{Plan, Step};
 pub use policy::{PolicyError, RetryPolicy, RetryPolicyBuilder};
 #[cfg(feature = "tokio")]
 pub use retry::retry;

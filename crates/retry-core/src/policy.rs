@@ -27,6 +27,11 @@ use crate::{jitter::Jitter, waits::Waits};
 ///
 /// [`Verdict::RetryAfter`]: crate::Verdict::RetryAfter
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(try_from = "crate::policy_file::PolicyFile", into = "crate::policy_file::PolicyFile")
+)]
 pub struct RetryPolicy {
     pub(crate) count: u32,
     pub(crate) jitter: Jitter,
