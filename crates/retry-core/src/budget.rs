@@ -10,8 +10,10 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::policy::Nanos;
 
-/// What one retry is charged as.
+/// What one retry is charged as. As wide as the count it sits beside in a call: padding there would be
+/// copied with its neighbours, in pieces that stall the processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
 pub(crate) enum Cost {
     Nothing,
     Retry,

@@ -34,9 +34,9 @@ impl Jitter {
 }
 
 /// A whole number from `least` to `most`, both included, that `random` picks evenly: 0 picks `least`,
-/// `u64::MAX` picks `most`. `most` alone where the range is empty.
+/// `u64::MAX` picks `most`.
 pub(crate) fn pick(least: Nanos, most: Nanos, random: u64) -> Nanos {
-    let Some(span) = most.0.checked_sub(least.0) else { return most };
+    let span = most.0.saturating_sub(least.0);
     let offset = (u128::from(random) * (u128::from(span) + 1)) >> 64;
     // `offset` is at most `span`, which fits.
     Nanos(least.0 + offset as u64)

@@ -69,80 +69,82 @@ impl Journal {
 /// retries allocates nothing. Beyond those, and timed, they go to the heap.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
-    waits: [Nanos; FEW],
-    failures: [Failure; FEW],
-    few: u8,
+    // As many as the default policy has retries. Fields rather than an array, which the compiler
+    // would copy through memory with each call.
+    first: Brief,
+    second: Brief,
+    third: Brief,
     many: Option<Box<VecDeque<Record>>>,
 }
 
-/// As many as the default policy has retries.
-const FEW: usize = 3;
-
-/// A verdict that was followed by a wait.
+/// What an untimed record has beside its number, in one word: the kind of failure in the top two
+/// bits, the wait in the others. Zero is no record.
 #[derive(Clone, Copy, Debug, Default)]
-enum Failure {
-    #[default]
-    Retry,
-    Timeout,
-    /// The wait is the one that was asked for.
-    Asked,
-}
+struct Brief(u64);
 
-impl Failure {
-    const fn new(verdict: Verdict) -> Self {
-        match verdict {
-            Verdict::RetryTimeout => Self::Timeout,
-            Verdict::RetryAfter(_) => Self::Asked,
-            _ => Self::Retry,
+impl Brief {
+    const WAIT_BITS: u32 = 62;
+
+    /// None for a record that does not fit: timed, or with a wait beyond 146 years.
+    #[inline]
+    const fn new(wait: Nanos, record: &Record) -> Option<Self> {
+        if wait.0 >> Self::WAIT_BITS != 0 || record.timing.is_some() {
+            return None;
         }
+        let kind = match record.verdict {
+            Verdict::RetryTimeout => 2,
+            Verdict::RetryAfter(_) => 3,
+            _ => 1,
+        };
+        Some(Self(kind << Self::WAIT_BITS | wait.0))
     }
 
-    const fn verdict(self, wait: Duration) -> Verdict {
-        match self {
-            Self::Retry => Verdict::Retry,
-            Self::Timeout => Verdict::RetryTimeout,
-            Self::Asked => Verdict::RetryAfter(wait),
-        }
+    const fn record(self, attempt: u32) -> Option<Record> {
+        let wait = Duration::from_nanos(self.0 & !(u64::MAX << Self::WAIT_BITS));
+        let verdict = match self.0 >> Self::WAIT_BITS {
+            0 => return None,
+            2 => Verdict::RetryTimeout,
+            // The wait that was asked for is the one that followed.
+            3 => Verdict::RetryAfter(wait),
+            _ => Verdict::Retry,
+        };
+        Some(Record { attempt, verdict, wait: Some(wait), timing: None })
     }
 }
 
 impl Draft {
-    /// Notes an attempt that is followed by a wait. Keeps so many that `limit` includes the last one.
+    /// Notes an attempt that is followed by `wait`. Keeps so many that `limit` includes the last one.
     #[inline]
-    pub(crate) fn push(&mut self, record: Record, limit: u16) {
-        let room = usize::from(limit).saturating_sub(1);
-        let few = usize::from(self.few);
-        if record.timing.is_none()
-            && self.many.is_none()
-            && few < room
-            && let (Some(wait), Some(failure)) = (self.waits.get_mut(few), self.failures.get_mut(few))
-        {
-            *wait = Nanos::new(record.wait.unwrap_or_default());
-            *failure = Failure::new(record.verdict);
-            self.few += 1;
-        } else if room > 0 {
-            self.push_on_heap(record, room);
+    pub(crate) fn push(&mut self, wait: Nanos, record: Record, limit: u16) {
+        if limit <= 1 {
+            return;
+        }
+        let place = match record.attempt {
+            1 => &mut self.first,
+            2 if limit > 2 => &mut self.second,
+            3 if limit > 3 => &mut self.third,
+            _ => return self.push_on_heap(record, limit),
+        };
+        match Brief::new(wait, &record) {
+            Some(brief) if self.many.is_none() => *place = brief,
+            _ => self.push_on_heap(record, limit),
         }
     }
 
     #[cold]
-    fn push_on_heap(&mut self, record: Record, room: usize) {
+    fn push_on_heap(&mut self, record: Record, limit: u16) {
         if self.many.is_none() {
             self.many = Some(Box::new(self.few_records().collect()));
         }
         let many = self.many.get_or_insert_default();
-        if many.len() == room {
+        if many.len() + 1 >= limit.into() {
             many.pop_front();
         }
         many.push_back(record);
     }
 
     fn few_records(&self) -> impl Iterator<Item = Record> {
-        let few = self.waits.iter().zip(&self.failures).zip(1..).take(self.few.into());
-        few.map(|((wait, failure), attempt)| {
-            let wait = wait.get();
-            Record { attempt, verdict: failure.verdict(wait), wait: Some(wait), timing: None }
-        })
+        [self.first, self.second, self.third].into_iter().zip(1..).map_while(|(brief, attempt)| brief.record(attempt))
     }
 
     #[cold]

@@ -291,6 +291,11 @@ impl Nanos {
         Self(self.0.saturating_add(other.0))
     }
 
+    /// The time from `earlier` to here, zero if that lies later.
+    pub(crate) const fn since(self, earlier: Self) -> Duration {
+        self.saturating_sub(earlier).get()
+    }
+
     pub(crate) const fn saturating_sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
     }

@@ -9,7 +9,7 @@ use core::{
 use crate::runtime::TokioRuntime;
 use crate::{
     RetryBudget, RetryError, RetryPolicy,
-    call::Call,
+    call::{Call, Settings},
     journal::{Journal, Record},
     policy::Nanos,
     runtime::Runtime,
@@ -47,8 +47,11 @@ pub fn retry<T, E, Fut>(
 where
     Fut: Future<Output = Result<T, E>>,
 {
-    Call::new(Retry::new(policy), move |_| operation())
+    Call::new(policy, move |_| operation())
 }
+
+/// Attempts kept by default: more than most policies make.
+const JOURNAL_LIMIT: u16 = 16;
 
 /// How to run operations with retries: a policy and everything around it. Reusable and shareable.
 ///
@@ -56,14 +59,17 @@ where
 /// budget and no limit per attempt, and the journal keeps 16 attempts without their times.
 #[derive(Clone, Debug)]
 pub struct Retry<R, C = AnyError, O = Unobserved> {
-    pub(crate) policy: RetryPolicy,
-    pub(crate) runtime: R,
-    pub(crate) classify: C,
-    pub(crate) observe: O,
-    pub(crate) budget: Option<RetryBudget>,
-    pub(crate) attempt_timeout: Option<Duration>,
-    pub(crate) journal_limit: u16,
-    pub(crate) timed: bool,
+    policy: RetryPolicy,
+    runtime: R,
+    classify: C,
+    observe: O,
+    budget: Option<RetryBudget>,
+    /// `Nanos::MAX` stands for none.
+    attempt_timeout: Nanos,
+    journal_limit: u16,
+    timed: bool,
+    /// Whether timing, a budget or a deadline needs it.
+    reads_clock: bool,
 }
 
 #[cfg(feature = "tokio")]
@@ -85,9 +91,10 @@ impl<R: Runtime> Retry<R> {
             classify: AnyError,
             observe: Unobserved,
             budget: None,
-            attempt_timeout: None,
-            journal_limit: 16,
+            attempt_timeout: Nanos::MAX,
+            journal_limit: JOURNAL_LIMIT,
             timed: false,
+            reads_clock: policy.deadline().is_some(),
         }
     }
 }
@@ -114,22 +121,34 @@ impl<R: Runtime, C, O> Retry<R, C, O> {
     /// ```
     #[must_use]
     pub fn classify<C2>(self, classify: C2) -> Retry<R, C2, O> {
-        let Self { policy, runtime, classify: _, observe, budget, attempt_timeout, journal_limit, timed } = self;
-        Retry { policy, runtime, classify, observe, budget, attempt_timeout, journal_limit, timed }
+        let Self { policy, runtime, classify: _, observe, budget, attempt_timeout, journal_limit, timed, reads_clock } =
+            self;
+        Retry { policy, runtime, classify, observe, budget, attempt_timeout, journal_limit, timed, reads_clock }
     }
 
     /// Sets who is told of each wait, before it begins, and of the end: a closure over [`Event`].
     /// Attempts are [timed](Self::timed) for it.
     #[must_use]
     pub fn observe<O2>(self, observe: O2) -> Retry<R, C, O2> {
-        let Self { policy, runtime, classify, observe: _, budget, attempt_timeout, journal_limit, timed: _ } = self;
-        Retry { policy, runtime, classify, observe, budget, attempt_timeout, journal_limit, timed: true }
+        let Self { policy, runtime, classify, observe: _, budget, attempt_timeout, journal_limit, .. } = self;
+        Retry {
+            policy,
+            runtime,
+            classify,
+            observe,
+            budget,
+            attempt_timeout,
+            journal_limit,
+            timed: true,
+            reads_clock: true,
+        }
     }
 
     /// Draws every retry on `budget`, which other calls may share.
     #[must_use]
     pub fn budget(mut self, budget: RetryBudget) -> Self {
         self.budget = Some(budget);
+        self.reads_clock = true;
         self
     }
 
@@ -137,7 +156,7 @@ impl<R: Runtime, C, O> Retry<R, C, O> {
     /// does not see it: there is no outcome. Only for operations that may be cut and repeated.
     #[must_use]
     pub fn attempt_timeout(mut self, limit: Duration) -> Self {
-        self.attempt_timeout = Some(limit);
+        self.attempt_timeout = Nanos::new(limit);
         self
     }
 
@@ -154,6 +173,7 @@ impl<R: Runtime, C, O> Retry<R, C, O> {
     #[must_use]
     pub fn timed(mut self) -> Self {
         self.timed = true;
+        self.reads_clock = true;
         self
     }
 
@@ -184,26 +204,91 @@ impl<R: Runtime, C, O> Retry<R, C, O> {
     {
         Call::new(self, operation)
     }
+}
 
-    #[inline]
+impl<R: Runtime, C, O> Settings for &Retry<R, C, O> {
+    type Runtime = R;
+    type Classify = C;
+    type Observe = O;
+
+    fn policy(&self) -> &RetryPolicy {
+        &self.policy
+    }
+
+    fn runtime(&self) -> &R {
+        &self.runtime
+    }
+
+    fn classify(&self) -> &C {
+        &self.classify
+    }
+
+    fn observe(&self) -> &O {
+        &self.observe
+    }
+
+    fn budget(&self) -> Option<&RetryBudget> {
+        self.budget.as_ref()
+    }
+
+    fn attempt_timeout(&self) -> Nanos {
+        self.attempt_timeout
+    }
+
+    fn journal_limit(&self) -> u16 {
+        self.journal_limit
+    }
+
+    fn timed(&self) -> bool {
+        self.timed
+    }
+
     fn reads_clock(&self) -> bool {
-        self.timed || self.budget.is_some() || self.policy.deadline().is_some()
+        self.reads_clock
+    }
+}
+
+/// As [`Retry::new`], without carrying along what is not set.
+#[cfg(feature = "tokio")]
+impl Settings for RetryPolicy {
+    type Runtime = TokioRuntime;
+    type Classify = AnyError;
+    type Observe = Unobserved;
+
+    fn policy(&self) -> &RetryPolicy {
+        self
     }
 
-    /// The time, or zero throughout where nobody needs it.
-    #[inline]
-    pub(crate) fn now(&self) -> Nanos {
-        if self.reads_clock() { Nanos::new(self.runtime.now()) } else { Nanos::ZERO }
+    fn runtime(&self) -> &TokioRuntime {
+        &TokioRuntime
     }
 
-    /// The sleep that cuts an attempt, where something limits it.
-    #[inline]
-    pub(crate) fn limit(&self, remaining: Option<Duration>) -> Option<R::Sleep> {
-        let limit = match (self.attempt_timeout, remaining) {
-            (Some(timeout), Some(remaining)) => timeout.min(remaining),
-            (timeout, remaining) => timeout.or(remaining)?,
-        };
-        Some(self.runtime.sleep(limit))
+    fn classify(&self) -> &AnyError {
+        &AnyError
+    }
+
+    fn observe(&self) -> &Unobserved {
+        &Unobserved
+    }
+
+    fn budget(&self) -> Option<&RetryBudget> {
+        None
+    }
+
+    fn attempt_timeout(&self) -> Nanos {
+        Nanos::MAX
+    }
+
+    fn journal_limit(&self) -> u16 {
+        JOURNAL_LIMIT
+    }
+
+    fn timed(&self) -> bool {
+        false
+    }
+
+    fn reads_clock(&self) -> bool {
+        self.deadline().is_some()
     }
 }
 

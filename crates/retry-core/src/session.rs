@@ -105,7 +105,9 @@ impl<'a> Session<'a> {
     /// Begins a call at `now`. The budget, where there is one, counts the call.
     #[must_use]
     pub fn start(policy: &'a RetryPolicy, budget: Option<&'a RetryBudget>, now: Duration) -> Self {
-        Self { policy, budget, progress: Progress::start(policy, budget, Nanos::new(now)) }
+        let mut progress = Progress::new(policy);
+        progress.begin(policy, budget, Nanos::new(now));
+        Self { policy, budget, progress }
     }
 
     /// The number of the attempt under way, from 1.
@@ -122,7 +124,10 @@ impl<'a> Session<'a> {
 
     /// Tells what to do after an attempt that ended at `now` with this verdict.
     pub fn decide(&mut self, verdict: Verdict, now: Duration, random: impl FnOnce() -> u64) -> Decision {
-        self.progress.decide(self.policy, self.budget, verdict, Nanos::new(now), random)
+        match self.progress.decide(self.policy, self.budget, verdict, Nanos::new(now), random) {
+            Ok(wait) => Decision::Wait(wait.get()),
+            Err(reason) => Decision::Finish(reason),
+        }
     }
 }
 
@@ -144,16 +149,21 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
+    /// A call that has not begun.
     #[inline]
-    pub(crate) fn start(policy: &RetryPolicy, budget: Option<&RetryBudget>, now: Nanos) -> Self {
+    pub(crate) fn new(policy: &RetryPolicy) -> Self {
+        Self { deadline: Nanos::MAX, backoff: Backoff::new(policy), retries: 0, spent: Cost::Nothing }
+    }
+
+    /// The call begins: its deadline counts from now, and the budget counts the call.
+    #[inline]
+    pub(crate) fn begin(&mut self, policy: &RetryPolicy, budget: Option<&RetryBudget>, now: Nanos) {
         if let Some(budget) = budget {
             budget.begin();
         }
-        let deadline = match policy.deadline {
-            Nanos::MAX => Nanos::MAX,
-            deadline => now.saturating_add(deadline),
-        };
-        Self { deadline, backoff: Backoff::new(policy), retries: 0, spent: Cost::Nothing }
+        if policy.deadline != Nanos::MAX {
+            self.deadline = now.saturating_add(policy.deadline);
+        }
     }
 
     #[inline]
@@ -169,6 +179,7 @@ impl Progress {
         }
     }
 
+    /// The wait before the next attempt, or why there is none.
     #[inline]
     pub(crate) fn decide(
         &mut self,
@@ -177,33 +188,17 @@ impl Progress {
         verdict: Verdict,
         now: Nanos,
         random: impl FnOnce() -> u64,
-    ) -> Decision {
+    ) -> Result<Nanos, Reason> {
         let (asked, cost) = match verdict {
             Verdict::Accept => {
                 self.refund(budget);
-                return Decision::Finish(Reason::Accepted);
+                return Err(Reason::Accepted);
             }
-            Verdict::Stop => return Decision::Finish(Reason::Permanent),
+            Verdict::Stop => return Err(Reason::Permanent),
             Verdict::Retry => (None, Cost::Retry),
             Verdict::RetryTimeout => (None, Cost::Timeout),
             Verdict::RetryAfter(wait) => (Some(Nanos::new(wait)), Cost::Retry),
         };
-        match self.next_wait(policy, budget, asked, cost, now, random) {
-            Ok(wait) => Decision::Wait(wait.get()),
-            Err(reason) => Decision::Finish(reason),
-        }
-    }
-
-    #[inline]
-    fn next_wait(
-        &mut self,
-        policy: &RetryPolicy,
-        budget: Option<&RetryBudget>,
-        asked: Option<Nanos>,
-        cost: Cost,
-        now: Nanos,
-        random: impl FnOnce() -> u64,
-    ) -> Result<Nanos, Reason> {
         if self.is_past_deadline(now) {
             return Err(Reason::Deadline);
         }

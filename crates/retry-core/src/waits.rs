@@ -8,53 +8,69 @@ use crate::{
 };
 
 /// Decorrelated jitter takes its next wait from up to this many times the last (see [`Jitter`]).
-const DECORRELATED_GROWTH: u64 = 3;
+const DECORRELATED_GROWTH: f64 = 3.0;
 
-/// Where a call stands in its backoff: the base of the next wait. One number is all the state there is.
+/// Where a call stands in its backoff. One number is all the state there is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backoff {
-    /// The next wait before jitter; for decorrelated jitter the last wait taken.
-    base: Nanos,
+    /// The next wait before cap and jitter, in nanoseconds; for decorrelated jitter the last wait
+    /// taken. Not rounded, or a wait of a few nanoseconds would never grow by a factor below 1.5.
+    /// Never NaN: it starts finite, and the factor is finite and above zero.
+    base: f64,
 }
 
 impl Backoff {
     #[inline]
     pub(crate) fn new(policy: &RetryPolicy) -> Self {
-        Self { base: policy.interval.min(policy.max_wait_interval) }
+        Self { base: first(policy).0 as f64 }
     }
 
     /// The next wait, jitter included. Asks `random` only where the policy has jitter.
     #[inline]
     pub(crate) fn advance(&mut self, policy: &RetryPolicy, random: impl FnOnce() -> u64) -> Nanos {
-        if policy.jitter == Jitter::None {
-            return self.advance_base(policy);
+        match policy.jitter {
+            Jitter::None => self.advance_base(policy),
+            Jitter::Decorrelated => {
+                let (least, most) = decorrelated(policy, self.base);
+                let wait = pick(least, most, random());
+                self.base = wait.0 as f64;
+                wait
+            }
+            jitter => {
+                let (least, most) = jitter.spread(self.advance_base(policy));
+                pick(least, most, random())
+            }
         }
-        if policy.jitter == Jitter::Decorrelated {
-            let most = Nanos(self.base.0.saturating_mul(DECORRELATED_GROWTH)).min(policy.max_wait_interval);
-            self.base = pick(policy.interval, most, random());
-            return self.base;
-        }
-        let (least, most) = policy.jitter.spread(self.advance_base(policy));
-        pick(least, most, random())
     }
 
     #[inline]
     fn advance_base(&mut self, policy: &RetryPolicy) -> Nanos {
-        let wait = self.base;
-        self.base = grow(wait, policy.backoff_factor).min(policy.max_wait_interval);
+        if policy.backoff_factor == 1.0 {
+            // Exact, where `f64` loses nanoseconds past 104 days.
+            return first(policy);
+        }
+        let wait = nearest(self.base).min(policy.max_wait_interval);
+        self.base *= policy.backoff_factor;
         wait
     }
 }
 
-/// `wait` times `factor` to the nearest nanosecond, saturating.
 #[inline]
-fn grow(wait: Nanos, factor: f64) -> Nanos {
-    if factor == 1.0 {
-        // Exact, where the way through `f64` loses nanoseconds past 104 days.
-        return wait;
-    }
-    // A cast from float to integer saturates, and the factor is finite and above zero: no NaN, nothing negative.
-    Nanos((wait.0 as f64 * factor + 0.5) as u64)
+fn first(policy: &RetryPolicy) -> Nanos {
+    policy.interval.min(policy.max_wait_interval)
+}
+
+/// The least and the most of a wait with decorrelated jitter that follows one of `last`.
+#[inline]
+pub(crate) fn decorrelated(policy: &RetryPolicy, last: f64) -> (Nanos, Nanos) {
+    let most = nearest(last * DECORRELATED_GROWTH).min(policy.max_wait_interval);
+    (first(policy).min(most), most)
+}
+
+/// The nearest whole nanosecond, saturating: what a cast from float to integer does.
+#[inline]
+fn nearest(nanos: f64) -> Nanos {
+    Nanos((nanos + 0.5) as u64)
 }
 
 /// The waits before each retry, in order and without jitter; made by [`RetryPolicy::waits`].
