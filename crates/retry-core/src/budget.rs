@@ -153,7 +153,8 @@ struct ShareBucket {
     paid_until: AtomicU64,
 }
 
-const NOT_YET: u64 = u64::MAX;
+/// The start of time, when nothing has happened yet.
+const NOT_YET: u64 = 0;
 const FLOOR_SECONDS_SAVED: u64 = 10;
 const LEAST_CAPACITY: u64 = 100;
 
@@ -180,13 +181,9 @@ impl ShareBucket {
 
     /// Whoever moves `paid_until` forward pays in for the time between, so no time is paid twice.
     fn pay_floor(&self, now: Nanos) {
-        let moved = self
-            .paid_until
-            .fetch_update(Relaxed, Relaxed, |until| (until == NOT_YET || until < now.0).then_some(now.0));
-        if let Ok(since) = moved
-            && since != NOT_YET
-        {
-            self.deposit(self.floor_per_second.saturating_mul(now.0 - since));
+        let since = self.paid_until.fetch_max(now.0, Relaxed);
+        if since != NOT_YET {
+            self.deposit(self.floor_per_second.saturating_mul(now.0.saturating_sub(since)));
         }
     }
 }
@@ -210,10 +207,10 @@ impl TokenBucket {
     }
 }
 
-/// Adds to a bucket, up to its capacity.
+/// Adds to a bucket, up to its capacity. A full one is only read: threads need not fight over it.
 fn give(left: &AtomicU64, amount: u64, capacity: u64) {
     let _ = left
-        .fetch_update(Relaxed, Relaxed, |left| (left < capacity).then(|| left.saturating_add(amount).min(capacity)));
+        .fetch_update(Relaxed, Relaxed, |left| (left != capacity).then(|| left.saturating_add(amount).min(capacity)));
 }
 
 /// Takes from a bucket, if it holds as much.
@@ -342,6 +339,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_in_flight_is_the_places_not_taken() {
+        let budget = RetryBudget::in_flight(0.2, 3).unwrap();
+        (0..20).for_each(|_| budget.begin());
+        assert!(withdraws(&budget, 0) && withdraws(&budget, 0));
+        assert_eq!(budget.left(), 2.0);
+        budget.end(true);
+        assert_eq!(budget.left(), 2.0, "one place given back, and one fewer: a fifth of 19 is 3");
+    }
+
+    #[test]
     fn a_ratio_outside_0_to_1_is_refused() {
         for ratio in [-0.1, 1.1, 20.0, f64::NAN, f64::INFINITY] {
             assert!(RetryBudget::share(ratio, 0).is_err(), "{ratio}");
@@ -387,7 +394,7 @@ mod tests {
         floor: u128,
         capacity: u128,
         left: u128,
-        paid_until: Option<u64>,
+        paid_until: u64,
     }
 
     impl Model {
@@ -396,9 +403,9 @@ mod tests {
         }
 
         fn withdraw(&mut self, now: u64) -> bool {
-            let since = self.paid_until.map_or(now, |until| until.min(now));
-            self.give(self.floor * u128::from(now - since));
-            self.paid_until = Some(self.paid_until.map_or(now, |until| until.max(now)));
+            let since = if self.paid_until == 0 { now } else { self.paid_until };
+            self.give(self.floor * u128::from(now.saturating_sub(since)));
+            self.paid_until = self.paid_until.max(now);
             let grant = self.left >= 1_000_000_000;
             self.left -= if grant { 1_000_000_000 } else { 0 };
             grant
@@ -416,7 +423,7 @@ mod tests {
             let floor = u128::from(floor);
             let capacity = ((floor * 10).max(100) * 1_000_000_000).min(u128::from(u64::MAX));
             let mut model =
-                Model { ratio: ratio.into(), floor, capacity, left: floor * 1_000_000_000, paid_until: None };
+                Model { ratio: ratio.into(), floor, capacity, left: floor * 1_000_000_000, paid_until: 0 };
             let mut now = 0;
             for (call, later) in steps {
                 if call {

@@ -73,6 +73,19 @@ async fn the_free_function_is_the_short_form() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_error_of_a_call_tells_the_attempts_the_reason_and_the_last_error() {
+    let give_up = async |count| {
+        let refused = || async { Err::<(), _>(std::io::Error::other("refused")) };
+        retry_core::retry(sample().count(count).build().unwrap(), refused).await.unwrap_err()
+    };
+    assert_eq!(give_up(0).await.to_string(), "gave up after 1 attempt: no retries left");
+    let error = give_up(2).await;
+    assert_eq!(error.to_string(), "gave up after 3 attempts: no retries left");
+    assert_eq!(error.last().unwrap().to_string(), "refused");
+    assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "refused");
+}
+
+#[tokio::test(start_paused = true)]
 async fn stop_on_the_first_error_is_permanent() {
     let retry = Retry::new(RetryPolicy::SAMPLE).classify(|_: &Result<(), &str>| Verdict::Stop);
     let gave_up = retry.run(|_| async { Err("no such user") }).await.unwrap_err();
