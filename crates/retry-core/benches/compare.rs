@@ -5,6 +5,7 @@
 //! Contenders run interleaved, round by round, and each keeps its median: a machine that drifts slows
 //! all of them alike. So the ratios hold; the nanoseconds are those of the machine and the moment.
 #![allow(
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -230,8 +231,8 @@ fn waits_by_hand(factor: f64) -> impl FnMut() {
     }
 }
 
-fn drain(mut waits: impl Iterator<Item = Duration>) {
-    while let Some(wait) = waits.next() {
+fn drain(waits: impl Iterator<Item = Duration>) {
+    for wait in waits {
         black_box(wait);
     }
 }

@@ -12,10 +12,10 @@
     reason = "a bench prints, and stops at the first surprise"
 )]
 
-use std::{env, fs, process::Command, sync::Arc, time::Duration};
+use std::{env, fs, process::Command, time::Duration};
 
 use backon::Retryable;
-use retry_core::{Jitter, Retry, RetryPolicy, TokioRuntime, retry};
+use retry_core::{Retry, RetryPolicy, TokioRuntime, retry};
 use tokio::{runtime::Builder, time::sleep};
 
 const CALLS: usize = 1_000_000;
@@ -106,7 +106,7 @@ where
         }
         // The tasks are run in the order in which they were spawned: all of them before this one.
         tokio::task::yield_now().await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        sleep(Duration::from_secs(1)).await;
         assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), CALLS);
         println!("{}", (resident() - before) as f64 / CALLS as f64);
     });

@@ -49,7 +49,6 @@ pin_project! {
         phase: Phase,
         progress: Progress,
         journal: Draft,
-        begin: Nanos,
         start: Nanos,
         // Set while an attempt is under way; then `sleep`, if set, is what limits it.
         #[pin]
@@ -89,7 +88,6 @@ impl<S: Settings, F, Fut, D, Out> Call<S, F, Fut, D, Out> {
             operation,
             phase: Phase::NotYet,
             journal: Draft::default(),
-            begin: Nanos::ZERO,
             start: Nanos::ZERO,
             attempt: None,
             discard: None,
@@ -158,10 +156,9 @@ where
             let now = Nanos::new(settings.runtime().now());
             *this.start = now;
             if *this.phase == Phase::NotYet {
-                *this.begin = now;
-                this.progress.begin(settings.policy(), settings.budget(), now);
+                this.progress.begin(settings.budget(), now);
             }
-            remaining = this.progress.remaining(now);
+            remaining = this.progress.remaining(settings.policy(), now);
         }
         *this.phase = Phase::UnderWay;
         let attempt = Attempt { number: this.progress.attempt(), remaining: remaining.map(Nanos::get) };
@@ -210,14 +207,14 @@ where
         let made = Made {
             number: this.progress.attempt(),
             verdict,
-            times: settings.timed().then_some((*this.begin, *this.start, now)),
+            times: settings.timed().then_some((this.progress.begin, *this.start, now)),
         };
         match this.progress.decide(settings.policy(), budget, verdict, now, || settings.runtime().random()) {
             Ok(wait) => {
                 let record = made.record(Some(wait.get()));
                 logging::wait(&record);
                 settings.observe().observe(Event::Retry { record: &record, outcome: outcome.as_ref() });
-                this.journal.push(wait, record, settings.journal_limit());
+                this.journal.push(record, settings.journal_limit());
                 // Now, lest it pin what it holds (a connection, memory) for as long as the wait.
                 if let Some(outcome) = outcome {
                     this.discard.set(Some(settings.classify().discard(outcome)));

@@ -3,7 +3,7 @@
 use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 use core::time::Duration;
 
-use crate::{policy::Nanos, session::Verdict};
+use crate::session::Verdict;
 
 /// One attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,96 +63,35 @@ impl Journal {
     }
 }
 
-/// The records of a call still under way.
-///
-/// Untimed, the first few are kept in place and in brief, so that a call that succeeds after a few
-/// retries allocates nothing. Beyond those, and timed, they go to the heap.
+/// The records of a call still under way: one word, and nothing on the heap before the first retry.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
-    // As many as the default policy has retries. Fields rather than an array, which the compiler
-    // would copy through memory with each call.
-    first: Brief,
-    second: Brief,
-    third: Brief,
-    many: Option<Box<VecDeque<Record>>>,
-}
-
-/// What an untimed record has beside its number, in one word: the kind of failure in the top two
-/// bits, the wait in the others. Zero is no record.
-#[derive(Clone, Copy, Debug, Default)]
-struct Brief(u64);
-
-impl Brief {
-    const WAIT_BITS: u32 = 62;
-
-    /// None for a record that does not fit: timed, or with a wait beyond 146 years.
-    #[inline]
-    const fn new(wait: Nanos, record: &Record) -> Option<Self> {
-        if wait.0 >> Self::WAIT_BITS != 0 || record.timing.is_some() {
-            return None;
-        }
-        let kind = match record.verdict {
-            Verdict::RetryTimeout => 2,
-            Verdict::RetryAfter(_) => 3,
-            _ => 1,
-        };
-        Some(Self(kind << Self::WAIT_BITS | wait.0))
-    }
-
-    const fn record(self, attempt: u32) -> Option<Record> {
-        let wait = Duration::from_nanos(self.0 & !(u64::MAX << Self::WAIT_BITS));
-        let verdict = match self.0 >> Self::WAIT_BITS {
-            0 => return None,
-            2 => Verdict::RetryTimeout,
-            // The wait that was asked for is the one that followed.
-            3 => Verdict::RetryAfter(wait),
-            _ => Verdict::Retry,
-        };
-        Some(Record { attempt, verdict, wait: Some(wait), timing: None })
-    }
+    #[expect(clippy::box_collection, reason = "a call that waits should hold no more than it must")]
+    earlier: Option<Box<VecDeque<Record>>>,
 }
 
 impl Draft {
-    /// Notes an attempt that is followed by `wait`. Keeps so many that `limit` includes the last one.
+    /// Notes an attempt that another is to follow. Keeps so many that `limit` includes the last one.
     #[inline]
-    pub(crate) fn push(&mut self, wait: Nanos, record: Record, limit: u16) {
-        if limit <= 1 {
-            return;
-        }
-        let place = match record.attempt {
-            1 => &mut self.first,
-            2 if limit > 2 => &mut self.second,
-            3 if limit > 3 => &mut self.third,
-            _ => return self.push_on_heap(record, limit),
-        };
-        match Brief::new(wait, &record) {
-            Some(brief) if self.many.is_none() => *place = brief,
-            _ => self.push_on_heap(record, limit),
+    pub(crate) fn push(&mut self, record: Record, limit: u16) {
+        if limit > 1 {
+            self.keep(record, limit);
         }
     }
 
     #[cold]
-    fn push_on_heap(&mut self, record: Record, limit: u16) {
-        if self.many.is_none() {
-            self.many = Some(Box::new(self.few_records().collect()));
+    fn keep(&mut self, record: Record, limit: u16) {
+        // Most calls that retry do so once: no room for more until it is needed.
+        let earlier = self.earlier.get_or_insert_with(|| Box::new(VecDeque::with_capacity(1)));
+        if earlier.len() + 1 >= limit.into() {
+            earlier.pop_front();
         }
-        let many = self.many.get_or_insert_default();
-        if many.len() + 1 >= limit.into() {
-            many.pop_front();
-        }
-        many.push_back(record);
-    }
-
-    fn few_records(&self) -> impl Iterator<Item = Record> {
-        [self.first, self.second, self.third].into_iter().zip(1..).map_while(|(brief, attempt)| brief.record(attempt))
+        earlier.push_back(record);
     }
 
     #[cold]
     pub(crate) fn finish(&mut self, last: Record) -> Journal {
-        let earlier = match self.many.take() {
-            Some(many) => Vec::from(*many),
-            None => self.few_records().collect(),
-        };
+        let earlier = self.earlier.take().map_or_else(Vec::new, |earlier| Vec::from(*earlier));
         Journal { earlier, last }
     }
 }

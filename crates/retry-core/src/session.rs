@@ -106,7 +106,7 @@ impl<'a> Session<'a> {
     #[must_use]
     pub fn start(policy: &'a RetryPolicy, budget: Option<&'a RetryBudget>, now: Duration) -> Self {
         let mut progress = Progress::new(policy);
-        progress.begin(policy, budget, Nanos::new(now));
+        progress.begin(budget, Nanos::new(now));
         Self { policy, budget, progress }
     }
 
@@ -119,7 +119,7 @@ impl<'a> Session<'a> {
     /// How much of the deadline is left, if the policy has one.
     #[must_use]
     pub fn remaining(&self, now: Duration) -> Option<Duration> {
-        self.progress.remaining(Nanos::new(now)).map(Nanos::get)
+        self.progress.remaining(self.policy, Nanos::new(now)).map(Nanos::get)
     }
 
     /// Tells what to do after an attempt that ended at `now` with this verdict.
@@ -142,7 +142,8 @@ impl Drop for Session<'_> {
 /// So the executor, which may own them, need not borrow from itself.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    deadline: Nanos,
+    /// When the call began; zero where nobody reads the clock.
+    pub(crate) begin: Nanos,
     backoff: Backoff,
     retries: u32,
     spent: Cost,
@@ -152,18 +153,16 @@ impl Progress {
     /// A call that has not begun.
     #[inline]
     pub(crate) fn new(policy: &RetryPolicy) -> Self {
-        Self { deadline: Nanos::MAX, backoff: Backoff::new(policy), retries: 0, spent: Cost::Nothing }
+        Self { begin: Nanos::ZERO, backoff: Backoff::new(policy), retries: 0, spent: Cost::Nothing }
     }
 
     /// The call begins: its deadline counts from now, and the budget counts the call.
     #[inline]
-    pub(crate) fn begin(&mut self, policy: &RetryPolicy, budget: Option<&RetryBudget>, now: Nanos) {
+    pub(crate) fn begin(&mut self, budget: Option<&RetryBudget>, now: Nanos) {
         if let Some(budget) = budget {
             budget.begin();
         }
-        if policy.deadline != Nanos::MAX {
-            self.deadline = now.saturating_add(policy.deadline);
-        }
+        self.begin = now;
     }
 
     #[inline]
@@ -172,10 +171,16 @@ impl Progress {
     }
 
     #[inline]
-    pub(crate) fn remaining(&self, now: Nanos) -> Option<Nanos> {
-        match self.deadline {
+    pub(crate) fn remaining(&self, policy: &RetryPolicy, now: Nanos) -> Option<Nanos> {
+        self.deadline(policy).map(|deadline| deadline.saturating_sub(now))
+    }
+
+    /// Computed anew each time: a call that waits should hold no more than it must.
+    #[inline]
+    fn deadline(&self, policy: &RetryPolicy) -> Option<Nanos> {
+        match policy.deadline {
             Nanos::MAX => None,
-            deadline => Some(deadline.saturating_sub(now)),
+            deadline => Some(self.begin.saturating_add(deadline)).filter(|deadline| *deadline != Nanos::MAX),
         }
     }
 
@@ -199,7 +204,7 @@ impl Progress {
             Verdict::RetryTimeout => (None, Cost::Timeout),
             Verdict::RetryAfter(wait) => (Some(Nanos::new(wait)), Cost::Retry),
         };
-        if self.is_past_deadline(now) {
+        if self.is_past_deadline(policy, now) {
             return Err(Reason::Deadline);
         }
         if self.retries == policy.count {
@@ -212,7 +217,7 @@ impl Progress {
         }
         let wait = asked.unwrap_or(own);
         // A wait that ends right at the deadline leaves nothing to attempt in.
-        if self.is_past_deadline(now.saturating_add(wait)) {
+        if self.is_past_deadline(policy, now.saturating_add(wait)) {
             return Err(Reason::Deadline);
         }
         // Last of the checks, so that only a wait that begins is paid for; and before the wait, so
@@ -225,8 +230,8 @@ impl Progress {
     }
 
     #[inline]
-    fn is_past_deadline(&self, now: Nanos) -> bool {
-        self.deadline != Nanos::MAX && now >= self.deadline
+    fn is_past_deadline(&self, policy: &RetryPolicy, now: Nanos) -> bool {
+        self.deadline(policy).is_some_and(|deadline| now >= deadline)
     }
 
     #[inline]

@@ -76,7 +76,7 @@ async fn the_free_function_is_the_short_form() {
 async fn the_error_of_a_call_tells_the_attempts_the_reason_and_the_last_error() {
     let give_up = async |count| {
         let refused = || async { Err::<(), _>(std::io::Error::other("refused")) };
-        retry_core::retry(sample().count(count).build().unwrap(), refused).await.unwrap_err()
+        retry(sample().count(count).build().unwrap(), refused).await.unwrap_err()
     };
     assert_eq!(give_up(0).await.to_string(), "gave up after 1 attempt: no retries left");
     let error = give_up(2).await;
