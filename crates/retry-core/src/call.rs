@@ -83,7 +83,7 @@ impl<S: Settings, F, Fut, D, Out> Call<S, F, Fut, D, Out> {
     #[inline]
     pub(crate) fn new(settings: S, operation: F) -> Self {
         Self {
-            progress: Progress::new(settings.policy()),
+            progress: Progress::new(),
             settings,
             operation,
             phase: Phase::NotYet,

@@ -105,7 +105,7 @@ impl<'a> Session<'a> {
     /// Begins a call at `now`. The budget, where there is one, counts the call.
     #[must_use]
     pub fn start(policy: &'a RetryPolicy, budget: Option<&'a RetryBudget>, now: Duration) -> Self {
-        let mut progress = Progress::new(policy);
+        let mut progress = Progress::new();
         progress.begin(budget, Nanos::new(now));
         Self { policy, budget, progress }
     }
@@ -152,8 +152,8 @@ pub(crate) struct Progress {
 impl Progress {
     /// A call that has not begun.
     #[inline]
-    pub(crate) fn new(policy: &RetryPolicy) -> Self {
-        Self { begin: Nanos::ZERO, backoff: Backoff::new(policy), retries: 0, spent: Cost::Nothing }
+    pub(crate) const fn new() -> Self {
+        Self { begin: Nanos::ZERO, backoff: Backoff::NOT_YET, retries: 0, spent: Cost::Nothing }
     }
 
     /// The call begins: its deadline counts from now, and the budget counts the call.
@@ -209,6 +209,10 @@ impl Progress {
         }
         if self.retries == policy.count {
             return Err(Reason::Exhausted);
+        }
+        if self.retries == 0 {
+            // Not before: most calls have no use for it.
+            self.backoff = Backoff::new(policy);
         }
         // The backoff goes on under a wait that was asked for, so that the next one starts no lower.
         let own = self.backoff.advance(policy, random);

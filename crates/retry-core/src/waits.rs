@@ -20,6 +20,9 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
+    /// For a call that may never wait.
+    pub(crate) const NOT_YET: Self = Self { base: 0.0 };
+
     #[inline]
     pub(crate) fn new(policy: &RetryPolicy) -> Self {
         Self { base: first(policy).0 as f64 }
