@@ -141,6 +141,8 @@ mod tests {
             .max_retry_after(Duration::from_millis(500));
         assert_eq!(policy, expected.build().unwrap());
         assert_eq!(toml::from_str::<RetryPolicy>("").unwrap(), RetryPolicy::default());
+        let bare: RetryPolicy = toml::from_str("interval = \"0.5\"\nmax_wait_interval = \"20\"").unwrap();
+        assert_eq!((bare.interval(), bare.max_wait_interval()), (Duration::from_millis(500), secs(20)));
     }
 
     #[test]

@@ -58,3 +58,19 @@ mod tokio_runtime {
         }
     }
 }
+
+#[cfg(all(test, feature = "tokio", target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_origin_of_time_lies_well_before_any_paused_clock() {
+        assert!(TokioRuntime.now() > Duration::from_secs(364 * 86_400));
+    }
+
+    #[test]
+    fn random_numbers_differ() {
+        let [first, second, third] = [(); 3].map(|()| TokioRuntime.random());
+        assert!(first != second || second != third);
+    }
+}

@@ -395,6 +395,16 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_retries_again_keeps_its_place_in_flight() {
+        let policy = sample().build().unwrap();
+        let budget = RetryBudget::in_flight(0.0, 1).unwrap();
+        let mut session = Session::start(&policy, Some(&budget), Duration::ZERO);
+        for wait in [3.0, 6.0, 12.0] {
+            assert_eq!(session.decide(Verdict::Retry, secs(0.0), || 0), Wait(secs(wait)));
+        }
+    }
+
+    #[test]
     fn in_flight_budget_counts_calls_that_wait_until_they_end() {
         let policy = sample().build().unwrap();
         let budget = RetryBudget::in_flight(0.2, 3).unwrap();
