@@ -191,6 +191,18 @@ impl RetryPolicyBuilder {
     /// Sets a limit over the whole call. Above zero.
     ///
     /// An attempt in flight is cut when it passes, and no wait begins that would not end before it.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// use std::{future::pending, time::Duration};
+    /// use retry_core::{Reason, RetryPolicy, retry};
+    ///
+    /// let policy = RetryPolicy::builder().deadline(Duration::from_millis(50)).build()?;
+    /// let never = || pending::<Result<(), std::io::Error>>();
+    /// assert_eq!(retry(policy, never).await.unwrap_err().reason(), Reason::Deadline);
+    /// # Ok::<(), retry_core::PolicyError>(())
+    /// # }).unwrap();
+    /// ```
     pub const fn deadline(mut self, deadline: Duration) -> Self {
         self.policy.deadline = Nanos::new(deadline);
         self
