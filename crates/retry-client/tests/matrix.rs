@@ -1,0 +1,189 @@
+//! Every behaviour of the backend, met by every kind of request, over both protocols. The table in
+//! `docs/what-is-retried.md` is what is expected: it was judged row by row, and this test holds the client
+//! to it. `UPDATE_DOCS=1` writes what is observed instead, to be judged again.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the test's message")]
+
+use std::{env, fmt::Write as _, fs, sync::Arc, time::Duration};
+
+use delayed_backend::Backend;
+use http::{Request, Response};
+use retry_client::{Body, Client, Error, Journal, ResponseBody, RetryPolicy};
+use tokio::{sync::Semaphore, task::JoinSet};
+
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/what-is-retried.md");
+const BEGIN: &str = "<!-- table -->\n";
+const END: &str = "<!-- end of table -->";
+
+const BEHAVIOURS: [&str; 21] = [
+    "ok",
+    "delay=10ms",
+    "drip=1ms",
+    "status=503",
+    "status=503;retry-after=0",
+    "status=500",
+    "early",
+    "hang",
+    "reset",
+    "close",
+    "reset-after=20",
+    "close-after=20",
+    "stall-after=20",
+    "truncate",
+    "close-after=300",
+    "stall-after=300",
+    "garbage",
+    "huge-headers",
+    "down=60ms",
+    "goaway",
+    "refused-stream",
+];
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Get,
+    GetText,
+    Put,
+    Post,
+    PostWithKey,
+}
+
+const KINDS: [(Kind, &str); 5] = [
+    (Kind::Get, "GET"),
+    (Kind::GetText, "GET as text"),
+    (Kind::Put, "PUT"),
+    (Kind::Post, "POST"),
+    (Kind::PostWithKey, "POST with key"),
+];
+
+const PROTOCOLS: [(bool, &str); 2] = [(false, "HTTP/1.1"), (true, "HTTP/2")];
+
+/// No healthy answer misses this, however busy the machine.
+const PATIENT: Duration = Duration::from_secs(30);
+
+/// How many cells are observed at a time: so many that waiting costs no time, so few that none starves.
+const AT_ONCE: usize = 24;
+
+const PAYLOAD: &str = "a payload";
+
+/// What the caller got, and after how many attempts.
+async fn observe(behaviour: &str, kind: Kind, http2: bool) -> String {
+    let backend = Backend::start(format!("{behaviour},{behaviour},ok").parse().unwrap()).await.unwrap();
+    let waits = RetryPolicy::builder().count(6).interval(Duration::from_millis(40)).backoff_factor(2.0);
+    let client = Client::builder(backend.url())
+        .retry(waits.build().unwrap())
+        .status_codes([503])
+        .timeout(if never_answers(behaviour) { Duration::from_secs(1) } else { PATIENT })
+        .http2_prior_knowledge(http2)
+        .build()
+        .unwrap();
+    let cell = match kind {
+        Kind::GetText => text(client.get_text(&target()).await, &backend),
+        _ => told(client.execute(request(kind)).await).await,
+    };
+    let cell = if behaviour.starts_with("down") { without_count(&cell) } else { cell };
+    for body in backend.requests().into_iter().filter_map(|request| request.body) {
+        let expected = if matches!(kind, Kind::Get | Kind::GetText) { 0 } else { PAYLOAD.len() as u64 };
+        let cut_short = behaviour == "early" && body.length < expected;
+        assert!(body.length == expected || cut_short, "{behaviour}: {} bytes arrived of {expected}", body.length);
+    }
+    cell
+}
+
+fn never_answers(behaviour: &str) -> bool {
+    behaviour.starts_with("hang") || behaviour.starts_with("stall")
+}
+
+/// How many attempts an outage takes is a matter of its length; that there are several is not.
+fn without_count(cell: &str) -> String {
+    match cell.rsplit_once(" · ") {
+        Some((told, "1")) => format!("{told} · 1"),
+        Some((told, _)) => format!("{told} · some"),
+        None => cell.to_owned(),
+    }
+}
+
+/// Long enough for the answer, which echoes it, to have a body that can break.
+fn target() -> String {
+    format!("/echo?{}", "x".repeat(400))
+}
+
+fn request(kind: Kind) -> Request<Body> {
+    let (method, body) = match kind {
+        Kind::Get | Kind::GetText => ("GET", Body::empty()),
+        Kind::Put => ("PUT", PAYLOAD.into()),
+        Kind::Post | Kind::PostWithKey => ("POST", PAYLOAD.into()),
+    };
+    let request = Request::builder().method(method).uri(target());
+    let request = if matches!(kind, Kind::PostWithKey) { request.header("idempotency-key", "k") } else { request };
+    request.body(body).unwrap()
+}
+
+async fn told(outcome: Result<Response<ResponseBody>, Error>) -> String {
+    let response = match outcome {
+        Ok(response) => response,
+        Err(error) => return failed(&error),
+    };
+    let (status, attempts) = (response.status().as_u16(), response.extensions().get::<Journal>().unwrap().attempts());
+    let breaks = if response.into_body().bytes().await.is_err() { ", body breaks" } else { "" };
+    format!("{status}{breaks} · {attempts}")
+}
+
+fn text(outcome: Result<String, Error>, backend: &Backend) -> String {
+    match outcome {
+        // A text has no journal; what arrived tells.
+        Ok(_) => format!("200 · {}", backend.received()),
+        Err(error) if error.status_code().is_some() => {
+            format!("{} · {}", error.status_code().unwrap().as_u16(), backend.received())
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &Error) -> String {
+    format!("error: {:?} · {}", error.kind(), error.journal().unwrap().attempts())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_of_what_is_retried_is_what_happens() {
+    let mut cells = JoinSet::new();
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    for (row, behaviour) in BEHAVIOURS.into_iter().enumerate() {
+        for (column, (kind, _)) in KINDS.into_iter().enumerate() {
+            for (protocol, (http2, _)) in PROTOCOLS.into_iter().enumerate() {
+                let places = Arc::clone(&places);
+                cells.spawn(async move {
+                    let _place = places.acquire().await;
+                    (row, column, protocol, observe(behaviour, kind, http2).await)
+                });
+            }
+        }
+    }
+    let mut seen = vec![[const { [const { String::new() }; KINDS.len()] }; PROTOCOLS.len()]; BEHAVIOURS.len()];
+    for (row, column, protocol, cell) in cells.join_all().await {
+        seen[row][protocol][column] = cell;
+    }
+    let observed = table(&seen);
+    let document = fs::read_to_string(DOCUMENT).unwrap();
+    let (before, rest) = document.split_once(BEGIN).unwrap();
+    let (expected, after) = rest.split_once(END).unwrap();
+    if env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(DOCUMENT, [before, BEGIN, &observed, END, after].concat()).unwrap();
+        return;
+    }
+    for (observed, expected) in observed.lines().zip(expected.lines()) {
+        assert_eq!(observed, expected);
+    }
+    assert_eq!(observed.lines().count(), expected.lines().count());
+}
+
+fn table(seen: &[[[String; KINDS.len()]; PROTOCOLS.len()]]) -> String {
+    let mut table = String::from("| behaviour | |");
+    KINDS.iter().for_each(|(_, name)| write!(table, " {name} |").unwrap());
+    table.push_str("\n|---|---|---|---|---|---|---|\n");
+    for (behaviour, protocols) in BEHAVIOURS.iter().zip(seen) {
+        for ((_, protocol), cells) in PROTOCOLS.iter().zip(protocols) {
+            writeln!(table, "| `{behaviour}` | {protocol} | {} |", cells.join(" | ")).unwrap();
+        }
+    }
+    table
+}
