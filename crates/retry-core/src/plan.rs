@@ -252,6 +252,8 @@ mod tests {
         assert_eq!(open.to_string(), expected);
         let long = sample().count(99).build().unwrap().plan(Some(secs(2))).to_string();
         assert_eq!(long.lines().count(), 1 + 16 + 2);
+        let just_fits = sample().count(15).build().unwrap().plan(None).to_string();
+        assert_eq!(just_fits.lines().count(), 1 + 16 + 1, "{just_fits}");
         assert!(!long.contains(" to "), "without jitter a wait is one number: {long}");
         assert!(long.contains("      … and 84 more\nat most 100 attempts, over after 2141s at the latest"), "{long}");
     }
