@@ -45,8 +45,7 @@ pub struct RetryPolicy {
 
 impl RetryPolicy {
     /// The sample's policy: 3 retries, 3 s doubled each time, never above 20 s. The waits are 3, 6 and 12 s.
-    pub const SAMPLE: Self =
-        Self { count: 3, backoff_factor: 2.0, max_wait_interval: Nanos::from_secs(20), ..Self::DEFAULT };
+    pub const SAMPLE: Self = Self { backoff_factor: 2.0, max_wait_interval: Nanos::from_secs(20), ..Self::DEFAULT };
 
     const DEFAULT: Self = Self {
         count: 3,
