@@ -82,7 +82,20 @@ async fn the_error_of_a_call_tells_the_attempts_the_reason_and_the_last_error() 
     let error = give_up(2).await;
     assert_eq!(error.to_string(), "gave up after 3 attempts: no retries left");
     assert_eq!(error.last().unwrap().to_string(), "refused");
+    assert_eq!(error.journal().iter().count(), 3);
+    assert!(error.journal().iter().all(|record| record.timing.is_none()), "nobody asked for the time");
     assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "refused");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_cuts_an_attempt_or_reads_the_clock_unless_asked() {
+    let slow = || async {
+        sleep(secs(3600.0)).await;
+        Ok::<_, ()>("at last")
+    };
+    assert_eq!(retry(RetryPolicy::SAMPLE, slow).await.unwrap(), "at last");
+    let report = Retry::new(RetryPolicy::SAMPLE).report(|_| slow()).await;
+    assert_eq!(report.journal.last().timing, None);
 }
 
 #[tokio::test(start_paused = true)]
