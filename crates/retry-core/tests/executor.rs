@@ -88,6 +88,14 @@ async fn the_error_of_a_call_tells_the_attempts_the_reason_and_the_last_error() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_short_form_keeps_to_the_policys_deadline() {
+    let begin = Instant::now();
+    let never = || pending::<Result<(), ()>>();
+    let gave_up = retry(sample().deadline(secs(5.0)).build().unwrap(), never).await.unwrap_err();
+    assert_eq!((begin.elapsed(), gave_up.reason()), (secs(5.0), Reason::Deadline));
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_cuts_an_attempt_or_reads_the_clock_unless_asked() {
     let slow = || async {
         sleep(secs(3600.0)).await;
