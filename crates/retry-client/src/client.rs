@@ -52,6 +52,8 @@ impl Client {
         let http = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(config.pool_idle_timeout)
+            .pool_max_idle_per_host(config.pool_max_idle)
             .http2_only(config.http2)
             .build(Connector::new(config.connect_timeout));
         Self(Arc::new(Shared { http, config }))

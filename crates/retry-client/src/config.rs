@@ -17,6 +17,8 @@ pub(crate) struct Config {
     pub(crate) connect_timeout: Duration,
     pub(crate) http2: bool,
     pub(crate) resume: bool,
+    pub(crate) pool_idle_timeout: Duration,
+    pub(crate) pool_max_idle: usize,
 }
 
 /// Builds a [`Client`]; what is not set keeps its default.
@@ -27,6 +29,8 @@ pub(crate) struct Config {
 /// | `connect_timeout` | 15 s | the longest it may take to connect |
 /// | `http2_prior_knowledge` | off | HTTP/2 from the first byte |
 /// | `resume` | off | goes on with a GET's body that breaks off |
+/// | `pool_idle_timeout` | 90 s | how long a connection without an exchange is kept |
+/// | `pool_max_idle` | 64 | how many such connections are kept |
 ///
 /// and those of [`RetryRules`]. The defaults of `timeout` and `connect_timeout` are Ballerina's.
 #[derive(Clone, Debug)]
@@ -38,6 +42,8 @@ pub struct ClientBuilder {
     connect_timeout: Duration,
     http2: bool,
     resume: bool,
+    pool_idle_timeout: Duration,
+    pool_max_idle: usize,
 }
 
 impl ClientBuilder {
@@ -49,6 +55,8 @@ impl ClientBuilder {
             connect_timeout: Duration::from_secs(15),
             http2: false,
             resume: false,
+            pool_idle_timeout: Duration::from_secs(90),
+            pool_max_idle: 64,
         }
     }
 
@@ -149,6 +157,19 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets how long a connection without an exchange is kept. Less than the server's own limit saves
+    /// requests from meeting a connection that is just being closed.
+    pub fn pool_idle_timeout(mut self, timeout: Duration) -> Self {
+        self.pool_idle_timeout = timeout;
+        self
+    }
+
+    /// Sets how many connections without an exchange are kept. Zero keeps none: a connection per attempt.
+    pub fn pool_max_idle(mut self, connections: usize) -> Self {
+        self.pool_max_idle = connections;
+        self
+    }
+
     /// Checks the settings.
     ///
     /// # Errors
@@ -156,13 +177,14 @@ impl ClientBuilder {
     /// One that names the setting, the value and what is allowed; its kind is
     /// [`BadInput`](crate::ErrorKind::BadInput).
     pub fn build(self) -> Result<Client, Error> {
-        let Self { url, rules, timeout, connect_timeout, http2, resume } = self;
+        let Self { url, rules, timeout, connect_timeout, http2, resume, pool_idle_timeout, pool_max_idle } = self;
         let limits = [("timeout", timeout), ("connect_timeout", Some(connect_timeout))];
         if let Some((name, _)) = limits.iter().find(|(_, limit)| *limit == Some(Duration::ZERO)) {
             return Err(Error::bad_input(format!("{name} is 0: expected a time above zero")));
         }
         let (target, rules) = (Target::parse(&url)?, rules.check()?);
-        let config = Config { target, rules, timeout, connect_timeout, http2, resume };
+        let config =
+            Config { target, rules, timeout, connect_timeout, http2, resume, pool_idle_timeout, pool_max_idle };
         Ok(Client::from_config(config))
     }
 }

@@ -268,6 +268,26 @@ async fn one_connection_serves_all_attempts() {
 }
 
 #[tokio::test]
+async fn connections_are_kept_as_many_and_as_long_as_the_settings_say() {
+    let connections = async |client: retry_client::ClientBuilder, server: &Server| {
+        let client = client.build().unwrap();
+        for _ in 0..3 {
+            client.get_text("/").await.unwrap();
+            // Long enough for a kept connection to be too old, and to come back to the pool.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        server.seen().iter().map(|seen| seen.connection).collect::<Vec<_>>()
+    };
+    let server = Server::start([Reply::Ok("ok")]).await;
+    assert_eq!(connections(server.client(), &server).await, [0, 0, 0]);
+    let server = Server::start([Reply::Ok("ok")]).await;
+    assert_eq!(connections(server.client().pool_max_idle(0), &server).await, [0, 1, 2]);
+    let server = Server::start([Reply::Ok("ok")]).await;
+    let short = server.client().pool_idle_timeout(Duration::from_millis(1));
+    assert_eq!(connections(short, &server).await, [0, 1, 2]);
+}
+
+#[tokio::test]
 async fn forward_sends_an_inbound_request_on() {
     let server = Server::start([Reply::Status(503, "busy"), Reply::Ok("ok")]).await;
     let client = server.client().status_codes([503]).build().unwrap();
