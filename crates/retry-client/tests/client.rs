@@ -268,6 +268,21 @@ async fn one_connection_serves_all_attempts() {
 }
 
 #[tokio::test]
+async fn both_versions_of_ip_work() {
+    for host in ["127.0.0.1", "[::1]"] {
+        let Ok(listener) = TcpListener::bind(format!("{host}:0")).await else {
+            assert_eq!(host, "[::1]", "a machine may do without IPv6; then that half is not tested");
+            continue;
+        };
+        let port = listener.local_addr().unwrap().port();
+        let server = Server::start_on(listener, [Reply::Ok("ok")], |_, stream| std::future::ready(Some(stream)));
+        let client = Client::builder(format!("http://{host}:{port}")).build().unwrap();
+        assert_eq!(client.get_text("/").await.unwrap(), "ok");
+        assert_eq!(server.seen()[0].headers["host"], format!("{host}:{port}"));
+    }
+}
+
+#[tokio::test]
 async fn connections_are_kept_as_many_and_as_long_as_the_settings_say() {
     let connections = async |client: retry_client::ClientBuilder, server: &Server| {
         let client = client.build().unwrap();

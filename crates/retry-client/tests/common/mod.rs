@@ -8,7 +8,7 @@
 
 use std::{
     convert::Infallible,
-    future::pending,
+    future::{pending, ready},
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -18,7 +18,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, Version};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -27,7 +27,7 @@ use hyper_util::{
 };
 use retry_client::{Client, ClientBuilder, RetryPolicy};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
@@ -48,6 +48,7 @@ pub(crate) enum Reply {
 pub(crate) struct Seen {
     pub(crate) method: Method,
     pub(crate) target: String,
+    pub(crate) version: Version,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) trailers: Option<HeaderMap>,
@@ -64,6 +65,19 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) async fn start(script: impl IntoIterator<Item = Reply>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_on(listener, script, |_, stream| ready(Some(stream)))
+    }
+
+    /// Speaks HTTP on what `shake` makes of each connection, told its number from 0; None closes it.
+    pub(crate) fn start_on<S, F>(
+        listener: TcpListener,
+        script: impl IntoIterator<Item = Reply>,
+        shake: impl Fn(usize, TcpStream) -> F + Send + 'static,
+    ) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        F: Future<Output = Option<S>> + Send + 'static,
+    {
         let address = listener.local_addr().unwrap();
         let script: Arc<[Reply]> = script.into_iter().collect();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -76,7 +90,9 @@ impl Server {
                 let (stream, _) = listener.accept().await.unwrap();
                 let connection = connections.fetch_add(1, SeqCst);
                 let (script, log) = (Arc::clone(&script), Arc::clone(&log));
+                let shaking = shake(connection, stream);
                 serving.spawn(async move {
+                    let Some(stream) = shaking.await else { return };
                     let service =
                         service_fn(|request| answer(request, connection, Arc::clone(&script), Arc::clone(&log)));
                     let _ =
@@ -111,6 +127,7 @@ async fn answer(
         log.push(Seen {
             method: head.method,
             target: head.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
+            version: head.version,
             headers: head.headers,
             trailers: body.trailers().cloned(),
             body: body.to_bytes(),
@@ -154,7 +171,7 @@ pub(crate) async fn raw_server(answers: Vec<&'static [u8]>) -> (SocketAddr, Arc<
 }
 
 /// Reads up to the end of a request's head, or of the stream.
-pub(crate) async fn read_head(stream: &mut TcpStream) {
+pub(crate) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let Ok(byte) = stream.read_u8().await else { break };
