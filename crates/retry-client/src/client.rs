@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
-use http::{Method, Request, Response, header::AUTHORIZATION};
+use http::{
+    Method, Request, Response,
+    header::{AUTHORIZATION, PROXY_AUTHORIZATION},
+};
 use hyper_util::{
     client::legacy,
     rt::{TokioExecutor, TokioTimer},
@@ -16,6 +19,7 @@ use crate::{
     error::Error,
     exchange::{Delivery, Hyper},
     forward,
+    proxy::Proxy,
     resume::{Origin, Resuming},
 };
 
@@ -48,14 +52,14 @@ impl Client {
         ClientBuilder::new(base_url.into())
     }
 
-    pub(crate) fn from_config(config: Config) -> Self {
+    pub(crate) fn from_config(config: Config, connector: Connector) -> Self {
         let http = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(config.pool_idle_timeout)
             .pool_max_idle_per_host(config.pool_max_idle)
             .http2_only(config.http2)
-            .build(Connector::new(config.connect_timeout));
+            .build(connector);
         Self(Arc::new(Shared { http, config }))
     }
 
@@ -215,6 +219,9 @@ impl Client {
         let Shared { http, config } = &*self.0;
         if let Some(authorization) = &config.target.authorization {
             request.headers_mut().entry(AUTHORIZATION).or_insert_with(|| authorization.clone());
+        }
+        if let Some(authorization) = config.proxy.as_ref().and_then(Proxy::authorization) {
+            request.headers_mut().entry(PROXY_AUTHORIZATION).or_insert_with(|| authorization.clone());
         }
         call(&mut Hyper { http, config, delivery }, &config.rules, request).await
     }

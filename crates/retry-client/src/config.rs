@@ -1,20 +1,29 @@
 //! The settings of a client, checked once when it is built.
 
+#[cfg(feature = "tls")]
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderName;
 use retry_core::{RetryBudget, RetryPolicy};
 
-use crate::{AttemptEvent, Client, RetryMethods, RetryRules, error::Error, target::Target};
+#[cfg(feature = "tls")]
+use crate::tls::Identity;
+use crate::{
+    AttemptEvent, Client, RetryMethods, RetryRules, connect::Connector, error::Error, proxy::Proxy, target::Target,
+    tls::Tls,
+};
 
 /// Settings that have been checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) target: Target,
+    pub(crate) proxy: Option<Proxy>,
+    /// What connections lead to, for messages.
+    pub(crate) place: String,
     pub(crate) rules: RetryRules,
     /// None is off.
     pub(crate) timeout: Option<Duration>,
-    pub(crate) connect_timeout: Duration,
     pub(crate) http2: bool,
     pub(crate) resume: bool,
     pub(crate) pool_idle_timeout: Duration,
@@ -31,6 +40,9 @@ pub(crate) struct Config {
 /// | `resume` | off | goes on with a GET's body that breaks off |
 /// | `pool_idle_timeout` | 90 s | how long a connection without an exchange is kept |
 /// | `pool_max_idle` | 64 | how many such connections are kept |
+/// | `proxy_from_env` | off | goes through the proxy that the environment names |
+/// | `ca_file` | none | an authority to trust beside the system's (feature `tls`) |
+/// | `client_certificate` | none | who the client is (feature `tls`) |
 ///
 /// and those of [`RetryRules`]. The defaults of `timeout` and `connect_timeout` are Ballerina's.
 #[derive(Clone, Debug)]
@@ -44,6 +56,8 @@ pub struct ClientBuilder {
     resume: bool,
     pool_idle_timeout: Duration,
     pool_max_idle: usize,
+    proxy_from_env: bool,
+    tls: Tls,
 }
 
 impl ClientBuilder {
@@ -57,6 +71,8 @@ impl ClientBuilder {
             resume: false,
             pool_idle_timeout: Duration::from_secs(90),
             pool_max_idle: 64,
+            proxy_from_env: false,
+            tls: Tls::default(),
         }
     }
 
@@ -137,13 +153,15 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets the limit on connecting: name lookup, and every address tried. Above zero.
+    /// Sets the limit on connecting: name lookup, every address tried, a proxy's tunnel and the TLS
+    /// handshake. Above zero.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// Speaks HTTP/2 from the first byte, to a server known to do so.
+    /// Speaks HTTP/2 from the first byte, to a server known to do so. For https, HTTP/2 is all that the
+    /// client offers then; without this, the server chooses between it and HTTP/1.1 (ALPN).
     pub fn http2_prior_knowledge(mut self, on: bool) -> Self {
         self.http2 = on;
         self
@@ -170,21 +188,68 @@ impl ClientBuilder {
         self
     }
 
-    /// Checks the settings.
+    /// Goes through the proxy that the environment names, if it does for this server: `HTTP_PROXY` for
+    /// `http://`, `HTTPS_PROXY` for `https://`, `ALL_PROXY` for both, but for the hosts, domains and networks
+    /// in `NO_PROXY`; in small letters, too. Off unless set: a library should not be led elsewhere by
+    /// variables that its program knows nothing of.
+    ///
+    /// The variables are read once, by [`build`](Self::build), which refuses a proxy that is not for plain
+    /// `http://` (SOCKS, https); a value that is no URL counts as none. In a CGI program, where a request can
+    /// set `HTTP_PROXY`, all are ignored. A user name and password in the URL are for the proxy alone.
+    ///
+    /// For `https://`, and for HTTP/2 by prior knowledge, the proxy is asked for a tunnel (`CONNECT`). One
+    /// that it refuses with 4xx is not asked for again, but for 408, 425 and 429.
+    pub fn proxy_from_env(mut self, on: bool) -> Self {
+        self.proxy_from_env = on;
+        self
+    }
+
+    /// Trusts the authorities in this PEM file, beside the system's. Needs the feature `tls`.
+    #[cfg(feature = "tls")]
+    pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.tls.ca_file = Some(path.into());
+        self
+    }
+
+    /// Presents a certificate to servers that ask for one. Both are PEM files: the certificate followed by
+    /// those that lead up to its authority, and its key, unencrypted. Needs the feature `tls`.
+    #[cfg(feature = "tls")]
+    pub fn client_certificate(mut self, chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        self.tls.identity = Some(Identity { chain: chain.into(), key: key.into() });
+        self
+    }
+
+    /// Checks the settings. Reads the files that they name, and for `https://` the system's authorities.
     ///
     /// # Errors
     ///
     /// One that names the setting, the value and what is allowed; its kind is
     /// [`BadInput`](crate::ErrorKind::BadInput).
     pub fn build(self) -> Result<Client, Error> {
-        let Self { url, rules, timeout, connect_timeout, http2, resume, pool_idle_timeout, pool_max_idle } = self;
+        let Self {
+            url,
+            rules,
+            timeout,
+            connect_timeout,
+            http2,
+            resume,
+            pool_idle_timeout,
+            pool_max_idle,
+            proxy_from_env,
+            tls,
+        } = self;
         let limits = [("timeout", timeout), ("connect_timeout", Some(connect_timeout))];
         if let Some((name, _)) = limits.iter().find(|(_, limit)| *limit == Some(Duration::ZERO)) {
             return Err(Error::bad_input(format!("{name} is 0: expected a time above zero")));
         }
         let (target, rules) = (Target::parse(&url)?, rules.check()?);
-        let config =
-            Config { target, rules, timeout, connect_timeout, http2, resume, pool_idle_timeout, pool_max_idle };
-        Ok(Client::from_config(config))
+        let proxy = if proxy_from_env { Proxy::from_env(&target.join("/")?, http2)? } else { None };
+        let place = match &proxy {
+            Some(proxy) => format!("{} through proxy {proxy}", target.authority()),
+            None => target.authority().to_owned(),
+        };
+        let connector = Connector::new(connect_timeout, proxy.clone(), tls.load(target.is_https(), http2)?);
+        let config = Config { target, proxy, place, rules, timeout, http2, resume, pool_idle_timeout, pool_max_idle };
+        Ok(Client::from_config(config, connector))
     }
 }

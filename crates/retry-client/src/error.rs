@@ -18,7 +18,7 @@ use crate::BoxError;
 ///
 /// let error = Client::builder("localhost:8080").build().unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::BadInput);
-/// assert_eq!(error.to_string(), "base URL 'localhost:8080': expected a URL that starts with http://");
+/// assert_eq!(error.to_string(), "base URL 'localhost:8080': expected a URL that starts with http:// or https://");
 /// ```
 pub struct Error(Box<Inner>);
 
@@ -36,7 +36,8 @@ struct Inner {
 pub enum ErrorKind {
     /// The request or a setting makes no sense; nothing was sent.
     BadInput,
-    /// No connection: refused, unreachable, an unknown name, or not in time.
+    /// No connection: refused, unreachable, an unknown name, a certificate that is not accepted, or not in
+    /// time.
     Connect,
     /// Connected, and then nothing moved for the `timeout`, or a limit on time ran out.
     Timeout,
@@ -57,8 +58,8 @@ impl Error {
         Self::new(ErrorKind::BadInput, message)
     }
 
-    pub(crate) fn connect(authority: &str, source: BoxError) -> Self {
-        let message = format!("cannot connect to {authority}: {}", root(&*source));
+    pub(crate) fn connect(place: &str, why: &str, source: BoxError) -> Self {
+        let message = format!("cannot connect to {place}: {why}");
         Self::new(ErrorKind::Connect, message).because(source)
     }
 

@@ -58,7 +58,7 @@ async fn exchange(
     let mut response = http.request(request);
     let response = poll_fn(|cx| {
         if let Poll::Ready(outcome) = Pin::new(&mut response).poll(cx) {
-            return Poll::Ready(outcome.map_err(|error| Failure::of(error.into(), config.target.authority())));
+            return Poll::Ready(outcome.map_err(|error| Failure::of(error.into(), &config.place)));
         }
         watch.poll_idle(cx).map(|limit| Err(Failure { error: Error::idle(limit), fate: Fate::TimedOut }))
     })

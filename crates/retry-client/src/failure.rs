@@ -1,13 +1,15 @@
 //! What an error of the transport means. This is the one place that knows how hyper puts things.
 
-use std::error::Error as StdError;
+use std::{error::Error as StdError, io};
 
 use hyper_util::client::legacy;
 
 use crate::{
     BoxError,
     error::{Error, root_of},
+    proxy::NoTunnel,
     replay::SourceFailed,
+    tls,
 };
 
 /// An attempt without an answer: what went wrong, and what became of the request.
@@ -33,15 +35,20 @@ pub(crate) enum Fate {
 }
 
 impl Failure {
-    /// Reads the chain of an error that a transport gave for a request to `authority`.
-    pub(crate) fn of(error: BoxError, authority: &str) -> Self {
+    /// Reads the chain of an error that a transport gave for a request to `place`.
+    pub(crate) fn of(error: BoxError, place: &str) -> Self {
+        if let Some(why) = tls::why_hopeless(&*error) {
+            return Self { error: Error::connect(place, &why, error), fate: Fate::Hopeless };
+        }
         let (fate, explain) = Self::read(&*error);
-        Self { error: explain(error, authority), fate }
+        Self { error: explain(error, place), fate }
     }
 
     fn read(error: &(dyn StdError + 'static)) -> (Fate, fn(BoxError, &str) -> Error) {
         if find::<legacy::Error>(error).is_some_and(legacy::Error::is_connect) {
-            return (Fate::NeverSent, |error, authority| Error::connect(authority, error));
+            let hopeless = find::<NoTunnel>(error).is_some_and(NoTunnel::is_hopeless);
+            let fate = if hopeless { Fate::Hopeless } else { Fate::NeverSent };
+            return (fate, |error, place| Error::connect(place, &root_of(&*error), error));
         }
         if find::<SourceFailed>(error).is_some() {
             return (Fate::Hopeless, |error, _| Error::bad_input(root_of(&*error)));
@@ -70,13 +77,18 @@ fn is_refusal(error: &h2::Error) -> bool {
     error.is_remote() && (refused || error.is_go_away())
 }
 
-fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+/// Finds an error of this type in a chain.
+pub(crate) fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref() {
             return Some(found);
         }
-        next = error.source();
+        next = match error.downcast_ref().and_then(io::Error::get_ref) {
+            // Its `source` would be that of what it holds.
+            Some(held) => Some(held),
+            None => error.source(),
+        };
     }
     None
 }

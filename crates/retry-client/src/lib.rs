@@ -33,6 +33,21 @@
 //! A pooled connection that turns out to be closed before anything was written on it is replaced
 //! silently: nothing was sent, so it is no attempt.
 //!
+//! # https and proxies
+//!
+//! | feature | default | |
+//! |---|---|---|
+//! | `tls` | off | `https://`, over rustls; without it such a URL is refused |
+//!
+//! The client trusts the system's authorities (or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name) and
+//! those in a file of your own (`ClientBuilder::ca_file`), shows a certificate to servers that ask for one
+//! (`ClientBuilder::client_certificate`), and lets the server choose between HTTP/2 and HTTP/1.1. A handshake
+//! is part of connecting: one that breaks off is repeated for every method. A certificate that is not
+//! accepted, by either side, ends the call at once, as no other attempt could mend it; but over HTTP/2 a
+//! server's refusal may come as a connection that broke.
+//!
+//! [`proxy_from_env`](ClientBuilder::proxy_from_env) goes through the proxy that the environment names.
+//!
 //! # In a tower stack
 //!
 //! [`RetryLayer`] gives the same rules to any HTTP service, and [`Client`] is a tower service itself.
@@ -59,12 +74,16 @@ mod idempotency_key;
 mod idle;
 mod layer;
 mod memory;
+mod proxy;
 mod replay;
 mod response;
 mod resume;
 mod retry_after;
 mod rules;
 mod target;
+#[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
+mod tls;
+mod watched;
 
 pub use body::Body;
 pub use classify::RetryMethods;

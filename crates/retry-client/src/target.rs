@@ -26,9 +26,10 @@ impl Target {
         let refuse = |why: &str| Error::bad_input(format!("base URL '{}': {why}", Redacted(url)));
         let uri: Uri = url.parse().map_err(|_| refuse("expected a URL like http://host:port"))?;
         let parts = uri.into_parts();
-        let scheme = parts.scheme.ok_or_else(|| refuse("expected a URL that starts with http://"))?;
-        if scheme != Scheme::HTTP {
-            return Err(refuse("expected a URL that starts with http://"));
+        let scheme = parts.scheme.filter(|scheme| [Scheme::HTTP, Scheme::HTTPS].contains(scheme));
+        let scheme = scheme.ok_or_else(|| refuse("expected a URL that starts with http:// or https://"))?;
+        if scheme == Scheme::HTTPS && !cfg!(feature = "tls") {
+            return Err(refuse("https needs the feature `tls` of retry-client"));
         }
         let authority = parts.authority.ok_or_else(|| refuse("expected a host after http://"))?;
         let path = parts.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
@@ -38,6 +39,10 @@ impl Target {
         let (authority, authorization) = split_credentials(&authority)
             .ok_or_else(|| refuse("its host, port, user name or password is not valid"))?;
         Ok(Self { scheme, authority, prefix: path.path().trim_end_matches('/').to_owned(), authorization })
+    }
+
+    pub(crate) fn is_https(&self) -> bool {
+        self.scheme == Scheme::HTTPS
     }
 
     /// The host and port, for people to read.
@@ -119,12 +124,23 @@ mod tests {
             assert_eq!(Target::parse(base).unwrap_err().to_string(), expected);
         };
         check("", "base URL '': expected a URL like http://host:port");
-        check("localhost", "base URL 'localhost': expected a URL that starts with http://");
-        check("ftp://localhost", "base URL 'ftp://localhost': expected a URL that starts with http://");
+        check("localhost", "base URL 'localhost': expected a URL that starts with http:// or https://");
+        check("ftp://localhost", "base URL 'ftp://localhost': expected a URL that starts with http:// or https://");
         check("http://", "base URL 'http://': expected a URL like http://host:port");
         check("http://h:99999", "base URL 'http://h:99999': its host, port, user name or password is not valid");
         check("http://h/?q", "base URL 'http://h/?q': expected no query: paths are put behind it");
         check("http://me:secret@ho st", "base URL 'http://***@ho st': expected a URL like http://host:port");
+    }
+
+    #[test]
+    fn https_is_refused_where_it_is_not_compiled_in() {
+        let https = Target::parse("https://h").map(|target| target.is_https());
+        let refused = "base URL 'https://h': https needs the feature `tls` of retry-client";
+        if cfg!(feature = "tls") {
+            assert!(https.unwrap());
+        } else {
+            assert_eq!(https.unwrap_err().to_string(), refused);
+        }
     }
 
     #[test]

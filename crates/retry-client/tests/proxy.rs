@@ -1,0 +1,226 @@
+//! A proxy from the environment. As variables belong to a whole process, the client runs in one of its own:
+//! this test program again, told to run `client_in_a_process_of_its_own` alone.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation is the test's message"
+)]
+
+mod common;
+#[cfg(feature = "tls")]
+#[path = "common/https.rs"]
+mod https;
+
+use std::{
+    net::SocketAddr,
+    process::Command,
+    sync::{Arc, Mutex},
+};
+
+use common::{Reply, Server, quick};
+use http::Version;
+use retry_client::Client;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+
+/// A proxy that answers requests itself with `proxy`, and opens tunnels unless it is to refuse them.
+struct Proxy {
+    address: SocketAddr,
+    heads: Arc<Mutex<Vec<String>>>,
+    _tasks: JoinSet<()>,
+}
+
+impl Proxy {
+    async fn start(refusal: Option<&'static str>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&heads);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut serving = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                serving.spawn(serve(stream, refusal, Arc::clone(&log)));
+            }
+        });
+        Self { address, heads, _tasks: tasks }
+    }
+
+    /// The URL to put into the environment.
+    fn url(&self) -> String {
+        format!("http://me:hush@{}", self.address)
+    }
+
+    fn heads(&self) -> Vec<String> {
+        self.heads.lock().unwrap().clone()
+    }
+}
+
+async fn serve(mut stream: TcpStream, refusal: Option<&str>, log: Arc<Mutex<Vec<String>>>) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let Ok(byte) = stream.read_u8().await else { return };
+        head.push(byte);
+    }
+    let head = String::from_utf8(head).unwrap().to_lowercase();
+    log.lock().unwrap().push(head.clone());
+    let answer = match (head.strip_prefix("connect "), refusal) {
+        (None, _) => "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nproxy",
+        (Some(_), Some(refusal)) => refusal,
+        (Some(rest), None) => {
+            let mut server = TcpStream::connect(rest.split(' ').next().unwrap()).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.unwrap();
+            let _ = copy_bidirectional(&mut stream, &mut server).await;
+            return;
+        }
+    };
+    let _ = stream.write_all(answer.as_bytes()).await;
+}
+
+const URL: &str = "RETRY_CLIENT_TEST_URL";
+const OPTIONS: &str = "RETRY_CLIENT_TEST_OPTIONS";
+#[cfg(feature = "tls")]
+const CA_FILE: &str = "RETRY_CLIENT_TEST_CA_FILE";
+
+#[tokio::test]
+#[ignore = "run by the other tests, with an environment of their choice"]
+async fn client_in_a_process_of_its_own() {
+    let options = std::env::var(OPTIONS).unwrap_or_default();
+    let client = Client::builder(std::env::var(URL).unwrap())
+        .retry(quick(1))
+        .proxy_from_env(!options.contains("off"))
+        .http2_prior_knowledge(options.contains("http2"));
+    #[cfg(feature = "tls")]
+    let client = match std::env::var(CA_FILE) {
+        Ok(path) => client.ca_file(path),
+        Err(_) => client,
+    };
+    let outcome = match client.build() {
+        Err(error) => format!("{error}"),
+        Ok(client) => {
+            assert!(!format!("{client:?}").contains("bWU6"), "credentials print");
+            match client.get_text("/x?y").await {
+                Ok(text) => text,
+                Err(error) => format!("{error} [{}]", error.journal().unwrap().attempts()),
+            }
+        }
+    };
+    println!("\noutcome: {outcome}");
+}
+
+/// What a GET of `/x?y` came to, in a process with these variables.
+async fn outcome(url: String, variables: &[(&'static str, String)]) -> String {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "client_in_a_process_of_its_own", "--ignored", "--nocapture"]);
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUEST_METHOD"] {
+        command.env_remove(name).env_remove(name.to_lowercase());
+    }
+    command.env(URL, url).envs(variables.iter().cloned());
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    let output = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    output.lines().find_map(|line| line.strip_prefix("outcome: ")).unwrap_or_else(|| panic!("{output}")).to_owned()
+}
+
+#[tokio::test]
+async fn a_request_for_http_goes_to_the_proxy_with_its_whole_url() {
+    let proxy = Proxy::start(None).await;
+    let text = outcome("http://server.invalid".to_owned(), &[("HTTP_PROXY", proxy.url())]).await;
+    assert_eq!(text, "proxy");
+    let heads = proxy.heads();
+    assert!(heads[0].starts_with("get http://server.invalid/x?y http/1.1\r\n"), "{heads:?}");
+    assert!(heads[0].contains("\r\nhost: server.invalid\r\n"), "{heads:?}");
+    assert!(heads[0].contains("\r\nproxy-authorization: basic bwu6ahvzaa==\r\n"), "{heads:?}");
+    assert_eq!(heads.len(), 1);
+}
+
+#[tokio::test]
+async fn it_goes_straight_where_the_environment_or_the_setting_says_so() {
+    let (server, proxy) = (Server::start([Reply::Ok("server")]).await, Proxy::start(None).await);
+    let rest = [
+        ("NO_PROXY", "elsewhere,127.0.0.0/8"),
+        ("REQUEST_METHOD", "GET"), // CGI
+        (OPTIONS, "off"),
+        ("HTTP_PROXY", ""),
+    ];
+    for (name, value) in rest {
+        let variables = [("HTTP_PROXY", proxy.url()), (name, value.to_owned())];
+        assert_eq!(outcome(format!("http://{}", server.address), &variables).await, "server", "{name}");
+    }
+    assert_eq!((server.seen().len(), proxy.heads().len()), (rest.len(), 0));
+}
+
+#[tokio::test]
+async fn http2_with_prior_knowledge_goes_through_a_tunnel() {
+    let (server, proxy) = (Server::start([Reply::Ok("server")]).await, Proxy::start(None).await);
+    let variables = [("all_proxy", proxy.url()), (OPTIONS, "http2".to_owned())];
+    assert_eq!(outcome(format!("http://{}", server.address), &variables).await, "server");
+    let (seen, heads) = (server.seen(), proxy.heads());
+    assert!(heads[0].starts_with(&format!("connect {} http/1.1\r\n", server.address)), "{heads:?}");
+    assert!(heads[0].contains("\r\nproxy-authorization: basic bwu6ahvzaa==\r\n"), "{heads:?}");
+    assert_eq!((seen[0].version, seen[0].target.as_str()), (Version::HTTP_2, "/x?y"));
+    assert_eq!(seen[0].headers.get("proxy-authorization"), None);
+}
+
+#[cfg(feature = "tls")]
+#[tokio::test]
+async fn https_goes_through_a_tunnel() {
+    for (offered, version) in [(https::BOTH, Version::HTTP_2), (&["http/1.1"][..], Version::HTTP_11)] {
+        let authority = https::Authority::new();
+        let https = https::Https::start(authority.acceptor("127.0.0.1", offered, None), 0).await;
+        let (address, proxy) = (https.server.address, Proxy::start(None).await);
+        let ca_file = authority.file().to_str().unwrap().to_owned();
+        let variables = [("https_proxy", proxy.url()), ("HTTP_PROXY", "http://not-this.invalid".to_owned())];
+        let variables = [&variables[..], &[(CA_FILE, ca_file)]].concat();
+        assert_eq!(outcome(format!("https://{address}"), &variables).await, "ok");
+        let (seen, heads) = (https.server.seen(), proxy.heads());
+        assert!(heads[0].starts_with(&format!("connect {address} http/1.1\r\nhost: {address}\r\n")), "{heads:?}");
+        assert!(heads[0].contains("\r\nproxy-authorization: basic bwu6ahvzaa==\r\n"), "{heads:?}");
+        assert_eq!((seen[0].version, seen[0].target.as_str()), (version, "/x?y"));
+        assert_eq!(seen[0].headers.get("proxy-authorization"), None);
+        assert_eq!(heads.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_tunnel_that_is_refused_for_good_is_asked_for_once() {
+    let rows = [
+        ("HTTP/1.1 407 Who Are You\r\ncontent-length: 3\r\n\r\nwho", "407 Proxy Authentication Required", 1),
+        ("HTTP/1.1 503 Later\r\ncontent-length: 0\r\n\r\n", "503 Service Unavailable", 2),
+    ];
+    for (refusal, status, attempts) in rows {
+        let proxy = Proxy::start(Some(refusal)).await;
+        let variables = [("HTTP_PROXY", proxy.url()), (OPTIONS, "http2".to_owned())];
+        let expected = format!(
+            "cannot connect to server.invalid through proxy {}: the proxy answered {status} to CONNECT [{attempts}]",
+            proxy.address
+        );
+        assert_eq!(outcome("http://server.invalid".to_owned(), &variables).await, expected);
+        assert_eq!(proxy.heads().len(), attempts);
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_not_there_is_named() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    let variables = [("HTTP_PROXY", format!("http://me:hush@{address}"))];
+    assert_eq!(
+        outcome("http://server.invalid".to_owned(), &variables).await,
+        format!("cannot connect to server.invalid through proxy {address}: Connection refused (os error 111) [2]")
+    );
+}
+
+#[tokio::test]
+async fn a_proxy_of_another_kind_is_refused() {
+    let variables = [("HTTP_PROXY", "socks5://me:hush@tor:9050".to_owned())];
+    assert_eq!(
+        outcome("http://server.invalid".to_owned(), &variables).await,
+        "proxy_from_env: the environment has 'socks5://tor:9050': expected a proxy that starts with http://"
+    );
+}

@@ -1,0 +1,199 @@
+//! https against real handshakes: whom the client trusts, what it offers, and which failures it repeats.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation is the test's message"
+)]
+
+mod common;
+#[path = "common/https.rs"]
+mod https;
+
+use std::{path::PathBuf, sync::atomic::Ordering::SeqCst, time::Duration};
+
+use common::{quick, read_head};
+use http::Version;
+use https::{Authority, BOTH, Https, file};
+use retry_client::{Client, ClientBuilder, Error, ErrorKind, Reason};
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpListener,
+    time::{Instant, sleep},
+};
+
+/// An error that no other attempt was made for.
+fn assert_hopeless(error: &Error, server: &Https, why: &str) {
+    assert_eq!(error.to_string(), format!("cannot connect to {}: {why}", server.server.address));
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::Connect, Some(Reason::Permanent)));
+    assert_eq!((server.connections(), server.server.seen().len()), (1, 0));
+}
+
+#[tokio::test]
+async fn an_unknown_authority_is_one_attempt_and_one_clear_error() {
+    let server = Https::start(Authority::new().acceptor("127.0.0.1", BOTH, None), 0).await;
+    for stranger in [None, Some(Authority::new().file())] {
+        let client = match stranger {
+            None => server.client(),
+            Some(path) => server.client().ca_file(path),
+        };
+        let error = client.build().unwrap().get("/").await.unwrap_err();
+        assert_hopeless(&error, &server, "invalid peer certificate: unknown authority (ca_file adds one)");
+        server.connections.store(0, SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn with_the_authority_it_works_and_the_server_chooses_the_protocol() {
+    let authority = Authority::new();
+    let check = async |offered: &[&str], http2, expected| {
+        let server = Https::start(authority.acceptor("127.0.0.1", offered, None), 0).await;
+        let client = server.client().ca_file(authority.file()).http2_prior_knowledge(http2).build().unwrap();
+        for _ in 0..2 {
+            let response = client.post("/x?y", "body").await.unwrap();
+            assert_eq!((response.status().as_u16(), response.version()), (200, expected), "{offered:?}");
+            assert_eq!(response.into_body().text().await.unwrap(), "ok");
+        }
+        let seen = server.server.seen();
+        assert_eq!((seen[0].target.as_str(), seen[0].version, &*seen[0].body), ("/x?y", expected, &b"body"[..]));
+        assert_eq!(server.connections(), 1);
+    };
+    check(BOTH, false, Version::HTTP_2).await;
+    check(&["http/1.1"], false, Version::HTTP_11).await;
+    check(&[], false, Version::HTTP_11).await;
+    check(BOTH, true, Version::HTTP_2).await;
+}
+
+#[tokio::test]
+async fn with_prior_knowledge_nothing_but_http2_is_offered() {
+    let authority = Authority::new();
+    let server = Https::start(authority.acceptor("127.0.0.1", &["http/1.1"], None), 0).await;
+    let client = server.client().ca_file(authority.file()).http2_prior_knowledge(true).build().unwrap();
+    let error = client.get("/").await.unwrap_err();
+    assert_hopeless(&error, &server, "the server refused: NoApplicationProtocol");
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_name_is_refused() {
+    let authority = Authority::new();
+    let server = Https::start(authority.acceptor("elsewhere.example", BOTH, None), 0).await;
+    let error = server.client().ca_file(authority.file()).build().unwrap().get("/").await.unwrap_err();
+    let why = "invalid peer certificate: certificate not valid for name \"127.0.0.1\"; \
+               certificate is only valid for DnsName(\"elsewhere.example\")";
+    assert_hopeless(&error, &server, why);
+}
+
+#[tokio::test]
+async fn a_handshake_that_breaks_off_is_repeated_for_every_method() {
+    let authority = Authority::new();
+    let server = Https::start(authority.acceptor("127.0.0.1", BOTH, None), 2).await;
+    let client = server.client().ca_file(authority.file()).build().unwrap();
+    client.post("/", "once").await.unwrap();
+    assert_eq!((server.connections(), server.server.seen().len()), (3, 1));
+}
+
+#[tokio::test]
+async fn a_handshake_counts_as_connecting() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let limit = Duration::from_millis(200);
+    let client = Client::builder(format!("https://{address}")).retry(quick(0)).connect_timeout(limit);
+    let client = client.timeout(Duration::from_millis(10)).build().unwrap();
+    let begin = Instant::now();
+    let error = client.get("/").await.unwrap_err();
+    assert!((limit..20 * limit).contains(&begin.elapsed()));
+    assert_eq!(error.kind(), ErrorKind::Connect);
+    assert_eq!(error.to_string(), format!("cannot connect to {address}: no connection within 200ms"));
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_a_certificate_gets_it() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let server = Https::start(authority.acceptor("127.0.0.1", BOTH, Some(&clients)), 0).await;
+    let (certificate, key) = clients.issue("client.example");
+    let key_pem = key.serialize_pem();
+    let builder = server
+        .client()
+        .ca_file(authority.file())
+        .client_certificate(file("client.pem", &certificate.pem()), file("key.pem", &key_pem));
+    let secret = key_pem.lines().nth(1).unwrap();
+    assert!(!format!("{builder:?}").contains(secret));
+    let client = builder.build().unwrap();
+    assert!(!format!("{client:?}").contains(secret));
+    assert_eq!(client.get_text("/").await.unwrap(), "ok");
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_a_certificate_in_vain_is_asked_once() {
+    let authority = Authority::new();
+    // In TLS 1.3 the refusal comes behind the handshake, where HTTP/2 keeps no more than its text.
+    let server = Https::start(authority.acceptor("127.0.0.1", &["http/1.1"], Some(&authority)), 0).await;
+    let error = server.client().ca_file(authority.file()).build().unwrap().get("/").await.unwrap_err();
+    assert_hopeless(&error, &server, "the server refused: CertificateRequired");
+}
+
+#[tokio::test]
+async fn the_idle_timeout_sees_the_bytes_beneath() {
+    let authority = Authority::new();
+    let acceptor = authority.acceptor("127.0.0.1", &["http/1.1"], None);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = acceptor.accept(stream).await.unwrap();
+        read_head(&mut stream).await;
+        // Four bytes every 100 ms, more than twice the timeout in all; then one byte less than was promised.
+        for bytes in b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok".chunks(4) {
+            sleep(Duration::from_millis(100)).await;
+            stream.write_all(bytes).await.unwrap();
+            stream.flush().await.unwrap();
+        }
+        sleep(Duration::from_secs(60)).await;
+    });
+    let timeout = Duration::from_millis(400);
+    let client = Client::builder(format!("https://{address}")).retry(quick(0)).timeout(timeout);
+    let client = client.ca_file(authority.file()).build().unwrap();
+    let begin = Instant::now();
+    let response = client.get("/").await.unwrap();
+    assert!(begin.elapsed() > 2 * timeout);
+    assert_eq!(response.into_body().text().await.unwrap_err().kind(), ErrorKind::Timeout);
+}
+
+#[test]
+fn files_that_will_not_do_are_refused_with_their_reason() {
+    let authority = Authority::new();
+    let ((certificate, key), (_, other)) = (authority.issue("a"), authority.issue("b"));
+    let (chain, key) = (file("chain.pem", &certificate.pem()), file("key.pem", &key.serialize_pem()));
+    let other = file("other.pem", &other.serialize_pem());
+    let (empty, missing) = (file("empty.pem", "nothing"), PathBuf::from("/no/such/file"));
+    let junk = file("junk.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    let check = |set: &dyn Fn(ClientBuilder) -> ClientBuilder, expected: String| {
+        // Also where they will not be used, as a mistake is one wherever it is made.
+        for url in ["https://h", "http://h"] {
+            let error = set(Client::builder(url)).build().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::BadInput);
+            assert_eq!(error.to_string(), expected);
+        }
+    };
+    let ca = |path: &PathBuf, why: &str| {
+        check(&|client| client.ca_file(path), format!("ca_file '{}': {why}", path.display()));
+    };
+    ca(&missing, "No such file or directory (os error 2)");
+    ca(&empty, "expected PEM with a certificate, found none");
+    ca(&junk, "invalid peer certificate: BadEncoding");
+    let identity = |chain: &PathBuf, key: &PathBuf, expected: String| {
+        check(&|client| client.client_certificate(chain, key), expected);
+    };
+    let (chain_at, key_at, other_at) = (chain.display(), key.display(), other.display());
+    identity(&missing, &key, "client_certificate '/no/such/file': No such file or directory (os error 2)".to_owned());
+    identity(
+        &chain,
+        &missing,
+        "client_certificate: key '/no/such/file': No such file or directory (os error 2)".to_owned(),
+    );
+    let no_key = "expected PEM with a private key that is not encrypted";
+    identity(&chain, &empty, format!("client_certificate: key '{}': {no_key}", empty.display()));
+    identity(&key, &key, format!("client_certificate '{key_at}': expected PEM with a certificate, found none"));
+    let mixed = format!("client_certificate '{chain_at}': the key '{other_at}' is that of another certificate");
+    identity(&chain, &other, mixed);
+}
