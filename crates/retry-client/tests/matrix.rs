@@ -147,7 +147,8 @@ fn text(outcome: Result<String, Error>, backend: &Backend) -> String {
 }
 
 fn failed(error: &Error) -> String {
-    format!("error: {:?} · {}", error.kind(), error.journal().unwrap().attempts())
+    let reason = format!("{:?}", error.reason().unwrap()).to_lowercase();
+    format!("error: {:?}, {reason} · {}", error.kind(), error.journal().unwrap().attempts())
 }
 
 #[tokio::test(flavor = "multi_thread")]
