@@ -1,0 +1,34 @@
+//! Any bytes as `Retry-After`: never a panic, and seconds are what they say.
+#![no_main]
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, HeaderValue, header::RETRY_AFTER};
+use libfuzzer_sys::fuzz_target;
+
+// The parser is private to its crate, and stays so: this is the file itself.
+#[path = "../../crates/retry-client/src/retry_after.rs"]
+mod parser;
+
+// The first four bytes are today, up to the year 2106; each line after them is a header.
+fuzz_target!(|input: (u32, &[u8])| {
+    let (seconds, lines) = input;
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.into());
+    let mut headers = HeaderMap::new();
+    for line in lines.split(|byte| *byte == b'\n').take(16) {
+        if let Ok(value) = HeaderValue::from_bytes(line) {
+            headers.append(RETRY_AFTER, value);
+        }
+    }
+    let found = parser::retry_after(&headers, now);
+    assert_eq!(found, parser::retry_after(&headers, now), "the same twice");
+
+    let first = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::trim);
+    let Some(first) = first else { return };
+    if first.is_empty() || !first.bytes().all(|byte| byte.is_ascii_digit()) {
+        return;
+    }
+    // Counted by hand, so as not to ask the parser's own tool.
+    let counted = first.bytes().fold(0_u64, |sum, digit| sum.saturating_mul(10).saturating_add((digit - b'0').into()));
+    assert_eq!(found, Some(Duration::from_secs(counted)), "{first:?}");
+});
