@@ -2,7 +2,7 @@
 
 use std::{future::ready, pin::Pin, time::SystemTime};
 
-use http::{HeaderValue, Method, Request, Response, request};
+use http::{HeaderValue, Method, Request, Response, header::UPGRADE, request};
 use retry_core::{Attempt, Classify, Event, Report, Verdict};
 
 use crate::{
@@ -77,6 +77,10 @@ async fn attempt_within<T>(
 
 /// Whether the request may be processed twice; gives it a key to make it so where that is asked for.
 fn prepare(rules: &RetryRules, head: &mut request::Parts) -> bool {
+    if head.headers.contains_key(UPGRADE) {
+        // What follows a switch of protocols is not HTTP's to repeat.
+        return false;
+    }
     let idempotent = rules.methods.allow(&head.method);
     if rules.add_idempotency_key && !idempotent {
         idempotency_key::ensure(&mut head.headers, || fastrand::u128(..));

@@ -34,7 +34,8 @@ struct Inner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The request or a setting makes no sense; nothing was sent.
+    /// The request or a setting makes no sense and nothing was sent; or the request's body failed while it
+    /// was read, and that is the error's source.
     BadInput,
     /// No connection: refused, unreachable, an unknown name, a certificate that is not accepted, or not in
     /// time.
@@ -56,6 +57,11 @@ impl Error {
 
     pub(crate) fn bad_input(message: String) -> Self {
         Self::new(ErrorKind::BadInput, message)
+    }
+
+    pub(crate) fn body_failed(source: BoxError) -> Self {
+        let message = format!("the request body failed: {}", root(&*source));
+        Self::new(ErrorKind::BadInput, message).because(source)
     }
 
     pub(crate) fn connect(place: &str, why: &str, source: BoxError) -> Self {

@@ -51,7 +51,7 @@ impl Failure {
             return (fate, |error, place| Error::connect(place, &root_of(&*error), error));
         }
         if find::<SourceFailed>(error).is_some() {
-            return (Fate::Hopeless, |error, _| Error::bad_input(root_of(&*error)));
+            return (Fate::Hopeless, |error, _| Error::body_failed(error));
         }
         let transport = find::<hyper::Error>(error);
         let is = |predicate: fn(&hyper::Error) -> bool| transport.is_some_and(predicate);

@@ -2,14 +2,18 @@
 
 use http::{
     HeaderMap, HeaderName,
-    header::{CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE},
 };
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Removes what concerns one hop only: RFC 9110, section 7.6.1, with those named in `Connection`.
-pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+/// Removes the headers that concern one hop only: those of RFC 9110, section 7.6.1, and those named in
+/// `Connection`. For whoever sends an inbound request on with [`execute`](crate::Client::execute);
+/// [`forward`](crate::Client::forward) does it by itself.
+///
+/// `Trailer` stays: without it trailers are not sent on over HTTP/1.1.
+pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -24,7 +28,6 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
         PROXY_AUTHENTICATE,
         PROXY_AUTHORIZATION,
         TE,
-        TRAILER,
         TRANSFER_ENCODING,
         UPGRADE,
     ];
@@ -54,12 +57,12 @@ mod tests {
             ("keep-alive", "timeout=5"),
             ("proxy-connection", "close"),
             ("te", "trailers"),
-            ("trailer", "digest"),
             ("transfer-encoding", "chunked"),
             ("upgrade", "h2c"),
             ("x-secret-hop", "1"),
             ("x-other", "2"),
             ("host", "inbound"),
+            ("trailer", "digest"),
             ("x-kept", "3"),
             ("content-type", "text/plain"),
         ] {
@@ -68,6 +71,6 @@ mod tests {
         readdress(&mut headers);
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
-        assert_eq!(left, ["content-type", "x-kept"]);
+        assert_eq!(left, ["content-type", "trailer", "x-kept"]);
     }
 }

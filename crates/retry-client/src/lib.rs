@@ -91,6 +91,7 @@ pub use client::Client;
 pub use config::ClientBuilder;
 pub use error::{Error, ErrorKind};
 pub use event::{AttemptEvent, Outcome};
+pub use forward::remove_hop_by_hop;
 pub use layer::{RetryLayer, RetryService};
 pub use replay::RequestBody;
 pub use response::ResponseBody;

@@ -143,7 +143,7 @@ fn lock(stream: &Mutex<Stream>) -> std::sync::MutexGuard<'_, Stream> {
 /// The caller's own body failed: no fault of the network, and nothing to repeat.
 #[derive(Debug, thiserror::Error)]
 #[error("the request body failed: {0}")]
-pub(crate) struct SourceFailed(BoxError);
+pub(crate) struct SourceFailed(#[source] BoxError);
 
 #[derive(Debug, thiserror::Error)]
 #[error("another attempt has taken over the request body")]

@@ -78,5 +78,5 @@ fn not_found(request: &request::Parts) -> Response<Full<Bytes>> {
 }
 
 fn problem(status: StatusCode, message: String, request: &request::Parts) -> Response<Full<Bytes>> {
-    ErrorPayload::new(Timestamp::now(), status, message, request).into_response()
+    ErrorPayload::new(Timestamp::now(), status, message, &request.method, &request.uri).into_response()
 }

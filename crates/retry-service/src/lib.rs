@@ -6,15 +6,17 @@
 //! ```
 //! use std::sync::Arc;
 //! use retry_client::Client;
-//! use retry_service::{App, run};
+//! use retry_service::{App, Front, Limits, Routes, Tasks, run};
 //! use tokio::net::TcpListener;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let listener = TcpListener::bind("127.0.0.1:0").await?;
-//! let app = Arc::new(App::new(Client::new("http://localhost:8080")?, "/hello"));
+//! let app = App::new(Client::new("http://localhost:8080")?, "/hello");
+//! let front = Arc::new(Front::new(Routes::Sample(app), 100, false));
 //! let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-//! let service = tokio::spawn(run(listener, app, async { drop(stopped.await) }));
+//! let stopped = async { drop(stopped.await) };
+//! let service = tokio::spawn(run(listener, front, Limits::default(), Tasks::default(), stopped));
 //! // … call it …
 //! drop(stop);
 //! service.await?.drain(std::future::pending()).await;
@@ -31,19 +33,41 @@ pub mod app;
 pub mod cli;
 pub mod duration;
 pub mod error_payload;
+pub mod front;
+pub mod gateway;
 pub mod listen;
 pub mod log_line;
+mod outgoing;
+mod patient;
+mod preface;
 pub mod serve;
 pub mod signals;
+pub mod tasks;
 pub mod usage_error;
 
-pub use crate::{app::App, serve::Connections};
+pub use crate::{
+    app::App,
+    front::{Front, Routes},
+    gateway::{Addressing, Caller, Forwarded, Gateway, GatewaySettings},
+    outgoing::Outgoing,
+    serve::{Connections, Limits},
+    tasks::Tasks,
+};
 
-/// Serves `app` on `listener` until `stop` completes, and hands back the connections still open.
-pub async fn run(listener: TcpListener, app: Arc<App>, stop: impl Future<Output = ()>) -> Connections {
-    let service = service_fn(move |request| {
-        let app = Arc::clone(&app);
-        async move { Ok::<_, Infallible>(app.answer(request).await) }
-    });
-    serve::serve(listener, service, stop).await
+/// Serves on `listener` until `stop` completes, and hands back the connections still open.
+pub async fn run(
+    listener: TcpListener,
+    front: Arc<Front>,
+    limits: Limits,
+    tasks: Tasks,
+    stop: impl Future<Output = ()>,
+) -> Connections {
+    let service = |address| {
+        let (front, caller) = (Arc::clone(&front), Arc::new(Caller::new(address)));
+        service_fn(move |request| {
+            let (front, caller) = (Arc::clone(&front), Arc::clone(&caller));
+            async move { Ok::<_, Infallible>(front.answer(&caller, request).await) }
+        })
+    };
+    serve::serve(listener, limits, service, &tasks, stop).await
 }

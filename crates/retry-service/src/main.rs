@@ -4,7 +4,7 @@ use std::{error::Error, io::Write as _, process::ExitCode, sync::Arc, time::Dura
 
 use clap::Parser as _;
 use retry_client::Client;
-use retry_service::{App, cli::Cli, log_line, run, signals::Signals, usage_error};
+use retry_service::{App, Front, Limits, Routes, Tasks, cli::Cli, log_line, run, signals::Signals, usage_error};
 
 /// How long requests in flight may take once the process is asked to stop.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -37,8 +37,8 @@ async fn serve(cli: &Cli, client: Client) -> Result<(), Box<dyn Error>> {
     let listener = cli.listen.bind().await?;
     log::info!("Serving http://{}", listener.local_addr()?);
 
-    let app = Arc::new(App::new(client, &cli.path));
-    let connections = run(listener, app, signals.next()).await;
+    let front = Front::new(Routes::Sample(App::new(client, &cli.path)), 10_000, false);
+    let connections = run(listener, Arc::new(front), Limits::default(), Tasks::default(), signals.next()).await;
     log::info!("Stopping: requests in flight may finish");
 
     let patience = tokio::time::timeout(DRAIN, signals.next());

@@ -1,73 +1,114 @@
-//! Accepts connections and serves HTTP/1.1 and HTTP/2 (prior knowledge) on them.
+//! Accepts connections and serves HTTP/1.1 and HTTP/2 (prior knowledge) on them, within limits.
 //!
 //! Stopping has two steps, because requests in flight deserve their answers: [`serve`] stops
 //! accepting and hands back the [`Connections`] still open; [`Connections::drain`] lets them
 //! finish, for as long as the caller has patience.
 
-use std::convert::Infallible;
-use std::error::Error;
-use std::fmt::Display;
-use std::io;
-use std::time::Duration;
+use std::{
+    convert::Infallible, error::Error, fmt::Display, future::poll_fn, io, net::SocketAddr, pin::pin, sync::Arc,
+    task::Poll, time::Duration,
+};
 
 use http_body::Body;
-use hyper::body::Incoming;
-use hyper::service::Service;
-use hyper::{Request, Response};
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::Service,
+};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+
+use crate::{patient::Patient, preface, tasks::Tasks};
 
 /// How long to leave a listener alone that cannot accept, as when descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `service` on `listener` until `stop` completes; the listener is closed then.
-pub async fn serve<S, B>(listener: TcpListener, service: S, stop: impl Future<Output = ()>) -> Connections
-where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-    S: Clone + Send + 'static,
-    S::Future: Send,
-    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
-{
-    let protocols = protocols();
-    let mut connections = Connections::default();
-    let mut stop = std::pin::pin!(stop);
-    loop {
-        tokio::select! {
-            stream = accept(&listener) => {
-                let connection = protocols.serve_connection(TokioIo::new(stream), service.clone());
-                connections.spawn(connection.into_owned());
-            }
-            () = &mut stop => return connections,
+/// How long a caller that has just come when the server stops has to say what it wants.
+const LAST_WORD: Duration = Duration::from_millis(100);
+
+/// What one caller, or all of them together, may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Open connections; further callers wait in the system's queue.
+    pub connections: usize,
+    /// Bytes in the head of a request, at least 8 KiB; a larger one is answered 431.
+    pub header_size: usize,
+    /// How long the head of a request may take, and a connection be kept without one.
+    pub header_time: Duration,
+    /// How long a caller may take none of the bytes that wait for it.
+    pub caller_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 20_000,
+            header_size: 16 * 1024,
+            header_time: Duration::from_secs(30),
+            caller_time: Duration::from_secs(60),
         }
     }
 }
 
-fn protocols() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    // With a timer, a peer has only so long for its request head.
-    builder.http1().timer(TokioTimer::new());
-    builder.http2().timer(TokioTimer::new());
-    builder
+/// Serves on `listener` until `stop` completes; the listener is closed then. `service` is asked for a service
+/// for each connection, by the caller's address.
+pub async fn serve<S, B>(
+    listener: TcpListener,
+    limits: Limits,
+    service: impl Fn(SocketAddr) -> S,
+    tasks: &Tasks,
+    stop: impl Future<Output = ()>,
+) -> Connections
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Send + 'static,
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
+    let protocols = Protocols::new(limits);
+    let room = Arc::new(Semaphore::new(limits.connections));
+    let accept_all = async {
+        loop {
+            // The semaphore is never closed.
+            let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+            let (stream, caller) = accept(&listener).await;
+            let connection = protocols.clone().serve(stream, service(caller), tasks.clone());
+            tasks.spawn(async move {
+                connection.await;
+                drop(place);
+            });
+        }
+    };
+    let mut accept_all = pin!(accept_all);
+    tokio::select! {
+        () = &mut accept_all => {}
+        () = stop => {
+            // Who is in the system's queue by now has been accepted as far as they can tell.
+            let _ = poll_fn(|cx| Poll::Ready(accept_all.as_mut().poll(cx))).await;
+        }
+    }
+    tasks.stop();
+    Connections(tasks.clone())
 }
 
 /// The next connection, however many attempts at one fail before it.
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
-                // Small answers must not wait for acknowledgements; a refusal only costs time.
+            Ok((stream, caller)) => {
+                // An answer is written at once; only its own packets would wait for each other.
                 let _ = stream.set_nodelay(true);
-                return stream;
+                return (stream, caller);
             }
             Err(error) if is_the_peers(&error) => {
                 log::debug!("Connection lost before it was accepted: {error}");
             }
             Err(error) => {
                 log::warn!("Cannot accept connections: {error}");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -81,35 +122,88 @@ fn is_the_peers(error: &io::Error) -> bool {
     )
 }
 
-/// The connections a server has open. Dropping this cuts them off.
-#[derive(Debug, Default)]
-pub struct Connections {
-    graceful: GracefulShutdown,
-    tasks: JoinSet<()>,
+/// Both versions of HTTP, with their limits set.
+#[derive(Clone)]
+struct Protocols {
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+    limits: Limits,
 }
+
+impl Protocols {
+    fn new(limits: Limits) -> Self {
+        let mut http1 = http1::Builder::new();
+        http1.timer(TokioTimer::new()).header_read_timeout(limits.header_time).max_buf_size(limits.header_size);
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(TokioTimer::new())
+            .max_header_list_size(u32::try_from(limits.header_size).unwrap_or(u32::MAX))
+            // Finds out callers that are gone without a word.
+            .keep_alive_interval(limits.header_time)
+            .keep_alive_timeout(limits.header_time);
+        Self { http1, http2, limits }
+    }
+
+    /// Serves one connection to its end.
+    async fn serve<S, B>(self, stream: TcpStream, service: S, tasks: Tasks)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Send + 'static,
+        B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+    {
+        let silent = async {
+            tasks.stopping().await;
+            sleep(LAST_WORD).await;
+        };
+        let begin = tokio::select! {
+            begin = timeout(self.limits.header_time, preface::is_http2(&stream)) => begin,
+            () = silent => return,
+        };
+        let Ok(Ok(http2)) = begin else { return };
+        let io = TokioIo::new(Patient::new(stream, self.limits.caller_time));
+        // Boxed, as one connection in a thousand is HTTP/2, and all would take its size.
+        if http2 {
+            let mut connection = Box::pin(self.http2.serve_connection(io, service));
+            tokio::select! {
+                biased;
+                ended = &mut connection => return told(ended),
+                () = tasks.stopping() => connection.as_mut().graceful_shutdown(),
+            }
+            told(connection.await);
+        } else {
+            let mut connection = Box::pin(self.http1.serve_connection(io, service).with_upgrades());
+            tokio::select! {
+                biased;
+                ended = &mut connection => return told(ended),
+                () = tasks.stopping() => connection.as_mut().graceful_shutdown(),
+            }
+            told(connection.await);
+        }
+    }
+}
+
+fn told(ended: Result<(), impl Display>) {
+    if let Err(error) = ended {
+        log::debug!("Connection ended early: {error}");
+    }
+}
+
+/// The connections a server has open. Dropping this cuts them off.
+#[derive(Debug)]
+pub struct Connections(Tasks);
 
 impl Connections {
     /// Lets requests in flight finish and closes idle connections, until all are closed or
     /// `patience` completes; whatever is still open then is cut off.
     pub async fn drain(self, patience: impl Future<Output = ()>) {
         tokio::select! {
-            () = self.graceful.shutdown() => {}
+            () = self.0.all_ended() => {}
             () = patience => {}
         }
     }
+}
 
-    fn spawn<C>(&mut self, connection: C)
-    where
-        C: GracefulConnection<Error: Display> + Send + 'static,
-        C::Error: Send,
-    {
-        // Those that have ended since the last one came, or they would pile up.
-        while self.tasks.try_join_next().is_some() {}
-        let connection = self.graceful.watch(connection);
-        self.tasks.spawn(async {
-            if let Err(error) = connection.await {
-                log::debug!("Connection ended early: {error}");
-            }
-        });
+impl Drop for Connections {
+    fn drop(&mut self) {
+        self.0.cut();
     }
 }

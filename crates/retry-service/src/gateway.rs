@@ -1,0 +1,130 @@
+//! The gateway: every request goes on to the upstream, and is repeated where that is safe.
+
+use std::time::Duration;
+
+use http::{
+    HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version,
+    header::{CONTENT_LENGTH, EXPECT, UPGRADE},
+    request,
+};
+use hyper::body::Incoming;
+use retry_client::{Body, Client};
+
+use crate::{outgoing::Outgoing, tasks::Tasks};
+
+mod address;
+mod inbound;
+mod problem;
+mod request_id;
+mod server_timing;
+mod tunnel;
+
+pub use self::address::{Addressing, Caller, Forwarded};
+use self::{inbound::Inbound, problem::Problem, tunnel::Handshake};
+
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Sends every request on through a client, whose rules say what is repeated.
+#[derive(Debug)]
+pub struct Gateway {
+    client: Client,
+    settings: GatewaySettings,
+    /// Where tunnels run, which outlive the request that asked for them.
+    tasks: Tasks,
+}
+
+/// What a gateway does beyond forwarding.
+#[derive(Clone, Debug)]
+pub struct GatewaySettings {
+    /// Whom the upstream is told that a request came from, and for.
+    pub addressing: Addressing,
+    /// Bytes in the body of a request; a larger one is answered 413. None is any.
+    pub max_body_size: Option<u64>,
+    /// How long a caller may send nothing of a body it has begun.
+    pub caller_time: Duration,
+    /// Whether answers tell of the attempts in a `Server-Timing` header.
+    pub server_timing: bool,
+}
+
+impl Gateway {
+    /// A gateway to the client's server.
+    #[must_use]
+    pub const fn new(client: Client, settings: GatewaySettings, tasks: Tasks) -> Self {
+        Self { client, settings, tasks }
+    }
+
+    /// Answers one request. Dropping the future, as when the caller hangs up, ends its attempts.
+    pub async fn answer(&self, caller: &Caller, mut request: Request<Incoming>) -> Response<Outgoing> {
+        let handshake = Handshake::take(&mut request);
+        let (mut head, body) = request.into_parts();
+        let id = request_id::keep_or_make(&mut head.headers);
+        let (method, uri) = (head.method.clone(), head.uri.clone());
+        let answer = match self.refusal(&head) {
+            Some(problem) => Err(problem),
+            None => self.forward(caller, head, body, handshake).await,
+        };
+        let mut response = answer.unwrap_or_else(|problem| problem.into_response(&method, &uri));
+        response.headers_mut().insert(X_REQUEST_ID, id);
+        response
+    }
+
+    /// What can be told from the head alone not to go on.
+    fn refusal(&self, head: &request::Parts) -> Option<Problem> {
+        if head.method == Method::CONNECT {
+            return Some(Problem::new(StatusCode::NOT_IMPLEMENTED, "this is a gateway to one server: it opens no tunnels"));
+        }
+        if self.settings.addressing.has_seen(&head.headers) {
+            return Some(Problem::new(StatusCode::LOOP_DETECTED, "this request has come through here before"));
+        }
+        if head.headers.get(EXPECT).is_some_and(|expected| !expected.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+            return Some(Problem::new(StatusCode::EXPECTATION_FAILED, "of all expectations only 100-continue is met"));
+        }
+        let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        let limit = self.settings.max_body_size?;
+        length.is_some_and(|length| length > limit).then(|| Problem::too_large(limit))
+    }
+
+    async fn forward(
+        &self,
+        caller: &Caller,
+        mut head: request::Parts,
+        body: Incoming,
+        handshake: Option<Handshake>,
+    ) -> Result<Response<Outgoing>, Problem> {
+        let via = self.settings.addressing.via(head.version);
+        self.settings.addressing.readdress(&mut head, caller);
+        if let Some(handshake) = &handshake {
+            handshake.ask(&mut head.headers);
+        }
+        // Which version goes out is the client's matter.
+        head.version = Version::HTTP_11;
+        let body = if http_body::Body::is_end_stream(&body) {
+            Body::empty()
+        } else {
+            Body::new(Inbound::new(body, self.settings.max_body_size, self.settings.caller_time))
+        };
+        let response = self.client.execute(Request::from_parts(head, body)).await.map_err(|error| Problem::of(&error))?;
+        self.hand_back(response, handshake, via)
+    }
+
+    fn hand_back(
+        &self,
+        mut response: Response<retry_client::ResponseBody>,
+        handshake: Option<Handshake>,
+        via: HeaderValue,
+    ) -> Result<Response<Outgoing>, Problem> {
+        *response.version_mut() = Version::HTTP_11;
+        let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let protocol = response.headers().get(UPGRADE).cloned();
+        retry_client::remove_hop_by_hop(response.headers_mut());
+        if switches {
+            let handshake = handshake.ok_or_else(Problem::unasked_switch)?;
+            handshake.complete(&mut response, protocol, &self.tasks);
+        }
+        response.headers_mut().append(http::header::VIA, via);
+        if self.settings.server_timing {
+            server_timing::add(&mut response);
+        }
+        Ok(response.map(Outgoing::upstream))
+    }
+}

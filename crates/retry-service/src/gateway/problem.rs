@@ -1,0 +1,59 @@
+//! Answers of the gateway's own: what went wrong between a caller and the upstream.
+
+use std::{error::Error as StdError, iter::successors};
+
+use http::{Method, Response, StatusCode, Uri};
+use jiff::Timestamp;
+use retry_client::{Error, ErrorKind};
+
+use super::inbound::{Stalled, TooLarge};
+use crate::{error_payload::ErrorPayload, outgoing::Outgoing};
+
+/// Why a caller does not get an answer of the upstream's.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    message: String,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+
+    pub(crate) fn too_large(limit: u64) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {limit} bytes"))
+    }
+
+    pub(crate) fn unasked_switch() -> Self {
+        Self::new(StatusCode::BAD_GATEWAY, "the upstream switched protocols unasked")
+    }
+
+    /// What a failed call means to the caller. Where the upstream is stays in the log.
+    pub(crate) fn of(error: &Error) -> Self {
+        if is_caused_by::<TooLarge>(error) {
+            return Self::new(StatusCode::PAYLOAD_TOO_LARGE, TooLarge.to_string());
+        }
+        if is_caused_by::<Stalled>(error) {
+            return Self::new(StatusCode::REQUEST_TIMEOUT, "the rest of the request did not come in time");
+        }
+        let (status, what) = match error.kind() {
+            ErrorKind::Connect => (StatusCode::BAD_GATEWAY, "cannot connect to the upstream"),
+            ErrorKind::Broken => (StatusCode::BAD_GATEWAY, "the connection to the upstream broke"),
+            ErrorKind::BadResponse => (StatusCode::BAD_GATEWAY, "the upstream gave no valid answer"),
+            ErrorKind::Timeout => (StatusCode::GATEWAY_TIMEOUT, "the upstream did not answer in time"),
+            _ => return Self::new(StatusCode::BAD_REQUEST, error.to_string()),
+        };
+        let attempts = error.journal().map_or(0, |journal| journal.attempts());
+        let plural = if attempts == 1 { "" } else { "s" };
+        Self::new(status, format!("{what} ({attempts} attempt{plural})"))
+    }
+
+    pub(crate) fn into_response(self, method: &Method, uri: &Uri) -> Response<Outgoing> {
+        ErrorPayload::new(Timestamp::now(), self.status, self.message, method, uri).into_response().map(Into::into)
+    }
+}
+
+fn is_caused_by<E: StdError + 'static>(error: &Error) -> bool {
+    successors(error.source(), |&error| error.source()).any(|error| error.is::<E>())
+}

@@ -1,0 +1,52 @@
+//! The id by which one request is known in every log it passes.
+
+use http::{HeaderMap, HeaderValue};
+
+use super::X_REQUEST_ID;
+
+const LONGEST: usize = 128;
+
+/// The caller's id where it is fit for a log, or else a new one; it is in the headers afterwards.
+pub(crate) fn keep_or_make(headers: &mut HeaderMap) -> HeaderValue {
+    if let Some(id) = headers.get(X_REQUEST_ID).filter(|id| is_fit(id.as_bytes())) {
+        return id.clone();
+    }
+    // Hexadecimal digits are always a valid value.
+    let id = HeaderValue::try_from(format!("{:032x}", fastrand::u128(..)));
+    let id = id.unwrap_or_else(|_| HeaderValue::from_static("none"));
+    headers.insert(X_REQUEST_ID, id.clone());
+    id
+}
+
+fn is_fit(id: &[u8]) -> bool {
+    (1..=LONGEST).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_callers_id_is_kept_where_it_is_fit_for_a_log() {
+        let check = |given: &str, kept| {
+            let mut headers = HeaderMap::new();
+            headers.insert(X_REQUEST_ID, HeaderValue::from_str(given).unwrap());
+            let id = keep_or_make(&mut headers);
+            assert_eq!(id == given, kept, "{given}");
+            assert_eq!(headers[X_REQUEST_ID], id);
+        };
+        check("abc-123", true);
+        check(&"x".repeat(LONGEST), true);
+        check("", false);
+        check("a b", false);
+        check(&"x".repeat(LONGEST + 1), false);
+    }
+
+    #[test]
+    fn each_request_without_one_gets_its_own() {
+        let make = || keep_or_make(&mut HeaderMap::new());
+        let (one, other) = (make(), make());
+        assert_eq!(one.len(), 32);
+        assert_ne!(one, other);
+    }
+}

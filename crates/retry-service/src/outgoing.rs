@@ -1,0 +1,75 @@
+//! The bodies of answers.
+
+use std::{
+    error::Error,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use retry_client::ResponseBody;
+
+use crate::front::Finish;
+
+/// The body of an answer: of this program's own, or the upstream's.
+#[derive(Debug)]
+pub struct Outgoing {
+    body: Kind,
+    finish: Option<Finish>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Own(Full<Bytes>),
+    Upstream(ResponseBody),
+}
+
+impl Outgoing {
+    pub(crate) fn upstream(body: ResponseBody) -> Self {
+        Self { body: Kind::Upstream(body), finish: None }
+    }
+
+    /// Ties what is to be done at the end of the answer to its body.
+    pub(crate) fn finish_with(mut self, finish: Finish) -> Self {
+        self.finish = Some(finish);
+        self
+    }
+}
+
+impl From<Full<Bytes>> for Outgoing {
+    fn from(body: Full<Bytes>) -> Self {
+        Self { body: Kind::Own(body), finish: None }
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let frame = match &mut self.body {
+            Kind::Own(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+            Kind::Upstream(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+        };
+        if let (Poll::Ready(Some(frame)), Some(finish)) = (&frame, &mut self.finish) {
+            finish.note(frame.as_ref().ok().map(|frame| frame.data_ref().map_or(0, Bytes::len)));
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.body {
+            Kind::Own(body) => body.is_end_stream(),
+            Kind::Upstream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            Kind::Own(body) => body.size_hint(),
+            Kind::Upstream(body) => body.size_hint(),
+        }
+    }
+}
