@@ -2,7 +2,7 @@
 
 use std::{future::ready, pin::Pin, time::SystemTime};
 
-use http::{HeaderValue, Method, Request, Response, header::UPGRADE, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header::UPGRADE, request};
 use retry_core::{Attempt, Classify, Event, Report, Verdict};
 
 use crate::{
@@ -81,11 +81,16 @@ fn prepare(rules: &RetryRules, head: &mut request::Parts) -> bool {
         // What follows a switch of protocols is not HTTP's to repeat.
         return false;
     }
-    let idempotent = rules.methods.allow(&head.method);
+    let idempotent = is_idempotent(rules, &head.method, &head.headers);
     if rules.add_idempotency_key && !idempotent {
         idempotency_key::ensure(&mut head.headers, || fastrand::u128(..));
     }
-    idempotent || head.headers.contains_key(&IDEMPOTENCY_KEY)
+    idempotent || rules.add_idempotency_key
+}
+
+/// Whether a request may be processed twice as it is.
+pub(crate) fn is_idempotent(rules: &RetryRules, method: &Method, headers: &HeaderMap) -> bool {
+    rules.methods.allow(method) || headers.contains_key(&IDEMPOTENCY_KEY)
 }
 
 fn attempt_request(rules: &RetryRules, head: &request::Parts, body: &Replay, attempt: Attempt) -> Request<RequestBody> {

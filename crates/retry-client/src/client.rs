@@ -13,7 +13,7 @@ use hyper_util::{
 
 use crate::{
     Body, ClientBuilder, RequestBody, ResponseBody,
-    call::call,
+    call::{call, is_idempotent},
     config::Config,
     connect::Connector,
     error::Error,
@@ -197,8 +197,12 @@ impl Client {
 
     /// Sends a request, and goes on with its response where it breaks off if that was asked for.
     async fn deliver(&self, request: Request<Body>) -> Result<Response<ResponseBody>, Error> {
-        let origin = if self.0.config.resume { Origin::of(&request) } else { None };
-        let response = self.stream(request).await?;
+        let config = &self.0.config;
+        let origin = if config.resume { Origin::of(&request) } else { None };
+        let repeatable =
+            config.response_buffer > 0 && is_idempotent(&config.rules, request.method(), request.headers());
+        let delivery = if repeatable { Delivery::HeldBack(config.response_buffer) } else { Delivery::Streaming };
+        let response = self.call(request, delivery).await?;
         Ok(match origin {
             Some(origin) => Resuming::wrap(self, origin, response),
             None => response,

@@ -26,6 +26,8 @@ pub(crate) struct Config {
     pub(crate) timeout: Option<Duration>,
     pub(crate) http2: bool,
     pub(crate) resume: bool,
+    /// Zero is off.
+    pub(crate) response_buffer: usize,
     pub(crate) pool_idle_timeout: Duration,
     pub(crate) pool_max_idle: usize,
 }
@@ -38,6 +40,7 @@ pub(crate) struct Config {
 /// | `connect_timeout` | 15 s | the longest it may take to connect |
 /// | `http2_prior_knowledge` | off | HTTP/2 from the first byte |
 /// | `resume` | off | goes on with a GET's body that breaks off |
+/// | `response_buffer` | 0 | how long an answer may be to be held back until it is whole |
 /// | `pool_idle_timeout` | 90 s | how long a connection without an exchange is kept |
 /// | `pool_max_idle` | 64 | how many such connections are kept |
 /// | `proxy_from_env` | off | goes through the proxy that the environment names |
@@ -54,6 +57,7 @@ pub struct ClientBuilder {
     connect_timeout: Duration,
     http2: bool,
     resume: bool,
+    response_buffer: usize,
     pool_idle_timeout: Duration,
     pool_max_idle: usize,
     proxy_from_env: bool,
@@ -69,6 +73,7 @@ impl ClientBuilder {
             connect_timeout: Duration::from_secs(15),
             http2: false,
             resume: false,
+            response_buffer: 0,
             pool_idle_timeout: Duration::from_secs(90),
             pool_max_idle: 64,
             proxy_from_env: false,
@@ -128,6 +133,11 @@ impl ClientBuilder {
         self.change(|rules| rules.replay_memory(bytes))
     }
 
+    /// Notes in the journal when attempts ran; see [`RetryRules::timed`].
+    pub fn timed(self, on: bool) -> Self {
+        self.change(|rules| rules.timed(on))
+    }
+
     /// Sets who is told of each attempt that fails and of each end; see [`RetryRules::observer`].
     pub fn observer(self, observer: impl Fn(&AttemptEvent<'_>) + Send + Sync + 'static) -> Self {
         self.change(|rules| rules.observer(observer))
@@ -172,6 +182,15 @@ impl ClientBuilder {
     /// the server won't, or has something else by then, reading fails. No byte comes twice.
     pub fn resume(mut self, on: bool) -> Self {
         self.resume = on;
+        self
+    }
+
+    /// Holds an answer back until it is whole, where it is an answer to an idempotent request and says that it is
+    /// no longer than this many bytes: one that breaks off or stalls is then an attempt that failed, and
+    /// is retried. What is held counts towards [`replay_memory`](Self::replay_memory); where that is used up,
+    /// and where an answer is longer or of unknown length, it is handed over as it comes.
+    pub fn response_buffer(mut self, bytes: usize) -> Self {
+        self.response_buffer = bytes;
         self
     }
 
@@ -233,6 +252,7 @@ impl ClientBuilder {
             connect_timeout,
             http2,
             resume,
+            response_buffer,
             pool_idle_timeout,
             pool_max_idle,
             proxy_from_env,
@@ -249,7 +269,18 @@ impl ClientBuilder {
             None => target.authority().to_owned(),
         };
         let connector = Connector::new(connect_timeout, proxy.clone(), tls.load(target.is_https(), http2)?);
-        let config = Config { target, proxy, place, rules, timeout, http2, resume, pool_idle_timeout, pool_max_idle };
+        let config = Config {
+            target,
+            proxy,
+            place,
+            rules,
+            timeout,
+            http2,
+            resume,
+            response_buffer,
+            pool_idle_timeout,
+            pool_max_idle,
+        };
         Ok(Client::from_config(config, connector))
     }
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use http::{Extensions, Request, Response};
+use http_body::Body as _;
 use hyper_util::client::legacy::connect::{CaptureConnection, Connected, capture_connection};
 
 use crate::{
@@ -26,6 +27,8 @@ use crate::{
 pub(crate) enum Delivery {
     /// Hand over the response as soon as its head is there.
     Streaming,
+    /// As [`Whole`](Self::Whole) where the answer says that it has so many bytes at the most.
+    HeldBack(usize),
     /// The attempt ends when the body does, so a body that breaks is an attempt that failed.
     Whole,
 }
@@ -68,13 +71,20 @@ async fn exchange(
     // The pool's own note about the connection, of no use to callers.
     head.extensions.remove::<Activity>();
     let body = ResponseBody::streaming(incoming, watch.into_idle());
-    match delivery {
-        Delivery::Streaming => Ok(Response::from_parts(head, body)),
-        Delivery::Whole => {
-            let bytes = body.bytes().await.map_err(while_reading)?;
-            Ok(Response::from_parts(head, ResponseBody::whole(bytes)))
+    let body = match delivery {
+        Delivery::Streaming => body,
+        Delivery::HeldBack(limit) => {
+            let mut held = config.rules.replay_memory.hold();
+            let length = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
+            if length.is_some_and(|length| length <= limit && held.take(length)) {
+                body.whole(Some(held)).await.map_err(while_reading)?
+            } else {
+                body
+            }
         }
-    }
+        Delivery::Whole => body.whole(None).await.map_err(while_reading)?,
+    };
+    Ok(Response::from_parts(head, body))
 }
 
 fn while_reading(error: Error) -> Failure {

@@ -6,11 +6,12 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use crate::{error::Error, idle::Idle, resume::Resuming};
+use crate::{error::Error, idle::Idle, memory::Held, resume::Resuming};
 
 /// The body of a response.
 ///
@@ -23,9 +24,18 @@ pub struct ResponseBody(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    Whole(Option<Bytes>),
+    Whole(Whole),
     Streaming { incoming: Incoming, idle: Option<Idle> },
     Resuming(Box<Resuming>),
+}
+
+/// A body that has come to its end.
+#[derive(Debug)]
+struct Whole {
+    data: Option<Bytes>,
+    trailers: Option<HeaderMap>,
+    /// The memory it takes, where that is counted.
+    _held: Option<Held>,
 }
 
 impl ResponseBody {
@@ -37,8 +47,12 @@ impl ResponseBody {
         Self(Kind::Resuming(Box::new(body)))
     }
 
-    pub(crate) fn whole(bytes: Bytes) -> Self {
-        Self(Kind::Whole(Some(bytes)))
+    /// The same body, once it has come to its end.
+    pub(crate) async fn whole(self, held: Option<Held>) -> Result<Self, Error> {
+        let collected = self.collect().await?;
+        let trailers = collected.trailers().cloned();
+        let data = Some(collected.to_bytes()).filter(|data| !data.is_empty());
+        Ok(Self(Kind::Whole(Whole { data, trailers, _held: held })))
     }
 
     /// The whole body.
@@ -48,7 +62,7 @@ impl ResponseBody {
     /// When the connection breaks, or nothing moves for the client's `timeout`.
     pub async fn bytes(self) -> Result<Bytes, Error> {
         match self.0 {
-            Kind::Whole(bytes) => Ok(bytes.unwrap_or_default()),
+            Kind::Whole(whole) => Ok(whole.data.unwrap_or_default()),
             streamed => Ok(Self(streamed).collect().await?.to_bytes()),
         }
     }
@@ -69,9 +83,9 @@ impl Body for ResponseBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let (incoming, idle) = match &mut self.0 {
-            Kind::Whole(bytes) => {
-                let bytes = bytes.take().filter(|bytes| !bytes.is_empty());
-                return Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))));
+            Kind::Whole(Whole { data, trailers, .. }) => {
+                let frame = data.take().map(Frame::data).or_else(|| trailers.take().map(Frame::trailers));
+                return Poll::Ready(frame.map(Ok));
             }
             Kind::Streaming { incoming, idle } => (incoming, idle),
             Kind::Resuming(body) => return body.poll_frame(cx),
@@ -94,7 +108,7 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Kind::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Kind::Whole(whole) => whole.data.is_none() && whole.trailers.is_none(),
             Kind::Streaming { incoming, .. } => incoming.is_end_stream(),
             Kind::Resuming(body) => body.is_end_stream(),
         }
@@ -102,7 +116,7 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Kind::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Kind::Whole(whole) => SizeHint::with_exact(whole.data.as_ref().map_or(0, |data| data.len() as u64)),
             Kind::Streaming { incoming, .. } => incoming.size_hint(),
             Kind::Resuming(body) => body.size_hint(),
         }

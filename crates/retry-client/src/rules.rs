@@ -23,6 +23,7 @@ type Observer = Arc<dyn Fn(&AttemptEvent<'_>) + Send + Sync>;
 /// | `attempt_header` | none | a header that tells the server the number of the attempt |
 /// | `replay_limit` | 64 KiB | how much of one streamed request body is kept for other attempts |
 /// | `replay_memory` | 64 MiB | how much all such bodies hold together |
+/// | `timed` | off | notes in the journal when attempts ran |
 /// | `observer` | none | is told of each attempt that fails, and of each end |
 #[derive(Clone)]
 pub struct RetryRules {
@@ -35,6 +36,7 @@ pub struct RetryRules {
     pub(crate) attempt_header: Option<HeaderName>,
     pub(crate) replay_limit: usize,
     pub(crate) replay_memory: Memory,
+    timed: bool,
     pub(crate) observer: Option<Observer>,
 }
 
@@ -55,6 +57,7 @@ impl RetryRules {
             attempt_header: None,
             replay_limit: REPLAY_LIMIT,
             replay_memory: Memory::new(REPLAY_MEMORY),
+            timed: false,
             observer: None,
         }
     }
@@ -127,6 +130,14 @@ impl RetryRules {
         self
     }
 
+    /// Notes in the [`Journal`](crate::Journal) when each attempt ran and how long it took, for two readings of the
+    /// clock per attempt. With an observer they are noted anyway.
+    #[must_use]
+    pub fn timed(mut self, on: bool) -> Self {
+        self.timed = on;
+        self
+    }
+
     /// Sets who is told of each attempt that fails and of each end, for metrics. It must not block.
     #[must_use]
     pub fn observer(mut self, observer: impl Fn(&AttemptEvent<'_>) + Send + Sync + 'static) -> Self {
@@ -152,6 +163,7 @@ impl RetryRules {
     /// The engine for one call.
     pub(crate) fn engine(&self) -> Retry<TokioRuntime> {
         let retry = Retry::new(self.policy);
+        let retry = if self.timed { retry.timed() } else { retry };
         match &self.budget {
             Some(budget) => retry.budget(budget.clone()),
             None => retry,
@@ -176,6 +188,7 @@ impl fmt::Debug for RetryRules {
             .field("add_idempotency_key", &self.add_idempotency_key)
             .field("attempt_header", &self.attempt_header)
             .field("replay_limit", &self.replay_limit)
+            .field("timed", &self.timed)
             .field("observer", &self.observer.is_some())
             .finish_non_exhaustive()
     }

@@ -54,10 +54,12 @@ impl Target {
     pub(crate) fn join(&self, path: &str) -> Result<Uri, Error> {
         let path = path.split_once('#').map_or(path, |(path, _fragment)| path);
         let refuse = |why| Error::bad_input(format!("path '{path}': {why}"));
-        if !path.starts_with('/') {
+        // `OPTIONS *` asks about the server as a whole, wherever on it the base is.
+        let server_wide = path == "*";
+        if !path.starts_with('/') && !server_wide {
             return Err(refuse("expected it to start with '/'"));
         }
-        let joined = if self.prefix.is_empty() {
+        let joined = if self.prefix.is_empty() || server_wide {
             PathAndQuery::try_from(path)
         } else {
             PathAndQuery::try_from([&self.prefix, path].concat())
@@ -116,6 +118,7 @@ mod tests {
         check("http://h/api/v1", "/hello", "http://h/api/v1/hello");
         check("http://h/api/v1/", "/", "http://h/api/v1/");
         check("http://[::1]:80/", "/a/../b%2F#fragment", "http://[::1]:80/a/../b%2F");
+        check("http://h/api", "*", "http://h*");
     }
 
     #[test]

@@ -71,7 +71,13 @@ impl Gateway {
     /// What can be told from the head alone not to go on.
     fn refusal(&self, head: &request::Parts) -> Option<Problem> {
         if head.method == Method::CONNECT {
-            return Some(Problem::new(StatusCode::NOT_IMPLEMENTED, "this is a gateway to one server: it opens no tunnels"));
+            return Some(Problem::new(
+                StatusCode::NOT_IMPLEMENTED,
+                "this is a gateway to one server: it opens no tunnels",
+            ));
+        }
+        if !has_path(head) {
+            return Some(Problem::new(StatusCode::BAD_REQUEST, "the target of the request is no path"));
         }
         if self.settings.addressing.has_seen(&head.headers) {
             return Some(Problem::new(StatusCode::LOOP_DETECTED, "this request has come through here before"));
@@ -103,7 +109,8 @@ impl Gateway {
         } else {
             Body::new(Inbound::new(body, self.settings.max_body_size, self.settings.caller_time))
         };
-        let response = self.client.execute(Request::from_parts(head, body)).await.map_err(|error| Problem::of(&error))?;
+        let response =
+            self.client.execute(Request::from_parts(head, body)).await.map_err(|error| Problem::of(&error))?;
         self.hand_back(response, handshake, via)
     }
 
@@ -127,4 +134,10 @@ impl Gateway {
         }
         Ok(response.map(Outgoing::upstream))
     }
+}
+
+/// Whether the target names something on a server, or with OPTIONS the server itself (RFC 9112, section 3.2).
+fn has_path(head: &request::Parts) -> bool {
+    head.uri.path().starts_with('/') && (head.uri.authority().is_none() || head.uri.scheme().is_some())
+        || head.uri.path() == "*" && head.method == Method::OPTIONS
 }

@@ -30,7 +30,7 @@ use hyper::service::service_fn;
 use tokio::net::TcpListener;
 
 pub mod app;
-pub mod cli;
+
 pub mod duration;
 pub mod error_payload;
 pub mod front;
@@ -41,6 +41,7 @@ mod outgoing;
 mod patient;
 mod preface;
 pub mod serve;
+pub mod settings;
 pub mod signals;
 pub mod tasks;
 pub mod usage_error;

@@ -1,29 +1,32 @@
-//! `retry-service`: the service of the retry sample, as a program.
+//! `retry-service`: the service of the retry sample, and a gateway, as a program.
 
-use std::{error::Error, io::Write as _, process::ExitCode, sync::Arc, time::Duration};
+use std::{env, error::Error, io::Write as _, process::ExitCode, sync::Arc};
 
-use clap::Parser as _;
-use retry_client::Client;
-use retry_service::{App, Front, Limits, Routes, Tasks, cli::Cli, log_line, run, signals::Signals, usage_error};
+use retry_service::{
+    App, Front, Gateway, Routes, Tasks, log_line, run,
+    settings::{Command, Loaded},
+    signals::Signals,
+};
+use tokio::runtime;
 
-/// How long requests in flight may take once the process is asked to stop.
-const DRAIN: Duration = Duration::from_secs(30);
-
-#[tokio::main]
-async fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return refuse(&error),
+fn main() -> ExitCode {
+    let loaded = match Loaded::from_args(env::args_os()) {
+        Ok(loaded) => loaded,
+        Err(refusal) => match refusal.asked() {
+            Some(text) => return print(text),
+            None => {
+                complain(&format!("error: {refusal}"));
+                return ExitCode::from(2);
+            }
+        },
     };
-    let client = match cli.client() {
-        Ok(client) => client,
-        Err(error) => {
-            complain(&format!("error: {error}"));
-            return ExitCode::from(2);
-        }
-    };
+    match loaded.settings.command {
+        _ if loaded.settings.print_config => return print(&loaded.listing),
+        Some(Command::Plan) => return plan(&loaded),
+        None => {}
+    }
     log_line::install();
-    match serve(&cli, client).await {
+    match start(loaded) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("error: {error}"));
@@ -32,27 +35,51 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn serve(cli: &Cli, client: Client) -> Result<(), Box<dyn Error>> {
+/// On one processor, one thread serves all: handing work between threads would be all they add.
+fn start(loaded: Loaded) -> Result<(), Box<dyn Error>> {
+    let alone = std::thread::available_parallelism().is_ok_and(|processors| processors.get() == 1);
+    let mut builder = if alone { runtime::Builder::new_current_thread() } else { runtime::Builder::new_multi_thread() };
+    builder.enable_all().build()?.block_on(serve(loaded))
+}
+
+async fn serve(Loaded { settings, client, .. }: Loaded) -> Result<(), Box<dyn Error>> {
     let mut signals = Signals::catch()?;
-    let listener = cli.listen.bind().await?;
+    let listener = settings.listen.bind().await?;
     log::info!("Serving http://{}", listener.local_addr()?);
 
-    let front = Front::new(Routes::Sample(App::new(client, &cli.path)), 10_000, false);
-    let connections = run(listener, Arc::new(front), Limits::default(), Tasks::default(), signals.next()).await;
+    let tasks = Tasks::default();
+    let routes = if settings.forward {
+        Routes::Gateway(Gateway::new(client, settings.gateway(fastrand::u32(..)), tasks.clone()))
+    } else {
+        Routes::Sample(App::new(client, &settings.path))
+    };
+    let front = Front::new(routes, settings.max_in_flight, settings.access_log);
+    let connections = run(listener, Arc::new(front), settings.limits(), tasks, signals.next()).await;
     log::info!("Stopping: requests in flight may finish");
 
-    let patience = tokio::time::timeout(DRAIN, signals.next());
+    let patience = tokio::time::timeout(settings.drain_timeout, signals.next());
     connections.drain(async { drop(patience.await) }).await;
     Ok(())
 }
 
-/// Ends a run that the command line rules out; `--help` and `--version` end here too.
-fn refuse(error: &clap::Error) -> ExitCode {
-    if error.use_stderr() {
-        complain(&usage_error::one_line(error));
-        return ExitCode::from(2);
+fn plan(loaded: &Loaded) -> ExitCode {
+    let basis = match (loaded.settings.attempt_timeout.0, loaded.settings.timeout.0) {
+        (Some(limit), _) => format!("Each attempt ends within {limit:?} (--attempt-timeout)."),
+        (None, Some(timeout)) => {
+            let connect = loaded.settings.connect_timeout;
+            format!("Each attempt connects within {connect:?} and then gets no byte for {timeout:?}.")
+        }
+        (None, None) => "An attempt may take any time: --timeout and --attempt-timeout are off.".to_owned(),
+    };
+    match loaded.settings.plan() {
+        Ok(plan) => print(format_args!("{plan}{basis}\n")),
+        // The settings were checked when they were read.
+        Err(_) => ExitCode::FAILURE,
     }
-    match error.print() {
+}
+
+fn print(text: impl std::fmt::Display) -> ExitCode {
+    match write!(std::io::stdout().lock(), "{text}") {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }

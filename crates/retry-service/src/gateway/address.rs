@@ -184,7 +184,8 @@ mod tests {
         let caller = Caller::new("10.1.2.3:4567".parse().unwrap());
         let mut head = head("/path?q", given);
         Addressing::new(forwarded, keep_host, 7).readdress(&mut head, &caller);
-        let mut told: Vec<_> = head.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        let mut told: Vec<_> =
+            head.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
         told.retain(|(name, _)| *name != "via");
         told.sort_unstable();
         assert_eq!(told, expected);

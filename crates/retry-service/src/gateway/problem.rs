@@ -44,7 +44,7 @@ impl Problem {
             ErrorKind::Timeout => (StatusCode::GATEWAY_TIMEOUT, "the upstream did not answer in time"),
             _ => return Self::new(StatusCode::BAD_REQUEST, error.to_string()),
         };
-        let attempts = error.journal().map_or(0, |journal| journal.attempts());
+        let attempts = error.journal().map_or(0, retry_client::Journal::attempts);
         let plural = if attempts == 1 { "" } else { "s" };
         Self::new(status, format!("{what} ({attempts} attempt{plural})"))
     }
@@ -55,5 +55,5 @@ impl Problem {
 }
 
 fn is_caused_by<E: StdError + 'static>(error: &Error) -> bool {
-    successors(error.source(), |&error| error.source()).any(|error| error.is::<E>())
+    successors(error.source(), |&error| error.source()).any(<dyn StdError>::is::<E>)
 }

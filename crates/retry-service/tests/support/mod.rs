@@ -27,13 +27,7 @@ pub(crate) async fn call(address: SocketAddr, method: &str, target: &str) -> Ans
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").expect(&answer);
-    let (status, headers) = head.split_once("\r\n").unwrap();
-    Answer {
-        status: status.split(' ').nth(1).unwrap().parse().unwrap(),
-        headers: headers.to_ascii_lowercase(),
-        body: body.to_owned(),
-    }
+    Answer::parse(&answer)
 }
 
 #[derive(Debug)]
@@ -44,6 +38,17 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    #[track_caller]
+    pub(crate) fn parse(answer: &str) -> Self {
+        let (head, body) = answer.split_once("\r\n\r\n").expect(answer);
+        let (status, headers) = head.split_once("\r\n").unwrap();
+        Self {
+            status: status.split(' ').nth(1).unwrap().parse().unwrap(),
+            headers: headers.to_ascii_lowercase(),
+            body: body.to_owned(),
+        }
+    }
+
     #[track_caller]
     pub(crate) fn has_header(&self, line: &str) {
         assert!(self.headers.lines().any(|header| header == line), "{line:?} is not among {:?}", self.headers);

@@ -1,0 +1,516 @@
+//! The settings: each a flag, an environment variable, and a key in a file.
+
+use std::{ffi::OsString, fmt, path::PathBuf, time::Duration};
+
+use clap::{ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, parser::ValueSource};
+use retry_client::{
+    Client, RetryBudget, RetryPolicy,
+    retry_core::{Plan, PolicyError},
+};
+
+use crate::{Addressing, GatewaySettings, Limits, duration, listen::ListenAddress, usage_error};
+
+mod file;
+mod listing;
+mod values;
+
+use self::{
+    file::Entry,
+    values::{above_zero, at_least_one, bytes, count, header_size, limit, path, ratio, timeout},
+};
+pub use self::{
+    listing::Listing,
+    values::{Command, Forwarded, Host, Limit, Methods, Spread, StatusCodes, Upstream},
+};
+
+/// Calls a backend that may be slow or absent, and retries.
+///
+/// Without flags it is the retry sample's service: /retry gets /hello from the backend. With --forward it is a
+/// gateway: every request goes on to the backend, and is repeated where that is safe.
+///
+/// Each setting is a flag, an environment variable and a key of the flag's name in the file that --config
+/// names; a flag goes before a variable, a variable before the file. Durations are written 3s, 200ms or
+/// 1m 30s; a bare number is seconds. Sizes are written 65536, 64KiB or 1MiB.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "retry-service", version, args_override_self = true)]
+pub struct Settings {
+    /// What to do instead of serving
+    #[arg(value_enum)]
+    pub command: Option<Command>,
+
+    /// Read settings from this TOML file
+    #[arg(long, env = "RETRY_SERVICE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Print every setting in force and where it came from, and end
+    #[arg(long)]
+    pub print_config: bool,
+
+    /// Be a gateway: send every request on
+    #[arg(long, env = "RETRY_SERVICE_FORWARD", value_name = "BOOL")]
+    #[arg(default_value = "false", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true")]
+    pub forward: bool,
+
+    /// Where to listen; port 0 takes a free port
+    #[arg(long, env = "RETRY_SERVICE_LISTEN", value_name = "HOST:PORT")]
+    #[arg(default_value = "127.0.0.1:9090")]
+    pub listen: ListenAddress,
+
+    // Checked in `client`, lest a refusal print a password.
+    /// The backend; a user name and password in it are sent as Authorization
+    #[arg(long, env = "RETRY_SERVICE_UPSTREAM", value_name = "URL", hide_env_values = true)]
+    #[arg(default_value = "http://localhost:8080")]
+    pub upstream: Upstream,
+
+    /// What the sample gets from the backend; of no use with --forward
+    #[arg(long, env = "RETRY_SERVICE_PATH", value_name = "PATH")]
+    #[arg(default_value = "/hello", value_parser = path)]
+    pub path: String,
+
+    /// The first wait before a retry [with --forward: 100ms]
+    #[arg(long, env = "RETRY_SERVICE_INTERVAL", value_name = "DURATION", help_heading = "Retries")]
+    #[arg(default_value = "3s", default_value_if("forward", "true", "100ms"), value_parser = duration::parse)]
+    pub interval: Duration,
+
+    /// How many retries may follow the first attempt
+    #[arg(long, env = "RETRY_SERVICE_COUNT", value_name = "N", help_heading = "Retries")]
+    #[arg(default_value = "3", value_parser = count, allow_negative_numbers = true)]
+    pub count: u32,
+
+    /// What each wait is multiplied by to get the next
+    #[arg(long, env = "RETRY_SERVICE_BACKOFF_FACTOR", value_name = "FACTOR", help_heading = "Retries")]
+    #[arg(default_value = "2.0", allow_negative_numbers = true)]
+    pub backoff_factor: f64,
+
+    /// The upper limit of every wait [with --forward: 2s]
+    #[arg(long, env = "RETRY_SERVICE_MAX_WAIT_INTERVAL", value_name = "DURATION", help_heading = "Retries")]
+    #[arg(default_value = "20s", default_value_if("forward", "true", "2s"), value_parser = duration::parse)]
+    pub max_wait_interval: Duration,
+
+    /// How waits are spread, lest all callers retry at once [with --forward: full]
+    #[arg(long, env = "RETRY_SERVICE_JITTER", value_name = "KIND", help_heading = "Retries")]
+    #[arg(default_value = "none", default_value_if("forward", "true", "full"), value_enum)]
+    pub jitter: Spread,
+
+    /// The longest wait that the backend may ask for with Retry-After [with --forward: 2s]
+    #[arg(long, env = "RETRY_SERVICE_RETRY_AFTER_MAX", value_name = "DURATION", help_heading = "Retries")]
+    #[arg(default_value = "60s", default_value_if("forward", "true", "2s"), value_parser = duration::parse)]
+    pub retry_after_max: Duration,
+
+    /// Statuses that are retried, separated by commas; none unless set [with --forward: 502,503,504]
+    #[arg(long, env = "RETRY_SERVICE_STATUS_CODES", value_name = "CODES", help_heading = "Retries")]
+    #[arg(default_value = "", default_value_if("forward", "true", "502,503,504"), hide_default_value = true)]
+    pub status_codes: StatusCodes,
+
+    /// Which methods may be repeated though the backend may have processed them
+    #[arg(long, env = "RETRY_SERVICE_RETRY_METHODS", value_name = "METHODS", help_heading = "Retries")]
+    #[arg(default_value = "idempotent", value_enum)]
+    pub retry_methods: Methods,
+
+    /// The share of requests that retries may add, from 0 to 1 [with --forward: 0.2]
+    #[arg(long, env = "RETRY_SERVICE_BUDGET_RATIO", value_name = "RATIO", help_heading = "Retries")]
+    #[arg(default_value = "off", default_value_if("forward", "true", "0.2"), value_parser = limit(ratio))]
+    pub budget_ratio: Limit<f64>,
+
+    /// How many retries a second may be added however few the requests; counts with --budget-ratio
+    #[arg(long, env = "RETRY_SERVICE_BUDGET_MIN_PER_SEC", value_name = "N", help_heading = "Retries")]
+    #[arg(default_value = "10", value_parser = count)]
+    pub budget_min_per_sec: u32,
+
+    /// How long an exchange may make no progress; a negative value turns this limit off [with --forward: 30s]
+    #[arg(long, env = "RETRY_SERVICE_TIMEOUT", value_name = "DURATION", help_heading = "Time limits")]
+    #[arg(default_value = "2s", default_value_if("forward", "true", "30s"))]
+    #[arg(value_parser = timeout, allow_hyphen_values = true)]
+    pub timeout: Limit<Duration>,
+
+    /// How long connecting may take [with --forward: 3s]
+    #[arg(long, env = "RETRY_SERVICE_CONNECT_TIMEOUT", value_name = "DURATION", help_heading = "Time limits")]
+    #[arg(default_value = "15s", default_value_if("forward", "true", "3s"), value_parser = above_zero)]
+    pub connect_timeout: Duration,
+
+    /// How long one attempt may take, up to the head of its answer
+    #[arg(long, env = "RETRY_SERVICE_ATTEMPT_TIMEOUT", value_name = "DURATION", help_heading = "Time limits")]
+    #[arg(default_value = "off", value_parser = limit(above_zero))]
+    pub attempt_timeout: Limit<Duration>,
+
+    /// How long all attempts and waits of a request may take, sending its body included
+    #[arg(long, env = "RETRY_SERVICE_DEADLINE", value_name = "DURATION", help_heading = "Time limits")]
+    #[arg(default_value = "off", value_parser = limit(above_zero))]
+    pub deadline: Limit<Duration>,
+
+    /// How long a request's head may take, and a connection be kept without one
+    #[arg(long, env = "RETRY_SERVICE_HEADER_TIMEOUT", value_name = "DURATION", help_heading = "Time limits")]
+    #[arg(default_value = "30s", value_parser = above_zero)]
+    pub header_timeout: Duration,
+
+    /// How long a caller may send nothing of a body, or take nothing of an answer
+    #[arg(long, env = "RETRY_SERVICE_CALLER_TIMEOUT", value_name = "DURATION", help_heading = "Time limits")]
+    #[arg(default_value = "60s", value_parser = above_zero)]
+    pub caller_timeout: Duration,
+
+    /// How long requests in flight may take once the process is asked to stop
+    #[arg(long, env = "RETRY_SERVICE_DRAIN_TIMEOUT", value_name = "DURATION", help_heading = "Time limits")]
+    #[arg(default_value = "30s", value_parser = duration::parse)]
+    pub drain_timeout: Duration,
+
+    /// Speak HTTP/2 to the backend from the first byte
+    #[arg(long, env = "RETRY_SERVICE_UPSTREAM_HTTP2", value_name = "BOOL", help_heading = "The backend")]
+    #[arg(default_value = "false", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true")]
+    pub upstream_http2: bool,
+
+    /// Trust the authorities in this PEM file, beside the system's
+    #[arg(long, env = "RETRY_SERVICE_UPSTREAM_CA", value_name = "FILE", help_heading = "The backend")]
+    pub upstream_ca: Option<PathBuf>,
+
+    /// How many connections to the backend are kept while they have nothing to do
+    #[arg(long, env = "RETRY_SERVICE_UPSTREAM_MAX_IDLE", value_name = "N", help_heading = "The backend")]
+    #[arg(default_value = "64", default_value_if("forward", "true", "1024"), value_parser = at_least_one)]
+    #[arg(help = "How many connections to the backend are kept while they have nothing to do [with --forward: 1024]")]
+    pub upstream_max_idle: usize,
+
+    /// Which headers tell the backend of the caller
+    #[arg(long, env = "RETRY_SERVICE_FORWARDED", value_name = "HEADERS", help_heading = "Forwarding")]
+    #[arg(default_value = "x-forwarded", value_enum)]
+    pub forwarded: Forwarded,
+
+    /// Which Host the backend gets
+    #[arg(long, env = "RETRY_SERVICE_HOST", value_name = "HOST", help_heading = "Forwarding")]
+    #[arg(default_value = "rewrite", value_enum)]
+    pub host: Host,
+
+    /// Tell callers of attempts and waits in a Server-Timing header
+    #[arg(long, env = "RETRY_SERVICE_SERVER_TIMING", value_name = "BOOL", help_heading = "Forwarding")]
+    #[arg(default_value = "false", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true")]
+    pub server_timing: bool,
+
+    /// How much of an answer to an idempotent request is held back until it is whole; a longer one is streamed
+    #[arg(long, env = "RETRY_SERVICE_RESPONSE_BUFFER", value_name = "SIZE", help_heading = "Forwarding")]
+    #[arg(default_value = "64KiB", value_parser = bytes)]
+    pub response_buffer: usize,
+
+    /// How much of a request's body is kept for other attempts; a longer one is sent once
+    #[arg(long, env = "RETRY_SERVICE_REPLAY_LIMIT", value_name = "SIZE", help_heading = "Limits")]
+    #[arg(default_value = "64KiB", value_parser = bytes)]
+    pub replay_limit: usize,
+
+    /// How much all such bodies, and answers held back, may take together
+    #[arg(long, env = "RETRY_SERVICE_REPLAY_MEMORY", value_name = "SIZE", help_heading = "Limits")]
+    #[arg(default_value = "64MiB", value_parser = bytes)]
+    pub replay_memory: usize,
+
+    /// The largest body of a request; a larger one is answered 413
+    #[arg(long, env = "RETRY_SERVICE_MAX_BODY_SIZE", value_name = "SIZE", help_heading = "Limits")]
+    #[arg(default_value = "off", value_parser = limit(bytes))]
+    pub max_body_size: Limit<usize>,
+
+    /// The largest head of a request, from 8KiB up; a larger one is answered 431
+    #[arg(long, env = "RETRY_SERVICE_MAX_HEADER_SIZE", value_name = "SIZE", help_heading = "Limits")]
+    #[arg(default_value = "16KiB", value_parser = header_size)]
+    pub max_header_size: usize,
+
+    /// How many requests may be under way; more are answered 503 at once
+    #[arg(long, env = "RETRY_SERVICE_MAX_IN_FLIGHT", value_name = "N", help_heading = "Limits")]
+    #[arg(default_value = "10000", value_parser = at_least_one)]
+    pub max_in_flight: usize,
+
+    /// How many connections of callers may be open; more wait in the system's queue
+    #[arg(long, env = "RETRY_SERVICE_MAX_CONNECTIONS", value_name = "N", help_heading = "Limits")]
+    #[arg(default_value = "20000", value_parser = at_least_one)]
+    pub max_connections: usize,
+
+    /// Log each request that was answered
+    #[arg(long, env = "RETRY_SERVICE_ACCESS_LOG", value_name = "BOOL", help_heading = "Operations")]
+    #[arg(default_value = "false", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true")]
+    pub access_log: bool,
+}
+
+/// Settings that have been read and checked, whole.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub settings: Settings,
+    /// The same, with where they came from.
+    pub listing: Listing,
+    /// The client that they ask for.
+    pub client: Client,
+}
+
+/// Why there are no settings: they make no sense, or something else was asked for.
+#[derive(Debug)]
+pub struct Refusal(Why);
+
+#[derive(Debug)]
+enum Why {
+    /// `--help` or `--version`.
+    Asked(String),
+    Wrong(String),
+}
+
+impl Refusal {
+    fn wrong(message: String) -> Self {
+        Self(Why::Wrong(message))
+    }
+
+    /// What was asked for instead: the text of `--help` or `--version`.
+    #[must_use]
+    pub fn asked(&self) -> Option<&str> {
+        match &self.0 {
+            Why::Asked(text) => Some(text),
+            Why::Wrong(_) => None,
+        }
+    }
+}
+
+impl From<clap::Error> for Refusal {
+    fn from(error: clap::Error) -> Self {
+        if !error.use_stderr() {
+            return Self(Why::Asked(error.render().ansi().to_string()));
+        }
+        let line = usage_error::one_line(&error);
+        Self::wrong(line.strip_prefix("error: ").unwrap_or(&line).to_owned())
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Why::Asked(text) | Why::Wrong(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Whether it is a setting, rather than a wish for something else to be done.
+fn is_setting(arg: &clap::Arg) -> bool {
+    arg.get_long().is_some()
+        && !["config", "print-config", "help", "version"].contains(&arg.get_id().as_str())
+        && arg.get_id() != "print_config"
+}
+
+impl Loaded {
+    /// Reads arguments, the environment, and the file that either names.
+    ///
+    /// # Errors
+    ///
+    /// One line that names the setting, its value and what is allowed, with the line of the file it is in.
+    pub fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, Refusal> {
+        let args: Vec<OsString> = args.into_iter().collect();
+        let command = Settings::command();
+        let mut matches = command.clone().try_get_matches_from(&args)?;
+        let mut file = Vec::new();
+        if let Some(path) = matches.get_one::<PathBuf>("config") {
+            file = file::read(path)?;
+            for entry in &file {
+                check(&command, entry)?;
+            }
+            // A flag and a variable go before the file.
+            file.retain(|entry| {
+                matches.value_source(&entry.name.replace('-', "_")) == Some(ValueSource::DefaultValue)
+                    || !matches.contains_id(&entry.name.replace('-', "_"))
+            });
+            let from_file = file.iter().map(|entry| format!("--{}={}", entry.name, entry.value).into());
+            matches = command.clone().try_get_matches_from(args.iter().cloned().chain(from_file))?;
+        }
+        Self::of(&matches, &command, &file)
+    }
+
+    fn of(matches: &ArgMatches, command: &clap::Command, file: &[Entry]) -> Result<Self, Refusal> {
+        let settings = Settings::from_arg_matches(matches)?;
+        let client = settings.client()?;
+        Ok(Self { settings, listing: Listing::of(matches, command, file), client })
+    }
+}
+
+/// Checks one entry of a file as its flag would be, to name its line where it is wrong.
+fn check(command: &clap::Command, Entry { name, value, place }: &Entry) -> Result<(), Refusal> {
+    if !command.get_arguments().any(|arg| is_setting(arg) && arg.get_long() == Some(name)) {
+        return Err(Refusal::wrong(format!("{place}: unknown setting '{name}'")));
+    }
+    let alone = command.clone().no_binary_name(true).try_get_matches_from([format!("--{name}={value}")]);
+    alone.map(drop).map_err(|error| Refusal::wrong(format!("{place}: {name}: {}", Refusal::from(error))))
+}
+
+impl Settings {
+    /// How often to retry, and how long to wait.
+    ///
+    /// # Errors
+    ///
+    /// When the numbers make no policy.
+    pub fn policy(&self) -> Result<RetryPolicy, PolicyError> {
+        let policy = RetryPolicy::builder()
+            .count(self.count)
+            .interval(self.interval)
+            .backoff_factor(self.backoff_factor)
+            .max_wait_interval(self.max_wait_interval)
+            .jitter(self.jitter.into())
+            .max_retry_after(self.retry_after_max);
+        match self.deadline.0 {
+            Some(deadline) => policy.deadline(deadline),
+            None => policy,
+        }
+        .build()
+    }
+
+    fn client(&self) -> Result<Client, Refusal> {
+        let policy = self.policy().map_err(|error| Refusal::wrong(error.to_string()))?;
+        if self.host == Host::Keep && self.upstream_http2 {
+            return Err(Refusal::wrong(
+                "--host: keep needs HTTP/1.1; HTTP/2 has no Host beside its own address".to_owned(),
+            ));
+        }
+        let mut client = Client::builder(&self.upstream.0)
+            .retry(policy)
+            .connect_timeout(self.connect_timeout)
+            .status_codes(self.status_codes.0.iter().copied())
+            .retry_methods(self.retry_methods.into())
+            .replay_limit(self.replay_limit)
+            .replay_memory(self.replay_memory)
+            .pool_max_idle(self.upstream_max_idle)
+            .http2_prior_knowledge(self.upstream_http2);
+        if self.forward {
+            client = client.resume(true).response_buffer(self.response_buffer).timed(self.server_timing);
+        }
+        client = match self.timeout.0 {
+            Some(timeout) => client.timeout(timeout),
+            None => client.no_timeout(),
+        };
+        if let Some(limit) = self.attempt_timeout.0 {
+            client = client.attempt_timeout(limit);
+        }
+        if let Some(ratio) = self.budget_ratio.0 {
+            let budget = RetryBudget::share(ratio, self.budget_min_per_sec);
+            client = client.budget(budget.map_err(|error| Refusal::wrong(format!("--budget-ratio: {error}")))?);
+        }
+        if let Some(file) = &self.upstream_ca {
+            client = client.ca_file(file);
+        }
+        client.build().map_err(|error| Refusal::wrong(format!("--upstream: {error}")))
+    }
+
+    /// What the policy will do, attempt by attempt.
+    ///
+    /// # Errors
+    ///
+    /// When the numbers make no policy.
+    pub fn plan(&self) -> Result<Plan, PolicyError> {
+        let silence = self.timeout.0.map(|timeout| timeout.saturating_add(self.connect_timeout));
+        Ok(self.policy()?.plan(self.attempt_timeout.0.or(silence)))
+    }
+
+    /// What callers may take.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits {
+            connections: self.max_connections,
+            header_size: self.max_header_size,
+            header_time: self.header_timeout,
+            caller_time: self.caller_timeout,
+        }
+    }
+
+    /// What the gateway does beside forwarding. `instance` tells this process from others.
+    #[must_use]
+    pub fn gateway(&self, instance: u32) -> GatewaySettings {
+        GatewaySettings {
+            addressing: Addressing::new(self.forwarded.into(), self.host == Host::Keep, instance),
+            max_body_size: self.max_body_size.0.map(|bytes| bytes as u64),
+            caller_time: self.caller_timeout,
+            server_timing: self.server_timing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(args: &[&str]) -> Result<Loaded, Refusal> {
+        Loaded::from_args(["retry-service"].iter().chain(args).map(OsString::from))
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Settings::command().debug_assert();
+    }
+
+    #[test]
+    fn parity_without_flags_it_is_the_sample() {
+        let settings = load(&[]).unwrap().settings;
+        assert!(!settings.forward);
+        assert_eq!(settings.listen.to_string(), "127.0.0.1:9090");
+        assert_eq!((settings.upstream.0.as_str(), settings.path.as_str()), ("http://localhost:8080", "/hello"));
+        assert_eq!(settings.policy().unwrap(), RetryPolicy::SAMPLE);
+        assert_eq!(settings.timeout, Limit(Some(Duration::from_secs(2))));
+        assert_eq!(settings.connect_timeout, Duration::from_secs(15));
+        assert_eq!((settings.status_codes, settings.retry_methods), (StatusCodes(Vec::new()), Methods::Idempotent));
+        assert_eq!((settings.budget_ratio, settings.deadline), (Limit(None), Limit(None)));
+    }
+
+    #[test]
+    fn a_gateway_has_its_own_defaults_and_the_help_says_both() {
+        let command = Settings::command();
+        let matches = command.clone().try_get_matches_from(["retry-service", "--forward"]).unwrap();
+        let mut differing = 0;
+        for arg in command.get_arguments().filter(|arg| is_setting(arg) && arg.get_id() != "forward") {
+            let value = matches.get_raw(arg.get_id().as_str()).map(|mut raw| raw.next().unwrap().to_str().unwrap());
+            let sample = arg.get_default_values().first().map(|value| value.to_str().unwrap());
+            let help = arg.get_help().unwrap().to_string();
+            let told = help.split_once("[with --forward: ").map(|(_, rest)| rest.trim_end_matches(']'));
+            assert_eq!(told, value.filter(|_| value != sample), "{}", arg.get_id());
+            differing += usize::from(told.is_some());
+        }
+        assert_eq!(differing, 9);
+        assert_eq!(load(&["--forward"]).unwrap().settings.interval, Duration::from_millis(100));
+        assert_eq!(load(&["--forward", "--interval", "1s"]).unwrap().settings.interval, Duration::from_secs(1));
+        assert_eq!(load(&["--forward=false"]).unwrap().settings.interval, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_told_in_one_line() {
+        let check = |args: &[&str], expected: &str| assert_eq!(load(args).unwrap_err().to_string(), expected);
+        check(
+            &["--count", "-1"],
+            "invalid value '-1' for '--count <N>': allowed is a whole number from 0 to 4294967295",
+        );
+        check(
+            &["--upstream", "http://me:secret@ho st"],
+            "--upstream: base URL 'http://***@ho st': expected a URL like http://host:port",
+        );
+        check(
+            &["--max-body-size", "much"],
+            "invalid value 'much' for '--max-body-size <SIZE>': allowed is a number of bytes such as 65536, 64KiB or 1MiB, or off",
+        );
+        check(
+            &["--host", "keep", "--upstream-http2"],
+            "--host: keep needs HTTP/1.1; HTTP/2 has no Host beside its own address",
+        );
+        check(
+            &["--config", "/no/such.toml"],
+            "--config: cannot read '/no/such.toml': No such file or directory (os error 2)",
+        );
+    }
+
+    #[test]
+    fn the_password_is_shown_nowhere() {
+        let loaded = load(&["--upstream", "http://me:secret@h"]).unwrap();
+        assert!(!format!("{loaded:?}").contains("secret"));
+        assert!(loaded.listing.to_string().contains("upstream = \"http://***@h\""), "{}", loaded.listing);
+    }
+
+    #[test]
+    fn the_plan_rests_on_the_limits_of_an_attempt() {
+        let check = |args: &[&str], expected: Option<u64>| {
+            let worst = load(args).unwrap().settings.plan().unwrap().worst_case();
+            assert_eq!(worst, expected.map(Duration::from_secs), "{args:?}");
+        };
+        check(&[], Some(4 * 17 + 21));
+        check(&["--attempt-timeout", "1s"], Some(4 + 21));
+        check(&["--timeout", "-1"], None);
+        check(&["--timeout", "-1", "--deadline", "9s"], Some(9));
+    }
+}

@@ -1,0 +1,379 @@
+//! The gateway, as a program: what callers and the upstream see of it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a failed expectation is the message"
+)]
+
+mod support;
+
+use std::{net::SocketAddr, sync::atomic::Ordering::SeqCst, time::Duration};
+
+use delayed_backend::Backend;
+use support::{Answer, Service, raw_backend, refusing};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::timeout,
+};
+
+/// Waits so short that no test notices them, and exact.
+const QUICK: [&str; 5] = ["--forward", "--interval", "1ms", "--jitter", "none"];
+
+async fn gateway(upstream: SocketAddr, more: &[&str]) -> Service {
+    Service::start(upstream, &[&QUICK[..], more].concat()).await
+}
+
+async fn backend(script: &str) -> Backend {
+    Backend::start(script.parse().unwrap()).await.unwrap()
+}
+
+/// Sends these bytes and reads until the gateway closes.
+async fn raw(address: SocketAddr, request: impl AsRef<[u8]>) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_ref()).await.unwrap();
+    let mut answer = Vec::new();
+    // A connection that breaks has said what it had to say.
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+async fn send(address: SocketAddr, head: &str, body: &str) -> Answer {
+    let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+    let request = format!("{head}\r\nhost: shop.example\r\n{length}connection: close\r\n\r\n{body}");
+    Answer::parse(&raw(address, request).await)
+}
+
+async fn get(address: SocketAddr, path: &str) -> Answer {
+    send(address, &format!("GET {path} HTTP/1.1"), "").await
+}
+
+/// An upstream for one request, which is what it hands back.
+async fn recorder() -> (SocketAddr, tokio::task::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let request = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"hello") {
+            assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+        }
+        let answer = "HTTP/1.1 200 OK\r\nconnection: x-mine\r\nx-mine: 1\r\nx-kept: 2\r\ncontent-length: 2\r\n\r\nok";
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        String::from_utf8(request).unwrap()
+    });
+    (address, request)
+}
+
+#[tokio::test]
+async fn a_request_goes_on_as_it_came_but_for_what_concerns_one_hop() {
+    let (upstream, request) = recorder().await;
+    let service = gateway(upstream, &[]).await;
+    let head = "REPORT /../a%2Fb/./c?q=%20&r HTTP/1.1\r\nx-kept: 1\r\nconnection: x-mine\r\nx-mine: 2\r\nkeep-alive: 3\r\nx-request-id: me-7";
+    let answer = send(service.address, head, "hello").await;
+    let request = request.await.unwrap();
+    let mut lines = request.split("\r\n");
+    assert_eq!(lines.next(), Some("REPORT /../a%2Fb/./c?q=%20&r HTTP/1.1"));
+    let mut headers: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+    headers.sort_unstable();
+    let host = format!("host: {upstream}");
+    let [length, told_host, via, rest @ ..] = &headers[..] else { panic!("{request}") };
+    assert_eq!((*length, *told_host), ("content-length: 5", host.as_str()));
+    assert!(via.starts_with("via: 1.1 retry-service-"), "{via}");
+    let expected = [
+        "x-forwarded-for: 127.0.0.1",
+        "x-forwarded-host: shop.example",
+        "x-forwarded-proto: http",
+        "x-kept: 1",
+        "x-request-id: me-7",
+    ];
+    assert_eq!(rest, expected);
+    assert_eq!((answer.status, answer.body.as_str()), (200, "ok"));
+    answer.has_header("x-kept: 2");
+    answer.has_header("x-request-id: me-7");
+    assert!(answer.headers.contains("via: 1.1 retry-service-"), "{}", answer.headers);
+    assert!(!answer.headers.contains("x-mine"), "{}", answer.headers);
+}
+
+#[tokio::test]
+async fn a_question_about_the_server_as_a_whole_stays_one() {
+    let (upstream, request) = recorder().await;
+    let service = gateway(upstream, &[]).await;
+    send(service.address, "OPTIONS * HTTP/1.1", "hello").await;
+    let request = request.await.unwrap();
+    assert!(request.starts_with("OPTIONS * HTTP/1.1\r\n"), "{request}");
+}
+
+#[tokio::test]
+async fn host_and_forwarded_are_by_choice() {
+    let backend = backend("ok").await;
+    let service = gateway(backend.address(), &["--host", "keep", "--forwarded", "forwarded"]).await;
+    let echo = get(service.address, "/echo").await.body;
+    assert!(echo.contains("\nhost: shop.example\r\n"), "{echo}");
+    assert!(echo.contains("forwarded: for=127.0.0.1;host=\"shop.example\";proto=http\r\n"), "{echo}");
+    assert!(!echo.contains("x-forwarded-for"), "{echo}");
+}
+
+#[tokio::test]
+async fn hiccups_are_invisible() {
+    for hiccup in
+        ["status=503", "reset", "close", "garbage", "reset-after=20", "status=502", "truncate", "close-after=200"]
+    {
+        let backend = backend(&format!("{hiccup},{hiccup},ok")).await;
+        let service = gateway(backend.address(), &[]).await;
+        let answer = get(service.address, "/bytes/1000").await;
+        assert_eq!((answer.status, answer.body.len()), (200, 1000), "{hiccup}");
+        assert_eq!(backend.requests().len(), 3, "{hiccup}");
+    }
+}
+
+#[tokio::test]
+async fn a_large_answer_that_breaks_off_is_gone_on_with() {
+    let backend = backend("close-after=100000,ok").await;
+    let service = gateway(backend.address(), &[]).await;
+    let answer = get(service.address, "/bytes/300000").await;
+    assert_eq!((answer.status, answer.body.len()), (200, 300_000));
+    assert_eq!(backend.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_saved_cannot_be_taken_for_whole() {
+    let backend = backend("close-after=50000").await;
+    let service = gateway(backend.address(), &["--count", "0"]).await;
+    let request = "GET /bytes/300000 HTTP/1.1\r\nhost: a\r\n\r\n";
+    let answer = raw(service.address, request).await;
+    let (head, body) = answer.split_once("\r\n\r\n").expect(&answer);
+    assert!(head.to_ascii_lowercase().contains("content-length: 300000"), "{head}");
+    assert!(body.len() < 300_000);
+    assert_eq!(backend.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_post_that_may_have_been_processed_is_sent_once() {
+    for (fault, status) in [("reset", 502), ("close", 502), ("garbage", 502), ("status=503", 503)] {
+        let backend = backend(fault).await;
+        let service = gateway(backend.address(), &[]).await;
+        let answer = send(service.address, "POST /echo HTTP/1.1", "pay").await;
+        assert_eq!(answer.status, status, "{fault}");
+        assert_eq!(backend.requests().len(), 1, "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn when_attempts_run_out_the_last_answer_is_the_callers() {
+    let backend = backend("status=503;retry-after=0").await;
+    let service = gateway(backend.address(), &["--count", "2"]).await;
+    let direct = get(backend.address(), "/hello").await;
+    let answer = get(service.address, "/hello").await;
+    assert_eq!((answer.status, answer.body), (503, direct.body));
+    assert_eq!(backend.requests().len(), 1 + 3);
+}
+
+#[tokio::test]
+async fn what_the_upstream_does_has_its_status() {
+    let (nobody, _socket) = refusing();
+    let service = gateway(nobody, &["--count", "1"]).await;
+    let answer = get(service.address, "/x?y").await;
+    assert_eq!((answer.status, answer.field("message")), (502, "cannot connect to the upstream (2 attempts)".into()));
+    assert_eq!(answer.field("path"), "/x?y");
+
+    let (silent, requests, _tasks) = raw_backend("").await;
+    let service = gateway(silent, &["--count", "1", "--timeout", "100ms"]).await;
+    let answer = get(service.address, "/").await;
+    assert_eq!(
+        (answer.status, answer.field("message")),
+        (504, "the upstream did not answer in time (2 attempts)".into())
+    );
+    assert_eq!(requests.load(SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_caller_that_hangs_up_ends_the_attempts() {
+    let backend = backend("status=503").await;
+    let service = gateway(backend.address(), &["--interval", "300ms", "--count", "9", "--access-log"]).await;
+    let mut caller = TcpStream::connect(service.address).await.unwrap();
+    caller.write_all(b"GET /hello HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    while backend.requests().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    drop(caller);
+    // Long enough for more attempts, were there any to come.
+    tokio::time::sleep(Duration::from_millis(1000)).await;
+    assert_eq!(backend.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_request_in_circles_is_refused() {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let service = Service::start(address, &["--forward", "--listen", &address.to_string(), "--status-codes", ""]).await;
+    assert_eq!(get(service.address, "/").await.status, 508);
+}
+
+#[tokio::test]
+async fn more_requests_than_allowed_are_turned_away_at_once() {
+    let (silent, requests, _tasks) = raw_backend("").await;
+    let service = gateway(silent, &["--max-in-flight", "1"]).await;
+    let mut held = TcpStream::connect(service.address).await.unwrap();
+    held.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    while requests.load(SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let answer = get(service.address, "/").await;
+    assert_eq!(answer.status, 503);
+    answer.has_header("retry-after: 1");
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_refused() {
+    let backend = backend("ok").await;
+    let service = gateway(backend.address(), &["--max-body-size", "10", "--max-header-size", "8KiB"]).await;
+    assert_eq!(send(service.address, "POST /echo HTTP/1.1", "0123456789").await.status, 200);
+    assert_eq!(send(service.address, "POST /echo HTTP/1.1", "0123456789a").await.status, 413);
+    let chunked = "POST /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\nb\r\n0123456789a\r\n0\r\n\r\n";
+    assert_eq!(Answer::parse(&raw(service.address, chunked).await).status, 413);
+    let head = format!("GET / HTTP/1.1\r\nx: {}", "x".repeat(9000));
+    assert_eq!(send(service.address, &head, "").await.status, 431);
+}
+
+#[tokio::test]
+async fn a_body_is_asked_for_once_it_can_go_on() {
+    let backend = backend("ok").await;
+    let service = gateway(backend.address(), &[]).await;
+    let mut caller = TcpStream::connect(service.address).await.unwrap();
+    let head =
+        "PUT /echo HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\nconnection: close\r\n\r\n";
+    caller.write_all(head.as_bytes()).await.unwrap();
+    let mut go_on = [0; 25];
+    caller.read_exact(&mut go_on).await.unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    caller.write_all(b"hello").await.unwrap();
+    let mut answer = String::new();
+    caller.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+
+    let (nobody, _socket) = refusing();
+    let service = gateway(nobody, &[]).await;
+    assert!(raw(service.address, head).await.starts_with("HTTP/1.1 502"), "no body is asked for in vain");
+    let head = head.replace("100-continue", "a miracle");
+    assert!(raw(service.address, head).await.starts_with("HTTP/1.1 417"));
+}
+
+#[tokio::test]
+async fn trailers_pass_both_ways() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = listener.local_addr().unwrap();
+    let upstream = (
+        upstream,
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") || !request.windows(5).any(|end| end == b"\r\n0\r\n") {
+                assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+            }
+            let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n2\r\nok\r\n0\r\nx-sum: 2\r\n\r\n";
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            String::from_utf8(request).unwrap()
+        }),
+    );
+    let service = gateway(upstream.0, &[]).await;
+    let request = "PUT / HTTP/1.1\r\nhost: a\r\nte: trailers\r\nconnection: close, te\r\ntransfer-encoding: chunked\r\ntrailer: x-check\r\n\r\n5\r\nhello\r\n0\r\nx-check: 1\r\n\r\n";
+    let answer = raw(service.address, request).await;
+    assert!(answer.ends_with("0\r\nx-sum: 2\r\n\r\n"), "{answer}");
+    let arrived = upstream.1.await.unwrap();
+    assert!(arrived.ends_with("5\r\nhello\r\n0\r\nx-check: 1\r\n\r\n"), "{arrived}");
+    assert!(arrived.contains("te: trailers\r\n"), "{arrived}");
+}
+
+#[tokio::test]
+async fn another_protocol_passes_through_once_agreed_on() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            stream.read_buf(&mut request).await.unwrap();
+        }
+        let request = String::from_utf8(request).unwrap();
+        assert!(request.contains("upgrade: chat\r\n") && request.contains("connection: upgrade\r\n"), "{request}");
+        stream
+            .write_all(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: chat\r\nconnection: upgrade\r\n\r\nhi")
+            .await
+            .unwrap();
+        let (mut read, mut write) = stream.split();
+        tokio::io::copy(&mut read, &mut write).await.unwrap();
+    });
+    let service = gateway(upstream, &[]).await;
+    let mut caller = TcpStream::connect(service.address).await.unwrap();
+    caller.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: chat\r\n\r\nyo").await.unwrap();
+    let mut said = Vec::new();
+    while !said.ends_with(b"hiyo") {
+        assert_ne!(caller.read_buf(&mut said).await.unwrap(), 0, "{}", String::from_utf8_lossy(&said));
+    }
+    assert!(said.starts_with(b"HTTP/1.1 101 "));
+    caller.shutdown().await.unwrap();
+    assert_eq!(caller.read_buf(&mut said).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn an_upgrade_is_not_repeated() {
+    let backend = backend("status=503").await;
+    let service = gateway(backend.address(), &[]).await;
+    let request = "GET /hello HTTP/1.1\r\nhost: a\r\nconnection: upgrade, close\r\nupgrade: websocket\r\n\r\n";
+    assert!(raw(service.address, request).await.starts_with("HTTP/1.1 503"));
+    assert_eq!(backend.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn attempts_are_told_to_those_who_ask() {
+    let backend = backend("status=503,ok").await;
+    let mut service = gateway(backend.address(), &["--server-timing", "--access-log"]).await;
+    let answer = send(service.address, "GET /hello?secret HTTP/1.1\r\nx-request-id: r1", "").await;
+    let timing = answer.headers.lines().find(|line| line.starts_with("server-timing: ")).expect(&answer.headers);
+    let told: Vec<_> =
+        timing["server-timing: ".len()..].split(", ").map(|part| part.split(';').next().unwrap()).collect();
+    assert_eq!(told, ["attempt1", "wait1", "attempt2"]);
+    service.signal("TERM").await;
+    let log = service.rest_of_log().await.join("\n");
+    assert!(log.contains("127.0.0.1 GET /hello 200 "), "{log}");
+    assert!(log.contains("2 attempts, id r1"), "{log}");
+    assert!(!log.contains("secret"), "{log}");
+}
+
+#[tokio::test]
+async fn a_stop_under_load_loses_no_request_that_was_accepted() {
+    let backend = backend("delay=50ms").await;
+    let mut service = gateway(backend.address(), &[]).await;
+    let mut callers = JoinSet::new();
+    for _ in 0..40 {
+        let address = service.address;
+        callers.spawn(async move {
+            let mut answered = 0;
+            // Until the gateway takes no more connections.
+            while let Ok(mut stream) = TcpStream::connect(address).await {
+                stream.write_all(b"GET /hello HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+                let mut answer = Vec::new();
+                match stream.read_to_end(&mut answer).await {
+                    Ok(_) if answer.starts_with(b"HTTP/1.1 200") => answered += 1,
+                    other => return Err((answered, other, String::from_utf8_lossy(&answer).into_owned())),
+                }
+            }
+            Ok(answered)
+        });
+    }
+    while backend.requests().len() < 200 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    service.signal("TERM").await;
+    assert!(timeout(Duration::from_secs(20), service.exit()).await.unwrap().success());
+    let mut answered = 0;
+    while let Some(outcome) = callers.join_next().await {
+        answered += outcome.unwrap().unwrap();
+    }
+    assert_eq!(answered, backend.requests().len(), "every request that reached the upstream was answered");
+    println!("{answered} requests, all answered");
+}

@@ -1,0 +1,114 @@
+//! Settings from flags, the environment and a file, as the program takes them.
+#![allow(clippy::unwrap_used, reason = "a failed expectation is the message")]
+
+use std::{
+    env, fs,
+    path::PathBuf,
+    process::{self, Command, Output},
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+};
+
+/// A file for one test; it goes with its handle.
+struct File(PathBuf);
+
+impl File {
+    fn new(text: &str) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("retry-service-{}-{}.toml", process::id(), NEXT.fetch_add(1, Relaxed));
+        let path = env::temp_dir().join(name);
+        fs::write(&path, text).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        fs::remove_file(&self.0).unwrap();
+    }
+}
+
+fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_retry-service"))
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn a_flag_goes_before_a_variable_before_the_file_before_the_default() {
+    let file = File::new(
+        "# ours\ncount = 5\ninterval = \"5s\"\nbackoff-factor = 5\nforward = true\nstatus-codes = [500, 503]\n",
+    );
+    let path = file.0.to_str().unwrap();
+    let environment = [("RETRY_SERVICE_COUNT", "6"), ("RETRY_SERVICE_INTERVAL", "6s")];
+    let text = stdout(&run(&["--config", path, "--count", "7", "--print-config"], &environment));
+    let check = |setting: &str, origin: &str| {
+        let line = text.lines().find(|line| line.starts_with(&format!("{setting} ")));
+        assert_eq!(
+            line.and_then(|line| line.split_once(" # ")).map(|(_, told)| told),
+            Some(origin),
+            "{setting} in {text}"
+        );
+    };
+    check("count = \"7\"", "flag");
+    check("interval = \"6s\"", "environment, RETRY_SERVICE_INTERVAL");
+    check("backoff-factor = \"5\"", &format!("{path}:4"));
+    check("status-codes = \"500,503\"", &format!("{path}:6"));
+    check("forward = \"true\"", &format!("{path}:5"));
+    check("max-wait-interval = \"2s\"", "default");
+    assert!(text.contains("\n# upstream-ca is not set\n"), "{text}");
+}
+
+#[test]
+fn what_is_printed_can_be_read_again() {
+    let first = stdout(&run(&["--forward", "--deadline", "9s", "--print-config"], &[]));
+    let file = File::new(&first);
+    let again = stdout(&run(&["--config", file.0.to_str().unwrap(), "--print-config"], &[]));
+    let values = |text: &str| {
+        text.lines().map(|line| line.split(" # ").next().unwrap().trim_end().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(values(&first), values(&again));
+}
+
+#[test]
+fn a_mistake_in_the_file_is_told_with_its_line_before_anything_starts() {
+    let check = |text: &str, expected: &str| {
+        let file = File::new(text);
+        let path = file.0.to_str().unwrap();
+        let output = run(&["--config", path], &[]);
+        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), format!("error: {path}:{expected}\n"));
+    };
+    check("\ncuont = 5", "2: unknown setting 'cuont'");
+    check("config = \"x\"", "1: unknown setting 'config'");
+    check(
+        "count = -1",
+        "1: count: invalid value '-1' for '--count <N>': allowed is a whole number from 0 to 4294967295",
+    );
+    check("[retry]\ncount = 1", "1: retry: allowed is one value, or a list of them");
+    check(
+        "jitter = \"some\"",
+        "1: jitter: invalid value 'some' for '--jitter <KIND>' [possible values: none, full, equal, decorrelated]",
+    );
+}
+
+#[test]
+fn the_plan_is_a_table() {
+    let plan = "\
+attempt    earliest      latest  then waits
+      1          0s          0s  3s
+      2          3s          4s  6s
+      3          9s         11s  12s
+      4         21s         24s
+at most 4 attempts, over after 25s at the latest
+Each attempt ends within 1s (--attempt-timeout).
+";
+    assert_eq!(stdout(&run(&["plan", "--attempt-timeout", "1s"], &[])), plan);
+    assert_eq!(stdout(&run(&["--attempt-timeout", "1s", "plan"], &[])), plan);
+}
