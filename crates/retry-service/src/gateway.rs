@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{
     HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version,
-    header::{CONTENT_LENGTH, EXPECT, UPGRADE},
+    header::{CONTENT_LENGTH, EXPECT, HOST, UPGRADE},
     request,
 };
 use hyper::body::Incoming;
@@ -79,6 +79,9 @@ impl Gateway {
         if !has_path(head) {
             return Some(Problem::new(StatusCode::BAD_REQUEST, "the target of the request is no path"));
         }
+        if !names_its_host(head) {
+            return Some(Problem::new(StatusCode::BAD_REQUEST, "the request has to name one host"));
+        }
         if self.settings.addressing.has_seen(&head.headers) {
             return Some(Problem::new(StatusCode::LOOP_DETECTED, "this request has come through here before"));
         }
@@ -140,4 +143,12 @@ impl Gateway {
 fn has_path(head: &request::Parts) -> bool {
     head.uri.path().starts_with('/') && (head.uri.authority().is_none() || head.uri.scheme().is_some())
         || head.uri.path() == "*" && head.method == Method::OPTIONS
+}
+
+/// Whether the request says once whom it is for, as HTTP/1.1 asks (RFC 9112, section 3.2).
+fn names_its_host(head: &request::Parts) -> bool {
+    match head.headers.get_all(HOST).iter().count() {
+        0 => head.version != Version::HTTP_11,
+        hosts => hosts == 1,
+    }
 }

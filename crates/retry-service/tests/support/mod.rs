@@ -1,6 +1,11 @@
 //! What the tests share: the built binary as a child process, a raw caller, and backends.
 #![allow(dead_code, reason = "each test crate uses its own part")]
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the message")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a failed expectation is the message"
+)]
 
 use std::{
     net::SocketAddr,
