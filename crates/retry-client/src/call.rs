@@ -1,6 +1,11 @@
 //! One call: attempts over some transport, until the engine says that it is over.
 
-use std::{future::ready, pin::Pin, time::SystemTime};
+use std::{
+    future::ready,
+    pin::Pin,
+    sync::{Mutex, PoisonError},
+    time::SystemTime,
+};
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header::UPGRADE, request};
 use retry_core::{Attempt, Classify, Event, Report, Verdict};
@@ -12,6 +17,8 @@ use crate::{
     error::Error,
     event::{AttemptEvent, Outcome},
     failure::{Failure, Fate},
+    gauge::Counted,
+    history::History,
     idempotency_key::{self, IDEMPOTENCY_KEY},
     replay::{Replay, RequestBody},
     retry_after::retry_after,
@@ -47,20 +54,58 @@ pub(crate) async fn call<T: Transport>(
     }
     let idempotent = prepare(rules, &mut head);
     let body = Replay::new(body, rules.replay_limit, &rules.replay_memory);
+    let course = Course::default();
     let retry = rules
         .engine()
         .classify(Judge { rules, body: &body, idempotent })
-        .observe(|event: Event<'_, Response<T::Body>, Failure>| report(rules, &head, &event));
+        .observe(|event: Event<'_, Response<T::Body>, Failure>| report(rules, &head, &course, &event));
     let Report { outcome, reason, journal, .. } = retry
-        .report(|attempt| attempt_within(rules, transport.send(attempt_request(rules, &head, &body, attempt))))
+        .report(|attempt| {
+            course.go_on(attempt);
+            attempt_within(rules, transport.send(attempt_request(rules, &head, &body, attempt)))
+        })
         .await;
+    let history = course.into_history();
     match outcome {
         Some(Ok(mut response)) => {
             response.extensions_mut().insert(journal);
+            if let Some(history) = history {
+                response.extensions_mut().insert(history);
+            }
             Ok(response)
         }
-        Some(Err(failure)) => Err(failure.error.ended(reason, journal)),
-        None => Err(Error::deadline().ended(reason, journal)),
+        Some(Err(failure)) => Err(failure.error.ended(reason, journal, history)),
+        None => Err(Error::deadline().ended(reason, journal, history)),
+    }
+}
+
+/// What is to be told of a call under way, or has been.
+#[derive(Debug, Default)]
+struct Course(Mutex<Stage>);
+
+#[derive(Debug, Default)]
+struct Stage {
+    history: History,
+    /// There while the call waits.
+    wait: Option<Counted>,
+}
+
+impl Course {
+    fn change(&self, change: impl FnOnce(&mut Stage)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// An attempt begins, so no wait goes on.
+    fn go_on(&self, attempt: Attempt) {
+        if attempt.number > 1 {
+            self.change(|stage| stage.wait = None);
+        }
+    }
+
+    /// The attempts, where there was more than one.
+    fn into_history(self) -> Option<History> {
+        let history = self.0.into_inner().unwrap_or_else(PoisonError::into_inner).history;
+        history.is_of_several().then_some(history)
     }
 }
 
@@ -146,7 +191,7 @@ fn today() -> SystemTime {
     SystemTime::now()
 }
 
-fn report<B>(rules: &RetryRules, head: &request::Parts, event: &Event<'_, Response<B>, Failure>) {
+fn report<B>(rules: &RetryRules, head: &request::Parts, course: &Course, event: &Event<'_, Response<B>, Failure>) {
     let (record, outcome, ended) = match event {
         Event::Retry { record, outcome, .. } => (record, outcome, None),
         Event::End { record, outcome, reason, .. } => (record, outcome, Some(*reason)),
@@ -156,6 +201,12 @@ fn report<B>(rules: &RetryRules, head: &request::Parts, event: &Event<'_, Respon
         Some(Err(failure)) => Outcome::Failed(&failure.error),
         None => Outcome::Cut,
     };
+    if record.attempt > 1 || ended.is_none() {
+        course.change(|stage| {
+            stage.history.note(record, outcome);
+            stage.wait = ended.is_none().then(|| rules.waits.enter());
+        });
+    }
     let event = AttemptEvent { method: &head.method, uri: &head.uri, record, outcome, ended };
     event.log(rules.policy.count());
     if let Some(observer) = &rules.observer {

@@ -10,9 +10,10 @@ use hyper_util::{
     client::legacy,
     rt::{TokioExecutor, TokioTimer},
 };
+use tokio::sync::Semaphore;
 
 use crate::{
-    Body, ClientBuilder, RequestBody, ResponseBody,
+    Body, ClientBuilder, RequestBody, ResponseBody, RetryBudget,
     call::{call, is_idempotent},
     config::Config,
     connect::Connector,
@@ -35,6 +36,8 @@ pub struct Client(Arc<Shared>);
 struct Shared {
     http: Http,
     config: Config,
+    /// For further connections.
+    room: Arc<Semaphore>,
 }
 
 impl Client {
@@ -53,6 +56,7 @@ impl Client {
     }
 
     pub(crate) fn from_config(config: Config, connector: Connector) -> Self {
+        let room = Arc::clone(connector.room());
         let http = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
@@ -60,7 +64,7 @@ impl Client {
             .pool_max_idle_per_host(config.pool_max_idle)
             .http2_only(config.http2)
             .build(connector);
-        Self(Arc::new(Shared { http, config }))
+        Self(Arc::new(Shared { http, config, room }))
     }
 
     /// Gets a text. The attempt ends when the body does: one that breaks off or stalls is retried.
@@ -184,6 +188,24 @@ impl Client {
         Ok(response)
     }
 
+    /// How many connections there are, those being made included. For metrics, as are the next two.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.0.config.pool_max_connections.saturating_sub(self.0.room.available_permits())
+    }
+
+    /// How many calls wait for their next attempt.
+    #[must_use]
+    pub fn waits(&self) -> usize {
+        self.0.config.rules.waits.get()
+    }
+
+    /// How many retries the budget would grant now; none without a budget. See [`RetryBudget::left`].
+    #[must_use]
+    pub fn budget_left(&self) -> Option<f64> {
+        self.0.config.rules.budget.as_ref().map(RetryBudget::left)
+    }
+
     async fn send(&self, method: Method, path: &str, body: Body) -> Result<Response<ResponseBody>, Error> {
         self.deliver(self.request(method, path, body)?).await
     }
@@ -220,7 +242,7 @@ impl Client {
 
     /// Every request comes through here.
     async fn call(&self, mut request: Request<Body>, delivery: Delivery) -> Result<Response<ResponseBody>, Error> {
-        let Shared { http, config } = &*self.0;
+        let Shared { http, config, .. } = &*self.0;
         if let Some(authorization) = &config.target.authorization {
             request.headers_mut().entry(AUTHORIZATION).or_insert_with(|| authorization.clone());
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 use retry_core::{RetryBudget, RetryPolicy};
+use tokio::sync::Semaphore;
 
 #[cfg(feature = "tls")]
 use crate::tls::Identity;
@@ -30,6 +31,7 @@ pub(crate) struct Config {
     pub(crate) response_buffer: usize,
     pub(crate) pool_idle_timeout: Duration,
     pub(crate) pool_max_idle: usize,
+    pub(crate) pool_max_connections: usize,
 }
 
 /// Builds a [`Client`]; what is not set keeps its default.
@@ -43,6 +45,7 @@ pub(crate) struct Config {
 /// | `response_buffer` | 0 | how long an answer may be to be held back until it is whole |
 /// | `pool_idle_timeout` | 90 s | how long a connection without an exchange is kept |
 /// | `pool_max_idle` | 64 | how many such connections are kept |
+/// | `pool_max_connections` | none | how many connections there may be |
 /// | `proxy_from_env` | off | goes through the proxy that the environment names |
 /// | `ca_file` | none | an authority to trust beside the system's (feature `tls`) |
 /// | `client_certificate` | none | who the client is (feature `tls`) |
@@ -60,6 +63,7 @@ pub struct ClientBuilder {
     response_buffer: usize,
     pool_idle_timeout: Duration,
     pool_max_idle: usize,
+    pool_max_connections: usize,
     proxy_from_env: bool,
     tls: Tls,
 }
@@ -76,6 +80,7 @@ impl ClientBuilder {
             response_buffer: 0,
             pool_idle_timeout: Duration::from_secs(90),
             pool_max_idle: 64,
+            pool_max_connections: Semaphore::MAX_PERMITS,
             proxy_from_env: false,
             tls: Tls::default(),
         }
@@ -207,6 +212,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets how many connections there may be, those being made included. At least 1. A request that finds none
+    /// free waits for one, and the wait counts as connecting: within `connect_timeout`.
+    pub fn pool_max_connections(mut self, connections: usize) -> Self {
+        self.pool_max_connections = connections;
+        self
+    }
+
     /// Goes through the proxy that the environment names, if it does for this server: `HTTP_PROXY` for
     /// `http://`, `HTTPS_PROXY` for `https://`, `ALL_PROXY` for both, but for the hosts, domains and networks
     /// in `NO_PROXY`; in small letters, too. Off unless set: a library should not be led elsewhere by
@@ -255,6 +267,7 @@ impl ClientBuilder {
             response_buffer,
             pool_idle_timeout,
             pool_max_idle,
+            pool_max_connections,
             proxy_from_env,
             tls,
         } = self;
@@ -262,13 +275,18 @@ impl ClientBuilder {
         if let Some((name, _)) = limits.iter().find(|(_, limit)| *limit == Some(Duration::ZERO)) {
             return Err(Error::bad_input(format!("{name} is 0: expected a time above zero")));
         }
+        if pool_max_connections == 0 {
+            return Err(Error::bad_input("pool_max_connections is 0: expected at least 1".to_owned()));
+        }
+        let pool_max_connections = pool_max_connections.min(Semaphore::MAX_PERMITS);
         let (target, rules) = (Target::parse(&url)?, rules.check()?);
         let proxy = if proxy_from_env { Proxy::from_env(&target.join("/")?, http2)? } else { None };
         let place = match &proxy {
             Some(proxy) => format!("{} through proxy {proxy}", target.authority()),
             None => target.authority().to_owned(),
         };
-        let connector = Connector::new(connect_timeout, proxy.clone(), tls.load(target.is_https(), http2)?);
+        let connector =
+            Connector::new(connect_timeout, pool_max_connections, proxy.clone(), tls.load(target.is_https(), http2)?);
         let config = Config {
             target,
             proxy,
@@ -280,6 +298,7 @@ impl ClientBuilder {
             response_buffer,
             pool_idle_timeout,
             pool_max_idle,
+            pool_max_connections,
         };
         Ok(Client::from_config(config, connector))
     }

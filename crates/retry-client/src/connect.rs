@@ -2,13 +2,14 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use http::Uri;
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
 use tower_service::Service;
 
 use crate::{
@@ -26,16 +27,23 @@ type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 pub(crate) struct Connector {
     secure: Secure<Dial>,
     limit: Duration,
+    room: Arc<Semaphore>,
 }
 
 impl Connector {
-    pub(crate) fn new(limit: Duration, proxy: Option<Proxy>, tls: Loaded) -> Self {
+    pub(crate) fn new(limit: Duration, most: usize, proxy: Option<Proxy>, tls: Loaded) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         // Each address gets its share, so that one that swallows packets does not use up the others' time.
         tcp.set_connect_timeout(Some(limit));
-        Self { secure: tls.over(Dial { tcp, proxy }), limit }
+        let room = Arc::new(Semaphore::new(most));
+        Self { secure: tls.over(Dial { tcp, proxy, room: Arc::clone(&room) }), limit, room }
+    }
+
+    /// How many more connections there may be.
+    pub(crate) fn room(&self) -> &Arc<Semaphore> {
+        &self.room
     }
 }
 
@@ -68,6 +76,7 @@ pub(crate) type Plain = Watched<TokioIo<TcpStream>>;
 pub(crate) struct Dial {
     tcp: HttpConnector,
     proxy: Option<Proxy>,
+    room: Arc<Semaphore>,
 }
 
 impl Service<Uri> for Dial {
@@ -80,11 +89,15 @@ impl Service<Uri> for Dial {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let Some(proxy) = self.proxy.clone() else {
-            let connecting = self.tcp.call(uri);
-            return Box::pin(async move { Ok(Watched::new(connecting.await?)) });
-        };
-        let connecting = self.tcp.call(proxy.uri().clone());
-        Box::pin(async move { proxy.enter(Watched::new(connecting.await?)).await })
+        let (proxy, room) = (self.proxy.clone(), Arc::clone(&self.room));
+        let connecting = self.tcp.call(proxy.as_ref().map_or(uri, |proxy| proxy.uri().clone()));
+        Box::pin(async move {
+            let place = room.acquire_owned().await?;
+            let connection = Watched::new(connecting.await?).in_place(place);
+            match proxy {
+                Some(proxy) => proxy.enter(connection).await,
+                None => Ok(connection),
+            }
+        })
     }
 }

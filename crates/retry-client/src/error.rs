@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use retry_core::{Journal, Reason};
 
-use crate::BoxError;
+use crate::{BoxError, History};
 
 /// Why a request has no answer.
 ///
@@ -27,6 +27,7 @@ struct Inner {
     message: String,
     source: Option<BoxError>,
     ending: Option<(Reason, Journal)>,
+    history: Option<History>,
     response: Option<Response<Bytes>>,
 }
 
@@ -52,7 +53,7 @@ pub enum ErrorKind {
 
 impl Error {
     fn new(kind: ErrorKind, message: String) -> Self {
-        Self(Box::new(Inner { kind, message, source: None, ending: None, response: None }))
+        Self(Box::new(Inner { kind, message, source: None, ending: None, history: None, response: None }))
     }
 
     pub(crate) fn bad_input(message: String) -> Self {
@@ -106,8 +107,9 @@ impl Error {
         self
     }
 
-    pub(crate) fn ended(mut self, reason: Reason, journal: Journal) -> Self {
+    pub(crate) fn ended(mut self, reason: Reason, journal: Journal, history: Option<History>) -> Self {
         self.0.ending = Some((reason, journal));
+        self.0.history = history;
         self
     }
 
@@ -144,6 +146,12 @@ impl Error {
         self.0.ending.as_ref().map(|(_, journal)| journal)
     }
 
+    /// The attempts and what came of each, where there was more than one.
+    #[must_use]
+    pub fn history(&self) -> Option<&History> {
+        self.0.history.as_ref()
+    }
+
     /// What lies at the root, in one line: `Connection refused (os error 111)`.
     #[must_use]
     pub fn cause(&self) -> String {
@@ -173,7 +181,7 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, message, source, ending, response: _ } = &*self.0;
+        let Inner { kind, message, source, ending, history: _, response: _ } = &*self.0;
         f.debug_struct("Error")
             .field("kind", kind)
             .field("message", message)

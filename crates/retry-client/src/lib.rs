@@ -51,7 +51,8 @@
 //! # In a tower stack
 //!
 //! [`RetryLayer`] gives the same rules to any HTTP service, and [`Client`] is a tower service itself.
-//! Each response has the [`Journal`] of its attempts among its extensions.
+//! Each response has the [`Journal`] of its attempts among its extensions, and their [`History`] where there
+//! were several.
 //!
 //! # What it does not do
 //!
@@ -70,6 +71,8 @@ mod event;
 mod exchange;
 mod failure;
 mod forward;
+mod gauge;
+mod history;
 mod idempotency_key;
 mod idle;
 mod layer;
@@ -92,6 +95,7 @@ pub use config::ClientBuilder;
 pub use error::{Error, ErrorKind};
 pub use event::{AttemptEvent, Outcome};
 pub use forward::remove_hop_by_hop;
+pub use history::{History, Step};
 pub use layer::{RetryLayer, RetryService};
 pub use replay::RequestBody;
 pub use response::ResponseBody;

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::{HeaderName, StatusCode};
 use retry_core::{Retry, RetryBudget, RetryPolicy, TokioRuntime};
 
-use crate::{RetryMethods, error::Error, event::AttemptEvent, memory::Memory};
+use crate::{RetryMethods, error::Error, event::AttemptEvent, gauge::Gauge, memory::Memory};
 
 type Observer = Arc<dyn Fn(&AttemptEvent<'_>) + Send + Sync>;
 
@@ -31,12 +31,14 @@ pub struct RetryRules {
     status_codes: Vec<u16>,
     pub(crate) methods: RetryMethods,
     pub(crate) attempt_timeout: Option<Duration>,
-    budget: Option<RetryBudget>,
+    pub(crate) budget: Option<RetryBudget>,
     pub(crate) add_idempotency_key: bool,
     pub(crate) attempt_header: Option<HeaderName>,
     pub(crate) replay_limit: usize,
     pub(crate) replay_memory: Memory,
     timed: bool,
+    /// How many calls wait for their next attempt.
+    pub(crate) waits: Gauge,
     pub(crate) observer: Option<Observer>,
 }
 
@@ -58,6 +60,7 @@ impl RetryRules {
             replay_limit: REPLAY_LIMIT,
             replay_memory: Memory::new(REPLAY_MEMORY),
             timed: false,
+            waits: Gauge::default(),
             observer: None,
         }
     }

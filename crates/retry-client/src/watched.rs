@@ -9,6 +9,7 @@ use std::{
 use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::idle::Activity;
 
@@ -21,11 +22,19 @@ pub(crate) struct Watched<T> {
     /// Bytes to be read before those of `io`.
     early: Bytes,
     proxied: bool,
+    /// Among those that there may be.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl<T> Watched<T> {
     pub(crate) fn new(io: T) -> Self {
-        Self { io, activity: Activity::start(), early: Bytes::new(), proxied: false }
+        Self { io, activity: Activity::start(), early: Bytes::new(), proxied: false, place: None }
+    }
+
+    /// Takes a place among the connections that there may be, until it is dropped.
+    pub(crate) fn in_place(mut self, place: OwnedSemaphorePermit) -> Self {
+        self.place = Some(place);
+        self
     }
 
     /// Gives back bytes that were read too far.

@@ -303,6 +303,38 @@ async fn connections_are_kept_as_many_and_as_long_as_the_settings_say() {
 }
 
 #[tokio::test]
+async fn there_are_no_more_connections_than_allowed() {
+    let server = Server::start([Reply::Ok("ok")]).await;
+    let client = server.client().pool_max_connections(2).build().unwrap();
+    assert_eq!(client.connections(), 0);
+    let calls: Vec<_> = (0..20)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.get_text("/").await })
+        })
+        .collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap(), "ok");
+    }
+    assert!(server.seen().iter().all(|seen| seen.connection < 2));
+    assert!((1..=2).contains(&client.connections()));
+
+    let server = Server::start([Reply::Hang]).await;
+    let client = server.client().pool_max_connections(1).retry(quick(0)).connect_timeout(Duration::from_millis(200));
+    let client = client.no_timeout().build().unwrap();
+    let hung = client.get("/");
+    let refused = async {
+        while client.connections() == 0 {
+            tokio::task::yield_now().await;
+        }
+        client.get("/").await.unwrap_err()
+    };
+    let error = tokio::select! { _ = hung => panic!("it hangs"), error = refused => error };
+    assert_eq!(error.kind(), ErrorKind::Connect);
+    assert!(error.to_string().contains("no connection within 200ms"), "{error}");
+}
+
+#[tokio::test]
 async fn forward_sends_an_inbound_request_on() {
     let server = Server::start([Reply::Status(503, "busy"), Reply::Ok("ok")]).await;
     let client = server.client().status_codes([503]).build().unwrap();

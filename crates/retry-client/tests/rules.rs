@@ -11,8 +11,8 @@ use http::{HeaderName, Method, Request};
 use http_body_util::BodyExt;
 use hyper_util::{client::legacy, rt::TokioExecutor};
 use retry_client::{
-    Client, ClientBuilder, ErrorKind, Journal, Reason, RetryBudget, RetryLayer, RetryMethods, RetryPolicy, RetryRules,
-    retry_core::RetryPolicyBuilder,
+    Client, ClientBuilder, ErrorKind, History, Journal, Reason, RetryBudget, RetryLayer, RetryMethods, RetryPolicy,
+    RetryRules, retry_core::RetryPolicyBuilder,
 };
 use tokio::{io::AsyncWriteExt, net::TcpListener, time::Instant};
 use tower_layer::Layer;
@@ -132,6 +132,40 @@ async fn every_response_has_its_journal() {
     let response = client(&backend).build().unwrap().get("/hello").await.unwrap();
     let journal = response.extensions().get::<Journal>().unwrap();
     assert!(journal.attempts() == 1 && journal.last().timing.is_some());
+}
+
+#[tokio::test]
+async fn a_call_that_was_retried_has_its_history_in_one_line() {
+    let backend = backend("status=503,reset,ok,ok,status=503").await;
+    let client = client(&backend).build().unwrap();
+    let response = client.get("/hello").await.unwrap();
+    let history = response.extensions().get::<History>().unwrap();
+    let outcomes: Vec<_> = history.iter().map(|step| step.outcome.as_str()).collect();
+    assert_eq!((outcomes[0], outcomes[2]), ("answered 503 Service Unavailable", "answered 200 OK"));
+    assert!(outcomes[1].starts_with("the connection broke: "), "{history}");
+    let line = history.to_string();
+    assert!(line.starts_with("attempt 1 answered 503 Service Unavailable in "), "{line}");
+    assert!(line.contains("s; 1ms later attempt 2 the connection broke: "), "{line}");
+
+    assert!(client.get("/hello").await.unwrap().extensions().get::<History>().is_none(), "one attempt has none");
+}
+
+#[tokio::test]
+async fn calls_that_wait_are_counted_until_they_go_on_or_are_dropped() {
+    let backend = backend("status=503").await;
+    let policy = policy().interval(Duration::from_secs(3600)).build().unwrap();
+    let client = client(&backend).retry(policy).budget(RetryBudget::tokens(10, 5, 5)).build().unwrap();
+    let call = tokio::spawn({
+        let client = client.clone();
+        async move { client.get("/hello").await.map(drop) }
+    });
+    while client.waits() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((client.waits(), client.budget_left()), (1, Some(5.0)));
+    call.abort();
+    assert!(call.await.unwrap_err().is_cancelled());
+    assert_eq!(client.waits(), 0);
 }
 
 #[tokio::test]
