@@ -1,21 +1,19 @@
-//! What every request passes, whoever answers it: the limit on requests in flight, and the access log.
+//! What every request passes, whoever answers it: the limit on requests in flight, and its record.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header::RETRY_AFTER};
 use hyper::body::Incoming;
 use jiff::Timestamp;
-use retry_client::Journal;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::Instant,
-};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     app::App,
     error_payload::ErrorPayload,
-    gateway::{Caller, Gateway, X_REQUEST_ID},
+    gateway::{Caller, Gateway},
+    metrics::Metrics,
     outgoing::Outgoing,
+    record::{Listeners, Record},
 };
 
 /// Who answers.
@@ -31,26 +29,50 @@ pub enum Routes {
 #[derive(Debug)]
 pub struct Front {
     routes: Routes,
-    in_flight: Arc<Semaphore>,
-    access_log: bool,
+    max_in_flight: usize,
+    room: Arc<Semaphore>,
+    listeners: Listeners,
 }
 
 impl Front {
     /// A service that answers so many requests at a time; more are answered 503 at once.
     #[must_use]
-    pub fn new(routes: Routes, max_in_flight: usize, access_log: bool) -> Self {
-        Self { routes, in_flight: Arc::new(Semaphore::new(max_in_flight)), access_log }
+    pub fn new(routes: Routes, max_in_flight: usize) -> Self {
+        let room = Arc::new(Semaphore::new(max_in_flight));
+        Self { routes, max_in_flight, room, listeners: Listeners::default() }
+    }
+
+    /// Logs each request when its answer has been sent.
+    #[must_use]
+    pub fn access_log(mut self, on: bool) -> Self {
+        self.listeners.access_log = on;
+        self
+    }
+
+    /// Counts requests.
+    #[must_use]
+    pub fn metrics(mut self, metrics: Option<Arc<Metrics>>) -> Self {
+        self.listeners.metrics = metrics;
+        self
+    }
+
+    /// How many requests are being answered.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.max_in_flight - self.room.available_permits()
     }
 
     /// Answers one request. Dropping the future, as when the caller hangs up, ends its retries.
     pub async fn answer(&self, caller: &Caller, request: Request<Incoming>) -> Response<Outgoing> {
-        let entry = self.access_log.then(|| Entry::begin(caller.ip(), request.method(), request.uri()));
-        let (response, place) = match Arc::clone(&self.in_flight).try_acquire_owned() {
+        let mut record = self.listeners.record(caller.ip(), request.method(), request.uri());
+        let (response, place) = match Arc::clone(&self.room).try_acquire_owned() {
             Ok(place) => (self.routes.answer(caller, request).await, Some(place)),
             Err(_) => (too_busy(request.method(), request.uri()), None),
         };
-        let entry = entry.map(|entry| Box::new(entry.answered(&response)));
-        response.map(|body| body.finish_with(Finish { entry, _place: place }))
+        if let Some(record) = &mut record {
+            record.answered(&response);
+        }
+        response.map(|body| body.finish_with(Finish { record, _place: place }))
     }
 }
 
@@ -71,79 +93,18 @@ fn too_busy(method: &Method, uri: &Uri) -> Response<Outgoing> {
     response
 }
 
-/// What is done when an answer has been sent, or is given up: its place is free, and the log is told.
+/// What is over when an answer has been sent, or is given up: its place is free, and its record complete.
 #[derive(Debug)]
 pub(crate) struct Finish {
-    entry: Option<Box<Entry>>,
+    record: Option<Box<Record>>,
     _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Finish {
     /// Notes a part of the body of so many bytes; none where it broke off.
     pub(crate) fn note(&mut self, part: Option<usize>) {
-        if let Some(entry) = &mut self.entry {
-            match part {
-                Some(bytes) => entry.bytes += bytes as u64,
-                None => entry.whole = false,
-            }
+        if let Some(record) = &mut self.record {
+            record.sent(part);
         }
-    }
-}
-
-impl Drop for Finish {
-    fn drop(&mut self) {
-        if let Some(entry) = &self.entry {
-            entry.log();
-        }
-    }
-}
-
-/// A line of the access log in the making.
-#[derive(Debug)]
-struct Entry {
-    caller: IpAddr,
-    method: Method,
-    /// Shown without its query: people put secrets there.
-    uri: Uri,
-    begin: Instant,
-    status: StatusCode,
-    attempts: u32,
-    id: Option<HeaderValue>,
-    bytes: u64,
-    whole: bool,
-}
-
-impl Entry {
-    fn begin(caller: IpAddr, method: &Method, uri: &Uri) -> Self {
-        Self {
-            caller,
-            method: method.clone(),
-            uri: uri.clone(),
-            begin: Instant::now(),
-            status: StatusCode::OK,
-            attempts: 0,
-            id: None,
-            bytes: 0,
-            whole: true,
-        }
-    }
-
-    fn answered<B>(mut self, response: &Response<B>) -> Self {
-        self.status = response.status();
-        self.attempts = response.extensions().get().map_or(0, Journal::attempts);
-        self.id = response.headers().get(X_REQUEST_ID).cloned();
-        self
-    }
-
-    fn log(&self) {
-        let Self { caller, method, uri, status, attempts, bytes, .. } = self;
-        let (path, status) = (uri.path(), status.as_u16());
-        let id = self.id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or("-");
-        let ms = self.begin.elapsed().as_secs_f64() * 1000.0;
-        let end = if self.whole { "" } else { ", broken off" };
-        log::info!(
-            target: "access", caller:%, method:%, path, status, bytes, ms, attempts, request_id = id;
-            "{caller} {method} {path} {status} {bytes} bytes in {ms:.1} ms, {attempts} attempts, id {id}{end}"
-        );
     }
 }

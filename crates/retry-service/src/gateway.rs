@@ -14,13 +14,14 @@ use crate::{outgoing::Outgoing, tasks::Tasks};
 
 mod address;
 mod inbound;
+mod journal;
 mod problem;
 mod request_id;
 mod server_timing;
 mod tunnel;
 
 pub use self::address::{Addressing, Caller, Forwarded};
-use self::{inbound::Inbound, problem::Problem, tunnel::Handshake};
+use self::{inbound::Inbound, journal::Named, problem::Problem, tunnel::Handshake};
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -61,7 +62,7 @@ impl Gateway {
         let (method, uri) = (head.method.clone(), head.uri.clone());
         let answer = match self.refusal(&head) {
             Some(problem) => Err(problem),
-            None => self.forward(caller, head, body, handshake).await,
+            None => self.forward(caller, head, body, handshake, &Named { id: &id, method: &method, uri: &uri }).await,
         };
         let mut response = answer.unwrap_or_else(|problem| problem.into_response(&method, &uri));
         response.headers_mut().insert(X_REQUEST_ID, id);
@@ -99,6 +100,7 @@ impl Gateway {
         mut head: request::Parts,
         body: Incoming,
         handshake: Option<Handshake>,
+        named: &Named<'_>,
     ) -> Result<Response<Outgoing>, Problem> {
         let via = self.settings.addressing.via(head.version);
         self.settings.addressing.readdress(&mut head, caller);
@@ -112,8 +114,11 @@ impl Gateway {
         } else {
             Body::new(Inbound::new(body, self.settings.max_body_size, self.settings.caller_time))
         };
-        let response =
-            self.client.execute(Request::from_parts(head, body)).await.map_err(|error| Problem::of(&error))?;
+        let response = self.client.execute(Request::from_parts(head, body)).await.map_err(|error| {
+            named.failed(&error);
+            Problem::of(&error)
+        })?;
+        named.answered(&response);
         self.hand_back(response, handshake, via)
     }
 

@@ -13,7 +13,7 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let listener = TcpListener::bind("127.0.0.1:0").await?;
 //! let app = App::new(Client::new("http://localhost:8080")?, "/hello");
-//! let front = Arc::new(Front::new(Routes::Sample(app), 100, false));
+//! let front = Arc::new(Front::new(Routes::Sample(app), 100));
 //! let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
 //! let stopped = async { drop(stopped.await) };
 //! let service = tokio::spawn(run(listener, front, Limits::default(), Tasks::default(), stopped));
@@ -29,17 +29,20 @@ use std::{convert::Infallible, sync::Arc};
 use hyper::service::service_fn;
 use tokio::net::TcpListener;
 
+pub mod admin;
 pub mod app;
-
 pub mod duration;
 pub mod error_payload;
 pub mod front;
 pub mod gateway;
+pub mod json_line;
 pub mod listen;
 pub mod log_line;
+pub mod metrics;
 mod outgoing;
 mod patient;
 mod preface;
+mod record;
 pub mod serve;
 pub mod settings;
 pub mod signals;
@@ -47,9 +50,11 @@ pub mod tasks;
 pub mod usage_error;
 
 pub use crate::{
+    admin::Admin,
     app::App,
     front::{Front, Routes},
     gateway::{Addressing, Caller, Forwarded, Gateway, GatewaySettings},
+    metrics::Metrics,
     outgoing::Outgoing,
     serve::{Connections, Limits},
     tasks::Tasks,

@@ -8,19 +8,24 @@ use std::fmt::{self, Write as _};
 use std::io::Write as _;
 
 use env_logger::Env;
-use jiff::ZonedDateTime;
 use jiff::civil::DateTime;
+use jiff::{Timestamp, ZonedDateTime};
 use log::Level;
 
-/// Sends the `log` crate's events to standard error, one [`LogLine`] each.
+use crate::json_line::JsonLine;
+use crate::settings::LogFormat;
+
+/// Sends the `log` crate's events to standard error, one line each.
 ///
-/// `RUST_LOG` chooses what is shown; without it, everything from `info` up. A logger that is
-/// already there stays.
-pub fn install() {
-    let mut builder = env_logger::Builder::from_env(Env::default().default_filter_or("info"));
-    builder.format(|out, record| {
-        let time = ZonedDateTime::now().datetime();
-        writeln!(out, "{}", LogLine::new(time, record.level(), record.args()))
+/// `RUST_LOG` chooses what is shown; without it, `filter` does. A logger that is already there stays.
+pub fn install(format: LogFormat, filter: &str) {
+    let mut builder = env_logger::Builder::from_env(Env::default().default_filter_or(filter));
+    builder.format(move |out, record| match format {
+        LogFormat::Sample => {
+            let time = ZonedDateTime::now().datetime();
+            writeln!(out, "{}", LogLine::new(time, record.level(), record.args()))
+        }
+        LogFormat::Json => writeln!(out, "{}", JsonLine::new(Timestamp::now(), record)),
     });
     // The only failure is a logger installed earlier, as by a test that runs the server in-process.
     let _ = builder.try_init();

@@ -3,7 +3,7 @@
 use std::{env, error::Error, io::Write as _, process::ExitCode, sync::Arc};
 
 use retry_service::{
-    App, Front, Gateway, Routes, Tasks, log_line, run,
+    Admin, App, Front, Gateway, Routes, Tasks, log_line, run,
     settings::{Command, Loaded},
     signals::Signals,
 };
@@ -25,7 +25,8 @@ fn main() -> ExitCode {
         Some(Command::Plan) => return plan(&loaded),
         None => {}
     }
-    log_line::install();
+    log_line::install(loaded.settings.log_format, loaded.settings.log_filter());
+    raise_descriptor_limit(loaded.settings.max_connections);
     match start(loaded) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -42,24 +43,44 @@ fn start(loaded: Loaded) -> Result<(), Box<dyn Error>> {
     builder.enable_all().build()?.block_on(serve(loaded))
 }
 
-async fn serve(Loaded { settings, client, .. }: Loaded) -> Result<(), Box<dyn Error>> {
+async fn serve(Loaded { settings, listing, client, metrics }: Loaded) -> Result<(), Box<dyn Error>> {
     let mut signals = Signals::catch()?;
     let listener = settings.listen.bind().await?;
+    let admin = match &settings.admin.0 {
+        Some(address) => Some(address.bind().await?),
+        None => None,
+    };
     log::info!("Serving http://{}", listener.local_addr()?);
 
     let tasks = Tasks::default();
     let routes = if settings.forward {
-        Routes::Gateway(Gateway::new(client, settings.gateway(fastrand::u32(..)), tasks.clone()))
+        Routes::Gateway(Gateway::new(client.clone(), settings.gateway(fastrand::u32(..)), tasks.clone()))
     } else {
-        Routes::Sample(App::new(client, &settings.path))
+        Routes::Sample(App::new(client.clone(), &settings.path))
     };
-    let front = Front::new(routes, settings.max_in_flight, settings.access_log);
-    let connections = run(listener, Arc::new(front), settings.limits(), tasks, signals.next()).await;
+    let front = Front::new(routes, settings.max_in_flight).access_log(settings.access_log).metrics(metrics.clone());
+    let front = Arc::new(front);
+    if let Some((listener, metrics)) = admin.zip(metrics) {
+        log::info!("Admin on http://{}", listener.local_addr()?);
+        let admin = Admin { metrics, front: Arc::clone(&front), client, tasks: tasks.clone(), listing };
+        tokio::spawn(admin.serve(listener));
+    }
+    let connections = run(listener, front, settings.limits(), tasks, signals.next()).await;
     log::info!("Stopping: requests in flight may finish");
 
     let patience = tokio::time::timeout(settings.drain_timeout, signals.next());
     connections.drain(async { drop(patience.await) }).await;
     Ok(())
+}
+
+/// A connection is a descriptor, and so is its counterpart to the upstream: the system's usual limit is for desktops.
+fn raise_descriptor_limit(connections: usize) {
+    let wanted = u64::try_from(connections).unwrap_or(u64::MAX).saturating_mul(2);
+    match rlimit::increase_nofile_limit(wanted) {
+        Ok(limit) if limit < wanted => log::debug!("The system allows {limit} descriptors; {wanted} may be needed"),
+        Ok(_) => {}
+        Err(error) => log::debug!("Cannot raise the limit on descriptors: {error}"),
+    }
 }
 
 fn plan(loaded: &Loaded) -> ExitCode {

@@ -1,6 +1,6 @@
 //! The settings: each a flag, an environment variable, and a key in a file.
 
-use std::{ffi::OsString, fmt, path::PathBuf, time::Duration};
+use std::{ffi::OsString, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::{ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, parser::ValueSource};
 use retry_client::{
@@ -8,7 +8,7 @@ use retry_client::{
     retry_core::{Plan, PolicyError},
 };
 
-use crate::{Addressing, GatewaySettings, Limits, duration, listen::ListenAddress, usage_error};
+use crate::{Addressing, GatewaySettings, Limits, Metrics, duration, listen::ListenAddress, usage_error};
 
 mod file;
 mod listing;
@@ -16,11 +16,11 @@ mod values;
 
 use self::{
     file::Entry,
-    values::{above_zero, at_least_one, bytes, count, header_size, limit, path, ratio, timeout},
+    values::{above_zero, admin, at_least_one, bytes, count, header_size, limit, path, ratio, timeout},
 };
 pub use self::{
     listing::Listing,
-    values::{Command, Forwarded, Host, Limit, Methods, Spread, StatusCodes, Upstream},
+    values::{Command, Forwarded, Host, Limit, LogFormat, Methods, Spread, StatusCodes, Upstream},
 };
 
 /// Calls a backend that may be slow or absent, and retries.
@@ -170,6 +170,11 @@ pub struct Settings {
     #[arg(help = "How many connections to the backend are kept while they have nothing to do [with --forward: 1024]")]
     pub upstream_max_idle: usize,
 
+    /// How many connections to the backend there may be; a request that finds none free waits for one to connect
+    #[arg(long, env = "RETRY_SERVICE_UPSTREAM_MAX_CONNECTIONS", value_name = "N", help_heading = "The backend")]
+    #[arg(default_value = "off", value_parser = limit(at_least_one))]
+    pub upstream_max_connections: Limit<usize>,
+
     /// Which headers tell the backend of the caller
     #[arg(long, env = "RETRY_SERVICE_FORWARDED", value_name = "HEADERS", help_heading = "Forwarding")]
     #[arg(default_value = "x-forwarded", value_enum)]
@@ -226,6 +231,16 @@ pub struct Settings {
     #[arg(default_value = "false", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "true")]
     pub access_log: bool,
+
+    /// How log lines are written
+    #[arg(long, env = "RETRY_SERVICE_LOG_FORMAT", value_name = "FORMAT", help_heading = "Operations")]
+    #[arg(default_value = "sample", value_enum)]
+    pub log_format: LogFormat,
+
+    /// Where to answer /healthz, /readyz, /metrics and /config; a port alone is on 127.0.0.1
+    #[arg(long, env = "RETRY_SERVICE_ADMIN", value_name = "[HOST:]PORT", help_heading = "Operations")]
+    #[arg(default_value = "off", value_parser = limit(admin))]
+    pub admin: Limit<ListenAddress>,
 }
 
 /// Settings that have been read and checked, whole.
@@ -237,6 +252,8 @@ pub struct Loaded {
     pub listing: Listing,
     /// The client that they ask for.
     pub client: Client,
+    /// What that client and the service count, where somebody may ask.
+    pub metrics: Option<Arc<Metrics>>,
 }
 
 /// Why there are no settings: they make no sense, or something else was asked for.
@@ -321,8 +338,9 @@ impl Loaded {
 
     fn of(matches: &ArgMatches, command: &clap::Command, file: &[Entry]) -> Result<Self, Refusal> {
         let settings = Settings::from_arg_matches(matches)?;
-        let client = settings.client()?;
-        Ok(Self { settings, listing: Listing::of(matches, command, file), client })
+        let metrics = settings.admin.0.is_some().then(Arc::<Metrics>::default);
+        let client = settings.client(metrics.clone())?;
+        Ok(Self { settings, listing: Listing::of(matches, command, file), client, metrics })
     }
 }
 
@@ -356,7 +374,7 @@ impl Settings {
         .build()
     }
 
-    fn client(&self) -> Result<Client, Refusal> {
+    fn client(&self, metrics: Option<Arc<Metrics>>) -> Result<Client, Refusal> {
         let policy = self.policy().map_err(|error| Refusal::wrong(error.to_string()))?;
         if self.host == Host::Keep && self.upstream_http2 {
             return Err(Refusal::wrong(
@@ -386,6 +404,12 @@ impl Settings {
             let budget = RetryBudget::share(ratio, self.budget_min_per_sec);
             client = client.budget(budget.map_err(|error| Refusal::wrong(format!("--budget-ratio: {error}")))?);
         }
+        if let Some(most) = self.upstream_max_connections.0 {
+            client = client.pool_max_connections(most);
+        }
+        if let Some(metrics) = metrics {
+            client = client.observer(move |event| metrics.attempt(event));
+        }
         if let Some(file) = &self.upstream_ca {
             client = client.ca_file(file);
         }
@@ -400,6 +424,13 @@ impl Settings {
     pub fn plan(&self) -> Result<Plan, PolicyError> {
         let silence = self.timeout.0.map(|timeout| timeout.saturating_add(self.connect_timeout));
         Ok(self.policy()?.plan(self.attempt_timeout.0.or(silence)))
+    }
+
+    /// What is logged where `RUST_LOG` does not say. A gateway has one line for each request that was retried, in
+    /// place of one for each attempt.
+    #[must_use]
+    pub fn log_filter(&self) -> &'static str {
+        if self.forward { "info,retry_client=error" } else { "info" }
     }
 
     /// What callers may take.

@@ -19,10 +19,22 @@ impl Tasks {
         });
     }
 
+    /// How many have not ended.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.tracker.len()
+    }
+
     /// Asks all to stop.
     pub fn stop(&self) {
         self.stop.cancel();
         self.tracker.close();
+    }
+
+    /// Whether they have been asked to.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
     }
 
     /// Waits until they are asked to.

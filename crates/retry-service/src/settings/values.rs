@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use http::{StatusCode, uri::PathAndQuery};
 use retry_client::{RetryMethods, retry_core::Jitter};
 
-use crate::{duration, gateway};
+use crate::{duration, gateway, listen::ListenAddress};
 
 /// The backend's URL as it was given; its debug output hides it, as it may have a password in it.
 #[derive(Clone)]
@@ -198,6 +198,22 @@ pub enum Host {
     Keep,
 }
 
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// As in the sample
+    Sample,
+    /// A JSON object on each line
+    Json,
+}
+
+/// Reads an address, or a port on this machine alone.
+pub(crate) fn admin(text: &str) -> Result<ListenAddress, &'static str> {
+    let loopback = text.parse::<u16>().map(|port| format!("127.0.0.1:{port}"));
+    let address = loopback.as_deref().unwrap_or(text);
+    address.parse().map_err(|_| "allowed is a port, or HOST:PORT such as 127.0.0.1:9091")
+}
+
 /// What the program is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Command {
@@ -250,6 +266,17 @@ mod tests {
         }
         assert_eq!(header_size("8191").ok(), None);
         assert_eq!(header_size("8KiB"), Ok(8192));
+    }
+
+    #[test]
+    fn a_port_alone_is_for_this_machine_alone() {
+        let check = |text: &str, expected: Option<&str>| {
+            assert_eq!(admin(text).ok().map(|address| address.to_string()).as_deref(), expected, "{text}");
+        };
+        check("9091", Some("127.0.0.1:9091"));
+        check("0.0.0.0:9091", Some("0.0.0.0:9091"));
+        check("65536", None);
+        check(":9091", None);
     }
 
     #[test]

@@ -82,9 +82,16 @@ impl Service {
         let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
         let first_line = log.next_line().await.unwrap().expect("a line at start");
-        let (_, address) = message(&first_line).split_once("Serving http://").unwrap();
-        let address = address.parse().unwrap();
+        let (_, address) = first_line.split_once("Serving http://").expect(&first_line);
+        let address = address.split('"').next().unwrap().parse().unwrap();
         Self { child, log, address }
+    }
+
+    /// The address of the admin listener, which the second line of the log names.
+    pub(crate) async fn admin(&mut self) -> SocketAddr {
+        let line = self.next_log().await;
+        let (_, address) = line.split_once("Admin on http://").expect(&line);
+        address.split('"').next().unwrap().parse().unwrap()
     }
 
     pub(crate) async fn next_log(&mut self) -> String {

@@ -1,0 +1,81 @@
+//! What operators ask a running process, on a listener of its own.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http_body_util::Full;
+use hyper::service::service_fn;
+use retry_client::Client;
+use tokio::net::TcpListener;
+
+use crate::{
+    Front, Limits,
+    metrics::{Metrics, Now},
+    serve::{self, Connections},
+    settings::Listing,
+    tasks::Tasks,
+};
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const OPEN_METRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+const TOML: HeaderValue = HeaderValue::from_static("application/toml; charset=utf-8");
+
+/// Answers `/healthz`, `/readyz`, `/metrics` and `/config`.
+#[derive(Debug)]
+pub struct Admin {
+    /// What was counted.
+    pub metrics: Arc<Metrics>,
+    /// The service itself.
+    pub front: Arc<Front>,
+    /// What it calls the upstream with.
+    pub client: Client,
+    /// The callers' connections.
+    pub tasks: Tasks,
+    /// The settings in force.
+    pub listing: Listing,
+}
+
+impl Admin {
+    /// Answers on `listener` until the connections are dropped: it has to outlast the service, as it tells of its end.
+    pub async fn serve(self, listener: TcpListener) -> Connections {
+        let admin = Arc::new(self);
+        let service = |_: SocketAddr| {
+            let admin = Arc::clone(&admin);
+            service_fn(move |request| {
+                let answer = admin.answer(&request);
+                async { Ok::<_, Infallible>(answer) }
+            })
+        };
+        serve::serve(listener, Limits::default(), service, &Tasks::default(), std::future::pending()).await
+    }
+
+    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        match request.uri().path() {
+            "/healthz" => told(StatusCode::OK, TEXT, "ok\n"),
+            "/readyz" if self.tasks.is_stopping() => told(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
+            "/readyz" => told(StatusCode::OK, TEXT, "ready\n"),
+            "/metrics" => told(StatusCode::OK, OPEN_METRICS, self.metrics.tell(self.now())),
+            "/config" => told(StatusCode::OK, TOML, self.listing.to_string()),
+            _ => told(StatusCode::NOT_FOUND, TEXT, "there are /healthz, /readyz, /metrics and /config\n"),
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            in_flight: self.front.in_flight(),
+            connections: self.tasks.count(),
+            waits: self.client.waits(),
+            upstream_connections: self.client.connections(),
+            budget_left: self.client.budget_left(),
+        }
+    }
+}
+
+fn told(status: StatusCode, kind: HeaderValue, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}

@@ -1,0 +1,183 @@
+//! What a Prometheus server is told.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+use retry_client::{AttemptEvent, ErrorKind, Outcome, Reason};
+
+/// Seconds: from what one machine can do to what no caller waits for.
+const BUCKETS: [f64; 15] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// Counters and histograms of requests and attempts, and gauges that are set when they are read.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    request_duration: Histogram,
+    attempts: Family<OutcomeLabel, Counter>,
+    attempt_duration: Histogram,
+    retries: Family<ReasonLabel, Counter>,
+    give_ups: Family<ReasonLabel, Counter>,
+    gauges: Gauges,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    method: &'static str,
+    code: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: String,
+}
+
+#[derive(Debug, Default)]
+struct Gauges {
+    in_flight: Gauge,
+    connections: Gauge,
+    waits: Gauge,
+    upstream_connections: Gauge,
+    budget_left: Gauge<f64, std::sync::atomic::AtomicU64>,
+}
+
+/// What is there at the moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Requests being answered.
+    pub in_flight: usize,
+    /// Open connections of callers, and tunnels.
+    pub connections: usize,
+    /// Requests that wait for their next attempt.
+    pub waits: usize,
+    /// Connections to the upstream.
+    pub upstream_connections: usize,
+    /// Retries that the budget would grant; without a budget, as many as anybody likes.
+    pub budget_left: Option<f64>,
+}
+
+impl Metrics {
+    /// Nothing counted yet.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("retry_service"),
+            requests: Family::default(),
+            request_duration: Histogram::new(BUCKETS),
+            attempts: Family::default(),
+            attempt_duration: Histogram::new(BUCKETS),
+            retries: Family::default(),
+            give_ups: Family::default(),
+            gauges: Gauges::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let Self { registry, requests, request_duration, attempts, attempt_duration, retries, give_ups, gauges } = self;
+        let help = "Requests that are over; 499 stands for a caller that hung up first";
+        registry.register("requests", help, requests.clone());
+        let help = "From the head of a request to the end of its answer, attempts and waits included";
+        registry.register_with_unit("request_duration", help, Unit::Seconds, request_duration.clone());
+        registry.register("attempts", "Attempts at the upstream, by what came of them", attempts.clone());
+        let help = "From the begin of an attempt to the head of its answer, or its end where it is held back";
+        registry.register_with_unit("attempt_duration", help, Unit::Seconds, attempt_duration.clone());
+        registry.register("retries", "Attempts that another followed, by what made it necessary", retries.clone());
+        let help = "Requests that failed at last, by why there was no further attempt";
+        registry.register("give_ups", help, give_ups.clone());
+
+        let Gauges { in_flight, connections, waits, upstream_connections, budget_left } = gauges;
+        registry.register("requests_in_flight", "Requests being answered", in_flight.clone());
+        registry.register("connections", "Open connections of callers", connections.clone());
+        registry.register("waits_in_progress", "Requests that wait for their next attempt", waits.clone());
+        registry.register("upstream_connections", "Connections to the upstream", upstream_connections.clone());
+        let help = "Retries that the budget would grant now; +Inf without a budget";
+        registry.register("budget_left", help, budget_left.clone());
+    }
+
+    /// Notes that a request is over.
+    pub(crate) fn request(&self, method: &Method, status: Option<StatusCode>, took: Duration) {
+        let code = status.map_or(499, |status| status.as_u16());
+        self.requests.get_or_create(&RequestLabels { method: known(method), code }).inc();
+        self.request_duration.observe(took.as_secs_f64());
+    }
+
+    /// Notes that an attempt is over.
+    pub(crate) fn attempt(&self, event: &AttemptEvent<'_>) {
+        self.attempts.get_or_create(&OutcomeLabel { outcome: word(event.outcome) }).inc();
+        if let Some(timing) = event.record.timing {
+            self.attempt_duration.observe(timing.duration.as_secs_f64());
+        }
+        match event.ended {
+            None => self.retries.get_or_create(&ReasonLabel { reason: word(event.outcome) }).inc(),
+            Some(Reason::Accepted) => return,
+            Some(reason) => self.give_ups.get_or_create(&ReasonLabel { reason: why(reason).to_owned() }).inc(),
+        };
+    }
+
+    /// All of them, in the text form of OpenMetrics.
+    #[must_use]
+    pub fn tell(&self, now: Now) -> String {
+        let gauge = |gauge: &Gauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        gauge(&self.gauges.in_flight, now.in_flight);
+        gauge(&self.gauges.connections, now.connections);
+        gauge(&self.gauges.waits, now.waits);
+        gauge(&self.gauges.upstream_connections, now.upstream_connections);
+        self.gauges.budget_left.set(now.budget_left.unwrap_or(f64::INFINITY));
+        let mut told = String::new();
+        // Writing to a string cannot fail.
+        let _ = text::encode(&mut told, &self.registry);
+        told
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A method's name, if it is a common one: callers could make up any number of others.
+fn known(method: &Method) -> &'static str {
+    const KNOWN: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"];
+    KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
+}
+
+/// What came of an attempt: a status, or the kind of failure.
+fn word(outcome: Outcome<'_>) -> String {
+    match outcome {
+        Outcome::Answered(status) => return status.as_u16().to_string(),
+        Outcome::Failed(error) => match error.kind() {
+            ErrorKind::Connect => "connect",
+            ErrorKind::Timeout => "timeout",
+            ErrorKind::Broken => "broken",
+            ErrorKind::BadResponse => "bad_response",
+            _ => "bad_request",
+        },
+        Outcome::Cut => "deadline",
+        _ => "other",
+    }
+    .to_owned()
+}
+
+fn why(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Permanent => "not_repeatable",
+        Reason::Exhausted => "no_retries_left",
+        Reason::Deadline => "deadline",
+        Reason::RetryAfterTooLong => "retry_after",
+        Reason::Budget => "budget",
+        _ => "other",
+    }
+}
