@@ -1,6 +1,6 @@
 //! The settings: each a flag, an environment variable, and a key in a file.
 
-use std::{ffi::OsString, fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{ffi::OsString, fmt, io::IsTerminal as _, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::{ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, parser::ValueSource};
 use retry_client::{
@@ -285,7 +285,9 @@ impl Refusal {
 impl From<clap::Error> for Refusal {
     fn from(error: clap::Error) -> Self {
         if !error.use_stderr() {
-            return Self(Why::Asked(error.render().ansi().to_string()));
+            let text = error.render();
+            let colours = std::io::stdout().is_terminal();
+            return Self(Why::Asked(if colours { text.ansi().to_string() } else { text.to_string() }));
         }
         let line = usage_error::one_line(&error);
         Self::wrong(line.strip_prefix("error: ").unwrap_or(&line).to_owned())

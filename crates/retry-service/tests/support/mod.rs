@@ -81,9 +81,12 @@ impl Service {
     pub(crate) async fn spawn(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let first_line = log.next_line().await.unwrap().expect("a line at start");
-        let (_, address) = first_line.split_once("Serving http://").expect(&first_line);
-        let address = address.split('"').next().unwrap().parse().unwrap();
+        let address = loop {
+            let line = log.next_line().await.unwrap().expect("a line with the address");
+            if let Some((_, address)) = line.split_once("Serving http://") {
+                break address.split('"').next().unwrap().parse().unwrap();
+            }
+        };
         Self { child, log, address }
     }
 
