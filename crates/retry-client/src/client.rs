@@ -6,10 +6,7 @@ use http::{
     Method, Request, Response,
     header::{AUTHORIZATION, PROXY_AUTHORIZATION},
 };
-use hyper_util::{
-    client::legacy,
-    rt::{TokioExecutor, TokioTimer},
-};
+use hyper_util::{client::legacy, rt::TokioTimer};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -20,6 +17,7 @@ use crate::{
     error::Error,
     exchange::{Delivery, Hyper},
     forward,
+    link::LinkingExecutor,
     proxy::Proxy,
     resume::{Origin, Resuming},
 };
@@ -57,7 +55,7 @@ impl Client {
 
     pub(crate) fn from_config(config: Config, connector: Connector) -> Self {
         let room = Arc::clone(connector.room());
-        let http = legacy::Client::builder(TokioExecutor::new())
+        let http = legacy::Client::builder(LinkingExecutor::default())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(config.pool_idle_timeout)

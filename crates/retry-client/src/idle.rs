@@ -15,29 +15,60 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// When something last moved. Shared by whoever moves things and whoever watches.
+/// When an exchange last made progress. Shared by all that see some: the request's body, the connection where it
+/// carries no other exchange, and whoever reads the response.
 #[derive(Clone, Debug)]
 pub(crate) struct Activity(Arc<Moments>);
 
 #[derive(Debug)]
 struct Moments {
     origin: Instant,
-    /// Nanoseconds since `origin`.
+    /// Nanoseconds since `origin`, or one of the two below.
     last: AtomicU64,
 }
 
+/// The exchange has no connection yet.
+const NOT_BEGUN: u64 = u64::MAX;
+/// It is the caller who keeps the exchange waiting.
+const PAUSED: u64 = u64::MAX - 1;
+
 impl Activity {
-    pub(crate) fn start() -> Self {
-        Self(Arc::new(Moments { origin: Instant::now(), last: AtomicU64::new(0) }))
+    /// Of an exchange without a connection: no time passes for it.
+    pub(crate) fn not_begun() -> Self {
+        Self(Arc::new(Moments { origin: Instant::now(), last: AtomicU64::new(NOT_BEGUN) }))
     }
 
+    /// Notes that a connection has taken up the exchange.
+    pub(crate) fn begin(&self) {
+        if self.0.last.load(Relaxed) == NOT_BEGUN {
+            self.touch();
+        }
+    }
+
+    /// Notes progress.
     pub(crate) fn touch(&self) {
         let nanos = self.0.origin.elapsed().as_nanos();
-        self.0.last.store(u64::try_from(nanos).unwrap_or(u64::MAX), Relaxed);
+        self.0.last.store(u64::try_from(nanos).map_or(PAUSED - 1, |nanos| nanos.min(PAUSED - 1)), Relaxed);
     }
 
+    /// Lets no time pass until there is progress.
+    pub(crate) fn pause(&self) {
+        self.0.last.store(PAUSED, Relaxed);
+    }
+
+    /// When it last made progress; now, while no time passes.
     fn last(&self) -> Instant {
-        self.0.origin + Duration::from_nanos(self.0.last.load(Relaxed))
+        match self.0.last.load(Relaxed) {
+            NOT_BEGUN | PAUSED => Instant::now(),
+            nanos => self.0.origin + Duration::from_nanos(nanos),
+        }
+    }
+
+    /// Starts the time anew for somebody who waits from now on.
+    fn restart(&self) {
+        if self.0.last.load(Relaxed) < PAUSED {
+            self.touch();
+        }
     }
 }
 
@@ -45,35 +76,36 @@ impl Activity {
 #[derive(Debug)]
 pub(crate) struct Idle {
     timeout: Duration,
-    since: Instant,
-    /// Bytes on the connection, where it carries this exchange alone.
-    connection: Option<Activity>,
-    /// Parts of the request body, which matter where the connection is shared.
-    upload: Option<Activity>,
-    /// Made at the first poll that has to wait, and moved only when it fires: progress costs no timer.
+    activity: Activity,
+    /// Made when there is first something to wait for, and moved only when it fires: progress costs no timer.
     sleep: Option<Pin<Box<Sleep>>>,
+    /// Whether somebody waits. What comes late because nobody asked for it is not idle.
+    waiting: bool,
 }
 
 impl Idle {
-    pub(crate) fn start(timeout: Duration, connection: Option<Activity>, upload: Option<Activity>) -> Self {
-        Self { timeout, since: Instant::now(), connection, upload, sleep: None }
+    pub(crate) fn new(timeout: Duration, activity: Activity) -> Self {
+        Self { timeout, activity, sleep: None, waiting: false }
     }
 
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// Notes progress of the exchange itself, where the connection does not show it.
-    pub(crate) fn touch(&mut self) {
-        if self.connection.is_none() {
-            self.since = Instant::now();
-        }
+    /// Notes that what was waited for has come.
+    pub(crate) fn progress(&mut self) {
+        self.waiting = false;
     }
 
-    /// Ready once nothing has moved for the timeout.
+    /// Ready once nothing has moved for the timeout, for as long as somebody waited.
     pub(crate) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.waiting {
+            self.waiting = true;
+            self.activity.restart();
+        }
         loop {
-            let Some(due) = self.due() else { return Poll::Pending };
+            // Never, for a timeout beyond the clock.
+            let Some(due) = self.activity.last().checked_add(self.timeout) else { return Poll::Pending };
             let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
             if sleep.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
@@ -83,13 +115,6 @@ impl Idle {
             }
             sleep.as_mut().reset(due);
         }
-    }
-
-    /// When the exchange will have been idle for too long, as things stand; never for a timeout beyond the clock.
-    fn due(&self) -> Option<Instant> {
-        let activities = [&self.connection, &self.upload];
-        let last = activities.into_iter().flatten().map(Activity::last).fold(self.since, Instant::max);
-        last.checked_add(self.timeout)
     }
 }
 
@@ -103,10 +128,47 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn begun() -> Activity {
+        let activity = Activity::not_begun();
+        activity.begin();
+        activity
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_time_passes_before_the_begin_and_while_the_caller_is_waited_for() {
+        let begin = Instant::now();
+        let activity = Activity::not_begun();
+        let mover = activity.clone();
+        tokio::spawn(async move {
+            sleep(5 * SECOND).await;
+            mover.begin();
+            sleep(SECOND).await;
+            mover.pause();
+            sleep(10 * SECOND).await;
+            mover.touch();
+        });
+        let mut idle = Idle::new(2 * SECOND, activity);
+        poll_fn(|cx| idle.poll_idle(cx)).await;
+        assert_eq!(begin.elapsed(), (5 + 1 + 10 + 2) * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_waits_for_is_not_late() {
+        let mut idle = Idle::new(2 * SECOND, begun());
+        sleep(10 * SECOND).await;
+        let begin = Instant::now();
+        poll_fn(|cx| idle.poll_idle(cx)).await;
+        assert_eq!(begin.elapsed(), 2 * SECOND);
+        idle.progress();
+        sleep(10 * SECOND).await;
+        poll_fn(|cx| idle.poll_idle(cx)).await;
+        assert_eq!(begin.elapsed(), 14 * SECOND);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn fires_after_the_timeout_without_progress() {
         let begin = Instant::now();
-        let mut idle = Idle::start(2 * SECOND, None, None);
+        let mut idle = Idle::new(2 * SECOND, begun());
         poll_fn(|cx| idle.poll_idle(cx)).await;
         assert_eq!(begin.elapsed(), 2 * SECOND);
     }
@@ -114,7 +176,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn progress_starts_it_anew() {
         let begin = Instant::now();
-        let activity = Activity::start();
+        let activity = begun();
         let mover = activity.clone();
         tokio::spawn(async move {
             for _ in 0..5 {
@@ -122,14 +184,14 @@ mod tests {
                 mover.touch();
             }
         });
-        let mut idle = Idle::start(2 * SECOND, Some(activity), None);
+        let mut idle = Idle::new(2 * SECOND, activity);
         poll_fn(|cx| idle.poll_idle(cx)).await;
         assert_eq!(begin.elapsed(), 7 * SECOND);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_timeout_beyond_the_clock_never_fires() {
-        let mut idle = Idle::start(Duration::MAX, None, None);
+        let mut idle = Idle::new(Duration::MAX, begun());
         assert!(tokio::time::timeout(1000 * SECOND, poll_fn(|cx| idle.poll_idle(cx))).await.is_err());
     }
 }

@@ -76,6 +76,7 @@ mod history;
 mod idempotency_key;
 mod idle;
 mod layer;
+mod link;
 mod memory;
 mod proxy;
 mod replay;

@@ -16,6 +16,7 @@ use crate::{
     BoxError,
     body::{Body, Kind},
     idle::Activity,
+    link,
     memory::{Held, Memory},
 };
 
@@ -156,12 +157,19 @@ pub struct RequestBody {
 }
 
 impl RequestBody {
-    /// Notes the body's progress, for whoever watches the exchange.
-    pub(crate) fn watch(&mut self) -> Option<Activity> {
-        if !matches!(self.source, Source::Empty) {
-            self.activity = Some(Activity::start());
+    /// The activity of the exchange that this begins, for whoever watches it.
+    pub(crate) fn watch(&mut self) -> Activity {
+        let activity = Activity::not_begun();
+        self.activity = Some(activity.clone());
+        activity
+    }
+
+    /// Notes that a connection has taken the request up: hyper asks for a body's end then, and not before.
+    fn taken_up(&self) {
+        if let Some(activity) = &self.activity {
+            activity.begin();
+            link::offer(activity.clone());
         }
-        self.activity.clone()
     }
 }
 
@@ -182,7 +190,8 @@ impl http_body::Body for RequestBody {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = match &mut self.source {
+        let this = &mut *self;
+        let frame = match &mut this.source {
             Source::Empty => None,
             Source::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
@@ -206,19 +215,22 @@ impl http_body::Body for RequestBody {
                         let polled = stream.poll_source(cx);
                         if polled.is_pending() {
                             *next = position;
+                            // The server waits for us, and we for the caller.
+                            this.activity.as_ref().inspect(|activity| activity.pause());
                         }
                         ready!(polled)
                     }
                 }
             }
         };
-        if let Some(activity) = &self.activity {
+        if let Some(activity) = &this.activity {
             activity.touch();
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
+        self.taken_up();
         match &self.source {
             Source::Empty => true,
             Source::Whole(bytes) => bytes.is_empty(),

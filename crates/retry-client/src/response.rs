@@ -93,7 +93,7 @@ impl Body for ResponseBody {
         match Pin::new(incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(idle) = idle {
-                    idle.touch();
+                    idle.progress();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }

@@ -11,14 +11,15 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::idle::Activity;
+use crate::{idle::Activity, link};
 
 /// A connection that notes when bytes move on it. It lies beneath TLS, so that a handshake and its bytes
 /// count as well.
 #[derive(Debug)]
 pub(crate) struct Watched<T> {
     io: T,
-    activity: Activity,
+    /// Of the exchange that it carries, where that is the only one.
+    activity: Option<Activity>,
     /// Bytes to be read before those of `io`.
     early: Bytes,
     proxied: bool,
@@ -28,7 +29,7 @@ pub(crate) struct Watched<T> {
 
 impl<T> Watched<T> {
     pub(crate) fn new(io: T) -> Self {
-        Self { io, activity: Activity::start(), early: Bytes::new(), proxied: false, place: None }
+        Self { io, activity: None, early: Bytes::new(), proxied: false, place: None }
     }
 
     /// Takes a place among the connections that there may be, until it is dropped.
@@ -43,6 +44,20 @@ impl<T> Watched<T> {
         self
     }
 
+    /// Notes that bytes moved.
+    fn touch(&self) {
+        if let Some(activity) = &self.activity {
+            activity.touch();
+        }
+    }
+
+    /// Takes up the exchange that is about to be sent.
+    fn take_up(&mut self) {
+        if let Some(activity) = link::take() {
+            self.activity = Some(activity);
+        }
+    }
+
     /// Says that requests on it go to a proxy, which has to be told the whole URL.
     pub(crate) fn proxied(mut self) -> Self {
         self.proxied = true;
@@ -52,8 +67,7 @@ impl<T> Watched<T> {
 
 impl<T: Connection> Connection for Watched<T> {
     fn connected(&self) -> Connected {
-        // The client finds it by its type, see `exchange`.
-        self.io.connected().proxy(self.proxied).extra(self.activity.clone())
+        self.io.connected().proxy(self.proxied)
     }
 }
 
@@ -65,15 +79,16 @@ impl<T: Read + Unpin> Read for Watched<T> {
             return Poll::Ready(Ok(()));
         }
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        self.activity.touch();
+        self.touch();
         Poll::Ready(Ok(()))
     }
 }
 
 impl<T: Write + Unpin> Write for Watched<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.take_up();
         let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
-        self.activity.touch();
+        self.touch();
         Poll::Ready(Ok(written))
     }
 
@@ -94,8 +109,9 @@ impl<T: Write + Unpin> Write for Watched<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.take_up();
         let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, bufs))?;
-        self.activity.touch();
+        self.touch();
         Poll::Ready(Ok(written))
     }
 }

@@ -11,8 +11,8 @@ use http::{HeaderName, Method, Request};
 use http_body_util::BodyExt;
 use hyper_util::{client::legacy, rt::TokioExecutor};
 use retry_client::{
-    Client, ClientBuilder, ErrorKind, History, Journal, Reason, RetryBudget, RetryLayer, RetryMethods, RetryPolicy,
-    RetryRules, retry_core::RetryPolicyBuilder,
+    Body, Client, ClientBuilder, ErrorKind, History, Journal, Reason, RetryBudget, RetryLayer, RetryMethods,
+    RetryPolicy, RetryRules, retry_core::RetryPolicyBuilder,
 };
 use tokio::{io::AsyncWriteExt, net::TcpListener, time::Instant};
 use tower_layer::Layer;
@@ -180,6 +180,48 @@ async fn the_deadline_cuts_an_attempt_in_flight() {
 async fn a_discarded_response_that_stalls_does_not_hold_up_the_retry() {
     let backend = backend("status=503;stall-after=200;body=\"a body that is never whole\",ok").await;
     assert_eq!(client(&backend).build().unwrap().get_text("/hello").await.unwrap(), "Hello World!!!");
+}
+
+#[tokio::test]
+async fn a_request_that_hangs_times_out_however_busy_its_http2_connection_is() {
+    let backend = backend("hang,ok,ok,ok,ok,ok,ok,ok,ok,ok").await;
+    let client = client(&backend).http2_prior_knowledge(true).retry(policy().count(0).build().unwrap());
+    let client = client.build().unwrap();
+    let others = async {
+        while backend.received() == 0 {
+            tokio::task::yield_now().await;
+        }
+        loop {
+            // The tenth would hang as the first does.
+            if backend.received() % 10 != 0 {
+                client.get("/hello").await.unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(60)).await;
+        }
+    };
+    let hung = tokio::time::timeout(Duration::from_secs(20), client.get("/hello"));
+    let error = tokio::select! { hung = hung => hung.unwrap().unwrap_err(), () = others => unreachable!("they go on") };
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+}
+
+#[tokio::test]
+async fn a_caller_that_stalls_its_upload_does_not_look_like_a_server_that_stalls() {
+    for http2 in [false, true] {
+        let backend = backend("ok").await;
+        let client = client(&backend).http2_prior_knowledge(http2).timeout(Duration::from_millis(100)).build().unwrap();
+        let (sender, body) = http_body_util::channel::Channel::<bytes::Bytes, std::io::Error>::new(1);
+        let upload = tokio::spawn(async move {
+            let mut sender = sender;
+            for part in ["slow", "ly"] {
+                sender.send_data(part.into()).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(400)).await;
+            }
+        });
+        let response = client.put("/echo", Body::new(body)).await.unwrap();
+        assert_eq!(response.extensions().get::<Journal>().unwrap().attempts(), 1);
+        assert!(response.into_body().text().await.unwrap().ends_with("slowly"));
+        upload.await.unwrap();
+    }
 }
 
 #[tokio::test]
