@@ -4,11 +4,14 @@ use std::{
     future::ready,
     pin::Pin,
     sync::{Mutex, PoisonError},
-    time::SystemTime,
+    task::{Context, Poll},
+    time::{Duration, SystemTime},
 };
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header::UPGRADE, request};
+use pin_project_lite::pin_project;
 use retry_core::{Attempt, Classify, Event, Report, Verdict};
+use tokio::time::{Sleep, sleep};
 
 use crate::{
     Body,
@@ -43,39 +46,44 @@ pub(crate) trait Discardable: http_body::Body<Data: Send, Error: Send> + Send + 
 impl<B: http_body::Body<Data: Send, Error: Send> + Send + 'static> Discardable for B {}
 
 /// Sends a request as often as the rules say. The journal of attempts is among the extensions of the response.
-pub(crate) async fn call<T: Transport>(
-    transport: &mut T,
+///
+/// Not an `async fn`, which would hold the request twice.
+pub(crate) fn call<T: Transport>(
+    mut transport: T,
     rules: &RetryRules,
     request: Request<Body>,
-) -> Result<Response<T::Body>, Error> {
+) -> impl Future<Output = Result<Response<T::Body>, Error>> {
     let (mut head, body) = request.into_parts();
-    if head.method == Method::CONNECT {
-        return Err(Error::bad_input("method CONNECT: a tunnel is no request that could be retried".to_owned()));
-    }
     let idempotent = prepare(rules, &mut head);
     let body = Replay::new(body, rules.replay_limit, &rules.replay_memory);
     let course = Course::default();
-    let retry = rules
-        .engine()
-        .classify(Judge { rules, body: &body, idempotent })
-        .observe(|event: Event<'_, Response<T::Body>, Failure>| report(rules, &head, &course, &event));
-    let Report { outcome, reason, journal, .. } = retry
-        .report(|attempt| {
-            course.go_on(attempt);
-            attempt_within(rules, transport.send(attempt_request(rules, &head, &body, attempt)))
-        })
-        .await;
-    let history = course.into_history();
-    match outcome {
-        Some(Ok(mut response)) => {
-            response.extensions_mut().insert(journal);
-            if let Some(history) = history {
-                response.extensions_mut().insert(history);
-            }
-            Ok(response)
+    async move {
+        if head.method == Method::CONNECT {
+            return Err(Error::bad_input("method CONNECT: a tunnel is no request that could be retried".to_owned()));
         }
-        Some(Err(failure)) => Err(failure.error.ended(reason, journal, history)),
-        None => Err(Error::deadline().ended(reason, journal, history)),
+        let retry = rules
+            .engine()
+            .classify(Judge { rules, body: &body, idempotent })
+            .observe(|event: Event<'_, Response<T::Body>, Failure>| report(rules, &head, &course, &event));
+        let Report { outcome, reason, journal, .. } = retry
+            .report(|attempt| {
+                course.go_on(attempt);
+                let attempt = transport.send(attempt_request(rules, &head, &body, attempt));
+                Limited::new(attempt, rules.attempt_timeout)
+            })
+            .await;
+        let history = course.take_history();
+        match outcome {
+            Some(Ok(mut response)) => {
+                response.extensions_mut().insert(journal);
+                if let Some(history) = history {
+                    response.extensions_mut().insert(history);
+                }
+                Ok(response)
+            }
+            Some(Err(failure)) => Err(failure.error.ended(reason, journal, history)),
+            None => Err(Error::deadline().ended(reason, journal, history)),
+        }
     }
 }
 
@@ -103,21 +111,41 @@ impl Course {
     }
 
     /// The attempts, where there was more than one.
-    fn into_history(self) -> Option<History> {
-        let history = self.0.into_inner().unwrap_or_else(PoisonError::into_inner).history;
+    fn take_history(&self) -> Option<History> {
+        let history = std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).history);
         history.is_of_several().then_some(history)
     }
 }
 
-/// Cuts an attempt where the rules limit it. Not left to the engine, which could not tell whether the
-/// request may have been processed.
-async fn attempt_within<T>(
-    rules: &RetryRules,
-    attempt: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    let Some(limit) = rules.attempt_timeout else { return attempt.await };
-    let late = |_| Failure { error: Error::attempt_timeout(limit), fate: Fate::TimedOut };
-    tokio::time::timeout(limit, attempt).await.map_err(late)?
+pin_project! {
+    /// An attempt that is cut where the rules limit it. Not left to the engine, which could not tell whether the
+    /// request may have been processed.
+    struct Limited<F> {
+        #[pin]
+        attempt: F,
+        #[pin]
+        end: Option<Sleep>,
+        limit: Duration,
+    }
+}
+
+impl<F> Limited<F> {
+    fn new(attempt: F, limit: Option<Duration>) -> Self {
+        Self { attempt, end: limit.map(sleep), limit: limit.unwrap_or_default() }
+    }
+}
+
+impl<F: Future<Output = Result<T, Failure>>, T> Future for Limited<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        if let Poll::Ready(outcome) = this.attempt.poll(cx) {
+            return Poll::Ready(outcome);
+        }
+        let Some(end) = this.end.as_pin_mut() else { return Poll::Pending };
+        end.poll(cx).map(|()| Err(Failure { error: Error::attempt_timeout(*this.limit), fate: Fate::TimedOut }))
+    }
 }
 
 /// Whether the request may be processed twice; gives it a key to make it so where that is asked for.

@@ -247,7 +247,7 @@ impl Client {
         if let Some(authorization) = config.proxy.as_ref().and_then(Proxy::authorization) {
             request.headers_mut().entry(PROXY_AUTHORIZATION).or_insert_with(|| authorization.clone());
         }
-        call(&mut Hyper { http, config, delivery }, &config.rules, request).await
+        call(Hyper { http, config, delivery }, &config.rules, request).await
     }
 }
 

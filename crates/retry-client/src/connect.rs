@@ -1,6 +1,7 @@
 //! Making connections.
 
 use std::{
+    future::poll_fn,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -21,10 +22,15 @@ use crate::{
 
 type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
-/// Connects within a limit that covers all of it: name lookup, every address tried, the proxy's tunnel
-/// and the TLS handshake.
+/// Connects within a limit that covers all of it: waiting for a place among the connections that there may be, name
+/// lookup, every address tried, the proxy's tunnel and the TLS handshake.
+///
+/// One word, as hyper-util clones it for every request, connection or not.
 #[derive(Clone, Debug)]
-pub(crate) struct Connector {
+pub(crate) struct Connector(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     secure: Secure<Dial>,
     limit: Duration,
     room: Arc<Semaphore>,
@@ -38,12 +44,13 @@ impl Connector {
         // Each address gets its share, so that one that swallows packets does not use up the others' time.
         tcp.set_connect_timeout(Some(limit));
         let room = Arc::new(Semaphore::new(most));
-        Self { secure: tls.over(Dial { tcp, proxy, room: Arc::clone(&room) }), limit, room }
+        let dial = Dial { tcp, proxy, room: Arc::clone(&room) };
+        Self(Arc::new(Inner { secure: tls.over(dial), limit, room }))
     }
 
     /// How many more connections there may be.
     pub(crate) fn room(&self) -> &Arc<Semaphore> {
-        &self.room
+        &self.0.room
     }
 }
 
@@ -56,13 +63,18 @@ impl Service<Uri> for Connector {
     type Error = BoxError;
     type Future = Connecting<Self::Response>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.secure.poll_ready(cx)
+    /// Always: what is beneath is asked where it is used.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let limit = self.limit;
-        let connecting = self.secure.call(uri);
+        let limit = self.0.limit;
+        let mut secure = self.0.secure.clone();
+        let connecting = async move {
+            poll_fn(|cx| secure.poll_ready(cx)).await?;
+            secure.call(uri).await
+        };
         Box::pin(async move { timeout(limit, connecting).await.map_err(|_| TimedOut(limit))? })
     }
 }

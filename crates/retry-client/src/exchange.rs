@@ -4,6 +4,7 @@ use std::{future::poll_fn, pin::Pin, task::Poll};
 
 use http::{Request, Response};
 use http_body::Body as _;
+use hyper_util::client::legacy::ResponseFuture;
 
 use crate::{
     ErrorKind, RequestBody,
@@ -13,6 +14,7 @@ use crate::{
     error::Error,
     failure::{Failure, Fate},
     idle::Idle,
+    memory::Held,
     response::ResponseBody,
 };
 
@@ -28,6 +30,7 @@ pub(crate) enum Delivery {
 }
 
 /// hyper's pooled client as a transport.
+#[derive(Clone, Copy)]
 pub(crate) struct Hyper<'a> {
     pub(crate) http: &'a Http,
     pub(crate) config: &'a Config,
@@ -39,20 +42,21 @@ impl<'a> Transport for Hyper<'a> {
 
     fn send(
         &mut self,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
     ) -> impl Future<Output = Result<Response<ResponseBody>, Failure>> + use<'a> {
-        exchange(self.http, self.config, self.delivery, request)
+        let Self { http, config, delivery } = *self;
+        let idle = config.timeout.map(|timeout| Idle::new(timeout, request.body_mut().watch()));
+        // Not in the future below, which would hold the request twice.
+        exchange(http.request(request), idle, config, delivery)
     }
 }
 
 async fn exchange(
-    http: &Http,
+    mut response: ResponseFuture,
+    mut idle: Option<Idle>,
     config: &Config,
     delivery: Delivery,
-    mut request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, Failure> {
-    let mut idle = config.timeout.map(|timeout| Idle::new(timeout, request.body_mut().watch()));
-    let mut response = http.request(request);
     let response = poll_fn(|cx| {
         if let Poll::Ready(outcome) = Pin::new(&mut response).poll(cx) {
             return Poll::Ready(outcome.map_err(|error| Failure::of(error.into(), &config.place)));
@@ -61,25 +65,30 @@ async fn exchange(
         idle.poll_idle(cx).map(|()| Err(Failure { error: Error::idle(idle.timeout()), fate: Fate::TimedOut }))
     })
     .await?;
-
-    let (head, incoming) = response.into_parts();
     if let Some(idle) = &mut idle {
         idle.progress();
     }
-    let body = ResponseBody::streaming(incoming, idle);
-    let body = match delivery {
-        Delivery::Streaming => body,
+    let response = response.map(|incoming| ResponseBody::streaming(incoming, idle));
+    match delivery {
+        Delivery::Streaming => Ok(response),
+        // Boxed, as most exchanges would hold the room for it in vain.
         Delivery::HeldBack(limit) => {
             let mut held = config.rules.replay_memory.hold();
-            let length = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
+            let length = response.body().size_hint().exact().and_then(|length| usize::try_from(length).ok());
             if length.is_some_and(|length| length <= limit && held.take(length)) {
-                body.whole(Some(held)).await.map_err(while_reading)?
+                Box::pin(whole(response, Some(held))).await
             } else {
-                body
+                Ok(response)
             }
         }
-        Delivery::Whole => body.whole(None).await.map_err(while_reading)?,
-    };
+        Delivery::Whole => Box::pin(whole(response, None)).await,
+    }
+}
+
+/// The same response, once its body has come to its end.
+async fn whole(response: Response<ResponseBody>, held: Option<Held>) -> Result<Response<ResponseBody>, Failure> {
+    let (head, body) = response.into_parts();
+    let body = body.whole(held).await.map_err(while_reading)?;
     Ok(Response::from_parts(head, body))
 }
 

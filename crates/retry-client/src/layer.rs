@@ -77,8 +77,8 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (mut inner, rules) = (Inner(self.inner.clone()), self.rules.clone());
-        Box::pin(async move { call(&mut inner, &rules, request.map(Body::new)).await })
+        let (inner, rules) = (Inner(self.inner.clone()), self.rules.clone());
+        Box::pin(async move { call(inner, &rules, request.map(Body::new)).await })
     }
 }
 

@@ -24,7 +24,7 @@ pub struct ResponseBody(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    Whole(Whole),
+    Whole(Box<Whole>),
     Streaming { incoming: Incoming, idle: Option<Idle> },
     Resuming(Box<Resuming>),
 }
@@ -52,7 +52,7 @@ impl ResponseBody {
         let collected = self.collect().await?;
         let trailers = collected.trailers().cloned();
         let data = Some(collected.to_bytes()).filter(|data| !data.is_empty());
-        Ok(Self(Kind::Whole(Whole { data, trailers, _held: held })))
+        Ok(Self(Kind::Whole(Box::new(Whole { data, trailers, _held: held }))))
     }
 
     /// The whole body.
@@ -83,7 +83,8 @@ impl Body for ResponseBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let (incoming, idle) = match &mut self.0 {
-            Kind::Whole(Whole { data, trailers, .. }) => {
+            Kind::Whole(whole) => {
+                let Whole { data, trailers, .. } = &mut **whole;
                 let frame = data.take().map(Frame::data).or_else(|| trailers.take().map(Frame::trailers));
                 return Poll::Ready(frame.map(Ok));
             }
