@@ -1,0 +1,283 @@
+#!/usr/bin/env bash
+# Measures the gateway beside other proxies: in one run, alternating, with one processor for the proxy and another for
+# load and backend. Prints medians and ratios; the absolute numbers are those of the machine and the moment.
+#
+#   scripts/bench.sh [healthy] [flaky] [held]     all three unless some are named
+#
+# ROUNDS (3), SECONDS_EACH (4), CONNECTIONS (64) and HELD (9000) set how long and how much, PEERS which contenders.
+# Where nginx, HAProxy or wrk are missing and the system's packages can be installed, they are. Envoy takes part where
+# it is on the path, or $ENVOY names it. Everything listens on loopback, on ports from $PORT (21000) up.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+ROUNDS=${ROUNDS:-3} SECONDS_EACH=${SECONDS_EACH:-4} CONNECTIONS=${CONNECTIONS:-64} HELD=${HELD:-9000} PORT=${PORT:-21000}
+ENVOY=${ENVOY:-$(command -v envoy || true)}
+PROXY_CPU=0 LOAD_CPU=1
+work=$(mktemp -d)
+declare -A address pid
+
+cleanup() {
+    for id in "${pid[@]}"; do kill "$id" 2>/dev/null || true; done
+    wait 2>/dev/null || true
+    rm -rf "$work"
+}
+trap cleanup EXIT
+
+say() { printf '%s\n' "$*"; }
+
+# --- Setting up -------------------------------------------------------------------------------------------------------
+
+PATH=$PATH:/usr/sbin
+missing=()
+for tool in nginx haproxy wrk; do command -v "$tool" >/dev/null || missing+=("$tool"); done
+if [ ${#missing[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    say "Installing ${missing[*]} ..."
+    apt-get update -qq >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
+fi
+command -v wrk >/dev/null || { say "bench: wrk makes the load, and is not installed" >&2; exit 1; }
+[ "$(nproc)" -ge 2 ] || { say "bench: two processors are needed" >&2; exit 1; }
+
+peers=(bare gateway)
+for peer in nginx haproxy; do command -v "$peer" >/dev/null && peers+=("$peer"); done
+[ -n "$ENVOY" ] && peers+=(envoy)
+[ -n "${PEERS:-}" ] && read -ra peers <<<"$PEERS"
+
+say "Building ..."
+cargo build --release --locked --quiet -p retry-service --bin retry-service --example bench
+bench=target/release/examples/bench gateway=target/release/retry-service
+[ -n "${CARGO_TARGET_DIR:-}" ] && bench=$CARGO_TARGET_DIR/release/examples/bench gateway=$CARGO_TARGET_DIR/release/retry-service
+
+# start <name> <cpu> <address> <command ...>: runs until the end, and waits until it listens.
+start() {
+    local name=$1 cpu=$2 listen=$3
+    shift 3
+    taskset -c "$cpu" "$@" >"$work/$name.log" 2>&1 &
+    pid[$name]=$! address[$name]=$listen
+    for _ in $(seq 100); do
+        (exec 3<>"/dev/tcp/${listen%:*}/${listen#*:}") 2>/dev/null && return
+        sleep 0.05
+    done
+    say "bench: $name does not listen on $listen: $(tail -3 "$work/$name.log")" >&2
+    exit 1
+}
+
+stop() {
+    kill "${pid[$1]}" 2>/dev/null || true
+    wait "${pid[$1]}" 2>/dev/null || true
+    unset "pid[$1]"
+}
+
+next_port() { PORT=$((PORT + 1)); }
+
+# start_proxy <peer> <upstream> <gateway's flags ...>
+start_proxy() {
+    local peer=$1 upstream=$2 listen config
+    shift 2
+    next_port
+    listen=127.0.0.1:$PORT config=$work/$peer.$PORT
+    case $peer in
+    bare) start "$peer" $PROXY_CPU "$listen" "$bench" bare-proxy "$listen" "$upstream" ;;
+    gateway)
+        RUST_LOG=error start "$peer" $PROXY_CPU "$listen" \
+            "$gateway" --forward --listen "$listen" --upstream "http://$upstream" "$@" ;;
+    nginx)
+        cat >"$config" <<NGINX
+daemon off; worker_processes 1; worker_rlimit_nofile 20000; pid $config.pid; error_log /dev/null;
+events { worker_connections 19900; }
+http {
+    access_log off; keepalive_requests 1000000000; proxy_temp_path $work/nginx-tmp; client_body_temp_path $work/nginx-body;
+    fastcgi_temp_path $work/t1; uwsgi_temp_path $work/t2; scgi_temp_path $work/t3;
+    upstream backend {
+        $(for _ in 1 2 3 4; do echo "server $upstream max_fails=0;"; done)
+        keepalive 256; keepalive_requests 1000000000;
+    }
+    server {
+        listen $listen backlog=20000;
+        location / {
+            proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection "";
+            proxy_next_upstream error timeout http_502 http_503 http_504; proxy_next_upstream_tries 4;
+            proxy_read_timeout 600s;
+        }
+    }
+}
+NGINX
+        start "$peer" $PROXY_CPU "$listen" nginx -c "$config" -e /dev/null ;;
+    haproxy)
+        cat >"$config" <<HAPROXY
+global
+    nbthread 1
+    maxconn 9500
+defaults
+    mode http
+    timeout connect 3s
+    timeout client 600s
+    timeout server 600s
+    retries 3
+    retry-on conn-failure empty-response response-timeout junk-response 502 503 504
+    http-reuse always
+frontend in
+    bind $listen backlog 20000
+    default_backend out
+backend out
+    server one $upstream pool-max-conn 256
+HAPROXY
+        start "$peer" $PROXY_CPU "$listen" haproxy -db -f "$config" ;;
+    envoy)
+        cat >"$config.yaml" <<ENVOY
+static_resources:
+  listeners:
+  - address: { socket_address: { address: 127.0.0.1, port_value: $PORT } }
+    filter_chains:
+    - filters:
+      - name: hcm
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: bench
+          http_filters:
+          - name: router
+            typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }
+          route_config:
+            virtual_hosts:
+            - name: all
+              domains: ["*"]
+              routes:
+              - match: { prefix: "/" }
+                route:
+                  cluster: backend
+                  timeout: 600s
+                  retry_policy:
+                    retry_on: "connect-failure,reset,gateway-error"
+                    num_retries: 3
+                    retry_back_off: { base_interval: 0.001s, max_interval: 0.001s }
+  clusters:
+  - name: backend
+    connect_timeout: 3s
+    circuit_breakers:
+      thresholds:
+      - { max_connections: 20000, max_pending_requests: 20000, max_requests: 20000, max_retries: 20000 }
+    load_assignment:
+      cluster_name: backend
+      endpoints:
+      - lb_endpoints:
+        - endpoint: { address: { socket_address: { address: 127.0.0.1, port_value: ${upstream#*:} } } }
+ENVOY
+        start "$peer" $PROXY_CPU "$listen" "$ENVOY" --concurrency 1 --disable-hot-restart --log-level off \
+            --use-dynamic-base-id -c "$config.yaml" ;;
+    esac
+}
+
+start_backend() {
+    next_port
+    start "$1" $LOAD_CPU "127.0.0.1:$PORT" "$bench" backend "127.0.0.1:$PORT" "$2"
+}
+
+# --- Measuring --------------------------------------------------------------------------------------------------------
+
+# The processes of a contender: itself and its children.
+tree() { printf '%s ' "$1"; ps -o pid= --ppid "$1" | tr '\n' ' '; }
+
+# Processor time so far, in clock ticks.
+ticks() {
+    local sum=0 id
+    for id in $(tree "$1"); do sum=$((sum + $(awk '{ print $14 + $15 }' "/proc/$id/stat"))); done
+    say "$sum"
+}
+
+# memory <pid> VmRSS|VmHWM: in KiB.
+memory() {
+    local sum=0 id
+    for id in $(tree "$1"); do sum=$((sum + $(awk -v what="$2:" '$1 == what { print $2 }' "/proc/$id/status"))); done
+    say "$sum"
+}
+
+# load <address> <seconds>: requests, requests per second, p50 and p99 in milliseconds, and what was no 2xx.
+load() {
+    taskset -c $LOAD_CPU wrk -t1 -c"$CONNECTIONS" -d"$2"s --latency "http://$1/hello" | awk '
+        function ms(t) { return t ~ /us$/ ? t / 1000 : t ~ /ms$/ ? t + 0 : t * 1000 }
+        $1 == "50%" { p50 = ms($2) } $1 == "99%" { p99 = ms($2) }
+        /requests in/ { n = $1 } /^Requests\/sec/ { rate = $2 } /Non-2xx/ { bad = $NF }
+        END { print n, rate, p50, p99, bad + 0 }'
+}
+
+median() { sort -g | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
+
+# compare <title> <backend's behaviour> <gateway's flags ...>
+compare() {
+    local title=$1 behaviour=$2 peer round before after
+    shift 2
+    printf '\n%s\n' "$title"
+    start_backend backend "$behaviour"
+    local contenders=("${peers[@]}")
+    for peer in "${contenders[@]}"; do start_proxy "$peer" "${address[backend]}" "$@"; done
+    address[direct]=${address[backend]}
+    for peer in direct "${contenders[@]}"; do load "${address[$peer]}" 1 >/dev/null; done
+    for round in $(seq "$ROUNDS"); do
+        for peer in direct "${contenders[@]}"; do
+            before=$([ "$peer" = direct ] || ticks "${pid[$peer]}")
+            read -r n rate p50 p99 bad < <(load "${address[$peer]}" "$SECONDS_EACH")
+            after=$([ "$peer" = direct ] || ticks "${pid[$peer]}")
+            awk -v n="$n" -v a="${before:-0}" -v b="${after:-0}" -v hz="$(getconf CLK_TCK)" -v rest="$rate $p50 $p99 $bad" \
+                'BEGIN { print rest, (b - a) * 1e6 / hz / n }' >>"$work/$peer.rounds"
+        done
+    done
+    local reference=bare
+    [ -f "$work/bare.rounds" ] || reference=${contenders[0]}
+    printf '%-9s %9s %7s %9s %7s %9s %8s %8s %10s\n' '' requests/s ratio 'CPU us/rq' ratio 'p50 ms' 'p99 ms' 'peak MiB' 'no 2xx'
+    local rate_of_bare cpu_of_bare
+    rate_of_bare=$(cut -d' ' -f1 "$work/$reference.rounds" | median)
+    cpu_of_bare=$(cut -d' ' -f5 "$work/$reference.rounds" | median)
+    for peer in direct "${contenders[@]}"; do
+        local rounds=$work/$peer.rounds
+        printf '%s %s %s %s %s %s %s\n' "$peer" "$(cut -d' ' -f1 "$rounds" | median)" "$(cut -d' ' -f5 "$rounds" | median)" \
+            "$(cut -d' ' -f2 "$rounds" | median)" "$(cut -d' ' -f3 "$rounds" | median)" \
+            "$([ "$peer" = direct ] && say 0 || memory "${pid[$peer]}" VmHWM)" "$(awk '{ s += $4 } END { print s }' "$rounds")" |
+            awk -v rate="$rate_of_bare" -v cpu="$cpu_of_bare" '{
+                printf "%-9s %9.0f %7.2f %9s %7s %9.2f %8.2f %8s %10d\n", $1, $2, $2 / rate, $1 == "direct" ? "" : sprintf("%.1f", $3),
+                    $1 == "direct" ? "" : sprintf("%.2f", $3 / cpu), $4, $5, $1 == "direct" ? "" : sprintf("%.1f", $6 / 1024), $7 }'
+        rm -f "$rounds"
+    done
+    for peer in backend "${contenders[@]}"; do stop "$peer"; done
+}
+
+# hold <label> <peer> <backend> <gateway's flags ...>: memory per request that waits.
+hold() {
+    local label=$1 peer=$2 backend=$3 before after
+    shift 3
+    start_proxy "$peer" "${address[$backend]}" "$@"
+    before=$(memory "${pid[$peer]}" VmRSS)
+    mkfifo "$work/end"
+    taskset -c $LOAD_CPU "$bench" hold "${address[$peer]}" "$HELD" <"$work/end" >"$work/held" &
+    pid[hold]=$!
+    exec 4>"$work/end"
+    for _ in $(seq 300); do
+        grep -q holding "$work/held" && break
+        sleep 0.1
+    done
+    # What is still being sent or answered settles.
+    sleep 2
+    after=$(memory "${pid[$peer]}" VmRSS)
+    printf '%-28s %8.1f KiB each\n' "$label" "$(awk -v a="$before" -v b="$after" -v n="$HELD" 'BEGIN { print (b - a) / n }')"
+    exec 4>&-
+    rm "$work/end"
+    stop hold
+    stop "$peer"
+}
+
+wanted=("$@")
+[ ${#wanted[@]} -gt 0 ] || wanted=(healthy flaky held)
+say "$(uname -sr), $(nproc) processors; $CONNECTIONS connections, $ROUNDS rounds of $SECONDS_EACH s; nginx $(nginx -v 2>&1 | sed 's/.*\///' || true), HAProxy $(haproxy -v 2>/dev/null | awk 'NR == 1 { print $3 }')"
+for part in "${wanted[@]}"; do
+    case $part in
+    healthy) compare "A healthy backend, retries configured" ok ;;
+    flaky)
+        compare "Three of four answers are 503: every request takes four attempts, without a wait" flaky \
+            --interval 0 --jitter none --budget-ratio off ;;
+    held)
+        printf '\n%s\n' "$HELD requests held"
+        start_backend hanging hang
+        start_backend busy busy
+        hold "gateway, between attempts" gateway busy --interval 1h --max-wait-interval 1h --jitter none --budget-ratio off
+        for peer in "${peers[@]}"; do hold "$peer, upstream hangs" "$peer" hanging --timeout off; done ;;
+    *) say "bench: $part: expected healthy, flaky or held" >&2; exit 1 ;;
+    esac
+done
