@@ -38,6 +38,11 @@ pub(crate) trait Transport {
         &mut self,
         request: Request<RequestBody>,
     ) -> impl Future<Output = Result<Response<Self::Body>, Failure>> + use<Self>;
+
+    /// What the caller gets for the response that ended the call.
+    fn hand_over(&mut self, response: Response<Self::Body>) -> Response<Self::Body> {
+        response
+    }
 }
 
 /// A body that can be read to its end in whatever thread runs the call.
@@ -45,30 +50,30 @@ pub(crate) trait Discardable: http_body::Body<Data: Send, Error: Send> + Send + 
 
 impl<B: http_body::Body<Data: Send, Error: Send> + Send + 'static> Discardable for B {}
 
-/// Sends a request as often as the rules say. The journal of attempts is among the extensions of the response.
+/// Sends a request as often as the rules say, unless there is an error already. The journal of attempts is among the
+/// extensions of the response.
 ///
 /// Not an `async fn`, which would hold the request twice.
 pub(crate) fn call<T: Transport>(
     mut transport: T,
     rules: &RetryRules,
-    request: Request<Body>,
+    request: Result<Request<Body>, Error>,
 ) -> impl Future<Output = Result<Response<T::Body>, Error>> {
-    let (mut head, body) = request.into_parts();
-    let idempotent = prepare(rules, &mut head);
-    let body = Replay::new(body, rules.replay_limit, &rules.replay_memory);
+    let prepared = request.and_then(|request| Prepared::new(rules, request));
     let course = Course::default();
     async move {
-        if head.method == Method::CONNECT {
-            return Err(Error::bad_input("method CONNECT: a tunnel is no request that could be retried".to_owned()));
-        }
+        let Prepared { head, body, idempotent } = match prepared {
+            Ok(ref prepared) => prepared,
+            Err(error) => return Err(error),
+        };
         let retry = rules
             .engine()
-            .classify(Judge { rules, body: &body, idempotent })
-            .observe(|event: Event<'_, Response<T::Body>, Failure>| report(rules, &head, &course, &event));
+            .classify(Judge { rules, body, idempotent: *idempotent })
+            .observe(|event: Event<'_, Response<T::Body>, Failure>| report(rules, head, &course, &event));
         let Report { outcome, reason, journal, .. } = retry
             .report(|attempt| {
                 course.go_on(attempt);
-                let attempt = transport.send(attempt_request(rules, &head, &body, attempt));
+                let attempt = transport.send(attempt_request(rules, head, body, attempt));
                 Limited::new(attempt, rules.attempt_timeout)
             })
             .await;
@@ -79,11 +84,30 @@ pub(crate) fn call<T: Transport>(
                 if let Some(history) = history {
                     response.extensions_mut().insert(history);
                 }
-                Ok(response)
+                Ok(transport.hand_over(response))
             }
             Some(Err(failure)) => Err(failure.error.ended(reason, journal, history)),
             None => Err(Error::deadline().ended(reason, journal, history)),
         }
+    }
+}
+
+/// A request, and what is to be known of it before the first attempt.
+struct Prepared {
+    head: request::Parts,
+    body: Replay,
+    /// Whether it may be processed twice.
+    idempotent: bool,
+}
+
+impl Prepared {
+    fn new(rules: &RetryRules, request: Request<Body>) -> Result<Self, Error> {
+        if request.method() == Method::CONNECT {
+            return Err(Error::bad_input("method CONNECT: a tunnel is no request that could be retried".to_owned()));
+        }
+        let (mut head, body) = request.into_parts();
+        let idempotent = prepare(rules, &mut head);
+        Ok(Self { head, body: Replay::new(body, rules.replay_limit, &rules.replay_memory), idempotent })
     }
 }
 

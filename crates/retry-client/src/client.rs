@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use http::{
-    Method, Request, Response,
+    Method, Request, Response, Uri,
     header::{AUTHORIZATION, PROXY_AUTHORIZATION},
 };
 use hyper_util::{client::legacy, rt::TokioTimer};
@@ -19,7 +19,7 @@ use crate::{
     forward,
     link::LinkingExecutor,
     proxy::Proxy,
-    resume::{Origin, Resuming},
+    resume::Origin,
 };
 
 pub(crate) type Http = legacy::Client<Connector, RequestBody>;
@@ -72,8 +72,8 @@ impl Client {
     /// A status other than 2xx is an error of kind [`Status`](crate::ErrorKind::Status) that holds the
     /// response; a body that is not UTF-8 is a [`BadResponse`](crate::ErrorKind::BadResponse).
     pub async fn get_text(&self, path: &str) -> Result<String, Error> {
-        let request = self.request(Method::GET, path, Body::empty())?;
-        let (head, body) = self.call(request, Delivery::Whole).await?.into_parts();
+        let request = self.request(Method::GET, path, Body::empty());
+        let (head, body) = self.call(request, Delivery::Whole, None).await?.into_parts();
         if head.status.is_success() {
             return body.text().await;
         }
@@ -162,9 +162,8 @@ impl Client {
     ///
     /// As [`get`](Self::get), and when the URI is on another server.
     pub async fn execute(&self, request: Request<impl Into<Body>>) -> Result<Response<ResponseBody>, Error> {
-        let mut request = request.map(Into::into);
-        *request.uri_mut() = self.0.config.target.resolve(request.uri())?;
-        self.deliver(request).await
+        let resolved = self.0.config.target.resolve(request.uri());
+        self.deliver(resolved.map(|uri| at(uri, request))).await
     }
 
     /// Sends an inbound request on to `path`: its method, body and headers, but for those that concern
@@ -178,9 +177,12 @@ impl Client {
         path: &str,
         request: Request<impl Into<Body>>,
     ) -> Result<Response<ResponseBody>, Error> {
-        let mut request = request.map(Into::into);
-        *request.uri_mut() = self.0.config.target.join(path)?;
-        forward::readdress(request.headers_mut());
+        let joined = self.0.config.target.join(path);
+        let request = joined.map(|uri| {
+            let mut request = at(uri, request);
+            forward::readdress(request.headers_mut());
+            request
+        });
         let mut response = self.deliver(request).await?;
         forward::remove_hop_by_hop(response.headers_mut());
         Ok(response)
@@ -204,8 +206,8 @@ impl Client {
         self.0.config.rules.budget.as_ref().map(RetryBudget::left)
     }
 
-    async fn send(&self, method: Method, path: &str, body: Body) -> Result<Response<ResponseBody>, Error> {
-        self.deliver(self.request(method, path, body)?).await
+    fn send(&self, method: Method, path: &str, body: Body) -> impl Future<Output = Answer> + Send {
+        self.deliver(self.request(method, path, body))
     }
 
     fn request(&self, method: Method, path: &str, body: Body) -> Result<Request<Body>, Error> {
@@ -216,39 +218,65 @@ impl Client {
     }
 
     /// Sends a request, and goes on with its response where it breaks off if that was asked for.
-    async fn deliver(&self, request: Request<Body>) -> Result<Response<ResponseBody>, Error> {
+    fn deliver(&self, request: Result<Request<Body>, Error>) -> impl Future<Output = Answer> + Send {
         let config = &self.0.config;
-        let origin = if config.resume { Origin::of(&request) } else { None };
-        let repeatable =
-            config.response_buffer > 0 && is_idempotent(&config.rules, request.method(), request.headers());
-        let delivery = if repeatable { Delivery::HeldBack(config.response_buffer) } else { Delivery::Streaming };
-        let response = self.call(request, delivery).await?;
-        Ok(match origin {
-            Some(origin) => Resuming::wrap(self, origin, response),
-            None => response,
-        })
+        let (mut origin, mut delivery) = (None, Delivery::Streaming);
+        if let Ok(request) = &request {
+            if config.resume {
+                origin = Origin::of(request);
+            }
+            if config.response_buffer > 0 && is_idempotent(&config.rules, request.method(), request.headers()) {
+                delivery = Delivery::HeldBack(config.response_buffer);
+            }
+        }
+        self.call(request, delivery, origin)
     }
 
     /// Sends a request whose response is handed over as soon as its head is there.
-    pub(crate) async fn stream(&self, request: Request<Body>) -> Result<Response<ResponseBody>, Error> {
-        self.call(request, Delivery::Streaming).await
+    pub(crate) async fn stream(&self, request: Request<Body>) -> Answer {
+        self.call(Ok(request), Delivery::Streaming, None).await
     }
 
     pub(crate) fn retry_count(&self) -> u32 {
         self.0.config.rules.policy.count()
     }
 
-    /// Every request comes through here.
-    async fn call(&self, mut request: Request<Body>, delivery: Delivery) -> Result<Response<ResponseBody>, Error> {
-        let Shared { http, config, .. } = &*self.0;
-        if let Some(authorization) = &config.target.authorization {
-            request.headers_mut().entry(AUTHORIZATION).or_insert_with(|| authorization.clone());
+    /// Every request comes through here. What went wrong before is told when the future is polled: a function that
+    /// returned early would make each of those above a future of its own, around a copy of the request.
+    fn call(
+        &self,
+        mut request: Result<Request<Body>, Error>,
+        delivery: Delivery,
+        origin: Option<Origin>,
+    ) -> impl Future<Output = Answer> + Send {
+        let config = &self.0.config;
+        if let Ok(request) = &mut request {
+            if let Some(authorization) = &config.target.authorization {
+                request.headers_mut().entry(AUTHORIZATION).or_insert_with(|| authorization.clone());
+            }
+            if let Some(authorization) = config.proxy.as_ref().and_then(Proxy::authorization) {
+                request.headers_mut().entry(PROXY_AUTHORIZATION).or_insert_with(|| authorization.clone());
+            }
         }
-        if let Some(authorization) = config.proxy.as_ref().and_then(Proxy::authorization) {
-            request.headers_mut().entry(PROXY_AUTHORIZATION).or_insert_with(|| authorization.clone());
-        }
-        call(Hyper { http, config, delivery }, &config.rules, request).await
+        call(Hyper { client: self, delivery, origin }, &config.rules, request)
     }
+
+    pub(crate) fn http(&self) -> &Http {
+        &self.0.http
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+}
+
+type Answer = Result<Response<ResponseBody>, Error>;
+
+/// The same request at another place.
+fn at(uri: Uri, request: Request<impl Into<Body>>) -> Request<Body> {
+    let mut request = request.map(Into::into);
+    *request.uri_mut() = uri;
+    request
 }
 
 impl fmt::Debug for Client {

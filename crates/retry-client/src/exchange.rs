@@ -7,15 +7,15 @@ use http_body::Body as _;
 use hyper_util::client::legacy::ResponseFuture;
 
 use crate::{
-    ErrorKind, RequestBody,
+    Client, ErrorKind, RequestBody,
     call::Transport,
-    client::Http,
     config::Config,
     error::Error,
     failure::{Failure, Fate},
     idle::Idle,
     memory::Held,
     response::ResponseBody,
+    resume::{Origin, Resuming},
 };
 
 /// What to do with the body of the response.
@@ -30,11 +30,11 @@ pub(crate) enum Delivery {
 }
 
 /// hyper's pooled client as a transport.
-#[derive(Clone, Copy)]
 pub(crate) struct Hyper<'a> {
-    pub(crate) http: &'a Http,
-    pub(crate) config: &'a Config,
+    pub(crate) client: &'a Client,
     pub(crate) delivery: Delivery,
+    /// What the response's body is gone on from where it breaks off.
+    pub(crate) origin: Option<Origin>,
 }
 
 impl<'a> Transport for Hyper<'a> {
@@ -44,10 +44,17 @@ impl<'a> Transport for Hyper<'a> {
         &mut self,
         mut request: Request<RequestBody>,
     ) -> impl Future<Output = Result<Response<ResponseBody>, Failure>> + use<'a> {
-        let Self { http, config, delivery } = *self;
+        let config = self.client.config();
         let idle = config.timeout.map(|timeout| Idle::new(timeout, request.body_mut().watch()));
         // Not in the future below, which would hold the request twice.
-        exchange(http.request(request), idle, config, delivery)
+        exchange(self.client.http().request(request), idle, config, self.delivery)
+    }
+
+    fn hand_over(&mut self, response: Response<ResponseBody>) -> Response<ResponseBody> {
+        match self.origin.take() {
+            Some(origin) => Resuming::wrap(self.client, origin, response),
+            None => response,
+        }
     }
 }
 

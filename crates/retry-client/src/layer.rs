@@ -78,7 +78,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (inner, rules) = (Inner(self.inner.clone()), self.rules.clone());
-        Box::pin(async move { call(inner, &rules, request.map(Body::new)).await })
+        Box::pin(async move { call(inner, &rules, Ok(request.map(Body::new))).await })
     }
 }
 
