@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use http::{
-    HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version,
-    header::{CONTENT_LENGTH, EXPECT, HOST, UPGRADE},
+    HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    header::{CONTENT_LENGTH, EXPECT, HOST, UPGRADE, VIA},
     request,
 };
 use hyper::body::Incoming;
-use retry_client::{Body, Client};
+use retry_client::{Body, Client, ResponseBody};
 
 use crate::{outgoing::Outgoing, tasks::Tasks};
 
@@ -56,17 +56,40 @@ impl Gateway {
 
     /// Answers one request. Dropping the future, as when the caller hangs up, ends its attempts.
     pub async fn answer(&self, caller: &Caller, mut request: Request<Incoming>) -> Response<Outgoing> {
-        let handshake = Handshake::take(&mut request);
-        let (mut head, body) = request.into_parts();
-        let id = request_id::keep_or_make(&mut head.headers);
-        let (method, uri) = (head.method.clone(), head.uri.clone());
-        let answer = match self.refusal(&head) {
-            Some(problem) => Err(problem),
-            None => self.forward(caller, head, body, handshake, &Named { id: &id, method: &method, uri: &uri }).await,
+        let received = Received::of(&mut request, &self.settings.addressing);
+        let answer = match self.outbound(caller, request, &received) {
+            Ok(request) => self.client.execute(request).await.map_err(|error| {
+                received.named().failed(&error);
+                Problem::of(&error)
+            }),
+            Err(problem) => Err(problem),
         };
-        let mut response = answer.unwrap_or_else(|problem| problem.into_response(&method, &uri));
-        response.headers_mut().insert(X_REQUEST_ID, id);
-        response
+        self.hand_back(answer, received)
+    }
+
+    /// The request as it goes on; or why it does not.
+    fn outbound(
+        &self,
+        caller: &Caller,
+        request: Request<Incoming>,
+        received: &Received,
+    ) -> Result<Request<Body>, Problem> {
+        let (mut head, body) = request.into_parts();
+        if let Some(problem) = self.refusal(&head) {
+            return Err(problem);
+        }
+        self.settings.addressing.readdress(&mut head, caller);
+        if let Some(handshake) = &received.handshake {
+            handshake.ask(&mut head.headers);
+        }
+        // Which version goes out is the client's matter.
+        head.version = Version::HTTP_11;
+        let body = if http_body::Body::is_end_stream(&body) {
+            Body::empty()
+        } else {
+            Body::new(Inbound::new(body, self.settings.max_body_size, self.settings.caller_time))
+        };
+        Ok(Request::from_parts(head, body))
     }
 
     /// What can be told from the head alone not to go on.
@@ -94,53 +117,56 @@ impl Gateway {
         length.is_some_and(|length| length > limit).then(|| Problem::too_large(limit))
     }
 
-    async fn forward(
-        &self,
-        caller: &Caller,
-        mut head: request::Parts,
-        body: Incoming,
-        handshake: Option<Handshake>,
-        named: &Named<'_>,
-    ) -> Result<Response<Outgoing>, Problem> {
-        let via = self.settings.addressing.via(head.version);
-        self.settings.addressing.readdress(&mut head, caller);
-        if let Some(handshake) = &handshake {
-            handshake.ask(&mut head.headers);
+    /// The answer as the caller gets it.
+    fn hand_back(&self, answer: Result<Response<ResponseBody>, Problem>, received: Received) -> Response<Outgoing> {
+        if let Ok(response) = &answer {
+            received.named().answered(response);
         }
-        // Which version goes out is the client's matter.
-        head.version = Version::HTTP_11;
-        let body = if http_body::Body::is_end_stream(&body) {
-            Body::empty()
-        } else {
-            Body::new(Inbound::new(body, self.settings.max_body_size, self.settings.caller_time))
-        };
-        let response = self.client.execute(Request::from_parts(head, body)).await.map_err(|error| {
-            named.failed(&error);
-            Problem::of(&error)
-        })?;
-        named.answered(&response);
-        self.hand_back(response, handshake, via)
+        let Received { id, method, uri, via, handshake } = received;
+        let answer = answer.and_then(|mut response| {
+            *response.version_mut() = Version::HTTP_11;
+            let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            let protocol = response.headers().get(UPGRADE).cloned();
+            retry_client::remove_hop_by_hop(response.headers_mut());
+            if switches {
+                let handshake = handshake.ok_or_else(Problem::unasked_switch)?;
+                handshake.complete(&mut response, protocol, &self.tasks);
+            }
+            response.headers_mut().append(VIA, via);
+            if self.settings.server_timing {
+                server_timing::add(&mut response);
+            }
+            Ok(response.map(Outgoing::upstream))
+        });
+        let mut response = answer.unwrap_or_else(|problem| problem.into_response(&method, &uri));
+        response.headers_mut().insert(X_REQUEST_ID, id);
+        response
+    }
+}
+
+/// What is kept of a request for its answer.
+struct Received {
+    id: HeaderValue,
+    method: Method,
+    uri: Uri,
+    via: HeaderValue,
+    handshake: Option<Handshake>,
+}
+
+impl Received {
+    /// Gives the request an id, too, where it has none.
+    fn of(request: &mut Request<Incoming>, addressing: &Addressing) -> Self {
+        Self {
+            handshake: Handshake::take(request),
+            id: request_id::keep_or_make(request.headers_mut()),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            via: addressing.via(request.version()),
+        }
     }
 
-    fn hand_back(
-        &self,
-        mut response: Response<retry_client::ResponseBody>,
-        handshake: Option<Handshake>,
-        via: HeaderValue,
-    ) -> Result<Response<Outgoing>, Problem> {
-        *response.version_mut() = Version::HTTP_11;
-        let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        let protocol = response.headers().get(UPGRADE).cloned();
-        retry_client::remove_hop_by_hop(response.headers_mut());
-        if switches {
-            let handshake = handshake.ok_or_else(Problem::unasked_switch)?;
-            handshake.complete(&mut response, protocol, &self.tasks);
-        }
-        response.headers_mut().append(http::header::VIA, via);
-        if self.settings.server_timing {
-            server_timing::add(&mut response);
-        }
-        Ok(response.map(Outgoing::upstream))
+    fn named(&self) -> Named<'_> {
+        Named { id: &self.id, method: &self.method, uri: &self.uri }
     }
 }
 
