@@ -277,7 +277,7 @@ for part in "${wanted[@]}"; do
         start_backend hanging hang
         start_backend busy busy
         hold "gateway, between attempts" gateway busy --interval 1h --max-wait-interval 1h --jitter none --budget-ratio off
-        for peer in "${peers[@]}"; do hold "$peer, upstream hangs" "$peer" hanging --timeout off; done ;;
+        for peer in "${peers[@]}"; do hold "$peer, upstream hangs" "$peer" hanging --timeout off --upstream-max-connections off; done ;;
     *) say "bench: $part: expected healthy, flaky or held" >&2; exit 1 ;;
     esac
 done

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket, lookup_host};
 
 /// A host or IP address, and a port; port 0 takes a free one.
 ///
@@ -33,7 +33,18 @@ impl ListenAddress {
     ///
     /// When there is none: the port is taken, the host unknown, the user not allowed.
     pub async fn bind(&self) -> Result<TcpListener, BindError> {
-        TcpListener::bind(&self.0).await.map_err(|source| BindError { address: self.clone(), source })
+        self.bind_first().await.map_err(|source| BindError { address: self.clone(), source })
+    }
+
+    async fn bind_first(&self) -> io::Result<TcpListener> {
+        let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+        for address in lookup_host(&self.0).await? {
+            match listen(address) {
+                Ok(listener) => return Ok(listener),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
     }
 }
 
@@ -53,6 +64,18 @@ impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// tokio's own queue of 1024 is soon full when a crowd comes back; the system takes off what it does not allow.
+const QUEUE: u32 = 65_535;
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restart need not wait for the connections of the run before to be forgotten.
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(QUEUE)
 }
 
 fn is_name_and_port(text: &str) -> bool {

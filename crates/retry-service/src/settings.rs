@@ -170,9 +170,9 @@ pub struct Settings {
     #[arg(help = "How many connections to the backend are kept while they have nothing to do [with --forward: 1024]")]
     pub upstream_max_idle: usize,
 
-    /// How many connections to the backend there may be; a request that finds none free waits for one to connect
+    /// How many connections to the backend there may be; a request that finds none free waits [with --forward: 1024]
     #[arg(long, env = "RETRY_SERVICE_UPSTREAM_MAX_CONNECTIONS", value_name = "N", help_heading = "The backend")]
-    #[arg(default_value = "off", value_parser = limit(at_least_one))]
+    #[arg(default_value = "off", default_value_if("forward", "true", "1024"), value_parser = limit(at_least_one))]
     pub upstream_max_connections: Limit<usize>,
 
     /// Which headers tell the backend of the caller
@@ -497,7 +497,7 @@ mod tests {
             assert_eq!(told, value.filter(|_| value != sample), "{}", arg.get_id());
             differing += usize::from(told.is_some());
         }
-        assert_eq!(differing, 9);
+        assert_eq!(differing, 10);
         assert_eq!(load(&["--forward"]).unwrap().settings.interval, Duration::from_millis(100));
         assert_eq!(load(&["--forward", "--interval", "1s"]).unwrap().settings.interval, Duration::from_secs(1));
         assert_eq!(load(&["--forward=false"]).unwrap().settings.interval, Duration::from_secs(3));
