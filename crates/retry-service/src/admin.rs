@@ -41,7 +41,7 @@ impl Admin {
     /// Answers on `listener` until the connections are dropped: it has to outlast the service, as it tells of its end.
     pub async fn serve(self, listener: TcpListener) -> Connections {
         let admin = Arc::new(self);
-        let service = |_: SocketAddr| {
+        let service = |_: SocketAddr, _| {
             let admin = Arc::clone(&admin);
             service_fn(move |request| {
                 let answer = admin.answer(&request);

@@ -13,6 +13,7 @@ use crate::{
     gateway::{Caller, Gateway},
     metrics::Metrics,
     outgoing::Outgoing,
+    patient::Reset,
     record::{Listeners, Record},
 };
 
@@ -72,7 +73,7 @@ impl Front {
         if let Some(record) = &mut record {
             record.answered(&response);
         }
-        response.map(|body| body.finish_with(Finish { record, _place: place }))
+        response.map(|body| body.finish_with(Finish { record, reset: caller.reset(), _place: place }))
     }
 }
 
@@ -97,12 +98,16 @@ fn too_busy(method: &Method, uri: &Uri) -> Response<Outgoing> {
 #[derive(Debug)]
 pub(crate) struct Finish {
     record: Option<Box<Record>>,
+    reset: Reset,
     _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Finish {
     /// Notes a part of the body of so many bytes; none where it broke off.
     pub(crate) fn note(&mut self, part: Option<usize>) {
+        if part.is_none() {
+            self.reset.ask();
+        }
         if let Some(record) = &mut self.record {
             record.sent(part);
         }

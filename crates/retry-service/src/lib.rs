@@ -68,8 +68,8 @@ pub async fn run(
     tasks: Tasks,
     stop: impl Future<Output = ()>,
 ) -> Connections {
-    let service = |address| {
-        let (front, caller) = (Arc::clone(&front), Arc::new(Caller::new(address)));
+    let service = |address, reset| {
+        let (front, caller) = (Arc::clone(&front), Arc::new(Caller::new(address, reset)));
         service_fn(move |request| {
             let (front, caller) = (Arc::clone(&front), Arc::clone(&caller));
             async move { Ok::<_, Infallible>(front.answer(&caller, request).await) }

@@ -23,7 +23,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{patient::Patient, preface, tasks::Tasks};
+use crate::{
+    patient::{Patient, Reset},
+    preface,
+    tasks::Tasks,
+};
 
 /// How long to leave a listener alone that cannot accept, as when descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -57,10 +61,10 @@ impl Default for Limits {
 
 /// Serves on `listener` until `stop` completes; the listener is closed then. `service` is asked for a service
 /// for each connection, by the caller's address.
-pub async fn serve<S, B>(
+pub(crate) async fn serve<S, B>(
     listener: TcpListener,
     limits: Limits,
-    service: impl Fn(SocketAddr) -> S,
+    service: impl Fn(SocketAddr, Reset) -> S,
     tasks: &Tasks,
     stop: impl Future<Output = ()>,
 ) -> Connections
@@ -75,7 +79,10 @@ where
             // The semaphore is never closed.
             let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
             let (stream, caller) = accept(&listener).await;
-            let connection = protocols.clone().serve(stream, service(caller), tasks.clone());
+            let reset = Reset::default();
+            let service = service(caller, reset.clone());
+            let connection =
+                protocols.clone().serve(Patient::new(stream, limits.caller_time, reset), service, tasks.clone());
             tasks.spawn(async move {
                 connection.await;
                 drop(place);
@@ -145,7 +152,7 @@ impl Protocols {
     }
 
     /// Serves one connection to its end.
-    async fn serve<S, B>(self, stream: TcpStream, service: S, tasks: Tasks)
+    async fn serve<S, B>(self, stream: Patient<TcpStream>, service: S, tasks: Tasks)
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Send + 'static,
         B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
@@ -155,14 +162,13 @@ impl Protocols {
             sleep(LAST_WORD).await;
         };
         let begin = tokio::select! {
-            begin = timeout(self.limits.header_time, preface::is_http2(&stream)) => begin,
+            begin = timeout(self.limits.header_time, preface::is_http2(stream.stream())) => begin,
             () = silent => return,
         };
         let Ok(Ok(http2)) = begin else { return };
-        let io = TokioIo::new(Patient::new(stream, self.limits.caller_time));
         // Boxed, as one connection in a thousand is HTTP/2, and all would take its size.
         if http2 {
-            let mut connection = Box::pin(self.http2.serve_connection(io, service));
+            let mut connection = Box::pin(self.http2.serve_connection(TokioIo::new(stream.without_reset()), service));
             tokio::select! {
                 biased;
                 ended = &mut connection => return told(ended),
@@ -170,7 +176,7 @@ impl Protocols {
             }
             told(connection.await);
         } else {
-            let mut connection = Box::pin(self.http1.serve_connection(io, service).with_upgrades());
+            let mut connection = Box::pin(self.http1.serve_connection(TokioIo::new(stream), service).with_upgrades());
             tokio::select! {
                 biased;
                 ended = &mut connection => return told(ended),

@@ -10,7 +10,14 @@ mod support;
 
 use std::{net::SocketAddr, sync::atomic::Ordering::SeqCst, time::Duration};
 
+use bytes::Bytes;
 use delayed_backend::Backend;
+use http::{Request, StatusCode, Version};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use support::{Answer, Service, raw_backend, refusing};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -376,4 +383,61 @@ async fn a_stop_under_load_loses_no_request_that_was_accepted() {
     }
     assert_eq!(answered, backend.requests().len(), "every request that reached the upstream was answered");
     println!("{answered} requests, all answered");
+}
+
+#[tokio::test]
+async fn a_broken_answer_is_not_taken_for_whole_even_by_http_1_0() {
+    let (upstream, _, _tasks) =
+        raw_backend("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n").await;
+    let service = gateway(upstream, &[]).await;
+    let mut stream = TcpStream::connect(service.address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\nhost: a\r\n\r\n").await.unwrap();
+    let error = stream.read_to_end(&mut Vec::new()).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+/// A client that speaks HTTP/2 from the first byte.
+fn http2_client() -> Client<HttpConnector, Full<Bytes>> {
+    Client::builder(TokioExecutor::new()).http2_only(true).build_http()
+}
+
+#[tokio::test]
+async fn http2_works_on_either_side_and_on_both() {
+    for upstream_http2 in [false, true] {
+        let backend = backend("status=503,ok").await;
+        let service = gateway(backend.address(), if upstream_http2 { &["--upstream-http2"] } else { &[] }).await;
+        let client = http2_client();
+        let request = Request::put(format!("http://{}/echo?q", service.address))
+            .header("cookie", "a=1")
+            .header("cookie", "b=2")
+            .body(Full::from("payload"))
+            .unwrap();
+        let response = client.request(request).await.unwrap();
+        assert_eq!((response.status(), response.version()), (StatusCode::OK, Version::HTTP_2));
+        assert!(response.headers()["via"].to_str().unwrap().starts_with("2.0 retry-service-"), "{response:?}");
+        let echoed = response.into_body().collect().await.unwrap().to_bytes();
+        let echoed = String::from_utf8(echoed.to_vec()).unwrap();
+        assert!(
+            echoed.starts_with(&format!("PUT /echo?q HTTP/{}", if upstream_http2 { "2" } else { "1.1" })),
+            "{echoed}"
+        );
+        assert!(echoed.contains("cookie: a=1; b=2\r\n") || echoed.contains("cookie: a=1; b=2\n"), "{echoed}");
+        assert!(echoed.ends_with("payload"), "{echoed}");
+        assert_eq!(backend.received(), 2);
+        // HTTP/1.1 at the same port.
+        assert_eq!(get(service.address, "/hello").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn over_http2_a_broken_answer_is_not_taken_for_whole() {
+    let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    let (upstream, _, _tasks) = raw_backend(answer).await;
+    let service = gateway(upstream, &[]).await;
+    let client = http2_client();
+    for _ in 0..2 {
+        let response = client.get(format!("http://{}/", service.address).parse().unwrap()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert!(response.into_body().collect().await.is_err());
+    }
 }

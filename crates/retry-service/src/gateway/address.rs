@@ -8,6 +8,8 @@ use http::{
     request,
 };
 
+use crate::patient::Reset;
+
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -39,15 +41,20 @@ pub struct Caller {
     address: SocketAddr,
     /// The IP address as a header value: made once for all of a connection's requests.
     ip: HeaderValue,
+    reset: Reset,
 }
 
 impl Caller {
-    /// The caller at this address.
-    #[must_use]
-    pub fn new(address: SocketAddr) -> Self {
+    /// The caller at this address, whose connection can be reset.
+    pub(crate) fn new(address: SocketAddr, reset: Reset) -> Self {
         // Digits, letters, dots and colons are always a valid value.
         let ip = HeaderValue::try_from(address.ip().to_canonical().to_string());
-        Self { address, ip: ip.unwrap_or_else(|_| HeaderValue::from_static("unknown")) }
+        Self { address, ip: ip.unwrap_or_else(|_| HeaderValue::from_static("unknown")), reset }
+    }
+
+    /// What resets its connection.
+    pub(crate) fn reset(&self) -> Reset {
+        self.reset.clone()
     }
 
     /// Its IP address.
@@ -181,7 +188,7 @@ mod tests {
 
     #[track_caller]
     fn check(forwarded: Forwarded, keep_host: bool, given: &[(&str, &str)], expected: &[(&str, &str)]) {
-        let caller = Caller::new("10.1.2.3:4567".parse().unwrap());
+        let caller = Caller::new("10.1.2.3:4567".parse().unwrap(), Reset::default());
         let mut head = head("/path?q", given);
         Addressing::new(forwarded, keep_host, 7).readdress(&mut head, &caller);
         let mut told: Vec<_> =
@@ -242,9 +249,9 @@ mod tests {
 
     #[test]
     fn ipv6_is_told_in_its_canonical_form() {
-        assert_eq!(Caller::new("[::ffff:10.1.2.3]:1".parse().unwrap()).ip, "10.1.2.3");
+        assert_eq!(Caller::new("[::ffff:10.1.2.3]:1".parse().unwrap(), Reset::default()).ip, "10.1.2.3");
         let mut headers = HeaderMap::new();
-        tell_forwarded(&mut headers, &Caller::new("[::1]:1".parse().unwrap()), None);
+        tell_forwarded(&mut headers, &Caller::new("[::1]:1".parse().unwrap(), Reset::default()), None);
         assert_eq!(headers["forwarded"], "for=\"[::1]\";proto=http");
     }
 }
