@@ -31,6 +31,7 @@ use hyper_util::{
 use support::Service;
 use tokio::{
     net::{TcpListener, TcpSocket},
+    process::Command,
     task::{JoinSet, yield_now},
     time::sleep,
 };
@@ -123,8 +124,12 @@ async fn an_upstream_that_restarts_costs_no_caller_its_answer() {
     let listener = listen("127.0.0.1:0".parse().unwrap());
     let upstream = listener.local_addr().unwrap();
     let mut life = tokio::spawn(serve(listener, processed.clone()));
-    let waits = ["--interval", "20ms", "--max-wait-interval", "200ms", "--count", "50", "--budget-ratio", "off"];
-    let service = Service::start(upstream, &[&["--forward"], &waits[..]].concat()).await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
+    // Nobody reads the log here, and a pipe holds only so much.
+    command.env("RUST_LOG", "info,retries=off,retry_client=off").args(["--forward", "--listen", "127.0.0.1:0"]);
+    command.args(["--upstream", &format!("http://{upstream}"), "--budget-ratio", "off"]);
+    command.args(["--interval", "20ms", "--max-wait-interval", "200ms", "--count", "50"]);
+    let service = Service::spawn(command).await;
 
     let tally = Arc::new(Tally::default());
     let mut callers = JoinSet::new();
