@@ -17,12 +17,12 @@ for name in $tests; do
     grep -rqE "fn $name\(" crates || fail "docs/parity.md names a test that is not there: $name"
 done
 
-# The sample by hand: the commands as printed, on free ports.
-for crate in delayed-backend retry-service; do
-    grep -qx "cargo run -p $crate" README.md || fail "README.md lacks 'cargo run -p $crate'"
+# check_served <crate>: runs it as printed, with $flags, on a free port, until it serves.
+check_served() {
+    local crate=$1 variable log pid child
     variable=$(printf '%s' "$crate" | tr 'a-z-' 'A-Z_')_LISTEN
     log=$(mktemp)
-    env "$variable=127.0.0.1:0" cargo run -p "$crate" 2>"$log" &
+    env "$variable=127.0.0.1:0" cargo run -p "$crate" "${flags[@]}" 2>"$log" &
     pid=$!
     for _ in $(seq 600); do
         grep -q 'Serving http://' "$log" && break
@@ -34,6 +34,17 @@ for crate in delayed-backend retry-service; do
     kill "${child:-$pid}" 2>/dev/null || true
     wait "$pid" || fail "'cargo run -p $crate' does not stop cleanly"
     rm -f "$log"
+}
+
+# The sample by hand: the commands as printed, on free ports.
+for crate in delayed-backend retry-service; do
+    grep -qx "cargo run -p $crate" README.md || fail "README.md lacks 'cargo run -p $crate'"
+    flags=()
+    check_served "$crate"
 done
+# And the gateway.
+grep -qx 'cargo run -p retry-service -- --forward --upstream http://localhost:8080' README.md || fail "README.md lacks the gateway's command"
+flags=(-- --forward --upstream http://localhost:8080)
+check_served retry-service
 
 exit "$failed"

@@ -1,6 +1,6 @@
 //! Accepts connections and serves HTTP/1.1 and HTTP/2 (prior knowledge) on them, within limits.
 //!
-//! Stopping has two steps, because requests in flight deserve their answers: [`serve`] stops
+//! Stopping has two steps, because requests in flight deserve their answers: the server stops
 //! accepting and hands back the [`Connections`] still open; [`Connections::drain`] lets them
 //! finish, for as long as the caller has patience.
 

@@ -503,6 +503,49 @@ mod tests {
         assert_eq!(load(&["--forward=false"]).unwrap().settings.interval, Duration::from_secs(3));
     }
 
+    /// The settings as the guide has them.
+    fn table() -> String {
+        let command = Settings::command();
+        let mut table = String::new();
+        let mut heading = None;
+        for arg in command.get_arguments().filter(|arg| is_setting(arg)) {
+            if heading != Some(arg.get_help_heading()) {
+                heading = Some(arg.get_help_heading());
+                let title = arg.get_help_heading().unwrap_or("General");
+                table += &format!("\n| {title} | default | |\n|---|---|---|\n");
+            }
+            let default = arg.get_default_values().first().map_or("", |value| value.to_str().unwrap());
+            let default = if default.is_empty() { String::new() } else { format!("`{default}`") };
+            let help = arg.get_help().unwrap().to_string().replace('|', "\\|");
+            let (help, gateway) = match help.split_once(" [with --forward: ") {
+                Some((help, gateway)) => (help.to_owned(), format!(" → `{}`", gateway.trim_end_matches(']'))),
+                None => (help, String::new()),
+            };
+            let values: Vec<_> = arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
+            let values = match values[..] {
+                _ if values.is_empty() || values[0] == "true" => String::new(),
+                _ => format!(": {}", values.join(", ")),
+            };
+            table += &format!("| `--{}` | {default}{gateway} | {help}{values} |\n", arg.get_long().unwrap());
+        }
+        table + "\n"
+    }
+
+    #[test]
+    fn the_guide_has_every_setting() {
+        const GUIDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/gateway.md");
+        const BEGIN: &str = "<!-- settings -->\n";
+        const END: &str = "<!-- end of settings -->";
+        let guide = std::fs::read_to_string(GUIDE).unwrap();
+        let (before, rest) = guide.split_once(BEGIN).unwrap();
+        let (told, after) = rest.split_once(END).unwrap();
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(GUIDE, [before, BEGIN, &table(), END, after].concat()).unwrap();
+        } else {
+            assert_eq!(told, table(), "UPDATE_DOCS=1 writes it anew");
+        }
+    }
+
     #[test]
     fn what_makes_no_sense_is_told_in_one_line() {
         let check = |args: &[&str], expected: &str| assert_eq!(load(args).unwrap_err().to_string(), expected);

