@@ -40,7 +40,7 @@ pub(crate) trait Transport {
     ) -> impl Future<Output = Result<Response<Self::Body>, Failure>> + use<Self>;
 
     /// What the caller gets for the response that ended the call.
-    fn hand_over(&mut self, response: Response<Self::Body>) -> Response<Self::Body> {
+    fn hand_over(&mut self, _request: &request::Parts, response: Response<Self::Body>) -> Response<Self::Body> {
         response
     }
 }
@@ -84,7 +84,7 @@ pub(crate) fn call<T: Transport>(
                 if let Some(history) = history {
                     response.extensions_mut().insert(history);
                 }
-                Ok(transport.hand_over(response))
+                Ok(transport.hand_over(head, response))
             }
             Some(Err(failure)) => Err(failure.error.ended(reason, journal, history)),
             None => Err(Error::deadline().ended(reason, journal, history)),

@@ -19,7 +19,6 @@ use crate::{
     forward,
     link::LinkingExecutor,
     proxy::Proxy,
-    resume::Origin,
 };
 
 pub(crate) type Http = legacy::Client<Connector, RequestBody>;
@@ -73,7 +72,7 @@ impl Client {
     /// response; a body that is not UTF-8 is a [`BadResponse`](crate::ErrorKind::BadResponse).
     pub async fn get_text(&self, path: &str) -> Result<String, Error> {
         let request = self.request(Method::GET, path, Body::empty());
-        let (head, body) = self.call(request, Delivery::Whole, None).await?.into_parts();
+        let (head, body) = self.call(request, Delivery::Whole, false).await?.into_parts();
         if head.status.is_success() {
             return body.text().await;
         }
@@ -220,21 +219,19 @@ impl Client {
     /// Sends a request, and goes on with its response where it breaks off if that was asked for.
     fn deliver(&self, request: Result<Request<Body>, Error>) -> impl Future<Output = Answer> + Send {
         let config = &self.0.config;
-        let (mut origin, mut delivery) = (None, Delivery::Streaming);
-        if let Ok(request) = &request {
-            if config.resume {
-                origin = Origin::of(request);
+        let repeatable = |request: &Request<Body>| is_idempotent(&config.rules, request.method(), request.headers());
+        let delivery = match &request {
+            Ok(request) if config.response_buffer > 0 && repeatable(request) => {
+                Delivery::HeldBack(config.response_buffer)
             }
-            if config.response_buffer > 0 && is_idempotent(&config.rules, request.method(), request.headers()) {
-                delivery = Delivery::HeldBack(config.response_buffer);
-            }
-        }
-        self.call(request, delivery, origin)
+            _ => Delivery::Streaming,
+        };
+        self.call(request, delivery, config.resume)
     }
 
     /// Sends a request whose response is handed over as soon as its head is there.
     pub(crate) async fn stream(&self, request: Request<Body>) -> Answer {
-        self.call(Ok(request), Delivery::Streaming, None).await
+        self.call(Ok(request), Delivery::Streaming, false).await
     }
 
     pub(crate) fn retry_count(&self) -> u32 {
@@ -247,7 +244,7 @@ impl Client {
         &self,
         mut request: Result<Request<Body>, Error>,
         delivery: Delivery,
-        origin: Option<Origin>,
+        resume: bool,
     ) -> impl Future<Output = Answer> + Send {
         let config = &self.0.config;
         if let Ok(request) = &mut request {
@@ -258,7 +255,7 @@ impl Client {
                 request.headers_mut().entry(PROXY_AUTHORIZATION).or_insert_with(|| authorization.clone());
             }
         }
-        call(Hyper { client: self, delivery, origin }, &config.rules, request)
+        call(Hyper { client: self, delivery, resume }, &config.rules, request)
     }
 
     pub(crate) fn http(&self) -> &Http {

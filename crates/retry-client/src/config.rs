@@ -25,6 +25,7 @@ pub(crate) struct Config {
     pub(crate) rules: RetryRules,
     /// None is off.
     pub(crate) timeout: Option<Duration>,
+    pub(crate) connect_timeout: Duration,
     pub(crate) http2: bool,
     pub(crate) resume: bool,
     /// Zero is off.
@@ -293,6 +294,7 @@ impl ClientBuilder {
             place,
             rules,
             timeout,
+            connect_timeout,
             http2,
             resume,
             response_buffer,

@@ -2,7 +2,7 @@
 
 use std::{future::poll_fn, pin::Pin, task::Poll};
 
-use http::{Request, Response};
+use http::{Request, Response, request};
 use http_body::Body as _;
 use hyper_util::client::legacy::ResponseFuture;
 
@@ -15,7 +15,7 @@ use crate::{
     idle::Idle,
     memory::Held,
     response::ResponseBody,
-    resume::{Origin, Resuming},
+    resume::Resuming,
 };
 
 /// What to do with the body of the response.
@@ -33,8 +33,8 @@ pub(crate) enum Delivery {
 pub(crate) struct Hyper<'a> {
     pub(crate) client: &'a Client,
     pub(crate) delivery: Delivery,
-    /// What the response's body is gone on from where it breaks off.
-    pub(crate) origin: Option<Origin>,
+    /// Whether the response's body is gone on with where it breaks off.
+    pub(crate) resume: bool,
 }
 
 impl<'a> Transport for Hyper<'a> {
@@ -45,16 +45,13 @@ impl<'a> Transport for Hyper<'a> {
         mut request: Request<RequestBody>,
     ) -> impl Future<Output = Result<Response<ResponseBody>, Failure>> + use<'a> {
         let config = self.client.config();
-        let idle = config.timeout.map(|timeout| Idle::new(timeout, request.body_mut().watch()));
+        let idle = config.timeout.map(|timeout| Idle::new(config.connect_timeout, timeout, request.body_mut().watch()));
         // Not in the future below, which would hold the request twice.
         exchange(self.client.http().request(request), idle, config, self.delivery)
     }
 
-    fn hand_over(&mut self, response: Response<ResponseBody>) -> Response<ResponseBody> {
-        match self.origin.take() {
-            Some(origin) => Resuming::wrap(self.client, origin, response),
-            None => response,
-        }
+    fn hand_over(&mut self, request: &request::Parts, response: Response<ResponseBody>) -> Response<ResponseBody> {
+        if self.resume { Resuming::wrap(self.client, request, response) } else { response }
     }
 }
 
@@ -69,7 +66,7 @@ async fn exchange(
             return Poll::Ready(outcome.map_err(|error| Failure::of(error.into(), &config.place)));
         }
         let Some(idle) = &mut idle else { return Poll::Pending };
-        idle.poll_idle(cx).map(|()| Err(Failure { error: Error::idle(idle.timeout()), fate: Fate::TimedOut }))
+        idle.poll_idle(cx).map(|()| Err(too_late(idle, config)))
     })
     .await?;
     if let Some(idle) = &mut idle {
@@ -90,6 +87,13 @@ async fn exchange(
         }
         Delivery::Whole => Box::pin(whole(response, None)).await,
     }
+}
+
+fn too_late(idle: &Idle, config: &Config) -> Failure {
+    if idle.has_begun() {
+        return Failure { error: Error::idle(idle.timeout()), fate: Fate::TimedOut };
+    }
+    Failure { error: Error::not_taken_up(&config.place), fate: Fate::NeverSent }
 }
 
 /// The same response, once its body has come to its end.

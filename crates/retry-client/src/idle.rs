@@ -27,13 +27,13 @@ struct Moments {
     last: AtomicU64,
 }
 
-/// The exchange has no connection yet.
+/// No connection has taken it up yet.
 const NOT_BEGUN: u64 = u64::MAX;
 /// It is the caller who keeps the exchange waiting.
 const PAUSED: u64 = u64::MAX - 1;
 
 impl Activity {
-    /// Of an exchange without a connection: no time passes for it.
+    /// Of an exchange without a connection.
     pub(crate) fn not_begun() -> Self {
         Self(Arc::new(Moments { origin: Instant::now(), last: AtomicU64::new(NOT_BEGUN) }))
     }
@@ -56,12 +56,9 @@ impl Activity {
         self.0.last.store(PAUSED, Relaxed);
     }
 
-    /// When it last made progress; now, while no time passes.
-    fn last(&self) -> Instant {
-        match self.0.last.load(Relaxed) {
-            NOT_BEGUN | PAUSED => Instant::now(),
-            nanos => self.0.origin + Duration::from_nanos(nanos),
-        }
+    /// Whether a connection has taken up the exchange. Until then nothing of it was sent.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.0.last.load(Relaxed) != NOT_BEGUN
     }
 
     /// Starts the time anew for somebody who waits from now on.
@@ -76,6 +73,8 @@ impl Activity {
 #[derive(Debug)]
 pub(crate) struct Idle {
     timeout: Duration,
+    /// How long it may take until a connection takes up the exchange.
+    begin: Duration,
     activity: Activity,
     /// Made when there is first something to wait for, and moved only when it fires: progress costs no timer.
     sleep: Option<Pin<Box<Sleep>>>,
@@ -84,8 +83,14 @@ pub(crate) struct Idle {
 }
 
 impl Idle {
-    pub(crate) fn new(timeout: Duration, activity: Activity) -> Self {
-        Self { timeout, activity, sleep: None, waiting: false }
+    /// The limits on connecting and on silence. The former bounds itself; the two together are for a connection that
+    /// dies with a request in its queue, of which hyper does not always tell.
+    pub(crate) fn new(connect: Duration, timeout: Duration, activity: Activity) -> Self {
+        Self { timeout, begin: connect.saturating_add(timeout), activity, sleep: None, waiting: false }
+    }
+
+    pub(crate) fn has_begun(&self) -> bool {
+        self.activity.has_begun()
     }
 
     pub(crate) fn timeout(&self) -> Duration {
@@ -104,8 +109,7 @@ impl Idle {
             self.activity.restart();
         }
         loop {
-            // Never, for a timeout beyond the clock.
-            let Some(due) = self.activity.last().checked_add(self.timeout) else { return Poll::Pending };
+            let Some(due) = self.due() else { return Poll::Pending };
             let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
             if sleep.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
@@ -114,6 +118,18 @@ impl Idle {
                 return Poll::Ready(());
             }
             sleep.as_mut().reset(due);
+        }
+    }
+}
+
+impl Idle {
+    /// When it will have been too long, as things stand; never for a limit beyond the clock.
+    fn due(&self) -> Option<Instant> {
+        let Moments { origin, last } = &*self.activity.0;
+        match last.load(Relaxed) {
+            NOT_BEGUN => origin.checked_add(self.begin),
+            PAUSED => Instant::now().checked_add(self.timeout),
+            nanos => origin.checked_add(Duration::from_nanos(nanos))?.checked_add(self.timeout),
         }
     }
 }
@@ -135,6 +151,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_no_connection_takes_up_is_given_up_on() {
+        let begin = Instant::now();
+        let mut idle = Idle::new(SECOND, 2 * SECOND, Activity::not_begun());
+        poll_fn(|cx| idle.poll_idle(cx)).await;
+        assert_eq!((begin.elapsed(), idle.has_begun()), (3 * SECOND, false));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn no_time_passes_before_the_begin_and_while_the_caller_is_waited_for() {
         let begin = Instant::now();
         let activity = Activity::not_begun();
@@ -147,14 +171,14 @@ mod tests {
             sleep(10 * SECOND).await;
             mover.touch();
         });
-        let mut idle = Idle::new(2 * SECOND, activity);
+        let mut idle = Idle::new(9 * SECOND, 2 * SECOND, activity);
         poll_fn(|cx| idle.poll_idle(cx)).await;
         assert_eq!(begin.elapsed(), (5 + 1 + 10 + 2) * SECOND);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_nobody_waits_for_is_not_late() {
-        let mut idle = Idle::new(2 * SECOND, begun());
+        let mut idle = Idle::new(SECOND, 2 * SECOND, begun());
         sleep(10 * SECOND).await;
         let begin = Instant::now();
         poll_fn(|cx| idle.poll_idle(cx)).await;
@@ -168,7 +192,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn fires_after_the_timeout_without_progress() {
         let begin = Instant::now();
-        let mut idle = Idle::new(2 * SECOND, begun());
+        let mut idle = Idle::new(SECOND, 2 * SECOND, begun());
         poll_fn(|cx| idle.poll_idle(cx)).await;
         assert_eq!(begin.elapsed(), 2 * SECOND);
     }
@@ -184,14 +208,14 @@ mod tests {
                 mover.touch();
             }
         });
-        let mut idle = Idle::new(2 * SECOND, activity);
+        let mut idle = Idle::new(SECOND, 2 * SECOND, activity);
         poll_fn(|cx| idle.poll_idle(cx)).await;
         assert_eq!(begin.elapsed(), 7 * SECOND);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_timeout_beyond_the_clock_never_fires() {
-        let mut idle = Idle::new(Duration::MAX, begun());
+        let mut idle = Idle::new(SECOND, Duration::MAX, begun());
         assert!(tokio::time::timeout(1000 * SECOND, poll_fn(|cx| idle.poll_idle(cx))).await.is_err());
     }
 }

@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -38,6 +38,23 @@ struct Whole {
     _held: Option<Held>,
 }
 
+impl Whole {
+    /// Most such bodies come in one piece, which is then kept as it is.
+    fn append(&mut self, piece: Bytes) {
+        if piece.is_empty() {
+            return;
+        }
+        self.data = match self.data.take() {
+            None => Some(piece),
+            Some(data) => {
+                let mut data = BytesMut::from(data);
+                data.extend_from_slice(&piece);
+                Some(data.freeze())
+            }
+        };
+    }
+}
+
 impl ResponseBody {
     pub(crate) fn streaming(incoming: Incoming, idle: Option<Idle>) -> Self {
         Self(Kind::Streaming { incoming, idle })
@@ -49,10 +66,20 @@ impl ResponseBody {
 
     /// The same body, once it has come to its end.
     pub(crate) async fn whole(self, held: Option<Held>) -> Result<Self, Error> {
-        let collected = self.collect().await?;
-        let trailers = collected.trailers().cloned();
-        let data = Some(collected.to_bytes()).filter(|data| !data.is_empty());
-        Ok(Self(Kind::Whole(Box::new(Whole { data, trailers, _held: held }))))
+        let mut whole = Whole { data: None, trailers: None, _held: held };
+        let mut body = self;
+        while let Some(frame) = body.frame().await {
+            match frame?.into_data() {
+                Ok(data) => whole.append(data),
+                Err(frame) => whole.trailers = frame.into_trailers().ok(),
+            }
+        }
+        Ok(Self(Kind::Whole(Box::new(whole))))
+    }
+
+    /// Whether it has come to its end before it was handed over.
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(self.0, Kind::Whole(_))
     }
 
     /// The whole body.

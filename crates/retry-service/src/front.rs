@@ -67,22 +67,19 @@ impl Front {
     pub async fn answer(&self, caller: &Caller, request: Request<Incoming>) -> Response<Outgoing> {
         let mut record = self.listeners.record(caller.ip(), request.method(), request.uri());
         let (response, place) = match Arc::clone(&self.room).try_acquire_owned() {
-            Ok(place) => (self.routes.answer(caller, request).await, Some(place)),
+            Ok(place) => {
+                let response = match &self.routes {
+                    Routes::Sample(app) => app.answer(request).await.map(Into::into),
+                    Routes::Gateway(gateway) => gateway.answer(caller, request).await,
+                };
+                (response, Some(place))
+            }
             Err(_) => (too_busy(request.method(), request.uri()), None),
         };
         if let Some(record) = &mut record {
             record.answered(&response);
         }
         response.map(|body| body.finish_with(Finish { record, reset: caller.reset(), _place: place }))
-    }
-}
-
-impl Routes {
-    async fn answer(&self, caller: &Caller, request: Request<Incoming>) -> Response<Outgoing> {
-        match self {
-            Self::Sample(app) => app.answer(request).await.map(Into::into),
-            Self::Gateway(gateway) => gateway.answer(caller, request).await,
-        }
     }
 }
 

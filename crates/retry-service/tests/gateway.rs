@@ -441,3 +441,22 @@ async fn over_http2_a_broken_answer_is_not_taken_for_whole() {
         assert!(response.into_body().collect().await.is_err());
     }
 }
+
+#[tokio::test]
+async fn an_https_upstream_is_trusted_by_its_authority() {
+    let backend = Backend::start_tls("status=503,ok".parse().unwrap()).await.unwrap();
+    let authority = std::env::temp_dir().join(format!("retry-service-authority-{}.pem", std::process::id()));
+    std::fs::write(&authority, backend.authority_pem().unwrap()).unwrap();
+    let start = async |more: &[&str]| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_retry-service"));
+        command.args(QUICK).args(["--listen", "127.0.0.1:0", "--upstream", &backend.url()]).args(more);
+        Service::spawn(command).await
+    };
+    let service = start(&["--upstream-ca", authority.to_str().unwrap()]).await;
+    assert_eq!(get(service.address, "/hello").await.status, 200);
+    assert_eq!(backend.received(), 2);
+    let stranger = start(&[]).await;
+    assert_eq!(get(stranger.address, "/hello").await.status, 502);
+    assert_eq!(backend.received(), 2);
+    std::fs::remove_file(authority).unwrap();
+}

@@ -12,10 +12,20 @@ pub(crate) fn keep_or_make(headers: &mut HeaderMap) -> HeaderValue {
         return id.clone();
     }
     // Hexadecimal digits are always a valid value.
-    let id = HeaderValue::try_from(format!("{:032x}", fastrand::u128(..)));
+    let id = HeaderValue::from_bytes(&hexadecimal(fastrand::u128(..)));
     let id = id.unwrap_or_else(|_| HeaderValue::from_static("none"));
     headers.insert(X_REQUEST_ID, id.clone());
     id
+}
+
+/// What `format!` does in ten times the time, for every request.
+fn hexadecimal(number: u128) -> [u8; 32] {
+    let mut digits = [0; 32];
+    for (place, digit) in digits.iter_mut().rev().enumerate() {
+        let nibble = (number >> (4 * place)) as u8 & 0xf;
+        *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+    }
+    digits
 }
 
 fn is_fit(id: &[u8]) -> bool {
@@ -40,6 +50,13 @@ mod tests {
         check("", false);
         check("a b", false);
         check(&"x".repeat(LONGEST + 1), false);
+    }
+
+    #[test]
+    fn digits_are_those_of_format() {
+        for number in [0, 1, 0xabc_def0, u128::MAX, 0x0123_4567_89ab_cdef_0011_2233_4455_6677] {
+            assert_eq!(hexadecimal(number), *format!("{number:032x}").as_bytes());
+        }
     }
 
     #[test]
