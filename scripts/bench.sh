@@ -270,7 +270,7 @@ for part in "${wanted[@]}"; do
     case $part in
     healthy) compare "A healthy backend, retries configured" ok ;;
     flaky)
-        compare "Three of four answers are 503: every request takes four attempts, without a wait" flaky \
+        compare "Three of four answers are 503: four attempts a request on average, four at the most, without a wait" flaky \
             --interval 0 --jitter none --budget-ratio off ;;
     held)
         printf '\n%s\n' "$HELD requests held"
