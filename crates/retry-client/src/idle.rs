@@ -110,19 +110,28 @@ impl Idle {
         }
         loop {
             let Some(due) = self.due() else { return Poll::Pending };
-            let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
+            let look = self.next_look(due);
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(look)));
             if sleep.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             if sleep.deadline() >= due {
                 return Poll::Ready(());
             }
-            sleep.as_mut().reset(due);
+            sleep.as_mut().reset(look);
         }
     }
 }
 
 impl Idle {
+    /// When to look again: nobody tells when the exchange begins, and from then on silence has less time.
+    fn next_look(&self, due: Instant) -> Instant {
+        if self.has_begun() {
+            return due;
+        }
+        Instant::now().checked_add(self.timeout).map_or(due, |soon| soon.min(due))
+    }
+
     /// When it will have been too long, as things stand; never for a limit beyond the clock.
     fn due(&self) -> Option<Instant> {
         let Moments { origin, last } = &*self.activity.0;
@@ -156,6 +165,20 @@ mod tests {
         let mut idle = Idle::new(SECOND, 2 * SECOND, Activity::not_begun());
         poll_fn(|cx| idle.poll_idle(cx)).await;
         assert_eq!((begin.elapsed(), idle.has_begun()), (3 * SECOND, false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_counts_from_the_begin_however_long_connecting_may_take() {
+        let begin = Instant::now();
+        let activity = Activity::not_begun();
+        let mover = activity.clone();
+        tokio::spawn(async move {
+            sleep(SECOND).await;
+            mover.begin();
+        });
+        let mut idle = Idle::new(900 * SECOND, 2 * SECOND, activity);
+        poll_fn(|cx| idle.poll_idle(cx)).await;
+        assert_eq!(begin.elapsed(), 3 * SECOND);
     }
 
     #[tokio::test(start_paused = true)]
