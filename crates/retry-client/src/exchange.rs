@@ -89,11 +89,11 @@ async fn exchange(
     }
 }
 
+/// A request that no connection took up may be taken up by another thread at this very moment, so neither kind counts
+/// as never sent.
 fn too_late(idle: &Idle, config: &Config) -> Failure {
-    if idle.has_begun() {
-        return Failure { error: Error::idle(idle.timeout()), fate: Fate::TimedOut };
-    }
-    Failure { error: Error::not_taken_up(&config.place), fate: Fate::NeverSent }
+    let error = if idle.has_begun() { Error::idle(idle.timeout()) } else { Error::not_taken_up(&config.place) };
+    Failure { error, fate: Fate::TimedOut }
 }
 
 /// The same response, once its body has come to its end.

@@ -56,7 +56,7 @@ impl Activity {
         self.0.last.store(PAUSED, Relaxed);
     }
 
-    /// Whether a connection has taken up the exchange. Until then nothing of it was sent.
+    /// Whether a connection has taken up the exchange.
     pub(crate) fn has_begun(&self) -> bool {
         self.0.last.load(Relaxed) != NOT_BEGUN
     }
@@ -121,9 +121,7 @@ impl Idle {
             sleep.as_mut().reset(look);
         }
     }
-}
 
-impl Idle {
     /// When to look again: nobody tells when the exchange begins, and from then on silence has less time.
     fn next_look(&self, due: Instant) -> Instant {
         if self.has_begun() {
