@@ -43,9 +43,9 @@ for peer in nginx haproxy; do command -v "$peer" >/dev/null && peers+=("$peer");
 [ -n "${PEERS:-}" ] && read -ra peers <<<"$PEERS"
 
 say "Building ..."
-cargo build --release --locked --quiet -p retry-service --bin retry-service --example bench
-bench=target/release/examples/bench gateway=target/release/retry-service
-[ -n "${CARGO_TARGET_DIR:-}" ] && bench=$CARGO_TARGET_DIR/release/examples/bench gateway=$CARGO_TARGET_DIR/release/retry-service
+built=$(cargo build --release --locked --quiet --message-format=json-render-diagnostics -p retry-service --bin retry-service --example bench)
+executable() { sed -n 's|.*"executable":"\([^"]*/'"$1"'\)".*|\1|p' <<<"$built"; }
+bench=$(executable bench) gateway=$(executable retry-service)
 
 # start <name> <cpu> <address> <command ...>: runs until the end, and waits until it listens.
 start() {

@@ -7,7 +7,6 @@ use http::{
     header::{AUTHORIZATION, PROXY_AUTHORIZATION},
 };
 use hyper_util::{client::legacy, rt::TokioTimer};
-use tokio::sync::Semaphore;
 
 use crate::{
     Body, ClientBuilder, RequestBody, ResponseBody, RetryBudget,
@@ -33,8 +32,8 @@ pub struct Client(Arc<Shared>);
 struct Shared {
     http: Http,
     config: Config,
-    /// For further connections.
-    room: Arc<Semaphore>,
+    /// The same that `http` uses.
+    connector: Connector,
 }
 
 impl Client {
@@ -53,15 +52,14 @@ impl Client {
     }
 
     pub(crate) fn from_config(config: Config, connector: Connector) -> Self {
-        let room = Arc::clone(connector.room());
         let http = legacy::Client::builder(LinkingExecutor::default())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(config.pool_idle_timeout)
             .pool_max_idle_per_host(config.pool_max_idle)
             .http2_only(config.http2)
-            .build(connector);
-        Self(Arc::new(Shared { http, config, room }))
+            .build(connector.clone());
+        Self(Arc::new(Shared { http, config, connector }))
     }
 
     /// Gets a text. The attempt ends when the body does: one that breaks off or stalls is retried.
@@ -190,7 +188,7 @@ impl Client {
     /// How many connections there are, those being made included. For metrics, as are the next two.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.0.config.pool_max_connections.saturating_sub(self.0.room.available_permits())
+        self.0.connector.connections()
     }
 
     /// How many calls wait for their next attempt.

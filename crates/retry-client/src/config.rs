@@ -32,7 +32,6 @@ pub(crate) struct Config {
     pub(crate) response_buffer: usize,
     pub(crate) pool_idle_timeout: Duration,
     pub(crate) pool_max_idle: usize,
-    pub(crate) pool_max_connections: usize,
 }
 
 /// Builds a [`Client`]; what is not set keeps its default.
@@ -300,7 +299,6 @@ impl ClientBuilder {
             response_buffer,
             pool_idle_timeout,
             pool_max_idle,
-            pool_max_connections,
         };
         Ok(Client::from_config(config, connector))
     }

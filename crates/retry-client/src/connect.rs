@@ -33,6 +33,7 @@ pub(crate) struct Connector(Arc<Inner>);
 struct Inner {
     secure: Secure<Dial>,
     limit: Duration,
+    most: usize,
     room: Arc<Semaphore>,
 }
 
@@ -45,12 +46,12 @@ impl Connector {
         tcp.set_connect_timeout(Some(limit));
         let room = Arc::new(Semaphore::new(most));
         let dial = Dial { tcp, proxy, room: Arc::clone(&room) };
-        Self(Arc::new(Inner { secure: tls.over(dial), limit, room }))
+        Self(Arc::new(Inner { secure: tls.over(dial), limit, most, room }))
     }
 
-    /// How many more connections there may be.
-    pub(crate) fn room(&self) -> &Arc<Semaphore> {
-        &self.0.room
+    /// How many connections there are, those being made included.
+    pub(crate) fn connections(&self) -> usize {
+        self.0.most.saturating_sub(self.0.room.available_permits())
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use crate::{
     Front, Limits,
     metrics::{Metrics, Now},
-    serve::{self, Connections},
+    serve,
     settings::Listing,
     tasks::Tasks,
 };
@@ -38,8 +38,8 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Answers on `listener` until the connections are dropped: it has to outlast the service, as it tells of its end.
-    pub async fn serve(self, listener: TcpListener) -> Connections {
+    /// Answers on `listener` for as long as it is polled: it has to outlast the service, as it tells of its end.
+    pub async fn serve(self, listener: TcpListener) {
         let admin = Arc::new(self);
         let service = |_: SocketAddr, _| {
             let admin = Arc::clone(&admin);
@@ -48,7 +48,7 @@ impl Admin {
                 async { Ok::<_, Infallible>(answer) }
             })
         };
-        serve::serve(listener, Limits::default(), service, &Tasks::default(), std::future::pending()).await
+        drop(serve::serve(listener, Limits::default(), service, &Tasks::default(), std::future::pending()).await);
     }
 
     fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {

@@ -164,10 +164,9 @@ pub struct Settings {
     #[arg(long, env = "RETRY_SERVICE_UPSTREAM_CA", value_name = "FILE", help_heading = "The backend")]
     pub upstream_ca: Option<PathBuf>,
 
-    /// How many connections to the backend are kept while they have nothing to do
+    /// How many connections to the backend are kept while they have nothing to do [with --forward: 1024]
     #[arg(long, env = "RETRY_SERVICE_UPSTREAM_MAX_IDLE", value_name = "N", help_heading = "The backend")]
     #[arg(default_value = "64", default_value_if("forward", "true", "1024"), value_parser = at_least_one)]
-    #[arg(help = "How many connections to the backend are kept while they have nothing to do [with --forward: 1024]")]
     pub upstream_max_idle: usize,
 
     /// How many connections to the backend there may be; a request that finds none free waits [with --forward: 1024]
@@ -306,9 +305,7 @@ impl std::error::Error for Refusal {}
 
 /// Whether it is a setting, rather than a wish for something else to be done.
 fn is_setting(arg: &clap::Arg) -> bool {
-    arg.get_long().is_some()
-        && !["config", "print-config", "help", "version"].contains(&arg.get_id().as_str())
-        && arg.get_id() != "print_config"
+    arg.get_long().is_some() && !["config", "print_config", "help", "version"].contains(&arg.get_id().as_str())
 }
 
 impl Loaded {
@@ -329,8 +326,8 @@ impl Loaded {
             }
             // A flag and a variable go before the file.
             file.retain(|entry| {
-                matches.value_source(&entry.name.replace('-', "_")) == Some(ValueSource::DefaultValue)
-                    || !matches.contains_id(&entry.name.replace('-', "_"))
+                let id = entry.name.replace('-', "_");
+                matches.value_source(&id) == Some(ValueSource::DefaultValue) || !matches.contains_id(&id)
             });
             let from_file = file.iter().map(|entry| format!("--{}={}", entry.name, entry.value).into());
             matches = command.clone().try_get_matches_from(args.iter().cloned().chain(from_file))?;

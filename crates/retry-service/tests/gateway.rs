@@ -18,24 +18,13 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use support::{Answer, Service, raw_backend, refusing};
+use support::{Answer, QUICK, Service, backend, gateway, raw_backend, refusing};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     task::JoinSet,
     time::timeout,
 };
-
-/// Waits so short that no test notices them, and exact.
-const QUICK: [&str; 5] = ["--forward", "--interval", "1ms", "--jitter", "none"];
-
-async fn gateway(upstream: SocketAddr, more: &[&str]) -> Service {
-    Service::start(upstream, &[&QUICK[..], more].concat()).await
-}
-
-async fn backend(script: &str) -> Backend {
-    Backend::start(script.parse().unwrap()).await.unwrap()
-}
 
 /// Sends these bytes and reads until the gateway closes.
 async fn raw(address: SocketAddr, request: impl AsRef<[u8]>) -> String {
@@ -176,6 +165,15 @@ async fn when_attempts_run_out_the_last_answer_is_the_callers() {
     let answer = get(service.address, "/hello").await;
     assert_eq!((answer.status, answer.body), (503, direct.body));
     assert_eq!(backend.requests().len(), 1 + 3);
+}
+
+#[tokio::test]
+async fn no_header_of_a_callers_changes_the_policy() {
+    let backend = backend("status=503").await;
+    let service = gateway(backend.address(), &["--count", "1"]).await;
+    let head = "GET /hello HTTP/1.1\r\nx-envoy-max-retries: 9\r\nx-envoy-retry-on: 5xx\r\nl5d-retry-limit: 9\r\nl5d-retry-http: 5xx";
+    assert_eq!(send(service.address, head, "").await.status, 503);
+    assert_eq!(backend.received(), 2);
 }
 
 #[tokio::test]

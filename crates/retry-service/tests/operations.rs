@@ -9,19 +9,8 @@
 
 mod support;
 
-use delayed_backend::Backend;
 use serde_json::Value;
-use support::{Service, call, message, refusing};
-
-const QUICK: [&str; 5] = ["--forward", "--interval", "1ms", "--jitter", "none"];
-
-async fn backend(script: &str) -> Backend {
-    Backend::start(script.parse().unwrap()).await.unwrap()
-}
-
-async fn gateway(backend: &Backend, more: &[&str]) -> Service {
-    Service::start(backend.address(), &[&QUICK[..], more].concat()).await
-}
+use support::{QUICK, Service, backend, call, gateway, message, refusing};
 
 /// The value of one metric, labels included in its name.
 #[track_caller]
@@ -33,7 +22,7 @@ fn metric(told: &str, name: &str) -> f64 {
 #[tokio::test]
 async fn metrics_tell_of_requests_attempts_retries_and_give_ups() {
     let backend = backend("status=503,ok,reset,ok,status=503").await;
-    let mut service = gateway(&backend, &["--admin", "127.0.0.1:0", "--count", "1"]).await;
+    let mut service = gateway(backend.address(), &["--admin", "127.0.0.1:0", "--count", "1"]).await;
     let admin = service.admin().await;
     for expected in [200, 200, 503] {
         assert_eq!(call(service.address, "GET", "/hello").await.status, expected);
@@ -67,7 +56,7 @@ async fn metrics_tell_of_requests_attempts_retries_and_give_ups() {
 async fn waits_are_counted_while_they_last() {
     let backend = backend("status=503").await;
     let mut service =
-        gateway(&backend, &["--admin", "127.0.0.1:0", "--interval", "1h", "--max-wait-interval", "1h"]).await;
+        gateway(backend.address(), &["--admin", "127.0.0.1:0", "--interval", "1h", "--max-wait-interval", "1h"]).await;
     let (admin, address) = (service.admin().await, service.address);
     let waiting = tokio::spawn(async move { call(address, "GET", "/hello").await });
     while metric(&call(admin, "GET", "/metrics").await.body, "retry_service_waits_in_progress") < 1.0 {}
@@ -81,7 +70,7 @@ async fn waits_are_counted_while_they_last() {
 #[tokio::test]
 async fn it_is_healthy_to_its_end_and_ready_until_it_drains() {
     let backend = backend("hang").await;
-    let mut service = gateway(&backend, &["--admin", "127.0.0.1:0", "--timeout", "off"]).await;
+    let mut service = gateway(backend.address(), &["--admin", "127.0.0.1:0", "--timeout", "off"]).await;
     let (admin, address) = (service.admin().await, service.address);
     assert_eq!(call(admin, "GET", "/readyz").await.body, "ready\n");
     let request = tokio::spawn(async move { call(address, "GET", "/hello").await });
@@ -120,7 +109,7 @@ async fn the_admin_listener_shows_the_settings_without_the_password() {
 #[tokio::test]
 async fn a_request_that_was_retried_is_one_line_of_the_log() {
     let backend = backend("status=503,reset,ok,ok").await;
-    let mut service = gateway(&backend, &[]).await;
+    let mut service = gateway(backend.address(), &[]).await;
     let id = call(service.address, "GET", "/hello?token=secret").await.headers;
     let (_, id) = id.split_once("x-request-id: ").unwrap();
     let id = id.lines().next().unwrap().to_owned();
@@ -157,7 +146,7 @@ async fn logs_can_be_json() {
 #[tokio::test]
 async fn a_caller_that_hangs_up_is_in_the_access_log() {
     let backend = backend("hang").await;
-    let mut service = gateway(&backend, &["--access-log"]).await;
+    let mut service = gateway(backend.address(), &["--access-log"]).await;
     let address = service.address;
     let request = tokio::spawn(async move { call(address, "GET", "/hello").await });
     while backend.received() == 0 {
@@ -172,7 +161,7 @@ async fn a_caller_that_hangs_up_is_in_the_access_log() {
 #[tokio::test]
 async fn upstream_connections_are_limited() {
     let backend = backend("delay=50ms").await;
-    let service = gateway(&backend, &["--upstream-max-connections", "2"]).await;
+    let service = gateway(backend.address(), &["--upstream-max-connections", "2"]).await;
     let address = service.address;
     let calls: Vec<_> = (0..10).map(|_| tokio::spawn(async move { call(address, "GET", "/hello").await })).collect();
     for call in calls {

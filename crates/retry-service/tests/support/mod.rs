@@ -119,6 +119,17 @@ impl Service {
     }
 }
 
+/// A gateway's waits so short that no test notices them, and exact.
+pub(crate) const QUICK: [&str; 5] = ["--forward", "--interval", "1ms", "--jitter", "none"];
+
+pub(crate) async fn gateway(upstream: SocketAddr, more: &[&str]) -> Service {
+    Service::start(upstream, &[&QUICK[..], more].concat()).await
+}
+
+pub(crate) async fn backend(script: &str) -> Backend {
+    Backend::start(script.parse().unwrap()).await.unwrap()
+}
+
 /// The message of a line of the log.
 pub(crate) fn message(line: &str) -> &str {
     let (_, message) = line.split_once("message = \"").expect(line);
