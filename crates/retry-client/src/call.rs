@@ -230,11 +230,7 @@ impl<B: Discardable> Classify<Response<B>, Failure> for Judge<'_> {
 
     fn discard(&self, outcome: Result<Response<B>, Failure>) -> Self::Discard {
         let Ok(response) = outcome else { return Box::pin(ready(())) };
-        Box::pin(async {
-            drain(response.into_body()).await;
-            // The transport learns of the free connection in a task of its own: let that one run first.
-            tokio::task::yield_now().await;
-        })
+        Box::pin(drain(response.into_body()))
     }
 }
 

@@ -6,21 +6,17 @@ use http::{
     Method, Request, Response, Uri,
     header::{AUTHORIZATION, PROXY_AUTHORIZATION},
 };
-use hyper_util::{client::legacy, rt::TokioTimer};
 
 use crate::{
-    Body, ClientBuilder, RequestBody, ResponseBody, RetryBudget,
+    Body, ClientBuilder, ResponseBody, RetryBudget,
     call::{call, is_idempotent},
     config::Config,
-    connect::Connector,
     error::Error,
     exchange::{Delivery, Hyper},
     forward,
-    link::LinkingExecutor,
+    pool::Pool,
     proxy::Proxy,
 };
-
-pub(crate) type Http = legacy::Client<Connector, RequestBody>;
 
 /// A client for one base URL. Cheap to clone; clones share the connection pool.
 ///
@@ -30,10 +26,8 @@ pub(crate) type Http = legacy::Client<Connector, RequestBody>;
 pub struct Client(Arc<Shared>);
 
 struct Shared {
-    http: Http,
+    pool: Arc<Pool>,
     config: Config,
-    /// The same that `http` uses.
-    connector: Connector,
 }
 
 impl Client {
@@ -51,15 +45,8 @@ impl Client {
         ClientBuilder::new(base_url.into())
     }
 
-    pub(crate) fn from_config(config: Config, connector: Connector) -> Self {
-        let http = legacy::Client::builder(LinkingExecutor::default())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(config.pool_idle_timeout)
-            .pool_max_idle_per_host(config.pool_max_idle)
-            .http2_only(config.http2)
-            .build(connector.clone());
-        Self(Arc::new(Shared { http, config, connector }))
+    pub(crate) fn from_config(config: Config, pool: Arc<Pool>) -> Self {
+        Self(Arc::new(Shared { pool, config }))
     }
 
     /// Gets a text. The attempt ends when the body does: one that breaks off or stalls is retried.
@@ -188,7 +175,7 @@ impl Client {
     /// How many connections there are, those being made included. For metrics, as are the next two.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.0.connector.connections()
+        self.0.pool.connections()
     }
 
     /// How many calls wait for their next attempt.
@@ -256,8 +243,8 @@ impl Client {
         call(Hyper { client: self, delivery, resume }, &config.rules, request)
     }
 
-    pub(crate) fn http(&self) -> &Http {
-        &self.0.http
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.0.pool
     }
 
     pub(crate) fn config(&self) -> &Config {

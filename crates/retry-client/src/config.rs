@@ -11,8 +11,8 @@ use tokio::sync::Semaphore;
 #[cfg(feature = "tls")]
 use crate::tls::Identity;
 use crate::{
-    AttemptEvent, Client, RetryMethods, RetryRules, connect::Connector, error::Error, proxy::Proxy, target::Target,
-    tls::Tls,
+    AttemptEvent, Client, RetryMethods, RetryRules, connect::Connector, error::Error, pool::Limits, pool::Pool,
+    proxy::Proxy, target::Target, tls::Tls,
 };
 
 /// Settings that have been checked.
@@ -23,15 +23,9 @@ pub(crate) struct Config {
     /// What connections lead to, for messages.
     pub(crate) place: String,
     pub(crate) rules: RetryRules,
-    /// None is off.
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) http2: bool,
     pub(crate) resume: bool,
     /// Zero is off.
     pub(crate) response_buffer: usize,
-    pub(crate) pool_idle_timeout: Duration,
-    pub(crate) pool_max_idle: usize,
 }
 
 /// Builds a [`Client`]; what is not set keeps its default.
@@ -280,26 +274,22 @@ impl ClientBuilder {
         }
         let pool_max_connections = pool_max_connections.min(Semaphore::MAX_PERMITS);
         let (target, rules) = (Target::parse(&url)?, rules.check()?);
-        let proxy = if proxy_from_env { Proxy::from_env(&target.join("/")?, http2)? } else { None };
+        let server = target.join("/")?;
+        let proxy = if proxy_from_env { Proxy::from_env(&server, http2)? } else { None };
         let place = match &proxy {
             Some(proxy) => format!("{} through proxy {proxy}", target.authority()),
             None => target.authority().to_owned(),
         };
-        let connector =
-            Connector::new(connect_timeout, pool_max_connections, proxy.clone(), tls.load(target.is_https(), http2)?);
-        let config = Config {
-            target,
-            proxy,
-            place,
-            rules,
-            timeout,
-            connect_timeout,
-            http2,
-            resume,
-            response_buffer,
-            pool_idle_timeout,
-            pool_max_idle,
+        let limits = Limits {
+            most: pool_max_connections,
+            most_unused: pool_max_idle,
+            unused: pool_idle_timeout,
+            connecting: connect_timeout,
+            silence: timeout,
         };
-        Ok(Client::from_config(config, connector))
+        let tls = tls.load(target.is_https(), http2)?;
+        let connector = Connector::new(server, connect_timeout, proxy.clone(), tls);
+        let config = Config { target, proxy, place, rules, resume, response_buffer };
+        Ok(Client::from_config(config, Pool::new(connector, limits, http2)))
     }
 }

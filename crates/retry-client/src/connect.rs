@@ -10,75 +10,66 @@ use std::{
 
 use http::Uri;
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
-use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
+use tokio::{net::TcpStream, sync::OwnedSemaphorePermit, time::timeout};
 use tower_service::Service;
 
 use crate::{
     BoxError,
+    idle::Activity,
     proxy::Proxy,
     tls::{Loaded, Secure},
     watched::Watched,
 };
 
-type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
+pub(crate) type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
-/// Connects within a limit that covers all of it: waiting for a place among the connections that there may be, name
-/// lookup, every address tried, the proxy's tunnel and the TLS handshake.
-///
-/// One word, as hyper-util clones it for every request, connection or not.
-#[derive(Clone, Debug)]
-pub(crate) struct Connector(Arc<Inner>);
+/// What connections run on.
+pub(crate) type Stream = <Secure<Dial> as Service<Uri>>::Response;
 
-#[derive(Debug)]
-struct Inner {
-    secure: Secure<Dial>,
+/// Connects to one server within a limit that covers all of it: name lookup, every address tried, the proxy's tunnel
+/// and the TLS handshake.
+pub(crate) struct Connector {
+    server: Uri,
+    tcp: HttpConnector,
+    proxy: Option<Proxy>,
+    tls: Loaded,
     limit: Duration,
-    most: usize,
-    room: Arc<Semaphore>,
 }
 
 impl Connector {
-    pub(crate) fn new(limit: Duration, most: usize, proxy: Option<Proxy>, tls: Loaded) -> Self {
+    pub(crate) fn new(server: Uri, limit: Duration, proxy: Option<Proxy>, tls: Loaded) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         // Each address gets its share, so that one that swallows packets does not use up the others' time.
         tcp.set_connect_timeout(Some(limit));
-        let room = Arc::new(Semaphore::new(most));
-        let dial = Dial { tcp, proxy, room: Arc::clone(&room) };
-        Self(Arc::new(Inner { secure: tls.over(dial), limit, most, room }))
+        Self { server, tcp, proxy, tls, limit }
     }
 
-    /// How many connections there are, those being made included.
-    pub(crate) fn connections(&self) -> usize {
-        self.0.most.saturating_sub(self.0.room.available_permits())
+    /// Makes a connection that notes its progress. It takes up a place among those that there may be until it is
+    /// closed.
+    pub(crate) fn connect(&self, place: OwnedSemaphorePermit, activity: Activity) -> Connecting<Stream> {
+        let dial = Dial { tcp: self.tcp.clone(), proxy: self.proxy.clone(), place: Arc::new(place), activity };
+        let (server, mut secure) = (self.server.clone(), self.tls.clone().over(dial));
+        let connecting = async move {
+            poll_fn(|cx| secure.poll_ready(cx)).await?;
+            secure.call(server).await
+        };
+        Box::pin(within(self.limit, connecting))
     }
+}
+
+/// What an attempt to get a connection comes to, in time.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    connecting: impl Future<Output = Result<T, BoxError>>,
+) -> Result<T, BoxError> {
+    timeout(limit, connecting).await.map_err(|_| TimedOut(limit))?
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("no connection within {0:?}")]
 struct TimedOut(Duration);
-
-impl Service<Uri> for Connector {
-    type Response = <Secure<Dial> as Service<Uri>>::Response;
-    type Error = BoxError;
-    type Future = Connecting<Self::Response>;
-
-    /// Always: what is beneath is asked where it is used.
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let limit = self.0.limit;
-        let mut secure = self.0.secure.clone();
-        let connecting = async move {
-            poll_fn(|cx| secure.poll_ready(cx)).await?;
-            secure.call(uri).await
-        };
-        Box::pin(async move { timeout(limit, connecting).await.map_err(|_| TimedOut(limit))? })
-    }
-}
 
 /// A connection without TLS.
 pub(crate) type Plain = Watched<TokioIo<TcpStream>>;
@@ -89,7 +80,8 @@ pub(crate) type Plain = Watched<TokioIo<TcpStream>>;
 pub(crate) struct Dial {
     tcp: HttpConnector,
     proxy: Option<Proxy>,
-    room: Arc<Semaphore>,
+    place: Arc<OwnedSemaphorePermit>,
+    activity: Activity,
 }
 
 impl Service<Uri> for Dial {
@@ -102,11 +94,10 @@ impl Service<Uri> for Dial {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let (proxy, room) = (self.proxy.clone(), Arc::clone(&self.room));
+        let Self { proxy, place, activity, .. } = self.clone();
         let connecting = self.tcp.call(proxy.as_ref().map_or(uri, |proxy| proxy.uri().clone()));
         Box::pin(async move {
-            let place = room.acquire_owned().await?;
-            let connection = Watched::new(connecting.await?).in_place(place);
+            let connection = Watched::new(connecting.await?, activity, place);
             match proxy {
                 Some(proxy) => proxy.enter(connection).await,
                 None => Ok(connection),

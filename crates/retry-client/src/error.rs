@@ -70,10 +70,6 @@ impl Error {
         Self::new(ErrorKind::Connect, message).because(source)
     }
 
-    pub(crate) fn not_taken_up(place: &str) -> Self {
-        Self::new(ErrorKind::Connect, format!("cannot connect to {place}: no connection took the request up in time"))
-    }
-
     pub(crate) fn idle(limit: Duration) -> Self {
         Self::new(ErrorKind::Timeout, format!("idle timeout: nothing was read or written for {limit:?}"))
     }

@@ -1,18 +1,15 @@
 //! One attempt over hyper: one exchange, within the idle timeout.
 
-use std::{future::poll_fn, pin::Pin, task::Poll};
-
 use http::{Request, Response, request};
 use http_body::Body as _;
-use hyper_util::client::legacy::ResponseFuture;
+use hyper::body::Incoming;
 
 use crate::{
     Client, ErrorKind, RequestBody,
     call::Transport,
-    config::Config,
+    connection::{Connection, Unanswered},
     error::Error,
     failure::{Failure, Fate},
-    idle::Idle,
     memory::Held,
     response::ResponseBody,
     resume::Resuming,
@@ -29,7 +26,7 @@ pub(crate) enum Delivery {
     Whole,
 }
 
-/// hyper's pooled client as a transport.
+/// The client's connections as a transport.
 pub(crate) struct Hyper<'a> {
     pub(crate) client: &'a Client,
     pub(crate) delivery: Delivery,
@@ -42,12 +39,9 @@ impl<'a> Transport for Hyper<'a> {
 
     fn send(
         &mut self,
-        mut request: Request<RequestBody>,
+        request: Request<RequestBody>,
     ) -> impl Future<Output = Result<Response<ResponseBody>, Failure>> + use<'a> {
-        let config = self.client.config();
-        let idle = config.timeout.map(|timeout| Idle::new(config.connect_timeout, timeout, request.body_mut().watch()));
-        // Not in the future below, which would hold the request twice.
-        exchange(self.client.http().request(request), idle, config, self.delivery)
+        exchange(self.client, request, self.delivery)
     }
 
     fn hand_over(&mut self, request: &request::Parts, response: Response<ResponseBody>) -> Response<ResponseBody> {
@@ -56,28 +50,17 @@ impl<'a> Transport for Hyper<'a> {
 }
 
 async fn exchange(
-    mut response: ResponseFuture,
-    mut idle: Option<Idle>,
-    config: &Config,
+    client: &Client,
+    request: Request<RequestBody>,
     delivery: Delivery,
 ) -> Result<Response<ResponseBody>, Failure> {
-    let response = poll_fn(|cx| {
-        if let Poll::Ready(outcome) = Pin::new(&mut response).poll(cx) {
-            return Poll::Ready(outcome.map_err(|error| Failure::of(error.into(), &config.place)));
-        }
-        let Some(idle) = &mut idle else { return Poll::Pending };
-        idle.poll_idle(cx).map(|()| Err(too_late(idle, config)))
-    })
-    .await?;
-    if let Some(idle) = &mut idle {
-        idle.progress();
-    }
-    let response = response.map(|incoming| ResponseBody::streaming(incoming, idle));
+    let (response, connection) = answer(client, request).await?;
+    let response = response.map(|incoming| ResponseBody::streaming(incoming, connection));
     match delivery {
         Delivery::Streaming => Ok(response),
         // Boxed, as most exchanges would hold the room for it in vain.
         Delivery::HeldBack(limit) => {
-            let mut held = config.rules.replay_memory.hold();
+            let mut held = client.config().rules.replay_memory.hold();
             let length = response.body().size_hint().exact().and_then(|length| usize::try_from(length).ok());
             if length.is_some_and(|length| length <= limit && held.take(length)) {
                 Box::pin(whole(response, Some(held))).await
@@ -89,11 +72,32 @@ async fn exchange(
     }
 }
 
-/// A request that no connection took up may be taken up by another thread at this very moment, so neither kind counts
-/// as never sent.
-fn too_late(idle: &Idle, config: &Config) -> Failure {
-    let error = if idle.has_begun() { Error::idle(idle.timeout()) } else { Error::not_taken_up(&config.place) };
-    Failure { error, fate: Fate::TimedOut }
+/// The head of the answer, and the connection that the rest comes over.
+///
+/// A kept connection may turn out to be closed before anything was sent on it. Then another is taken, which is no
+/// attempt: nothing left this process.
+async fn answer(
+    client: &Client,
+    mut request: Request<RequestBody>,
+) -> Result<(Response<Incoming>, Box<Connection>), Failure> {
+    let (config, pool) = (client.config(), client.pool());
+    loop {
+        let mut connection = match pool.take() {
+            Some(connection) => connection,
+            None => pool.wait().await.map_err(|error| Failure::to_connect(error, &config.place))?,
+        };
+        let mut error = match connection.exchange(request, &config.target).await {
+            Ok(response) => return Ok((response, connection)),
+            Err(Unanswered::Silent(limit)) => {
+                return Err(Failure { error: Error::idle(limit), fate: Fate::TimedOut });
+            }
+            Err(Unanswered::Failed(error)) => error,
+        };
+        match error.take_message() {
+            Some(unsent) if connection.is_reused() => request = unsent,
+            _ => return Err(Failure::of(error.into_error().into(), &config.place)),
+        }
+    }
 }
 
 /// The same response, once its body has come to its end.

@@ -44,11 +44,19 @@ impl Failure {
         Self { error: explain(error, place), fate }
     }
 
+    /// Reads the chain of an error that making a connection to `place` gave.
+    pub(crate) fn to_connect(error: BoxError, place: &str) -> Self {
+        let why = tls::why_hopeless(&*error);
+        let refused = find::<NoTunnel>(&*error).is_some_and(NoTunnel::is_hopeless);
+        let fate = if refused || why.is_some() { Fate::Hopeless } else { Fate::NeverSent };
+        let why = why.unwrap_or_else(|| root_of(&*error));
+        Self { error: Error::connect(place, &why, error), fate }
+    }
+
     fn read(error: &(dyn StdError + 'static)) -> (Fate, fn(BoxError, &str) -> Error) {
+        // Of hyper-util's pooled client, beneath a layer.
         if find::<legacy::Error>(error).is_some_and(legacy::Error::is_connect) {
-            let hopeless = find::<NoTunnel>(error).is_some_and(NoTunnel::is_hopeless);
-            let fate = if hopeless { Fate::Hopeless } else { Fate::NeverSent };
-            return (fate, |error, place| Error::connect(place, &root_of(&*error), error));
+            return (Fate::NeverSent, |error, place| Error::connect(place, &root_of(&*error), error));
         }
         if find::<SourceFailed>(error).is_some() {
             return (Fate::Hopeless, |error, _| Error::body_failed(error));

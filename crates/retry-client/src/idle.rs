@@ -15,40 +15,38 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// When an exchange last made progress. Shared by all that see some: the request's body, the connection where it
-/// carries no other exchange, and whoever reads the response.
+/// When there last was progress. Shared by all that see some: the connection where it carries one exchange at a time,
+/// the request's body, and whoever reads the response.
 #[derive(Clone, Debug)]
 pub(crate) struct Activity(Arc<Moments>);
 
 #[derive(Debug)]
 struct Moments {
     origin: Instant,
-    /// Nanoseconds since `origin`, or one of the two below.
+    /// Nanoseconds since `origin`, or [`PAUSED`].
     last: AtomicU64,
 }
 
-/// No connection has taken it up yet.
-const NOT_BEGUN: u64 = u64::MAX;
 /// It is the caller who keeps the exchange waiting.
-const PAUSED: u64 = u64::MAX - 1;
+const PAUSED: u64 = u64::MAX;
 
 impl Activity {
-    /// Of an exchange without a connection.
-    pub(crate) fn not_begun() -> Self {
-        Self(Arc::new(Moments { origin: Instant::now(), last: AtomicU64::new(NOT_BEGUN) }))
+    /// From now on.
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Moments { origin: Instant::now(), last: AtomicU64::new(0) }))
     }
 
-    /// Notes that a connection has taken up the exchange.
-    pub(crate) fn begin(&self) {
-        if self.0.last.load(Relaxed) == NOT_BEGUN {
-            self.touch();
-        }
+    /// Of an exchange that shares its connection: the time may start as much later, as it may have to wait there for
+    /// its turn. It starts with the first progress at the latest.
+    pub(crate) fn starting_within(grace: Duration) -> Self {
+        let activity = Self::new();
+        activity.0.last.store(nanos(grace), Relaxed);
+        activity
     }
 
     /// Notes progress.
     pub(crate) fn touch(&self) {
-        let nanos = self.0.origin.elapsed().as_nanos();
-        self.0.last.store(u64::try_from(nanos).map_or(PAUSED - 1, |nanos| nanos.min(PAUSED - 1)), Relaxed);
+        self.0.last.store(self.now(), Relaxed);
     }
 
     /// Lets no time pass until there is progress.
@@ -56,45 +54,64 @@ impl Activity {
         self.0.last.store(PAUSED, Relaxed);
     }
 
-    /// Whether a connection has taken up the exchange.
-    pub(crate) fn has_begun(&self) -> bool {
-        self.0.last.load(Relaxed) != NOT_BEGUN
+    /// Starts the time anew for somebody who waits from now on, unless it is to start later.
+    fn restart(&self) {
+        let now = self.now();
+        if self.0.last.load(Relaxed) < now {
+            self.0.last.store(now, Relaxed);
+        }
     }
 
-    /// Starts the time anew for somebody who waits from now on.
-    fn restart(&self) {
-        if self.0.last.load(Relaxed) < PAUSED {
-            self.touch();
+    fn now(&self) -> u64 {
+        nanos(self.0.origin.elapsed())
+    }
+
+    /// When there last was progress, if the caller is not waited for.
+    pub(crate) fn last(&self) -> Option<Instant> {
+        match self.0.last.load(Relaxed) {
+            PAUSED => None,
+            nanos => self.0.origin.checked_add(Duration::from_nanos(nanos)),
         }
     }
 }
 
-/// Watches one exchange.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).map_or(PAUSED - 1, |nanos| nanos.min(PAUSED - 1))
+}
+
+/// Watches one exchange after the other.
 #[derive(Debug)]
 pub(crate) struct Idle {
     timeout: Duration,
-    /// How long it may take until a connection takes up the exchange.
-    begin: Duration,
     activity: Activity,
-    /// Made when there is first something to wait for, and moved only when it fires: progress costs no timer.
+    /// Made when there is first something to wait for, and moved only when it fires: neither progress nor the next
+    /// exchange costs a timer.
     sleep: Option<Pin<Box<Sleep>>>,
     /// Whether somebody waits. What comes late because nobody asked for it is not idle.
     waiting: bool,
 }
 
 impl Idle {
-    /// The limits on connecting and on silence. The former bounds itself; the two together are for a connection that
-    /// dies with a request in its queue, of which hyper does not always tell.
-    pub(crate) fn new(connect: Duration, timeout: Duration, activity: Activity) -> Self {
-        Self { timeout, begin: connect.saturating_add(timeout), activity, sleep: None, waiting: false }
-    }
-
-    pub(crate) fn has_begun(&self) -> bool {
-        self.activity.has_begun()
+    pub(crate) fn new(timeout: Duration, activity: Activity) -> Self {
+        Self { timeout, activity, sleep: None, waiting: false }
     }
 
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// The activity of the next exchange, which begins.
+    pub(crate) fn begin(&mut self) -> &Activity {
+        self.waiting = false;
+        if self.activity.last().is_none() {
+            self.activity.touch();
+        }
+        &self.activity
+    }
+
+    /// When there last was progress.
+    pub(crate) fn last(&self) -> Option<Instant> {
+        self.activity.last()
     }
 
     /// Notes that what was waited for has come.
@@ -102,41 +119,30 @@ impl Idle {
         self.waiting = false;
     }
 
-    /// Ready once nothing has moved for the timeout, for as long as somebody waited.
+    /// Ready once nothing has moved for the timeout, for as long as somebody waited. Never for a timeout beyond the
+    /// clock.
     pub(crate) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.waiting {
             self.waiting = true;
             self.activity.restart();
         }
         loop {
-            let Some(due) = self.due() else { return Poll::Pending };
-            let look = self.next_look(due);
-            let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(look)));
+            let due = match self.activity.last() {
+                Some(last) => last.checked_add(self.timeout),
+                None => Instant::now().checked_add(self.timeout),
+            };
+            let Some(due) = due else { return Poll::Pending };
+            let timeout = self.timeout;
+            // Nobody tells when a time that was to start later has started.
+            let look = || Instant::now().checked_add(timeout).map_or(due, |soon| soon.min(due));
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(look())));
             if sleep.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             if sleep.deadline() >= due {
                 return Poll::Ready(());
             }
-            sleep.as_mut().reset(look);
-        }
-    }
-
-    /// When to look again: nobody tells when the exchange begins, and from then on silence has less time.
-    fn next_look(&self, due: Instant) -> Instant {
-        if self.has_begun() {
-            return due;
-        }
-        Instant::now().checked_add(self.timeout).map_or(due, |soon| soon.min(due))
-    }
-
-    /// When it will have been too long, as things stand; never for a limit beyond the clock.
-    fn due(&self) -> Option<Instant> {
-        let Moments { origin, last } = &*self.activity.0;
-        match last.load(Relaxed) {
-            NOT_BEGUN => origin.checked_add(self.begin),
-            PAUSED => Instant::now().checked_add(self.timeout),
-            nanos => origin.checked_add(Duration::from_nanos(nanos))?.checked_add(self.timeout),
+            sleep.as_mut().reset(look());
         }
     }
 }
@@ -151,55 +157,59 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn begun() -> Activity {
-        let activity = Activity::not_begun();
-        activity.begin();
-        activity
-    }
-
     #[tokio::test(start_paused = true)]
-    async fn what_no_connection_takes_up_is_given_up_on() {
+    async fn a_time_that_starts_later_ends_later() {
         let begin = Instant::now();
-        let mut idle = Idle::new(SECOND, 2 * SECOND, Activity::not_begun());
-        poll_fn(|cx| idle.poll_idle(cx)).await;
-        assert_eq!((begin.elapsed(), idle.has_begun()), (3 * SECOND, false));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn silence_counts_from_the_begin_however_long_connecting_may_take() {
-        let begin = Instant::now();
-        let activity = Activity::not_begun();
-        let mover = activity.clone();
-        tokio::spawn(async move {
-            sleep(SECOND).await;
-            mover.begin();
-        });
-        let mut idle = Idle::new(900 * SECOND, 2 * SECOND, activity);
+        let mut idle = Idle::new(2 * SECOND, Activity::starting_within(SECOND));
         poll_fn(|cx| idle.poll_idle(cx)).await;
         assert_eq!(begin.elapsed(), 3 * SECOND);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_time_passes_before_the_begin_and_while_the_caller_is_waited_for() {
+    async fn it_starts_with_the_first_progress_however_late_it_may() {
         let begin = Instant::now();
-        let activity = Activity::not_begun();
+        let activity = Activity::starting_within(900 * SECOND);
         let mover = activity.clone();
         tokio::spawn(async move {
-            sleep(5 * SECOND).await;
-            mover.begin();
+            sleep(SECOND).await;
+            mover.touch();
+        });
+        let mut idle = Idle::new(2 * SECOND, activity);
+        poll_fn(|cx| idle.poll_idle(cx)).await;
+        assert_eq!(begin.elapsed(), 3 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_time_passes_while_the_caller_is_waited_for() {
+        let begin = Instant::now();
+        let activity = Activity::new();
+        let mover = activity.clone();
+        tokio::spawn(async move {
             sleep(SECOND).await;
             mover.pause();
             sleep(10 * SECOND).await;
             mover.touch();
         });
-        let mut idle = Idle::new(9 * SECOND, 2 * SECOND, activity);
+        let mut idle = Idle::new(2 * SECOND, activity);
         poll_fn(|cx| idle.poll_idle(cx)).await;
-        assert_eq!(begin.elapsed(), (5 + 1 + 10 + 2) * SECOND);
+        assert_eq!(begin.elapsed(), (1 + 10 + 2) * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_exchange_begins_anew() {
+        let activity = Activity::new();
+        let mut idle = Idle::new(2 * SECOND, activity.clone());
+        poll_fn(|cx| idle.poll_idle(cx)).await;
+        activity.pause();
+        idle.begin();
+        let begin = Instant::now();
+        poll_fn(|cx| idle.poll_idle(cx)).await;
+        assert_eq!(begin.elapsed(), 2 * SECOND);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_nobody_waits_for_is_not_late() {
-        let mut idle = Idle::new(SECOND, 2 * SECOND, begun());
+        let mut idle = Idle::new(2 * SECOND, Activity::new());
         sleep(10 * SECOND).await;
         let begin = Instant::now();
         poll_fn(|cx| idle.poll_idle(cx)).await;
@@ -213,7 +223,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn fires_after_the_timeout_without_progress() {
         let begin = Instant::now();
-        let mut idle = Idle::new(SECOND, 2 * SECOND, begun());
+        let mut idle = Idle::new(2 * SECOND, Activity::new());
         poll_fn(|cx| idle.poll_idle(cx)).await;
         assert_eq!(begin.elapsed(), 2 * SECOND);
     }
@@ -221,7 +231,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn progress_starts_it_anew() {
         let begin = Instant::now();
-        let activity = begun();
+        let activity = Activity::new();
         let mover = activity.clone();
         tokio::spawn(async move {
             for _ in 0..5 {
@@ -229,14 +239,14 @@ mod tests {
                 mover.touch();
             }
         });
-        let mut idle = Idle::new(SECOND, 2 * SECOND, activity);
+        let mut idle = Idle::new(2 * SECOND, activity);
         poll_fn(|cx| idle.poll_idle(cx)).await;
         assert_eq!(begin.elapsed(), 7 * SECOND);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_timeout_beyond_the_clock_never_fires() {
-        let mut idle = Idle::new(SECOND, Duration::MAX, begun());
+        let mut idle = Idle::new(Duration::MAX, Activity::new());
         assert!(tokio::time::timeout(1000 * SECOND, poll_fn(|cx| idle.poll_idle(cx))).await.is_err());
     }
 }

@@ -9,7 +9,7 @@ pub(crate) type Secure<C> = C;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tls {}
 
-#[derive(Debug)]
+#[derive(Clone)]
 pub(crate) struct Loaded;
 
 impl Tls {

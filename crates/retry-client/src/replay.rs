@@ -16,7 +16,6 @@ use crate::{
     BoxError,
     body::{Body, Kind},
     idle::Activity,
-    link,
     memory::{Held, Memory},
 };
 
@@ -157,19 +156,9 @@ pub struct RequestBody {
 }
 
 impl RequestBody {
-    /// The activity of the exchange that this begins, for whoever watches it.
-    pub(crate) fn watch(&mut self) -> Activity {
-        let activity = Activity::not_begun();
+    /// Tells of its progress, too.
+    pub(crate) fn watch(&mut self, activity: &Activity) {
         self.activity = Some(activity.clone());
-        activity
-    }
-
-    /// Notes that a connection has taken the request up: hyper asks for a body's end then, and not before.
-    fn taken_up(&self) {
-        if let Some(activity) = &self.activity {
-            activity.begin();
-            link::offer(activity.clone());
-        }
     }
 }
 
@@ -230,7 +219,10 @@ impl http_body::Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.taken_up();
+        // hyper asks when it takes the request up, which on HTTP/2 may be late.
+        if let Some(activity) = &self.activity {
+            activity.touch();
+        }
         match &self.source {
             Source::Empty => true,
             Source::Whole(bytes) => bytes.is_empty(),

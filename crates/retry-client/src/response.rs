@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use crate::{error::Error, idle::Idle, memory::Held, resume::Resuming};
+use crate::{connection::Connection, error::Error, memory::Held, resume::Resuming};
 
 /// The body of a response.
 ///
@@ -25,8 +25,44 @@ pub struct ResponseBody(Kind);
 #[derive(Debug)]
 enum Kind {
     Whole(Box<Whole>),
-    Streaming { incoming: Incoming, idle: Option<Idle> },
+    Streaming(Streaming),
     Resuming(Box<Resuming>),
+}
+
+/// A body that comes over a connection, which is free at the body's end.
+#[derive(Debug)]
+struct Streaming {
+    incoming: Incoming,
+    connection: Option<Box<Connection>>,
+}
+
+impl Streaming {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        let Some(connection) = &mut self.connection else { return polled.map_err(|error| Error::broken(error.into())) };
+        match polled {
+            Poll::Ready(frame) => {
+                connection.progress();
+                if frame.is_none() || self.incoming.is_end_stream() {
+                    self.give_back();
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(|error| Error::broken(error.into()))))
+            }
+            Poll::Pending => connection.poll_silent(cx).map(|limit| Some(Err(Error::idle(limit)))),
+        }
+    }
+
+    fn give_back(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            connection.give_back();
+        }
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.give_back();
+    }
 }
 
 /// A body that has come to its end.
@@ -56,8 +92,12 @@ impl Whole {
 }
 
 impl ResponseBody {
-    pub(crate) fn streaming(incoming: Incoming, idle: Option<Idle>) -> Self {
-        Self(Kind::Streaming { incoming, idle })
+    pub(crate) fn streaming(incoming: Incoming, connection: Box<Connection>) -> Self {
+        let mut streaming = Streaming { incoming, connection: Some(connection) };
+        if streaming.incoming.is_end_stream() {
+            streaming.give_back();
+        }
+        Self(Kind::Streaming(streaming))
     }
 
     pub(crate) fn resuming(body: Resuming) -> Self {
@@ -109,35 +149,21 @@ impl Body for ResponseBody {
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let (incoming, idle) = match &mut self.0 {
+        match &mut self.0 {
             Kind::Whole(whole) => {
                 let Whole { data, trailers, .. } = &mut **whole;
                 let frame = data.take().map(Frame::data).or_else(|| trailers.take().map(Frame::trailers));
-                return Poll::Ready(frame.map(Ok));
+                Poll::Ready(frame.map(Ok))
             }
-            Kind::Streaming { incoming, idle } => (incoming, idle),
-            Kind::Resuming(body) => return body.poll_frame(cx),
-        };
-        match Pin::new(incoming).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Some(idle) = idle {
-                    idle.progress();
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(Error::broken(error.into())))),
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => match idle {
-                Some(idle) => idle.poll_idle(cx).map(|()| Some(Err(Error::idle(idle.timeout())))),
-                None => Poll::Pending,
-            },
+            Kind::Streaming(body) => body.poll_frame(cx),
+            Kind::Resuming(body) => body.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Whole(whole) => whole.data.is_none() && whole.trailers.is_none(),
-            Kind::Streaming { incoming, .. } => incoming.is_end_stream(),
+            Kind::Streaming(body) => body.incoming.is_end_stream(),
             Kind::Resuming(body) => body.is_end_stream(),
         }
     }
@@ -145,7 +171,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Whole(whole) => SizeHint::with_exact(whole.data.as_ref().map_or(0, |data| data.len() as u64)),
-            Kind::Streaming { incoming, .. } => incoming.size_hint(),
+            Kind::Streaming(body) => body.incoming.size_hint(),
             Kind::Resuming(body) => body.size_hint(),
         }
     }

@@ -2,7 +2,8 @@
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{
-    HeaderValue, Uri,
+    HeaderValue, Request, Uri, Version,
+    header::HOST,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use percent_encoding::percent_decode_str;
@@ -15,6 +16,8 @@ pub(crate) struct Target {
     scheme: Scheme,
     /// Without user name and password, so that whatever prints it prints no secret.
     authority: Authority,
+    /// The authority as `Host` has it: without the port that the scheme implies.
+    host: HeaderValue,
     /// Without the slash at its end: what is put before each path.
     prefix: String,
     /// The URL's user name and password, as the header they stand for (RFC 7617).
@@ -38,7 +41,8 @@ impl Target {
         }
         let (authority, authorization) = split_credentials(&authority)
             .ok_or_else(|| refuse("its host, port, user name or password is not valid"))?;
-        Ok(Self { scheme, authority, prefix: path.path().trim_end_matches('/').to_owned(), authorization })
+        let host = host(&scheme, &authority).ok_or_else(|| refuse("its host is not valid"))?;
+        Ok(Self { scheme, authority, host, prefix: path.path().trim_end_matches('/').to_owned(), authorization })
     }
 
     pub(crate) fn is_https(&self) -> bool {
@@ -65,8 +69,11 @@ impl Target {
             PathAndQuery::try_from([&self.prefix, path].concat())
         };
         let joined = joined.map_err(|_| refuse("it has a character that must be percent-encoded"))?;
-        let uri = Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone()).path_and_query(joined);
-        uri.build().map_err(|error| Error::bad_input(format!("path '{path}': {error}")))
+        self.at(joined).map_err(|error| Error::bad_input(format!("path '{path}': {error}")))
+    }
+
+    fn at(&self, path: PathAndQuery) -> Result<Uri, http::Error> {
+        Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone()).path_and_query(path).build()
     }
 
     /// The URL of a request that names either a path alone or a whole URL on this target.
@@ -81,6 +88,35 @@ impl Target {
         }
         self.join(uri.path_and_query().map_or("/", PathAndQuery::as_str))
     }
+
+    /// Puts a request for this target into the form for an HTTP/1.1 connection to it, or to a proxy: RFC 9112,
+    /// section 3.2.
+    pub(crate) fn address_http1<B>(&self, request: &mut Request<B>, to_proxy: bool) {
+        request.headers_mut().entry(HOST).or_insert_with(|| self.host.clone());
+        if request.version() != Version::HTTP_10 {
+            *request.version_mut() = Version::HTTP_11;
+        }
+        if !to_proxy && let Some(path) = request.uri().path_and_query().cloned() {
+            *request.uri_mut() = path.into();
+        }
+    }
+
+    /// Puts a request for this target into the form for an HTTP/2 connection, should it not be any more: RFC 9113,
+    /// section 8.3.1.
+    pub(crate) fn address_http2<B>(&self, request: &mut Request<B>) {
+        if request.uri().scheme().is_none()
+            && let Some(Ok(uri)) = request.uri().path_and_query().cloned().map(|path| self.at(path))
+        {
+            *request.uri_mut() = uri;
+        }
+    }
+}
+
+/// The value of `Host`: RFC 9110, section 7.2.
+fn host(scheme: &Scheme, authority: &Authority) -> Option<HeaderValue> {
+    let implied = if *scheme == Scheme::HTTPS { 443 } else { 80 };
+    let without_port = authority.port_u16() == Some(implied);
+    HeaderValue::from_str(if without_port { authority.host() } else { authority.as_str() }).ok()
 }
 
 /// The authority without credentials, and the credentials as a header. None where they make no sense.

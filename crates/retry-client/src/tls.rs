@@ -35,6 +35,7 @@ pub(crate) struct Identity {
 }
 
 /// Settings whose files have been read and checked.
+#[derive(Clone)]
 pub(crate) struct Loaded(Arc<ClientConfig>);
 
 impl Tls {

@@ -3,6 +3,7 @@
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -11,51 +12,30 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::{idle::Activity, link};
+use crate::idle::Activity;
 
 /// A connection that notes when bytes move on it. It lies beneath TLS, so that a handshake and its bytes
 /// count as well.
 #[derive(Debug)]
 pub(crate) struct Watched<T> {
     io: T,
-    /// Of the exchange that it carries, where that is the only one.
-    activity: Option<Activity>,
+    activity: Activity,
     /// Bytes to be read before those of `io`.
     early: Bytes,
     proxied: bool,
-    /// Among those that there may be.
-    place: Option<OwnedSemaphorePermit>,
+    /// Among the connections that there may be, until it is dropped.
+    _place: Arc<OwnedSemaphorePermit>,
 }
 
 impl<T> Watched<T> {
-    pub(crate) fn new(io: T) -> Self {
-        Self { io, activity: None, early: Bytes::new(), proxied: false, place: None }
-    }
-
-    /// Takes a place among the connections that there may be, until it is dropped.
-    pub(crate) fn in_place(mut self, place: OwnedSemaphorePermit) -> Self {
-        self.place = Some(place);
-        self
+    pub(crate) fn new(io: T, activity: Activity, place: Arc<OwnedSemaphorePermit>) -> Self {
+        Self { io, activity, early: Bytes::new(), proxied: false, _place: place }
     }
 
     /// Gives back bytes that were read too far.
     pub(crate) fn unread(mut self, early: Bytes) -> Self {
         self.early = early;
         self
-    }
-
-    /// Notes that bytes moved.
-    fn touch(&self) {
-        if let Some(activity) = &self.activity {
-            activity.touch();
-        }
-    }
-
-    /// Takes up the exchange that is about to be sent.
-    fn take_up(&mut self) {
-        if let Some(activity) = link::take() {
-            self.activity = Some(activity);
-        }
     }
 
     /// Says that requests on it go to a proxy, which has to be told the whole URL.
@@ -79,16 +59,15 @@ impl<T: Read + Unpin> Read for Watched<T> {
             return Poll::Ready(Ok(()));
         }
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        self.touch();
+        self.activity.touch();
         Poll::Ready(Ok(()))
     }
 }
 
 impl<T: Write + Unpin> Write for Watched<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.take_up();
         let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
-        self.touch();
+        self.activity.touch();
         Poll::Ready(Ok(written))
     }
 
@@ -109,9 +88,8 @@ impl<T: Write + Unpin> Write for Watched<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.take_up();
         let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, bufs))?;
-        self.touch();
+        self.activity.touch();
         Poll::Ready(Ok(written))
     }
 }
@@ -119,7 +97,10 @@ impl<T: Write + Unpin> Write for Watched<T> {
 #[cfg(test)]
 mod tests {
     use hyper_util::rt::TokioIo;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        sync::Semaphore,
+    };
 
     use super::*;
 
@@ -127,7 +108,9 @@ mod tests {
     async fn what_was_read_too_far_is_read_first_however_small_the_buffer() {
         let (near, mut far) = duplex(16);
         far.write_all(b"def").await.unwrap();
-        let mut watched = TokioIo::new(Watched::new(TokioIo::new(near)).unread(Bytes::from("abc")));
+        let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        let watched = Watched::new(TokioIo::new(near), Activity::new(), Arc::new(place));
+        let mut watched = TokioIo::new(watched.unread(Bytes::from("abc")));
         let mut text = [0; 2];
         watched.read_exact(&mut text).await.unwrap();
         assert_eq!(&text, b"ab");

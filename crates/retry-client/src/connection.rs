@@ -1,0 +1,170 @@
+//! A connection, for one exchange after the other.
+
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::Weak,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::{TrySendError, http1, http2},
+};
+use tokio::{runtime::Handle, time::Instant};
+
+use crate::{RequestBody, idle::Idle, pool::Pool, target::Target};
+
+/// A connection of HTTP/1.1, or one exchange's share of one of HTTP/2.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    sender: Sender,
+    idle: Option<Idle>,
+    stage: Stage,
+    reused: bool,
+    /// Where it goes back to.
+    pool: Weak<Pool>,
+}
+
+#[derive(Debug)]
+enum Sender {
+    Http1 { sender: http1::SendRequest<RequestBody>, to_proxy: bool },
+    Http2(http2::SendRequest<RequestBody>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Free,
+    /// A request is on its way.
+    Asked,
+    /// The head of its answer has come.
+    Answered,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum Unanswered {
+    Failed(Box<TrySendError<Request<RequestBody>>>),
+    /// Nothing moved for so long.
+    Silent(Duration),
+}
+
+impl Connection {
+    /// One that may go back to a pool.
+    pub(crate) fn http1(
+        sender: http1::SendRequest<RequestBody>,
+        to_proxy: bool,
+        idle: Option<Idle>,
+        pool: Weak<Pool>,
+    ) -> Self {
+        Self { sender: Sender::Http1 { sender, to_proxy }, idle, stage: Stage::Free, reused: false, pool }
+    }
+
+    /// A share, of which the pool keeps the whole.
+    pub(crate) fn http2(sender: http2::SendRequest<RequestBody>, idle: Option<Idle>, reused: bool) -> Self {
+        Self { sender: Sender::Http2(sender), idle, stage: Stage::Free, reused, pool: Weak::new() }
+    }
+
+    /// Whether it has carried an exchange before.
+    pub(crate) fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// Whether it could carry the next exchange now.
+    pub(crate) fn is_ready(&self) -> bool {
+        match &self.sender {
+            Sender::Http1 { sender, .. } => sender.is_ready(),
+            Sender::Http2(sender) => sender.is_ready(),
+        }
+    }
+
+    /// When something last moved on it.
+    pub(crate) fn last_used(&self) -> Instant {
+        self.idle.as_ref().and_then(Idle::last).unwrap_or_else(Instant::now)
+    }
+
+    /// Sends a request to the server, and waits for the head of its answer.
+    pub(crate) async fn exchange(
+        &mut self,
+        mut request: Request<RequestBody>,
+        server: &Target,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        let Self { sender, idle, stage, .. } = self;
+        if let Some(idle) = idle {
+            request.body_mut().watch(idle.begin());
+        }
+        *stage = Stage::Asked;
+        let response = match sender {
+            Sender::Http1 { sender, to_proxy } => {
+                server.address_http1(&mut request, *to_proxy);
+                answer(sender.try_send_request(request), idle.as_mut()).await?
+            }
+            Sender::Http2(sender) => {
+                server.address_http2(&mut request);
+                answer(sender.try_send_request(request), idle.as_mut()).await?
+            }
+        };
+        *stage = Stage::Answered;
+        self.progress();
+        Ok(response)
+    }
+
+    /// Notes that what was waited for has come.
+    pub(crate) fn progress(&mut self) {
+        if let Some(idle) = &mut self.idle {
+            idle.progress();
+        }
+    }
+
+    /// Ready, with the limit, once nothing has moved for as long as that.
+    pub(crate) fn poll_silent(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
+        poll_silent(self.idle.as_mut(), cx)
+    }
+
+    /// Gives it back if it is of use to others. Where an answer is still to come it is not: it is closed then.
+    pub(crate) fn give_back(mut self: Box<Self>) {
+        let Sender::Http1 { sender, .. } = &self.sender else { return };
+        if self.stage == Stage::Asked || sender.is_closed() {
+            return;
+        }
+        if sender.is_ready() {
+            return self.put();
+        }
+        // Something of the exchange is left to do: the rest of the request is to be sent, or of the answer to be read.
+        let Ok(runtime) = Handle::try_current() else { return };
+        runtime.spawn(async move {
+            if let Sender::Http1 { sender, .. } = &mut self.sender
+                && sender.ready().await.is_ok()
+            {
+                self.put();
+            }
+        });
+    }
+
+    fn put(mut self: Box<Self>) {
+        self.stage = Stage::Free;
+        self.reused = true;
+        if let Some(pool) = self.pool.upgrade() {
+            pool.put(self);
+        }
+    }
+}
+
+async fn answer(
+    answer: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
+    mut idle: Option<&mut Idle>,
+) -> Result<Response<Incoming>, Unanswered> {
+    let mut answer = pin!(answer);
+    poll_fn(|cx| match answer.as_mut().poll(cx) {
+        Poll::Ready(answer) => Poll::Ready(answer.map_err(|error| Unanswered::Failed(error.into()))),
+        Poll::Pending => poll_silent(idle.as_deref_mut(), cx).map(|limit| Err(Unanswered::Silent(limit))),
+    })
+    .await
+}
+
+fn poll_silent(idle: Option<&mut Idle>, cx: &mut Context<'_>) -> Poll<Duration> {
+    let Some(idle) = idle else { return Poll::Pending };
+    idle.poll_idle(cx).map(|()| idle.timeout())
+}

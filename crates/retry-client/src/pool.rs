@@ -1,0 +1,312 @@
+//! The connections to one server, and which of them a request goes over.
+//!
+//! An HTTP/1.1 connection carries one exchange at a time and is kept for the next; one of HTTP/2 is shared. A request
+//! that finds neither makes a connection. Should another become free before that is made, it takes that one, and the
+//! new one is kept.
+
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    task::Poll,
+    time::Duration,
+};
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::{
+    client::legacy::connect::Connection as _,
+    rt::{TokioExecutor, TokioTimer},
+};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    BoxError, RequestBody,
+    connect::{Connecting, Connector, Stream, within},
+    connection::Connection,
+    idle::{Activity, Idle},
+};
+
+/// How many connections there may be, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) most: usize,
+    /// How many are kept without an exchange. Zero keeps none, and shares none either.
+    pub(crate) most_unused: usize,
+    /// How long they are.
+    pub(crate) unused: Duration,
+    /// How long a request may wait for one.
+    pub(crate) connecting: Duration,
+    /// How long one may be silent while somebody waits; none is for ever.
+    pub(crate) silence: Option<Duration>,
+}
+
+/// The connections to one server.
+pub(crate) struct Pool {
+    connector: Connector,
+    limits: Limits,
+    /// By prior knowledge.
+    http2: bool,
+    spare: Mutex<Spare>,
+    /// Rings for one of those that wait, for each connection given back; for all, when there is one to share.
+    freed: Notify,
+    /// A permit for each connection that there may be.
+    places: Arc<Semaphore>,
+    /// A permit for each that may be made at the same time.
+    dials: Arc<Semaphore>,
+    me: Weak<Self>,
+}
+
+/// What is there for the next request.
+#[derive(Default)]
+struct Spare {
+    /// In the order in which they were given back.
+    unused: Vec<Unused>,
+    shared: Option<Shared>,
+    /// How many requests wait for a connection.
+    waiting: usize,
+    /// Whether a task closes what has been unused for too long.
+    reaped: bool,
+}
+
+struct Unused {
+    connection: Box<Connection>,
+    since: Instant,
+}
+
+struct Shared {
+    sender: http2::SendRequest<RequestBody>,
+    last_used: Instant,
+}
+
+impl Spare {
+    /// A connection, with so many of those unused left to others.
+    fn take(&mut self, left: usize, limits: &Limits) -> Option<Box<Connection>> {
+        while self.unused.len() > left {
+            let Unused { connection, .. } = self.unused.pop()?;
+            if connection.is_ready() {
+                return Some(connection);
+            }
+        }
+        let shared = self.shared.as_mut().filter(|shared| !shared.sender.is_closed())?;
+        shared.last_used = Instant::now();
+        Some(limits.share_of(shared.sender.clone(), true))
+    }
+
+    /// Closes what has been unused for `limit`, and tells when to look again.
+    fn reap(&mut self, limit: Duration, now: Instant) -> Option<Instant> {
+        let due = |since: Instant| since.checked_add(limit);
+        self.unused.retain(|unused| due(unused.since).is_none_or(|due| due > now));
+        self.shared.take_if(|shared| due(shared.last_used).is_some_and(|due| due <= now));
+        let last_used = self.shared.as_ref().map(|shared| shared.last_used);
+        self.unused.iter().map(|unused| unused.since).chain(last_used).min().and_then(due)
+    }
+}
+
+impl Limits {
+    /// One exchange's share of a connection, on which it may have to wait for its turn as long as for a connection.
+    fn share_of(&self, sender: http2::SendRequest<RequestBody>, reused: bool) -> Box<Connection> {
+        let idle = self.silence.map(|silence| Idle::new(silence, Activity::starting_within(self.connecting)));
+        Box::new(Connection::http2(sender, idle, reused))
+    }
+}
+
+impl Pool {
+    pub(crate) fn new(connector: Connector, limits: Limits, http2: bool) -> Arc<Self> {
+        // One connection is enough for all, so all wait for that one.
+        let dials = if http2 && limits.most_unused > 0 { 1 } else { Semaphore::MAX_PERMITS };
+        Arc::new_cyclic(|me| Self {
+            connector,
+            limits,
+            http2,
+            spare: Mutex::default(),
+            freed: Notify::new(),
+            places: Arc::new(Semaphore::new(limits.most)),
+            dials: Arc::new(Semaphore::new(dials)),
+            me: me.clone(),
+        })
+    }
+
+    /// How many connections there are, those being made included.
+    pub(crate) fn connections(&self) -> usize {
+        self.limits.most.saturating_sub(self.places.available_permits())
+    }
+
+    /// A connection that is there, and that nobody has waited for longer.
+    pub(crate) fn take(&self) -> Option<Box<Connection>> {
+        let mut spare = self.lock();
+        let left = spare.waiting;
+        spare.take(left, &self.limits)
+    }
+
+    /// A connection as soon as there is one, within the limit on connecting.
+    pub(crate) fn wait(self: &Arc<Self>) -> Connecting<Box<Connection>> {
+        let pool = Arc::clone(self);
+        Box::pin(async move { within(pool.limits.connecting, pool.freed_or_new()).await })
+    }
+
+    async fn freed_or_new(self: &Arc<Self>) -> Result<Box<Connection>, BoxError> {
+        let waiting = Waiting::enter(self);
+        let mut freed = pin!(waiting.freed());
+        let permits = pin!(async {
+            let dial = Arc::clone(&self.dials).acquire_owned().await?;
+            Ok::<_, BoxError>((dial, Arc::clone(&self.places).acquire_owned().await?))
+        });
+        let (dial, place) = match race(freed.as_mut(), permits).await {
+            First::Left(connection) => return Ok(connection),
+            First::Right(permits) => permits?,
+        };
+        let pool = Arc::clone(self);
+        let mut dialling = Box::pin(async move {
+            let _dial = dial;
+            pool.connect(place).await
+        });
+        match race(freed, dialling.as_mut()).await {
+            First::Left(connection) => {
+                tokio::spawn(async { dialling.await.map(Connection::give_back) });
+                Ok(connection)
+            }
+            First::Right(connected) => connected,
+        }
+    }
+
+    async fn connect(&self, place: OwnedSemaphorePermit) -> Result<Box<Connection>, BoxError> {
+        let activity = Activity::new();
+        let stream = self.connector.connect(place, activity.clone()).await?;
+        let connected = stream.connected();
+        if self.http2 || connected.is_negotiated_h2() {
+            return self.share(stream).await;
+        }
+        let (sender, connection) = http1::handshake(stream).await?;
+        // Whoever has an exchange on it learns how it ends.
+        tokio::spawn(async { drop(connection.with_upgrades().await) });
+        let idle = self.limits.silence.map(|silence| Idle::new(silence, activity));
+        Ok(Box::new(Connection::http1(sender, connected.is_proxied(), idle, self.me.clone())))
+    }
+
+    async fn share(&self, stream: Stream) -> Result<Box<Connection>, BoxError> {
+        let (mut sender, connection) =
+            http2::Builder::new(TokioExecutor::new()).timer(TokioTimer::new()).handshake(stream).await?;
+        tokio::spawn(async { drop(connection.await) });
+        sender.ready().await?;
+        if self.limits.most_unused > 0 {
+            let mut spare = self.lock();
+            // Where the server chose the protocol, others may have connected meanwhile.
+            match &spare.shared {
+                Some(shared) if !shared.sender.is_closed() => sender = shared.sender.clone(),
+                _ => spare.shared = Some(Shared { sender: sender.clone(), last_used: Instant::now() }),
+            }
+            self.see_to_reaping(&mut spare);
+            drop(spare);
+            self.freed.notify_waiters();
+        }
+        Ok(self.limits.share_of(sender, false))
+    }
+
+    /// Takes back a connection that is ready for the next exchange.
+    pub(crate) fn put(&self, connection: Box<Connection>) {
+        let since = connection.last_used();
+        let mut spare = self.lock();
+        let most = if self.limits.most_unused == 0 { 0 } else { self.limits.most_unused.max(spare.waiting) };
+        if spare.unused.len() >= most {
+            return;
+        }
+        spare.unused.push(Unused { connection, since });
+        if spare.waiting > 0 {
+            self.freed.notify_one();
+        }
+        self.see_to_reaping(&mut spare);
+    }
+
+    fn see_to_reaping(&self, spare: &mut Spare) {
+        if spare.reaped {
+            return;
+        }
+        // Without a runtime nobody gets to know its connections either.
+        let Ok(runtime) = Handle::try_current() else { return };
+        spare.reaped = true;
+        runtime.spawn(reap(Reaped(self.me.clone())));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Spare> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes connections that have been unused for too long, for as long as there are any.
+async fn reap(reaped: Reaped) {
+    loop {
+        let next = {
+            let Some(pool) = reaped.0.upgrade() else { return };
+            let mut spare = pool.lock();
+            let next = spare.reap(pool.limits.unused, Instant::now());
+            spare.reaped = next.is_some();
+            next
+        };
+        let Some(next) = next else { return };
+        sleep_until(next).await;
+    }
+}
+
+/// The task may end with its runtime: then another has to take over.
+struct Reaped(Weak<Pool>);
+
+impl Drop for Reaped {
+    fn drop(&mut self) {
+        if let Some(pool) = self.0.upgrade() {
+            pool.lock().reaped = false;
+        }
+    }
+}
+
+/// A request that waits for a connection.
+struct Waiting<'a>(&'a Pool);
+
+impl<'a> Waiting<'a> {
+    fn enter(pool: &'a Pool) -> Self {
+        pool.lock().waiting += 1;
+        Self(pool)
+    }
+
+    /// A connection that others give back, or share: whoever has waited longest comes first.
+    async fn freed(&self) -> Box<Connection> {
+        let Self(pool) = self;
+        let mut others = pool.lock().waiting.saturating_sub(1);
+        loop {
+            let mut freed = pin!(pool.freed.notified());
+            // What happens from here on is not missed.
+            freed.as_mut().enable();
+            let free = pool.lock().take(others, &pool.limits);
+            if let Some(connection) = free {
+                return connection;
+            }
+            freed.await;
+            others = 0;
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.lock().waiting -= 1;
+    }
+}
+
+enum First<A, B> {
+    Left(A),
+    Right(B),
+}
+
+/// What is there first; the left where both are.
+async fn race<A: Future, B: Future>(mut left: Pin<&mut A>, mut right: Pin<&mut B>) -> First<A::Output, B::Output> {
+    poll_fn(|cx| {
+        if let Poll::Ready(left) = left.as_mut().poll(cx) {
+            return Poll::Ready(First::Left(left));
+        }
+        right.as_mut().poll(cx).map(First::Right)
+    })
+    .await
+}

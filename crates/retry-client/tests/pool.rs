@@ -1,0 +1,189 @@
+//! Which connection a request goes over, seen from the server's side.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the test's message")]
+
+mod common;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use common::{Reply, Server, quick, read_head};
+use retry_client::{Client, ErrorKind};
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpListener,
+    sync::Semaphore,
+    task::{JoinSet, yield_now},
+};
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+/// A server that answers each request only once a permit for it is there.
+async fn gated(gate: Arc<Semaphore>) -> (Client, Arc<AtomicUsize>, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client::builder(format!("http://{}", listener.local_addr().unwrap())).retry(quick(0));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut serving = JoinSet::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (gate, count) = (Arc::clone(&gate), Arc::clone(&count));
+            serving.spawn(async move {
+                loop {
+                    read_head(&mut stream).await;
+                    count.fetch_add(1, SeqCst);
+                    gate.acquire().await.unwrap().forget();
+                    if stream.write_all(OK).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (client.pool_max_connections(1).build().unwrap(), asked, tasks)
+}
+
+#[tokio::test]
+async fn whoever_has_waited_longest_for_a_connection_comes_first() {
+    let server = Server::start([Reply::Ok("ok")]).await;
+    let client = server.client().pool_max_connections(1).build().unwrap();
+    let mut calls = JoinSet::new();
+    for number in 0..20 {
+        let client = client.clone();
+        calls.spawn(async move { client.get_text(&format!("/{number}")).await });
+    }
+    while let Some(answer) = calls.join_next().await {
+        assert_eq!(answer.unwrap().unwrap(), "ok");
+    }
+    let order: Vec<_> = server.seen().into_iter().map(|seen| seen.target).collect();
+    assert_eq!(order, Vec::from_iter((0..20).map(|number| format!("/{number}"))));
+    assert!(server.seen().iter().all(|seen| seen.connection == 0));
+}
+
+#[tokio::test]
+async fn a_call_that_stops_waiting_leaves_its_turn_to_the_next() {
+    let gate = Arc::new(Semaphore::new(0));
+    let (client, asked, _server) = gated(Arc::clone(&gate)).await;
+    let call = || {
+        let client = client.clone();
+        tokio::spawn(async move { client.get_text("/").await })
+    };
+    let first = call();
+    while asked.load(SeqCst) == 0 {
+        yield_now().await;
+    }
+    let (gone, last) = (call(), call());
+    yield_now().await;
+    gone.abort();
+    gate.add_permits(2);
+    assert_eq!(first.await.unwrap().unwrap(), "ok");
+    assert_eq!(last.await.unwrap().unwrap(), "ok");
+    assert_eq!(asked.load(SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_connection_whose_answer_nobody_waits_for_any_more_is_not_used_again() {
+    let server = Server::start([Reply::Hang, Reply::Ok("second")]).await;
+    let client = server.client().build().unwrap();
+    let abandoned = tokio::spawn({
+        let client = client.clone();
+        async move { client.get_text("/abandoned").await }
+    });
+    while server.seen().is_empty() {
+        yield_now().await;
+    }
+    abandoned.abort();
+    assert_eq!(client.get_text("/").await.unwrap(), "second");
+    assert_eq!(server.seen().iter().map(|seen| seen.connection).collect::<Vec<_>>(), [0, 1]);
+}
+
+#[tokio::test]
+async fn an_answer_left_unread_does_not_cost_its_connection() {
+    let server = Server::start([Reply::Ok("unread")]).await;
+    let client = server.client().build().unwrap();
+    for _ in 0..3 {
+        drop(client.get("/").await.unwrap());
+    }
+    assert!(server.seen().iter().all(|seen| seen.connection == 0));
+}
+
+/// Each connection answers one request, then closes without a word.
+#[tokio::test]
+async fn a_connection_that_was_closed_while_it_was_kept_is_not_used_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client::builder(format!("http://{}", listener.local_addr().unwrap())).retry(quick(0));
+    let client = client.build().unwrap();
+    let server = async {
+        for _ in 0..50 {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_head(&mut stream).await;
+            stream.write_all(OK).await.unwrap();
+        }
+    };
+    let calls = async {
+        for _ in 0..50 {
+            // A POST, which is not repeated once any of it was sent.
+            let answer = client.post("/", "x").await.unwrap();
+            assert_eq!(answer.into_body().text().await.unwrap(), "ok");
+            while client.connections() > 0 {
+                yield_now().await;
+            }
+        }
+    };
+    tokio::join!(server, calls);
+}
+
+#[tokio::test]
+async fn over_http2_the_first_requests_wait_for_one_connection() {
+    let server = Server::start([Reply::Ok("ok")]).await;
+    let client = server.client().http2_prior_knowledge(true).build().unwrap();
+    let mut calls = JoinSet::new();
+    for _ in 0..20 {
+        let client = client.clone();
+        calls.spawn(async move { client.get_text("/").await });
+    }
+    while let Some(answer) = calls.join_next().await {
+        assert_eq!(answer.unwrap().unwrap(), "ok");
+    }
+    assert_eq!(server.seen().len(), 20);
+    assert!(server.seen().iter().all(|seen| seen.connection == 0));
+    assert_eq!(client.connections(), 1);
+}
+
+#[tokio::test]
+async fn over_http2_all_learn_that_there_is_no_connection() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let client = Client::builder(format!("http://{closed}")).http2_prior_knowledge(true).retry(quick(1));
+    let client = client.build().unwrap();
+    let mut calls = JoinSet::new();
+    for _ in 0..10 {
+        let client = client.clone();
+        calls.spawn(async move { client.get("/").await.unwrap_err() });
+    }
+    while let Some(error) = calls.join_next().await {
+        let error = error.unwrap();
+        assert_eq!((error.kind(), error.journal().unwrap().attempts()), (ErrorKind::Connect, 2));
+    }
+    assert_eq!(client.connections(), 0);
+}
+
+#[tokio::test]
+async fn connections_unused_for_too_long_are_closed_though_nobody_asks_for_one() {
+    for http2 in [false, true] {
+        let server = Server::start([Reply::Ok("ok")]).await;
+        let client = server.client().http2_prior_knowledge(http2).pool_idle_timeout(Duration::from_millis(20));
+        let client = client.build().unwrap();
+        assert_eq!(client.get_text("/").await.unwrap(), "ok");
+        let closed = async {
+            while client.connections() > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), closed).await.unwrap();
+    }
+}
