@@ -3,7 +3,7 @@
 use std::{
     future::poll_fn,
     pin::pin,
-    sync::Weak,
+    sync::{Arc, Weak},
     task::{Context, Poll},
     time::Duration,
 };
@@ -31,7 +31,26 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 enum Sender {
     Http1 { sender: http1::SendRequest<RequestBody>, to_proxy: bool },
-    Http2(http2::SendRequest<RequestBody>),
+    Http2(Share),
+}
+
+/// One of those who share a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Share {
+    sender: http2::SendRequest<RequestBody>,
+    /// The same for all.
+    whole: Arc<()>,
+}
+
+impl Share {
+    /// The first.
+    pub(crate) fn new(sender: http2::SendRequest<RequestBody>) -> Self {
+        Self { sender, whole: Arc::default() }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,8 +82,8 @@ impl Connection {
     }
 
     /// A share, of which the pool keeps the whole.
-    pub(crate) fn http2(sender: http2::SendRequest<RequestBody>, idle: Option<Idle>, reused: bool) -> Self {
-        Self { sender: Sender::Http2(sender), idle, stage: Stage::Free, reused, pool: Weak::new() }
+    pub(crate) fn http2(share: Share, idle: Option<Idle>, reused: bool) -> Self {
+        Self { sender: Sender::Http2(share), idle, stage: Stage::Free, reused, pool: Weak::new() }
     }
 
     /// Whether it has carried an exchange before.
@@ -76,8 +95,12 @@ impl Connection {
     pub(crate) fn is_ready(&self) -> bool {
         match &self.sender {
             Sender::Http1 { sender, .. } => sender.is_ready(),
-            Sender::Http2(sender) => sender.is_ready(),
+            Sender::Http2(share) => !share.is_closed(),
         }
+    }
+
+    pub(crate) fn is_share_of(&self, other: &Share) -> bool {
+        matches!(&self.sender, Sender::Http2(share) if Arc::ptr_eq(&share.whole, &other.whole))
     }
 
     /// When something last moved on it.
@@ -101,9 +124,9 @@ impl Connection {
                 server.address_http1(&mut request, *to_proxy);
                 answer(sender.try_send_request(request), idle.as_mut()).await?
             }
-            Sender::Http2(sender) => {
+            Sender::Http2(share) => {
                 server.address_http2(&mut request);
-                answer(sender.try_send_request(request), idle.as_mut()).await?
+                answer(share.sender.try_send_request(request), idle.as_mut()).await?
             }
         };
         *stage = Stage::Answered;

@@ -89,6 +89,7 @@ async fn answer(
         let mut error = match connection.exchange(request, &config.target).await {
             Ok(response) => return Ok((response, connection)),
             Err(Unanswered::Silent(limit)) => {
+                pool.give_up(&connection);
                 return Err(Failure { error: Error::idle(limit), fate: Fate::TimedOut });
             }
             Err(Unanswered::Failed(error)) => error,

@@ -24,9 +24,9 @@ use tokio::{
 };
 
 use crate::{
-    BoxError, RequestBody,
+    BoxError,
     connect::{Connecting, Connector, Stream, within},
-    connection::Connection,
+    connection::{Connection, Share},
     idle::{Activity, Idle},
 };
 
@@ -78,7 +78,7 @@ struct Unused {
 }
 
 struct Shared {
-    sender: http2::SendRequest<RequestBody>,
+    whole: Share,
     last_used: Instant,
 }
 
@@ -91,9 +91,9 @@ impl Spare {
                 return Some(connection);
             }
         }
-        let shared = self.shared.as_mut().filter(|shared| !shared.sender.is_closed())?;
+        let shared = self.shared.as_mut().filter(|shared| !shared.whole.is_closed())?;
         shared.last_used = Instant::now();
-        Some(limits.share_of(shared.sender.clone(), true))
+        Some(limits.lend(shared.whole.clone(), true))
     }
 
     /// Closes what has been unused for `limit`, and tells when to look again.
@@ -108,9 +108,9 @@ impl Spare {
 
 impl Limits {
     /// One exchange's share of a connection, on which it may have to wait for its turn as long as for a connection.
-    fn share_of(&self, sender: http2::SendRequest<RequestBody>, reused: bool) -> Box<Connection> {
+    fn lend(&self, share: Share, reused: bool) -> Box<Connection> {
         let idle = self.silence.map(|silence| Idle::new(silence, Activity::starting_within(self.connecting)));
-        Box::new(Connection::http2(sender, idle, reused))
+        Box::new(Connection::http2(share, idle, reused))
     }
 }
 
@@ -192,18 +192,25 @@ impl Pool {
             http2::Builder::new(TokioExecutor::new()).timer(TokioTimer::new()).handshake(stream).await?;
         tokio::spawn(async { drop(connection.await) });
         sender.ready().await?;
+        let mut share = Share::new(sender);
         if self.limits.most_unused > 0 {
             let mut spare = self.lock();
             // Where the server chose the protocol, others may have connected meanwhile.
             match &spare.shared {
-                Some(shared) if !shared.sender.is_closed() => sender = shared.sender.clone(),
-                _ => spare.shared = Some(Shared { sender: sender.clone(), last_used: Instant::now() }),
+                Some(shared) if !shared.whole.is_closed() => share = shared.whole.clone(),
+                _ => spare.shared = Some(Shared { whole: share.clone(), last_used: Instant::now() }),
             }
             self.see_to_reaping(&mut spare);
             drop(spare);
             self.freed.notify_waiters();
         }
-        Ok(self.limits.share_of(sender, false))
+        Ok(self.limits.lend(share, false))
+    }
+
+    /// Shares a connection no longer that has been silent for too long: what is at its other end may be gone, and it
+    /// would take each exchange its time to find out.
+    pub(crate) fn give_up(&self, connection: &Connection) {
+        self.lock().shared.take_if(|shared| connection.is_share_of(&shared.whole));
     }
 
     /// Takes back a connection that is ready for the next exchange.
@@ -222,7 +229,8 @@ impl Pool {
     }
 
     fn see_to_reaping(&self, spare: &mut Spare) {
-        if spare.reaped {
+        let for_ever = || Instant::now().checked_add(self.limits.unused).is_none();
+        if spare.reaped || for_ever() {
             return;
         }
         // Without a runtime nobody gets to know its connections either.

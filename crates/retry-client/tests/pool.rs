@@ -156,6 +156,17 @@ async fn over_http2_the_first_requests_wait_for_one_connection() {
 }
 
 #[tokio::test]
+async fn over_http2_a_connection_that_has_been_silent_for_too_long_is_shared_no_longer() {
+    let server = Server::start([Reply::Ok("ok"), Reply::Hang, Reply::Ok("ok")]).await;
+    let client = server.client().http2_prior_knowledge(true).timeout(Duration::from_millis(100)).build().unwrap();
+    for _ in 0..3 {
+        assert_eq!(client.get_text("/").await.unwrap(), "ok");
+    }
+    let connections: Vec<_> = server.seen().iter().map(|seen| seen.connection).collect();
+    assert_eq!(connections, [0, 0, 1, 1]);
+}
+
+#[tokio::test]
 async fn over_http2_all_learn_that_there_is_no_connection() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let client = Client::builder(format!("http://{closed}")).http2_prior_knowledge(true).retry(quick(1));
