@@ -2,6 +2,8 @@
 //!
 //! `cargo bench -p retry-core --bench compare`
 //!
+//! `journal_limit(1)` is the like of the peers, which keep no record of attempts. `retry()` carries its policy along.
+//!
 //! Contenders run interleaved, round by round, and each keeps its median: a machine that drifts slows
 //! all of them alike. So the ratios hold; the nanoseconds are those of the machine and the moment.
 #![allow(

@@ -7,7 +7,6 @@ use core::{
     marker::PhantomData,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use pin_project_lite::pin_project;
@@ -38,27 +37,32 @@ pub(crate) trait Settings {
     fn timed(&self) -> bool;
     /// Whether a deadline, a budget or the timing of attempts needs it.
     fn reads_clock(&self) -> bool;
+    /// Whether it reads no clock and limits no attempt.
+    fn is_plain(&self) -> bool {
+        !self.reads_clock() && self.attempt_timeout() == Nanos::MAX
+    }
 }
 
 pin_project! {
     /// A call of `F` as `S` says, with `Out` for its outcome. Nothing happens before the first poll;
     /// dropped at any point, it cancels the attempt or the wait.
+    // In this order a call is moved in one piece, and holds little padding.
+    #[repr(C)]
     pub(crate) struct Call<S: Settings, F, Fut, D, Out> {
         settings: S,
         operation: F,
-        phase: Phase,
-        progress: Progress,
-        journal: Draft,
         start: Nanos,
-        // Set while an attempt is under way; then `sleep`, if set, is what limits it.
+        journal: Draft,
+        progress: Progress,
+        // Set without an attempt: the wait before the next one. With one under way: what limits it.
+        #[pin]
+        sleep: Option<<S::Runtime as Runtime>::Sleep>,
         #[pin]
         attempt: Option<Fut>,
         // Set without an attempt: what gets rid of the outcome of the last.
         #[pin]
         discard: Option<D>,
-        // Set without an attempt: the wait before the next one.
-        #[pin]
-        sleep: Option<<S::Runtime as Runtime>::Sleep>,
+        phase: Phase,
         out: PhantomData<fn() -> Out>,
     }
 
@@ -108,23 +112,15 @@ where
     type Output = Out;
 
     #[inline]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Out> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Out> {
         if self.phase == Phase::Over {
             return Poll::Pending;
         }
-        loop {
-            if self.attempt.is_none() {
-                ready!(self.as_mut().poll_wait(cx));
-                self.as_mut().begin_attempt();
-            }
-            let outcome = ready!(self.as_mut().poll_attempt(cx));
-            if let Some(out) = self.as_mut().judge(outcome) {
-                return Poll::Ready(out);
-            }
-        }
+        if self.settings.is_plain() { self.go_on::<true>(cx) } else { self.go_on_measured(cx) }
     }
 }
 
+/// A call is `PLAIN` where nobody asks for the time: the compiler makes a loop of its own for those.
 impl<S, F, Fut, D, Out, T, E> Call<S, F, Fut, D, Out>
 where
     S: Settings<Classify: Classify<T, E, Discard = D>, Observe: Observe<T, E>>,
@@ -133,6 +129,38 @@ where
     Fut: Future<Output = Result<T, E>>,
     Out: Conclude<T, E>,
 {
+    #[inline(never)]
+    fn go_on_measured(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Out> {
+        self.go_on::<false>(cx)
+    }
+
+    /// Attempts and waits until the call is over, or there is something to wait for.
+    #[inline(always)]
+    fn go_on<const PLAIN: bool>(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Out> {
+        // Nothing is waited for before the first attempt.
+        if self.phase == Phase::NotYet {
+            self.as_mut().begin_attempt::<PLAIN>();
+        } else if self.attempt.is_none() {
+            ready!(self.as_mut().poll_wait(cx));
+            self.as_mut().begin_attempt::<PLAIN>();
+        }
+        loop {
+            let outcome = ready!(self.as_mut().poll_attempt::<PLAIN>(cx));
+            let verdict =
+                outcome.as_ref().map_or(Verdict::RetryTimeout, |outcome| self.settings.classify().classify(outcome));
+            // Told apart before it is decided: then little is left to decide of a success.
+            let out = match verdict {
+                Verdict::Accept => self.as_mut().decide::<PLAIN>(outcome, Verdict::Accept),
+                verdict => self.as_mut().decide::<PLAIN>(outcome, verdict),
+            };
+            if let Some(out) = out {
+                return Poll::Ready(out);
+            }
+            ready!(self.as_mut().poll_wait(cx));
+            self.as_mut().begin_attempt::<PLAIN>();
+        }
+    }
+
     #[inline]
     fn poll_wait(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
@@ -148,70 +176,63 @@ where
     }
 
     #[inline]
-    fn begin_attempt(self: Pin<&mut Self>) {
+    fn begin_attempt<const PLAIN: bool>(self: Pin<&mut Self>) {
         let mut this = self.project();
         let settings = this.settings;
-        let mut remaining = None;
-        if settings.reads_clock() {
-            let now = Nanos::new(settings.runtime().now());
+        let remaining = now::<PLAIN>(settings).and_then(|now| {
             *this.start = now;
             if *this.phase == Phase::NotYet {
                 this.progress.begin(settings.budget(), now);
             }
-            remaining = this.progress.remaining(settings.policy(), now);
-        }
+            this.progress.remaining(settings.policy(), now)
+        });
         *this.phase = Phase::UnderWay;
         let attempt = Attempt { number: this.progress.attempt(), remaining: remaining.map(Nanos::get) };
         this.attempt.set(Some((this.operation)(attempt)));
+        if PLAIN {
+            return;
+        }
         let limit = remaining.map_or(settings.attempt_timeout(), |remaining| remaining.min(settings.attempt_timeout()));
         if limit != Nanos::MAX {
             this.sleep.set(Some(settings.runtime().sleep(limit.get())));
         }
     }
 
-    /// Its outcome, or none where the limit came first.
+    /// What came of the attempt, or of its limit if that comes first.
     #[inline]
-    fn poll_attempt(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<T, E>>> {
+    fn poll_attempt<const PLAIN: bool>(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<T, E>>> {
         let mut this = self.project();
         let Some(attempt) = this.attempt.as_mut().as_pin_mut() else { return Poll::Pending };
         let outcome = match attempt.poll(cx) {
             Poll::Ready(outcome) => Some(outcome),
             Poll::Pending => {
-                let Some(limit) = this.sleep.as_mut().as_pin_mut() else { return Poll::Pending };
+                let Some(limit) = this.sleep.as_mut().as_pin_mut().filter(|_| !PLAIN) else { return Poll::Pending };
                 ready!(limit.poll(cx));
                 None
             }
         };
         this.attempt.set(None);
-        if this.sleep.is_some() {
+        if !PLAIN && this.sleep.is_some() {
             this.sleep.set(None);
         }
         Poll::Ready(outcome)
     }
 
     /// The end of the call, or none once the next attempt or the wait for it is due.
-    #[inline]
-    fn judge(self: Pin<&mut Self>, outcome: Option<Result<T, E>>) -> Option<Out> {
-        match outcome.as_ref().map_or(Verdict::RetryTimeout, |outcome| self.settings.classify().classify(outcome)) {
-            Verdict::Accept => self.decide(outcome, Verdict::Accept),
-            verdict => self.decide(outcome, verdict),
-        }
-    }
-
     #[inline(always)]
-    fn decide(self: Pin<&mut Self>, outcome: Option<Result<T, E>>, verdict: Verdict) -> Option<Out> {
-        let mut this = self.project();
+    fn decide<const PLAIN: bool>(
+        mut self: Pin<&mut Self>,
+        outcome: Option<Result<T, E>>,
+        verdict: Verdict,
+    ) -> Option<Out> {
+        let mut this = self.as_mut().project();
         let settings = this.settings;
-        let budget = settings.budget();
-        let now = if settings.reads_clock() { Nanos::new(settings.runtime().now()) } else { Nanos::ZERO };
-        let made = Made {
-            number: this.progress.attempt(),
-            verdict,
-            times: settings.timed().then_some((this.progress.begin, *this.start, now)),
-        };
-        match this.progress.decide(settings.policy(), budget, verdict, now, || settings.runtime().random()) {
+        let now = now::<PLAIN>(settings);
+        let (attempt, random) = (this.progress.attempt(), || settings.runtime().random());
+        match this.progress.decide(settings.policy(), budget::<PLAIN>(settings), verdict, now, random) {
             Ok(wait) => {
-                let record = made.record(Some(wait.get()));
+                let timing = timing::<PLAIN>(settings, this.progress.begin, *this.start, now);
+                let record = Record { attempt, verdict, wait: Some(wait.get()), timing };
                 logging::wait(&record);
                 settings.observe().observe(Event::Retry { record: &record, outcome: outcome.as_ref() });
                 this.journal.push(record, settings.journal_limit());
@@ -224,37 +245,52 @@ where
                 }
                 None
             }
-            Err(reason) => {
-                *this.phase = Phase::Over;
-                this.progress.end(budget);
-                logging::end(&made.record(None), reason);
-                settings.observe().observe(Event::End {
-                    record: &made.record(None),
-                    outcome: outcome.as_ref(),
-                    reason,
-                });
-                Some(Out::conclude(outcome, reason, move || this.journal.finish(made.record(None))))
-            }
+            Err(reason) => Some(self.finish::<PLAIN>(outcome, verdict, reason, now)),
         }
     }
-}
 
-/// An attempt that was made. Its record is written only where someone reads it.
-#[derive(Clone, Copy)]
-struct Made {
-    number: u32,
-    verdict: Verdict,
-    /// When the call began, when the attempt did, and when it ended.
-    times: Option<(Nanos, Nanos, Nanos)>,
-}
-
-impl Made {
     #[inline(always)]
-    fn record(self, wait: Option<Duration>) -> Record {
-        let timing =
-            self.times.map(|(begin, start, end)| Timing { start: start.since(begin), duration: end.since(start) });
-        Record { attempt: self.number, verdict: self.verdict, wait, timing }
+    fn finish<const PLAIN: bool>(
+        self: Pin<&mut Self>,
+        outcome: Option<Result<T, E>>,
+        verdict: Verdict,
+        reason: Reason,
+        now: Option<Nanos>,
+    ) -> Out {
+        let this = self.project();
+        let settings = this.settings;
+        *this.phase = Phase::Over;
+        this.progress.end(budget::<PLAIN>(settings));
+        let timing = timing::<PLAIN>(settings, this.progress.begin, *this.start, now);
+        // Written only where someone reads it.
+        let record = || Record { attempt: this.progress.attempt(), verdict, wait: None, timing };
+        logging::end(&record(), reason);
+        settings.observe().observe(Event::End { record: &record(), outcome: outcome.as_ref(), reason });
+        Out::conclude(outcome, reason, || this.journal.finish(record()))
     }
+}
+
+/// The time, where somebody asks for it.
+#[inline]
+fn now<const PLAIN: bool>(settings: &impl Settings) -> Option<Nanos> {
+    (!PLAIN && settings.reads_clock()).then(|| Nanos::new(settings.runtime().now()))
+}
+
+#[inline]
+fn budget<const PLAIN: bool>(settings: &impl Settings) -> Option<&RetryBudget> {
+    if PLAIN { None } else { settings.budget() }
+}
+
+/// When an attempt ran that ended `now`.
+#[inline]
+fn timing<const PLAIN: bool>(
+    settings: &impl Settings,
+    begin: Nanos,
+    start: Nanos,
+    now: Option<Nanos>,
+) -> Option<Timing> {
+    let end = now.filter(|_| !PLAIN && settings.timed())?;
+    Some(Timing { start: start.since(begin), duration: end.since(start) })
 }
 
 /// What a call hands back.
@@ -263,7 +299,7 @@ pub(crate) trait Conclude<T, E> {
 }
 
 impl<T, E> Conclude<T, E> for Report<T, E> {
-    #[inline]
+    #[inline(always)]
     fn conclude(outcome: Option<Result<T, E>>, reason: Reason, journal: impl FnOnce() -> Journal) -> Self {
         Self { outcome, reason, journal: journal() }
     }
@@ -271,12 +307,13 @@ impl<T, E> Conclude<T, E> for Report<T, E> {
 
 /// A success needs no journal, so none is made.
 impl<T, E> Conclude<T, E> for Result<T, RetryError<E>> {
-    #[inline]
+    #[inline(always)]
     fn conclude(outcome: Option<Result<T, E>>, reason: Reason, journal: impl FnOnce() -> Journal) -> Self {
-        match outcome {
-            Some(Ok(value)) => Ok(value),
-            Some(Err(error)) => Err(RetryError { last: Some(error), reason, journal: journal() }),
-            None => Err(RetryError { last: None, reason, journal: journal() }),
-        }
+        let last = match outcome {
+            Some(Ok(value)) => return Ok(value),
+            Some(Err(error)) => Some(error),
+            None => None,
+        };
+        Err(RetryError::new(last, reason, journal()))
     }
 }

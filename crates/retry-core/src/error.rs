@@ -1,5 +1,6 @@
 //! The error of a call that gave up.
 
+use alloc::boxed::Box;
 use core::{error::Error, fmt};
 
 use crate::{Journal, Reason};
@@ -26,16 +27,27 @@ use crate::{Journal, Reason};
 /// ```
 #[derive(Clone, Debug)]
 pub struct RetryError<E> {
-    pub(crate) last: Option<E>,
-    pub(crate) reason: Reason,
-    pub(crate) journal: Journal,
+    last: Option<E>,
+    /// On the heap, so that every `Result` that may hold it is small.
+    end: Box<End>,
+}
+
+#[derive(Clone, Debug)]
+struct End {
+    reason: Reason,
+    journal: Journal,
 }
 
 impl<E> RetryError<E> {
+    #[cold]
+    pub(crate) fn new(last: Option<E>, reason: Reason, journal: Journal) -> Self {
+        Self { last, end: Box::new(End { reason, journal }) }
+    }
+
     /// Why the call gave up; never [`Reason::Accepted`].
     #[must_use]
-    pub const fn reason(&self) -> Reason {
-        self.reason
+    pub fn reason(&self) -> Reason {
+        self.end.reason
     }
 
     /// The last attempt's error; none where that attempt was cut by a limit.
@@ -52,21 +64,21 @@ impl<E> RetryError<E> {
 
     /// How many attempts were made.
     #[must_use]
-    pub const fn attempts(&self) -> u32 {
-        self.journal.attempts()
+    pub fn attempts(&self) -> u32 {
+        self.journal().attempts()
     }
 
     /// The attempts.
     #[must_use]
-    pub const fn journal(&self) -> &Journal {
-        &self.journal
+    pub fn journal(&self) -> &Journal {
+        &self.end.journal
     }
 }
 
 impl<E> fmt::Display for RetryError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.attempts() == 1 { "" } else { "s" };
-        write!(f, "gave up after {} attempt{plural}: {}", self.attempts(), self.reason)
+        write!(f, "gave up after {} attempt{plural}: {}", self.attempts(), self.reason())
     }
 }
 

@@ -409,8 +409,8 @@ impl<T, E> Report<T, E> {
         let Self { outcome, reason, journal } = self;
         match outcome {
             Some(Ok(value)) => Ok(value),
-            Some(Err(error)) => Err(RetryError { last: Some(error), reason, journal }),
-            None => Err(RetryError { last: None, reason, journal }),
+            Some(Err(error)) => Err(RetryError::new(Some(error), reason, journal)),
+            None => Err(RetryError::new(None, reason, journal)),
         }
     }
 }

@@ -124,7 +124,7 @@ impl<'a> Session<'a> {
 
     /// Tells what to do after an attempt that ended at `now` with this verdict.
     pub fn decide(&mut self, verdict: Verdict, now: Duration, random: impl FnOnce() -> u64) -> Decision {
-        match self.progress.decide(self.policy, self.budget, verdict, Nanos::new(now), random) {
+        match self.progress.decide(self.policy, self.budget, verdict, Some(Nanos::new(now)), random) {
             Ok(wait) => Decision::Wait(wait.get()),
             Err(reason) => Decision::Finish(reason),
         }
@@ -184,14 +184,15 @@ impl Progress {
         }
     }
 
-    /// The wait before the next attempt, or why there is none.
+    /// The wait before the next attempt, or why there is none. `now` is none where there is neither a deadline nor a
+    /// budget, and so no need to know.
     #[inline]
     pub(crate) fn decide(
         &mut self,
         policy: &RetryPolicy,
         budget: Option<&RetryBudget>,
         verdict: Verdict,
-        now: Nanos,
+        now: Option<Nanos>,
         random: impl FnOnce() -> u64,
     ) -> Result<Nanos, Reason> {
         let (asked, cost) = match verdict {
@@ -221,7 +222,7 @@ impl Progress {
         }
         let wait = asked.unwrap_or(own);
         // A wait that ends right at the deadline leaves nothing to attempt in.
-        if self.is_past_deadline(policy, now.saturating_add(wait)) {
+        if self.is_past_deadline(policy, now.map(|now| now.saturating_add(wait))) {
             return Err(Reason::Deadline);
         }
         // Last of the checks, so that only a wait that begins is paid for; and before the wait, so
@@ -234,13 +235,13 @@ impl Progress {
     }
 
     #[inline]
-    fn is_past_deadline(&self, policy: &RetryPolicy, now: Nanos) -> bool {
-        self.deadline(policy).is_some_and(|deadline| now >= deadline)
+    fn is_past_deadline(&self, policy: &RetryPolicy, now: Option<Nanos>) -> bool {
+        now.is_some_and(|now| self.deadline(policy).is_some_and(|deadline| now >= deadline))
     }
 
     #[inline]
-    fn charge(&mut self, budget: Option<&RetryBudget>, cost: Cost, now: Nanos) -> bool {
-        let Some(budget) = budget else { return true };
+    fn charge(&mut self, budget: Option<&RetryBudget>, cost: Cost, now: Option<Nanos>) -> bool {
+        let Some((budget, now)) = budget.zip(now) else { return true };
         let paid = budget.withdraw(cost, self.retries > 0, now);
         if paid {
             self.spent = cost;

@@ -33,15 +33,10 @@ impl Backoff {
     pub(crate) fn advance(&mut self, policy: &RetryPolicy, random: impl FnOnce() -> u64) -> Nanos {
         match policy.jitter {
             Jitter::None => self.advance_base(policy),
-            Jitter::Decorrelated => {
-                let (least, most) = decorrelated(policy, self.base);
-                let wait = pick(least, most, random());
-                self.base = wait.0 as f64;
-                wait
-            }
             jitter => {
-                let (least, most) = jitter.spread(self.advance_base(policy));
-                pick(least, most, random())
+                let (wait, base) = at_random(policy, jitter, self.base, random());
+                self.base = base;
+                wait
             }
         }
     }
@@ -56,6 +51,19 @@ impl Backoff {
         self.base *= policy.backoff_factor;
         wait
     }
+}
+
+/// A wait with jitter, and the base of the next. Apart, so that what a wait without takes is short.
+#[inline(never)]
+fn at_random(policy: &RetryPolicy, jitter: Jitter, base: f64, random: u64) -> (Nanos, f64) {
+    if jitter == Jitter::Decorrelated {
+        let (least, most) = decorrelated(policy, base);
+        let wait = pick(least, most, random);
+        return (wait, wait.0 as f64);
+    }
+    let mut backoff = Backoff { base };
+    let (least, most) = jitter.spread(backoff.advance_base(policy));
+    (pick(least, most, random), backoff.base)
 }
 
 #[inline]
