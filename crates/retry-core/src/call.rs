@@ -212,7 +212,7 @@ where
             }
         };
         this.attempt.set(None);
-        if !PLAIN && this.sleep.is_some() {
+        if !PLAIN {
             this.sleep.set(None);
         }
         Poll::Ready(outcome)
@@ -231,7 +231,7 @@ where
         let (attempt, random) = (this.progress.attempt(), || settings.runtime().random());
         match this.progress.decide(settings.policy(), budget::<PLAIN>(settings), verdict, now, random) {
             Ok(wait) => {
-                let timing = timing::<PLAIN>(settings, this.progress.begin, *this.start, now);
+                let timing = timing(settings, this.progress.begin, *this.start, now);
                 let record = Record { attempt, verdict, wait: Some(wait.get()), timing };
                 logging::wait(&record);
                 settings.observe().observe(Event::Retry { record: &record, outcome: outcome.as_ref() });
@@ -261,7 +261,7 @@ where
         let settings = this.settings;
         *this.phase = Phase::Over;
         this.progress.end(budget::<PLAIN>(settings));
-        let timing = timing::<PLAIN>(settings, this.progress.begin, *this.start, now);
+        let timing = timing(settings, this.progress.begin, *this.start, now);
         // Written only where someone reads it.
         let record = || Record { attempt: this.progress.attempt(), verdict, wait: None, timing };
         logging::end(&record(), reason);
@@ -273,7 +273,10 @@ where
 /// The time, where somebody asks for it.
 #[inline]
 fn now<const PLAIN: bool>(settings: &impl Settings) -> Option<Nanos> {
-    (!PLAIN && settings.reads_clock()).then(|| Nanos::new(settings.runtime().now()))
+    if PLAIN {
+        return None;
+    }
+    settings.reads_clock().then(|| Nanos::new(settings.runtime().now()))
 }
 
 #[inline]
@@ -283,13 +286,8 @@ fn budget<const PLAIN: bool>(settings: &impl Settings) -> Option<&RetryBudget> {
 
 /// When an attempt ran that ended `now`.
 #[inline]
-fn timing<const PLAIN: bool>(
-    settings: &impl Settings,
-    begin: Nanos,
-    start: Nanos,
-    now: Option<Nanos>,
-) -> Option<Timing> {
-    let end = now.filter(|_| !PLAIN && settings.timed())?;
+fn timing(settings: &impl Settings, begin: Nanos, start: Nanos, now: Option<Nanos>) -> Option<Timing> {
+    let end = now.filter(|_| settings.timed())?;
     Some(Timing { start: start.since(begin), duration: end.since(start) })
 }
 

@@ -102,8 +102,10 @@ async fn nothing_cuts_an_attempt_or_reads_the_clock_unless_asked() {
         Ok::<_, ()>("at last")
     };
     assert_eq!(retry(RetryPolicy::SAMPLE, slow).await.unwrap(), "at last");
-    let report = Retry::new(RetryPolicy::SAMPLE).report(|_| slow()).await;
-    assert_eq!(report.journal.last().timing, None);
+    for policy in [RetryPolicy::SAMPLE, sample().deadline(secs(7200.0)).build().unwrap()] {
+        let report = Retry::new(policy).report(|_| slow()).await;
+        assert_eq!(report.journal.last().timing, None);
+    }
 }
 
 #[tokio::test(start_paused = true)]
