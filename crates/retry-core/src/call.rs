@@ -212,7 +212,7 @@ where
             }
         };
         this.attempt.set(None);
-        if !PLAIN {
+        if !PLAIN && this.sleep.is_some() {
             this.sleep.set(None);
         }
         Poll::Ready(outcome)
