@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, header::UPGRADE, request};
+use http::{Request, Response, request};
 use pin_project_lite::pin_project;
 use retry_core::{Attempt, Classify, Event, Report, Verdict};
 use tokio::time::{Sleep, sleep};
@@ -22,8 +22,7 @@ use crate::{
     failure::{Failure, Fate},
     gauge::Counted,
     history::History,
-    idempotency_key::{self, IDEMPOTENCY_KEY},
-    replay::{Replay, RequestBody},
+    prepared::{Prepared, Sending},
     retry_after::retry_after,
     rules::RetryRules,
 };
@@ -34,10 +33,10 @@ pub(crate) trait Transport {
     type Body: Discardable;
 
     /// Sends a request once.
-    fn send(
+    fn send<'a>(
         &mut self,
-        request: Request<RequestBody>,
-    ) -> impl Future<Output = Result<Response<Self::Body>, Failure>> + use<Self>;
+        sending: Sending<'a>,
+    ) -> impl Future<Output = Result<Response<Self::Body>, Failure>> + use<'a, Self>;
 
     /// What the caller gets for the response that ended the call.
     fn hand_over(&mut self, _request: &request::Parts, response: Response<Self::Body>) -> Response<Self::Body> {
@@ -62,19 +61,19 @@ pub(crate) fn call<T: Transport>(
     let prepared = request.and_then(|request| Prepared::new(rules, request));
     let course = Course::default();
     async move {
-        let Prepared { head, body, idempotent } = match prepared {
+        let prepared = match prepared {
             Ok(ref prepared) => prepared,
             Err(error) => return Err(error),
         };
+        let head = &prepared.head;
         let retry = rules
             .engine()
-            .classify(Judge { rules, body, idempotent: *idempotent })
+            .classify(Judge { rules, prepared })
             .observe(|event: Event<'_, Response<T::Body>, Failure>| report(rules, head, &course, &event));
         let Report { outcome, reason, journal, .. } = retry
             .report(|attempt| {
                 course.go_on(attempt);
-                let attempt = transport.send(attempt_request(rules, head, body, attempt));
-                Limited::new(attempt, rules.attempt_timeout)
+                Limited::new(transport.send(Sending { rules, prepared, attempt }), rules.attempt_timeout)
             })
             .await;
         let history = course.take_history();
@@ -89,25 +88,6 @@ pub(crate) fn call<T: Transport>(
             Some(Err(failure)) => Err(failure.error.ended(reason, journal, history)),
             None => Err(Error::deadline().ended(reason, journal, history)),
         }
-    }
-}
-
-/// A request, and what is to be known of it before the first attempt.
-struct Prepared {
-    head: request::Parts,
-    body: Replay,
-    /// Whether it may be processed twice.
-    idempotent: bool,
-}
-
-impl Prepared {
-    fn new(rules: &RetryRules, request: Request<Body>) -> Result<Self, Error> {
-        if request.method() == Method::CONNECT {
-            return Err(Error::bad_input("method CONNECT: a tunnel is no request that could be retried".to_owned()));
-        }
-        let (mut head, body) = request.into_parts();
-        let idempotent = prepare(rules, &mut head);
-        Ok(Self { head, body: Replay::new(body, rules.replay_limit, &rules.replay_memory), idempotent })
     }
 }
 
@@ -147,15 +127,15 @@ pin_project! {
     struct Limited<F> {
         #[pin]
         attempt: F,
-        #[pin]
-        end: Option<Sleep>,
+        // Boxed, as most have none.
+        end: Option<Pin<Box<Sleep>>>,
         limit: Duration,
     }
 }
 
 impl<F> Limited<F> {
     fn new(attempt: F, limit: Option<Duration>) -> Self {
-        Self { attempt, end: limit.map(sleep), limit: limit.unwrap_or_default() }
+        Self { attempt, end: limit.map(|limit| Box::pin(sleep(limit))), limit: limit.unwrap_or_default() }
     }
 }
 
@@ -167,59 +147,26 @@ impl<F: Future<Output = Result<T, Failure>>, T> Future for Limited<F> {
         if let Poll::Ready(outcome) = this.attempt.poll(cx) {
             return Poll::Ready(outcome);
         }
-        let Some(end) = this.end.as_pin_mut() else { return Poll::Pending };
-        end.poll(cx).map(|()| Err(Failure { error: Error::attempt_timeout(*this.limit), fate: Fate::TimedOut }))
+        let Some(end) = this.end else { return Poll::Pending };
+        end.as_mut().poll(cx).map(|()| Err(Failure { error: Error::attempt_timeout(*this.limit), fate: Fate::TimedOut }))
     }
-}
-
-/// Whether the request may be processed twice; gives it a key to make it so where that is asked for.
-fn prepare(rules: &RetryRules, head: &mut request::Parts) -> bool {
-    if head.headers.contains_key(UPGRADE) {
-        // What follows a switch of protocols is not HTTP's to repeat.
-        return false;
-    }
-    let idempotent = is_idempotent(rules, &head.method, &head.headers);
-    if rules.add_idempotency_key && !idempotent {
-        idempotency_key::ensure(&mut head.headers, || fastrand::u128(..));
-    }
-    idempotent || rules.add_idempotency_key
-}
-
-/// Whether a request may be processed twice as it is.
-pub(crate) fn is_idempotent(rules: &RetryRules, method: &Method, headers: &HeaderMap) -> bool {
-    rules.methods.allow(method) || headers.contains_key(&IDEMPOTENCY_KEY)
-}
-
-fn attempt_request(rules: &RetryRules, head: &request::Parts, body: &Replay, attempt: Attempt) -> Request<RequestBody> {
-    let mut request = Request::new(body.attempt());
-    *request.method_mut() = head.method.clone();
-    *request.uri_mut() = head.uri.clone();
-    *request.version_mut() = head.version;
-    *request.headers_mut() = head.headers.clone();
-    if !head.extensions.is_empty() {
-        *request.extensions_mut() = head.extensions.clone();
-    }
-    if let Some(name) = &rules.attempt_header {
-        request.headers_mut().insert(name, HeaderValue::from(attempt.number));
-    }
-    request
 }
 
 /// Judges the attempts of one call.
 struct Judge<'a> {
     rules: &'a RetryRules,
-    body: &'a Replay,
-    idempotent: bool,
+    prepared: &'a Prepared,
 }
 
 impl<B: Discardable> Classify<Response<B>, Failure> for Judge<'_> {
     type Discard = Pin<Box<dyn Future<Output = ()> + Send>>;
 
     fn classify(&self, outcome: &Result<Response<B>, Failure>) -> Verdict {
+        let Prepared { body, idempotent, .. } = self.prepared;
         let request = || classify::Request {
-            idempotent: self.idempotent,
-            can_repeat: self.body.can_repeat(),
-            is_read: self.body.is_read(),
+            idempotent: *idempotent,
+            can_repeat: body.can_repeat(),
+            is_read: body.is_read(),
         };
         match outcome {
             Ok(response) if !self.rules.lists(response.status()) => Verdict::Accept,

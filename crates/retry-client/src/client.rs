@@ -9,12 +9,13 @@ use http::{
 
 use crate::{
     Body, ClientBuilder, ResponseBody, RetryBudget,
-    call::{call, is_idempotent},
+    call::call,
     config::Config,
     error::Error,
     exchange::{Delivery, Hyper},
     forward,
     pool::Pool,
+    prepared::is_idempotent,
     proxy::Proxy,
 };
 
@@ -145,9 +146,12 @@ impl Client {
     /// # Errors
     ///
     /// As [`get`](Self::get), and when the URI is on another server.
-    pub async fn execute(&self, request: Request<impl Into<Body>>) -> Result<Response<ResponseBody>, Error> {
+    pub fn execute<B: Into<Body>>(
+        &self,
+        request: Request<B>,
+    ) -> impl Future<Output = Result<Response<ResponseBody>, Error>> + Send + use<'_, B> {
         let resolved = self.0.config.target.resolve(request.uri());
-        self.deliver(resolved.map(|uri| at(uri, request))).await
+        self.deliver(resolved.map(|uri| at(uri, request)))
     }
 
     /// Sends an inbound request on to `path`: its method, body and headers, but for those that concern

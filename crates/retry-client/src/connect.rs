@@ -9,7 +9,11 @@ use std::{
 };
 
 use http::Uri;
-use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
+use hyper::rt::{Read, Write};
+use hyper_util::{
+    client::legacy::connect::{Connected, Connection as _, HttpConnector},
+    rt::TokioIo,
+};
 use tokio::{net::TcpStream, sync::OwnedSemaphorePermit, time::timeout};
 use tower_service::Service;
 
@@ -17,14 +21,18 @@ use crate::{
     BoxError,
     idle::Activity,
     proxy::Proxy,
-    tls::{Loaded, Secure},
+    tls::Loaded,
     watched::Watched,
 };
 
 pub(crate) type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
-/// What connections run on.
-pub(crate) type Stream = <Secure<Dial> as Service<Uri>>::Response;
+/// What a connection runs on, TLS or none: what TLS takes is a thousand bytes, which most would hold in vain.
+pub(crate) type Stream = Box<dyn Io>;
+
+pub(crate) trait Io: Read + Write + Send + Unpin {}
+
+impl<T: Read + Write + Send + Unpin> Io for T {}
 
 /// Connects to one server within a limit that covers all of it: name lookup, every address tried, the proxy's tunnel
 /// and the TLS handshake.
@@ -48,23 +56,31 @@ impl Connector {
 
     /// Makes a connection that notes its progress. It takes up a place among those that there may be until it is
     /// closed.
-    pub(crate) fn connect(&self, place: OwnedSemaphorePermit, activity: Activity) -> Connecting<Stream> {
+    pub(crate) fn connect(
+        &self,
+        place: OwnedSemaphorePermit,
+        activity: Activity,
+    ) -> Connecting<(Stream, Connected)> {
         let dial = Dial { tcp: self.tcp.clone(), proxy: self.proxy.clone(), place: Arc::new(place), activity };
         let (server, mut secure) = (self.server.clone(), self.tls.clone().over(dial));
         let connecting = async move {
             poll_fn(|cx| secure.poll_ready(cx)).await?;
-            secure.call(server).await
+            let stream = secure.call(server).await?;
+            let connected = stream.connected();
+            Ok((Box::new(stream) as Stream, connected))
         };
-        Box::pin(within(self.limit, connecting))
+        within(self.limit, connecting)
     }
 }
 
 /// What an attempt to get a connection comes to, in time.
-pub(crate) async fn within<T>(
+pub(crate) fn within<T: Send>(
     limit: Duration,
-    connecting: impl Future<Output = Result<T, BoxError>>,
-) -> Result<T, BoxError> {
-    timeout(limit, connecting).await.map_err(|_| TimedOut(limit))?
+    connecting: impl Future<Output = Result<T, BoxError>> + Send + 'static,
+) -> Connecting<T> {
+    // On the heap by itself: an `async` block that wraps it would hold it twice.
+    let connecting = Box::pin(connecting);
+    Box::pin(async move { timeout(limit, connecting).await.map_err(|_| TimedOut(limit))? })
 }
 
 #[derive(Debug, thiserror::Error)]

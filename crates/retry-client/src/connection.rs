@@ -1,8 +1,7 @@
 //! A connection, for one exchange after the other.
 
 use std::{
-    future::poll_fn,
-    pin::pin,
+    pin::Pin,
     sync::{Arc, Weak},
     task::{Context, Poll},
     time::Duration,
@@ -13,6 +12,7 @@ use hyper::{
     body::Incoming,
     client::conn::{TrySendError, http1, http2},
 };
+use pin_project_lite::pin_project;
 use tokio::{runtime::Handle, time::Instant};
 
 use crate::{RequestBody, idle::Idle, pool::Pool, target::Target};
@@ -109,29 +109,26 @@ impl Connection {
     }
 
     /// Sends a request to the server, and waits for the head of its answer.
-    pub(crate) async fn exchange(
+    pub(crate) fn exchange(
         &mut self,
         mut request: Request<RequestBody>,
         server: &Target,
-    ) -> Result<Response<Incoming>, Unanswered> {
-        let Self { sender, idle, stage, .. } = self;
-        if let Some(idle) = idle {
+    ) -> impl Future<Output = Result<Response<Incoming>, Unanswered>> + use<'_> {
+        if let Some(idle) = &mut self.idle {
             request.body_mut().watch(idle.begin());
         }
-        *stage = Stage::Asked;
-        let response = match sender {
+        self.stage = Stage::Asked;
+        let answer = match &mut self.sender {
             Sender::Http1 { sender, to_proxy } => {
                 server.address_http1(&mut request, *to_proxy);
-                answer(sender.try_send_request(request), idle.as_mut()).await?
+                Answer::Http1 { answer: sender.try_send_request(request) }
             }
             Sender::Http2(share) => {
                 server.address_http2(&mut request);
-                answer(share.sender.try_send_request(request), idle.as_mut()).await?
+                Answer::Http2 { answer: share.sender.try_send_request(request) }
             }
         };
-        *stage = Stage::Answered;
-        self.progress();
-        Ok(response)
+        Exchange { answer, connection: self }
     }
 
     /// Notes that what was waited for has come.
@@ -143,7 +140,8 @@ impl Connection {
 
     /// Ready, with the limit, once nothing has moved for as long as that.
     pub(crate) fn poll_silent(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
-        poll_silent(self.idle.as_mut(), cx)
+        let Some(idle) = &mut self.idle else { return Poll::Pending };
+        idle.poll_idle(cx).map(|()| idle.timeout())
     }
 
     /// Gives it back if it is of use to others. Where an answer is still to come it is not: it is closed then.
@@ -175,19 +173,42 @@ impl Connection {
     }
 }
 
-async fn answer(
-    answer: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
-    mut idle: Option<&mut Idle>,
-) -> Result<Response<Incoming>, Unanswered> {
-    let mut answer = pin!(answer);
-    poll_fn(|cx| match answer.as_mut().poll(cx) {
-        Poll::Ready(answer) => Poll::Ready(answer.map_err(|error| Unanswered::Failed(error.into()))),
-        Poll::Pending => poll_silent(idle.as_deref_mut(), cx).map(|limit| Err(Unanswered::Silent(limit))),
-    })
-    .await
+pin_project! {
+    /// One exchange, until the head of the answer has come.
+    struct Exchange<'a, A, B> {
+        #[pin]
+        answer: Answer<A, B>,
+        connection: &'a mut Connection,
+    }
 }
 
-fn poll_silent(idle: Option<&mut Idle>, cx: &mut Context<'_>) -> Poll<Duration> {
-    let Some(idle) = idle else { return Poll::Pending };
-    idle.poll_idle(cx).map(|()| idle.timeout())
+pin_project! {
+    #[project = AnswerProjection]
+    enum Answer<A, B> {
+        Http1 { #[pin] answer: A },
+        Http2 { #[pin] answer: B },
+    }
+}
+
+type Answered = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+
+impl<A: Future<Output = Answered>, B: Future<Output = Answered>> Future for Exchange<'_, A, B> {
+    type Output = Result<Response<Incoming>, Unanswered>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let answer = match this.answer.project() {
+            AnswerProjection::Http1 { answer } => answer.poll(cx),
+            AnswerProjection::Http2 { answer } => answer.poll(cx),
+        };
+        match answer {
+            Poll::Ready(Ok(response)) => {
+                this.connection.stage = Stage::Answered;
+                this.connection.progress();
+                Poll::Ready(Ok(response))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(Unanswered::Failed(error.into()))),
+            Poll::Pending => this.connection.poll_silent(cx).map(|limit| Err(Unanswered::Silent(limit))),
+        }
+    }
 }

@@ -1,16 +1,16 @@
 //! One attempt over hyper: one exchange, within the idle timeout.
 
-use http::{Request, Response, request};
+use http::{Response, request};
 use http_body::Body as _;
-use hyper::body::Incoming;
 
 use crate::{
-    Client, ErrorKind, RequestBody,
+    Client, ErrorKind,
     call::Transport,
-    connection::{Connection, Unanswered},
+    connection::Unanswered,
     error::Error,
     failure::{Failure, Fate},
     memory::Held,
+    prepared::Sending,
     response::ResponseBody,
     resume::Resuming,
 };
@@ -37,11 +37,11 @@ pub(crate) struct Hyper<'a> {
 impl<'a> Transport for Hyper<'a> {
     type Body = ResponseBody;
 
-    fn send(
+    fn send<'b>(
         &mut self,
-        request: Request<RequestBody>,
-    ) -> impl Future<Output = Result<Response<ResponseBody>, Failure>> + use<'a> {
-        exchange(self.client, request, self.delivery)
+        sending: Sending<'b>,
+    ) -> impl Future<Output = Result<Response<ResponseBody>, Failure>> + use<'a, 'b> {
+        exchange(self.client, sending, self.delivery)
     }
 
     fn hand_over(&mut self, request: &request::Parts, response: Response<ResponseBody>) -> Response<ResponseBody> {
@@ -51,11 +51,10 @@ impl<'a> Transport for Hyper<'a> {
 
 async fn exchange(
     client: &Client,
-    request: Request<RequestBody>,
+    sending: Sending<'_>,
     delivery: Delivery,
 ) -> Result<Response<ResponseBody>, Failure> {
-    let (response, connection) = answer(client, request).await?;
-    let response = response.map(|incoming| ResponseBody::streaming(incoming, connection));
+    let response = answer(client, sending).await?;
     match delivery {
         Delivery::Streaming => Ok(response),
         // Boxed, as most exchanges would hold the room for it in vain.
@@ -72,31 +71,28 @@ async fn exchange(
     }
 }
 
-/// The head of the answer, and the connection that the rest comes over.
+/// The answer, as soon as its head is there.
 ///
 /// A kept connection may turn out to be closed before anything was sent on it. Then another is taken, which is no
 /// attempt: nothing left this process.
-async fn answer(
-    client: &Client,
-    mut request: Request<RequestBody>,
-) -> Result<(Response<Incoming>, Box<Connection>), Failure> {
+async fn answer(client: &Client, sending: Sending<'_>) -> Result<Response<ResponseBody>, Failure> {
     let (config, pool) = (client.config(), client.pool());
     loop {
         let mut connection = match pool.take() {
             Some(connection) => connection,
             None => pool.wait().await.map_err(|error| Failure::to_connect(error, &config.place))?,
         };
-        let mut error = match connection.exchange(request, &config.target).await {
-            Ok(response) => return Ok((response, connection)),
+        let mut error = match connection.exchange(sending.request(), &config.target).await {
+            Ok(response) => return Ok(response.map(|incoming| ResponseBody::streaming(incoming, connection))),
             Err(Unanswered::Silent(limit)) => {
                 pool.give_up(&connection);
                 return Err(Failure { error: Error::idle(limit), fate: Fate::TimedOut });
             }
             Err(Unanswered::Failed(error)) => error,
         };
-        match error.take_message() {
-            Some(unsent) if connection.is_reused() => request = unsent,
-            _ => return Err(Failure::of(error.into_error().into(), &config.place)),
+        let unsent = error.take_message().is_some();
+        if !unsent || !connection.is_reused() {
+            return Err(Failure::of(error.into_error().into(), &config.place));
         }
     }
 }

@@ -25,28 +25,36 @@ struct Moments {
     origin: Instant,
     /// Nanoseconds since `origin`, or [`PAUSED`].
     last: AtomicU64,
+    /// Whether the connection itself notes each byte: then the parts of an exchange need not be noted, too.
+    by_byte: bool,
 }
 
 /// It is the caller who keeps the exchange waiting.
 const PAUSED: u64 = u64::MAX;
 
 impl Activity {
-    /// From now on.
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(Moments { origin: Instant::now(), last: AtomicU64::new(0) }))
+    /// Of a connection that notes each byte, from now on.
+    pub(crate) fn by_byte() -> Self {
+        Self(Arc::new(Moments { origin: Instant::now(), last: AtomicU64::new(0), by_byte: true }))
     }
 
     /// Of an exchange that shares its connection: the time may start as much later, as it may have to wait there for
     /// its turn. It starts with the first progress at the latest.
     pub(crate) fn starting_within(grace: Duration) -> Self {
-        let activity = Self::new();
-        activity.0.last.store(nanos(grace), Relaxed);
-        activity
+        let last = AtomicU64::new(nanos(grace));
+        Self(Arc::new(Moments { origin: Instant::now(), last, by_byte: false }))
     }
 
     /// Notes progress.
     pub(crate) fn touch(&self) {
         self.0.last.store(self.now(), Relaxed);
+    }
+
+    /// Notes that a part of the request is taken up to be sent.
+    pub(crate) fn part(&self) {
+        if !self.0.by_byte || self.0.last.load(Relaxed) == PAUSED {
+            self.touch();
+        }
     }
 
     /// Lets no time pass until there is progress.
@@ -182,7 +190,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_time_passes_while_the_caller_is_waited_for() {
         let begin = Instant::now();
-        let activity = Activity::new();
+        let activity = Activity::by_byte();
         let mover = activity.clone();
         tokio::spawn(async move {
             sleep(SECOND).await;
@@ -197,7 +205,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_next_exchange_begins_anew() {
-        let activity = Activity::new();
+        let activity = Activity::by_byte();
         let mut idle = Idle::new(2 * SECOND, activity.clone());
         poll_fn(|cx| idle.poll_idle(cx)).await;
         activity.pause();
@@ -209,7 +217,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_nobody_waits_for_is_not_late() {
-        let mut idle = Idle::new(2 * SECOND, Activity::new());
+        let mut idle = Idle::new(2 * SECOND, Activity::by_byte());
         sleep(10 * SECOND).await;
         let begin = Instant::now();
         poll_fn(|cx| idle.poll_idle(cx)).await;
@@ -223,7 +231,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn fires_after_the_timeout_without_progress() {
         let begin = Instant::now();
-        let mut idle = Idle::new(2 * SECOND, Activity::new());
+        let mut idle = Idle::new(2 * SECOND, Activity::by_byte());
         poll_fn(|cx| idle.poll_idle(cx)).await;
         assert_eq!(begin.elapsed(), 2 * SECOND);
     }
@@ -231,7 +239,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn progress_starts_it_anew() {
         let begin = Instant::now();
-        let activity = Activity::new();
+        let activity = Activity::by_byte();
         let mover = activity.clone();
         tokio::spawn(async move {
             for _ in 0..5 {
@@ -246,7 +254,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_timeout_beyond_the_clock_never_fires() {
-        let mut idle = Idle::new(Duration::MAX, Activity::new());
+        let mut idle = Idle::new(Duration::MAX, Activity::by_byte());
         assert!(tokio::time::timeout(1000 * SECOND, poll_fn(|cx| idle.poll_idle(cx))).await.is_err());
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     Body, BoxError, Client, Error, RequestBody, ResponseBody, RetryRules,
     call::{Discardable, Transport, call},
     failure::Failure,
+    prepared::Sending,
 };
 
 type Answer<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Error>> + Send>>;
@@ -92,12 +93,13 @@ where
 {
     type Body = R;
 
-    fn send(
+    fn send<'a>(
         &mut self,
-        request: Request<RequestBody>,
-    ) -> impl Future<Output = Result<Response<R>, Failure>> + use<S, R> {
+        sending: Sending<'a>,
+    ) -> impl Future<Output = Result<Response<R>, Failure>> + use<'a, S, R> {
         let mut service = self.0.clone();
         async move {
+            let request = sending.request();
             let authority = request.uri().authority().cloned();
             let failure = |error: BoxError| {
                 Failure::of(error, authority.as_ref().map_or("the server", |authority| authority.as_str()))

@@ -79,6 +79,7 @@ mod idle;
 mod layer;
 mod memory;
 mod pool;
+mod prepared;
 mod proxy;
 mod replay;
 mod response;

@@ -13,10 +13,7 @@ use std::{
 };
 
 use hyper::client::conn::{http1, http2};
-use hyper_util::{
-    client::legacy::connect::Connection as _,
-    rt::{TokioExecutor, TokioTimer},
-};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::{
     runtime::Handle,
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
@@ -145,7 +142,7 @@ impl Pool {
     /// A connection as soon as there is one, within the limit on connecting.
     pub(crate) fn wait(self: &Arc<Self>) -> Connecting<Box<Connection>> {
         let pool = Arc::clone(self);
-        Box::pin(async move { within(pool.limits.connecting, pool.freed_or_new()).await })
+        within(self.limits.connecting, async move { pool.freed_or_new().await })
     }
 
     async fn freed_or_new(self: &Arc<Self>) -> Result<Box<Connection>, BoxError> {
@@ -174,15 +171,14 @@ impl Pool {
     }
 
     async fn connect(&self, place: OwnedSemaphorePermit) -> Result<Box<Connection>, BoxError> {
-        let activity = Activity::new();
-        let stream = self.connector.connect(place, activity.clone()).await?;
-        let connected = stream.connected();
+        let activity = Activity::by_byte();
+        let (stream, connected) = self.connector.connect(place, activity.clone()).await?;
         if self.http2 || connected.is_negotiated_h2() {
             return self.share(stream).await;
         }
         let (sender, connection) = http1::handshake(stream).await?;
         // Whoever has an exchange on it learns how it ends.
-        tokio::spawn(async { drop(connection.with_upgrades().await) });
+        tokio::spawn(connection.with_upgrades());
         let idle = self.limits.silence.map(|silence| Idle::new(silence, activity));
         Ok(Box::new(Connection::http1(sender, connected.is_proxied(), idle, self.me.clone())))
     }
@@ -190,7 +186,7 @@ impl Pool {
     async fn share(&self, stream: Stream) -> Result<Box<Connection>, BoxError> {
         let (mut sender, connection) =
             http2::Builder::new(TokioExecutor::new()).timer(TokioTimer::new()).handshake(stream).await?;
-        tokio::spawn(async { drop(connection.await) });
+        tokio::spawn(connection);
         sender.ready().await?;
         let mut share = Share::new(sender);
         if self.limits.most_unused > 0 {

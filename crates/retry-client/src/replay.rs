@@ -213,7 +213,7 @@ impl http_body::Body for RequestBody {
             }
         };
         if let Some(activity) = &this.activity {
-            activity.touch();
+            activity.part();
         }
         Poll::Ready(frame)
     }
@@ -221,7 +221,7 @@ impl http_body::Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         // hyper asks when it takes the request up, which on HTTP/2 may be late.
         if let Some(activity) = &self.activity {
-            activity.touch();
+            activity.part();
         }
         match &self.source {
             Source::Empty => true,

@@ -1,0 +1,76 @@
+//! A request on its way into a call: what is known of it, and what each attempt sends.
+
+use http::{HeaderMap, HeaderValue, Method, Request, header::UPGRADE, request};
+use retry_core::Attempt;
+
+use crate::{
+    Body,
+    error::Error,
+    idempotency_key::{self, IDEMPOTENCY_KEY},
+    replay::{Replay, RequestBody},
+    rules::RetryRules,
+};
+
+/// A request, and what is to be known of it before the first attempt.
+pub(crate) struct Prepared {
+    pub(crate) head: request::Parts,
+    pub(crate) body: Replay,
+    /// Whether it may be processed twice.
+    pub(crate) idempotent: bool,
+}
+
+impl Prepared {
+    pub(crate) fn new(rules: &RetryRules, request: Request<Body>) -> Result<Self, Error> {
+        if request.method() == Method::CONNECT {
+            return Err(Error::bad_input("method CONNECT: a tunnel is no request that could be retried".to_owned()));
+        }
+        let (mut head, body) = request.into_parts();
+        let idempotent = prepare(rules, &mut head);
+        Ok(Self { head, body: Replay::new(body, rules.replay_limit, &rules.replay_memory), idempotent })
+    }
+}
+
+/// Whether the request may be processed twice; gives it a key to make it so where that is asked for.
+fn prepare(rules: &RetryRules, head: &mut request::Parts) -> bool {
+    if head.headers.contains_key(UPGRADE) {
+        // What follows a switch of protocols is not HTTP's to repeat.
+        return false;
+    }
+    let idempotent = is_idempotent(rules, &head.method, &head.headers);
+    if rules.add_idempotency_key && !idempotent {
+        idempotency_key::ensure(&mut head.headers, || fastrand::u128(..));
+    }
+    idempotent || rules.add_idempotency_key
+}
+
+/// Whether a request may be processed twice as it is.
+pub(crate) fn is_idempotent(rules: &RetryRules, method: &Method, headers: &HeaderMap) -> bool {
+    rules.methods.allow(method) || headers.contains_key(&IDEMPOTENCY_KEY)
+}
+
+/// One attempt at sending a request, which is written out only once there is something to send it over: a great many
+/// may wait for that.
+pub(crate) struct Sending<'a> {
+    pub(crate) rules: &'a RetryRules,
+    pub(crate) prepared: &'a Prepared,
+    pub(crate) attempt: Attempt,
+}
+
+impl Sending<'_> {
+    /// The request as this attempt sends it.
+    pub(crate) fn request(&self) -> Request<RequestBody> {
+        let Self { rules, prepared: Prepared { head, body, .. }, attempt } = self;
+        let mut request = Request::new(body.attempt());
+        *request.method_mut() = head.method.clone();
+        *request.uri_mut() = head.uri.clone();
+        *request.version_mut() = head.version;
+        *request.headers_mut() = head.headers.clone();
+        if !head.extensions.is_empty() {
+            *request.extensions_mut() = head.extensions.clone();
+        }
+        if let Some(name) = &rules.attempt_header {
+            request.headers_mut().insert(name, HeaderValue::from(attempt.number));
+        }
+        request
+    }
+}
