@@ -148,7 +148,9 @@ impl<F: Future<Output = Result<T, Failure>>, T> Future for Limited<F> {
             return Poll::Ready(outcome);
         }
         let Some(end) = this.end else { return Poll::Pending };
-        end.as_mut().poll(cx).map(|()| Err(Failure { error: Error::attempt_timeout(*this.limit), fate: Fate::TimedOut }))
+        end.as_mut()
+            .poll(cx)
+            .map(|()| Err(Failure { error: Error::attempt_timeout(*this.limit), fate: Fate::TimedOut }))
     }
 }
 
@@ -163,11 +165,8 @@ impl<B: Discardable> Classify<Response<B>, Failure> for Judge<'_> {
 
     fn classify(&self, outcome: &Result<Response<B>, Failure>) -> Verdict {
         let Prepared { body, idempotent, .. } = self.prepared;
-        let request = || classify::Request {
-            idempotent: *idempotent,
-            can_repeat: body.can_repeat(),
-            is_read: body.is_read(),
-        };
+        let request =
+            || classify::Request { idempotent: *idempotent, can_repeat: body.can_repeat(), is_read: body.is_read() };
         match outcome {
             Ok(response) if !self.rules.lists(response.status()) => Verdict::Accept,
             Ok(response) => on_answer(request(), retry_after(response.headers(), today())),

@@ -17,13 +17,7 @@ use hyper_util::{
 use tokio::{net::TcpStream, sync::OwnedSemaphorePermit, time::timeout};
 use tower_service::Service;
 
-use crate::{
-    BoxError,
-    idle::Activity,
-    proxy::Proxy,
-    tls::Loaded,
-    watched::Watched,
-};
+use crate::{BoxError, idle::Activity, proxy::Proxy, tls::Loaded, watched::Watched};
 
 pub(crate) type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
@@ -56,11 +50,7 @@ impl Connector {
 
     /// Makes a connection that notes its progress. It takes up a place among those that there may be until it is
     /// closed.
-    pub(crate) fn connect(
-        &self,
-        place: OwnedSemaphorePermit,
-        activity: Activity,
-    ) -> Connecting<(Stream, Connected)> {
+    pub(crate) fn connect(&self, place: OwnedSemaphorePermit, activity: Activity) -> Connecting<(Stream, Connected)> {
         let dial = Dial { tcp: self.tcp.clone(), proxy: self.proxy.clone(), place: Arc::new(place), activity };
         let (server, mut secure) = (self.server.clone(), self.tls.clone().over(dial));
         let connecting = async move {

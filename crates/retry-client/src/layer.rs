@@ -93,10 +93,7 @@ where
 {
     type Body = R;
 
-    fn send<'a>(
-        &mut self,
-        sending: Sending<'a>,
-    ) -> impl Future<Output = Result<Response<R>, Failure>> + use<'a, S, R> {
+    fn send<'a>(&mut self, sending: Sending<'a>) -> impl Future<Output = Result<Response<R>, Failure>> + use<'a, S, R> {
         let mut service = self.0.clone();
         async move {
             let request = sending.request();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header::RETRY_AFTER};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -11,9 +12,9 @@ use crate::{
     app::App,
     error_payload::ErrorPayload,
     gateway::{Caller, Gateway},
+    line::Line,
     metrics::Metrics,
     outgoing::Outgoing,
-    patient::Reset,
     record::{Listeners, Record},
 };
 
@@ -64,22 +65,21 @@ impl Front {
     }
 
     /// Answers one request. Dropping the future, as when the caller hangs up, ends its retries.
-    pub async fn answer(&self, caller: &Caller, request: Request<Incoming>) -> Response<Outgoing> {
-        let mut record = self.listeners.record(caller.ip(), request.method(), request.uri());
-        let (response, place) = match Arc::clone(&self.room).try_acquire_owned() {
-            Ok(place) => {
-                let response = match &self.routes {
-                    Routes::Sample(app) => app.answer(request).await.map(Into::into),
-                    Routes::Gateway(gateway) => gateway.answer(caller, request).await,
-                };
-                (response, Some(place))
+    pub async fn answer(&self, caller: &Caller, request: Box<Request<Incoming>>) -> Response<Outgoing> {
+        caller.line().ask(request.body().is_end_stream());
+        let record = self.listeners.record(caller.ip(), request.method(), request.uri());
+        let place = Arc::clone(&self.room).try_acquire_owned().ok();
+        let mut finish = Finish { record, line: caller.line().clone(), place };
+        let response = if finish.place.is_none() {
+            too_busy(request.method(), request.uri())
+        } else {
+            match &self.routes {
+                Routes::Sample(app) => Box::pin(app.answer(*request)).await.map(Into::into),
+                Routes::Gateway(gateway) => gateway.answer(caller, request).await,
             }
-            Err(_) => (too_busy(request.method(), request.uri()), None),
         };
-        if let Some(record) = &mut record {
-            record.answered(&response);
-        }
-        response.map(|body| body.finish_with(Finish { record, reset: caller.reset(), _place: place }))
+        finish.answered(&response);
+        response.map(|body| body.finish_with(finish))
     }
 }
 
@@ -95,18 +95,31 @@ fn too_busy(method: &Method, uri: &Uri) -> Response<Outgoing> {
 #[derive(Debug)]
 pub(crate) struct Finish {
     record: Option<Box<Record>>,
-    reset: Reset,
-    _place: Option<OwnedSemaphorePermit>,
+    line: Line,
+    /// Among the requests in flight.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Finish {
+    fn answered<B>(&mut self, response: &Response<B>) {
+        if let Some(record) = &mut self.record {
+            record.answered(response);
+        }
+    }
+
     /// Notes a part of the body of so many bytes; none where it broke off.
     pub(crate) fn note(&mut self, part: Option<usize>) {
         if part.is_none() {
-            self.reset.ask();
+            self.line.ask_for_reset();
         }
         if let Some(record) = &mut self.record {
             record.sent(part);
         }
+    }
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        self.line.answered();
     }
 }

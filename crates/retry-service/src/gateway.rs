@@ -55,16 +55,23 @@ impl Gateway {
     }
 
     /// Answers one request. Dropping the future, as when the caller hangs up, ends its attempts.
-    pub async fn answer(&self, caller: &Caller, mut request: Request<Incoming>) -> Response<Outgoing> {
+    pub async fn answer(&self, caller: &Caller, mut request: Box<Request<Incoming>>) -> Response<Outgoing> {
         let received = Received::of(&mut request, &self.settings.addressing);
-        let answer = match self.outbound(caller, request, &received) {
-            Ok(request) => self.client.execute(request).await.map_err(|error| {
-                received.named().failed(&error);
-                Problem::of(&error)
-            }),
-            Err(problem) => Err(problem),
-        };
-        self.hand_back(answer, received)
+        let answer = self.call(caller, request, &received).await;
+        self.hand_back(answer, received, caller)
+    }
+
+    async fn call(
+        &self,
+        caller: &Caller,
+        request: Box<Request<Incoming>>,
+        received: &Received,
+    ) -> Result<Response<ResponseBody>, Problem> {
+        let request = self.outbound(caller, *request, received)?;
+        self.client.execute(request).await.map_err(|error| {
+            received.named().failed(&error);
+            Problem::of(&error)
+        })
     }
 
     /// The request as it goes on; or why it does not.
@@ -87,7 +94,7 @@ impl Gateway {
         let body = if http_body::Body::is_end_stream(&body) {
             Body::empty()
         } else {
-            Body::new(Inbound::new(body, self.settings.max_body_size, self.settings.caller_time))
+            Body::new(Inbound::new(body, self.settings.max_body_size, self.settings.caller_time, caller.line().clone()))
         };
         Ok(Request::from_parts(head, body))
     }
@@ -118,7 +125,12 @@ impl Gateway {
     }
 
     /// The answer as the caller gets it.
-    fn hand_back(&self, answer: Result<Response<ResponseBody>, Problem>, received: Received) -> Response<Outgoing> {
+    fn hand_back(
+        &self,
+        answer: Result<Response<ResponseBody>, Problem>,
+        received: Received,
+        caller: &Caller,
+    ) -> Response<Outgoing> {
         if let Ok(response) = &answer {
             received.named().answered(response);
         }
@@ -130,6 +142,7 @@ impl Gateway {
             retry_client::remove_hop_by_hop(response.headers_mut());
             if switches {
                 let handshake = handshake.ok_or_else(Problem::unasked_switch)?;
+                caller.line().tunnel();
                 handshake.complete(&mut response, protocol, &self.tasks);
             }
             response.headers_mut().append(VIA, via);

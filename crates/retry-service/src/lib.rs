@@ -36,6 +36,7 @@ pub mod error_payload;
 pub mod front;
 pub mod gateway;
 pub mod json_line;
+mod line;
 pub mod listen;
 pub mod log_line;
 pub mod metrics;
@@ -68,10 +69,12 @@ pub async fn run(
     tasks: Tasks,
     stop: impl Future<Output = ()>,
 ) -> Connections {
-    let service = |address, reset| {
-        let (front, caller) = (Arc::clone(&front), Arc::new(Caller::new(address, reset)));
+    let service = |address, line| {
+        let (front, caller) = (Arc::clone(&front), Arc::new(Caller::new(address, line)));
         service_fn(move |request| {
             let (front, caller) = (Arc::clone(&front), Arc::clone(&caller));
+            // On the heap: each of the futures around one another would hold it otherwise.
+            let request = Box::new(request);
             async move { Ok::<_, Infallible>(front.answer(&caller, request).await) }
         })
     };

@@ -1,12 +1,8 @@
-//! Connections with callers: slow to read, or to be broken off.
+//! Connections with callers: slow to ask, slow to read, gone, or to be broken off.
 
 use std::{
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -14,59 +10,78 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep, sleep_until},
 };
 
-/// Says that a connection is to end with a reset: its caller has part of an answer, and must not take it for whole,
-/// as it would where the end of the connection is the end of the answer (HTTP/1.0).
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Reset(Arc<AtomicBool>);
+use crate::line::Line;
 
-impl Reset {
-    pub(crate) fn ask(&self) {
-        self.0.store(true, Relaxed);
-    }
-}
-
-/// What can end with a reset.
-pub(crate) trait Resettable {
+/// What callers are connected by.
+pub(crate) trait Wire {
     /// Makes the close to come a reset.
     fn reset_on_close(&self);
+
+    /// Ready once the caller is gone without a word. Where one waits to be read, that is not known.
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()>;
 }
 
-impl Resettable for TcpStream {
+impl Wire for TcpStream {
     fn reset_on_close(&self) {
         // Where that fails, the connection is gone already.
         let _ = self.set_zero_linger();
     }
+
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut byte = [0];
+        match self.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(()),
+            Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
+        }
+    }
 }
 
-/// A stream on which a write may be stuck only so long.
+/// How long a caller is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// Until the head of its next request is there; none is for ever.
+    pub(crate) to_ask: Option<Duration>,
+    /// Until it takes some of the bytes that wait for it.
+    pub(crate) to_take: Duration,
+}
+
+/// A connection with a caller.
+///
+/// hyper is told to leave callers alone that have said all there is to say (`half_close`): it would read on, and to
+/// read it takes a buffer. Whether they are still there is looked at here.
 #[derive(Debug)]
-pub(crate) struct Patient<T: Resettable> {
+pub(crate) struct Patient<T: Wire> {
     io: T,
-    reset: Reset,
-    patience: Duration,
+    line: Line,
+    patience: Patience,
+    /// When the wait for the next request began; none until there is such a wait.
+    idle: Option<Instant>,
+    /// Fires when that wait may have been too long. Moved only then: most waits are short, and cost no timer.
+    asking: Option<Pin<Box<Sleep>>>,
     /// Made when a write has to wait: most never do.
-    waiting: Option<Pin<Box<Sleep>>>,
+    taking: Option<Pin<Box<Sleep>>>,
 }
 
-impl<T: Resettable> Drop for Patient<T> {
+impl<T: Wire> Drop for Patient<T> {
     fn drop(&mut self) {
-        if self.reset.0.load(Relaxed) {
+        if self.line.is_to_be_reset() {
             self.io.reset_on_close();
         }
     }
 }
 
-impl<T: Resettable> Patient<T> {
-    pub(crate) fn new(io: T, patience: Duration, reset: Reset) -> Self {
-        Self { io, reset, patience, waiting: None }
+impl<T: Wire> Patient<T> {
+    pub(crate) fn new(io: T, patience: Patience, line: Line) -> Self {
+        Self { io, line, patience, idle: None, asking: None, taking: None }
     }
 
-    /// Of a protocol that can break off one answer and go on with the others.
-    pub(crate) fn without_reset(mut self) -> Self {
-        self.reset = Reset::default();
+    /// Of a protocol that carries many requests at a time, and looks after them itself.
+    pub(crate) fn shared(mut self) -> Self {
+        self.line = Line::default();
+        self.patience.to_ask = None;
         self
     }
 
@@ -75,30 +90,55 @@ impl<T: Resettable> Patient<T> {
         &self.io
     }
 
+    /// Ends a wait for the head of a request that has been too long.
+    fn poll_asking(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(patience) = self.patience.to_ask.filter(|_| self.line.is_free()) else { return Poll::Pending };
+        let Some(due) = self.idle.get_or_insert_with(Instant::now).checked_add(patience) else {
+            return Poll::Pending;
+        };
+        let asking = self.asking.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        while asking.as_mut().poll(cx).is_ready() {
+            if asking.deadline() >= due {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            asking.as_mut().reset(due);
+        }
+        Poll::Pending
+    }
+
     /// Ends a write that has waited for too long.
-    fn limit<R>(&mut self, polled: Poll<io::Result<R>>, cx: &mut Context<'_>) -> Poll<io::Result<R>> {
+    fn poll_taking<R>(&mut self, polled: Poll<io::Result<R>>, cx: &mut Context<'_>) -> Poll<io::Result<R>> {
         if polled.is_ready() {
-            self.waiting = None;
+            self.taking = None;
+            // An answer goes out: what comes next is another wait.
+            self.idle = None;
             return polled;
         }
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(self.patience)));
-        waiting.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        let taking = self.taking.get_or_insert_with(|| Box::pin(sleep(self.patience.to_take)));
+        taking.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl<T: AsyncRead + Resettable + Unpin> AsyncRead for Patient<T> {
+impl<T: AsyncRead + Wire + Unpin> AsyncRead for Patient<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        match Pin::new(&mut self.io).poll_read(cx, buf) {
+            Poll::Pending => self.poll_asking(cx),
+            ready => ready,
+        }
     }
 }
 
-impl<T: AsyncWrite + Resettable + Unpin> AsyncWrite for Patient<T> {
+impl<T: AsyncWrite + Wire + Unpin> AsyncWrite for Patient<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.limit(polled, cx)
+        self.poll_taking(polled, cx)
     }
 
+    /// hyper asks for this whenever it has done what it could.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.line.is_awaited() && self.io.poll_gone(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
@@ -116,7 +156,7 @@ impl<T: AsyncWrite + Resettable + Unpin> AsyncWrite for Patient<T> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.limit(polled, cx)
+        self.poll_taking(polled, cx)
     }
 }
 
@@ -129,17 +169,22 @@ mod tests {
 
     use super::*;
 
-    impl Resettable for DuplexStream {
+    impl Wire for DuplexStream {
         fn reset_on_close(&self) {}
+
+        fn poll_gone(&self, _: &mut Context<'_>) -> Poll<()> {
+            Poll::Pending
+        }
     }
 
     const SECOND: Duration = Duration::from_secs(1);
+    const PATIENCE: Patience = Patience { to_ask: Some(SECOND), to_take: SECOND };
 
     #[tokio::test(start_paused = true)]
     async fn a_caller_that_reads_nothing_is_given_up_on() {
         let (near, _far) = duplex(4);
         let begin = Instant::now();
-        let error = Patient::new(near, SECOND, Reset::default()).write_all(&[0; 9]).await.unwrap_err();
+        let error = Patient::new(near, PATIENCE, Line::default()).write_all(&[0; 9]).await.unwrap_err();
         assert_eq!((error.kind(), begin.elapsed()), (io::ErrorKind::TimedOut, SECOND));
     }
 
@@ -151,6 +196,37 @@ mod tests {
                 sleep(SECOND - Duration::from_millis(1)).await;
             }
         });
-        Patient::new(near, SECOND, Reset::default()).write_all(&[0; 9]).await.unwrap();
+        Patient::new(near, PATIENCE, Line::default()).write_all(&[0; 9]).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_asks_nothing_is_given_up_on_though_it_says_something() {
+        let (near, mut far) = duplex(9);
+        let begin = Instant::now();
+        tokio::spawn(async move {
+            while far.write_all(b"x").await.is_ok() {
+                sleep(SECOND / 4).await;
+            }
+        });
+        let mut near = Patient::new(near, PATIENCE, Line::default());
+        let error = near.read_to_end(&mut Vec::new()).await.unwrap_err();
+        assert_eq!((error.kind(), begin.elapsed()), (io::ErrorKind::TimedOut, SECOND));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_an_answer_the_next_request_has_its_whole_time() {
+        let (near, _far) = duplex(9);
+        let line = Line::default();
+        let mut near = Patient::new(near, PATIENCE, line.clone());
+        let begin = Instant::now();
+        let mut read = async |patience| tokio::time::timeout(patience, near.read_u8()).await;
+        // A wait that goes on, and an answer that takes its time.
+        assert!(read(SECOND / 2).await.is_err());
+        line.ask(true);
+        assert!(read(5 * SECOND).await.is_err());
+        near.write_all(b"answer").await.unwrap();
+        line.answered();
+        assert_eq!(near.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begin.elapsed(), SECOND / 2 + 5 * SECOND + SECOND);
     }
 }

@@ -19,12 +19,13 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 
 use crate::{
-    patient::{Patient, Reset},
+    line::Line,
+    patient::{Patience, Patient},
     preface,
     tasks::Tasks,
 };
@@ -64,7 +65,7 @@ impl Default for Limits {
 pub(crate) async fn serve<S, B>(
     listener: TcpListener,
     limits: Limits,
-    service: impl Fn(SocketAddr, Reset) -> S,
+    service: impl Fn(SocketAddr, Line) -> S,
     tasks: &Tasks,
     stop: impl Future<Output = ()>,
 ) -> Connections
@@ -72,21 +73,18 @@ where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Send + 'static,
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
-    let protocols = Protocols::new(limits);
+    let protocols = Arc::new(Protocols::new(limits));
+    let patience = Patience { to_ask: Some(limits.header_time), to_take: limits.caller_time };
     let room = Arc::new(Semaphore::new(limits.connections));
     let accept_all = async {
         loop {
             // The semaphore is never closed.
             let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
             let (stream, caller) = accept(&listener).await;
-            let reset = Reset::default();
-            let service = service(caller, reset.clone());
-            let connection =
-                protocols.clone().serve(Patient::new(stream, limits.caller_time, reset), service, tasks.clone());
-            tasks.spawn(async move {
-                connection.await;
-                drop(place);
-            });
+            let line = Line::default();
+            let service = service(caller, line.clone());
+            let stream = Patient::new(stream, patience, line);
+            tasks.spawn(Arc::clone(&protocols).serve(stream, service, tasks.clone(), place));
         }
     };
     let mut accept_all = pin!(accept_all);
@@ -130,7 +128,6 @@ fn is_the_peers(error: &io::Error) -> bool {
 }
 
 /// Both versions of HTTP, with their limits set.
-#[derive(Clone)]
 struct Protocols {
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
@@ -140,7 +137,7 @@ struct Protocols {
 impl Protocols {
     fn new(limits: Limits) -> Self {
         let mut http1 = http1::Builder::new();
-        http1.timer(TokioTimer::new()).header_read_timeout(limits.header_time).max_buf_size(limits.header_size);
+        http1.half_close(true).max_buf_size(limits.header_size);
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
@@ -151,38 +148,39 @@ impl Protocols {
         Self { http1, http2, limits }
     }
 
-    /// Serves one connection to its end.
-    async fn serve<S, B>(self, stream: Patient<TcpStream>, service: S, tasks: Tasks)
-    where
+    /// Serves one connection to its end; it takes up a place for as long.
+    ///
+    /// What is awaited here is on the heap by itself: it would be part of the task otherwise, which is to be small, as
+    /// most of a connection's time passes in waiting.
+    async fn serve<S, B>(
+        self: Arc<Self>,
+        stream: Patient<TcpStream>,
+        service: S,
+        tasks: Tasks,
+        _place: OwnedSemaphorePermit,
+    ) where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Send + 'static,
         B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
     {
+        let Some(http2) = Box::pin(self.begin(stream.stream(), &tasks)).await else { return };
+        if http2 {
+            let connection = self.http2.serve_connection(TokioIo::new(stream.shared()), service);
+            told(Box::pin(tasks.graceful(connection, http2::Connection::graceful_shutdown)).await);
+        } else {
+            let connection = self.http1.serve_connection(TokioIo::new(stream), service).with_upgrades();
+            told(Box::pin(tasks.graceful(connection, http1::UpgradeableConnection::graceful_shutdown)).await);
+        }
+    }
+
+    /// Whether the caller speaks HTTP/2; none if it says nothing.
+    async fn begin(&self, stream: &TcpStream, tasks: &Tasks) -> Option<bool> {
         let silent = async {
             tasks.stopping().await;
             sleep(LAST_WORD).await;
         };
-        let begin = tokio::select! {
-            begin = timeout(self.limits.header_time, preface::is_http2(stream.stream())) => begin,
-            () = silent => return,
-        };
-        let Ok(Ok(http2)) = begin else { return };
-        // Boxed, as one connection in a thousand is HTTP/2, and all would take its size.
-        if http2 {
-            let mut connection = Box::pin(self.http2.serve_connection(TokioIo::new(stream.without_reset()), service));
-            tokio::select! {
-                biased;
-                ended = &mut connection => return told(ended),
-                () = tasks.stopping() => connection.as_mut().graceful_shutdown(),
-            }
-            told(connection.await);
-        } else {
-            let mut connection = Box::pin(self.http1.serve_connection(TokioIo::new(stream), service).with_upgrades());
-            tokio::select! {
-                biased;
-                ended = &mut connection => return told(ended),
-                () = tasks.stopping() => connection.as_mut().graceful_shutdown(),
-            }
-            told(connection.await);
+        tokio::select! {
+            begin = timeout(self.limits.header_time, preface::is_http2(stream)) => begin.ok()?.ok(),
+            () = silent => None,
         }
     }
 }

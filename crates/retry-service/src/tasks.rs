@@ -1,22 +1,30 @@
 //! What a server has under way: its connections, and what has outgrown one.
 
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    task::{Context, Poll},
+};
+
+use pin_project_lite::pin_project;
+use tokio::sync::{Notify, futures::OwnedNotified};
+use tokio_util::task::TaskTracker;
 
 /// Tasks that can be asked to stop, waited for, and cut off. Clones are of the same tasks.
 #[derive(Clone, Debug, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
-    stop: CancellationToken,
-    cut: CancellationToken,
+    stop: Arc<Order>,
+    cut: Arc<Order>,
 }
 
 impl Tasks {
     /// Runs a task until it ends or all are cut off.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let cut = self.cut.clone();
-        self.tracker.spawn(async move {
-            cut.run_until_cancelled_owned(task).await;
-        });
+        self.tracker.spawn(Cuttable { task, cut: self.cut.hear() });
     }
 
     /// How many have not ended.
@@ -27,19 +35,24 @@ impl Tasks {
 
     /// Asks all to stop.
     pub fn stop(&self) {
-        self.stop.cancel();
+        self.stop.give();
         self.tracker.close();
     }
 
     /// Whether they have been asked to.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.stop.is_cancelled()
+        self.stop.given.load(SeqCst)
     }
 
     /// Waits until they are asked to.
     pub async fn stopping(&self) {
-        self.stop.cancelled().await;
+        self.stop.hear().await;
+    }
+
+    /// Drives a task to its end, and tells it once when it is asked to stop: how is for `shut_down` to know.
+    pub(crate) fn graceful<T: Future>(&self, task: T, shut_down: fn(Pin<&mut T>)) -> impl Future<Output = T::Output> {
+        Graceful { task, shut_down: Some(shut_down), stop: self.stop.hear() }
     }
 
     /// Waits until all have ended. They have to be asked to stop first.
@@ -49,6 +62,99 @@ impl Tasks {
 
     /// Ends all at once.
     pub fn cut(&self) {
-        self.cut.cancel();
+        self.cut.give();
+    }
+}
+
+/// An order to all, given once.
+#[derive(Debug, Default)]
+struct Order {
+    given: AtomicBool,
+    bell: Arc<Notify>,
+}
+
+impl Order {
+    fn give(&self) {
+        self.given.store(true, SeqCst);
+        self.bell.notify_waiters();
+    }
+
+    /// Completes once it is given.
+    fn hear(self: &Arc<Self>) -> Heard {
+        Heard { rung: Arc::clone(&self.bell).notified_owned(), order: Arc::clone(self), listens: false }
+    }
+}
+
+pin_project! {
+    /// Completes once an order is given. For one task: it is woken in whatever task has polled this first.
+    struct Heard {
+        #[pin]
+        rung: OwnedNotified,
+        order: Arc<Order>,
+        listens: bool,
+    }
+}
+
+impl Future for Heard {
+    type Output = ();
+
+    /// Costs next to nothing but for the first time: connections ask each time they are woken.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        if this.order.given.load(SeqCst) {
+            return Poll::Ready(());
+        }
+        if *this.listens {
+            return Poll::Pending;
+        }
+        *this.listens = true;
+        this.rung.poll(cx)
+    }
+}
+
+pin_project! {
+    struct Cuttable<T> {
+        #[pin]
+        task: T,
+        #[pin]
+        cut: Heard,
+    }
+}
+
+impl<T: Future<Output = ()>> Future for Cuttable<T> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        if this.cut.poll(cx).is_ready() { Poll::Ready(()) } else { this.task.poll(cx) }
+    }
+}
+
+pin_project! {
+    struct Graceful<T> {
+        #[pin]
+        task: T,
+        #[pin]
+        stop: Heard,
+        // None once it was told.
+        shut_down: Option<fn(Pin<&mut T>)>,
+    }
+}
+
+impl<T: Future> Future for Graceful<T> {
+    type Output = T::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T::Output> {
+        let mut this = self.project();
+        if let Poll::Ready(output) = this.task.as_mut().poll(cx) {
+            return Poll::Ready(output);
+        }
+        if this.shut_down.is_none() || this.stop.poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        if let Some(shut_down) = this.shut_down.take() {
+            shut_down(this.task.as_mut());
+        }
+        this.task.poll(cx)
     }
 }

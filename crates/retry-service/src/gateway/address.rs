@@ -8,7 +8,7 @@ use http::{
     request,
 };
 
-use crate::patient::Reset;
+use crate::line::Line;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -41,20 +41,20 @@ pub struct Caller {
     address: SocketAddr,
     /// The IP address as a header value: made once for all of a connection's requests.
     ip: HeaderValue,
-    reset: Reset,
+    line: Line,
 }
 
 impl Caller {
-    /// The caller at this address, whose connection can be reset.
-    pub(crate) fn new(address: SocketAddr, reset: Reset) -> Self {
+    /// The caller at this address, on this line.
+    pub(crate) fn new(address: SocketAddr, line: Line) -> Self {
         // Digits, letters, dots and colons are always a valid value.
         let ip = HeaderValue::try_from(address.ip().to_canonical().to_string());
-        Self { address, ip: ip.unwrap_or_else(|_| HeaderValue::from_static("unknown")), reset }
+        Self { address, ip: ip.unwrap_or_else(|_| HeaderValue::from_static("unknown")), line }
     }
 
-    /// What resets its connection.
-    pub(crate) fn reset(&self) -> Reset {
-        self.reset.clone()
+    /// What its connection is told.
+    pub(crate) fn line(&self) -> &Line {
+        &self.line
     }
 
     /// Its IP address.
@@ -188,7 +188,7 @@ mod tests {
 
     #[track_caller]
     fn check(forwarded: Forwarded, keep_host: bool, given: &[(&str, &str)], expected: &[(&str, &str)]) {
-        let caller = Caller::new("10.1.2.3:4567".parse().unwrap(), Reset::default());
+        let caller = Caller::new("10.1.2.3:4567".parse().unwrap(), Line::default());
         let mut head = head("/path?q", given);
         Addressing::new(forwarded, keep_host, 7).readdress(&mut head, &caller);
         let mut told: Vec<_> =
@@ -249,9 +249,9 @@ mod tests {
 
     #[test]
     fn ipv6_is_told_in_its_canonical_form() {
-        assert_eq!(Caller::new("[::ffff:10.1.2.3]:1".parse().unwrap(), Reset::default()).ip, "10.1.2.3");
+        assert_eq!(Caller::new("[::ffff:10.1.2.3]:1".parse().unwrap(), Line::default()).ip, "10.1.2.3");
         let mut headers = HeaderMap::new();
-        tell_forwarded(&mut headers, &Caller::new("[::1]:1".parse().unwrap(), Reset::default()), None);
+        tell_forwarded(&mut headers, &Caller::new("[::1]:1".parse().unwrap(), Line::default()), None);
         assert_eq!(headers["forwarded"], "for=\"[::1]\";proto=http");
     }
 }

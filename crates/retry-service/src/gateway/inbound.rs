@@ -11,12 +11,15 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 
+use crate::line::Line;
+
 /// A body that may stall only so long, and be only so large.
 #[derive(Debug)]
 pub(crate) struct Inbound {
     body: Incoming,
     left: Option<u64>,
     patience: Duration,
+    line: Line,
     /// Made when the caller has to be waited for.
     waiting: Option<Pin<Box<Sleep>>>,
 }
@@ -34,8 +37,8 @@ pub(crate) struct Stalled(Duration);
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Inbound {
-    pub(crate) fn new(body: Incoming, limit: Option<u64>, patience: Duration) -> Self {
-        Self { body, left: limit, patience, waiting: None }
+    pub(crate) fn new(body: Incoming, limit: Option<u64>, patience: Duration, line: Line) -> Self {
+        Self { body, left: limit, patience, line, waiting: None }
     }
 
     fn count(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BoxError> {
@@ -54,6 +57,9 @@ impl Body for Inbound {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             self.waiting = None;
+            if frame.is_none() || self.body.is_end_stream() {
+                self.line.asked();
+            }
             return Poll::Ready(frame.map(|frame| self.count(frame?)));
         }
         let patience = self.patience;
