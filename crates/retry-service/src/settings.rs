@@ -164,9 +164,9 @@ pub struct Settings {
     #[arg(long, env = "RETRY_SERVICE_UPSTREAM_CA", value_name = "FILE", help_heading = "The backend")]
     pub upstream_ca: Option<PathBuf>,
 
-    /// How many connections to the backend are kept while they have nothing to do [with --forward: 1024]
+    /// How many connections to the backend are kept while they have nothing to do [with --forward: 256]
     #[arg(long, env = "RETRY_SERVICE_UPSTREAM_MAX_IDLE", value_name = "N", help_heading = "The backend")]
-    #[arg(default_value = "64", default_value_if("forward", "true", "1024"), value_parser = at_least_one)]
+    #[arg(default_value = "64", default_value_if("forward", "true", "256"), value_parser = at_least_one)]
     pub upstream_max_idle: usize,
 
     /// How many connections to the backend there may be; a request that finds none free waits [with --forward: 1024]
