@@ -237,6 +237,7 @@ impl Client {
     ) -> impl Future<Output = Answer> + Send {
         let config = &self.0.config;
         if let Ok(request) = &mut request {
+            config.target.name_host(request.headers_mut());
             if let Some(authorization) = &config.target.authorization {
                 request.headers_mut().entry(AUTHORIZATION).or_insert_with(|| authorization.clone());
             }

@@ -17,15 +17,12 @@ const ALWAYS: [HeaderName; 8] =
 ///
 /// `Trailer` stays: without it trailers are not sent on over HTTP/1.1.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let named = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok());
-    // Most messages have few headers and none of these: looking at each is cheaper than looking up eight.
-    let always = headers.keys().filter(|name| ALWAYS.contains(name)).cloned();
-    let hop_by_hop: Vec<HeaderName> = always.chain(named).collect();
+    // Most messages have few headers and none of these: to look at each once is cheaper than to look up eight.
+    let mut hop_by_hop: Vec<HeaderName> = headers.keys().filter(|name| ALWAYS.contains(name)).cloned().collect();
+    if hop_by_hop.contains(&CONNECTION) {
+        let named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+        hop_by_hop.extend(named.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok()));
+    }
     for name in hop_by_hop {
         headers.remove(name);
     }

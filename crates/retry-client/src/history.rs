@@ -39,6 +39,10 @@ impl History {
         if self.0.len() == LONGEST {
             self.0.remove(0);
         }
+        if self.0.is_empty() {
+            // Many calls may wait for their second attempt.
+            self.0.reserve_exact(1);
+        }
         self.0.push(Step { record: *record, outcome: outcome.to_string() });
     }
 

@@ -2,7 +2,7 @@
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{
-    HeaderValue, Request, Uri, Version,
+    HeaderMap, HeaderValue, Request, Uri, Version,
     header::HOST,
     uri::{Authority, PathAndQuery, Scheme},
 };
@@ -86,13 +86,23 @@ impl Target {
                 "this client is for {base}: expected a path, or a URL that starts so"
             )));
         }
-        self.join(uri.path_and_query().map_or("/", PathAndQuery::as_str))
+        match uri.path_and_query() {
+            // As it is: a parsed path is a valid one.
+            Some(path) if self.prefix.is_empty() && path.as_str().starts_with('/') => {
+                self.at(path.clone()).map_err(|error| Error::bad_input(format!("path '{path}': {error}")))
+            }
+            path => self.join(path.map_or("/", PathAndQuery::as_str)),
+        }
+    }
+
+    /// Names the server in a request that names none; once for all its attempts.
+    pub(crate) fn name_host(&self, headers: &mut HeaderMap) {
+        headers.entry(HOST).or_insert_with(|| self.host.clone());
     }
 
     /// Puts a request for this target into the form for an HTTP/1.1 connection to it, or to a proxy: RFC 9112,
     /// section 3.2.
     pub(crate) fn address_http1<B>(&self, request: &mut Request<B>, to_proxy: bool) {
-        request.headers_mut().entry(HOST).or_insert_with(|| self.host.clone());
         if request.version() != Version::HTTP_10 {
             *request.version_mut() = Version::HTTP_11;
         }
@@ -102,8 +112,11 @@ impl Target {
     }
 
     /// Puts a request for this target into the form for an HTTP/2 connection, should it not be any more: RFC 9113,
-    /// section 8.3.1.
+    /// section 8.3.1. The server's name is in its URL.
     pub(crate) fn address_http2<B>(&self, request: &mut Request<B>) {
+        if request.headers().get(HOST) == Some(&self.host) {
+            request.headers_mut().remove(HOST);
+        }
         if request.uri().scheme().is_none()
             && let Some(Ok(uri)) = request.uri().path_and_query().cloned().map(|path| self.at(path))
         {

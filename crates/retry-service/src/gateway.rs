@@ -15,13 +15,14 @@ use crate::{outgoing::Outgoing, tasks::Tasks};
 mod address;
 mod inbound;
 mod journal;
+mod marks;
 mod problem;
 mod request_id;
 mod server_timing;
 mod tunnel;
 
 pub use self::address::{Addressing, Caller, Forwarded};
-use self::{inbound::Inbound, journal::Named, problem::Problem, tunnel::Handshake};
+use self::{inbound::Inbound, journal::Named, marks::Marks, problem::Problem, tunnel::Handshake};
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -82,10 +83,10 @@ impl Gateway {
         received: &Received,
     ) -> Result<Request<Body>, Problem> {
         let (mut head, body) = request.into_parts();
-        if let Some(problem) = self.refusal(&head) {
+        if let Some(problem) = self.refusal(&head, received.marks) {
             return Err(problem);
         }
-        self.settings.addressing.readdress(&mut head, caller);
+        self.settings.addressing.readdress(&mut head, received.marks, caller);
         if let Some(handshake) = &received.handshake {
             handshake.ask(&mut head.headers);
         }
@@ -100,7 +101,7 @@ impl Gateway {
     }
 
     /// What can be told from the head alone not to go on.
-    fn refusal(&self, head: &request::Parts) -> Option<Problem> {
+    fn refusal(&self, head: &request::Parts, marks: Marks) -> Option<Problem> {
         if head.method == Method::CONNECT {
             return Some(Problem::new(
                 StatusCode::NOT_IMPLEMENTED,
@@ -113,14 +114,15 @@ impl Gateway {
         if !names_its_host(head) {
             return Some(Problem::new(StatusCode::BAD_REQUEST, "the request has to name one host"));
         }
-        if self.settings.addressing.has_seen(&head.headers) {
+        if marks.via && self.settings.addressing.has_seen(&head.headers) {
             return Some(Problem::new(StatusCode::LOOP_DETECTED, "this request has come through here before"));
         }
-        if head.headers.get(EXPECT).is_some_and(|expected| !expected.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        let expected = if marks.expect { head.headers.get(EXPECT) } else { None };
+        if expected.is_some_and(|expected| !expected.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
             return Some(Problem::new(StatusCode::EXPECTATION_FAILED, "of all expectations only 100-continue is met"));
         }
+        let limit = self.settings.max_body_size.filter(|_| marks.content_length)?;
         let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        let limit = self.settings.max_body_size?;
         length.is_some_and(|length| length > limit).then(|| Problem::too_large(limit))
     }
 
@@ -134,11 +136,11 @@ impl Gateway {
         if let Ok(response) = &answer {
             received.named().answered(response);
         }
-        let Received { id, method, uri, via, handshake } = received;
+        let Received { id, method, uri, via, handshake, .. } = received;
         let answer = answer.and_then(|mut response| {
             *response.version_mut() = Version::HTTP_11;
             let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-            let protocol = response.headers().get(UPGRADE).cloned();
+            let protocol = if switches { response.headers().get(UPGRADE).cloned() } else { None };
             retry_client::remove_hop_by_hop(response.headers_mut());
             if switches {
                 let handshake = handshake.ok_or_else(Problem::unasked_switch)?;
@@ -159,6 +161,7 @@ impl Gateway {
 
 /// What is kept of a request for its answer.
 struct Received {
+    marks: Marks,
     id: HeaderValue,
     method: Method,
     uri: Uri,
@@ -169,9 +172,13 @@ struct Received {
 impl Received {
     /// Gives the request an id, too, where it has none.
     fn of(request: &mut Request<Incoming>, addressing: &Addressing) -> Self {
+        let marks = Marks::of(request.headers());
+        // What is added to most requests.
+        request.headers_mut().reserve(6);
         Self {
-            handshake: Handshake::take(request),
-            id: request_id::keep_or_make(request.headers_mut()),
+            marks,
+            handshake: if marks.connection && marks.upgrade { Handshake::take(request) } else { None },
+            id: request_id::keep_or_make(request.headers_mut(), marks),
             method: request.method().clone(),
             uri: request.uri().clone(),
             via: addressing.via(request.version()),

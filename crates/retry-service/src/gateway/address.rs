@@ -8,9 +8,10 @@ use http::{
     request,
 };
 
+use super::marks::Marks;
 use crate::line::Line;
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
@@ -94,39 +95,43 @@ impl Addressing {
     }
 
     /// Makes the head of an inbound request that of one to the upstream.
-    pub(crate) fn readdress(&self, head: &mut request::Parts, caller: &Caller) {
+    pub(crate) fn readdress(&self, head: &mut request::Parts, marks: Marks, caller: &Caller) {
         let headers = &mut head.headers;
-        let host = headers.get(HOST).cloned().or_else(|| {
+        let host = headers.remove(HOST).or_else(|| {
             let authority = head.uri.authority()?;
             HeaderValue::from_str(authority.as_str()).ok()
         });
-        let takes_trailers = headers.get_all(TE).iter().any(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+        let is_trailers = |te: &HeaderValue| te.as_bytes().eq_ignore_ascii_case(b"trailers");
+        let takes_trailers = marks.te && headers.get_all(TE).iter().any(is_trailers);
         retry_client::remove_hop_by_hop(headers);
         if takes_trailers {
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
-        // Met by hyper: the caller is told to go on once its body is read, which is when it goes on.
-        headers.remove(EXPECT);
+        if marks.expect {
+            // Met by hyper: the caller is told to go on once its body is read, which is when it goes on.
+            headers.remove(EXPECT);
+        }
+        if marks.cookie {
+            join_cookies(headers);
+        }
         headers.append(VIA, self.via(head.version));
-        join_cookies(headers);
         match self.forwarded {
-            Forwarded::XForwarded => tell_x_forwarded(headers, caller, host.as_ref()),
-            Forwarded::Standard => tell_forwarded(headers, caller, host.as_ref()),
+            Forwarded::XForwarded => tell_x_forwarded(headers, marks, caller, host.as_ref()),
+            Forwarded::Standard => tell_forwarded(headers, marks, caller, host.as_ref()),
             Forwarded::Off => {}
         }
-        match host {
-            Some(host) if self.keep_host => headers.insert(HOST, host),
-            _ => headers.remove(HOST),
-        };
-        // The client adds its own server.
+        // Otherwise the client adds its own server.
+        if let Some(host) = host.filter(|_| self.keep_host) {
+            headers.insert(HOST, host);
+        }
         let path = head.uri.path_and_query().cloned();
         head.uri = path.map_or_else(Default::default, Into::into);
     }
 }
 
 /// Adds the caller to those before it; host and protocol are those that the first of them saw.
-fn tell_x_forwarded(headers: &mut HeaderMap, caller: &Caller, host: Option<&HeaderValue>) {
-    append_to_list(headers, X_FORWARDED_FOR, &caller.ip);
+fn tell_x_forwarded(headers: &mut HeaderMap, marks: Marks, caller: &Caller, host: Option<&HeaderValue>) {
+    add_to_list(headers, X_FORWARDED_FOR, marks.x_forwarded_for, &caller.ip);
     if let Some(host) = host {
         headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone());
     }
@@ -134,7 +139,7 @@ fn tell_x_forwarded(headers: &mut HeaderMap, caller: &Caller, host: Option<&Head
 }
 
 /// Adds an element to `Forwarded` (RFC 7239).
-fn tell_forwarded(headers: &mut HeaderMap, caller: &Caller, host: Option<&HeaderValue>) {
+fn tell_forwarded(headers: &mut HeaderMap, marks: Marks, caller: &Caller, host: Option<&HeaderValue>) {
     let by = match caller.ip() {
         IpAddr::V4(ip) => format!("for={ip}"),
         IpAddr::V6(ip) => format!("for=\"[{ip}]\""),
@@ -143,13 +148,13 @@ fn tell_forwarded(headers: &mut HeaderMap, caller: &Caller, host: Option<&Header
     let host = host.and_then(|host| host.to_str().ok()).filter(|host| !host.contains(['"', '\\']));
     let host = host.map_or_else(String::new, |host| format!(";host=\"{host}\""));
     if let Ok(element) = HeaderValue::try_from(format!("{by}{host};proto=http")) {
-        append_to_list(headers, FORWARDED, &element);
+        add_to_list(headers, FORWARDED, marks.forwarded, &element);
     }
 }
 
-/// Puts a value behind those of a list, all in one line.
-fn append_to_list(headers: &mut HeaderMap, name: HeaderName, value: &HeaderValue) {
-    if !headers.contains_key(&name) {
+/// Makes a value the last of a list, all in one line; there may be such a list already.
+fn add_to_list(headers: &mut HeaderMap, name: HeaderName, exists: bool, value: &HeaderValue) {
+    if !exists {
         headers.insert(name, value.clone());
         return;
     }
@@ -190,7 +195,8 @@ mod tests {
     fn check(forwarded: Forwarded, keep_host: bool, given: &[(&str, &str)], expected: &[(&str, &str)]) {
         let caller = Caller::new("10.1.2.3:4567".parse().unwrap(), Line::default());
         let mut head = head("/path?q", given);
-        Addressing::new(forwarded, keep_host, 7).readdress(&mut head, &caller);
+        let marks = Marks::of(&head.headers);
+        Addressing::new(forwarded, keep_host, 7).readdress(&mut head, marks, &caller);
         let mut told: Vec<_> =
             head.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
         told.retain(|(name, _)| *name != "via");
@@ -251,7 +257,8 @@ mod tests {
     fn ipv6_is_told_in_its_canonical_form() {
         assert_eq!(Caller::new("[::ffff:10.1.2.3]:1".parse().unwrap(), Line::default()).ip, "10.1.2.3");
         let mut headers = HeaderMap::new();
-        tell_forwarded(&mut headers, &Caller::new("[::1]:1".parse().unwrap(), Line::default()), None);
+        let caller = Caller::new("[::1]:1".parse().unwrap(), Line::default());
+        tell_forwarded(&mut headers, Marks::default(), &caller, None);
         assert_eq!(headers["forwarded"], "for=\"[::1]\";proto=http");
     }
 }

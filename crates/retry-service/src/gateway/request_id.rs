@@ -1,18 +1,20 @@
 //! The id by which one request is known in every log it passes.
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 
-use super::X_REQUEST_ID;
+use super::{X_REQUEST_ID, marks::Marks};
 
 const LONGEST: usize = 128;
 
 /// The caller's id where it is fit for a log, or else a new one; it is in the headers afterwards.
-pub(crate) fn keep_or_make(headers: &mut HeaderMap) -> HeaderValue {
-    if let Some(id) = headers.get(X_REQUEST_ID).filter(|id| is_fit(id.as_bytes())) {
+pub(crate) fn keep_or_make(headers: &mut HeaderMap, marks: Marks) -> HeaderValue {
+    let given = if marks.x_request_id { headers.get(X_REQUEST_ID) } else { None };
+    if let Some(id) = given.filter(|id| is_fit(id.as_bytes())) {
         return id.clone();
     }
-    // Hexadecimal digits are always a valid value.
-    let id = HeaderValue::from_bytes(&hexadecimal(fastrand::u128(..)));
+    // In one piece from the start, as it is shared at once. Hexadecimal digits are always a valid value.
+    let id = HeaderValue::from_maybe_shared(Bytes::from_owner(hexadecimal(fastrand::u128(..))));
     let id = id.unwrap_or_else(|_| HeaderValue::from_static("none"));
     headers.insert(X_REQUEST_ID, id.clone());
     id
@@ -41,7 +43,8 @@ mod tests {
         let check = |given: &str, kept| {
             let mut headers = HeaderMap::new();
             headers.insert(X_REQUEST_ID, HeaderValue::from_str(given).unwrap());
-            let id = keep_or_make(&mut headers);
+            let marks = Marks::of(&headers);
+            let id = keep_or_make(&mut headers, marks);
             assert_eq!(id == given, kept, "{given}");
             assert_eq!(headers[X_REQUEST_ID], id);
         };
@@ -61,7 +64,7 @@ mod tests {
 
     #[test]
     fn each_request_without_one_gets_its_own() {
-        let make = || keep_or_make(&mut HeaderMap::new());
+        let make = || keep_or_make(&mut HeaderMap::new(), Marks::default());
         let (one, other) = (make(), make());
         assert_eq!(one.len(), 32);
         assert_ne!(one, other);

@@ -1,0 +1,42 @@
+//! Which headers a request has that concern a gateway.
+
+use http::{
+    HeaderMap,
+    header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, TE, UPGRADE, VIA},
+};
+
+use super::{X_REQUEST_ID, address::X_FORWARDED_FOR};
+
+/// Seen in one pass: most requests have few headers and hardly any of these, and to look up each costs more.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Marks {
+    pub(crate) connection: bool,
+    pub(crate) content_length: bool,
+    pub(crate) cookie: bool,
+    pub(crate) expect: bool,
+    pub(crate) forwarded: bool,
+    pub(crate) te: bool,
+    pub(crate) upgrade: bool,
+    pub(crate) via: bool,
+    pub(crate) x_forwarded_for: bool,
+    pub(crate) x_request_id: bool,
+}
+
+impl Marks {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let mut marks = Self::default();
+        for name in headers.keys() {
+            marks.connection |= *name == CONNECTION;
+            marks.content_length |= *name == CONTENT_LENGTH;
+            marks.cookie |= *name == COOKIE;
+            marks.expect |= *name == EXPECT;
+            marks.forwarded |= *name == FORWARDED;
+            marks.te |= *name == TE;
+            marks.upgrade |= *name == UPGRADE;
+            marks.via |= *name == VIA;
+            marks.x_forwarded_for |= *name == X_FORWARDED_FOR;
+            marks.x_request_id |= *name == X_REQUEST_ID;
+        }
+        marks
+    }
+}
