@@ -8,13 +8,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{Request, Response, request};
+use http::{Request, Response};
 use pin_project_lite::pin_project;
 use retry_core::{Attempt, Classify, Event, Report, Verdict};
 use tokio::time::{Sleep, sleep};
 
 use crate::{
-    Body,
     classify::{self, on_answer, on_failure},
     drain::drain,
     error::Error,
@@ -22,10 +21,13 @@ use crate::{
     failure::{Failure, Fate},
     gauge::Counted,
     history::History,
-    prepared::{Prepared, Sending},
+    prepared::{Given, Prepared, Sending},
     retry_after::retry_after,
     rules::RetryRules,
 };
+
+/// On the heap, as it passes through many hands.
+pub(crate) type Answer<B> = Box<Response<B>>;
 
 /// What sends one attempt.
 pub(crate) trait Transport {
@@ -36,10 +38,10 @@ pub(crate) trait Transport {
     fn send<'a>(
         &mut self,
         sending: Sending<'a>,
-    ) -> impl Future<Output = Result<Response<Self::Body>, Failure>> + use<'a, Self>;
+    ) -> impl Future<Output = Result<Answer<Self::Body>, Failure>> + use<'a, Self>;
 
     /// What the caller gets for the response that ended the call.
-    fn hand_over(&mut self, _request: &request::Parts, response: Response<Self::Body>) -> Response<Self::Body> {
+    fn hand_over(&mut self, _request: &Request<()>, response: Response<Self::Body>) -> Response<Self::Body> {
         response
     }
 }
@@ -56,9 +58,9 @@ impl<B: http_body::Body<Data: Send, Error: Send> + Send + 'static> Discardable f
 pub(crate) fn call<T: Transport>(
     mut transport: T,
     rules: &RetryRules,
-    request: Result<Request<Body>, Error>,
+    given: Result<Given, Error>,
 ) -> impl Future<Output = Result<Response<T::Body>, Error>> {
-    let prepared = request.and_then(|request| Prepared::new(rules, request));
+    let prepared = given.and_then(|given| Prepared::new(rules, given));
     let course = Course::default();
     async move {
         let prepared = match prepared {
@@ -69,7 +71,7 @@ pub(crate) fn call<T: Transport>(
         let retry = rules
             .engine()
             .classify(Judge { rules, prepared })
-            .observe(|event: Event<'_, Response<T::Body>, Failure>| report(rules, head, &course, &event));
+            .observe(|event: Event<'_, Answer<T::Body>, Failure>| report(rules, head, &course, &event));
         let Report { outcome, reason, journal, .. } = retry
             .report(|attempt| {
                 course.go_on(attempt);
@@ -83,7 +85,7 @@ pub(crate) fn call<T: Transport>(
                 if let Some(history) = history {
                     response.extensions_mut().insert(history);
                 }
-                Ok(transport.hand_over(head, response))
+                Ok(transport.hand_over(head, *response))
             }
             Some(Err(failure)) => Err(failure.error.ended(reason, journal, history)),
             None => Err(Error::deadline().ended(reason, journal, history)),
@@ -160,10 +162,10 @@ struct Judge<'a> {
     prepared: &'a Prepared,
 }
 
-impl<B: Discardable> Classify<Response<B>, Failure> for Judge<'_> {
+impl<B: Discardable> Classify<Answer<B>, Failure> for Judge<'_> {
     type Discard = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-    fn classify(&self, outcome: &Result<Response<B>, Failure>) -> Verdict {
+    fn classify(&self, outcome: &Result<Answer<B>, Failure>) -> Verdict {
         let Prepared { body, idempotent, .. } = self.prepared;
         let request =
             || classify::Request { idempotent: *idempotent, can_repeat: body.can_repeat(), is_read: body.is_read() };
@@ -174,7 +176,7 @@ impl<B: Discardable> Classify<Response<B>, Failure> for Judge<'_> {
         }
     }
 
-    fn discard(&self, outcome: Result<Response<B>, Failure>) -> Self::Discard {
+    fn discard(&self, outcome: Result<Answer<B>, Failure>) -> Self::Discard {
         let Ok(response) = outcome else { return Box::pin(ready(())) };
         Box::pin(drain(response.into_body()))
     }
@@ -185,7 +187,7 @@ fn today() -> SystemTime {
     SystemTime::now()
 }
 
-fn report<B>(rules: &RetryRules, head: &request::Parts, course: &Course, event: &Event<'_, Response<B>, Failure>) {
+fn report<B>(rules: &RetryRules, head: &Request<()>, course: &Course, event: &Event<'_, Answer<B>, Failure>) {
     let (record, outcome, ended) = match event {
         Event::Retry { record, outcome, .. } => (record, outcome, None),
         Event::End { record, outcome, reason, .. } => (record, outcome, Some(*reason)),
@@ -201,7 +203,7 @@ fn report<B>(rules: &RetryRules, head: &request::Parts, course: &Course, event: 
             stage.wait = ended.is_none().then(|| rules.waits.enter());
         });
     }
-    let event = AttemptEvent { method: &head.method, uri: &head.uri, record, outcome, ended };
+    let event = AttemptEvent { method: head.method(), uri: head.uri(), record, outcome, ended };
     event.log(rules.policy.count());
     if let Some(observer) = &rules.observer {
         observer(&event);

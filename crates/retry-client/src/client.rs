@@ -15,7 +15,7 @@ use crate::{
     exchange::{Delivery, Hyper},
     forward,
     pool::Pool,
-    prepared::is_idempotent,
+    prepared::{Given, is_idempotent},
     proxy::Proxy,
 };
 
@@ -166,12 +166,12 @@ impl Client {
         request: Request<impl Into<Body>>,
     ) -> Result<Response<ResponseBody>, Error> {
         let joined = self.0.config.target.join(path);
-        let request = joined.map(|uri| {
-            let mut request = at(uri, request);
-            forward::readdress(request.headers_mut());
-            request
+        let given = joined.map(|uri| {
+            let mut given = at(uri, request);
+            forward::readdress(given.head.headers_mut());
+            given
         });
-        let mut response = self.deliver(request).await?;
+        let mut response = self.deliver(given).await?;
         forward::remove_hop_by_hop(response.headers_mut());
         Ok(response)
     }
@@ -198,29 +198,29 @@ impl Client {
         self.deliver(self.request(method, path, body))
     }
 
-    fn request(&self, method: Method, path: &str, body: Body) -> Result<Request<Body>, Error> {
-        let mut request = Request::new(body);
-        *request.method_mut() = method;
-        *request.uri_mut() = self.0.config.target.join(path)?;
-        Ok(request)
+    fn request(&self, method: Method, path: &str, body: Body) -> Result<Given, Error> {
+        let mut given = Given::new(Request::new(body));
+        *given.head.method_mut() = method;
+        *given.head.uri_mut() = self.0.config.target.join(path)?;
+        Ok(given)
     }
 
     /// Sends a request, and goes on with its response where it breaks off if that was asked for.
-    fn deliver(&self, request: Result<Request<Body>, Error>) -> impl Future<Output = Answer> + Send {
+    fn deliver(&self, given: Result<Given, Error>) -> impl Future<Output = Answer> + Send {
         let config = &self.0.config;
-        let repeatable = |request: &Request<Body>| is_idempotent(&config.rules, request.method(), request.headers());
-        let delivery = match &request {
-            Ok(request) if config.response_buffer > 0 && repeatable(request) => {
+        let repeatable = |head: &Request<()>| is_idempotent(&config.rules, head.method(), head.headers());
+        let delivery = match &given {
+            Ok(Given { head, .. }) if config.response_buffer > 0 && repeatable(head) => {
                 Delivery::HeldBack(config.response_buffer)
             }
             _ => Delivery::Streaming,
         };
-        self.call(request, delivery, config.resume)
+        self.call(given, delivery, config.resume)
     }
 
     /// Sends a request whose response is handed over as soon as its head is there.
     pub(crate) async fn stream(&self, request: Request<Body>) -> Answer {
-        self.call(Ok(request), Delivery::Streaming, false).await
+        self.call(Ok(Given::new(request)), Delivery::Streaming, false).await
     }
 
     pub(crate) fn retry_count(&self) -> u32 {
@@ -231,21 +231,21 @@ impl Client {
     /// returned early would make each of those above a future of its own, around a copy of the request.
     fn call(
         &self,
-        mut request: Result<Request<Body>, Error>,
+        mut given: Result<Given, Error>,
         delivery: Delivery,
         resume: bool,
     ) -> impl Future<Output = Answer> + Send {
         let config = &self.0.config;
-        if let Ok(request) = &mut request {
-            config.target.name_host(request.headers_mut());
+        if let Ok(Given { head, .. }) = &mut given {
+            config.target.name_host(head.headers_mut());
             if let Some(authorization) = &config.target.authorization {
-                request.headers_mut().entry(AUTHORIZATION).or_insert_with(|| authorization.clone());
+                head.headers_mut().entry(AUTHORIZATION).or_insert_with(|| authorization.clone());
             }
             if let Some(authorization) = config.proxy.as_ref().and_then(Proxy::authorization) {
-                request.headers_mut().entry(PROXY_AUTHORIZATION).or_insert_with(|| authorization.clone());
+                head.headers_mut().entry(PROXY_AUTHORIZATION).or_insert_with(|| authorization.clone());
             }
         }
-        call(Hyper { client: self, delivery, resume }, &config.rules, request)
+        call(Hyper { client: self, delivery, resume }, &config.rules, given)
     }
 
     pub(crate) fn pool(&self) -> &Arc<Pool> {
@@ -260,10 +260,10 @@ impl Client {
 type Answer = Result<Response<ResponseBody>, Error>;
 
 /// The same request at another place.
-fn at(uri: Uri, request: Request<impl Into<Body>>) -> Request<Body> {
-    let mut request = request.map(Into::into);
-    *request.uri_mut() = uri;
-    request
+fn at(uri: Uri, request: Request<impl Into<Body>>) -> Given {
+    let mut given = Given::new(request);
+    *given.head.uri_mut() = uri;
+    given
 }
 
 impl fmt::Debug for Client {

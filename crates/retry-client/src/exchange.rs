@@ -1,11 +1,11 @@
 //! One attempt over hyper: one exchange, within the idle timeout.
 
-use http::{Response, request};
+use http::{Request, Response};
 use http_body::Body as _;
 
 use crate::{
     Client, ErrorKind,
-    call::Transport,
+    call::{Answer, Transport},
     connection::Unanswered,
     error::Error,
     failure::{Failure, Fate},
@@ -40,20 +40,16 @@ impl<'a> Transport for Hyper<'a> {
     fn send<'b>(
         &mut self,
         sending: Sending<'b>,
-    ) -> impl Future<Output = Result<Response<ResponseBody>, Failure>> + use<'a, 'b> {
+    ) -> impl Future<Output = Result<Answer<ResponseBody>, Failure>> + use<'a, 'b> {
         exchange(self.client, sending, self.delivery)
     }
 
-    fn hand_over(&mut self, request: &request::Parts, response: Response<ResponseBody>) -> Response<ResponseBody> {
+    fn hand_over(&mut self, request: &Request<()>, response: Response<ResponseBody>) -> Response<ResponseBody> {
         if self.resume { Resuming::wrap(self.client, request, response) } else { response }
     }
 }
 
-async fn exchange(
-    client: &Client,
-    sending: Sending<'_>,
-    delivery: Delivery,
-) -> Result<Response<ResponseBody>, Failure> {
+async fn exchange(client: &Client, sending: Sending<'_>, delivery: Delivery) -> Result<Answer<ResponseBody>, Failure> {
     let response = answer(client, sending).await?;
     match delivery {
         Delivery::Streaming => Ok(response),
@@ -75,7 +71,7 @@ async fn exchange(
 ///
 /// A kept connection may turn out to be closed before anything was sent on it. Then another is taken, which is no
 /// attempt: nothing left this process.
-async fn answer(client: &Client, sending: Sending<'_>) -> Result<Response<ResponseBody>, Failure> {
+async fn answer(client: &Client, sending: Sending<'_>) -> Result<Answer<ResponseBody>, Failure> {
     let (config, pool) = (client.config(), client.pool());
     loop {
         let mut connection = match pool.take() {
@@ -83,7 +79,9 @@ async fn answer(client: &Client, sending: Sending<'_>) -> Result<Response<Respon
             None => pool.wait().await.map_err(|error| Failure::to_connect(error, &config.place))?,
         };
         let mut error = match connection.exchange(sending.request(), &config.target).await {
-            Ok(response) => return Ok(response.map(|incoming| ResponseBody::streaming(incoming, connection))),
+            Ok(response) => {
+                return Ok(Box::new(response.map(|incoming| ResponseBody::streaming(incoming, connection))));
+            }
             Err(Unanswered::Silent(limit)) => {
                 pool.give_up(&connection);
                 return Err(Failure { error: Error::idle(limit), fate: Fate::TimedOut });
@@ -98,10 +96,10 @@ async fn answer(client: &Client, sending: Sending<'_>) -> Result<Response<Respon
 }
 
 /// The same response, once its body has come to its end.
-async fn whole(response: Response<ResponseBody>, held: Option<Held>) -> Result<Response<ResponseBody>, Failure> {
+async fn whole(response: Answer<ResponseBody>, held: Option<Held>) -> Result<Answer<ResponseBody>, Failure> {
     let (head, body) = response.into_parts();
     let body = body.whole(held).await.map_err(while_reading)?;
-    Ok(Response::from_parts(head, body))
+    Ok(Box::new(Response::from_parts(head, body)))
 }
 
 fn while_reading(error: Error) -> Failure {

@@ -15,7 +15,7 @@ use crate::{
     Body, BoxError, Client, Error, RequestBody, ResponseBody, RetryRules,
     call::{Discardable, Transport, call},
     failure::Failure,
-    prepared::Sending,
+    prepared::{Given, Sending},
 };
 
 type Answer<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Error>> + Send>>;
@@ -79,7 +79,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (inner, rules) = (Inner(self.inner.clone()), self.rules.clone());
-        Box::pin(async move { call(inner, &rules, Ok(request.map(Body::new))).await })
+        Box::pin(async move { call(inner, &rules, Ok(Given::new(request.map(Body::new)))).await })
     }
 }
 
@@ -93,7 +93,10 @@ where
 {
     type Body = R;
 
-    fn send<'a>(&mut self, sending: Sending<'a>) -> impl Future<Output = Result<Response<R>, Failure>> + use<'a, S, R> {
+    fn send<'a>(
+        &mut self,
+        sending: Sending<'a>,
+    ) -> impl Future<Output = Result<Box<Response<R>>, Failure>> + use<'a, S, R> {
         let mut service = self.0.clone();
         async move {
             let request = sending.request();
@@ -102,7 +105,7 @@ where
                 Failure::of(error, authority.as_ref().map_or("the server", |authority| authority.as_str()))
             };
             poll_fn(|cx| service.poll_ready(cx)).await.map_err(|error| failure(error.into()))?;
-            service.call(request).await.map_err(|error| failure(error.into()))
+            service.call(request).await.map(Box::new).map_err(|error| failure(error.into()))
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A request on its way into a call: what is known of it, and what each attempt sends.
 
-use http::{HeaderMap, HeaderValue, Method, Request, header::UPGRADE, request};
+use http::{HeaderMap, HeaderValue, Method, Request, header::UPGRADE};
 use retry_core::Attempt;
 
 use crate::{
@@ -11,34 +11,48 @@ use crate::{
     rules::RetryRules,
 };
 
+/// A request as its caller gives it.
+pub(crate) struct Given {
+    /// On the heap, as it passes through many hands.
+    pub(crate) head: Box<Request<()>>,
+    pub(crate) body: Body,
+}
+
+impl Given {
+    pub(crate) fn new(request: Request<impl Into<Body>>) -> Self {
+        let (head, body) = request.into_parts();
+        Self { head: Box::new(Request::from_parts(head, ())), body: body.into() }
+    }
+}
+
 /// A request, and what is to be known of it before the first attempt.
 pub(crate) struct Prepared {
-    pub(crate) head: request::Parts,
+    pub(crate) head: Box<Request<()>>,
     pub(crate) body: Replay,
     /// Whether it may be processed twice.
     pub(crate) idempotent: bool,
 }
 
 impl Prepared {
-    pub(crate) fn new(rules: &RetryRules, request: Request<Body>) -> Result<Self, Error> {
-        if request.method() == Method::CONNECT {
+    pub(crate) fn new(rules: &RetryRules, given: Given) -> Result<Self, Error> {
+        let Given { mut head, body } = given;
+        if head.method() == Method::CONNECT {
             return Err(Error::bad_input("method CONNECT: a tunnel is no request that could be retried".to_owned()));
         }
-        let (mut head, body) = request.into_parts();
         let idempotent = prepare(rules, &mut head);
         Ok(Self { head, body: Replay::new(body, rules.replay_limit, &rules.replay_memory), idempotent })
     }
 }
 
 /// Whether the request may be processed twice; gives it a key to make it so where that is asked for.
-fn prepare(rules: &RetryRules, head: &mut request::Parts) -> bool {
-    if head.headers.contains_key(UPGRADE) {
+fn prepare(rules: &RetryRules, request: &mut Request<()>) -> bool {
+    if request.headers().contains_key(UPGRADE) {
         // What follows a switch of protocols is not HTTP's to repeat.
         return false;
     }
-    let idempotent = is_idempotent(rules, &head.method, &head.headers);
+    let idempotent = is_idempotent(rules, request.method(), request.headers());
     if rules.add_idempotency_key && !idempotent {
-        idempotency_key::ensure(&mut head.headers, || fastrand::u128(..));
+        idempotency_key::ensure(request.headers_mut(), || fastrand::u128(..));
     }
     idempotent || rules.add_idempotency_key
 }
@@ -61,12 +75,12 @@ impl Sending<'_> {
     pub(crate) fn request(&self) -> Request<RequestBody> {
         let Self { rules, prepared: Prepared { head, body, .. }, attempt } = self;
         let mut request = Request::new(body.attempt());
-        *request.method_mut() = head.method.clone();
-        *request.uri_mut() = head.uri.clone();
-        *request.version_mut() = head.version;
-        *request.headers_mut() = head.headers.clone();
-        if !head.extensions.is_empty() {
-            *request.extensions_mut() = head.extensions.clone();
+        *request.method_mut() = head.method().clone();
+        *request.uri_mut() = head.uri().clone();
+        *request.version_mut() = head.version();
+        *request.headers_mut() = head.headers().clone();
+        if !head.extensions().is_empty() {
+            *request.extensions_mut() = head.extensions().clone();
         }
         if let Some(name) = &rules.attempt_header {
             request.headers_mut().insert(name, HeaderValue::from(attempt.number));

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri,
     header::{ACCEPT_RANGES, CONTENT_RANGE, ETAG, IF_RANGE, RANGE},
-    request,
 };
 use http_body::{Body as _, Frame, SizeHint};
 
@@ -24,8 +23,8 @@ struct Origin {
 
 /// Whether a request could be gone on with: not where it asks for a part already, or for something other than a
 /// representation.
-fn is_for_the_whole(request: &request::Parts) -> bool {
-    request.method == Method::GET && !request.headers.contains_key(RANGE)
+fn is_for_the_whole(request: &Request<()>) -> bool {
+    request.method() == Method::GET && !request.headers().contains_key(RANGE)
 }
 
 /// What holds a resumed body to the one that broke off.
@@ -91,14 +90,14 @@ impl Resuming {
     /// Makes a response's body one that resumes, where there is something to hold it to.
     pub(crate) fn wrap(
         client: &Client,
-        request: &request::Parts,
+        request: &Request<()>,
         response: Response<ResponseBody>,
     ) -> Response<ResponseBody> {
         if !is_for_the_whole(request) || response.body().is_whole() {
             return response;
         }
         let Some(anchor) = Anchor::of(&response) else { return response };
-        let origin = Origin { uri: request.uri.clone(), headers: request.headers.clone() };
+        let origin = Origin { uri: request.uri().clone(), headers: request.headers().clone() };
         let (client, left) = (client.clone(), client.retry_count());
         response.map(|body| {
             ResponseBody::resuming(Self { client, origin, anchor, offset: 0, left, state: State::Reading(body) })

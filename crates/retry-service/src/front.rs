@@ -70,7 +70,7 @@ impl Front {
         let record = self.listeners.record(caller.ip(), request.method(), request.uri());
         let place = Arc::clone(&self.room).try_acquire_owned().ok();
         let mut finish = Finish { record, line: caller.line().clone(), place };
-        let response = if finish.place.is_none() {
+        let mut response = if finish.place.is_none() {
             too_busy(request.method(), request.uri())
         } else {
             match &self.routes {
@@ -79,7 +79,8 @@ impl Front {
             }
         };
         finish.answered(&response);
-        response.map(|body| body.finish_with(finish))
+        response.body_mut().finish_with(finish);
+        response
     }
 }
 

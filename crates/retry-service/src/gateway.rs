@@ -5,7 +5,6 @@ use std::time::Duration;
 use http::{
     HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{CONTENT_LENGTH, EXPECT, HOST, UPGRADE, VIA},
-    request,
 };
 use hyper::body::Incoming;
 use retry_client::{Body, Client, ResponseBody};
@@ -57,105 +56,107 @@ impl Gateway {
 
     /// Answers one request. Dropping the future, as when the caller hangs up, ends its attempts.
     pub async fn answer(&self, caller: &Caller, mut request: Box<Request<Incoming>>) -> Response<Outgoing> {
-        let received = Received::of(&mut request, &self.settings.addressing);
-        let answer = self.call(caller, request, &received).await;
-        self.hand_back(answer, received, caller)
+        let mut received = Received::of(&mut request, &self.settings.addressing);
+        let mut response = match self.call(caller, request, &mut received).await {
+            Ok(response) => response,
+            Err(problem) => problem.into_response(&received.method, &received.uri),
+        };
+        response.headers_mut().insert(X_REQUEST_ID, received.id);
+        response
     }
 
     async fn call(
         &self,
         caller: &Caller,
         request: Box<Request<Incoming>>,
-        received: &Received,
-    ) -> Result<Response<ResponseBody>, Problem> {
-        let request = self.outbound(caller, *request, received)?;
-        self.client.execute(request).await.map_err(|error| {
-            received.named().failed(&error);
-            Problem::of(&error)
-        })
+        received: &mut Received,
+    ) -> Result<Response<Outgoing>, Problem> {
+        let request = self.outbound(caller, request, received)?;
+        match self.client.execute(request).await {
+            Ok(mut response) => {
+                self.hand_back(&mut response, received, caller)?;
+                Ok(response.map(Outgoing::upstream))
+            }
+            Err(error) => {
+                received.named().failed(&error);
+                Err(Problem::of(&error))
+            }
+        }
     }
 
     /// The request as it goes on; or why it does not.
     fn outbound(
         &self,
         caller: &Caller,
-        request: Request<Incoming>,
+        mut request: Box<Request<Incoming>>,
         received: &Received,
     ) -> Result<Request<Body>, Problem> {
-        let (mut head, body) = request.into_parts();
-        if let Some(problem) = self.refusal(&head, received.marks) {
+        if let Some(problem) = self.refusal(&request, received.marks) {
             return Err(problem);
         }
-        self.settings.addressing.readdress(&mut head, received.marks, caller);
+        self.settings.addressing.readdress(&mut request, received.marks, caller);
         if let Some(handshake) = &received.handshake {
-            handshake.ask(&mut head.headers);
+            handshake.ask(request.headers_mut());
         }
         // Which version goes out is the client's matter.
-        head.version = Version::HTTP_11;
-        let body = if http_body::Body::is_end_stream(&body) {
-            Body::empty()
-        } else {
-            Body::new(Inbound::new(body, self.settings.max_body_size, self.settings.caller_time, caller.line().clone()))
-        };
-        Ok(Request::from_parts(head, body))
+        *request.version_mut() = Version::HTTP_11;
+        Ok(request.map(|body| {
+            if http_body::Body::is_end_stream(&body) {
+                return Body::empty();
+            }
+            let GatewaySettings { max_body_size, caller_time, .. } = self.settings;
+            Body::new(Inbound::new(body, max_body_size, caller_time, caller.line().clone()))
+        }))
     }
 
     /// What can be told from the head alone not to go on.
-    fn refusal(&self, head: &request::Parts, marks: Marks) -> Option<Problem> {
-        if head.method == Method::CONNECT {
+    fn refusal(&self, request: &Request<Incoming>, marks: Marks) -> Option<Problem> {
+        if *request.method() == Method::CONNECT {
             return Some(Problem::new(
                 StatusCode::NOT_IMPLEMENTED,
                 "this is a gateway to one server: it opens no tunnels",
             ));
         }
-        if !has_path(head) {
+        if !has_path(request) {
             return Some(Problem::new(StatusCode::BAD_REQUEST, "the target of the request is no path"));
         }
-        if !names_its_host(head) {
+        if !names_its_host(request) {
             return Some(Problem::new(StatusCode::BAD_REQUEST, "the request has to name one host"));
         }
-        if marks.via && self.settings.addressing.has_seen(&head.headers) {
+        if marks.via && self.settings.addressing.has_seen(request.headers()) {
             return Some(Problem::new(StatusCode::LOOP_DETECTED, "this request has come through here before"));
         }
-        let expected = if marks.expect { head.headers.get(EXPECT) } else { None };
+        let expected = if marks.expect { request.headers().get(EXPECT) } else { None };
         if expected.is_some_and(|expected| !expected.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
             return Some(Problem::new(StatusCode::EXPECTATION_FAILED, "of all expectations only 100-continue is met"));
         }
         let limit = self.settings.max_body_size.filter(|_| marks.content_length)?;
-        let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         length.is_some_and(|length| length > limit).then(|| Problem::too_large(limit))
     }
 
-    /// The answer as the caller gets it.
+    /// Makes the upstream's answer the one that the caller gets.
     fn hand_back(
         &self,
-        answer: Result<Response<ResponseBody>, Problem>,
-        received: Received,
+        response: &mut Response<ResponseBody>,
+        received: &mut Received,
         caller: &Caller,
-    ) -> Response<Outgoing> {
-        if let Ok(response) = &answer {
-            received.named().answered(response);
+    ) -> Result<(), Problem> {
+        received.named().answered(response);
+        *response.version_mut() = Version::HTTP_11;
+        let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let protocol = if switches { response.headers().get(UPGRADE).cloned() } else { None };
+        retry_client::remove_hop_by_hop(response.headers_mut());
+        if switches {
+            let handshake = received.handshake.take().ok_or_else(Problem::unasked_switch)?;
+            caller.line().tunnel();
+            handshake.complete(response, protocol, &self.tasks);
         }
-        let Received { id, method, uri, via, handshake, .. } = received;
-        let answer = answer.and_then(|mut response| {
-            *response.version_mut() = Version::HTTP_11;
-            let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-            let protocol = if switches { response.headers().get(UPGRADE).cloned() } else { None };
-            retry_client::remove_hop_by_hop(response.headers_mut());
-            if switches {
-                let handshake = handshake.ok_or_else(Problem::unasked_switch)?;
-                caller.line().tunnel();
-                handshake.complete(&mut response, protocol, &self.tasks);
-            }
-            response.headers_mut().append(VIA, via);
-            if self.settings.server_timing {
-                server_timing::add(&mut response);
-            }
-            Ok(response.map(Outgoing::upstream))
-        });
-        let mut response = answer.unwrap_or_else(|problem| problem.into_response(&method, &uri));
-        response.headers_mut().insert(X_REQUEST_ID, id);
-        response
+        response.headers_mut().append(VIA, received.via.clone());
+        if self.settings.server_timing {
+            server_timing::add(response);
+        }
+        Ok(())
     }
 }
 
@@ -191,15 +192,16 @@ impl Received {
 }
 
 /// Whether the target names something on a server, or with OPTIONS the server itself (RFC 9112, section 3.2).
-fn has_path(head: &request::Parts) -> bool {
-    head.uri.path().starts_with('/') && (head.uri.authority().is_none() || head.uri.scheme().is_some())
-        || head.uri.path() == "*" && head.method == Method::OPTIONS
+fn has_path<B>(request: &Request<B>) -> bool {
+    let uri = request.uri();
+    uri.path().starts_with('/') && (uri.authority().is_none() || uri.scheme().is_some())
+        || uri.path() == "*" && *request.method() == Method::OPTIONS
 }
 
 /// Whether the request says once whom it is for, as HTTP/1.1 asks (RFC 9112, section 3.2).
-fn names_its_host(head: &request::Parts) -> bool {
-    match head.headers.get_all(HOST).iter().count() {
-        0 => head.version != Version::HTTP_11,
+fn names_its_host<B>(request: &Request<B>) -> bool {
+    match request.headers().get_all(HOST).iter().count() {
+        0 => request.version() != Version::HTTP_11,
         hosts => hosts == 1,
     }
 }

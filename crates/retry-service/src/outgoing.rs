@@ -32,9 +32,8 @@ impl Outgoing {
     }
 
     /// Ties what is to be done at the end of the answer to its body.
-    pub(crate) fn finish_with(mut self, finish: Finish) -> Self {
+    pub(crate) fn finish_with(&mut self, finish: Finish) {
         self.finish = Some(finish);
-        self
     }
 }
 

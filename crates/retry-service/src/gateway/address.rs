@@ -3,9 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Version,
+    HeaderMap, HeaderName, HeaderValue, Request, Version,
     header::{COOKIE, EXPECT, FORWARDED, HOST, TE, VIA},
-    request,
 };
 
 use super::marks::Marks;
@@ -95,12 +94,15 @@ impl Addressing {
     }
 
     /// Makes the head of an inbound request that of one to the upstream.
-    pub(crate) fn readdress(&self, head: &mut request::Parts, marks: Marks, caller: &Caller) {
-        let headers = &mut head.headers;
-        let host = headers.remove(HOST).or_else(|| {
-            let authority = head.uri.authority()?;
+    pub(crate) fn readdress<B>(&self, request: &mut Request<B>, marks: Marks, caller: &Caller) {
+        let via = self.via(request.version());
+        let host = request.headers_mut().remove(HOST).or_else(|| {
+            let authority = request.uri().authority()?;
             HeaderValue::from_str(authority.as_str()).ok()
         });
+        let path = request.uri().path_and_query().cloned();
+        *request.uri_mut() = path.map_or_else(Default::default, Into::into);
+        let headers = request.headers_mut();
         let is_trailers = |te: &HeaderValue| te.as_bytes().eq_ignore_ascii_case(b"trailers");
         let takes_trailers = marks.te && headers.get_all(TE).iter().any(is_trailers);
         retry_client::remove_hop_by_hop(headers);
@@ -114,7 +116,7 @@ impl Addressing {
         if marks.cookie {
             join_cookies(headers);
         }
-        headers.append(VIA, self.via(head.version));
+        headers.append(VIA, via);
         match self.forwarded {
             Forwarded::XForwarded => tell_x_forwarded(headers, marks, caller, host.as_ref()),
             Forwarded::Standard => tell_forwarded(headers, marks, caller, host.as_ref()),
@@ -124,8 +126,6 @@ impl Addressing {
         if let Some(host) = host.filter(|_| self.keep_host) {
             headers.insert(HOST, host);
         }
-        let path = head.uri.path_and_query().cloned();
-        head.uri = path.map_or_else(Default::default, Into::into);
     }
 }
 
@@ -179,26 +179,24 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 #[cfg(test)]
 mod tests {
-    use http::Request;
-
     use super::*;
 
-    fn head(uri: &str, headers: &[(&str, &str)]) -> request::Parts {
+    fn request(uri: &str, headers: &[(&str, &str)]) -> Request<()> {
         let mut request = Request::builder().uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        request.body(()).unwrap().into_parts().0
+        request.body(()).unwrap()
     }
 
     #[track_caller]
     fn check(forwarded: Forwarded, keep_host: bool, given: &[(&str, &str)], expected: &[(&str, &str)]) {
         let caller = Caller::new("10.1.2.3:4567".parse().unwrap(), Line::default());
-        let mut head = head("/path?q", given);
-        let marks = Marks::of(&head.headers);
-        Addressing::new(forwarded, keep_host, 7).readdress(&mut head, marks, &caller);
+        let mut request = request("/path?q", given);
+        let marks = Marks::of(request.headers());
+        Addressing::new(forwarded, keep_host, 7).readdress(&mut request, marks, &caller);
         let mut told: Vec<_> =
-            head.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+            request.headers().iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
         told.retain(|(name, _)| *name != "via");
         told.sort_unstable();
         assert_eq!(told, expected);
@@ -245,7 +243,7 @@ mod tests {
     fn a_request_is_known_again_by_its_via() {
         let addressing = Addressing::new(Forwarded::Off, false, 0xab);
         let check = |via: &str, expected| {
-            assert_eq!(addressing.has_seen(&head("/", &[("via", via)]).headers), expected, "{via}");
+            assert_eq!(addressing.has_seen(request("/", &[("via", via)]).headers()), expected, "{via}");
         };
         check("1.1 retry-service-000000ab", true);
         check("1.0 fred, 2.0 retry-service-000000ab (comment), 1.1 x", true);
