@@ -175,7 +175,7 @@ impl Received {
     fn of(request: &mut Request<Incoming>, addressing: &Addressing) -> Self {
         let marks = Marks::of(request.headers());
         // What is added to most requests.
-        request.headers_mut().reserve(6);
+        request.headers_mut().reserve(5);
         Self {
             marks,
             handshake: if marks.connection && marks.upgrade { Handshake::take(request) } else { None },
