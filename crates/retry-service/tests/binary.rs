@@ -11,7 +11,7 @@ use tokio::{
     io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
     process::Command,
-    time::{Instant, sleep},
+    time::{Instant, timeout},
 };
 
 use delayed_backend::{App, Backend};
@@ -152,14 +152,21 @@ async fn a_second_signal_ends_it_at_once() {
 #[tokio::test]
 async fn a_caller_that_hangs_up_stops_its_retries() {
     let (backend, requests, _tasks) = raw_backend("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n").await;
-    let flags = ["--interval", "400ms", "--backoff-factor", "1", "--status-codes", "503"];
+    let flags = ["--interval", "1h", "--max-wait-interval", "1h", "--status-codes", "503", "--access-log"];
     let mut service = Service::start(backend, &flags).await;
-    let mut caller = TcpStream::connect(service.address).await.unwrap();
-    caller.write_all(b"GET /retry HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    assert!(service.next_log().await.contains("attempt 1 of 4"));
-    drop(caller);
-    sleep(Duration::from_millis(1000)).await;
-    assert_eq!(requests.load(SeqCst), 1);
+    for (round, request) in
+        ["GET /retry HTTP/1.1\r\nhost: x\r\n\r\n", "POST /retry HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello"]
+            .into_iter()
+            .enumerate()
+    {
+        let mut caller = TcpStream::connect(service.address).await.unwrap();
+        caller.write_all(request.as_bytes()).await.unwrap();
+        assert!(service.next_log().await.contains("attempt 1 of 4"));
+        drop(caller);
+        let line = timeout(Duration::from_secs(30), service.next_log()).await.expect(request);
+        assert!(line.contains("caller hung up"), "{request}: {line}");
+        assert_eq!(requests.load(SeqCst), round + 1);
+    }
 }
 
 #[tokio::test]
