@@ -47,7 +47,10 @@ impl Tasks {
 
     /// Waits until they are asked to.
     pub async fn stopping(&self) {
-        self.stop.hear().await;
+        let rung = self.stop.bell.notified();
+        if !self.is_stopping() {
+            rung.await;
+        }
     }
 
     /// Drives a task to its end, and tells it once when it is asked to stop: how is for `shut_down` to know.
@@ -86,7 +89,7 @@ impl Order {
 }
 
 pin_project! {
-    /// Completes once an order is given. For one task: it is woken in whatever task has polled this first.
+    /// Completes once an order is given. For those alone who poll it in one and the same task: that is the one it wakes.
     struct Heard {
         #[pin]
         rung: OwnedNotified,
