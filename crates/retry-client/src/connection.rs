@@ -15,7 +15,12 @@ use hyper::{
 use pin_project_lite::pin_project;
 use tokio::{runtime::Handle, time::Instant};
 
-use crate::{RequestBody, idle::Idle, pool::Pool, target::Target};
+use crate::{
+    RequestBody,
+    idle::{Activity, Idle},
+    pool::Pool,
+    target::Target,
+};
 
 /// A connection of HTTP/1.1, or one exchange's share of one of HTTP/2.
 #[derive(Debug)]
@@ -38,14 +43,26 @@ enum Sender {
 #[derive(Clone, Debug)]
 pub(crate) struct Share {
     sender: http2::SendRequest<RequestBody>,
+    /// The connection's; an exchange has one of its own.
+    activity: Activity,
     /// The same for all.
     whole: Arc<()>,
 }
 
 impl Share {
     /// The first.
-    pub(crate) fn new(sender: http2::SendRequest<RequestBody>) -> Self {
-        Self { sender, whole: Arc::default() }
+    pub(crate) fn new(sender: http2::SendRequest<RequestBody>, activity: Activity) -> Self {
+        Self { sender, activity, whole: Arc::default() }
+    }
+
+    /// Whether an exchange has one like it.
+    pub(crate) fn is_in_use(&self) -> bool {
+        Arc::strong_count(&self.whole) > 1
+    }
+
+    /// Whether nothing has come from the server for so long.
+    pub(crate) fn is_silent_for(&self, limit: Duration) -> bool {
+        self.activity.unheard() >= limit
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -86,7 +103,7 @@ impl Connection {
         Self { sender: Sender::Http2(share), idle, stage: Stage::Free, reused, pool: Weak::new() }
     }
 
-    /// Whether it has carried an exchange before.
+    /// Whether it was there before the exchange, which may find that it was closed meanwhile.
     pub(crate) fn is_reused(&self) -> bool {
         self.reused
     }
@@ -95,6 +112,7 @@ impl Connection {
     pub(crate) fn is_ready(&self) -> bool {
         match &self.sender {
             Sender::Http1 { sender, .. } => sender.is_ready(),
+            // Not asked: it is the whole that the pool keeps.
             Sender::Http2(share) => !share.is_closed(),
         }
     }

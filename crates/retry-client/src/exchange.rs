@@ -83,7 +83,7 @@ async fn answer(client: &Client, sending: Sending<'_>) -> Result<Answer<Response
                 return Ok(Box::new(response.map(|incoming| ResponseBody::streaming(incoming, connection))));
             }
             Err(Unanswered::Silent(limit)) => {
-                pool.give_up(&connection);
+                pool.give_up(&connection, limit);
                 return Err(Failure { error: Error::idle(limit), fate: Fate::TimedOut });
             }
             Err(Unanswered::Failed(error)) => error,

@@ -25,6 +25,8 @@ struct Moments {
     origin: Instant,
     /// Nanoseconds since `origin`, or [`PAUSED`].
     last: AtomicU64,
+    /// When bytes last came from the other end, likewise.
+    heard: AtomicU64,
     /// Whether the connection itself notes each byte: then the parts of an exchange need not be noted, too.
     by_byte: bool,
 }
@@ -35,19 +37,35 @@ const PAUSED: u64 = u64::MAX;
 impl Activity {
     /// Of a connection that notes each byte, from now on.
     pub(crate) fn by_byte() -> Self {
-        Self(Arc::new(Moments { origin: Instant::now(), last: AtomicU64::new(0), by_byte: true }))
+        Self::starting(0, true)
     }
 
     /// Of an exchange that shares its connection: the time may start as much later, as it may have to wait there for
     /// its turn. It starts with the first progress at the latest.
     pub(crate) fn starting_within(grace: Duration) -> Self {
-        let last = AtomicU64::new(nanos(grace));
-        Self(Arc::new(Moments { origin: Instant::now(), last, by_byte: false }))
+        Self::starting(nanos(grace), false)
+    }
+
+    fn starting(last: u64, by_byte: bool) -> Self {
+        let (last, heard) = (AtomicU64::new(last), AtomicU64::new(0));
+        Self(Arc::new(Moments { origin: Instant::now(), last, heard, by_byte }))
     }
 
     /// Notes progress.
     pub(crate) fn touch(&self) {
         self.0.last.store(self.now(), Relaxed);
+    }
+
+    /// Notes bytes from the other end.
+    pub(crate) fn hear(&self) {
+        let now = self.now();
+        self.0.last.store(now, Relaxed);
+        self.0.heard.store(now, Relaxed);
+    }
+
+    /// How long ago bytes last came from the other end.
+    pub(crate) fn unheard(&self) -> Duration {
+        Duration::from_nanos(self.now().saturating_sub(self.0.heard.load(Relaxed)))
     }
 
     /// Notes that a part of the request is taken up to be sent.

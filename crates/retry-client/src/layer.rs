@@ -99,13 +99,11 @@ where
     ) -> impl Future<Output = Result<Box<Response<R>>, Failure>> + use<'a, S, R> {
         let mut service = self.0.clone();
         async move {
-            let request = sending.request();
-            let authority = request.uri().authority().cloned();
-            let failure = |error: BoxError| {
-                Failure::of(error, authority.as_ref().map_or("the server", |authority| authority.as_str()))
-            };
+            let authority = sending.prepared.head.uri().authority();
+            let failure =
+                |error: BoxError| Failure::of(error, authority.map_or("the server", |authority| authority.as_str()));
             poll_fn(|cx| service.poll_ready(cx)).await.map_err(|error| failure(error.into()))?;
-            service.call(request).await.map(Box::new).map_err(|error| failure(error.into()))
+            service.call(sending.request()).await.map(Box::new).map_err(|error| failure(error.into()))
         }
     }
 }

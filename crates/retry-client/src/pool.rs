@@ -83,8 +83,10 @@ impl Spare {
     /// A connection, with so many of those unused left to others.
     fn take(&mut self, left: usize, limits: &Limits) -> Option<Box<Connection>> {
         while self.unused.len() > left {
-            let Unused { connection, .. } = self.unused.pop()?;
-            if connection.is_ready() {
+            let Unused { connection, since } = self.unused.pop()?;
+            // The server may be about to close one that has been unused for longer.
+            let is_due = since.checked_add(limits.unused).is_some_and(|due| due <= Instant::now());
+            if connection.is_ready() && !is_due {
                 return Some(connection);
             }
         }
@@ -97,6 +99,9 @@ impl Spare {
     fn reap(&mut self, limit: Duration, now: Instant) -> Option<Instant> {
         let due = |since: Instant| since.checked_add(limit);
         self.unused.retain(|unused| due(unused.since).is_none_or(|due| due > now));
+        if let Some(shared) = self.shared.as_mut().filter(|shared| shared.whole.is_in_use()) {
+            shared.last_used = now;
+        }
         self.shared.take_if(|shared| due(shared.last_used).is_some_and(|due| due <= now));
         let last_used = self.shared.as_ref().map(|shared| shared.last_used);
         self.unused.iter().map(|unused| unused.since).chain(last_used).min().and_then(due)
@@ -146,8 +151,8 @@ impl Pool {
     }
 
     async fn freed_or_new(self: &Arc<Self>) -> Result<Box<Connection>, BoxError> {
-        let waiting = Waiting::enter(self);
-        let mut freed = pin!(waiting.freed());
+        let (waiting, others) = Waiting::enter(self);
+        let mut freed = pin!(waiting.freed(others));
         let permits = pin!(async {
             let dial = Arc::clone(&self.dials).acquire_owned().await?;
             Ok::<_, BoxError>((dial, Arc::clone(&self.places).acquire_owned().await?))
@@ -174,7 +179,7 @@ impl Pool {
         let activity = Activity::by_byte();
         let (stream, connected) = self.connector.connect(place, activity.clone()).await?;
         if self.http2 || connected.is_negotiated_h2() {
-            return self.share(stream).await;
+            return self.share(stream, activity).await;
         }
         let (sender, connection) = http1::handshake(stream).await?;
         // Whoever has an exchange on it learns how it ends.
@@ -183,12 +188,12 @@ impl Pool {
         Ok(Box::new(Connection::http1(sender, connected.is_proxied(), idle, self.me.clone())))
     }
 
-    async fn share(&self, stream: Stream) -> Result<Box<Connection>, BoxError> {
+    async fn share(&self, stream: Stream, activity: Activity) -> Result<Box<Connection>, BoxError> {
         let (mut sender, connection) =
             http2::Builder::new(TokioExecutor::new()).timer(TokioTimer::new()).handshake(stream).await?;
         tokio::spawn(connection);
         sender.ready().await?;
-        let mut share = Share::new(sender);
+        let mut share = Share::new(sender, activity);
         if self.limits.most_unused > 0 {
             let mut spare = self.lock();
             // Where the server chose the protocol, others may have connected meanwhile.
@@ -203,10 +208,11 @@ impl Pool {
         Ok(self.limits.lend(share, false))
     }
 
-    /// Shares a connection no longer that has been silent for too long: what is at its other end may be gone, and it
-    /// would take each exchange its time to find out.
-    pub(crate) fn give_up(&self, connection: &Connection) {
-        self.lock().shared.take_if(|shared| connection.is_share_of(&shared.whole));
+    /// Shares a connection no longer from which one exchange waited in vain, if nothing came for the others either: what
+    /// is at its other end may be gone, and it would take each exchange its time to find out.
+    pub(crate) fn give_up(&self, connection: &Connection, limit: Duration) {
+        let is_silent = |share: &Share| share.is_silent_for(limit);
+        self.lock().shared.take_if(|shared| connection.is_share_of(&shared.whole) && is_silent(&shared.whole));
     }
 
     /// Takes back a connection that is ready for the next exchange.
@@ -225,8 +231,11 @@ impl Pool {
     }
 
     fn see_to_reaping(&self, spare: &mut Spare) {
-        let for_ever = || Instant::now().checked_add(self.limits.unused).is_none();
-        if spare.reaped || for_ever() {
+        if spare.reaped {
+            return;
+        }
+        let is_for_ever = Instant::now().checked_add(self.limits.unused).is_none();
+        if is_for_ever {
             return;
         }
         // Without a runtime nobody gets to know its connections either.
@@ -241,13 +250,17 @@ impl Pool {
 }
 
 /// Closes connections that have been unused for too long, for as long as there are any.
-async fn reap(reaped: Reaped) {
+async fn reap(mut reaped: Reaped) {
     loop {
         let next = {
             let Some(pool) = reaped.0.upgrade() else { return };
             let mut spare = pool.lock();
             let next = spare.reap(pool.limits.unused, Instant::now());
-            spare.reaped = next.is_some();
+            if next.is_none() {
+                spare.reaped = false;
+                // Told, so not to be told again: another may have taken over by then.
+                reaped.0 = Weak::new();
+            }
             next
         };
         let Some(next) = next else { return };
@@ -270,15 +283,17 @@ impl Drop for Reaped {
 struct Waiting<'a>(&'a Pool);
 
 impl<'a> Waiting<'a> {
-    fn enter(pool: &'a Pool) -> Self {
-        pool.lock().waiting += 1;
-        Self(pool)
+    /// And how many waited already. Counted in one step: should two come at once, the first is to know that it is.
+    fn enter(pool: &'a Pool) -> (Self, usize) {
+        let mut spare = pool.lock();
+        let others = spare.waiting;
+        spare.waiting += 1;
+        (Self(pool), others)
     }
 
     /// A connection that others give back, or share: whoever has waited longest comes first.
-    async fn freed(&self) -> Box<Connection> {
+    async fn freed(&self, mut others: usize) -> Box<Connection> {
         let Self(pool) = self;
-        let mut others = pool.lock().waiting.saturating_sub(1);
         loop {
             let mut freed = pin!(pool.freed.notified());
             // What happens from here on is not missed.

@@ -59,7 +59,7 @@ impl<T: Read + Unpin> Read for Watched<T> {
             return Poll::Ready(Ok(()));
         }
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        self.activity.touch();
+        self.activity.hear();
         Poll::Ready(Ok(()))
     }
 }

@@ -167,6 +167,28 @@ async fn over_http2_a_connection_that_has_been_silent_for_too_long_is_shared_no_
 }
 
 #[tokio::test]
+async fn over_http2_one_slow_answer_does_not_cost_the_others_their_connection() {
+    let server = Server::start([Reply::Ok("ok"), Reply::Hang, Reply::Ok("ok")]).await;
+    let client = server.client().http2_prior_knowledge(true).timeout(Duration::from_millis(300));
+    let client = client.retry(quick(0)).build().unwrap();
+    client.get_text("/").await.unwrap();
+    let slow = tokio::spawn({
+        let client = client.clone();
+        async move { client.get_text("/slow").await }
+    });
+    // The others have theirs meanwhile.
+    while !slow.is_finished() {
+        if server.seen().len() > 1 {
+            client.get_text("/").await.unwrap();
+        }
+        yield_now().await;
+    }
+    assert_eq!(slow.await.unwrap().unwrap_err().kind(), ErrorKind::Timeout);
+    client.get_text("/").await.unwrap();
+    assert!(server.seen().iter().all(|seen| seen.connection == 0));
+}
+
+#[tokio::test]
 async fn over_http2_all_learn_that_there_is_no_connection() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let client = Client::builder(format!("http://{closed}")).http2_prior_knowledge(true).retry(quick(1));

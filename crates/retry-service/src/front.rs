@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header::RETRY_AFTER};
-use http_body::Body as _;
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -12,7 +11,7 @@ use crate::{
     app::App,
     error_payload::ErrorPayload,
     gateway::{Caller, Gateway},
-    line::Line,
+    line::Busy,
     metrics::Metrics,
     outgoing::Outgoing,
     record::{Listeners, Record},
@@ -66,12 +65,9 @@ impl Front {
 
     /// Answers one request. Dropping the future, as when the caller hangs up, ends its retries.
     pub async fn answer(&self, caller: &Caller, request: Box<Request<Incoming>>) -> Response<Outgoing> {
-        // The sample reads no body.
-        let whole = matches!(self.routes, Routes::Sample(_)) || request.body().is_end_stream();
-        caller.line().ask(whole);
         let record = self.listeners.record(caller.ip(), request.method(), request.uri());
         let place = Arc::clone(&self.room).try_acquire_owned().ok();
-        let mut finish = Finish { record, line: caller.line().clone(), place };
+        let mut finish = Finish { record, busy: caller.line().enter(), place };
         let mut response = if finish.place.is_none() {
             too_busy(request.method(), request.uri())
         } else {
@@ -98,7 +94,7 @@ fn too_busy(method: &Method, uri: &Uri) -> Response<Outgoing> {
 #[derive(Debug)]
 pub(crate) struct Finish {
     record: Option<Box<Record>>,
-    line: Line,
+    busy: Busy,
     /// Among the requests in flight.
     place: Option<OwnedSemaphorePermit>,
 }
@@ -113,16 +109,10 @@ impl Finish {
     /// Notes a part of the body of so many bytes; none where it broke off.
     pub(crate) fn note(&mut self, part: Option<usize>) {
         if part.is_none() {
-            self.line.ask_for_reset();
+            self.busy.line().ask_for_reset();
         }
         if let Some(record) = &mut self.record {
             record.sent(part);
         }
-    }
-}
-
-impl Drop for Finish {
-    fn drop(&mut self) {
-        self.line.answered();
     }
 }

@@ -105,7 +105,7 @@ impl Gateway {
                 return Body::empty();
             }
             let GatewaySettings { max_body_size, caller_time, .. } = self.settings;
-            Body::new(Inbound::new(body, max_body_size, caller_time, caller.line().clone()))
+            Body::new(Inbound::new(body, max_body_size, caller_time, caller.line().enter()))
         }))
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
 };
 
 /// One connection's. Clones are of the same.
@@ -11,51 +11,40 @@ pub(crate) struct Line(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    stage: AtomicU8,
+    /// What is under way: an answer, and the body of a request, which may outlast it.
+    busy: AtomicUsize,
+    tunnel: AtomicBool,
     reset: AtomicBool,
 }
 
-/// The next request is awaited.
-const FREE: u8 = 0;
-/// A request has begun to come.
-const ASKED: u8 = 1;
-/// It has come whole: all there is to do for its caller is to wait.
-const AWAITED: u8 = 2;
-/// What comes is no longer HTTP.
-const TUNNEL: u8 = 3;
+/// Something that is under way on a line, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Busy(Line);
 
 impl Line {
-    /// A request has come, with its body or without.
-    pub(crate) fn ask(&self, whole: bool) {
-        self.0.stage.store(if whole { AWAITED } else { ASKED }, Relaxed);
-    }
-
-    /// The end of its body has come.
-    pub(crate) fn asked(&self) {
-        self.0.stage.store(AWAITED, Relaxed);
-    }
-
-    /// The answer is over.
-    pub(crate) fn answered(&self) {
-        // A tunnel begins before the answer that opens it is sent.
-        if self.0.stage.load(Relaxed) != TUNNEL {
-            self.0.stage.store(FREE, Relaxed);
-        }
+    /// Something more is under way.
+    pub(crate) fn enter(&self) -> Busy {
+        self.0.busy.fetch_add(1, Relaxed);
+        Busy(self.clone())
     }
 
     /// Another protocol takes over.
     pub(crate) fn tunnel(&self) {
-        self.0.stage.store(TUNNEL, Relaxed);
+        self.0.tunnel.store(true, Relaxed);
     }
 
-    /// Whether the next request is awaited.
+    /// Whether it is HTTP's, and a request is under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.is_tunnel() && self.0.busy.load(Relaxed) > 0
+    }
+
+    /// Whether it is HTTP's, and the next request is awaited.
     pub(crate) fn is_free(&self) -> bool {
-        self.0.stage.load(Relaxed) == FREE
+        !self.is_tunnel() && self.0.busy.load(Relaxed) == 0
     }
 
-    /// Whether an answer is, by somebody who has nothing more to say.
-    pub(crate) fn is_awaited(&self) -> bool {
-        self.0.stage.load(Relaxed) == AWAITED
+    fn is_tunnel(&self) -> bool {
+        self.0.tunnel.load(Relaxed)
     }
 
     /// The connection is to end with a reset: its caller has part of an answer, and must not take it for whole, as it
@@ -66,5 +55,17 @@ impl Line {
 
     pub(crate) fn is_to_be_reset(&self) -> bool {
         self.0.reset.load(Relaxed)
+    }
+}
+
+impl Busy {
+    pub(crate) fn line(&self) -> &Line {
+        &self.0
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.0.busy.fetch_sub(1, Relaxed);
     }
 }

@@ -55,7 +55,7 @@ const SHORT: usize = 512;
 /// A connection with a caller.
 ///
 /// hyper is told to leave callers alone that have said all there is to say (`half_close`): it would read on, and to
-/// read it takes a buffer. Whether they are still there is looked at here.
+/// read it takes a buffer. Whether they are still there is looked at here, while something is under way for them.
 #[derive(Debug)]
 pub(crate) struct Patient<T: Wire> {
     io: T,
@@ -140,7 +140,7 @@ impl<T: AsyncWrite + Wire + Unpin> AsyncWrite for Patient<T> {
 
     /// hyper asks for this whenever it has done what it could.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.line.is_awaited() && self.io.poll_gone(cx).is_ready() {
+        if self.line.is_busy() && self.io.poll_gone(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         Pin::new(&mut self.io).poll_flush(cx)
@@ -232,10 +232,10 @@ mod tests {
         let mut read = async |patience| tokio::time::timeout(patience, near.read_u8()).await;
         // A wait that goes on, and an answer that takes its time.
         assert!(read(SECOND / 2).await.is_err());
-        line.ask(true);
+        let busy = line.enter();
         assert!(read(5 * SECOND).await.is_err());
         near.write_all(b"answer").await.unwrap();
-        line.answered();
+        drop(busy);
         assert_eq!(near.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!(begin.elapsed(), SECOND / 2 + 5 * SECOND + SECOND);
     }

@@ -222,6 +222,65 @@ async fn a_caller_that_hangs_up_ends_the_attempts() {
     }
 }
 
+/// The upstream says nothing, so nothing but the caller's leaving is there to be noticed.
+#[tokio::test]
+async fn a_caller_that_hangs_up_is_noticed_while_the_upstream_is_silent() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut service = gateway(silent.local_addr().unwrap(), &["--timeout", "off", "--access-log"]).await;
+    for (request, end) in [
+        ("GET / HTTP/1.1\r\nhost: a\r\n\r\n", "\r\n\r\n"),
+        ("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello", "hello"),
+        ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n", "0\r\n\r\n"),
+    ] {
+        let mut caller = TcpStream::connect(service.address).await.unwrap();
+        caller.write_all(request.as_bytes()).await.unwrap();
+        let (mut upstream, _) = silent.accept().await.unwrap();
+        let mut received = Vec::new();
+        while !received.ends_with(end.as_bytes()) {
+            assert_ne!(upstream.read_buf(&mut received).await.unwrap(), 0, "{request}");
+        }
+        drop(caller);
+        let line = timeout(Duration::from_secs(30), service.next_log()).await.expect(request);
+        assert!(line.contains("caller hung up"), "{request}: {line}");
+    }
+}
+
+/// The wait for the head of a request is limited; neither an upload that goes on after the answer is cut by that, nor
+/// may it be the way round.
+#[tokio::test]
+async fn an_early_answer_neither_cuts_the_upload_nor_lifts_the_limit_on_the_next_request() {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let flags = ["--header-timeout", "500ms"];
+    let service = gateway(upstream.local_addr().unwrap(), &flags).await;
+    let mut caller = TcpStream::connect(service.address).await.unwrap();
+    caller.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n").await.unwrap();
+    let (mut server, _) = upstream.accept().await.unwrap();
+    let mut received = Vec::new();
+    while !received.ends_with(b"\r\n\r\n") {
+        assert_ne!(server.read_buf(&mut received).await.unwrap(), 0);
+    }
+    server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"ok") {
+        assert_ne!(caller.read_buf(&mut answer).await.unwrap(), 0);
+    }
+    // Twice as long as a head may take.
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        caller.write_all(b"x").await.unwrap();
+    }
+    while !received.ends_with(b"xxxxxxxxxx") {
+        assert_ne!(server.read_buf(&mut received).await.unwrap(), 0, "the upload was cut off");
+    }
+    // The next head comes too slowly.
+    let slow = async {
+        while caller.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), slow).await.expect("the caller is given up on");
+}
+
 #[tokio::test]
 async fn a_request_in_circles_is_refused() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 
-use crate::line::Line;
+use crate::line::Busy;
 
 /// A body that may stall only so long, and be only so large.
 #[derive(Debug)]
@@ -19,7 +19,8 @@ pub(crate) struct Inbound {
     body: Incoming,
     left: Option<u64>,
     patience: Duration,
-    line: Line,
+    /// Until its end, as it may outlast the answer.
+    busy: Option<Busy>,
     /// Made when the caller has to be waited for.
     waiting: Option<Pin<Box<Sleep>>>,
 }
@@ -37,8 +38,8 @@ pub(crate) struct Stalled(Duration);
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Inbound {
-    pub(crate) fn new(body: Incoming, limit: Option<u64>, patience: Duration, line: Line) -> Self {
-        Self { body, left: limit, patience, line, waiting: None }
+    pub(crate) fn new(body: Incoming, limit: Option<u64>, patience: Duration, busy: Busy) -> Self {
+        Self { body, left: limit, patience, busy: Some(busy), waiting: None }
     }
 
     fn count(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BoxError> {
@@ -58,7 +59,7 @@ impl Body for Inbound {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             self.waiting = None;
             if frame.is_none() || self.body.is_end_stream() {
-                self.line.asked();
+                self.busy = None;
             }
             return Poll::Ready(frame.map(|frame| self.count(frame?)));
         }
