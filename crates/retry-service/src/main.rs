@@ -92,8 +92,14 @@ fn plan(loaded: &Loaded) -> ExitCode {
         }
         (None, None) => "An attempt may take any time: --timeout and --attempt-timeout are off.".to_owned(),
     };
+    let asked = match (loaded.settings.status_codes.is_empty(), loaded.settings.retry_after_max) {
+        (true, _) => String::new(),
+        (false, most) => {
+            format!(" With Retry-After the backend may ask for waits of up to {most:?} (--retry-after-max).")
+        }
+    };
     match loaded.settings.plan() {
-        Ok(plan) => print(format_args!("{plan}{basis}\n")),
+        Ok(plan) => print(format_args!("{plan}{basis}{asked}\n")),
         // The settings were checked when they were read.
         Err(_) => ExitCode::FAILURE,
     }

@@ -93,7 +93,11 @@ impl Metrics {
         registry.register("attempts", "Attempts at the upstream, by what came of them", attempts.clone());
         let help = "From the begin of an attempt to the head of its answer, or its end where it is held back";
         registry.register_with_unit("attempt_duration", help, Unit::Seconds, attempt_duration.clone());
-        registry.register("retries", "Attempts that another followed, by what made it necessary", retries.clone());
+        registry.register(
+            "retries",
+            "Retries that were decided on, by what made them necessary; a caller that hangs up may come before one",
+            retries.clone(),
+        );
         let help = "Requests that failed at last, by why there was no further attempt";
         registry.register("give_ups", help, give_ups.clone());
 

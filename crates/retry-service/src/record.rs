@@ -71,7 +71,7 @@ impl Record {
         let Self { caller, method, uri, attempts, bytes, .. } = self;
         let path = uri.path();
         let id = self.id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or("-");
-        let ms = self.begin.elapsed().as_secs_f64() * 1000.0;
+        let ms = (self.begin.elapsed().as_secs_f64() * 10_000.0).round() / 10.0;
         let status = self.status.map_or(499, |status| status.as_u16());
         let end = match self.status {
             None => ", caller hung up",

@@ -201,7 +201,10 @@ impl Connections {
     pub async fn drain(self, patience: impl Future<Output = ()>) {
         tokio::select! {
             () = self.0.all_ended() => {}
-            () = patience => {}
+            () = patience => {
+                let left = self.0.count();
+                log::warn!("Connections cut off, as they did not end in time: {left}");
+            }
         }
     }
 }

@@ -374,7 +374,10 @@ impl Settings {
     }
 
     fn client(&self, metrics: Option<Arc<Metrics>>) -> Result<Client, Refusal> {
-        let policy = self.policy().map_err(|error| Refusal::wrong(error.to_string()))?;
+        let policy = self.policy().map_err(|error| {
+            let flag = error.field().replace('_', "-");
+            Refusal::wrong(format!("--{flag}: {error}"))
+        })?;
         if self.host == Host::Keep && self.upstream_http2 {
             return Err(Refusal::wrong(
                 "--host: keep needs HTTP/1.1; HTTP/2 has no Host beside its own address".to_owned(),
@@ -412,7 +415,11 @@ impl Settings {
         if let Some(file) = &self.upstream_ca {
             client = client.ca_file(file);
         }
-        client.build().map_err(|error| Refusal::wrong(format!("--upstream: {error}")))
+        client.build().map_err(|error| {
+            let told = error.to_string();
+            let flag = if told.starts_with("ca_file ") { "--upstream-ca" } else { "--upstream" };
+            Refusal::wrong(format!("{flag}: {told}"))
+        })
     }
 
     /// What the policy will do, attempt by attempt.

@@ -146,6 +146,7 @@ async fn a_second_signal_ends_it_at_once() {
     service.signal("INT").await;
     assert!(message(&service.next_log().await).starts_with("Stopping"));
     service.signal("INT").await;
+    assert_eq!(message(&service.next_log().await), "Connections cut off, as they did not end in time: 1");
     assert!(service.exit().await.success());
 }
 
@@ -219,7 +220,7 @@ async fn bad_input_takes_one_line_and_exit_code_2() {
         (["--interval", "soon"], "'soon' for '--interval <DURATION>': allowed is a duration such as 3s"),
         (["--count", "-1"], "'--count <N>'"),
         (["--count", "many"], "'many' for '--count <N>': allowed is a whole number from 0"),
-        (["--backoff-factor", "0"], "backoff_factor is 0: expected a finite number above zero"),
+        (["--backoff-factor", "0"], "--backoff-factor: backoff_factor is 0: expected a finite number above zero"),
         (["--backoff-factor", "-2"], "backoff_factor is -2: expected a finite number above zero"),
         (["--backoff-factor", "NaN"], "backoff_factor is NaN: expected a finite number above zero"),
         (["--max-wait-interval", "0"], "max_wait_interval is 0: expected a time above zero"),

@@ -111,4 +111,6 @@ Each attempt ends within 1s (--attempt-timeout).
 ";
     assert_eq!(stdout(&run(&["plan", "--attempt-timeout", "1s"], &[])), plan);
     assert_eq!(stdout(&run(&["--attempt-timeout", "1s", "plan"], &[])), plan);
+    let asked = "With Retry-After the backend may ask for waits of up to 2s (--retry-after-max).\n";
+    assert!(stdout(&run(&["plan", "--forward"], &[])).ends_with(asked));
 }

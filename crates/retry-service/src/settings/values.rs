@@ -113,6 +113,14 @@ pub(crate) fn path(text: &str) -> Result<String, &'static str> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusCodes(pub(crate) Vec<u16>);
 
+impl StatusCodes {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 impl FromStr for StatusCodes {
     type Err = &'static str;
 
