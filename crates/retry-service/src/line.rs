@@ -38,12 +38,8 @@ impl Line {
         !self.is_tunnel() && self.0.busy.load(Relaxed) > 0
     }
 
-    /// Whether it is HTTP's, and the next request is awaited.
-    pub(crate) fn is_free(&self) -> bool {
-        !self.is_tunnel() && self.0.busy.load(Relaxed) == 0
-    }
-
-    fn is_tunnel(&self) -> bool {
+    /// Whether another protocol has taken over.
+    pub(crate) fn is_tunnel(&self) -> bool {
         self.0.tunnel.load(Relaxed)
     }
 

@@ -96,7 +96,11 @@ impl<T: Wire> Patient<T> {
 
     /// Ends a wait for the head of a request that has been too long.
     fn poll_asking(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(patience) = self.patience.to_ask.filter(|_| self.line.is_free()) else { return Poll::Pending };
+        let Some(patience) = self.patience.to_ask.filter(|_| !self.line.is_tunnel()) else { return Poll::Pending };
+        if self.line.is_busy() {
+            // No such wait yet. But it may begin unseen, as when the end of a body is noticed elsewhere: look again.
+            self.idle = Some(Instant::now());
+        }
         let Some(due) = self.idle.get_or_insert_with(Instant::now).checked_add(patience) else {
             return Poll::Pending;
         };

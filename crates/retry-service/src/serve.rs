@@ -200,6 +200,7 @@ impl Connections {
     /// `patience` completes; whatever is still open then is cut off.
     pub async fn drain(self, patience: impl Future<Output = ()>) {
         tokio::select! {
+            biased;
             () = self.0.all_ended() => {}
             () = patience => {
                 let left = self.0.count();

@@ -245,40 +245,52 @@ async fn a_caller_that_hangs_up_is_noticed_while_the_upstream_is_silent() {
     }
 }
 
-/// The wait for the head of a request is limited; neither an upload that goes on after the answer is cut by that, nor
-/// may it be the way round.
+/// The wait for the head of a request is limited; neither is an upload that goes on after the answer cut by that, nor is
+/// it a way round, whether the next head comes too slowly or not at all.
 #[tokio::test]
 async fn an_early_answer_neither_cuts_the_upload_nor_lifts_the_limit_on_the_next_request() {
-    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let flags = ["--header-timeout", "500ms"];
-    let service = gateway(upstream.local_addr().unwrap(), &flags).await;
-    let mut caller = TcpStream::connect(service.address).await.unwrap();
-    caller.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n").await.unwrap();
-    let (mut server, _) = upstream.accept().await.unwrap();
-    let mut received = Vec::new();
-    while !received.ends_with(b"\r\n\r\n") {
-        assert_ne!(server.read_buf(&mut received).await.unwrap(), 0);
-    }
-    server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"ok") {
-        assert_ne!(caller.read_buf(&mut answer).await.unwrap(), 0);
-    }
-    // Twice as long as a head may take.
-    for _ in 0..10 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        caller.write_all(b"x").await.unwrap();
-    }
-    while !received.ends_with(b"xxxxxxxxxx") {
-        assert_ne!(server.read_buf(&mut received).await.unwrap(), 0, "the upload was cut off");
-    }
-    // The next head comes too slowly.
-    let slow = async {
-        while caller.write_all(b"x").await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+    for slow in [true, false] {
+        let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let service = gateway(upstream.local_addr().unwrap(), &["--header-timeout", "500ms"]).await;
+        let mut caller = TcpStream::connect(service.address).await.unwrap();
+        caller.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n").await.unwrap();
+        let (mut server, _) = upstream.accept().await.unwrap();
+        let mut received = Vec::new();
+        while !received.ends_with(b"\r\n\r\n") {
+            assert_ne!(server.read_buf(&mut received).await.unwrap(), 0);
         }
-    };
-    timeout(Duration::from_secs(30), slow).await.expect("the caller is given up on");
+        server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"ok") {
+            assert_ne!(caller.read_buf(&mut answer).await.unwrap(), 0);
+        }
+        // Twice as long as a head may take.
+        for _ in 0..10 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            caller.write_all(b"x").await.unwrap();
+        }
+        while !received.ends_with(b"xxxxxxxxxx") {
+            assert_ne!(server.read_buf(&mut received).await.unwrap(), 0, "the upload was cut off");
+        }
+        let (mut reading, mut writing) = caller.into_split();
+        let given_up_on = async {
+            // A reset is an end as well.
+            let _ = reading.read_to_end(&mut answer).await;
+        };
+        let dribble = async {
+            while slow && writing.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let ended = async {
+            tokio::select! {
+                () = given_up_on => {}
+                () = dribble => {}
+            }
+        };
+        timeout(Duration::from_secs(30), ended).await.expect("the caller is given up on");
+    }
 }
 
 #[tokio::test]
