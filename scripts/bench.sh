@@ -29,7 +29,7 @@ say() { printf '%s\n' "$*"; }
 
 PATH=$PATH:/usr/sbin
 missing=()
-for tool in nginx haproxy wrk; do command -v "$tool" >/dev/null || missing+=("$tool"); done
+for tool in nginx haproxy wrk make; do command -v "$tool" >/dev/null || missing+=("$tool"); done
 if [ ${#missing[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     say "Installing ${missing[*]} ..."
     apt-get update -qq >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
@@ -42,10 +42,19 @@ for peer in nginx haproxy; do command -v "$peer" >/dev/null && peers+=("$peer");
 [ -n "$ENVOY" ] && peers+=(envoy)
 [ -n "${PEERS:-}" ] && read -ra peers <<<"$PEERS"
 
-say "Building ..."
-built=$(cargo build --release --locked --quiet --message-format=json-render-diagnostics -p retry-service --bin retry-service --example bench)
-executable() { sed -n 's|.*"executable":"\([^"]*/'"$1"'\)".*|\1|p' <<<"$built"; }
-bench=$(executable bench) gateway=$(executable retry-service)
+# As it is deployed (docs/deploy/Containerfile); without make, as it is built by default.
+features=jemalloc
+command -v make >/dev/null || features=
+say "Building${features:+ with $features} ..."
+# executable <name> <what ...>. One at a time: what is built along with an example has the example's features, too.
+executable() {
+    local name=$1
+    shift
+    cargo build --release --locked --quiet --message-format=json-render-diagnostics -p retry-service "$@" |
+        sed -n 's|.*"executable":"\([^"]*/'"$name"'\)".*|\1|p'
+}
+bench=$(executable bench --example bench)
+gateway=$(executable retry-service --bin retry-service --features "$features")
 
 # start <name> <cpu> <address> <command ...>: runs until the end, and waits until it listens.
 start() {

@@ -75,7 +75,8 @@ pub(crate) fn call<T: Transport>(
         let Report { outcome, reason, journal, .. } = retry
             .report(|attempt| {
                 course.go_on(attempt);
-                Limited::new(transport.send(Sending { rules, prepared, attempt }), rules.attempt_timeout)
+                // Boxed: a call that waits for its next attempt need not hold the room for one.
+                Box::pin(Limited::new(transport.send(Sending { rules, prepared, attempt }), rules.attempt_timeout))
             })
             .await;
         let history = course.take_history();

@@ -2,19 +2,17 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header::RETRY_AFTER};
+use http::{Request, Response};
 use hyper::body::Incoming;
-use jiff::Timestamp;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     app::App,
-    error_payload::ErrorPayload,
-    gateway::{Caller, Gateway},
-    line::Busy,
+    finish::Finish,
+    gateway::{Caller, Gateway, Problem},
     metrics::Metrics,
     outgoing::Outgoing,
-    record::{Listeners, Record},
+    record::Listeners,
+    room::Room,
 };
 
 /// Who answers.
@@ -30,8 +28,7 @@ pub enum Routes {
 #[derive(Debug)]
 pub struct Front {
     routes: Routes,
-    max_in_flight: usize,
-    room: Arc<Semaphore>,
+    room: Room,
     listeners: Listeners,
 }
 
@@ -39,8 +36,7 @@ impl Front {
     /// A service that answers so many requests at a time; more are answered 503 at once.
     #[must_use]
     pub fn new(routes: Routes, max_in_flight: usize) -> Self {
-        let room = Arc::new(Semaphore::new(max_in_flight));
-        Self { routes, max_in_flight, room, listeners: Listeners::default() }
+        Self { routes, room: Room::new(max_in_flight), listeners: Listeners::default() }
     }
 
     /// Logs each request when its answer has been sent.
@@ -60,59 +56,20 @@ impl Front {
     /// How many requests are being answered.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.max_in_flight - self.room.available_permits()
+        self.room.taken()
     }
 
     /// Answers one request. Dropping the future, as when the caller hangs up, ends its retries.
     pub async fn answer(&self, caller: &Caller, request: Box<Request<Incoming>>) -> Response<Outgoing> {
         let record = self.listeners.record(caller.ip(), request.method(), request.uri());
-        let place = Arc::clone(&self.room).try_acquire_owned().ok();
-        let mut finish = Finish { record, busy: caller.line().enter(), place };
-        let mut response = if finish.place.is_none() {
-            too_busy(request.method(), request.uri())
-        } else {
-            match &self.routes {
-                Routes::Sample(app) => Box::pin(app.answer(*request)).await.map(Into::into),
-                Routes::Gateway(gateway) => gateway.answer(caller, request).await,
-            }
+        let mut finish = Finish::new(record, caller.line().enter(), self.room.enter());
+        let mut response = match &self.routes {
+            Routes::Gateway(gateway) => gateway.answer(caller, request, &mut finish).await,
+            Routes::Sample(app) if finish.has_place() => Box::pin(app.answer(*request)).await.map(Into::into),
+            Routes::Sample(_) => Problem::too_busy().into_response(request.method(), request.uri()),
         };
         finish.answered(&response);
         response.body_mut().finish_with(finish);
         response
-    }
-}
-
-fn too_busy(method: &Method, uri: &Uri) -> Response<Outgoing> {
-    let message = "too many requests are under way";
-    let payload = ErrorPayload::new(Timestamp::now(), StatusCode::SERVICE_UNAVAILABLE, message, method, uri);
-    let mut response = payload.into_response().map(Into::into);
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    response
-}
-
-/// What is over when an answer has been sent, or is given up: its place is free, and its record complete.
-#[derive(Debug)]
-pub(crate) struct Finish {
-    record: Option<Box<Record>>,
-    busy: Busy,
-    /// Among the requests in flight.
-    place: Option<OwnedSemaphorePermit>,
-}
-
-impl Finish {
-    fn answered<B>(&mut self, response: &Response<B>) {
-        if let Some(record) = &mut self.record {
-            record.answered(response);
-        }
-    }
-
-    /// Notes a part of the body of so many bytes; none where it broke off.
-    pub(crate) fn note(&mut self, part: Option<usize>) {
-        if part.is_none() {
-            self.busy.line().ask_for_reset();
-        }
-        if let Some(record) = &mut self.record {
-            record.sent(part);
-        }
     }
 }

@@ -9,7 +9,7 @@ use http::{
 use hyper::body::Incoming;
 use retry_client::{Body, Client, ResponseBody};
 
-use crate::{outgoing::Outgoing, tasks::Tasks};
+use crate::{finish::Finish, outgoing::Outgoing, tasks::Tasks};
 
 mod address;
 mod inbound;
@@ -21,7 +21,8 @@ mod server_timing;
 mod tunnel;
 
 pub use self::address::{Addressing, Caller, Forwarded};
-use self::{inbound::Inbound, journal::Named, marks::Marks, problem::Problem, tunnel::Handshake};
+pub(crate) use self::problem::Problem;
+use self::{inbound::Inbound, journal::Named, marks::Marks, tunnel::Handshake};
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -55,33 +56,24 @@ impl Gateway {
     }
 
     /// Answers one request. Dropping the future, as when the caller hangs up, ends its attempts.
-    pub async fn answer(&self, caller: &Caller, mut request: Box<Request<Incoming>>) -> Response<Outgoing> {
-        let mut received = Received::of(&mut request, &self.settings.addressing);
-        let mut response = match self.call(caller, request, &mut received).await {
-            Ok(response) => response,
-            Err(problem) => problem.into_response(&received.method, &received.uri),
-        };
-        response.headers_mut().insert(X_REQUEST_ID, received.id);
-        response
-    }
-
-    async fn call(
+    pub(crate) async fn answer(
         &self,
         caller: &Caller,
-        request: Box<Request<Incoming>>,
-        received: &mut Received,
-    ) -> Result<Response<Outgoing>, Problem> {
-        let request = self.outbound(caller, request, received)?;
-        match self.client.execute(request).await {
-            Ok(mut response) => {
-                self.hand_back(&mut response, received, caller)?;
-                Ok(response.map(Outgoing::upstream))
-            }
-            Err(error) => {
-                received.named().failed(&error);
-                Err(Problem::of(&error))
-            }
+        mut request: Box<Request<Incoming>>,
+        finish: &mut Finish,
+    ) -> Response<Outgoing> {
+        let mut received = Received::of(&mut request);
+        finish.identified(&received.id);
+        if !finish.has_place() {
+            return received.answer(Err(Problem::too_busy()));
         }
+        let request = match self.outbound(caller, request, &received) {
+            Ok(request) => request,
+            Err(problem) => return received.answer(Err(problem)),
+        };
+        let outcome = self.client.execute(request).await;
+        let answer = self.hand_back(outcome, &mut received, caller);
+        received.answer(answer)
     }
 
     /// The request as it goes on; or why it does not.
@@ -138,11 +130,15 @@ impl Gateway {
     /// Makes the upstream's answer the one that the caller gets.
     fn hand_back(
         &self,
-        response: &mut Response<ResponseBody>,
+        outcome: Result<Response<ResponseBody>, retry_client::Error>,
         received: &mut Received,
         caller: &Caller,
-    ) -> Result<(), Problem> {
-        received.named().answered(response);
+    ) -> Result<Response<Outgoing>, Problem> {
+        let mut response = outcome.map_err(|error| {
+            received.named().failed(&error);
+            Problem::of(&error)
+        })?;
+        received.named().answered(&response);
         *response.version_mut() = Version::HTTP_11;
         let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let protocol = if switches { response.headers().get(UPGRADE).cloned() } else { None };
@@ -150,13 +146,13 @@ impl Gateway {
         if switches {
             let handshake = received.handshake.take().ok_or_else(Problem::unasked_switch)?;
             caller.line().tunnel();
-            handshake.complete(response, protocol, &self.tasks);
+            handshake.complete(&mut response, protocol, &self.tasks);
         }
-        response.headers_mut().append(VIA, received.via.clone());
+        response.headers_mut().append(VIA, self.settings.addressing.via(received.version));
         if self.settings.server_timing {
-            server_timing::add(response);
+            server_timing::add(&mut response);
         }
-        Ok(())
+        Ok(response.map(Outgoing::upstream))
     }
 }
 
@@ -166,13 +162,13 @@ struct Received {
     id: HeaderValue,
     method: Method,
     uri: Uri,
-    via: HeaderValue,
+    version: Version,
     handshake: Option<Handshake>,
 }
 
 impl Received {
     /// Gives the request an id, too, where it has none.
-    fn of(request: &mut Request<Incoming>, addressing: &Addressing) -> Self {
+    fn of(request: &mut Request<Incoming>) -> Self {
         let marks = Marks::of(request.headers());
         // What is added to most requests.
         request.headers_mut().reserve(5);
@@ -182,8 +178,15 @@ impl Received {
             id: request_id::keep_or_make(request.headers_mut(), marks),
             method: request.method().clone(),
             uri: request.uri().clone(),
-            via: addressing.via(request.version()),
+            version: request.version(),
         }
+    }
+
+    /// What the caller gets, with the id.
+    fn answer(self, answer: Result<Response<Outgoing>, Problem>) -> Response<Outgoing> {
+        let mut response = answer.unwrap_or_else(|problem| problem.into_response(&self.method, &self.uri));
+        response.headers_mut().insert(X_REQUEST_ID, self.id);
+        response
     }
 
     fn named(&self) -> Named<'_> {

@@ -9,6 +9,10 @@ use retry_service::{
 };
 use tokio::runtime;
 
+#[cfg(all(feature = "jemalloc", not(target_env = "msvc")))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let loaded = match Loaded::from_args(env::args_os()) {
         Ok(loaded) => loaded,

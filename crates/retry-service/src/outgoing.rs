@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use retry_client::ResponseBody;
 
-use crate::front::Finish;
+use crate::finish::Finish;
 
 /// The body of an answer: of this program's own, or the upstream's.
 #[derive(Debug)]

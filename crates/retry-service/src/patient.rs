@@ -3,6 +3,7 @@
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -60,7 +61,7 @@ const SHORT: usize = 512;
 pub(crate) struct Patient<T: Wire> {
     io: T,
     line: Line,
-    patience: Patience,
+    patience: Arc<Patience>,
     /// When the wait for the next request began; none until there is such a wait.
     idle: Option<Instant>,
     /// Fires when that wait may have been too long. Moved only then: most waits are short, and cost no timer.
@@ -78,14 +79,14 @@ impl<T: Wire> Drop for Patient<T> {
 }
 
 impl<T: Wire> Patient<T> {
-    pub(crate) fn new(io: T, patience: Patience, line: Line) -> Self {
+    pub(crate) fn new(io: T, patience: Arc<Patience>, line: Line) -> Self {
         Self { io, line, patience, idle: None, asking: None, taking: None }
     }
 
     /// Of a protocol that carries many requests at a time, and looks after them itself.
     pub(crate) fn shared(mut self) -> Self {
         self.line = Line::default();
-        self.patience.to_ask = None;
+        self.patience = Arc::new(Patience { to_ask: None, ..*self.patience });
         self
     }
 
@@ -198,7 +199,7 @@ mod tests {
     async fn a_caller_that_reads_nothing_is_given_up_on() {
         let (near, _far) = duplex(4);
         let begin = Instant::now();
-        let error = Patient::new(near, PATIENCE, Line::default()).write_all(&[0; 9]).await.unwrap_err();
+        let error = Patient::new(near, Arc::new(PATIENCE), Line::default()).write_all(&[0; 9]).await.unwrap_err();
         assert_eq!((error.kind(), begin.elapsed()), (io::ErrorKind::TimedOut, SECOND));
     }
 
@@ -210,7 +211,7 @@ mod tests {
                 sleep(SECOND - Duration::from_millis(1)).await;
             }
         });
-        Patient::new(near, PATIENCE, Line::default()).write_all(&[0; 9]).await.unwrap();
+        Patient::new(near, Arc::new(PATIENCE), Line::default()).write_all(&[0; 9]).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
@@ -222,7 +223,7 @@ mod tests {
                 sleep(SECOND / 4).await;
             }
         });
-        let mut near = Patient::new(near, PATIENCE, Line::default());
+        let mut near = Patient::new(near, Arc::new(PATIENCE), Line::default());
         let error = near.read_to_end(&mut Vec::new()).await.unwrap_err();
         assert_eq!((error.kind(), begin.elapsed()), (io::ErrorKind::TimedOut, SECOND));
     }
@@ -231,7 +232,7 @@ mod tests {
     async fn after_an_answer_the_next_request_has_its_whole_time() {
         let (near, _far) = duplex(9);
         let line = Line::default();
-        let mut near = Patient::new(near, PATIENCE, line.clone());
+        let mut near = Patient::new(near, Arc::new(PATIENCE), line.clone());
         let begin = Instant::now();
         let mut read = async |patience| tokio::time::timeout(patience, near.read_u8()).await;
         // A wait that goes on, and an answer that takes its time.

@@ -6,7 +6,7 @@ use http::{HeaderValue, Method, Response, StatusCode, Uri};
 use retry_client::Journal;
 use tokio::time::Instant;
 
-use crate::{gateway::X_REQUEST_ID, metrics::Metrics};
+use crate::metrics::Metrics;
 
 /// Who is told.
 #[derive(Clone, Debug, Default)]
@@ -56,7 +56,11 @@ impl Record {
     pub(crate) fn answered<B>(&mut self, response: &Response<B>) {
         self.status = Some(response.status());
         self.attempts = response.extensions().get().map_or(0, Journal::attempts);
-        self.id = response.headers().get(X_REQUEST_ID).cloned();
+    }
+
+    /// Notes the id by which other logs know the request.
+    pub(crate) fn identified(&mut self, id: &HeaderValue) {
+        self.id = Some(id.clone());
     }
 
     /// Notes a part of the answer's body of so many bytes; none where it broke off.

@@ -5,8 +5,15 @@
 //! finish, for as long as the caller has patience.
 
 use std::{
-    convert::Infallible, error::Error, fmt::Display, future::poll_fn, io, net::SocketAddr, pin::pin, sync::Arc,
-    task::Poll, time::Duration,
+    convert::Infallible,
+    error::Error,
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
 };
 
 use http_body::Body;
@@ -74,7 +81,7 @@ where
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     let protocols = Arc::new(Protocols::new(limits));
-    let patience = Patience { to_ask: Some(limits.header_time), to_take: limits.caller_time };
+    let patience = Arc::new(Patience { to_ask: Some(limits.header_time), to_take: limits.caller_time });
     let room = Arc::new(Semaphore::new(limits.connections));
     let accept_all = async {
         loop {
@@ -83,7 +90,7 @@ where
             let (stream, caller) = accept(&listener).await;
             let line = Line::default();
             let service = service(caller, line.clone());
-            let stream = Patient::new(stream, patience, line);
+            let stream = Patient::new(stream, Arc::clone(&patience), line);
             tasks.spawn(Arc::clone(&protocols).serve(stream, service, tasks.clone(), place));
         }
     };
@@ -150,26 +157,48 @@ impl Protocols {
 
     /// Serves one connection to its end; it takes up a place for as long.
     ///
-    /// What is awaited here is on the heap by itself: it would be part of the task otherwise, which is to be small, as
-    /// most of a connection's time passes in waiting.
-    async fn serve<S, B>(
+    /// Each stage is on the heap by itself, and none of it in the task, which is to be small: most of a connection's
+    /// time passes in waiting.
+    fn serve<S, B>(
         self: Arc<Self>,
         stream: Patient<TcpStream>,
         service: S,
         tasks: Tasks,
-        _place: OwnedSemaphorePermit,
-    ) where
+        place: OwnedSemaphorePermit,
+    ) -> impl Future<Output = ()> + Send + 'static
+    where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Send + 'static,
         B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
     {
-        let Some(http2) = Box::pin(self.begin(stream.stream(), &tasks)).await else { return };
-        if http2 {
+        let opening = Box::pin(self.open(stream, service, tasks));
+        async move {
+            let _place = place;
+            if let Some(connection) = opening.await
+                && let Err(error) = connection.await
+            {
+                log::debug!("Connection ended early: {error}");
+            }
+        }
+    }
+
+    /// What serves the connection, once it is known what the caller speaks; none if it says nothing.
+    async fn open<S, B>(
+        self: Arc<Self>,
+        stream: Patient<TcpStream>,
+        service: S,
+        tasks: Tasks,
+    ) -> Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Send + 'static,
+        B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+    {
+        Some(if self.begin(stream.stream(), &tasks).await? {
             let connection = self.http2.serve_connection(TokioIo::new(stream.shared()), service);
-            told(Box::pin(tasks.graceful(connection, http2::Connection::graceful_shutdown)).await);
+            Box::pin(tasks.graceful(connection, http2::Connection::graceful_shutdown))
         } else {
             let connection = self.http1.serve_connection(TokioIo::new(stream), service).with_upgrades();
-            told(Box::pin(tasks.graceful(connection, http1::UpgradeableConnection::graceful_shutdown)).await);
-        }
+            Box::pin(tasks.graceful(connection, http1::UpgradeableConnection::graceful_shutdown))
+        })
     }
 
     /// Whether the caller speaks HTTP/2; none if it says nothing.
@@ -182,12 +211,6 @@ impl Protocols {
             begin = timeout(self.limits.header_time, preface::is_http2(stream)) => begin.ok()?.ok(),
             () = silent => None,
         }
-    }
-}
-
-fn told(ended: Result<(), impl Display>) {
-    if let Err(error) = ended {
-        log::debug!("Connection ended early: {error}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use pin_project_lite::pin_project;
@@ -54,8 +54,12 @@ impl Tasks {
     }
 
     /// Drives a task to its end, and tells it once when it is asked to stop: how is for `shut_down` to know.
-    pub(crate) fn graceful<T: Future>(&self, task: T, shut_down: fn(Pin<&mut T>)) -> impl Future<Output = T::Output> {
-        Graceful { task, shut_down: Some(shut_down), stop: self.stop.hear() }
+    pub(crate) fn graceful<T, S>(&self, task: T, shut_down: S) -> impl Future<Output = T::Output> + use<T, S>
+    where
+        T: Future,
+        S: Fn(Pin<&mut T>),
+    {
+        Graceful { task, shut_down, stop: Some(self.stop.hear()) }
     }
 
     /// Waits until all have ended. They have to be asked to stop first.
@@ -134,17 +138,17 @@ impl<T: Future<Output = ()>> Future for Cuttable<T> {
 }
 
 pin_project! {
-    struct Graceful<T> {
+    struct Graceful<T, S> {
         #[pin]
         task: T,
+        shut_down: S,
+        // None once the task was told.
         #[pin]
-        stop: Heard,
-        // None once it was told.
-        shut_down: Option<fn(Pin<&mut T>)>,
+        stop: Option<Heard>,
     }
 }
 
-impl<T: Future> Future for Graceful<T> {
+impl<T: Future, S: Fn(Pin<&mut T>)> Future for Graceful<T, S> {
     type Output = T::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T::Output> {
@@ -152,12 +156,10 @@ impl<T: Future> Future for Graceful<T> {
         if let Poll::Ready(output) = this.task.as_mut().poll(cx) {
             return Poll::Ready(output);
         }
-        if this.shut_down.is_none() || this.stop.poll(cx).is_pending() {
-            return Poll::Pending;
-        }
-        if let Some(shut_down) = this.shut_down.take() {
-            shut_down(this.task.as_mut());
-        }
+        let Some(stop) = this.stop.as_mut().as_pin_mut() else { return Poll::Pending };
+        ready!(stop.poll(cx));
+        this.stop.set(None);
+        (this.shut_down)(this.task.as_mut());
         this.task.poll(cx)
     }
 }

@@ -200,9 +200,9 @@ async fn a_caller_that_hangs_up_ends_the_attempts() {
     let flags = ["--interval", "1h", "--max-wait-interval", "1h", "--access-log"];
     let mut service = gateway(backend.address(), &flags).await;
     for (round, request) in [
-        "GET /hello HTTP/1.1\r\nhost: a\r\n\r\n",
-        "PUT /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello",
-        "PUT /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "GET /hello HTTP/1.1\r\nhost: a\r\nx-request-id: mine\r\n\r\n",
+        "PUT /echo HTTP/1.1\r\nhost: a\r\nx-request-id: mine\r\ncontent-length: 5\r\n\r\nhello",
+        "PUT /echo HTTP/1.1\r\nhost: a\r\nx-request-id: mine\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
     ]
     .into_iter()
     .enumerate()
@@ -218,6 +218,7 @@ async fn a_caller_that_hangs_up_ends_the_attempts() {
         drop(caller);
         let line = timeout(Duration::from_secs(30), service.next_log()).await.expect(request);
         assert!(line.contains(" 499 ") && line.contains("caller hung up"), "{request}: {line}");
+        assert!(line.contains(" id mine,"), "{request}: {line}");
         assert_eq!(backend.requests().len(), round + 1, "{request}");
     }
 }
@@ -311,9 +312,11 @@ async fn more_requests_than_allowed_are_turned_away_at_once() {
     while requests.load(SeqCst) == 0 {
         tokio::task::yield_now().await;
     }
-    let answer = get(service.address, "/").await;
+    let answer = send(service.address, "GET / HTTP/1.1\r\nx-request-id: mine", "").await;
     assert_eq!(answer.status, 503);
     answer.has_header("retry-after: 1");
+    answer.has_header("x-request-id: mine");
+    assert_eq!(requests.load(SeqCst), 1);
 }
 
 #[tokio::test]

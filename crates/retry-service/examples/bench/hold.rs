@@ -1,13 +1,23 @@
 //! Callers that wait for answers that do not come.
 
-use std::io::Read as _;
+use std::{io::Read as _, time::Duration};
 
-use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::TcpStream,
+    time::{MissedTickBehavior, interval},
+};
+
+/// Requests a second: a backlog builds while a backend is away, and is not there at once.
+const RATE: u32 = 4_000;
 
 /// Sends so many requests, each on its own connection, says so, and holds them until its input ends.
 pub(crate) async fn run(address: &str, requests: usize) {
     let mut held = Vec::with_capacity(requests);
+    let mut due = interval(Duration::from_secs(1) / RATE);
+    due.set_missed_tick_behavior(MissedTickBehavior::Burst);
     for _ in 0..requests {
+        due.tick().await;
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET /hello HTTP/1.1\r\nHost: bench\r\n\r\n").await.unwrap();
         held.push(stream);

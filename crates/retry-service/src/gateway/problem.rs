@@ -1,8 +1,8 @@
-//! Answers of the gateway's own: what went wrong between a caller and the upstream.
+//! Answers of the service's own: what went wrong between a caller and the upstream.
 
 use std::{error::Error as StdError, iter::successors};
 
-use http::{Method, Response, StatusCode, Uri};
+use http::{HeaderValue, Method, Response, StatusCode, Uri, header::RETRY_AFTER};
 use jiff::Timestamp;
 use retry_client::{Error, ErrorKind};
 
@@ -23,6 +23,11 @@ impl Problem {
 
     pub(crate) fn too_large(limit: u64) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {limit} bytes"))
+    }
+
+    /// More requests are under way than may be.
+    pub(crate) fn too_busy() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "too many requests are under way")
     }
 
     pub(crate) fn unasked_switch() -> Self {
@@ -50,7 +55,12 @@ impl Problem {
     }
 
     pub(crate) fn into_response(self, method: &Method, uri: &Uri) -> Response<Outgoing> {
-        ErrorPayload::new(Timestamp::now(), self.status, self.message, method, uri).into_response().map(Into::into)
+        let payload = ErrorPayload::new(Timestamp::now(), self.status, self.message, method, uri);
+        let mut response = payload.into_response().map(Into::into);
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
     }
 }
 
