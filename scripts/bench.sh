@@ -5,7 +5,7 @@
 #   scripts/bench.sh [healthy] [flaky] [held]     all three unless some are named
 #
 # ROUNDS (3), SECONDS_EACH (4), CONNECTIONS (64) and HELD (9000) set how long and how much, PEERS which contenders.
-# Where nginx, HAProxy or wrk are missing and the system's packages can be installed, they are. Envoy takes part where
+# Where nginx, HAProxy, wrk or make are missing and the system's packages can be installed, they are. Envoy takes part where
 # it is on the path, or $ENVOY names it. Everything listens on loopback, on ports from $PORT (21000) up.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -46,7 +46,7 @@ for peer in nginx haproxy; do command -v "$peer" >/dev/null && peers+=("$peer");
 features=jemalloc
 command -v make >/dev/null || features=
 say "Building${features:+ with $features} ..."
-# executable <name> <what ...>. One at a time: what is built along with an example has the example's features, too.
+# executable <name> <what ...>. One at a time: an example brings in the features of what only tests and examples need.
 executable() {
     local name=$1
     shift

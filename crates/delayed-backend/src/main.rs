@@ -1,12 +1,14 @@
 //! `delayed-backend`: the mock backend of the retry sample, as a program.
 
+use std::env;
 use std::error::Error;
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use delayed_backend::cli::Cli;
 use delayed_backend::signals::Signals;
 use delayed_backend::{App, log_line, run, usage_error};
@@ -16,9 +18,10 @@ const DRAIN: Duration = Duration::from_secs(30);
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let args: Vec<OsString> = env::args_os().collect();
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
-        Err(error) => return refuse(&error),
+        Err(error) => return refuse(&error, &args),
     };
     log_line::install();
     match serve(&cli).await {
@@ -64,9 +67,9 @@ fn app(cli: &Cli) -> Result<App, Box<dyn Error>> {
 }
 
 /// Ends a run that the command line rules out; `--help` and `--version` end here too.
-fn refuse(error: &clap::Error) -> ExitCode {
+fn refuse(error: &clap::Error, args: &[OsString]) -> ExitCode {
     if error.use_stderr() {
-        complain(&usage_error::one_line(error));
+        complain(&format!("error: {}", usage_error::one_line(error, &Cli::command(), args)));
         return ExitCode::from(2);
     }
     match error.print() {

@@ -24,7 +24,7 @@ pub use self::address::{Addressing, Caller, Forwarded};
 pub(crate) use self::problem::Problem;
 use self::{inbound::Inbound, journal::Named, marks::Marks, tunnel::Handshake};
 
-pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Sends every request on through a client, whose rules say what is repeated.
 #[derive(Debug)]
@@ -64,16 +64,25 @@ impl Gateway {
     ) -> Response<Outgoing> {
         let mut received = Received::of(&mut request);
         finish.identified(&received.id);
-        if !finish.has_place() {
-            return received.answer(Err(Problem::too_busy()));
-        }
         let request = match self.outbound(caller, request, &received) {
             Ok(request) => request,
-            Err(problem) => return received.answer(Err(problem)),
+            Err(problem) => return received.conclude(Err(problem)),
         };
         let outcome = self.client.execute(request).await;
         let answer = self.hand_back(outcome, &mut received, caller);
-        received.answer(answer)
+        received.conclude(answer)
+    }
+
+    /// Answers a request that does not go on for a reason that is not its own.
+    pub(crate) fn turn_away(
+        &self,
+        mut request: Box<Request<Incoming>>,
+        problem: Problem,
+        finish: &mut Finish,
+    ) -> Response<Outgoing> {
+        let received = Received::of(&mut request);
+        finish.identified(&received.id);
+        received.conclude(Err(problem))
     }
 
     /// The request as it goes on; or why it does not.
@@ -183,7 +192,7 @@ impl Received {
     }
 
     /// What the caller gets, with the id.
-    fn answer(self, answer: Result<Response<Outgoing>, Problem>) -> Response<Outgoing> {
+    fn conclude(self, answer: Result<Response<Outgoing>, Problem>) -> Response<Outgoing> {
         let mut response = answer.unwrap_or_else(|problem| problem.into_response(&self.method, &self.uri));
         response.headers_mut().insert(X_REQUEST_ID, self.id);
         response

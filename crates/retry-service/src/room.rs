@@ -6,6 +6,8 @@ use std::sync::{
 };
 
 /// So many places, and how many are taken. Clones are of the same.
+///
+/// A semaphore could do it; but every request takes a place, nobody waits for one, and this is one addition.
 #[derive(Clone, Debug)]
 pub(crate) struct Room(Arc<Places>);
 

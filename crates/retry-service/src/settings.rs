@@ -2,7 +2,9 @@
 
 use std::{ffi::OsString, fmt, io::IsTerminal as _, path::PathBuf, sync::Arc, time::Duration};
 
-use clap::{ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, parser::ValueSource};
+use clap::{
+    ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, error::ContextKind, parser::ValueSource,
+};
 use retry_client::{
     Client, RetryBudget, RetryPolicy,
     retry_core::{Plan, PolicyError},
@@ -281,15 +283,14 @@ impl Refusal {
     }
 }
 
-impl From<clap::Error> for Refusal {
-    fn from(error: clap::Error) -> Self {
+impl Refusal {
+    fn of(error: &clap::Error, command: &clap::Command, args: &[OsString]) -> Self {
         if !error.use_stderr() {
             let text = error.render();
             let colours = std::io::stdout().is_terminal();
             return Self(Why::Asked(if colours { text.ansi().to_string() } else { text.to_string() }));
         }
-        let line = usage_error::one_line(&error);
-        Self::wrong(line.strip_prefix("error: ").unwrap_or(&line).to_owned())
+        Self::wrong(usage_error::one_line(error, command, args))
     }
 }
 
@@ -313,11 +314,15 @@ impl Loaded {
     ///
     /// # Errors
     ///
-    /// One line that names the setting, its value and what is allowed, with the line of the file it is in.
+    /// One line that names the setting, its value and what is allowed, with the variable or the line of the file that a
+    /// wrong value is in.
     pub fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, Refusal> {
         let args: Vec<OsString> = args.into_iter().collect();
         let command = Settings::command();
-        let mut matches = command.clone().try_get_matches_from(&args)?;
+        let parse = |args: &[OsString]| {
+            command.clone().try_get_matches_from(args).map_err(|error| Refusal::of(&error, &command, args))
+        };
+        let mut matches = parse(&args)?;
         let mut file = Vec::new();
         if let Some(path) = matches.get_one::<PathBuf>("config") {
             file = file::read(path)?;
@@ -330,13 +335,13 @@ impl Loaded {
                 matches.value_source(&id) == Some(ValueSource::DefaultValue) || !matches.contains_id(&id)
             });
             let from_file = file.iter().map(|entry| format!("--{}={}", entry.name, entry.value).into());
-            matches = command.clone().try_get_matches_from(args.iter().cloned().chain(from_file))?;
+            matches = parse(&args.into_iter().chain(from_file).collect::<Vec<_>>())?;
         }
         Self::of(&matches, &command, &file)
     }
 
     fn of(matches: &ArgMatches, command: &clap::Command, file: &[Entry]) -> Result<Self, Refusal> {
-        let settings = Settings::from_arg_matches(matches)?;
+        let settings = Settings::from_arg_matches(matches).map_err(|error| Refusal::of(&error, command, &[]))?;
         let metrics = settings.admin.0.is_some().then(Arc::<Metrics>::default);
         let client = settings.client(metrics.clone())?;
         Ok(Self { settings, listing: Listing::of(matches, command, file), client, metrics })
@@ -345,11 +350,17 @@ impl Loaded {
 
 /// Checks one entry of a file as its flag would be, to name its line where it is wrong.
 fn check(command: &clap::Command, Entry { name, value, place }: &Entry) -> Result<(), Refusal> {
-    if !command.get_arguments().any(|arg| is_setting(arg) && arg.get_long() == Some(name)) {
-        return Err(Refusal::wrong(format!("{place}: unknown setting '{name}'")));
+    let wrong = |what: &str| Refusal::wrong(format!("{place}: {what}"));
+    let args = ["retry-service".into(), format!("--{name}={value}").into()];
+    let parsed = command.clone().try_get_matches_from(&args);
+    let is_known = |name: &str| command.get_arguments().any(|arg| is_setting(arg) && arg.get_long() == Some(name));
+    if !is_known(name) {
+        let similar = parsed.err().and_then(|error| Some(error.get(ContextKind::SuggestedArg)?.to_string()));
+        let similar = similar.as_deref().map(|flag| flag.trim_start_matches('-')).filter(|name| is_known(name));
+        let tip = similar.map_or_else(String::new, |name| format!("; tip: a similar one exists: '{name}'"));
+        return Err(wrong(&format!("unknown setting '{name}'{tip}")));
     }
-    let alone = command.clone().no_binary_name(true).try_get_matches_from([format!("--{name}={value}")]);
-    alone.map(drop).map_err(|error| Refusal::wrong(format!("{place}: {name}: {}", Refusal::from(error))))
+    parsed.map(drop).map_err(|error| wrong(&format!("{name}: {}", Refusal::of(&error, command, &args))))
 }
 
 impl Settings {

@@ -1,18 +1,48 @@
 //! What is said of a wrong command line: one line.
 
-/// The error as one line: what is wrong, with which flag and value, and what is allowed.
+use std::ffi::OsString;
+
+use clap::{
+    Command,
+    error::{ContextKind, ErrorKind},
+};
+
+/// The error as one line: what is wrong, with which flag or variable and value, and what is allowed. `args` are those
+/// that led to it, the program's name included.
 ///
 /// clap spreads it over several and adds the usage, which hides the one thing that matters.
 #[must_use]
-pub fn one_line(error: &clap::Error) -> String {
+pub fn one_line(error: &clap::Error, command: &Command, args: &[OsString]) -> String {
     let text = error.to_string();
-    let told: Vec<&str> = text
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let told = text
         .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty())
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
-        .collect();
-    told.join(" ")
+        .fold(String::new(), |told, line| match line {
+            _ if told.is_empty() => line.to_owned(),
+            tip if tip.starts_with("tip: ") => told + "; " + tip,
+            line => told + " " + line,
+        });
+    match variable(error, command, args) {
+        Some(variable) => format!("{variable}: {told}"),
+        None => told,
+    }
+}
+
+/// The variable that a wrong value is from, where it is from the environment.
+fn variable(error: &clap::Error, command: &Command, args: &[OsString]) -> Option<String> {
+    if !matches!(error.kind(), ErrorKind::InvalidValue | ErrorKind::ValueValidation) {
+        return None;
+    }
+    let wrong = error.get(ContextKind::InvalidArg)?.to_string();
+    // How an argument is shown is known once the command is built.
+    let mut built = command.clone();
+    built.build();
+    let variable = built.get_arguments().find(|arg| arg.to_string() == wrong)?.get_env()?;
+    let alone = command.clone().mut_args(|arg| arg.env(None::<&'static str>)).try_get_matches_from(args);
+    alone.is_ok().then(|| variable.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]
@@ -21,24 +51,37 @@ mod tests {
 
     use super::*;
 
+    /// A variable that `cargo test` sets.
+    const NAME: &str = "CARGO_PKG_NAME";
+
     #[track_caller]
     fn check(arguments: &[&str], expected: &str) {
         let command = Command::new("server")
-            .no_binary_name(true)
             .arg(Arg::new("mode").long("mode").value_parser(["fast", "slow"]))
-            .arg(Arg::new("port").long("port").value_parser(clap::value_parser!(u16)));
-        let error = command.try_get_matches_from(arguments).unwrap_err();
-        assert_eq!(one_line(&error), expected);
+            .arg(Arg::new("port").long("port").value_parser(clap::value_parser!(u16)))
+            .arg(Arg::new("name").long("name").env(NAME).conflicts_with("port"))
+            .arg(Arg::new("number").long("number").env(NAME).value_parser(clap::value_parser!(u16)));
+        let args: Vec<OsString> = ["server"].iter().chain(arguments).map(OsString::from).collect();
+        let error = command.clone().try_get_matches_from(&args).unwrap_err();
+        assert_eq!(one_line(&error, &command, &args), expected);
     }
 
     #[test]
     fn each_mistake_takes_one_line() {
-        check(&["--port", "x"], "error: invalid value 'x' for '--port <port>': invalid digit found in string");
+        check(&["--port", "x"], "invalid value 'x' for '--port <port>': invalid digit found in string");
         check(
             &["--mode", "fats"],
-            "error: invalid value 'fats' for '--mode <mode>' [possible values: fast, slow] tip: a similar value exists: 'fast'",
+            "invalid value 'fats' for '--mode <mode>' [possible values: fast, slow]; tip: a similar value exists: 'fast'",
         );
-        check(&["--prot", "1"], "error: unexpected argument '--prot' found tip: a similar argument exists: '--port'");
-        check(&["--port", "1\n2"], "error: invalid value '1 2' for '--port <port>': invalid digit found in string");
+        check(&["--prot", "1"], "unexpected argument '--prot' found; tip: a similar argument exists: '--port'");
+        check(&["--port", "1\n2"], "invalid value '1 2' for '--port <port>': invalid digit found in string");
+    }
+
+    #[test]
+    fn a_variable_is_named_where_it_is_what_is_wrong() {
+        let (package, told) = (env!("CARGO_PKG_NAME"), "for '--number <number>': invalid digit found in string");
+        check(&[], &format!("{NAME}: invalid value '{package}' {told}"));
+        check(&["--number", "x"], &format!("invalid value 'x' {told}"));
+        check(&["--number", "1", "--port", "1"], "the argument '--port <port>' cannot be used with '--name <name>'");
     }
 }

@@ -85,8 +85,9 @@ fn a_mistake_in_the_file_is_told_with_its_line_before_anything_starts() {
         assert_eq!(output.status.code(), Some(2));
         assert_eq!(String::from_utf8(output.stderr).unwrap(), format!("error: {path}:{expected}\n"));
     };
-    check("\ncuont = 5", "2: unknown setting 'cuont'");
+    check("\ncuont = 5", "2: unknown setting 'cuont'; tip: a similar one exists: 'count'");
     check("config = \"x\"", "1: unknown setting 'config'");
+    check("confg = \"x\"", "1: unknown setting 'confg'");
     check(
         "count = -1",
         "1: count: invalid value '-1' for '--count <N>': allowed is a whole number from 0 to 4294967295",

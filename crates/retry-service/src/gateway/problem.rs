@@ -14,11 +14,13 @@ use crate::{error_payload::ErrorPayload, outgoing::Outgoing};
 pub(crate) struct Problem {
     status: StatusCode,
     message: String,
+    /// Whether the caller may soon try again.
+    passes: bool,
 }
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self { status, message: message.into(), passes: false }
     }
 
     pub(crate) fn too_large(limit: u64) -> Self {
@@ -27,7 +29,8 @@ impl Problem {
 
     /// More requests are under way than may be.
     pub(crate) fn too_busy() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "too many requests are under way")
+        let message = "too many requests are under way".to_owned();
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, message, passes: true }
     }
 
     pub(crate) fn unasked_switch() -> Self {
@@ -57,7 +60,7 @@ impl Problem {
     pub(crate) fn into_response(self, method: &Method, uri: &Uri) -> Response<Outgoing> {
         let payload = ErrorPayload::new(Timestamp::now(), self.status, self.message, method, uri);
         let mut response = payload.into_response().map(Into::into);
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if self.passes {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response

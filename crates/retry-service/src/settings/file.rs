@@ -29,7 +29,12 @@ fn parse(text: &str, file: &str) -> Result<Vec<Entry>, Refusal> {
     };
     let settings: BTreeMap<Spanned<String>, Value> = toml::from_str(text).map_err(|error| {
         let place = error.span().map_or_else(|| file.to_owned(), |span| place(span.start));
-        Refusal::wrong(format!("{place}: {}", error.message().lines().next().unwrap_or_default()))
+        // Of a key that is there twice toml tells no more than where it is.
+        let what = match (error.message(), error.span().and_then(|span| text.get(span))) {
+            ("duplicate key", Some(key)) => format!("duplicate key '{}'", key.trim_matches(['"', '\''])),
+            (message, _) => message.lines().next().unwrap_or_default().to_owned(),
+        };
+        Refusal::wrong(format!("{place}: {what}"))
     })?;
     let mut settings: Vec<_> = settings.into_iter().collect();
     settings.sort_by_key(|(name, _)| name.span().start);
@@ -82,7 +87,7 @@ mod tests {
         check("count = 5\n[retry]\ncount = 3", "g.toml:2: retry: allowed is one value, or a list of them");
         check("count = [[1]]", "g.toml:1: count: allowed is one value, or a list of them");
         check("\ncount = 2020-01-01", "g.toml:2: count: allowed is one value, or a list of them");
-        check("count = 1\ncount = 2", "g.toml:2: duplicate key");
+        check("count = 1\ncount = 2", "g.toml:2: duplicate key 'count'");
         check("count = 1\nlisten", "g.toml:2: key with no value, expected `=`");
     }
 }
