@@ -38,12 +38,23 @@ impl ErrorPayload {
         }
     }
 
+    /// Describes what could not be read as a request: it has neither a path nor a method.
+    #[must_use]
+    pub(crate) fn of_unread(time: Timestamp, status: StatusCode, message: &str) -> Self {
+        let (method, uri) = (Method::default(), Uri::default());
+        Self { path: String::new(), method: String::new(), ..Self::new(time, status, message, &method, &uri) }
+    }
+
+    /// The payload as it is sent.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        // Numbers and strings always serialize; an empty body is the harmless way to say so in types.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
     /// The payload as an answer.
     #[must_use]
     pub fn into_response(self) -> Response<Full<Bytes>> {
-        // Numbers and strings always serialize; an empty body is the harmless way to say so in types.
-        let json = serde_json::to_vec(&self).unwrap_or_default();
-        let mut response = Response::new(Full::from(json));
+        let mut response = Response::new(Full::from(self.to_json()));
         *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or_default();
         response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
         response

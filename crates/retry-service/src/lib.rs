@@ -50,6 +50,7 @@ pub mod serve;
 pub mod settings;
 pub mod signals;
 pub mod tasks;
+mod unread;
 pub mod usage_error;
 
 pub use crate::{

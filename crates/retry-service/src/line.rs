@@ -13,6 +13,8 @@ pub(crate) struct Line(Arc<State>);
 struct State {
     /// What is under way: an answer, and the body of a request, which may outlast it.
     busy: AtomicUsize,
+    /// Whether some of an answer may not have been written.
+    answering: AtomicBool,
     tunnel: AtomicBool,
     reset: AtomicBool,
 }
@@ -25,7 +27,20 @@ impl Line {
     /// Something more is under way.
     pub(crate) fn enter(&self) -> Busy {
         self.0.busy.fetch_add(1, Relaxed);
+        self.0.answering.store(true, Relaxed);
         Busy(self.clone())
+    }
+
+    /// All that there was to write has been written.
+    pub(crate) fn written(&self) {
+        if self.0.busy.load(Relaxed) == 0 {
+            self.0.answering.store(false, Relaxed);
+        }
+    }
+
+    /// Whether what is written now can be of no answer that the service gave: it is hyper's own.
+    pub(crate) fn is_silent(&self) -> bool {
+        !self.is_tunnel() && !self.0.answering.load(Relaxed)
     }
 
     /// Another protocol takes over.

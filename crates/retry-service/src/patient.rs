@@ -8,13 +8,14 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
-use crate::line::Line;
+use crate::{line::Line, unread};
 
 /// What callers are connected by.
 pub(crate) trait Wire {
@@ -139,15 +140,23 @@ impl<T: AsyncRead + Wire + Unpin> AsyncRead for Patient<T> {
 
 impl<T: AsyncWrite + Wire + Unpin> AsyncWrite for Patient<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.io).poll_write(cx, buf);
+        let refusal = if self.line.is_silent() { unread::with_payload(buf, Timestamp::now()) } else { None };
+        let polled = match &refusal {
+            None => Pin::new(&mut self.io).poll_write(cx, buf),
+            // Short, and the last that is written: where there is room for some of it there is for all.
+            Some(refusal) => Pin::new(&mut self.io)
+                .poll_write(cx, refusal)
+                .map_ok(|written| if written == refusal.len() { buf.len() } else { 0 }),
+        };
         self.poll_taking(polled, cx)
     }
 
-    /// hyper asks for this whenever it has done what it could.
+    /// hyper asks for this whenever it has done what it could, and has nothing left to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.line.is_busy() && self.io.poll_gone(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
+        self.line.written();
         Pin::new(&mut self.io).poll_flush(cx)
     }
 

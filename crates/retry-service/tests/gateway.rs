@@ -328,7 +328,8 @@ async fn what_is_too_large_is_refused() {
     let chunked = "POST /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\nb\r\n0123456789a\r\n0\r\n\r\n";
     assert_eq!(Answer::parse(&raw(service.address, chunked).await).status, 413);
     let head = format!("GET / HTTP/1.1\r\nx: {}", "x".repeat(9000));
-    assert_eq!(send(service.address, &head, "").await.status, 431);
+    let answer = send(service.address, &head, "").await;
+    assert_eq!((answer.status, answer.field("message")), (431, "the head of the request is too large".into()));
 }
 
 #[tokio::test]
@@ -479,6 +480,39 @@ async fn a_broken_answer_is_not_taken_for_whole_even_by_http_1_0() {
     stream.write_all(b"GET / HTTP/1.0\r\nhost: a\r\n\r\n").await.unwrap();
     let error = stream.read_to_end(&mut Vec::new()).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+/// What hyper says itself of a request that it cannot read gets a payload; what an upstream says that looks like it does
+/// not.
+#[tokio::test]
+async fn a_body_that_looks_like_a_refusal_is_passed_on_as_it_is() {
+    let refusal = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\ndate: now\r\n\r\n";
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let service = gateway(listener.local_addr().unwrap(), &[]).await;
+    let mut caller = TcpStream::connect(service.address).await.unwrap();
+    // A POST, so that the answer is passed on as it comes.
+    caller.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    let (mut upstream, _) = listener.accept().await.unwrap();
+    let head = async |stream: &mut TcpStream| {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            assert_ne!(stream.read_buf(&mut head).await.unwrap(), 0);
+        }
+    };
+    head(&mut upstream).await;
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", refusal.len());
+    upstream.write_all(answer.as_bytes()).await.unwrap();
+    head(&mut caller).await;
+    upstream.write_all(refusal.as_bytes()).await.unwrap();
+    let mut body = vec![0; refusal.len()];
+    caller.read_exact(&mut body).await.unwrap();
+    assert_eq!(String::from_utf8(body).unwrap(), refusal);
+    // And after that the caller's own mistake is told as any other.
+    caller.write_all(b"what?\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    caller.read_to_string(&mut answer).await.unwrap();
+    let answer = Answer::parse(&answer);
+    assert_eq!((answer.status, answer.field("message")), (400, "this is no valid request".into()), "{}", answer.body);
 }
 
 /// A client that speaks HTTP/2 from the first byte.

@@ -213,6 +213,12 @@ async fn each_gets_what_it_deserves_and_none_becomes_two() {
     let mut wrong = Vec::new();
     for (request, expected) in &rows {
         let (gets, answer) = outcome(&service, &seen, request).await;
+        if let Refused(status) = gets {
+            let (head, payload) = answer.split_once("\r\n\r\n").expect(request);
+            assert!(head.contains(&format!("content-length: {}", payload.len())), "{request:?} got {answer}");
+            let payload: serde_json::Value = serde_json::from_str(payload).expect(request);
+            assert_eq!(payload["status"], status, "{request:?}");
+        }
         if gets != *expected {
             let start: String = request.chars().take(120).collect();
             wrong.push(format!(
