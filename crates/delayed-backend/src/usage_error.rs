@@ -51,8 +51,8 @@ mod tests {
 
     use super::*;
 
-    /// A variable that `cargo test` sets.
-    const NAME: &str = "CARGO_PKG_NAME";
+    /// A variable that is set everywhere, and no number.
+    const NAME: &str = "PATH";
 
     #[track_caller]
     fn check(arguments: &[&str], expected: &str) {
@@ -79,8 +79,8 @@ mod tests {
 
     #[test]
     fn a_variable_is_named_where_it_is_what_is_wrong() {
-        let (package, told) = (env!("CARGO_PKG_NAME"), "for '--number <number>': invalid digit found in string");
-        check(&[], &format!("{NAME}: invalid value '{package}' {told}"));
+        let told = "for '--number <number>': invalid digit found in string";
+        check(&[], &format!("{NAME}: invalid value '{}' {told}", std::env::var(NAME).unwrap()));
         check(&["--number", "x"], &format!("invalid value 'x' {told}"));
         check(&["--number", "1", "--port", "1"], "the argument '--port <port>' cannot be used with '--name <name>'");
     }
