@@ -330,6 +330,9 @@ async fn what_is_too_large_is_refused() {
     let head = format!("GET / HTTP/1.1\r\nx: {}", "x".repeat(9000));
     let answer = send(service.address, &head, "").await;
     assert_eq!((answer.status, answer.field("message")), (431, "the head of the request is too large".into()));
+    let service = gateway(backend.address(), &["--max-header-size", "128KiB"]).await;
+    let answer = get(service.address, &format!("/{}", "x".repeat(70_000))).await;
+    assert_eq!((answer.status, answer.field("message")), (414, "the target of the request is too long".into()));
 }
 
 #[tokio::test]
