@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     Front, Limits,
+    line::Line,
     metrics::{Metrics, Now},
     serve,
     settings::Listing,
@@ -41,9 +42,11 @@ impl Admin {
     /// Answers on `listener` for as long as it is polled: it has to outlast the service, as it tells of its end.
     pub async fn serve(self, listener: TcpListener) {
         let admin = Arc::new(self);
-        let service = |_: SocketAddr, _| {
+        let service = |_: SocketAddr, line: Line| {
             let admin = Arc::clone(&admin);
             service_fn(move |request| {
+                // Noted, so that nobody takes the answer for one of hyper's.
+                drop(line.enter());
                 let answer = admin.answer(&request);
                 async { Ok::<_, Infallible>(answer) }
             })

@@ -44,8 +44,8 @@ impl Wire for TcpStream {
 /// How long a caller is waited for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
-    /// Until the head of its next request is there; none is for ever.
-    pub(crate) to_ask: Option<Duration>,
+    /// Until the head of its next request is there.
+    pub(crate) to_ask: Duration,
     /// Until it takes some of the bytes that wait for it.
     pub(crate) to_take: Duration,
 }
@@ -61,7 +61,8 @@ const SHORT: usize = 512;
 #[derive(Debug)]
 pub(crate) struct Patient<T: Wire> {
     io: T,
-    line: Line,
+    /// None where a connection carries many requests at a time, and its protocol looks after them.
+    line: Option<Line>,
     patience: Arc<Patience>,
     /// When the wait for the next request began; none until there is such a wait.
     idle: Option<Instant>,
@@ -73,7 +74,7 @@ pub(crate) struct Patient<T: Wire> {
 
 impl<T: Wire> Drop for Patient<T> {
     fn drop(&mut self) {
-        if self.line.is_to_be_reset() {
+        if self.line.as_ref().is_some_and(Line::is_to_be_reset) {
             self.io.reset_on_close();
         }
     }
@@ -81,13 +82,12 @@ impl<T: Wire> Drop for Patient<T> {
 
 impl<T: Wire> Patient<T> {
     pub(crate) fn new(io: T, patience: Arc<Patience>, line: Line) -> Self {
-        Self { io, line, patience, idle: None, asking: None, taking: None }
+        Self { io, line: Some(line), patience, idle: None, asking: None, taking: None }
     }
 
     /// Of a protocol that carries many requests at a time, and looks after them itself.
     pub(crate) fn shared(mut self) -> Self {
-        self.line = Line::default();
-        self.patience = Arc::new(Patience { to_ask: None, ..*self.patience });
+        self.line = None;
         self
     }
 
@@ -98,12 +98,12 @@ impl<T: Wire> Patient<T> {
 
     /// Ends a wait for the head of a request that has been too long.
     fn poll_asking(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(patience) = self.patience.to_ask.filter(|_| !self.line.is_tunnel()) else { return Poll::Pending };
-        if self.line.is_busy() {
+        let Some(line) = self.line.as_ref().filter(|line| !line.is_tunnel()) else { return Poll::Pending };
+        if line.is_busy() {
             // No such wait yet. But it may begin unseen, as when the end of a body is noticed elsewhere: look again.
             self.idle = Some(Instant::now());
         }
-        let Some(due) = self.idle.get_or_insert_with(Instant::now).checked_add(patience) else {
+        let Some(due) = self.idle.get_or_insert_with(Instant::now).checked_add(self.patience.to_ask) else {
             return Poll::Pending;
         };
         let asking = self.asking.get_or_insert_with(|| Box::pin(sleep_until(due)));
@@ -140,10 +140,11 @@ impl<T: AsyncRead + Wire + Unpin> AsyncRead for Patient<T> {
 
 impl<T: AsyncWrite + Wire + Unpin> AsyncWrite for Patient<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let refusal = if self.line.is_silent() { unread::with_payload(buf, Timestamp::now()) } else { None };
+        let is_hypers = self.line.as_ref().is_some_and(Line::is_silent);
+        let refusal = if is_hypers { unread::with_payload(buf, Timestamp::now()) } else { None };
         let polled = match &refusal {
             None => Pin::new(&mut self.io).poll_write(cx, buf),
-            // Short, and the last that is written: where there is room for some of it there is for all.
+            // Where there is room for some of it only, its caller has left answers unread, and loses the rest of this.
             Some(refusal) => Pin::new(&mut self.io)
                 .poll_write(cx, refusal)
                 .map_ok(|written| if written == refusal.len() { buf.len() } else { 0 }),
@@ -153,10 +154,12 @@ impl<T: AsyncWrite + Wire + Unpin> AsyncWrite for Patient<T> {
 
     /// hyper asks for this whenever it has done what it could, and has nothing left to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.line.is_busy() && self.io.poll_gone(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        if let Some(line) = &self.line {
+            if line.is_busy() && self.io.poll_gone(cx).is_ready() {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            }
+            line.written();
         }
-        self.line.written();
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
@@ -202,7 +205,7 @@ mod tests {
     }
 
     const SECOND: Duration = Duration::from_secs(1);
-    const PATIENCE: Patience = Patience { to_ask: Some(SECOND), to_take: SECOND };
+    const PATIENCE: Patience = Patience { to_ask: SECOND, to_take: SECOND };
 
     #[tokio::test(start_paused = true)]
     async fn a_caller_that_reads_nothing_is_given_up_on() {

@@ -81,7 +81,7 @@ where
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     let protocols = Arc::new(Protocols::new(limits));
-    let patience = Arc::new(Patience { to_ask: Some(limits.header_time), to_take: limits.caller_time });
+    let patience = Arc::new(Patience { to_ask: limits.header_time, to_take: limits.caller_time });
     let room = Arc::new(Semaphore::new(limits.connections));
     let accept_all = async {
         loop {

@@ -518,6 +518,27 @@ async fn a_body_that_looks_like_a_refusal_is_passed_on_as_it_is() {
     assert_eq!((answer.status, answer.field("message")), (400, "this is no valid request".into()), "{}", answer.body);
 }
 
+/// On HTTP/2 nothing is put among the frames.
+#[tokio::test]
+async fn over_http2_too_a_body_that_looks_like_a_refusal_is_passed_on_as_it_is() {
+    let refusal = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\ndate: now\r\n\r\n";
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let service = gateway(listener.local_addr().unwrap(), &[]).await;
+    let client = http2_client();
+    let request = Request::post(format!("http://{}/", service.address)).body(Full::default()).unwrap();
+    let answer = tokio::spawn(client.request(request));
+    let (mut upstream, _) = listener.accept().await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        assert_ne!(upstream.read_buf(&mut head).await.unwrap(), 0);
+    }
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", refusal.len());
+    upstream.write_all(head.as_bytes()).await.unwrap();
+    let answer = answer.await.unwrap().unwrap();
+    upstream.write_all(refusal.as_bytes()).await.unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), refusal);
+}
+
 /// A client that speaks HTTP/2 from the first byte.
 fn http2_client() -> Client<HttpConnector, Full<Bytes>> {
     Client::builder(TokioExecutor::new()).http2_only(true).build_http()

@@ -140,6 +140,7 @@ async fn logs_can_be_json() {
     let access: Value = serde_json::from_str(&service.next_log().await).unwrap();
     assert_eq!((&access["target"], &access["status"]), (&"access".into(), &502.into()));
     assert_eq!(access["request_id"], failed["request_id"]);
+    assert_eq!((&access["attempts"], &failed["attempts"]), (&2.into(), &2.into()));
     access["time"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
 }
 

@@ -4,7 +4,7 @@ use std::{error::Error as StdError, iter::successors};
 
 use http::{HeaderValue, Method, Response, StatusCode, Uri, header::RETRY_AFTER};
 use jiff::Timestamp;
-use retry_client::{Error, ErrorKind};
+use retry_client::{Error, ErrorKind, Journal};
 
 use super::inbound::{Stalled, TooLarge};
 use crate::{error_payload::ErrorPayload, outgoing::Outgoing};
@@ -16,11 +16,13 @@ pub(crate) struct Problem {
     message: String,
     /// Whether the caller may soon try again.
     passes: bool,
+    /// Of the attempts, where there were any.
+    journal: Option<Box<Journal>>,
 }
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), passes: false }
+        Self { status, message: message.into(), passes: false, journal: None }
     }
 
     pub(crate) fn too_large(limit: u64) -> Self {
@@ -29,8 +31,8 @@ impl Problem {
 
     /// More requests are under way than may be.
     pub(crate) fn too_busy() -> Self {
-        let message = "too many requests are under way".to_owned();
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, message, passes: true }
+        let message = "too many requests are under way";
+        Self { passes: true, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, message) }
     }
 
     pub(crate) fn unasked_switch() -> Self {
@@ -39,6 +41,10 @@ impl Problem {
 
     /// What a failed call means to the caller. Where the upstream is stays in the log.
     pub(crate) fn of(error: &Error) -> Self {
+        Self { journal: error.journal().cloned().map(Box::new), ..Self::told(error) }
+    }
+
+    fn told(error: &Error) -> Self {
         if is_caused_by::<TooLarge>(error) {
             return Self::new(StatusCode::PAYLOAD_TOO_LARGE, TooLarge.to_string());
         }
@@ -52,7 +58,7 @@ impl Problem {
             ErrorKind::Timeout => (StatusCode::GATEWAY_TIMEOUT, "the upstream did not answer in time"),
             _ => return Self::new(StatusCode::BAD_REQUEST, error.to_string()),
         };
-        let attempts = error.journal().map_or(0, retry_client::Journal::attempts);
+        let attempts = error.journal().map_or(0, Journal::attempts);
         let plural = if attempts == 1 { "" } else { "s" };
         Self::new(status, format!("{what} ({attempts} attempt{plural})"))
     }
@@ -60,6 +66,9 @@ impl Problem {
     pub(crate) fn into_response(self, method: &Method, uri: &Uri) -> Response<Outgoing> {
         let payload = ErrorPayload::new(Timestamp::now(), self.status, self.message, method, uri);
         let mut response = payload.into_response().map(Into::into);
+        if let Some(journal) = self.journal {
+            response.extensions_mut().insert(*journal);
+        }
         if self.passes {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
