@@ -8,9 +8,10 @@ use hyper::body::Incoming;
 use crate::{
     app::App,
     finish::Finish,
-    gateway::{Caller, Gateway, Problem},
+    gateway::{Caller, Gateway},
     metrics::Metrics,
     outgoing::Outgoing,
+    problem::Problem,
     record::Listeners,
     room::Room,
 };

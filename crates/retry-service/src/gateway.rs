@@ -9,19 +9,18 @@ use http::{
 use hyper::body::Incoming;
 use retry_client::{Body, Client, ResponseBody};
 
-use crate::{finish::Finish, outgoing::Outgoing, tasks::Tasks};
+use crate::{finish::Finish, outgoing::Outgoing, problem::Problem, tasks::Tasks};
 
 mod address;
 mod inbound;
 mod journal;
 mod marks;
-mod problem;
 mod request_id;
 mod server_timing;
 mod tunnel;
 
 pub use self::address::{Addressing, Caller, Forwarded};
-pub(crate) use self::problem::Problem;
+pub(crate) use self::inbound::{Stalled, TooLarge};
 use self::{inbound::Inbound, journal::Named, marks::Marks, tunnel::Handshake};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -44,6 +44,7 @@ pub mod metrics;
 mod outgoing;
 mod patient;
 mod preface;
+mod problem;
 mod record;
 mod room;
 pub mod serve;

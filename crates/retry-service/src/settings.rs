@@ -273,17 +273,6 @@ impl Refusal {
         Self(Why::Wrong(message))
     }
 
-    /// What was asked for instead: the text of `--help` or `--version`.
-    #[must_use]
-    pub fn asked(&self) -> Option<&str> {
-        match &self.0 {
-            Why::Asked(text) => Some(text),
-            Why::Wrong(_) => None,
-        }
-    }
-}
-
-impl Refusal {
     fn of(error: &clap::Error, command: &clap::Command, args: &[OsString]) -> Self {
         if !error.use_stderr() {
             let text = error.render();
@@ -291,6 +280,15 @@ impl Refusal {
             return Self(Why::Asked(if colours { text.ansi().to_string() } else { text.to_string() }));
         }
         Self::wrong(usage_error::one_line(error, command, args))
+    }
+
+    /// What was asked for instead: the text of `--help` or `--version`.
+    #[must_use]
+    pub fn asked(&self) -> Option<&str> {
+        match &self.0 {
+            Why::Asked(text) => Some(text),
+            Why::Wrong(_) => None,
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Answers of the service's own: what went wrong between a caller and the upstream.
+//! Answers of the service's own: why a request gets none of the upstream's.
 
 use std::{error::Error as StdError, iter::successors};
 
@@ -6,8 +6,11 @@ use http::{HeaderValue, Method, Response, StatusCode, Uri, header::RETRY_AFTER};
 use jiff::Timestamp;
 use retry_client::{Error, ErrorKind, Journal};
 
-use super::inbound::{Stalled, TooLarge};
-use crate::{error_payload::ErrorPayload, outgoing::Outgoing};
+use crate::{
+    error_payload::ErrorPayload,
+    gateway::{Stalled, TooLarge},
+    outgoing::Outgoing,
+};
 
 /// Why a caller does not get an answer of the upstream's.
 #[derive(Debug)]
