@@ -96,6 +96,11 @@ impl Error {
         Self::new(ErrorKind::BadResponse, format!("cannot go on with the body at byte {offset}: {why}"))
     }
 
+    /// The body of a part ended in order, before all that was announced had come.
+    pub(crate) fn cut_short(offset: u64) -> Self {
+        Self::new(ErrorKind::Broken, format!("the body ended at byte {offset}, before the length announced"))
+    }
+
     pub(crate) fn status(response: Response<Bytes>) -> Self {
         let mut error = Self::new(ErrorKind::Status, format!("status {}", response.status()));
         error.0.response = Some(response);

@@ -27,12 +27,24 @@ fn is_for_the_whole(request: &Request<()>) -> bool {
     request.method() == Method::GET && !request.headers().contains_key(RANGE)
 }
 
+/// How many bytes have to arrive for a body to be resumed as often again as at its begin. Less could be a server that
+/// sends a few bytes on each connection, to be asked for ever.
+const PROGRESS: u64 = 64 * 1024;
+
 /// What holds a resumed body to the one that broke off.
 struct Anchor {
     /// A strong validator: the same bytes, not just the same meaning.
     etag: HeaderValue,
-    /// How long the whole is, where the server said so.
+    /// The length of the whole body, once the server has announced it.
     total: Option<u64>,
+}
+
+/// The bytes that one 206 response carries, and the length of the whole they belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Part {
+    /// One past the last byte.
+    end: u64,
+    total: u64,
 }
 
 impl Anchor {
@@ -44,39 +56,72 @@ impl Anchor {
             .then(|| Self { etag: etag.clone(), total: response.body().size_hint().exact() })
     }
 
-    /// Whether a response is the rest, from `offset` on, of what broke off; why not otherwise.
-    fn check(&self, status: StatusCode, headers: &HeaderMap, offset: u64) -> Result<(), String> {
+    /// Checks that a response continues the body at `offset`: RFC 9110, section 15.3.7. `length` is the length of its
+    /// body, if announced.
+    fn check(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        length: Option<u64>,
+        offset: u64,
+    ) -> Result<Part, String> {
         if status != StatusCode::PARTIAL_CONTENT {
             return Err(format!("it was answered {status}"));
         }
         if headers.get(ETAG).is_some_and(|etag| *etag != self.etag) {
             return Err("it has changed since".to_owned());
         }
-        let range = headers.get(CONTENT_RANGE).and_then(|range| range.to_str().ok()).and_then(parse_content_range);
-        match (range, self.total) {
-            (Some((from, _)), _) if from != offset => Err(format!("the part sent begins at {from}")),
-            (Some((_, Some(now))), Some(total)) if now != total => Err("its length has changed since".to_owned()),
-            (Some(_), _) => Ok(()),
-            (None, _) => Err("the part sent does not say where it begins".to_owned()),
+        let range = headers.get(CONTENT_RANGE).and_then(|range| range.to_str().ok()).and_then(ContentRange::parse);
+        let Some(range) = range else { return Err("the part sent does not say where it begins and ends".to_owned()) };
+        if range.first != offset {
+            return Err(format!("the part sent begins at {}", range.first));
         }
+        let Some(total) = range.total.or(self.total) else {
+            return Err("the part sent does not say how long the whole is".to_owned());
+        };
+        if self.total.is_some_and(|announced| announced != total) {
+            return Err("its length has changed since".to_owned());
+        }
+        if range.last >= total || length.is_some_and(|length| length != range.last - range.first + 1) {
+            return Err("the part sent contradicts its own range".to_owned());
+        }
+        Ok(Part { end: range.last + 1, total })
     }
 }
 
-/// The first byte and the whole length (if told) of `bytes 3-5/6`.
-fn parse_content_range(value: &str) -> Option<(u64, Option<u64>)> {
-    let (range, total) = value.strip_prefix("bytes ")?.split_once('/')?;
-    let from = range.split_once('-')?.0.parse().ok()?;
-    if total == "*" { Some((from, None)) } else { Some((from, Some(total.parse().ok()?))) }
+/// A `Content-Range` such as `bytes 3-5/6`: RFC 9110, section 14.4.
+struct ContentRange {
+    first: u64,
+    last: u64,
+    /// `None` if it is not known to the server: `*`.
+    total: Option<u64>,
 }
 
-/// A response body that is gone on with when it breaks off.
+impl ContentRange {
+    fn parse(value: &str) -> Option<Self> {
+        let (range, total) = value.strip_prefix("bytes ")?.split_once('/')?;
+        let (first, last) = range.split_once('-')?;
+        let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+        // The largest number could not be added to.
+        if first > last || last == u64::MAX {
+            return None;
+        }
+        Some(Self { first, last, total: if total == "*" { None } else { Some(total.parse().ok()?) } })
+    }
+}
+
+/// A response body that is resumed when it breaks off, until all that was announced has arrived.
 pub(crate) struct Resuming {
     client: Client,
     origin: Origin,
     anchor: Anchor,
     offset: u64,
-    /// How often it may still be gone on with.
+    /// One past the last byte that the response under way may send, if announced.
+    end: Option<u64>,
+    /// How often it may still be resumed.
     left: u32,
+    /// The offset at which `left` was last set to the policy's count.
+    renewed: u64,
     state: State,
 }
 
@@ -99,8 +144,10 @@ impl Resuming {
         let Some(anchor) = Anchor::of(&response) else { return response };
         let origin = Origin { uri: request.uri().clone(), headers: request.headers().clone() };
         let (client, left) = (client.clone(), client.retry_count());
+        let end = anchor.total;
         response.map(|body| {
-            ResponseBody::resuming(Self { client, origin, anchor, offset: 0, left, state: State::Reading(body) })
+            let state = State::Reading(body);
+            ResponseBody::resuming(Self { client, origin, anchor, offset: 0, end, left, renewed: 0, state })
         })
     }
 
@@ -108,12 +155,16 @@ impl Resuming {
         loop {
             match &mut self.state {
                 State::Reading(body) => match ready!(Pin::new(body).poll_frame(cx)) {
-                    Some(Ok(frame)) => {
-                        self.offset += frame.data_ref().map_or(0, |data| data.len() as u64);
-                        return Poll::Ready(Some(Ok(frame)));
-                    }
+                    // Trailers of a part are not those of the whole.
+                    Some(Ok(frame)) if frame.is_trailers() && self.is_short() => {}
+                    Some(Ok(frame)) => return self.pass(frame),
                     Some(Err(error)) => {
-                        if let Err(error) = self.go_on(error) {
+                        if let Err(error) = self.resume(error) {
+                            return self.fail(error);
+                        }
+                    }
+                    None if self.is_short() => {
+                        if let Err(error) = self.resume(Error::cut_short(self.offset)) {
                             return self.fail(error);
                         }
                     }
@@ -128,7 +179,23 @@ impl Resuming {
         }
     }
 
-    fn go_on(&mut self, broken: Error) -> Result<(), Error> {
+    fn pass(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.offset += frame.data_ref().map_or(0, |data| data.len() as u64);
+        if self.end.is_some_and(|end| self.offset > end) {
+            return self.fail(Error::cannot_resume(self.offset, "the part sent is longer than its range"));
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    /// Whether less has arrived than was announced.
+    fn is_short(&self) -> bool {
+        self.anchor.total.is_some_and(|total| self.offset < total)
+    }
+
+    fn resume(&mut self, broken: Error) -> Result<(), Error> {
+        if self.offset - self.renewed >= PROGRESS {
+            (self.left, self.renewed) = (self.client.retry_count(), self.offset);
+        }
         let Some(left) = self.left.checked_sub(1) else { return Err(broken) };
         self.left = left;
         let Self { client, origin, anchor, offset, .. } = self;
@@ -148,9 +215,14 @@ impl Resuming {
         Ok(())
     }
 
-    fn accept(&self, rest: Response<ResponseBody>) -> Result<ResponseBody, Error> {
-        let refused = |why: String| Error::cannot_resume(self.offset, &why);
-        self.anchor.check(rest.status(), rest.headers(), self.offset).map_err(refused)?;
+    fn accept(&mut self, rest: Response<ResponseBody>) -> Result<ResponseBody, Error> {
+        let length = rest.body().size_hint().exact();
+        let part = self
+            .anchor
+            .check(rest.status(), rest.headers(), length, self.offset)
+            .map_err(|why| Error::cannot_resume(self.offset, &why))?;
+        self.anchor.total = Some(part.total);
+        self.end = Some(part.end);
         Ok(rest.into_body())
     }
 
@@ -161,7 +233,7 @@ impl Resuming {
 
     pub(crate) fn is_end_stream(&self) -> bool {
         match &self.state {
-            State::Reading(body) => body.is_end_stream(),
+            State::Reading(body) => body.is_end_stream() && !self.is_short(),
             State::Continuing(_) => false,
             State::Failed => true,
         }
@@ -188,28 +260,46 @@ mod tests {
     #[test]
     fn the_rest_is_taken_only_where_it_fits() {
         let anchor = |total| Anchor { etag: HeaderValue::from_static("\"v1\""), total };
-        let check = |total, status: u16, headers: &[(&'static str, &'static str)], expected: Result<(), &str>| {
+        let check = |total, status: u16, headers: &[(&'static str, &'static str)], expected: Result<u64, &str>| {
             let mut map = HeaderMap::new();
             for (name, value) in headers {
                 map.append(*name, HeaderValue::from_static(value));
             }
             let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(anchor(total).check(status, &map, 3), expected.map_err(str::to_owned), "{headers:?}");
+            let expected = expected.map(|end| Part { end, total: 6 }).map_err(str::to_owned);
+            assert_eq!(anchor(total).check(status, &map, None, 3), expected, "{headers:?}");
         };
         let fits = ("content-range", "bytes 3-5/6");
-        check(Some(6), 206, &[fits, ("etag", "\"v1\"")], Ok(()));
-        check(Some(6), 206, &[fits], Ok(()));
-        check(None, 206, &[("content-range", "bytes 3-5/*")], Ok(()));
+        check(Some(6), 206, &[fits, ("etag", "\"v1\"")], Ok(6));
+        check(Some(6), 206, &[fits], Ok(6));
+        check(None, 206, &[fits], Ok(6));
+        check(None, 206, &[("content-range", "bytes 3-4/6")], Ok(5));
+        check(Some(6), 206, &[("content-range", "bytes 3-5/*")], Ok(6));
+        check(None, 206, &[("content-range", "bytes 3-5/*")], Err("the part sent does not say how long the whole is"));
         check(Some(6), 200, &[("etag", "\"v1\"")], Err("it was answered 200 OK"));
         check(Some(6), 412, &[], Err("it was answered 412 Precondition Failed"));
         check(Some(6), 206, &[fits, ("etag", "\"v2\"")], Err("it has changed since"));
         check(Some(6), 206, &[fits, ("etag", "W/\"v1\"")], Err("it has changed since"));
         check(Some(6), 206, &[("content-range", "bytes 0-5/6")], Err("the part sent begins at 0"));
         check(Some(6), 206, &[("content-range", "bytes 3-6/7")], Err("its length has changed since"));
-        for nonsense in ["", "bytes", "bytes 3/6", "bytes x-5/6", "lines 3-5/6", "bytes 3-5", "bytes 3-5/x"] {
-            let expected = Err("the part sent does not say where it begins");
+        check(Some(6), 206, &[("content-range", "bytes 3-6/6")], Err("the part sent contradicts its own range"));
+        check(Some(6), 206, &[("content-range", "bytes 3-9/*")], Err("the part sent contradicts its own range"));
+        for nonsense in [
+            "", "bytes", "bytes 3/6", "bytes x-5/6", "lines 3-5/6", "bytes 3-5", "bytes 3-5/x", "bytes 3-/6",
+            "bytes 5-3/6", "bytes 3-18446744073709551615/18446744073709551615",
+        ] {
+            let expected = Err("the part sent does not say where it begins and ends");
             check(Some(6), 206, &[("content-range", nonsense)], expected);
         }
-        check(Some(6), 206, &[], Err("the part sent does not say where it begins"));
+        check(Some(6), 206, &[], Err("the part sent does not say where it begins and ends"));
+    }
+
+    #[test]
+    fn a_length_has_to_be_that_of_the_range() {
+        let anchor = Anchor { etag: HeaderValue::from_static("\"v1\""), total: Some(6) };
+        let headers = HeaderMap::from_iter([(CONTENT_RANGE, HeaderValue::from_static("bytes 3-4/6"))]);
+        let check = |length| anchor.check(StatusCode::PARTIAL_CONTENT, &headers, length, 3).is_ok();
+        assert!(check(None) && check(Some(2)));
+        assert!(!check(Some(1)) && !check(Some(3)));
     }
 }
