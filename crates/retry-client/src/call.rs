@@ -18,7 +18,7 @@ use crate::{
     drain::drain,
     error::Error,
     event::{AttemptEvent, Outcome},
-    failure::{Failure, Fate},
+    failure::Failure,
     gauge::Counted,
     history::History,
     prepared::{Given, Prepared, Sending},
@@ -76,7 +76,8 @@ pub(crate) fn call<T: Transport>(
             .report(|attempt| {
                 course.go_on(attempt);
                 // Boxed: a call that waits for its next attempt need not hold the room for one.
-                Box::pin(Limited::new(transport.send(Sending { rules, prepared, attempt }), rules.attempt_timeout))
+                let sending = Sending::new(rules, prepared, attempt);
+                Box::pin(Limited::new(transport.send(sending), prepared, rules.attempt_timeout))
             })
             .await;
         let history = course.take_history();
@@ -127,22 +128,23 @@ impl Course {
 pin_project! {
     /// An attempt that is cut where the rules limit it. Not left to the engine, which could not tell whether the
     /// request may have been processed.
-    struct Limited<F> {
+    struct Limited<'a, F> {
         #[pin]
         attempt: F,
+        prepared: &'a Prepared,
         // Boxed, as most have none.
         end: Option<Pin<Box<Sleep>>>,
         limit: Duration,
     }
 }
 
-impl<F> Limited<F> {
-    fn new(attempt: F, limit: Option<Duration>) -> Self {
-        Self { attempt, end: limit.map(|limit| Box::pin(sleep(limit))), limit: limit.unwrap_or_default() }
+impl<'a, F> Limited<'a, F> {
+    fn new(attempt: F, prepared: &'a Prepared, limit: Option<Duration>) -> Self {
+        Self { attempt, prepared, end: limit.map(|limit| Box::pin(sleep(limit))), limit: limit.unwrap_or_default() }
     }
 }
 
-impl<F: Future<Output = Result<T, Failure>>, T> Future for Limited<F> {
+impl<F: Future<Output = Result<T, Failure>>, T> Future for Limited<'_, F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
@@ -153,7 +155,7 @@ impl<F: Future<Output = Result<T, Failure>>, T> Future for Limited<F> {
         let Some(end) = this.end else { return Poll::Pending };
         end.as_mut()
             .poll(cx)
-            .map(|()| Err(Failure { error: Error::attempt_timeout(*this.limit), fate: Fate::TimedOut }))
+            .map(|()| Err(Failure { error: Error::attempt_timeout(*this.limit), fate: this.prepared.fate_when_cut() }))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     exchange::{Delivery, Hyper},
     forward,
     pool::Pool,
-    prepared::{Given, is_idempotent},
+    prepared::Given,
     proxy::Proxy,
 };
 
@@ -150,7 +150,7 @@ impl Client {
         &self,
         request: Request<B>,
     ) -> impl Future<Output = Result<Response<ResponseBody>, Error>> + Send + use<'_, B> {
-        let resolved = self.0.config.target.resolve(request.uri());
+        let resolved = self.0.config.target.resolve(request.method(), request.uri());
         self.deliver(resolved.map(|uri| at(uri, request)))
     }
 
@@ -208,10 +208,9 @@ impl Client {
     /// Sends a request, and goes on with its response where it breaks off if that was asked for.
     fn deliver(&self, given: Result<Given, Error>) -> impl Future<Output = Answer> + Send {
         let config = &self.0.config;
-        let repeatable = |head: &Request<()>| is_idempotent(&config.rules, head.method(), head.headers());
         let delivery = match &given {
-            Ok(Given { head, .. }) if config.response_buffer > 0 && repeatable(head) => {
-                Delivery::HeldBack(config.response_buffer)
+            Ok(Given { head, .. }) if config.response_buffer.is_for_request(head.headers()) => {
+                Delivery::Buffered(config.response_buffer)
             }
             _ => Delivery::Streaming,
         };
@@ -238,14 +237,24 @@ impl Client {
         let config = &self.0.config;
         if let Ok(Given { head, .. }) = &mut given {
             config.target.name_host(head.headers_mut());
-            if let Some(authorization) = &config.target.authorization {
-                head.headers_mut().entry(AUTHORIZATION).or_insert_with(|| authorization.clone());
-            }
-            if let Some(authorization) = config.proxy.as_ref().and_then(Proxy::authorization) {
-                head.headers_mut().entry(PROXY_AUTHORIZATION).or_insert_with(|| authorization.clone());
-            }
+            self.authorize(head);
         }
         call(Hyper { client: self, delivery, resume }, &config.rules, given)
+    }
+
+    /// Adds the credentials of the base URL and of the proxy, but not to TRACE: whoever sent that would get them back
+    /// (RFC 9110, section 9.3.8).
+    fn authorize(&self, head: &mut Request<()>) {
+        if *head.method() == Method::TRACE {
+            return;
+        }
+        let Config { target, proxy, .. } = &self.0.config;
+        if let Some(authorization) = &target.authorization {
+            head.headers_mut().entry(AUTHORIZATION).or_insert_with(|| authorization.clone());
+        }
+        if let Some(authorization) = proxy.as_ref().and_then(Proxy::authorization) {
+            head.headers_mut().entry(PROXY_AUTHORIZATION).or_insert_with(|| authorization.clone());
+        }
     }
 
     pub(crate) fn pool(&self) -> &Arc<Pool> {

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use crate::tls::Identity;
 use crate::{
     AttemptEvent, Client, RetryMethods, RetryRules, connect::Connector, error::Error, pool::Limits, pool::Pool,
-    proxy::Proxy, target::Target, tls::Tls,
+    proxy::Proxy, response_buffer::ResponseBuffer, target::Target, tls::Tls,
 };
 
 /// Settings that have been checked.
@@ -24,8 +24,7 @@ pub(crate) struct Config {
     pub(crate) place: String,
     pub(crate) rules: RetryRules,
     pub(crate) resume: bool,
-    /// Zero is off.
-    pub(crate) response_buffer: usize,
+    pub(crate) response_buffer: ResponseBuffer,
 }
 
 /// Builds a [`Client`]; what is not set keeps its default.
@@ -36,7 +35,8 @@ pub(crate) struct Config {
 /// | `connect_timeout` | 15 s | the longest it may take to connect |
 /// | `http2_prior_knowledge` | off | HTTP/2 from the first byte |
 /// | `resume` | off | goes on with a GET's body that breaks off |
-/// | `response_buffer` | 0 | how long an answer may be to be held back until it is whole |
+/// | `response_buffer` | 0 | how many bytes of a response are buffered before it is handed over |
+/// | `response_buffer_time` | 100 ms | for how long at most, if it does not announce its length |
 /// | `pool_idle_timeout` | 90 s | how long a connection without an exchange is kept |
 /// | `pool_max_idle` | 64 | how many such connections are kept |
 /// | `pool_max_connections` | none | how many connections there may be |
@@ -54,7 +54,7 @@ pub struct ClientBuilder {
     connect_timeout: Duration,
     http2: bool,
     resume: bool,
-    response_buffer: usize,
+    response_buffer: ResponseBuffer,
     pool_idle_timeout: Duration,
     pool_max_idle: usize,
     pool_max_connections: usize,
@@ -71,7 +71,7 @@ impl ClientBuilder {
             connect_timeout: Duration::from_secs(15),
             http2: false,
             resume: false,
-            response_buffer: 0,
+            response_buffer: ResponseBuffer { bytes: 0, time: Duration::from_millis(100) },
             pool_idle_timeout: Duration::from_secs(90),
             pool_max_idle: 64,
             pool_max_connections: Semaphore::MAX_PERMITS,
@@ -184,12 +184,21 @@ impl ClientBuilder {
         self
     }
 
-    /// Holds an answer back until it is whole, where it is an answer to an idempotent request and says that it is
-    /// no longer than this many bytes: one that breaks off or stalls is then an attempt that failed, and
-    /// is retried. What is held counts towards [`replay_memory`](Self::replay_memory); where that is used up,
-    /// and where an answer is longer or of unknown length, it is handed over as it comes.
+    /// Buffers a response of up to this many bytes until it is whole: one that breaks off or stalls meanwhile is an
+    /// attempt that failed, and is retried where that is safe. One that does not announce its length is buffered for up
+    /// to [`response_buffer_time`](Self::response_buffer_time), and then handed over with what has come of it; so is one
+    /// that turns out to be longer. What is buffered counts towards [`replay_memory`](Self::replay_memory).
+    ///
+    /// Never buffered are `text/event-stream`, `application/x-ndjson`, `multipart/x-mixed-replace` and
+    /// `application/grpc`, and responses to requests that accept nothing else.
     pub fn response_buffer(mut self, bytes: usize) -> Self {
-        self.response_buffer = bytes;
+        self.response_buffer.bytes = bytes;
+        self
+    }
+
+    /// Sets for how long at most a response is buffered that does not announce its length.
+    pub fn response_buffer_time(mut self, time: Duration) -> Self {
+        self.response_buffer.time = time;
         self
     }
 

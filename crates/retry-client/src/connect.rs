@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use http::Uri;
+use http::{Uri, uri::Scheme};
 use hyper::rt::{Read, Write};
 use hyper_util::{
     client::legacy::connect::{Connected, Connection as _, HttpConnector},
@@ -51,7 +51,8 @@ impl Connector {
     /// Makes a connection that notes its progress. It takes up a place among those that there may be until it is
     /// closed.
     pub(crate) fn connect(&self, place: OwnedSemaphorePermit, activity: Activity) -> Connecting<(Stream, Connected)> {
-        let dial = Dial { tcp: self.tcp.clone(), proxy: self.proxy.clone(), place: Arc::new(place), activity };
+        let secured = self.server.scheme() == Some(&Scheme::HTTPS);
+        let dial = Dial { tcp: self.tcp.clone(), proxy: self.proxy.clone(), place: Arc::new(place), activity, secured };
         let (server, mut secure) = (self.server.clone(), self.tls.clone().over(dial));
         let connecting = async move {
             poll_fn(|cx| secure.poll_ready(cx)).await?;
@@ -88,6 +89,7 @@ pub(crate) struct Dial {
     proxy: Option<Proxy>,
     place: Arc<OwnedSemaphorePermit>,
     activity: Activity,
+    secured: bool,
 }
 
 impl Service<Uri> for Dial {
@@ -100,10 +102,10 @@ impl Service<Uri> for Dial {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let Self { proxy, place, activity, .. } = self.clone();
+        let Self { proxy, place, activity, secured, .. } = self.clone();
         let connecting = self.tcp.call(proxy.as_ref().map_or(uri, |proxy| proxy.uri().clone()));
         Box::pin(async move {
-            let connection = Watched::new(connecting.await?, activity, place);
+            let connection = Watched::new(connecting.await?, activity, place).secured(secured);
             match proxy {
                 Some(proxy) => proxy.enter(connection).await,
                 None => Ok(connection),

@@ -18,6 +18,7 @@ use tokio::{runtime::Handle, time::Instant};
 use crate::{
     RequestBody,
     idle::{Activity, Idle},
+    keep_alive,
     pool::Pool,
     target::Target,
 };
@@ -27,8 +28,12 @@ use crate::{
 pub(crate) struct Connection {
     sender: Sender,
     idle: Option<Idle>,
+    /// Of a connection that carries one exchange at a time.
+    activity: Option<Activity>,
     stage: Stage,
     reused: bool,
+    /// How long the server keeps it without a request; `None` if it does not say.
+    keep_alive: Option<Duration>,
     /// Where it goes back to.
     pool: Weak<Pool>,
 }
@@ -93,14 +98,17 @@ impl Connection {
         sender: http1::SendRequest<RequestBody>,
         to_proxy: bool,
         idle: Option<Idle>,
+        activity: Activity,
         pool: Weak<Pool>,
     ) -> Self {
-        Self { sender: Sender::Http1 { sender, to_proxy }, idle, stage: Stage::Free, reused: false, pool }
+        let sender = Sender::Http1 { sender, to_proxy };
+        Self { sender, idle, activity: Some(activity), stage: Stage::Free, reused: false, keep_alive: None, pool }
     }
 
     /// A share, of which the pool keeps the whole.
     pub(crate) fn http2(share: Share, idle: Option<Idle>, reused: bool) -> Self {
-        Self { sender: Sender::Http2(share), idle, stage: Stage::Free, reused, pool: Weak::new() }
+        let (sender, pool) = (Sender::Http2(share), Weak::new());
+        Self { sender, idle, activity: None, stage: Stage::Free, reused, keep_alive: None, pool }
     }
 
     /// Whether it was there before the exchange, which may find that it was closed meanwhile.
@@ -126,6 +134,11 @@ impl Connection {
         self.idle.as_ref().and_then(Idle::last).unwrap_or_else(Instant::now)
     }
 
+    /// How long the server keeps it without a request; `None` if it does not say.
+    pub(crate) fn keep_alive(&self) -> Option<Duration> {
+        self.keep_alive
+    }
+
     /// Sends a request to the server, and waits for the head of its answer.
     pub(crate) fn exchange(
         &mut self,
@@ -134,6 +147,9 @@ impl Connection {
     ) -> impl Future<Output = Result<Response<Incoming>, Unanswered>> + use<'_> {
         if let Some(idle) = &mut self.idle {
             request.body_mut().watch(idle.begin());
+        }
+        if let Some(activity) = self.activity.as_ref().filter(|_| self.reused) {
+            activity.ask_to_look();
         }
         self.stage = Stage::Asked;
         let answer = match &mut self.sender {
@@ -222,6 +238,7 @@ impl<A: Future<Output = Answered>, B: Future<Output = Answered>> Future for Exch
         match answer {
             Poll::Ready(Ok(response)) => {
                 this.connection.stage = Stage::Answered;
+                this.connection.keep_alive = keep_alive::limit(response.headers());
                 this.connection.progress();
                 Poll::Ready(Ok(response))
             }

@@ -92,6 +92,12 @@ impl Error {
         Self::new(ErrorKind::BadResponse, message).because(source)
     }
 
+    /// The head of a response makes no sense.
+    pub(crate) fn bad_head(source: BoxError) -> Self {
+        let message = format!("the head of the response is refused: {}", root(&*source));
+        Self::new(ErrorKind::BadResponse, message).because(source)
+    }
+
     pub(crate) fn cannot_resume(offset: u64, why: &str) -> Self {
         Self::new(ErrorKind::BadResponse, format!("cannot go on with the body at byte {offset}: {why}"))
     }

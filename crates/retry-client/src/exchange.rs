@@ -1,6 +1,6 @@
 //! One attempt over hyper: one exchange, within the idle timeout.
 
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body::Body as _;
 
 use crate::{
@@ -9,9 +9,11 @@ use crate::{
     connection::Unanswered,
     error::Error,
     failure::{Failure, Fate},
-    memory::Held,
+    pool::Wanted,
     prepared::Sending,
     response::ResponseBody,
+    response_buffer::{ResponseBuffer, is_stream},
+    response_head,
     resume::Resuming,
 };
 
@@ -20,8 +22,8 @@ use crate::{
 pub(crate) enum Delivery {
     /// Hand over the response as soon as its head is there.
     Streaming,
-    /// As [`Whole`](Self::Whole) where the answer says that it has so many bytes at the most.
-    HeldBack(usize),
+    /// Read ahead, and hand over what breaks off meanwhile as an attempt that failed.
+    Buffered(ResponseBuffer),
     /// The attempt ends when the body does, so a body that breaks is an attempt that failed.
     Whole,
 }
@@ -53,17 +55,24 @@ async fn exchange(client: &Client, sending: Sending<'_>, delivery: Delivery) -> 
     let response = answer(client, sending).await?;
     match delivery {
         Delivery::Streaming => Ok(response),
+        Delivery::Buffered(_) if response.body().is_end_stream() || is_stream(response.headers()) => Ok(response),
         // Boxed, as most exchanges would hold the room for it in vain.
-        Delivery::HeldBack(limit) => {
+        Delivery::Buffered(buffer) => {
             let mut held = client.config().rules.replay_memory.hold();
-            let length = response.body().size_hint().exact().and_then(|length| usize::try_from(length).ok());
-            if length.is_some_and(|length| length <= limit && held.take(length)) {
-                Box::pin(whole(response, Some(held))).await
-            } else {
-                Ok(response)
-            }
+            let (bytes, time) = match response.body().size_hint().exact() {
+                // It would not fit, or not now.
+                Some(length)
+                    if !usize::try_from(length).is_ok_and(|length| length <= buffer.bytes && held.take(length)) =>
+                {
+                    return Ok(response);
+                }
+                // Who announces a short length has it ready; nobody waits for half of it.
+                Some(_) => (buffer.bytes, None),
+                None => (buffer.bytes, Some(buffer.time)),
+            };
+            Box::pin(read(response, |body| body.read_ahead(bytes, time, Some(held)))).await
         }
-        Delivery::Whole => Box::pin(whole(response, None)).await,
+        Delivery::Whole => Box::pin(read(response, ResponseBody::whole)).await,
     }
 }
 
@@ -73,13 +82,19 @@ async fn exchange(client: &Client, sending: Sending<'_>, delivery: Delivery) -> 
 /// attempt: nothing left this process.
 async fn answer(client: &Client, sending: Sending<'_>) -> Result<Answer<ResponseBody>, Failure> {
     let (config, pool) = (client.config(), client.pool());
+    let wanted = if sending.is_repeatable() { Wanted::Any } else { Wanted::Fresh };
     loop {
-        let mut connection = match pool.take() {
+        let mut connection = match pool.take(wanted) {
             Some(connection) => connection,
-            None => pool.wait().await.map_err(|error| Failure::to_connect(error, &config.place))?,
+            None => pool.wait(wanted).await.map_err(|error| Failure::to_connect(error, &config.place))?,
         };
         let mut error = match connection.exchange(sending.request(), &config.target).await {
-            Ok(response) => {
+            Ok(mut response) => {
+                if response.version() == Version::HTTP_2 {
+                    response_head::trim_values(response.headers_mut());
+                }
+                response_head::check(response.headers_mut())
+                    .map_err(|error| Failure { error: Error::bad_head(error.into()), fate: Fate::Hopeless })?;
                 return Ok(Box::new(response.map(|incoming| ResponseBody::streaming(incoming, connection))));
             }
             Err(Unanswered::Silent(limit)) => {
@@ -89,16 +104,22 @@ async fn answer(client: &Client, sending: Sending<'_>) -> Result<Answer<Response
             Err(Unanswered::Failed(error)) => error,
         };
         let unsent = error.take_message().is_some();
+        if unsent {
+            sending.came_back();
+        }
         if !unsent || !connection.is_reused() {
             return Err(Failure::of(error.into_error().into(), &config.place));
         }
     }
 }
 
-/// The same response, once its body has come to its end.
-async fn whole(response: Answer<ResponseBody>, held: Option<Held>) -> Result<Answer<ResponseBody>, Failure> {
+/// The same response, once its body was read.
+async fn read<F: Future<Output = Result<ResponseBody, Error>>>(
+    response: Answer<ResponseBody>,
+    read: impl FnOnce(ResponseBody) -> F,
+) -> Result<Answer<ResponseBody>, Failure> {
     let (head, body) = response.into_parts();
-    let body = body.whole(held).await.map_err(while_reading)?;
+    let body = read(body).await.map_err(while_reading)?;
     Ok(Box::new(Response::from_parts(head, body)))
 }
 

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
     time::Duration,
@@ -29,6 +29,8 @@ struct Moments {
     heard: AtomicU64,
     /// Whether the connection itself notes each byte: then the parts of an exchange need not be noted, too.
     by_byte: bool,
+    /// Whether the socket is to be looked at before the next request goes out.
+    look: AtomicBool,
 }
 
 /// It is the caller who keeps the exchange waiting.
@@ -48,7 +50,17 @@ impl Activity {
 
     fn starting(last: u64, by_byte: bool) -> Self {
         let (last, heard) = (AtomicU64::new(last), AtomicU64::new(0));
-        Self(Arc::new(Moments { origin: Instant::now(), last, heard, by_byte }))
+        Self(Arc::new(Moments { origin: Instant::now(), last, heard, by_byte, look: AtomicBool::new(false) }))
+    }
+
+    /// Asks the connection to look at its socket before it sends a request.
+    pub(crate) fn ask_to_look(&self) {
+        self.0.look.store(true, Relaxed);
+    }
+
+    /// Whether it was asked to, once.
+    pub(crate) fn take_look(&self) -> bool {
+        self.0.look.load(Relaxed) && self.0.look.swap(false, Relaxed)
     }
 
     /// Notes progress.

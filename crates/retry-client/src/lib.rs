@@ -76,6 +76,7 @@ mod gauge;
 mod history;
 mod idempotency_key;
 mod idle;
+mod keep_alive;
 mod layer;
 mod memory;
 mod pool;
@@ -83,6 +84,8 @@ mod prepared;
 mod proxy;
 mod replay;
 mod response;
+mod response_buffer;
+mod response_head;
 mod resume;
 mod retry_after;
 mod rules;
@@ -104,6 +107,7 @@ pub use replay::RequestBody;
 pub use response::ResponseBody;
 pub use retry_core::{self, Journal, Reason, RetryBudget, RetryPolicy};
 pub use rules::RetryRules;
+pub use target::origin_form;
 
 /// Any error that can cross threads: what bodies of callers may fail with.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;

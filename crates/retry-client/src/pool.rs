@@ -27,6 +27,9 @@ use crate::{
     idle::{Activity, Idle},
 };
 
+/// A connection used so recently is hardly about to be closed: servers keep connections for two seconds and more.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// How many connections there may be, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -72,6 +75,17 @@ struct Spare {
 struct Unused {
     connection: Box<Connection>,
     since: Instant,
+    /// When it has been unused for too long; `None` if never.
+    due: Option<Instant>,
+}
+
+/// Which connections a request may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Any,
+    /// One that the server is not about to close: new, or used a moment ago. For requests that cannot be repeated, which
+    /// would be lost to one that closes as they arrive.
+    Fresh,
 }
 
 struct Shared {
@@ -81,12 +95,13 @@ struct Shared {
 
 impl Spare {
     /// A connection, with so many of those unused left to others.
-    fn take(&mut self, left: usize, limits: &Limits) -> Option<Box<Connection>> {
+    fn take(&mut self, wanted: Wanted, left: usize, limits: &Limits) -> Option<Box<Connection>> {
+        let now = Instant::now();
+        let is_stale = |unused: &Unused| wanted == Wanted::Fresh && now.duration_since(unused.since) > MOMENT;
         while self.unused.len() > left {
-            let Unused { connection, since } = self.unused.pop()?;
+            let Unused { connection, due, .. } = self.unused.pop_if(|unused| !is_stale(unused))?;
             // The server may be about to close one that has been unused for longer.
-            let is_due = since.checked_add(limits.unused).is_some_and(|due| due <= Instant::now());
-            if connection.is_ready() && !is_due {
+            if connection.is_ready() && due.is_none_or(|due| due > now) {
                 return Some(connection);
             }
         }
@@ -95,16 +110,15 @@ impl Spare {
         Some(limits.lend(shared.whole.clone(), true))
     }
 
-    /// Closes what has been unused for `limit`, and tells when to look again.
+    /// Closes what has been unused for too long, `limit` for a shared connection, and tells when to look again.
     fn reap(&mut self, limit: Duration, now: Instant) -> Option<Instant> {
-        let due = |since: Instant| since.checked_add(limit);
-        self.unused.retain(|unused| due(unused.since).is_none_or(|due| due > now));
+        self.unused.retain(|unused| unused.due.is_none_or(|due| due > now));
         if let Some(shared) = self.shared.as_mut().filter(|shared| shared.whole.is_in_use()) {
             shared.last_used = now;
         }
-        self.shared.take_if(|shared| due(shared.last_used).is_some_and(|due| due <= now));
-        let last_used = self.shared.as_ref().map(|shared| shared.last_used);
-        self.unused.iter().map(|unused| unused.since).chain(last_used).min().and_then(due)
+        let due = |shared: &Shared| shared.last_used.checked_add(limit);
+        self.shared.take_if(|shared| due(shared).is_some_and(|due| due <= now));
+        self.unused.iter().filter_map(|unused| unused.due).chain(self.shared.as_ref().and_then(due)).min()
     }
 }
 
@@ -138,21 +152,24 @@ impl Pool {
     }
 
     /// A connection that is there, and that nobody has waited for longer.
-    pub(crate) fn take(&self) -> Option<Box<Connection>> {
+    pub(crate) fn take(&self, wanted: Wanted) -> Option<Box<Connection>> {
         let mut spare = self.lock();
         let left = spare.waiting;
-        spare.take(left, &self.limits)
+        spare.take(wanted, left, &self.limits)
     }
 
     /// A connection as soon as there is one, within the limit on connecting.
-    pub(crate) fn wait(self: &Arc<Self>) -> Connecting<Box<Connection>> {
+    pub(crate) fn wait(self: &Arc<Self>, wanted: Wanted) -> Connecting<Box<Connection>> {
         let pool = Arc::clone(self);
-        within(self.limits.connecting, async move { pool.freed_or_new().await })
+        within(self.limits.connecting, async move { pool.freed_or_new(wanted).await })
     }
 
-    async fn freed_or_new(self: &Arc<Self>) -> Result<Box<Connection>, BoxError> {
+    async fn freed_or_new(self: &Arc<Self>, wanted: Wanted) -> Result<Box<Connection>, BoxError> {
+        if wanted == Wanted::Fresh {
+            self.make_place();
+        }
         let (waiting, others) = Waiting::enter(self);
-        let mut freed = pin!(waiting.freed(others));
+        let mut freed = pin!(waiting.freed(wanted, others));
         let permits = pin!(async {
             let dial = Arc::clone(&self.dials).acquire_owned().await?;
             Ok::<_, BoxError>((dial, Arc::clone(&self.places).acquire_owned().await?))
@@ -175,6 +192,16 @@ impl Pool {
         }
     }
 
+    /// Closes the connection that has been unused for longest, if a new one could not be made otherwise.
+    fn make_place(&self) {
+        if self.places.available_permits() == 0 {
+            let mut spare = self.lock();
+            if !spare.unused.is_empty() {
+                spare.unused.remove(0);
+            }
+        }
+    }
+
     async fn connect(&self, place: OwnedSemaphorePermit) -> Result<Box<Connection>, BoxError> {
         let activity = Activity::by_byte();
         let (stream, connected) = self.connector.connect(place, activity.clone()).await?;
@@ -184,8 +211,8 @@ impl Pool {
         let (sender, connection) = http1::handshake(stream).await?;
         // Whoever has an exchange on it learns how it ends.
         tokio::spawn(connection.with_upgrades());
-        let idle = self.limits.silence.map(|silence| Idle::new(silence, activity));
-        Ok(Box::new(Connection::http1(sender, connected.is_proxied(), idle, self.me.clone())))
+        let idle = self.limits.silence.map(|silence| Idle::new(silence, activity.clone()));
+        Ok(Box::new(Connection::http1(sender, connected.is_proxied(), idle, activity, self.me.clone())))
     }
 
     async fn share(&self, stream: Stream, activity: Activity) -> Result<Box<Connection>, BoxError> {
@@ -218,12 +245,17 @@ impl Pool {
     /// Takes back a connection that is ready for the next exchange.
     pub(crate) fn put(&self, connection: Box<Connection>) {
         let since = connection.last_used();
+        let kept = connection.keep_alive().map_or(self.limits.unused, |limit| limit.min(self.limits.unused));
+        if kept.is_zero() {
+            return;
+        }
+        let due = since.checked_add(kept);
         let mut spare = self.lock();
         let most = if self.limits.most_unused == 0 { 0 } else { self.limits.most_unused.max(spare.waiting) };
         if spare.unused.len() >= most {
             return;
         }
-        spare.unused.push(Unused { connection, since });
+        spare.unused.push(Unused { connection, since, due });
         if spare.waiting > 0 {
             self.freed.notify_one();
         }
@@ -235,7 +267,7 @@ impl Pool {
             return;
         }
         let is_for_ever = Instant::now().checked_add(self.limits.unused).is_none();
-        if is_for_ever {
+        if is_for_ever && spare.unused.iter().all(|unused| unused.due.is_none()) {
             return;
         }
         // Without a runtime nobody gets to know its connections either.
@@ -292,13 +324,13 @@ impl<'a> Waiting<'a> {
     }
 
     /// A connection that others give back, or share: whoever has waited longest comes first.
-    async fn freed(&self, mut others: usize) -> Box<Connection> {
+    async fn freed(&self, wanted: Wanted, mut others: usize) -> Box<Connection> {
         let Self(pool) = self;
         loop {
             let mut freed = pin!(pool.freed.notified());
             // What happens from here on is not missed.
             freed.as_mut().enable();
-            let free = pool.lock().take(others, &pool.limits);
+            let free = pool.lock().take(wanted, others, &pool.limits);
             if let Some(connection) = free {
                 return connection;
             }

@@ -1,11 +1,14 @@
 //! A request on its way into a call: what is known of it, and what each attempt sends.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use http::{HeaderMap, HeaderValue, Method, Request, header::UPGRADE};
 use retry_core::Attempt;
 
 use crate::{
     Body,
     error::Error,
+    failure::Fate,
     idempotency_key::{self, IDEMPOTENCY_KEY},
     replay::{Replay, RequestBody},
     rules::RetryRules,
@@ -31,6 +34,8 @@ pub(crate) struct Prepared {
     pub(crate) body: Replay,
     /// Whether it may be processed twice.
     pub(crate) idempotent: bool,
+    /// Whether the attempt under way has handed it to a connection.
+    sent: AtomicBool,
 }
 
 impl Prepared {
@@ -40,7 +45,13 @@ impl Prepared {
             return Err(Error::bad_input("method CONNECT: a tunnel is no request that could be retried".to_owned()));
         }
         let idempotent = prepare(rules, &mut head);
-        Ok(Self { head, body: Replay::new(body, rules.replay_limit, &rules.replay_memory), idempotent })
+        let body = Replay::new(body, rules.replay_limit, &rules.replay_memory);
+        Ok(Self { head, body, idempotent, sent: AtomicBool::new(false) })
+    }
+
+    /// What is known of the request when a limit on time cuts its attempt.
+    pub(crate) fn fate_when_cut(&self) -> Fate {
+        if self.sent.load(Relaxed) { Fate::TimedOut } else { Fate::NeverSent }
     }
 }
 
@@ -58,22 +69,39 @@ fn prepare(rules: &RetryRules, request: &mut Request<()>) -> bool {
 }
 
 /// Whether a request may be processed twice as it is.
-pub(crate) fn is_idempotent(rules: &RetryRules, method: &Method, headers: &HeaderMap) -> bool {
+fn is_idempotent(rules: &RetryRules, method: &Method, headers: &HeaderMap) -> bool {
     rules.methods.allow(method) || headers.contains_key(&IDEMPOTENCY_KEY)
 }
 
 /// One attempt at sending a request, which is written out only once there is something to send it over: a great many
 /// may wait for that.
 pub(crate) struct Sending<'a> {
-    pub(crate) rules: &'a RetryRules,
+    rules: &'a RetryRules,
     pub(crate) prepared: &'a Prepared,
-    pub(crate) attempt: Attempt,
+    attempt: Attempt,
 }
 
-impl Sending<'_> {
-    /// The request as this attempt sends it.
+impl<'a> Sending<'a> {
+    /// An attempt that has sent nothing yet.
+    pub(crate) fn new(rules: &'a RetryRules, prepared: &'a Prepared, attempt: Attempt) -> Self {
+        prepared.sent.store(false, Relaxed);
+        Self { rules, prepared, attempt }
+    }
+
+    /// Whether the request could be sent again if it got no response.
+    pub(crate) fn is_repeatable(&self) -> bool {
+        self.prepared.idempotent && self.prepared.body.can_repeat()
+    }
+
+    /// Notes that a connection has handed the request back, unsent.
+    pub(crate) fn came_back(&self) {
+        self.prepared.sent.store(false, Relaxed);
+    }
+
+    /// The request as this attempt sends it, for the connection that takes it now.
     pub(crate) fn request(&self) -> Request<RequestBody> {
-        let Self { rules, prepared: Prepared { head, body, .. }, attempt } = self;
+        let Self { rules, prepared: Prepared { head, body, sent, .. }, attempt } = self;
+        sent.store(true, Relaxed);
         let mut request = Request::new(body.attempt());
         *request.method_mut() = head.method().clone();
         *request.uri_mut() = head.uri().clone();

@@ -1,8 +1,10 @@
 //! The body of a response: streamed, and watched for progress while it is.
 
 use std::{
+    future::poll_fn,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -10,8 +12,12 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::time::timeout;
 
 use crate::{connection::Connection, error::Error, memory::Held, resume::Resuming};
+
+/// Reading ahead of the caller has no limit.
+const NO_LIMIT: usize = usize::MAX;
 
 /// The body of a response.
 ///
@@ -24,7 +30,7 @@ pub struct ResponseBody(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    Whole(Box<Whole>),
+    Buffered(Box<Buffered>),
     Streaming(Streaming),
     Resuming(Box<Resuming>),
 }
@@ -65,16 +71,41 @@ impl Drop for Streaming {
     }
 }
 
-/// A body that has come to its end.
+/// A body that was read, to its end or for a while, before it was handed over.
 #[derive(Debug)]
-struct Whole {
+struct Buffered {
     data: Option<Bytes>,
     trailers: Option<HeaderMap>,
-    /// The memory it takes, where that is counted.
-    _held: Option<Held>,
+    /// The memory that this takes, if it is counted.
+    held: Option<Held>,
+    /// What is still to come; `None` once the end was read.
+    rest: Option<Streaming>,
 }
 
-impl Whole {
+impl Buffered {
+    /// Reads on to the end, or until `bytes` are exceeded or the memory is used up.
+    async fn fill(&mut self, bytes: usize) -> Result<(), Error> {
+        while let Some(rest) = &mut self.rest {
+            let Some(frame) = poll_fn(|cx| rest.poll_frame(cx)).await else {
+                self.rest = None;
+                break;
+            };
+            match frame?.into_data() {
+                Ok(data) => {
+                    let length = data.len();
+                    self.append(data);
+                    let buffered = self.data.as_ref().map_or(0, Bytes::len);
+                    let is_counted = self.held.as_mut().is_none_or(|held| held.take(length));
+                    if buffered > bytes || !is_counted {
+                        break;
+                    }
+                }
+                Err(frame) => self.trailers = frame.into_trailers().ok(),
+            }
+        }
+        Ok(())
+    }
+
     /// Most such bodies come in one piece, which is then kept as it is.
     fn append(&mut self, piece: Bytes) {
         if piece.is_empty() {
@@ -88,6 +119,36 @@ impl Whole {
                 Some(data.freeze())
             }
         };
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if let Some(data) = self.data.take() {
+            self.held = None;
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        match &mut self.rest {
+            Some(rest) => rest.poll_frame(cx),
+            None => Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let is_over = self.rest.as_ref().is_none_or(|rest| rest.incoming.is_end_stream());
+        self.data.is_none() && self.trailers.is_none() && is_over
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let buffered = self.data.as_ref().map_or(0, |data| data.len() as u64);
+        let rest = self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), |rest| rest.incoming.size_hint());
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(buffered));
+        // Whoever knows the whole length announces it, and trailers go with chunks alone.
+        if self.trailers.is_none()
+            && let Some(upper) = rest.upper()
+        {
+            hint.set_upper(upper.saturating_add(buffered));
+        }
+        hint
     }
 }
 
@@ -104,22 +165,33 @@ impl ResponseBody {
         Self(Kind::Resuming(Box::new(body)))
     }
 
-    /// The same body, once it has come to its end.
-    pub(crate) async fn whole(self, held: Option<Held>) -> Result<Self, Error> {
-        let mut whole = Whole { data: None, trailers: None, _held: held };
-        let mut body = self;
-        while let Some(frame) = body.frame().await {
-            match frame?.into_data() {
-                Ok(data) => whole.append(data),
-                Err(frame) => whole.trailers = frame.into_trailers().ok(),
-            }
-        }
-        Ok(Self(Kind::Whole(Box::new(whole))))
+    /// The same body, read to its end.
+    pub(crate) async fn whole(self) -> Result<Self, Error> {
+        self.read_ahead(NO_LIMIT, None, None).await
     }
 
-    /// Whether it has come to its end before it was handed over.
+    /// The same body, read to its end, or until it exceeds `bytes`, `time` is over, or there is no more memory to hold
+    /// it in.
+    pub(crate) async fn read_ahead(
+        self,
+        bytes: usize,
+        time: Option<Duration>,
+        held: Option<Held>,
+    ) -> Result<Self, Error> {
+        let Kind::Streaming(rest) = self.0 else { return Ok(self) };
+        let mut buffered = Box::new(Buffered { data: None, trailers: None, held, rest: Some(rest) });
+        let filling = buffered.fill(bytes);
+        match time {
+            None => filling.await?,
+            // Once the time is over, what there is goes on.
+            Some(time) => timeout(time, filling).await.unwrap_or(Ok(()))?,
+        }
+        Ok(Self(Kind::Buffered(buffered)))
+    }
+
+    /// Whether its end was read before it was handed over.
     pub(crate) fn is_whole(&self) -> bool {
-        matches!(self.0, Kind::Whole(_))
+        matches!(&self.0, Kind::Buffered(buffered) if buffered.rest.is_none())
     }
 
     /// The whole body.
@@ -129,7 +201,7 @@ impl ResponseBody {
     /// When the connection breaks, or nothing moves for the client's `timeout`.
     pub async fn bytes(self) -> Result<Bytes, Error> {
         match self.0 {
-            Kind::Whole(whole) => Ok(whole.data.unwrap_or_default()),
+            Kind::Buffered(buffered) if buffered.rest.is_none() => Ok(buffered.data.unwrap_or_default()),
             streamed => Ok(Self(streamed).collect().await?.to_bytes()),
         }
     }
@@ -150,11 +222,7 @@ impl Body for ResponseBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match &mut self.0 {
-            Kind::Whole(whole) => {
-                let Whole { data, trailers, .. } = &mut **whole;
-                let frame = data.take().map(Frame::data).or_else(|| trailers.take().map(Frame::trailers));
-                Poll::Ready(frame.map(Ok))
-            }
+            Kind::Buffered(body) => body.poll_frame(cx),
             Kind::Streaming(body) => body.poll_frame(cx),
             Kind::Resuming(body) => body.poll_frame(cx),
         }
@@ -162,7 +230,7 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Kind::Whole(whole) => whole.data.is_none() && whole.trailers.is_none(),
+            Kind::Buffered(body) => body.is_end_stream(),
             Kind::Streaming(body) => body.incoming.is_end_stream(),
             Kind::Resuming(body) => body.is_end_stream(),
         }
@@ -170,7 +238,7 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Kind::Whole(whole) => SizeHint::with_exact(whole.data.as_ref().map_or(0, |data| data.len() as u64)),
+            Kind::Buffered(body) => body.size_hint(),
             Kind::Streaming(body) => body.incoming.size_hint(),
             Kind::Resuming(body) => body.size_hint(),
         }

@@ -58,13 +58,7 @@ impl Anchor {
 
     /// Checks that a response continues the body at `offset`: RFC 9110, section 15.3.7. `length` is the length of its
     /// body, if announced.
-    fn check(
-        &self,
-        status: StatusCode,
-        headers: &HeaderMap,
-        length: Option<u64>,
-        offset: u64,
-    ) -> Result<Part, String> {
+    fn check(&self, status: StatusCode, headers: &HeaderMap, length: Option<u64>, offset: u64) -> Result<Part, String> {
         if status != StatusCode::PARTIAL_CONTENT {
             return Err(format!("it was answered {status}"));
         }
@@ -285,8 +279,16 @@ mod tests {
         check(Some(6), 206, &[("content-range", "bytes 3-6/6")], Err("the part sent contradicts its own range"));
         check(Some(6), 206, &[("content-range", "bytes 3-9/*")], Err("the part sent contradicts its own range"));
         for nonsense in [
-            "", "bytes", "bytes 3/6", "bytes x-5/6", "lines 3-5/6", "bytes 3-5", "bytes 3-5/x", "bytes 3-/6",
-            "bytes 5-3/6", "bytes 3-18446744073709551615/18446744073709551615",
+            "",
+            "bytes",
+            "bytes 3/6",
+            "bytes x-5/6",
+            "lines 3-5/6",
+            "bytes 3-5",
+            "bytes 3-5/x",
+            "bytes 3-/6",
+            "bytes 5-3/6",
+            "bytes 3-18446744073709551615/18446744073709551615",
         ] {
             let expected = Err("the part sent does not say where it begins and ends");
             check(Some(6), 206, &[("content-range", nonsense)], expected);

@@ -1,9 +1,9 @@
-//! The base URL of a client, and what paths become on it.
+//! The base URL of a client, and what request targets become on it.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{
-    HeaderMap, HeaderValue, Request, Uri, Version,
-    header::HOST,
+    HeaderMap, HeaderValue, Method, Request, Uri, Version,
+    header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
     uri::{Authority, PathAndQuery, Scheme},
 };
 use percent_encoding::percent_decode_str;
@@ -27,6 +27,9 @@ pub(crate) struct Target {
 impl Target {
     pub(crate) fn parse(url: &str) -> Result<Self, Error> {
         let refuse = |why: &str| Error::bad_input(format!("base URL '{}': {why}", Redacted(url)));
+        if url.contains('#') {
+            return Err(refuse("expected no fragment: it is never sent"));
+        }
         let uri: Uri = url.parse().map_err(|_| refuse("expected a URL like http://host:port"))?;
         let parts = uri.into_parts();
         let scheme = parts.scheme.filter(|scheme| [Scheme::HTTP, Scheme::HTTPS].contains(scheme));
@@ -56,8 +59,12 @@ impl Target {
 
     /// The URL of a path (with or without a query) on this target.
     pub(crate) fn join(&self, path: &str) -> Result<Uri, Error> {
-        let path = path.split_once('#').map_or(path, |(path, _fragment)| path);
-        let refuse = |why| Error::bad_input(format!("path '{path}': {why}"));
+        // The query stays out of messages: people put secrets there.
+        let shown = path.split(['?', '#']).next().unwrap_or_default();
+        let refuse = |why| Error::bad_input(format!("path '{shown}': {why}"));
+        if path.contains('#') {
+            return Err(refuse("expected no fragment: it is never sent"));
+        }
         // `OPTIONS *` asks about the server as a whole, wherever on it the base is.
         let server_wide = path == "*";
         if !path.starts_with('/') && !server_wide {
@@ -69,15 +76,19 @@ impl Target {
             PathAndQuery::try_from([&self.prefix, path].concat())
         };
         let joined = joined.map_err(|_| refuse("it has a character that must be percent-encoded"))?;
-        self.at(joined).map_err(|error| Error::bad_input(format!("path '{path}': {error}")))
+        self.at(joined).map_err(|error| Error::bad_input(format!("path '{shown}': {error}")))
     }
 
     fn at(&self, path: PathAndQuery) -> Result<Uri, http::Error> {
-        Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone()).path_and_query(path).build()
+        self.with_authority(self.authority.clone(), path)
+    }
+
+    fn with_authority(&self, authority: Authority, path: PathAndQuery) -> Result<Uri, http::Error> {
+        Uri::builder().scheme(self.scheme.clone()).authority(authority).path_and_query(path).build()
     }
 
     /// The URL of a request that names either a path alone or a whole URL on this target.
-    pub(crate) fn resolve(&self, uri: &Uri) -> Result<Uri, Error> {
+    pub(crate) fn resolve(&self, method: &Method, uri: &Uri) -> Result<Uri, Error> {
         let elsewhere = uri.scheme().is_some_and(|scheme| *scheme != self.scheme)
             || uri.authority().is_some_and(|authority| *authority != self.authority);
         if elsewhere {
@@ -86,13 +97,14 @@ impl Target {
                 "this client is for {base}: expected a path, or a URL that starts so"
             )));
         }
-        match uri.path_and_query() {
+        let Some(path) = origin_form(method, uri) else {
+            return Err(Error::bad_input(format!("path '{}': expected it to start with '/'", uri.path())));
+        };
+        if self.prefix.is_empty() {
             // As it is: a parsed path is a valid one.
-            Some(path) if self.prefix.is_empty() && path.as_str().starts_with('/') => {
-                self.at(path.clone()).map_err(|error| Error::bad_input(format!("path '{path}': {error}")))
-            }
-            path => self.join(path.map_or("/", PathAndQuery::as_str)),
+            return self.at(path).map_err(|error| Error::bad_input(format!("path '{}': {error}", uri.path())));
         }
+        self.join(path.as_str())
     }
 
     /// Names the server in a request that names none; once for all its attempts.
@@ -101,10 +113,15 @@ impl Target {
     }
 
     /// Puts a request for this target into the form for an HTTP/1.1 connection to it, or to a proxy: RFC 9112,
-    /// section 3.2.
-    pub(crate) fn address_http1<B>(&self, request: &mut Request<B>, to_proxy: bool) {
+    /// sections 3.2 and 6.
+    pub(crate) fn address_http1<B: http_body::Body>(&self, request: &mut Request<B>, to_proxy: bool) {
         if request.version() != Version::HTTP_10 {
             *request.version_mut() = Version::HTTP_11;
+            let announces_length = request.headers().contains_key(CONTENT_LENGTH);
+            if !announces_length && request.body().size_hint().exact().is_none() {
+                // hyper would take it for granted that GET and HEAD have no body.
+                request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
         }
         if !to_proxy && let Some(path) = request.uri().path_and_query().cloned() {
             *request.uri_mut() = path.into();
@@ -112,16 +129,47 @@ impl Target {
     }
 
     /// Puts a request for this target into the form for an HTTP/2 connection, should it not be any more: RFC 9113,
-    /// section 8.3.1. The server's name is in its URL.
+    /// section 8.3.1. The server's name is in its URL, be it the target's own or the one that `Host` has.
     pub(crate) fn address_http2<B>(&self, request: &mut Request<B>) {
-        if request.headers().get(HOST) == Some(&self.host) {
-            request.headers_mut().remove(HOST);
+        let host = request.headers_mut().remove(HOST).filter(|host| *host != self.host);
+        if host.is_none() && request.uri().scheme().is_some() {
+            return;
         }
-        if request.uri().scheme().is_none()
-            && let Some(Ok(uri)) = request.uri().path_and_query().cloned().map(|path| self.at(path))
+        let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+        let authority = authority.unwrap_or_else(|| self.authority.clone());
+        if let Some(path) = request.uri().path_and_query().cloned()
+            && let Ok(uri) = self.with_authority(authority, path)
         {
             *request.uri_mut() = uri;
         }
+    }
+}
+
+/// The path and query of a request's target, in the one form in which it is sent on, whichever of the forms of RFC 9112,
+/// section 3.2, it came in: a URL without a path gets `/`.
+///
+/// `None` for a target that has no path and is no URL, such as the `host:port` of `CONNECT`, and for `*` with another
+/// method than `OPTIONS`. There never is a fragment, as [`Uri`] drops it.
+///
+/// ```
+/// use http::{Method, Uri};
+/// use retry_client::origin_form;
+///
+/// let path = |uri: &'static str| origin_form(&Method::GET, &Uri::from_static(uri)).map(|path| path.to_string());
+/// assert_eq!(path("http://shop.example?x").as_deref(), Some("/?x"));
+/// assert_eq!(path("/a?b").as_deref(), Some("/a?b"));
+/// assert_eq!(path("shop.example:80"), None);
+/// ```
+#[must_use]
+pub fn origin_form(method: &Method, uri: &Uri) -> Option<PathAndQuery> {
+    let path = uri.path_and_query()?;
+    match path.as_str() {
+        // May be one that reads so and is empty.
+        "/" => Some(PathAndQuery::from_static("/")),
+        "*" if uri.authority().is_none() => (*method == Method::OPTIONS).then(|| path.clone()),
+        text if text.starts_with('/') => Some(path.clone()),
+        text if text.starts_with('?') => PathAndQuery::try_from(format!("/{text}")).ok(),
+        _ => None,
     }
 }
 
@@ -166,7 +214,7 @@ mod tests {
         check("http://localhost:8080/", "/hello?a=b", "http://localhost:8080/hello?a=b");
         check("http://h/api/v1", "/hello", "http://h/api/v1/hello");
         check("http://h/api/v1/", "/", "http://h/api/v1/");
-        check("http://[::1]:80/", "/a/../b%2F#fragment", "http://[::1]:80/a/../b%2F");
+        check("http://[::1]:80/", "/a/../b%2F", "http://[::1]:80/a/../b%2F");
         check("http://h/api", "*", "http://h*");
     }
 
@@ -180,6 +228,7 @@ mod tests {
         check("ftp://localhost", "base URL 'ftp://localhost': expected a URL that starts with http:// or https://");
         check("http://", "base URL 'http://': expected a URL like http://host:port");
         check("http://h:99999", "base URL 'http://h:99999': its host, port, user name or password is not valid");
+        check("http://h/#f", "base URL 'http://h/#f': expected no fragment: it is never sent");
         check("http://h/?q", "base URL 'http://h/?q': expected no query: paths are put behind it");
         check("http://me:secret@ho st", "base URL 'http://***@ho st': expected a URL like http://host:port");
     }
@@ -202,14 +251,64 @@ mod tests {
         check("hello", "path 'hello': expected it to start with '/'");
         check("", "path '': expected it to start with '/'");
         check("/a b", "path '/a b': it has a character that must be percent-encoded");
+        check("/a?secret#f", "path '/a': expected no fragment: it is never sent");
+        check("a?secret", "path 'a': expected it to start with '/'");
+        check("/a?sec ret", "path '/a': it has a character that must be percent-encoded");
+    }
+
+    /// What is written on the request line.
+    #[test]
+    fn every_form_of_a_target_becomes_one() {
+        let check = |method: Method, target: &str, expected: Option<&str>| {
+            let path = origin_form(&method, &target.parse().unwrap());
+            let written = path.map(|path| Uri::from(path).to_string());
+            assert_eq!(written.as_deref(), expected, "{method} {target}");
+        };
+        for target in ["/", "http://a", "http://a/", "http://a#f", "http://a/#f"] {
+            check(Method::GET, target, Some("/"));
+        }
+        check(Method::GET, "http://a?x", Some("/?x"));
+        check(Method::GET, "http://a?", Some("/?"));
+        check(Method::GET, "http://a?x#f", Some("/?x"));
+        check(Method::GET, "http://a/b?x", Some("/b?x"));
+        check(Method::GET, "/a?b#c", Some("/a?b"));
+        check(Method::GET, "//x", Some("//x"));
+        check(Method::OPTIONS, "*", Some("*"));
+        check(Method::GET, "*", None);
+        check(Method::GET, "a", None);
+        check(Method::CONNECT, "a:80", None);
+    }
+
+    #[test]
+    fn over_http2_the_host_is_the_authority() {
+        let target = Target::parse("http://h:1/x").unwrap();
+        let check = |host: Option<&'static str>, uri: &'static str, expected: &str| {
+            let mut request = Request::new(());
+            *request.uri_mut() = Uri::from_static(uri);
+            if let Some(host) = host {
+                request.headers_mut().insert(HOST, HeaderValue::from_static(host));
+            }
+            target.address_http2(&mut request);
+            assert_eq!(request.uri().to_string(), expected, "{host:?} {uri}");
+            assert!(!request.headers().contains_key(HOST));
+        };
+        check(None, "http://h:1/x/y?z", "http://h:1/x/y?z");
+        check(Some("h:1"), "http://h:1/x/y", "http://h:1/x/y");
+        check(Some("shop.example"), "http://h:1/x/y?z", "http://shop.example/x/y?z");
+        check(Some("shop.example"), "/x/y", "http://shop.example/x/y");
+        check(None, "/x/y", "http://h:1/x/y");
+        check(Some("no host"), "/x/y", "http://h:1/x/y");
     }
 
     #[test]
     fn a_request_for_another_server_is_refused() {
         let target = Target::parse("http://me:secret@h:1").unwrap();
-        assert!(target.resolve(&Uri::from_static("http://h:1/x")).is_ok());
-        assert!(target.resolve(&Uri::from_static("/x")).is_ok());
-        let refused = target.resolve(&Uri::from_static("http://evil/x")).unwrap_err();
+        let resolve = |uri| target.resolve(&Method::GET, &Uri::from_static(uri));
+        assert!(resolve("http://h:1/x").is_ok());
+        assert!(resolve("/x").is_ok());
+        assert_eq!(resolve("http://h:1?x").unwrap().to_string(), "http://h:1/?x");
+        assert_eq!(resolve("*").unwrap_err().to_string(), "path '*': expected it to start with '/'");
+        let refused = resolve("http://evil/x").unwrap_err();
         assert_eq!(refused.to_string(), "this client is for http://h:1: expected a path, or a URL that starts so");
     }
 

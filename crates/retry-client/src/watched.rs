@@ -1,7 +1,11 @@
 //! Connections, watched for progress.
+//!
+//! A connection whose write side has failed goes on to be read: a server that refuses an upload closes behind its
+//! response, and what the kernel has received of that is still there.
 
 use std::{
     io,
+    mem::MaybeUninit,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -9,10 +13,31 @@ use std::{
 
 use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::client::legacy::connect::{Connected, Connection};
-use tokio::sync::OwnedSemaphorePermit;
+use hyper_util::{
+    client::legacy::connect::{Connected, Connection},
+    rt::TokioIo,
+};
+use socket2::SockRef;
+use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
 
 use crate::idle::Activity;
+
+/// A socket that can be looked at without reading from it.
+pub(crate) trait Socket {
+    /// How many bytes wait to be read, of which one is enough to be told; none if the other end has closed.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if nothing waits, or what went wrong with the connection.
+    fn peek(&self) -> io::Result<usize>;
+}
+
+impl Socket for TokioIo<TcpStream> {
+    /// Asks the kernel: what it has got last, the runtime may not have noticed.
+    fn peek(&self) -> io::Result<usize> {
+        SockRef::from(self.inner()).peek(&mut [MaybeUninit::uninit()])
+    }
+}
 
 /// A connection that notes when bytes move on it. It lies beneath TLS, so that a handshake and its bytes
 /// count as well.
@@ -23,13 +48,23 @@ pub(crate) struct Watched<T> {
     /// Bytes to be read before those of `io`.
     early: Bytes,
     proxied: bool,
+    /// Whether TLS lies above, so that bytes may come at any time which are no response.
+    secured: bool,
+    /// Whether writing has failed. What is written then is lost; the read side decides what became of the exchange.
+    unwritable: bool,
     /// Among the connections that there may be, until it is dropped.
     _place: Arc<OwnedSemaphorePermit>,
 }
 
 impl<T> Watched<T> {
     pub(crate) fn new(io: T, activity: Activity, place: Arc<OwnedSemaphorePermit>) -> Self {
-        Self { io, activity, early: Bytes::new(), proxied: false, _place: place }
+        Self { io, activity, early: Bytes::new(), proxied: false, secured: false, unwritable: false, _place: place }
+    }
+
+    /// Says that TLS is to be spoken on it.
+    pub(crate) fn secured(mut self, secured: bool) -> Self {
+        self.secured = secured;
+        self
     }
 
     /// Gives back bytes that were read too far.
@@ -51,32 +86,82 @@ impl<T: Connection> Connection for Watched<T> {
     }
 }
 
-impl<T: Read + Unpin> Read for Watched<T> {
+impl<T: Socket> Watched<T> {
+    /// Looks at the socket when nothing is known to wait there, if a request is about to be sent: the server may have
+    /// closed, or sent what nobody asked for.
+    fn poll_unread(&self) -> Poll<io::Result<()>> {
+        if !self.activity.take_look() {
+            return Poll::Pending;
+        }
+        match self.io.peek() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+            // The end.
+            Ok(0) => Poll::Ready(Ok(())),
+            Ok(_) if self.secured => Poll::Pending,
+            Ok(_) => Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "bytes came that nobody asked for"))),
+        }
+    }
+}
+
+impl<T> Watched<T> {
+    /// Notes what a write came to.
+    fn written(&mut self, written: io::Result<usize>, bytes: usize) -> io::Result<usize> {
+        match written {
+            Ok(written) => {
+                self.activity.touch();
+                Ok(written)
+            }
+            Err(error) if is_end(&error) => {
+                self.unwritable = true;
+                Ok(bytes)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether a write failed because the other end takes nothing more.
+fn is_end(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted
+    )
+}
+
+impl<T: Read + Socket + Unpin> Read for Watched<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         if !self.early.is_empty() {
             let fits = self.early.len().min(buf.remaining());
             buf.put_slice(&self.early.split_to(fits));
             return Poll::Ready(Ok(()));
         }
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        self.activity.hear();
-        Poll::Ready(Ok(()))
+        match Pin::new(&mut self.io).poll_read(cx, buf) {
+            Poll::Pending => self.poll_unread(),
+            Poll::Ready(read) => {
+                read?;
+                self.activity.hear();
+                Poll::Ready(Ok(()))
+            }
+        }
     }
 }
 
 impl<T: Write + Unpin> Write for Watched<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
-        self.activity.touch();
-        Poll::Ready(Ok(written))
+        if self.unwritable {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf));
+        Poll::Ready(self.written(written, buf.len()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        if self.unwritable { Poll::Ready(Ok(())) } else { Pin::new(&mut self.io).poll_flush(cx) }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        if self.unwritable { Poll::Ready(Ok(())) } else { Pin::new(&mut self.io).poll_shutdown(cx) }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -92,29 +177,55 @@ impl<T: Write + Unpin> Write for Watched<T> {
         if let [buf] = bufs {
             return self.poll_write(cx, buf);
         }
-        let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, bufs))?;
-        self.activity.touch();
-        Poll::Ready(Ok(written))
+        let bytes = bufs.iter().map(|buf| buf.len()).sum();
+        if self.unwritable {
+            return Poll::Ready(Ok(bytes));
+        }
+        let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, bufs));
+        Poll::Ready(self.written(written, bytes))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use hyper_util::rt::TokioIo;
     use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
         sync::Semaphore,
     };
 
     use super::*;
 
+    impl Socket for TokioIo<DuplexStream> {
+        fn peek(&self) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+    }
+
+    /// An end that has closed: nothing more can be written, and what it has sent can still be read.
+    #[tokio::test]
+    async fn what_was_received_is_read_though_nothing_more_can_be_written() {
+        let (near, mut far) = duplex(16);
+        far.write_all(b"abc").await.unwrap();
+        drop(far);
+        let mut watched = TokioIo::new(watched(near).await);
+        watched.write_all(b"defg").await.unwrap();
+        watched.flush().await.unwrap();
+        let mut text = String::new();
+        watched.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "abc");
+        watched.shutdown().await.unwrap();
+    }
+
+    async fn watched(near: DuplexStream) -> Watched<TokioIo<DuplexStream>> {
+        let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        Watched::new(TokioIo::new(near), Activity::by_byte(), Arc::new(place))
+    }
+
     #[tokio::test]
     async fn what_was_read_too_far_is_read_first_however_small_the_buffer() {
         let (near, mut far) = duplex(16);
         far.write_all(b"def").await.unwrap();
-        let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-        let watched = Watched::new(TokioIo::new(near), Activity::by_byte(), Arc::new(place));
-        let mut watched = TokioIo::new(watched.unread(Bytes::from("abc")));
+        let mut watched = TokioIo::new(watched(near).await.unread(Bytes::from("abc")));
         let mut text = [0; 2];
         watched.read_exact(&mut text).await.unwrap();
         assert_eq!(&text, b"ab");
