@@ -9,6 +9,7 @@ use crate::{
     error::{Error, root_of},
     proxy::NoTunnel,
     replay::SourceFailed,
+    response_head::BadHead,
     tls,
 };
 
@@ -67,15 +68,33 @@ impl Failure {
             // hyper hands a request back, unsent, with this error alone.
             return (Fate::NeverSent, |error, _| Error::broken(error));
         }
+        if is(hyper::Error::is_parse_too_large) {
+            return (Fate::Hopeless, |_, _| Error::bad_head(BadHead::TooLarge.into()));
+        }
         if is(hyper::Error::is_parse) {
-            return (Fate::MaybeProcessed, |error, _| Error::bad_response(error));
+            let other_protocol = transport.is_some_and(|error| error.to_string().starts_with(OTHER_PROTOCOL));
+            let fate = if other_protocol { Fate::MaybeProcessed } else { Fate::Hopeless };
+            return (fate, |error, _| Error::bad_response(error));
         }
         if is(hyper::Error::is_user) {
             return (Fate::Hopeless, |error, _| Error::bad_input(root_of(&*error)));
         }
-        let refused = find::<h2::Error>(error).is_some_and(is_refusal);
+        let http2 = find::<h2::Error>(error);
+        if http2.is_some_and(is_malformed) {
+            return (Fate::Hopeless, |_, _| Error::bad_head(BadHead::Malformed.into()));
+        }
+        let refused = http2.is_some_and(is_refusal);
         (if refused { Fate::Refused } else { Fate::MaybeProcessed }, |error, _| Error::broken(error))
     }
+}
+
+/// What hyper says of bytes that are no HTTP at all. Who is at the other end then may be another by the next attempt, as
+/// while a server starts. A head that is HTTP and malformed, in contrast, is what its program makes of each.
+const OTHER_PROTOCOL: &str = "invalid HTTP version parsed";
+
+/// Whether this end found the response malformed: RFC 9113, section 8.1.1. h2 takes a head that is too large for one.
+fn is_malformed(error: &h2::Error) -> bool {
+    error.is_library() && error.is_reset() && error.reason() == Some(h2::Reason::PROTOCOL_ERROR)
 }
 
 /// Whether the server said that it did not process the stream: RFC 9113, section 8.7. h2 gives a stream

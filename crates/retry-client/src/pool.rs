@@ -25,6 +25,7 @@ use crate::{
     connect::{Connecting, Connector, Stream, within},
     connection::{Connection, Share},
     idle::{Activity, Idle},
+    response_head,
 };
 
 /// A connection used so recently is hardly about to be closed: servers keep connections for two seconds and more.
@@ -208,7 +209,11 @@ impl Pool {
         if self.http2 || connected.is_negotiated_h2() {
             return self.share(stream, activity).await;
         }
-        let (sender, connection) = http1::handshake(stream).await?;
+        let (sender, connection) = http1::Builder::new()
+            .max_headers(response_head::MAX_FIELDS)
+            .max_header_size(response_head::MAX_SIZE)
+            .handshake(stream)
+            .await?;
         // Whoever has an exchange on it learns how it ends.
         tokio::spawn(connection.with_upgrades());
         let idle = self.limits.silence.map(|silence| Idle::new(silence, activity.clone()));
@@ -216,8 +221,11 @@ impl Pool {
     }
 
     async fn share(&self, stream: Stream, activity: Activity) -> Result<Box<Connection>, BoxError> {
-        let (mut sender, connection) =
-            http2::Builder::new(TokioExecutor::new()).timer(TokioTimer::new()).handshake(stream).await?;
+        let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_header_list_size(response_head::MAX_SIZE as u32)
+            .handshake(stream)
+            .await?;
         tokio::spawn(connection);
         sender.ready().await?;
         let mut share = Share::new(sender, activity);

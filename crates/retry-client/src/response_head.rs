@@ -10,7 +10,13 @@ use http::{
     header::{CONTENT_LENGTH, TRANSFER_ENCODING},
 };
 
-/// The head contradicts itself, or names a coding that would have to be undone.
+/// The largest head, in bytes. nginx takes 4 or 8 KiB unless told otherwise.
+pub(crate) const MAX_SIZE: usize = 64 * 1024;
+
+/// The most fields: as many as there may be in 8 KiB of them that are short.
+pub(crate) const MAX_FIELDS: usize = 1000;
+
+/// Why a head is refused: it contradicts itself, is beyond the limits, or names a coding that would have to be undone.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadHead {
     #[error("it has both Content-Length and Transfer-Encoding")]
@@ -19,6 +25,10 @@ pub(crate) enum BadHead {
     TransferCoding(String),
     #[error("its Content-Length is {0:?}: expected one number")]
     Length(String),
+    #[error("it is larger than {} KiB, or has more than {MAX_FIELDS} fields", MAX_SIZE / 1024)]
+    TooLarge,
+    #[error("it is malformed, or larger than {} KiB", MAX_SIZE / 1024)]
+    Malformed,
 }
 
 /// Checks how a response announces the end of its body, and leaves its `Content-Length` as one canonical number.
