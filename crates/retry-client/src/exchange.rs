@@ -9,11 +9,12 @@ use crate::{
     connection::Unanswered,
     error::Error,
     failure::{Failure, Fate},
+    forward::trim_values,
+    framing::check_framing,
     pool::Wanted,
     prepared::Sending,
     response::ResponseBody,
     response_buffer::{ResponseBuffer, is_stream},
-    response_head,
     resume::Resuming,
 };
 
@@ -91,9 +92,9 @@ async fn answer(client: &Client, sending: Sending<'_>) -> Result<Answer<Response
         let mut error = match connection.exchange(sending.request(), &config.target).await {
             Ok(mut response) => {
                 if response.version() == Version::HTTP_2 {
-                    response_head::trim_values(response.headers_mut());
+                    trim_values(response.headers_mut());
                 }
-                response_head::check(response.headers_mut())
+                check_framing(response.headers_mut())
                     .map_err(|error| Failure { error: Error::bad_head(error.into()), fate: Fate::Hopeless })?;
                 return Ok(Box::new(response.map(|incoming| ResponseBody::streaming(incoming, connection))));
             }

@@ -92,9 +92,12 @@ impl Failure {
 /// while a server starts. A head that is HTTP and malformed, in contrast, is what its program makes of each.
 const OTHER_PROTOCOL: &str = "invalid HTTP version parsed";
 
-/// Whether this end found the response malformed: RFC 9113, section 8.1.1. h2 takes a head that is too large for one.
+/// Whether this end found the response malformed: RFC 9113, section 8.1.1. h2 takes a head that is too large for one, and
+/// one that is far too large for an attack.
 fn is_malformed(error: &h2::Error) -> bool {
-    error.is_library() && error.is_reset() && error.reason() == Some(h2::Reason::PROTOCOL_ERROR)
+    let of_stream = error.is_reset() && error.reason() == Some(h2::Reason::PROTOCOL_ERROR);
+    let of_connection = error.is_go_away() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
+    error.is_library() && (of_stream || of_connection)
 }
 
 /// Whether the server said that it did not process the stream: RFC 9113, section 8.7. h2 gives a stream

@@ -1,7 +1,7 @@
-//! What of an inbound request goes on to the next server.
+//! What of an inbound message goes on to the next hop.
 
 use http::{
-    HeaderMap, HeaderName,
+    HeaderMap, HeaderName, HeaderValue,
     header::{CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE},
 };
 
@@ -28,6 +28,19 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Removes white space around values. HTTP/1.1 ignores it, and in HTTP/2 it makes a message malformed (RFC 9113, section
+/// 8.2.1), which h2 lets pass. For whoever passes messages of HTTP/2 on; the client cleans each response so.
+pub fn trim_values(headers: &mut HeaderMap) {
+    for value in headers.values_mut() {
+        let trimmed = value.as_bytes().trim_ascii();
+        if trimmed.len() < value.len()
+            && let Ok(trimmed) = HeaderValue::from_bytes(trimmed)
+        {
+            *value = trimmed;
+        }
+    }
+}
+
 /// Makes the headers of an inbound request those of one to the client's own server.
 pub(crate) fn readdress(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
@@ -36,8 +49,6 @@ pub(crate) fn readdress(headers: &mut HeaderMap) {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     #[test]
@@ -64,5 +75,15 @@ mod tests {
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["content-type", "trailer", "x-kept"]);
+    }
+
+    #[test]
+    fn values_lose_their_outer_white_space() {
+        let mut headers = HeaderMap::new();
+        for value in [" a ", "b", "\tc d\t", " "] {
+            headers.append("x", HeaderValue::from_static(value));
+        }
+        trim_values(&mut headers);
+        assert_eq!(Vec::from_iter(headers.get_all("x")), ["a", "b", "c d", ""]);
     }
 }

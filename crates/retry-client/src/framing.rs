@@ -1,0 +1,134 @@
+//! How the head of a message announces the end of its body: it has to be one thing. RFC 9112, section 6.
+//!
+//! Whoever passes on a head that says two would announce something else than was received. nginx, Envoy and Node refuse
+//! the same.
+
+use std::str;
+
+use http::{
+    HeaderMap, HeaderName,
+    header::{CONTENT_LENGTH, TRANSFER_ENCODING},
+};
+
+/// The head contradicts itself, or names a coding that would have to be undone before the message is passed on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FramingError {
+    /// It announces its body in two ways.
+    #[error("it has both Content-Length and Transfer-Encoding")]
+    TwoLengths,
+    /// A transfer coding other than one `chunked`: RFC 9112, section 6.1.
+    #[error("its Transfer-Encoding is {0:?}: expected chunked, once")]
+    TransferCoding(String),
+    /// Something other than one number.
+    #[error("its Content-Length is {0:?}: expected one number")]
+    Length(String),
+}
+
+/// Checks how a head announces the end of its body, and leaves its `Content-Length` as one canonical number. For whoever
+/// passes messages on; the client checks each response so.
+///
+/// # Errors
+///
+/// When the head announces two different ends, or one that is not to be understood.
+///
+/// ```
+/// use http::{HeaderMap, HeaderValue};
+///
+/// let mut headers = HeaderMap::from_iter([("content-length".parse()?, HeaderValue::from_static("5, 05"))]);
+/// retry_client::check_framing(&mut headers)?;
+/// assert_eq!(headers["content-length"], "5");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn check_framing(headers: &mut HeaderMap) -> Result<(), FramingError> {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        let coding = list(headers, TRANSFER_ENCODING);
+        if !coding.eq_ignore_ascii_case("chunked") {
+            return Err(FramingError::TransferCoding(coding));
+        }
+        if headers.contains_key(CONTENT_LENGTH) {
+            return Err(FramingError::TwoLengths);
+        }
+        return Ok(());
+    }
+    match headers.get(CONTENT_LENGTH) {
+        None => Ok(()),
+        Some(length) if is_canonical(length.as_bytes()) && headers.get_all(CONTENT_LENGTH).iter().nth(1).is_none() => {
+            Ok(())
+        }
+        Some(_) => {
+            let announced = list(headers, CONTENT_LENGTH);
+            let length = one_number(&announced).ok_or(FramingError::Length(announced))?;
+            headers.insert(CONTENT_LENGTH, length.into());
+            Ok(())
+        }
+    }
+}
+
+/// The values of a field as one list.
+fn list(headers: &HeaderMap, name: HeaderName) -> String {
+    let values = headers.get_all(name);
+    let values: Vec<_> = values.iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+    values.join(", ").trim().to_owned()
+}
+
+fn is_canonical(length: &[u8]) -> bool {
+    let starts_well = matches!(length, [b'0'] | [b'1'..=b'9', ..]);
+    starts_well && str::from_utf8(length).is_ok_and(|length| length.parse::<u64>().is_ok())
+}
+
+/// The number that all members of a list are. RFC 9110, section 8.6, allows to take a list of the same number for it.
+fn one_number(list: &str) -> Option<u64> {
+    let mut numbers = list.split(',').map(|number| {
+        let number = number.trim();
+        // `parse` would allow a plus.
+        number.bytes().all(|byte| byte.is_ascii_digit()).then(|| number.parse::<u64>().ok()).flatten()
+    });
+    let first = numbers.next()??;
+    numbers.all(|number| number == Some(first)).then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_head_announces_one_end_of_its_body() {
+        let check = |headers: &[(&'static str, &'static str)], expected: Result<&str, FramingError>| {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.append(*name, HeaderValue::from_static(value));
+            }
+            let checked = check_framing(&mut map).map(|()| list(&map, CONTENT_LENGTH));
+            assert_eq!(checked, expected.map(str::to_owned), "{headers:?}");
+        };
+        let coding = |text: &str| Err(FramingError::TransferCoding(text.to_owned()));
+        let length = |text: &str| Err(FramingError::Length(text.to_owned()));
+        check(&[], Ok(""));
+        check(&[("content-length", "3")], Ok("3"));
+        check(&[("content-length", "0")], Ok("0"));
+        check(&[("content-length", "036")], Ok("36"));
+        check(&[("content-length", "00")], Ok("0"));
+        check(&[("content-length", "3"), ("content-length", "3")], Ok("3"));
+        check(&[("content-length", "5, 5")], Ok("5"));
+        check(&[("content-length", "5,05")], Ok("5"));
+        check(&[("content-length", "3"), ("content-length", "4")], length("3, 4"));
+        check(&[("content-length", "3,4")], length("3,4"));
+        for nonsense in ["", "x", "+3", "-3", "0x3", "3 3", "3,", "18446744073709551616"] {
+            check(&[("content-length", nonsense)], length(nonsense));
+        }
+        check(&[("transfer-encoding", "chunked")], Ok(""));
+        check(&[("transfer-encoding", "Chunked")], Ok(""));
+        check(&[("transfer-encoding", "gzip, chunked")], coding("gzip, chunked"));
+        check(&[("transfer-encoding", "gzip"), ("transfer-encoding", "chunked")], coding("gzip, chunked"));
+        check(&[("transfer-encoding", "chunked, chunked")], coding("chunked, chunked"));
+        check(&[("transfer-encoding", "gzip")], coding("gzip"));
+        check(&[("transfer-encoding", "identity")], coding("identity"));
+        check(&[("transfer-encoding", "")], coding(""));
+        let both = [("content-length", "3"), ("transfer-encoding", "chunked")];
+        check(&both, Err(FramingError::TwoLengths));
+        check(&[both[1], both[0]], Err(FramingError::TwoLengths));
+    }
+}
