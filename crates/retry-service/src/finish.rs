@@ -1,5 +1,7 @@
 //! What is over when an answer has been sent, or is given up.
 
+use std::net::IpAddr;
+
 use http::{HeaderValue, Response};
 
 use crate::{line::Busy, record::Record, room::Place};
@@ -23,10 +25,10 @@ impl Finish {
         self.place.is_some()
     }
 
-    /// Notes by what the request is known in other logs.
-    pub(crate) fn identified(&mut self, id: &HeaderValue) {
+    /// Notes by what the request is known in other logs, and whom it came from in the end.
+    pub(crate) fn identified(&mut self, id: &HeaderValue, client: IpAddr) {
         if let Some(record) = &mut self.record {
-            record.identified(id);
+            record.identified(id, client);
         }
     }
 

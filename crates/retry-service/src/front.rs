@@ -65,7 +65,7 @@ impl Front {
         let record = self.listeners.record(caller.ip(), request.method(), request.uri());
         let mut finish = Finish::new(record, caller.line().enter(), self.room.enter());
         let mut response = match &self.routes {
-            _ if !finish.has_place() => self.turn_away(request, &mut finish),
+            _ if !finish.has_place() => self.turn_away(caller, request, &mut finish),
             Routes::Sample(app) => Box::pin(app.answer(*request)).await.map(Into::into),
             Routes::Gateway(gateway) => gateway.answer(caller, request, &mut finish).await,
         };
@@ -73,10 +73,11 @@ impl Front {
         response.body_mut().finish_with(finish);
         response
     }
-    fn turn_away(&self, request: Box<Request<Incoming>>, finish: &mut Finish) -> Response<Outgoing> {
+
+    fn turn_away(&self, caller: &Caller, request: Box<Request<Incoming>>, finish: &mut Finish) -> Response<Outgoing> {
         match &self.routes {
             Routes::Sample(_) => Problem::too_busy().into_response(request.method(), request.uri()),
-            Routes::Gateway(gateway) => gateway.turn_away(request, Problem::too_busy(), finish),
+            Routes::Gateway(gateway) => gateway.turn_away(caller, request, Problem::too_busy(), finish),
         }
     }
 }

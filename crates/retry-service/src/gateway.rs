@@ -4,24 +4,36 @@ use std::time::Duration;
 
 use http::{
     HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONTENT_LENGTH, EXPECT, HOST, UPGRADE, VIA},
+    header::{CONTENT_LENGTH, EXPECT, UPGRADE},
+    request::Parts,
 };
+use http_body::Body as _;
 use hyper::body::Incoming;
-use retry_client::{Body, Client, ResponseBody};
+use retry_client::{Body, Client, FramingError, ResponseBody, check_framing, origin_form};
 
 use crate::{finish::Finish, outgoing::Outgoing, problem::Problem, tasks::Tasks};
 
 mod address;
+mod forwarded;
+mod host;
 mod inbound;
 mod journal;
+mod location;
 mod marks;
+mod max_forwards;
 mod request_id;
 mod server_timing;
+mod trusted_proxies;
 mod tunnel;
 
-pub use self::address::{Addressing, Caller, Forwarded};
-pub(crate) use self::inbound::{Stalled, TooLarge};
-use self::{inbound::Inbound, journal::Named, marks::Marks, tunnel::Handshake};
+pub(crate) use self::inbound::{Rest, Stalled, TooLarge};
+use self::{address::Destination, inbound::Inbound, journal::Named, marks::Marks, tunnel::Handshake};
+pub use self::{
+    address::{Addressing, AddressingSettings, Caller},
+    forwarded::Forwarded,
+    location::UpstreamName,
+    trusted_proxies::TrustedProxies,
+};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -37,7 +49,7 @@ pub struct Gateway {
 /// What a gateway does beyond forwarding.
 #[derive(Clone, Debug)]
 pub struct GatewaySettings {
-    /// Whom the upstream is told that a request came from, and for.
+    /// How the heads of messages change.
     pub addressing: Addressing,
     /// Bytes in the body of a request; a larger one is answered 413. None is any.
     pub max_body_size: Option<u64>,
@@ -61,12 +73,17 @@ impl Gateway {
         mut request: Box<Request<Incoming>>,
         finish: &mut Finish,
     ) -> Response<Outgoing> {
-        let mut received = Received::of(&mut request);
-        finish.identified(&received.id);
-        let request = match self.outbound(caller, request, &received) {
-            Ok(request) => request,
+        let mut received = self.receive(caller, &mut request, finish);
+        let destination = match self.destination(&mut request, received.marks) {
+            Ok(destination) => destination,
             Err(problem) => return received.conclude(Err(problem)),
         };
+        if received.marks.max_forwards
+            && let Some(response) = max_forwards::respond_at_end(&request)
+        {
+            return received.conclude(Ok(response.map(Into::into)));
+        }
+        let request = self.outbound(caller, request, destination, &mut received).await;
         let outcome = self.client.execute(request).await;
         let answer = self.hand_back(outcome, &mut received, caller);
         received.conclude(answer)
@@ -75,64 +92,111 @@ impl Gateway {
     /// Answers a request that does not go on for a reason that is not its own.
     pub(crate) fn turn_away(
         &self,
+        caller: &Caller,
         mut request: Box<Request<Incoming>>,
         problem: Problem,
         finish: &mut Finish,
     ) -> Response<Outgoing> {
-        let received = Received::of(&mut request);
-        finish.identified(&received.id);
-        received.conclude(Err(problem))
+        self.receive(caller, &mut request, finish).conclude(Err(problem))
     }
 
-    /// The request as it goes on; or why it does not.
-    fn outbound(
-        &self,
-        caller: &Caller,
-        mut request: Box<Request<Incoming>>,
-        received: &Received,
-    ) -> Result<Request<Body>, Problem> {
-        if let Some(problem) = self.refusal(&request, received.marks) {
-            return Err(problem);
+    /// What is to be known of a request until it is answered.
+    fn receive(&self, caller: &Caller, request: &mut Request<Incoming>, finish: &mut Finish) -> Received {
+        let addressing = &self.settings.addressing;
+        if request.version() == Version::HTTP_2 {
+            retry_client::trim_values(request.headers_mut());
         }
-        self.settings.addressing.readdress(&mut request, received.marks, caller);
-        if let Some(handshake) = &received.handshake {
-            handshake.ask(request.headers_mut());
+        let marks = Marks::of(request.headers());
+        let trusted = addressing.trusts(caller);
+        let id = request_id::keep_or_make(request.headers(), marks, trusted);
+        finish.identified(&id, addressing.client(caller, trusted, request.headers()));
+        // What is added to most requests.
+        request.headers_mut().reserve(5);
+        Received {
+            marks,
+            trusted,
+            handshake: if marks.connection && marks.upgrade { Handshake::take(request) } else { None },
+            id,
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            version: request.version(),
+            scheme: addressing.scheme(trusted, request.headers()),
+            host: None,
+            rest: None,
         }
-        // Which version goes out is the client's matter.
-        *request.version_mut() = Version::HTTP_11;
-        Ok(request.map(|body| {
-            if http_body::Body::is_end_stream(&body) {
-                return Body::empty();
-            }
-            let GatewaySettings { max_body_size, caller_time, .. } = self.settings;
-            Body::new(Inbound::new(body, max_body_size, caller_time, caller.line().enter()))
-        }))
     }
 
-    /// What can be told from the head alone not to go on.
-    fn refusal(&self, request: &Request<Incoming>, marks: Marks) -> Option<Problem> {
+    /// Where the request goes, as far as its head tells; or why it does not go on.
+    fn destination(&self, request: &mut Request<Incoming>, marks: Marks) -> Result<Destination, Problem> {
+        let refuse = |status, message: &str| Err(Problem::new(status, message));
         if *request.method() == Method::CONNECT {
-            return Some(Problem::new(
-                StatusCode::NOT_IMPLEMENTED,
-                "this is a gateway to one server: it opens no tunnels",
-            ));
+            return refuse(StatusCode::NOT_IMPLEMENTED, "this is a gateway to one server: it opens no tunnels");
         }
-        if !has_path(request) {
-            return Some(Problem::new(StatusCode::BAD_REQUEST, "the target of the request is no path"));
+        if marks.content_length || marks.transfer_encoding {
+            check_framing(request.headers_mut()).map_err(|error| Problem::unframed(&error))?;
         }
-        if !names_its_host(request) {
-            return Some(Problem::new(StatusCode::BAD_REQUEST, "the request has to name one host"));
-        }
+        let Some(path) = origin_form(request.method(), request.uri()) else {
+            return refuse(StatusCode::BAD_REQUEST, "the target of the request is no path");
+        };
+        let Ok(host) = host::of(request) else {
+            return refuse(StatusCode::BAD_REQUEST, "the request has to name one host");
+        };
         if marks.via && self.settings.addressing.has_seen(request.headers()) {
-            return Some(Problem::new(StatusCode::LOOP_DETECTED, "this request has come through here before"));
+            return refuse(StatusCode::LOOP_DETECTED, "this request has come through here before");
         }
         let expected = if marks.expect { request.headers().get(EXPECT) } else { None };
         if expected.is_some_and(|expected| !expected.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
-            return Some(Problem::new(StatusCode::EXPECTATION_FAILED, "of all expectations only 100-continue is met"));
+            return refuse(StatusCode::EXPECTATION_FAILED, "of all expectations only 100-continue is met");
         }
-        let limit = self.settings.max_body_size.filter(|_| marks.content_length)?;
-        let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        length.is_some_and(|length| length > limit).then(|| Problem::too_large(limit))
+        if let Some(limit) = self.settings.max_body_size.filter(|_| marks.content_length) {
+            let length = request.headers().get(CONTENT_LENGTH);
+            let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+            if length.is_some_and(|length| length > limit) {
+                return Err(Problem::too_large(limit));
+            }
+        }
+        Ok(Destination { path, host })
+    }
+
+    /// The request as it goes on.
+    async fn outbound(
+        &self,
+        caller: &Caller,
+        mut request: Box<Request<Incoming>>,
+        destination: Destination,
+        received: &mut Received,
+    ) -> Request<Body> {
+        received.host.clone_from(&destination.host);
+        let Received { marks, trusted, id, .. } = &*received;
+        self.settings.addressing.readdress(&mut request, *marks, caller, *trusted, destination, id);
+        if let Some(handshake) = &received.handshake {
+            handshake.ask(request.headers_mut());
+        }
+        let (mut head, body) = request.into_parts();
+        let body = self.body(&head, body, caller, received).await;
+        // Which version goes out is the client's matter.
+        head.version = Version::HTTP_11;
+        Request::from_parts(head, body)
+    }
+
+    /// The body as it goes on: none if none comes.
+    async fn body(&self, head: &Parts, body: Incoming, caller: &Caller, received: &mut Received) -> Body {
+        if body.is_end_stream() {
+            return Body::empty();
+        }
+        let GatewaySettings { max_body_size, caller_time, .. } = self.settings;
+        let announces_nothing = body.size_hint().exact().is_none();
+        let (mut inbound, rest) = Inbound::new(body, max_body_size, caller_time, caller.line().enter());
+        // Over HTTP/1.1 the connection looks after it.
+        received.rest = (head.version == Version::HTTP_2).then_some(rest);
+        if announces_nothing && is_mostly_without_content(&head.method) && !received.marks.expect {
+            // It may be that the end is all that is still to come.
+            Box::pin(inbound.read_first()).await;
+            if inbound.is_end_stream() {
+                return Body::empty();
+            }
+        }
+        Body::new(inbound)
     }
 
     /// Makes the upstream's answer the one that the caller gets.
@@ -156,7 +220,9 @@ impl Gateway {
             caller.line().tunnel();
             handshake.complete(&mut response, protocol, &self.tasks);
         }
-        response.headers_mut().append(VIA, self.settings.addressing.via(received.version));
+        let addressing = &self.settings.addressing;
+        addressing.relocate(response.headers_mut(), received.scheme, received.host.as_ref());
+        addressing.add_via(response.headers_mut(), received.version);
         if self.settings.server_timing {
             server_timing::add(&mut response);
         }
@@ -164,36 +230,37 @@ impl Gateway {
     }
 }
 
+/// Whether content in a request of this method has no meaning of its own (RFC 9110, section 9.3): some servers refuse
+/// even an empty one.
+fn is_mostly_without_content(method: &Method) -> bool {
+    [Method::GET, Method::HEAD, Method::DELETE, Method::OPTIONS, Method::TRACE].contains(method)
+}
+
 /// What is kept of a request for its answer.
 struct Received {
     marks: Marks,
+    /// Whether the peer is believed in what it says of those before it.
+    trusted: bool,
     id: HeaderValue,
     method: Method,
     uri: Uri,
     version: Version,
+    /// The scheme by which the client knows the gateway.
+    scheme: &'static str,
+    host: Option<HeaderValue>,
     handshake: Option<Handshake>,
+    /// What is left of the request's body when it is answered.
+    rest: Option<Rest>,
 }
 
 impl Received {
-    /// Gives the request an id, too, where it has none.
-    fn of(request: &mut Request<Incoming>) -> Self {
-        let marks = Marks::of(request.headers());
-        // What is added to most requests.
-        request.headers_mut().reserve(5);
-        Self {
-            marks,
-            handshake: if marks.connection && marks.upgrade { Handshake::take(request) } else { None },
-            id: request_id::keep_or_make(request.headers_mut(), marks),
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            version: request.version(),
-        }
-    }
-
     /// What the caller gets, with the id.
     fn conclude(self, answer: Result<Response<Outgoing>, Problem>) -> Response<Outgoing> {
         let mut response = answer.unwrap_or_else(|problem| problem.into_response(&self.method, &self.uri));
         response.headers_mut().insert(X_REQUEST_ID, self.id);
+        if let Some(rest) = self.rest {
+            response.body_mut().end_after(rest);
+        }
         response
     }
 
@@ -202,17 +269,13 @@ impl Received {
     }
 }
 
-/// Whether the target names something on a server, or with OPTIONS the server itself (RFC 9112, section 3.2).
-fn has_path<B>(request: &Request<B>) -> bool {
-    let uri = request.uri();
-    uri.path().starts_with('/') && (uri.authority().is_none() || uri.scheme().is_some())
-        || uri.path() == "*" && *request.method() == Method::OPTIONS
-}
-
-/// Whether the request says once whom it is for, as HTTP/1.1 asks (RFC 9112, section 3.2).
-fn names_its_host<B>(request: &Request<B>) -> bool {
-    match request.headers().get_all(HOST).iter().count() {
-        0 => request.version() != Version::HTTP_11,
-        hosts => hosts == 1,
+impl Problem {
+    fn unframed(error: &FramingError) -> Self {
+        let status = match error {
+            // RFC 9112, section 6.1.
+            FramingError::TransferCoding(_) => StatusCode::NOT_IMPLEMENTED,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Self::new(status, format!("the head of the request is refused: {error}"))
     }
 }

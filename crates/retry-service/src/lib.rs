@@ -58,7 +58,9 @@ pub use crate::{
     admin::Admin,
     app::App,
     front::{Front, Routes},
-    gateway::{Addressing, Caller, Forwarded, Gateway, GatewaySettings},
+    gateway::{
+        Addressing, AddressingSettings, Caller, Forwarded, Gateway, GatewaySettings, TrustedProxies, UpstreamName,
+    },
     metrics::Metrics,
     outgoing::Outgoing,
     serve::{Connections, Limits},

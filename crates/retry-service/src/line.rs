@@ -17,6 +17,7 @@ struct State {
     answering: AtomicBool,
     tunnel: AtomicBool,
     reset: AtomicBool,
+    unread: AtomicBool,
 }
 
 /// Something that is under way on a line, until this is dropped.
@@ -66,6 +67,15 @@ impl Line {
 
     pub(crate) fn is_to_be_reset(&self) -> bool {
         self.0.reset.load(Relaxed)
+    }
+
+    /// Some of a request's body will not be read, though its caller may be sending it.
+    pub(crate) fn leave_unread(&self) {
+        self.0.unread.store(true, Relaxed);
+    }
+
+    pub(crate) fn has_unread(&self) -> bool {
+        self.0.unread.load(Relaxed)
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::{
     io,
+    mem::MaybeUninit,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -50,6 +51,10 @@ pub(crate) struct Patience {
     pub(crate) to_take: Duration,
 }
 
+/// How much is read of what a caller still sends when its connection is closed, and for how long.
+const LINGER_BYTES: usize = 1024 * 1024;
+const LINGER_TIME: Duration = Duration::from_secs(1);
+
 /// Up to so many bytes, the head and the body of an answer are written as one: the plain write saves more than the copy
 /// costs.
 const SHORT: usize = 512;
@@ -70,6 +75,16 @@ pub(crate) struct Patient<T: Wire> {
     asking: Option<Pin<Box<Sleep>>>,
     /// Made when a write has to wait: most never do.
     taking: Option<Pin<Box<Sleep>>>,
+    /// While the connection is closed in stages.
+    closing: Option<Box<Closing>>,
+}
+
+/// A close in stages: RFC 9112, section 9.6. With bytes unread the kernel would answer a close with a reset, and the
+/// caller, still sending, could lose the response.
+#[derive(Debug)]
+struct Closing {
+    end: Pin<Box<Sleep>>,
+    bytes: usize,
 }
 
 impl<T: Wire> Drop for Patient<T> {
@@ -82,7 +97,7 @@ impl<T: Wire> Drop for Patient<T> {
 
 impl<T: Wire> Patient<T> {
     pub(crate) fn new(io: T, patience: Arc<Patience>, line: Line) -> Self {
-        Self { io, line: Some(line), patience, idle: None, asking: None, taking: None }
+        Self { io, line: Some(line), patience, idle: None, asking: None, taking: None, closing: None }
     }
 
     /// Of a protocol that carries many requests at a time, and looks after them itself.
@@ -129,6 +144,26 @@ impl<T: Wire> Patient<T> {
     }
 }
 
+impl<T: AsyncRead + Wire + Unpin> Patient<T> {
+    /// Reads what the caller still sends, until it has closed as well or that is no longer worth it.
+    fn poll_closing(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let new = || Box::new(Closing { end: Box::pin(sleep(LINGER_TIME)), bytes: LINGER_BYTES });
+        let Closing { end, bytes } = &mut **self.closing.get_or_insert_with(new);
+        let mut sink = [MaybeUninit::uninit(); 4096];
+        loop {
+            let mut read = ReadBuf::uninit(&mut sink);
+            match Pin::new(&mut self.io).poll_read(cx, &mut read) {
+                Poll::Pending => return end.as_mut().poll(cx),
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(())) if read.filled().is_empty() || read.filled().len() > *bytes => {
+                    return Poll::Ready(());
+                }
+                Poll::Ready(Ok(())) => *bytes -= read.filled().len(),
+            }
+        }
+    }
+}
+
 impl<T: AsyncRead + Wire + Unpin> AsyncRead for Patient<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.io).poll_read(cx, buf) {
@@ -138,7 +173,7 @@ impl<T: AsyncRead + Wire + Unpin> AsyncRead for Patient<T> {
     }
 }
 
-impl<T: AsyncWrite + Wire + Unpin> AsyncWrite for Patient<T> {
+impl<T: AsyncRead + AsyncWrite + Wire + Unpin> AsyncWrite for Patient<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let is_hypers = self.line.as_ref().is_some_and(Line::is_silent);
         let refusal = if is_hypers { unread::with_payload(buf, Timestamp::now()) } else { None };
@@ -164,7 +199,13 @@ impl<T: AsyncWrite + Wire + Unpin> AsyncWrite for Patient<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        if self.closing.is_none() {
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+            if !self.line.as_ref().is_some_and(Line::has_unread) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        self.poll_closing(cx).map(Ok)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -58,9 +58,11 @@ impl Record {
         self.attempts = response.extensions().get().map_or(0, Journal::attempts);
     }
 
-    /// Notes the id by which other logs know the request.
-    pub(crate) fn identified(&mut self, id: &HeaderValue) {
+    /// Notes the id by which other logs know the request, and the client's address, if trusted proxies tell another
+    /// than the peer's.
+    pub(crate) fn identified(&mut self, id: &HeaderValue, client: IpAddr) {
         self.id = Some(id.clone());
+        self.caller = client;
     }
 
     /// Notes a part of the answer's body of so many bytes; none where it broke off.

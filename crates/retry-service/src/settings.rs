@@ -10,7 +10,10 @@ use retry_client::{
     retry_core::{Plan, PolicyError},
 };
 
-use crate::{Addressing, GatewaySettings, Limits, Metrics, duration, listen::ListenAddress, usage_error};
+use crate::{
+    Addressing, AddressingSettings, GatewaySettings, Limits, Metrics, TrustedProxies, UpstreamName, duration,
+    listen::ListenAddress, usage_error,
+};
 
 mod file;
 mod listing;
@@ -22,7 +25,7 @@ use self::{
 };
 pub use self::{
     listing::Listing,
-    values::{Command, Forwarded, Host, Limit, LogFormat, Methods, Spread, StatusCodes, Upstream},
+    values::{Command, Forwarded, Host, Limit, LogFormat, Methods, Spread, StatusCodes, Switch, Upstream},
 };
 
 /// Calls a backend that may be slow or absent, and retries.
@@ -171,6 +174,11 @@ pub struct Settings {
     #[arg(default_value = "64", default_value_if("forward", "true", "256"), value_parser = at_least_one)]
     pub upstream_max_idle: usize,
 
+    /// How long a connection to the backend is kept while it has nothing to do
+    #[arg(long, env = "RETRY_SERVICE_UPSTREAM_IDLE_TIMEOUT", value_name = "DURATION", help_heading = "The backend")]
+    #[arg(default_value = "90s", value_parser = duration::parse)]
+    pub upstream_idle_timeout: Duration,
+
     /// How many connections to the backend there may be; a request that finds none free waits [with --forward: 1024]
     #[arg(long, env = "RETRY_SERVICE_UPSTREAM_MAX_CONNECTIONS", value_name = "N", help_heading = "The backend")]
     #[arg(default_value = "off", default_value_if("forward", "true", "1024"), value_parser = limit(at_least_one))]
@@ -181,10 +189,20 @@ pub struct Settings {
     #[arg(default_value = "x-forwarded", value_enum)]
     pub forwarded: Forwarded,
 
+    /// The proxies that are believed when they say whom they forward for: networks, separated by commas
+    #[arg(long, env = "RETRY_SERVICE_TRUSTED_PROXIES", value_name = "NETWORKS", help_heading = "Forwarding")]
+    #[arg(default_value = "", hide_default_value = true)]
+    pub trusted_proxies: TrustedProxies,
+
     /// Which Host the backend gets
     #[arg(long, env = "RETRY_SERVICE_HOST", value_name = "HOST", help_heading = "Forwarding")]
-    #[arg(default_value = "rewrite", value_enum)]
+    #[arg(default_value = "keep", value_enum)]
     pub host: Host,
+
+    /// Whether Via is added; without it a loop is not noticed
+    #[arg(long, env = "RETRY_SERVICE_VIA", value_name = "SWITCH", help_heading = "Forwarding")]
+    #[arg(default_value = "on", value_enum)]
+    pub via: Switch,
 
     /// Tell callers of attempts and waits in a Server-Timing header
     #[arg(long, env = "RETRY_SERVICE_SERVER_TIMING", value_name = "BOOL", help_heading = "Forwarding")]
@@ -192,10 +210,15 @@ pub struct Settings {
     #[arg(default_missing_value = "true")]
     pub server_timing: bool,
 
-    /// How much of an answer to an idempotent request is held back until it is whole; a longer one is streamed
+    /// How much of a response is buffered before it is handed over; a longer one is streamed
     #[arg(long, env = "RETRY_SERVICE_RESPONSE_BUFFER", value_name = "SIZE", help_heading = "Forwarding")]
     #[arg(default_value = "64KiB", value_parser = bytes)]
     pub response_buffer: usize,
+
+    /// For how long at most, if the response does not announce its length
+    #[arg(long, env = "RETRY_SERVICE_RESPONSE_BUFFER_TIME", value_name = "DURATION", help_heading = "Forwarding")]
+    #[arg(default_value = "100ms", value_parser = duration::parse)]
+    pub response_buffer_time: Duration,
 
     /// How much of a request's body is kept for other attempts; a longer one is sent once
     #[arg(long, env = "RETRY_SERVICE_REPLAY_LIMIT", value_name = "SIZE", help_heading = "Limits")]
@@ -387,11 +410,6 @@ impl Settings {
             let flag = error.field().replace('_', "-");
             Refusal::wrong(format!("--{flag}: {error}"))
         })?;
-        if self.host == Host::Keep && self.upstream_http2 {
-            return Err(Refusal::wrong(
-                "--host: keep needs HTTP/1.1; HTTP/2 has no Host beside its own address".to_owned(),
-            ));
-        }
         let mut client = Client::builder(&self.upstream.0)
             .retry(policy)
             .connect_timeout(self.connect_timeout)
@@ -400,9 +418,14 @@ impl Settings {
             .replay_limit(self.replay_limit)
             .replay_memory(self.replay_memory)
             .pool_max_idle(self.upstream_max_idle)
+            .pool_idle_timeout(self.upstream_idle_timeout)
             .http2_prior_knowledge(self.upstream_http2);
         if self.forward {
-            client = client.resume(true).response_buffer(self.response_buffer).timed(self.server_timing);
+            client = client
+                .resume(true)
+                .response_buffer(self.response_buffer)
+                .response_buffer_time(self.response_buffer_time)
+                .timed(self.server_timing);
         }
         client = match self.timeout.0 {
             Some(timeout) => client.timeout(timeout),
@@ -462,8 +485,18 @@ impl Settings {
     /// What the gateway does beside forwarding. `instance` tells this process from others.
     #[must_use]
     pub fn gateway(&self, instance: u32) -> GatewaySettings {
+        let rewrite_host = match self.host {
+            Host::Keep => None,
+            Host::Rewrite => UpstreamName::of(&self.upstream.0),
+        };
+        let addressing = AddressingSettings {
+            forwarded: self.forwarded.into(),
+            trusted_proxies: self.trusted_proxies.clone(),
+            rewrite_host,
+            via: self.via == Switch::On,
+        };
         GatewaySettings {
-            addressing: Addressing::new(self.forwarded.into(), self.host == Host::Keep, instance),
+            addressing: Addressing::new(addressing, instance),
             max_body_size: self.max_body_size.0.map(|bytes| bytes as u64),
             caller_time: self.caller_timeout,
             server_timing: self.server_timing,
@@ -575,8 +608,8 @@ mod tests {
             "invalid value 'much' for '--max-body-size <SIZE>': allowed is a number of bytes such as 65536, 64KiB or 1MiB, or off",
         );
         check(
-            &["--host", "keep", "--upstream-http2"],
-            "--host: keep needs HTTP/1.1; HTTP/2 has no Host beside its own address",
+            &["--trusted-proxies", "10.0.0.0/8,lan"],
+            "invalid value '10.0.0.0/8,lan' for '--trusted-proxies <NETWORKS>': allowed are networks and addresses, such as 10.0.0.0/8,fd00::/8",
         );
         check(
             &["--config", "/no/such.toml"],

@@ -1,38 +1,43 @@
-//! What the upstream is told of where a request comes from and goes to.
+//! How the heads of requests and responses change on their way through the gateway.
 
 use std::net::{IpAddr, SocketAddr};
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Version,
-    header::{COOKIE, EXPECT, FORWARDED, HOST, TE, VIA},
+    HeaderMap, HeaderValue, Request, Uri, Version,
+    header::{COOKIE, EXPECT, HOST, TE, VIA},
+    uri::PathAndQuery,
 };
 
-use super::marks::Marks;
+use super::{
+    X_REQUEST_ID,
+    forwarded::{Forwarded, Hop},
+    location::UpstreamName,
+    marks::Marks,
+    max_forwards,
+    trusted_proxies::TrustedProxies,
+};
 use crate::line::Line;
 
-pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-
-/// Which headers tell the upstream of the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Forwarded {
-    /// `X-Forwarded-For`, `X-Forwarded-Host` and `X-Forwarded-Proto`.
-    XForwarded,
-    /// `Forwarded` (RFC 7239).
-    Standard,
-    /// None; those that the caller sent go on as they are.
-    Off,
-}
-
-/// How the head of a request changes on its way.
+/// How the heads of messages change on their way.
 #[derive(Clone, Debug)]
 pub struct Addressing {
-    forwarded: Forwarded,
-    keep_host: bool,
+    settings: AddressingSettings,
     /// Who this is in `Via`.
     pseudonym: String,
     via: [HeaderValue; 3],
+}
+
+/// What of a message's head is changed, and how.
+#[derive(Clone, Debug)]
+pub struct AddressingSettings {
+    /// Which headers tell the upstream of the client.
+    pub forwarded: Forwarded,
+    /// Whose word on those before them is taken.
+    pub trusted_proxies: TrustedProxies,
+    /// By what name the upstream knows itself, if it is to get that in `Host`; `None` if it gets the client's.
+    pub rewrite_host: Option<UpstreamName>,
+    /// Whether `Via` is added. Without it a loop is not noticed.
+    pub via: bool,
 }
 
 /// The other end of an inbound connection.
@@ -64,27 +69,40 @@ impl Caller {
     }
 }
 
+/// What a request's head is to say, found out before it is changed.
+#[derive(Debug)]
+pub(crate) struct Destination {
+    /// The path and query.
+    pub(crate) path: PathAndQuery,
+    /// `None` for a request of HTTP/1.0 that names no host.
+    pub(crate) host: Option<HeaderValue>,
+}
+
 impl Addressing {
     /// Addressing for one process among several: `instance` tells it from the others, so that only a request
     /// that comes back to the same one counts as going in circles.
     #[must_use]
-    pub fn new(forwarded: Forwarded, keep_host: bool, instance: u32) -> Self {
+    pub fn new(settings: AddressingSettings, instance: u32) -> Self {
         let pseudonym = format!("retry-service-{instance:08x}");
         let via = ["1.0", "1.1", "2.0"].map(|version| {
             let value = HeaderValue::try_from(format!("{version} {pseudonym}"));
             value.unwrap_or_else(|_| HeaderValue::from_static("1.1 retry-service"))
         });
-        Self { forwarded, keep_host, pseudonym, via }
+        Self { settings, pseudonym, via }
     }
 
-    /// What is added to `Via` for a message that came in this version (RFC 9110, section 7.6.3).
-    pub(crate) fn via(&self, version: Version) -> HeaderValue {
-        let [http10, http11, http2] = &self.via;
-        match version {
-            Version::HTTP_09 | Version::HTTP_10 => http10.clone(),
-            Version::HTTP_2 => http2.clone(),
-            _ => http11.clone(),
+    /// Adds this hop to `Via` in a message that came in this version (RFC 9110, section 7.6.3), if it is to be there.
+    pub(crate) fn add_via(&self, headers: &mut HeaderMap, version: Version) {
+        if !self.settings.via {
+            return;
         }
+        let [http10, http11, http2] = &self.via;
+        let via = match version {
+            Version::HTTP_09 | Version::HTTP_10 => http10,
+            Version::HTTP_2 => http2,
+            _ => http11,
+        };
+        headers.append(VIA, via.clone());
     }
 
     /// Whether the request has come through this very process.
@@ -93,75 +111,73 @@ impl Addressing {
         headers.get_all(VIA).iter().filter_map(|via| via.to_str().ok()).flat_map(|via| via.split(',')).any(ours)
     }
 
-    /// Makes the head of an inbound request that of one to the upstream.
-    pub(crate) fn readdress<B>(&self, request: &mut Request<B>, marks: Marks, caller: &Caller) {
-        let via = self.via(request.version());
-        let host = request.headers_mut().remove(HOST).or_else(|| {
-            let authority = request.uri().authority()?;
-            HeaderValue::from_str(authority.as_str()).ok()
-        });
-        let path = request.uri().path_and_query().cloned();
-        *request.uri_mut() = path.map_or_else(Default::default, Into::into);
+    /// Whether the peer's word is taken on those it forwards for.
+    pub(crate) fn trusts(&self, caller: &Caller) -> bool {
+        self.settings.trusted_proxies.contains(caller.ip())
+    }
+
+    /// The address of the client: the peer's, or the one that trusted proxies forward for.
+    pub(crate) fn client(&self, caller: &Caller, trusted: bool, headers: &HeaderMap) -> IpAddr {
+        if !trusted {
+            return caller.ip();
+        }
+        let chain = self.settings.forwarded.chain(headers);
+        self.settings.trusted_proxies.client(caller.ip(), chain.into_iter())
+    }
+
+    /// The scheme by which the client knows the gateway: of a proxy before it only a trusted one knows.
+    pub(crate) fn scheme(&self, trusted: bool, headers: &HeaderMap) -> &'static str {
+        let told = if trusted { self.settings.forwarded.scheme(headers) } else { None };
+        told.unwrap_or("http")
+    }
+
+    /// Makes the head of an inbound request that of one to the upstream. What the gateway owns is set after the
+    /// hop-by-hop headers are removed, as a client can name any header among those.
+    pub(crate) fn readdress<B>(
+        &self,
+        request: &mut Request<B>,
+        marks: Marks,
+        caller: &Caller,
+        trusted: bool,
+        destination: Destination,
+        id: &HeaderValue,
+    ) {
+        let (version, Destination { path, host }) = (request.version(), destination);
+        let method = request.method().clone();
+        *request.uri_mut() = Uri::from(path);
         let headers = request.headers_mut();
         let is_trailers = |te: &HeaderValue| te.as_bytes().eq_ignore_ascii_case(b"trailers");
         let takes_trailers = marks.te && headers.get_all(TE).iter().any(is_trailers);
+        headers.remove(HOST);
         retry_client::remove_hop_by_hop(headers);
         if takes_trailers {
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
-        if marks.expect {
-            // Met by hyper: the caller is told to go on once its body is read, which is when it goes on.
+        if marks.expect && version == Version::HTTP_10 {
+            // To be ignored: RFC 9110, section 10.1.1.
             headers.remove(EXPECT);
         }
         if marks.cookie {
             join_cookies(headers);
         }
-        headers.append(VIA, via);
-        match self.forwarded {
-            Forwarded::XForwarded => tell_x_forwarded(headers, marks, caller, host.as_ref()),
-            Forwarded::Standard => tell_forwarded(headers, marks, caller, host.as_ref()),
-            Forwarded::Off => {}
+        if marks.max_forwards {
+            max_forwards::count_down(&method, headers);
         }
+        self.add_via(headers, version);
+        let hop = Hop { ip: caller.ip(), ip_value: &caller.ip, host: host.as_ref(), trusted };
+        self.settings.forwarded.add(headers, marks.forwarding, hop);
+        headers.insert(X_REQUEST_ID, id.clone());
         // Otherwise the client adds its own server.
-        if let Some(host) = host.filter(|_| self.keep_host) {
+        if let Some(host) = host.filter(|_| self.settings.rewrite_host.is_none()) {
             headers.insert(HOST, host);
         }
     }
-}
 
-/// Adds the caller to those before it; host and protocol are those that the first of them saw.
-fn tell_x_forwarded(headers: &mut HeaderMap, marks: Marks, caller: &Caller, host: Option<&HeaderValue>) {
-    add_to_list(headers, X_FORWARDED_FOR, marks.x_forwarded_for, &caller.ip);
-    if let Some(host) = host {
-        headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone());
-    }
-    headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
-}
-
-/// Adds an element to `Forwarded` (RFC 7239).
-fn tell_forwarded(headers: &mut HeaderMap, marks: Marks, caller: &Caller, host: Option<&HeaderValue>) {
-    let by = match caller.ip() {
-        IpAddr::V4(ip) => format!("for={ip}"),
-        IpAddr::V6(ip) => format!("for=\"[{ip}]\""),
-    };
-    // A host that would end its quotes says nothing that could be trusted.
-    let host = host.and_then(|host| host.to_str().ok()).filter(|host| !host.contains(['"', '\\']));
-    let host = host.map_or_else(String::new, |host| format!(";host=\"{host}\""));
-    if let Ok(element) = HeaderValue::try_from(format!("{by}{host};proto=http")) {
-        add_to_list(headers, FORWARDED, marks.forwarded, &element);
-    }
-}
-
-/// Makes a value the last of a list, all in one line; there may be such a list already.
-fn add_to_list(headers: &mut HeaderMap, name: HeaderName, exists: bool, value: &HeaderValue) {
-    if !exists {
-        headers.insert(name, value.clone());
-        return;
-    }
-    let values = headers.get_all(&name).iter().chain([value]).map(HeaderValue::as_bytes);
-    let joined = values.collect::<Vec<_>>().join(&b", "[..]);
-    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
-        headers.insert(name, joined);
+    /// Turns URLs of the upstream's own in a response's head into those that the client knows.
+    pub(crate) fn relocate(&self, headers: &mut HeaderMap, scheme: &str, host: Option<&HeaderValue>) {
+        if let Some(upstream) = &self.settings.rewrite_host {
+            upstream.replace(headers, scheme, host);
+        }
     }
 }
 
@@ -181,82 +197,80 @@ fn join_cookies(headers: &mut HeaderMap) {
 mod tests {
     use super::*;
 
-    fn request(uri: &str, headers: &[(&str, &str)]) -> Request<()> {
-        let mut request = Request::builder().uri(uri);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
+    fn addressing(keep_host: bool, via: bool) -> Addressing {
+        let rewrite_host = if keep_host { None } else { UpstreamName::of("http://upstream") };
+        let (forwarded, trusted_proxies) = (Forwarded::Off, TrustedProxies::default());
+        Addressing::new(AddressingSettings { forwarded, trusted_proxies, rewrite_host, via }, 0xab)
+    }
+
+    fn headers(given: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in given {
+            headers.append(*name, HeaderValue::from_static(value));
         }
-        request.body(()).unwrap()
+        headers
     }
 
     #[track_caller]
-    fn check(forwarded: Forwarded, keep_host: bool, given: &[(&str, &str)], expected: &[(&str, &str)]) {
-        let caller = Caller::new("10.1.2.3:4567".parse().unwrap(), Line::default());
-        let mut request = request("/path?q", given);
+    fn check(keep_host: bool, given: &[(&'static str, &'static str)], expected: &[(&str, &str)]) {
+        let mut request = Request::new(());
+        *request.headers_mut() = headers(given);
         let marks = Marks::of(request.headers());
-        Addressing::new(forwarded, keep_host, 7).readdress(&mut request, marks, &caller);
+        let caller = Caller::new("10.1.2.3:4567".parse().unwrap(), Line::default());
+        let host = request.headers().get(HOST).cloned();
+        let destination = Destination { path: PathAndQuery::from_static("/path?q"), host };
+        let id = HeaderValue::from_static("id");
+        addressing(keep_host, false).readdress(&mut request, marks, &caller, false, destination, &id);
+        assert_eq!(request.uri(), "/path?q");
         let mut told: Vec<_> =
             request.headers().iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
-        told.retain(|(name, _)| *name != "via");
         told.sort_unstable();
         assert_eq!(told, expected);
     }
 
-    #[test]
-    fn the_upstream_is_told_of_the_caller() {
-        let new = [("x-forwarded-for", "10.1.2.3"), ("x-forwarded-host", "shop"), ("x-forwarded-proto", "http")];
-        check(Forwarded::XForwarded, false, &[("host", "shop")], &new);
-        let given = [
-            ("x-forwarded-for", "1.1.1.1"),
-            ("x-forwarded-for", "2.2.2.2"),
-            ("x-forwarded-host", "outer"),
-            ("x-forwarded-proto", "https"),
-        ];
-        let added = [
-            ("x-forwarded-for", "1.1.1.1, 2.2.2.2, 10.1.2.3"),
-            ("x-forwarded-host", "outer"),
-            ("x-forwarded-proto", "https"),
-        ];
-        check(Forwarded::XForwarded, false, &given, &added);
-        let standard = [("forwarded", "for=10.1.2.3;host=\"shop:80\";proto=http")];
-        check(Forwarded::Standard, false, &[("host", "shop:80")], &standard);
-        let chained = [("forwarded", "for=1.1.1.1, for=10.1.2.3;proto=http")];
-        check(Forwarded::Standard, false, &[("forwarded", "for=1.1.1.1"), ("host", "a\"b")], &chained);
-        check(Forwarded::Off, true, &[("host", "shop")], &[("host", "shop")]);
-    }
+    const ID: (&str, &str) = ("x-request-id", "id");
 
     #[test]
     fn what_concerns_one_hop_stays_behind_but_for_trailers() {
         let given = [
-            ("connection", "x-mine, keep-alive"),
+            ("connection", "x-mine, keep-alive, x-request-id, host"),
             ("x-mine", "1"),
+            ("x-request-id", "theirs"),
+            ("x-request-id", "another"),
             ("te", "trailers"),
-            ("expect", "100-continue"),
             ("trailer", "digest"),
             ("cookie", "a=1"),
             ("cookie", "b=2"),
+            ("host", "shop"),
         ];
-        check(Forwarded::Off, false, &given, &[("cookie", "a=1; b=2"), ("te", "trailers"), ("trailer", "digest")]);
+        let kept = [("cookie", "a=1; b=2"), ("host", "shop"), ("te", "trailers"), ("trailer", "digest"), ID];
+        check(true, &given, &kept);
+    }
+
+    #[test]
+    fn the_upstream_gets_the_clients_host_or_its_own() {
+        check(true, &[("host", "shop")], &[("host", "shop"), ID]);
+        check(false, &[("host", "shop")], &[ID]);
+        check(true, &[], &[ID]);
     }
 
     #[test]
     fn a_request_is_known_again_by_its_via() {
-        let addressing = Addressing::new(Forwarded::Off, false, 0xab);
-        let check = |via: &str, expected| {
-            assert_eq!(addressing.has_seen(request("/", &[("via", via)]).headers()), expected, "{via}");
+        let addressing = addressing(true, true);
+        let check = |via: &'static str, expected| {
+            assert_eq!(addressing.has_seen(&headers(&[("via", via)])), expected, "{via}");
         };
         check("1.1 retry-service-000000ab", true);
         check("1.0 fred, 2.0 retry-service-000000ab (comment), 1.1 x", true);
         check("1.1 retry-service-000000ac", false);
         check("retry-service-000000ab", false);
+        let mut headers = HeaderMap::new();
+        addressing.add_via(&mut headers, Version::HTTP_2);
+        assert_eq!(headers[VIA], "2.0 retry-service-000000ab");
     }
 
     #[test]
-    fn ipv6_is_told_in_its_canonical_form() {
+    fn an_ipv4_address_in_ipv6_is_told_in_its_canonical_form() {
         assert_eq!(Caller::new("[::ffff:10.1.2.3]:1".parse().unwrap(), Line::default()).ip, "10.1.2.3");
-        let mut headers = HeaderMap::new();
-        let caller = Caller::new("[::1]:1".parse().unwrap(), Line::default());
-        tell_forwarded(&mut headers, Marks::default(), &caller, None);
-        assert_eq!(headers["forwarded"], "for=\"[::1]\";proto=http");
     }
 }

@@ -1,28 +1,37 @@
 //! The body of an inbound request, within what one caller may take.
 
 use std::{
+    future::poll_fn,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Sleep, sleep};
+use tokio::{
+    sync::oneshot,
+    time::{Sleep, sleep},
+};
 
 use crate::line::Busy;
 
 /// A body that may stall only so long, and be only so large.
 #[derive(Debug)]
 pub(crate) struct Inbound {
-    body: Incoming,
+    /// `None` once its end was read.
+    body: Option<Incoming>,
+    /// What was read before anybody asked for it.
+    first: Option<Result<Frame<Bytes>, BoxError>>,
     left: Option<u64>,
     patience: Duration,
     /// Until its end, as it may outlast the answer.
     busy: Option<Busy>,
     /// Made when the caller has to be waited for.
     waiting: Option<Pin<Box<Sleep>>>,
+    /// Gets the body back if it is dropped before its end.
+    rest: Option<oneshot::Sender<Incoming>>,
 }
 
 /// It is larger than allowed.
@@ -38,8 +47,39 @@ pub(crate) struct Stalled(Duration);
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Inbound {
-    pub(crate) fn new(body: Incoming, limit: Option<u64>, patience: Duration, busy: Busy) -> Self {
-        Self { body, left: limit, patience, busy: Some(busy), waiting: None }
+    /// The body, and what will be left of it once nobody sends it on any more.
+    pub(crate) fn new(body: Incoming, limit: Option<u64>, patience: Duration, busy: Busy) -> (Self, Rest) {
+        let (rest, dropped) = oneshot::channel();
+        let inbound = Self {
+            body: Some(body),
+            first: None,
+            left: limit,
+            patience,
+            busy: Some(busy),
+            waiting: None,
+            rest: Some(rest),
+        };
+        (inbound, Rest { dropped, body: None, bytes: REST_BYTES, waiting: None })
+    }
+
+    /// Reads its first frame ahead of whoever sends it on; afterwards it is known whether there is one.
+    pub(crate) async fn read_first(&mut self) {
+        self.first = poll_fn(|cx| self.poll_next(cx)).await;
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
+            self.waiting = None;
+            if frame.is_none() || body.is_end_stream() {
+                self.body = None;
+                self.busy = None;
+            }
+            return Poll::Ready(frame.map(|frame| self.count(frame?)));
+        }
+        let patience = self.patience;
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
+        waiting.as_mut().poll(cx).map(|()| Some(Err(Stalled(patience).into())))
     }
 
     fn count(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BoxError> {
@@ -56,23 +96,72 @@ impl Body for Inbound {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
-            self.waiting = None;
-            if frame.is_none() || self.body.is_end_stream() {
-                self.busy = None;
-            }
-            return Poll::Ready(frame.map(|frame| self.count(frame?)));
+        match self.first.take() {
+            Some(first) => Poll::Ready(Some(first)),
+            None => self.poll_next(cx),
         }
-        let patience = self.patience;
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
-        waiting.as_mut().poll(cx).map(|()| Some(Err(Stalled(patience).into())))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.first.is_none() && self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let mut hint = self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
+        if self.first.is_some() {
+            // It is read ahead only where the length is not known.
+            hint = SizeHint::new();
+        }
+        hint
+    }
+}
+
+impl Drop for Inbound {
+    fn drop(&mut self) {
+        if let Some(body) = self.body.take() {
+            if let Some(busy) = &self.busy {
+                busy.line().leave_unread();
+            }
+            if let Some(rest) = self.rest.take() {
+                // Nobody may want it.
+                drop(rest.send(body));
+            }
+        }
+    }
+}
+
+/// How much is read of what nobody needs any more, and for how long.
+const REST_BYTES: usize = 1024 * 1024;
+const REST_TIME: Duration = Duration::from_secs(1);
+
+/// What is left of a body when it is not sent on any more: the upstream had enough of it, or the end alone is missing.
+///
+/// It is read to its end before the response ends. An HTTP/2 caller that is still sending would get a reset of the
+/// stream behind the response, and some take that for a failure of the whole.
+#[derive(Debug)]
+pub(crate) struct Rest {
+    dropped: oneshot::Receiver<Incoming>,
+    body: Option<Incoming>,
+    bytes: usize,
+    waiting: Option<Pin<Box<Sleep>>>,
+}
+
+impl Rest {
+    /// Ready once all was read, or as much as it is worth. At once while the body is still sent on.
+    pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.body.is_none() {
+            self.body = self.dropped.try_recv().ok();
+        }
+        let Some(body) = &mut self.body else { return Poll::Ready(()) };
+        while let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
+            let Some(Ok(frame)) = frame else { return Poll::Ready(()) };
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            match self.bytes.checked_sub(length) {
+                Some(left) if !body.is_end_stream() => self.bytes = left,
+                _ => return Poll::Ready(()),
+            }
+        }
+        ready!(self.waiting.get_or_insert_with(|| Box::pin(sleep(REST_TIME))).as_mut().poll(cx));
+        Poll::Ready(())
     }
 }

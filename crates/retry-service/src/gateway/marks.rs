@@ -2,10 +2,10 @@
 
 use http::{
     HeaderMap,
-    header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, TE, UPGRADE, VIA},
+    header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, MAX_FORWARDS, TE, TRANSFER_ENCODING, UPGRADE, VIA},
 };
 
-use super::{X_REQUEST_ID, address::X_FORWARDED_FOR};
+use super::{X_REQUEST_ID, forwarded};
 
 /// Seen in one pass: most requests have few headers and hardly any of these, and to look up each costs more.
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,11 +14,13 @@ pub(crate) struct Marks {
     pub(crate) content_length: bool,
     pub(crate) cookie: bool,
     pub(crate) expect: bool,
-    pub(crate) forwarded: bool,
+    /// Any of those that tell for whom a request is forwarded.
+    pub(crate) forwarding: bool,
+    pub(crate) max_forwards: bool,
     pub(crate) te: bool,
+    pub(crate) transfer_encoding: bool,
     pub(crate) upgrade: bool,
     pub(crate) via: bool,
-    pub(crate) x_forwarded_for: bool,
     pub(crate) x_request_id: bool,
 }
 
@@ -30,11 +32,12 @@ impl Marks {
             marks.content_length |= *name == CONTENT_LENGTH;
             marks.cookie |= *name == COOKIE;
             marks.expect |= *name == EXPECT;
-            marks.forwarded |= *name == FORWARDED;
+            marks.forwarding |= forwarded::is_forwarding(name);
+            marks.max_forwards |= *name == MAX_FORWARDS;
             marks.te |= *name == TE;
+            marks.transfer_encoding |= *name == TRANSFER_ENCODING;
             marks.upgrade |= *name == UPGRADE;
             marks.via |= *name == VIA;
-            marks.x_forwarded_for |= *name == X_FORWARDED_FOR;
             marks.x_request_id |= *name == X_REQUEST_ID;
         }
         marks

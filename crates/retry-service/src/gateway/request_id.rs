@@ -7,17 +7,19 @@ use super::{X_REQUEST_ID, marks::Marks};
 
 const LONGEST: usize = 128;
 
-/// The caller's id where it is fit for a log, or else a new one; it is in the headers afterwards.
-pub(crate) fn keep_or_make(headers: &mut HeaderMap, marks: Marks) -> HeaderValue {
-    let given = if marks.x_request_id { headers.get(X_REQUEST_ID) } else { None };
-    if let Some(id) = given.filter(|id| is_fit(id.as_bytes())) {
-        return id.clone();
+/// The id that a trusted peer sends, if it is one and fit for a log, or else a new one.
+pub(crate) fn keep_or_make(headers: &HeaderMap, marks: Marks, trusted: bool) -> HeaderValue {
+    if marks.x_request_id && trusted {
+        let mut given = headers.get_all(X_REQUEST_ID).iter();
+        if let (Some(id), None) = (given.next(), given.next())
+            && is_fit(id.as_bytes())
+        {
+            return id.clone();
+        }
     }
     // In one piece from the start, as it is shared at once. Hexadecimal digits are always a valid value.
     let id = HeaderValue::from_maybe_shared(Bytes::from_owner(hexadecimal(fastrand::u128(..))));
-    let id = id.unwrap_or_else(|_| HeaderValue::from_static("none"));
-    headers.insert(X_REQUEST_ID, id.clone());
-    id
+    id.unwrap_or_else(|_| HeaderValue::from_static("none"))
 }
 
 /// What `format!` does in ten times the time, for every request.
@@ -39,20 +41,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_callers_id_is_kept_where_it_is_fit_for_a_log() {
-        let check = |given: &str, kept| {
+    fn a_trusted_peers_id_is_kept_if_it_is_fit_for_a_log() {
+        let check = |given: &[&str], trusted, kept| {
             let mut headers = HeaderMap::new();
-            headers.insert(X_REQUEST_ID, HeaderValue::from_str(given).unwrap());
-            let marks = Marks::of(&headers);
-            let id = keep_or_make(&mut headers, marks);
-            assert_eq!(id == given, kept, "{given}");
-            assert_eq!(headers[X_REQUEST_ID], id);
+            for id in given {
+                headers.append(X_REQUEST_ID, HeaderValue::from_str(id).unwrap());
+            }
+            let id = keep_or_make(&headers, Marks::of(&headers), trusted);
+            assert_eq!(given.iter().any(|given| id == given), kept, "{given:?}");
         };
-        check("abc-123", true);
-        check(&"x".repeat(LONGEST), true);
-        check("", false);
-        check("a b", false);
-        check(&"x".repeat(LONGEST + 1), false);
+        check(&["abc-123"], true, true);
+        check(&["abc-123"], false, false);
+        check(&["abc-123", "abc-124"], true, false);
+        check(&[&"x".repeat(LONGEST)], true, true);
+        check(&[""], true, false);
+        check(&["a b"], true, false);
+        check(&[&"x".repeat(LONGEST + 1)], true, false);
     }
 
     #[test]
@@ -64,7 +68,7 @@ mod tests {
 
     #[test]
     fn each_request_without_one_gets_its_own() {
-        let make = || keep_or_make(&mut HeaderMap::new(), Marks::default());
+        let make = || keep_or_make(&HeaderMap::new(), Marks::default(), true);
         let (one, other) = (make(), make());
         assert_eq!(one.len(), 32);
         assert_ne!(one, other);

@@ -183,7 +183,7 @@ pub enum Forwarded {
     XForwarded,
     /// Forwarded (RFC 7239)
     Forwarded,
-    /// None
+    /// None, and none of those that came
     Off,
 }
 
@@ -200,10 +200,19 @@ impl From<Forwarded> for gateway::Forwarded {
 /// Which `Host` the upstream gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Host {
-    /// Its own, from its URL
-    Rewrite,
     /// The one that the caller sent
     Keep,
+    /// Its own, from its URL; URLs with that in Location are turned back
+    Rewrite,
+}
+
+/// Whether something is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// It is
+    On,
+    /// It is not
+    Off,
 }
 
 /// How log lines are written.

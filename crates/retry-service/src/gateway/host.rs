@@ -1,0 +1,121 @@
+//! Which host a request is for. RFC 9112, section 3.2; RFC 9113, section 8.3.1.
+
+use std::net::Ipv6Addr;
+
+use http::{HeaderValue, Request, Version, header::HOST};
+
+/// The request names no host where it has to, several, or one that is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BadHost;
+
+/// The host that a request is for, as `Host` has it: the one in its target, or else in its `Host`. `None` for a request
+/// of HTTP/1.0 that names none.
+pub(crate) fn of<B>(request: &Request<B>) -> Result<Option<HeaderValue>, BadHost> {
+    let mut named = request.headers().get_all(HOST).iter();
+    let host = named.next();
+    if named.next().is_some() || host.is_some_and(|host| !is_host(host.as_bytes())) {
+        return Err(BadHost);
+    }
+    match (request.uri().authority(), host) {
+        (Some(authority), Some(host)) if authority.as_str().as_bytes() == host.as_bytes() => Ok(Some(host.clone())),
+        (Some(authority), _) if is_host(authority.as_str().as_bytes()) => {
+            HeaderValue::from_str(authority.as_str()).map(Some).map_err(|_| BadHost)
+        }
+        (Some(_), _) => Err(BadHost),
+        (None, None) if request.version() == Version::HTTP_11 => Err(BadHost),
+        (None, host) => Ok(host.cloned()),
+    }
+}
+
+/// Whether it is a host with or without a port, in the form of RFC 3986, section 3.2: no user name, and nothing that
+/// whoever puts it into a URL or a page could be misled by. An empty one is that of a target without a host.
+pub(crate) fn is_host(text: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(text) else { return false };
+    if let Some(rest) = text.strip_prefix('[') {
+        return rest
+            .split_once(']')
+            .is_some_and(|(address, port)| address.parse::<Ipv6Addr>().is_ok() && is_port(port));
+    }
+    let (name, port) = text.find(':').map_or((text, ""), |colon| text.split_at(colon));
+    is_name(name) && is_port(port)
+}
+
+/// Whether it is empty, or a colon and a port.
+fn is_port(text: &str) -> bool {
+    match text.strip_prefix(':') {
+        None => text.is_empty(),
+        Some(port) => {
+            port.bytes().all(|byte| byte.is_ascii_digit()) && (port.is_empty() || port.parse::<u16>().is_ok())
+        }
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    const PUNCTUATION: &[u8] = b"-._~!$&'()*+,;=";
+    let bytes = name.as_bytes();
+    let is_escape = |at: usize| bytes.get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+    bytes
+        .iter()
+        .enumerate()
+        .all(|(at, byte)| byte.is_ascii_alphanumeric() || PUNCTUATION.contains(byte) || *byte == b'%' && is_escape(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_host_is_refused() {
+        for host in [
+            "",
+            "a",
+            "shop.example",
+            "shop.example:80",
+            "a_b",
+            "10.0.0.1:8080",
+            "[::1]",
+            "[::1]:80",
+            "a:",
+            "%41b",
+            "xn--a",
+        ] {
+            assert!(is_host(host.as_bytes()), "{host}");
+        }
+        for host in [
+            "a b", "<script>", "evil/../", "u:p@h", "u@h", "a:b", "a:99999", "a:80:80", "[::1", "[x]", "[::1]x", "a%4",
+            "a%zz", "a\"b", "a\\b", "a#b", "a?b", "é",
+        ] {
+            assert!(!is_host(host.as_bytes()), "{host}");
+        }
+        assert!(!is_host(b"\xff"));
+    }
+
+    #[test]
+    fn the_host_of_the_target_counts() {
+        let check = |version, uri: &str, hosts: &[&str], expected: Result<Option<&str>, BadHost>| {
+            let mut request = Request::builder().version(version).uri(uri);
+            for host in hosts {
+                request = request.header(HOST, *host);
+            }
+            let host = of(&request.body(()).unwrap());
+            assert_eq!(
+                host,
+                expected.map(|host| host.map(|host| HeaderValue::from_str(host).unwrap())),
+                "{uri} {hosts:?}"
+            );
+        };
+        check(Version::HTTP_11, "/", &["a"], Ok(Some("a")));
+        check(Version::HTTP_11, "/", &[""], Ok(Some("")));
+        check(Version::HTTP_11, "/", &[], Err(BadHost));
+        check(Version::HTTP_10, "/", &[], Ok(None));
+        check(Version::HTTP_11, "/", &["a", "a"], Err(BadHost));
+        check(Version::HTTP_11, "/", &["a b"], Err(BadHost));
+        check(Version::HTTP_11, "http://good/", &["evil"], Ok(Some("good")));
+        check(Version::HTTP_11, "http://good/", &["a b"], Err(BadHost));
+        check(Version::HTTP_2, "http://good/", &["evil"], Ok(Some("good")));
+        check(Version::HTTP_2, "http://good/", &[], Ok(Some("good")));
+        check(Version::HTTP_2, "/", &["a"], Ok(Some("a")));
+        check(Version::HTTP_2, "/", &[], Ok(None));
+        check(Version::HTTP_2, "http://u:p@good/", &[], Err(BadHost));
+    }
+}

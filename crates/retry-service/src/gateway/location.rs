@@ -1,0 +1,130 @@
+//! `Location` and `Content-Location` of an upstream that knows itself by another name than its clients do.
+//!
+//! With its own name in `Host` it builds URLs that lead past the gateway.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Uri,
+    header::{CONTENT_LOCATION, LOCATION},
+};
+
+/// What the upstream's own URLs begin with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamName {
+    scheme: String,
+    host: String,
+    port: u16,
+    /// The path of the base URL, without a slash at its end.
+    prefix: String,
+}
+
+impl UpstreamName {
+    /// The name in a base URL such as `http://host:port/prefix`; `None` if it has no host.
+    #[must_use]
+    pub fn of(url: &str) -> Option<Self> {
+        let uri: Uri = url.parse().ok()?;
+        let scheme = uri.scheme_str()?.to_ascii_lowercase();
+        let port = uri.port_u16().unwrap_or(default_port(&scheme)?);
+        let host = uri.host()?.to_ascii_lowercase();
+        Some(Self { scheme, host, port, prefix: uri.path().trim_end_matches('/').to_owned() })
+    }
+
+    /// Turns URLs on the upstream's own name into those that the client knows: `scheme` and `host` are its own.
+    pub(crate) fn replace(&self, headers: &mut HeaderMap, scheme: &str, host: Option<&HeaderValue>) {
+        for name in [LOCATION, CONTENT_LOCATION] {
+            self.replace_in(headers, &name, scheme, host);
+        }
+    }
+
+    fn replace_in(&self, headers: &mut HeaderMap, name: &HeaderName, scheme: &str, host: Option<&HeaderValue>) {
+        let Some(rest) = headers.get(name).and_then(|url| self.rest_of(url.to_str().ok()?)) else { return };
+        let slash = if rest.starts_with('/') { "" } else { "/" };
+        let url = match host.and_then(|host| host.to_str().ok()).filter(|host| !host.is_empty()) {
+            Some(host) => format!("{scheme}://{host}{slash}{rest}"),
+            // A client that names no host knows its own.
+            None => format!("{slash}{rest}"),
+        };
+        if let Ok(url) = HeaderValue::try_from(url) {
+            headers.insert(name, url);
+        }
+    }
+
+    /// What follows the base URL in one that begins with it, path, query and fragment.
+    fn rest_of<'a>(&self, url: &'a str) -> Option<&'a str> {
+        let (scheme, rest) = match url.strip_prefix("//") {
+            Some(rest) => (self.scheme.clone(), rest),
+            None => url.split_once("://").map(|(scheme, rest)| (scheme.to_ascii_lowercase(), rest))?,
+        };
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let (host, port) = match authority.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
+        {
+            Some((host, port)) => (host, if port.is_empty() { default_port(&scheme)? } else { port.parse().ok()? }),
+            None => (authority, default_port(&scheme)?),
+        };
+        if scheme != self.scheme || !host.eq_ignore_ascii_case(&self.host) || port != self.port {
+            return None;
+        }
+        // What lies outside the base path cannot be reached through the gateway.
+        path.strip_prefix(&*self.prefix).filter(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
+    }
+}
+
+fn default_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_on_the_upstreams_own_name_become_the_clients() {
+        let check = |base: &str, location: &'static str, expected: &str| {
+            let mut headers = HeaderMap::from_iter([
+                (LOCATION, HeaderValue::from_static(location)),
+                (CONTENT_LOCATION, HeaderValue::from_static(location)),
+            ]);
+            let host = HeaderValue::from_static("shop.example");
+            UpstreamName::of(base).unwrap().replace(&mut headers, "https", Some(&host));
+            assert_eq!(headers[LOCATION], expected, "{location}");
+            assert_eq!(headers[CONTENT_LOCATION], expected, "{location}");
+        };
+        let base = "http://127.0.0.1:8080";
+        check(base, "http://127.0.0.1:8080/a?b#c", "https://shop.example/a?b#c");
+        check(base, "HTTP://127.0.0.1:8080", "https://shop.example/");
+        check(base, "http://127.0.0.1:8080?x", "https://shop.example/?x");
+        check(base, "//127.0.0.1:8080/a", "https://shop.example/a");
+        for other in [
+            "/a",
+            "a",
+            "http://127.0.0.1/a",
+            "http://127.0.0.1:80801/a",
+            "https://127.0.0.1:8080/a",
+            "http://other:8080/a",
+            "http://127.0.0.1:8080@evil/",
+            "mailto:a@b",
+            "",
+            "http://",
+            "://",
+        ] {
+            check(base, other, other);
+        }
+        check("http://u:p@H/", "http://h:80/a", "https://shop.example/a");
+        check("https://h", "https://h:443/a", "https://shop.example/a");
+        check("http://[::1]:1/", "http://[::1]:1/a", "https://shop.example/a");
+        check("http://h/api/", "http://h/api/x", "https://shop.example/x");
+        check("http://h/api", "http://h/api?x", "https://shop.example/?x");
+        check("http://h/api", "http://h/apix", "http://h/apix");
+        check("http://h/api", "http://h/", "http://h/");
+    }
+
+    #[test]
+    fn a_client_without_a_host_gets_a_path() {
+        let mut headers = HeaderMap::from_iter([(LOCATION, HeaderValue::from_static("http://h/a"))]);
+        UpstreamName::of("http://h").unwrap().replace(&mut headers, "http", None);
+        assert_eq!(headers[LOCATION], "/a");
+    }
+}
