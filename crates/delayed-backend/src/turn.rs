@@ -71,7 +71,7 @@ impl Turn {
     fn send(&self, request: &Parts, answer: Answer, http2: bool) -> Answer {
         let mut answer = self.shape(answer);
         match self.behaviour.fault {
-            Some(Fault::Truncate(bytes)) => answer = self.cut(answer, bytes, http2),
+            Some(Fault::Truncate(bytes)) if has_content(answer.status()) => answer = self.cut(answer, bytes, http2),
             Some(Fault::Goaway) if !http2 => {
                 answers::set(&mut answer, header::CONNECTION, "close");
             }
@@ -121,6 +121,11 @@ impl Turn {
             Fault::Goaway | Fault::Hang | Fault::Truncate(_) | Fault::Down(_) => None,
         }
     }
+}
+
+/// Whether a response with this status has content, even if it is empty (RFC 9110, section 6.4.1).
+fn has_content(status: StatusCode) -> bool {
+    !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// hyper sends no body in answer to HEAD over HTTP/1.1, but leaves HTTP/2 to us.

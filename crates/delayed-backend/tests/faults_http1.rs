@@ -200,6 +200,16 @@ async fn truncate_of_what_is_short_enough() {
 }
 
 #[tokio::test]
+async fn nothing_is_truncated_without_content() {
+    for script in ["status=204;truncate", "status=304;truncate"] {
+        let (answer, end) = seen(script).await;
+        assert!(!answer.contains("content-length"), "{script}: {answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "{script}: {answer}");
+        assert_eq!(end, End::Silence, "{script}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn drip() {
     let backend = backend("drip=1ms").await;
     let start = Instant::now();
