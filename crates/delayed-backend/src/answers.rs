@@ -19,7 +19,9 @@ use crate::range::{Selection, etag, select};
 pub(crate) type Answer = Response<AnswerBody>;
 
 /// Its body.
-pub(crate) type AnswerBody = UnsyncBoxBody<Bytes, Infallible>;
+///
+/// An error resets the stream; over HTTP/1.1 there is none.
+pub(crate) type AnswerBody = UnsyncBoxBody<Bytes, h2::Error>;
 
 pub(crate) fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     typed(status, "text/plain", body)
@@ -114,5 +116,5 @@ pub(crate) fn boxed<B>(body: B) -> AnswerBody
 where
     B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
 {
-    body.boxed_unsync()
+    body.map_err(|never| match never {}).boxed_unsync()
 }

@@ -22,6 +22,8 @@ pub struct Behaviour {
     pub(crate) body: Option<String>,
     /// Add header fields of so many bytes.
     pub(crate) huge_headers: Option<u32>,
+    /// Send the response without its length.
+    pub(crate) chunked: bool,
     /// Answer before the request's body is read.
     pub(crate) early: bool,
     /// What goes wrong beyond the answer's own content.
@@ -92,6 +94,7 @@ impl Behaviour {
         parts.extend(self.retry_after.as_ref().map(ToString::to_string));
         parts.extend(self.body.as_ref().map(|body| format!("body={}", Quoted(body))));
         parts.extend(self.huge_headers.map(|bytes| format!("huge-headers={bytes}")));
+        parts.extend(self.chunked.then(|| "chunked".to_owned()));
         parts.extend(self.early.then(|| "early".to_owned()));
         parts.extend(self.fault.map(|fault| fault.to_string()));
         parts.extend(self.delay.map(|delay| delay.to_string()));

@@ -39,9 +39,9 @@ pub struct Cli {
     ///
     /// A comma-separated cycle of behaviours: ok, delay=5s, hang, status=503 (with retry-after=1,
     /// retry-after-date=2s or body=text), reset, close, reset-after=100, close-after=100, truncate or
-    /// truncate=5, stall-after=100, drip=10ms, garbage, huge-headers, early, goaway, refused-stream,
-    /// down=3s. A semicolon combines them, and *3 repeats them. Without it: delay,delay,delay,ok, as
-    /// --delay and --healthy-every say.
+    /// truncate=5, stall-after=100, drip=10ms, garbage, huge-headers, chunked, early, goaway,
+    /// refused-stream, down=3s. A semicolon combines them, and *3 repeats them. Without it:
+    /// delay,delay,delay,ok, as --delay and --healthy-every say.
     #[arg(long, env = "DELAYED_BACKEND_SCRIPT", value_name = "SCRIPT")]
     #[arg(conflicts_with = "healthy_every")]
     pub script: Option<Script>,

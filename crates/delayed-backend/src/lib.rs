@@ -54,11 +54,12 @@
 //! | `retry-after=2`, `retry-after-date=2s` | with a status: this `Retry-After`, or the date so far from now |
 //! | `body="so sorry"` | with a status: this text |
 //! | `huge-headers`, `huge-headers=100000` | so many bytes of extra fields; 1 MiB |
+//! | `chunked` | the response does not state its length: no `Content-Length` |
 //! | `early` | the answer comes before the request's body is read; everything else waits for it |
 //! | `hang` | no answer |
 //! | `reset`, `close` | a RST or a FIN before any byte |
 //! | `reset-after=100`, `close-after=100`, `stall-after=100` | so many bytes of the response, its head included, then a RST, a FIN or nothing; a shorter response is not touched |
-//! | `truncate`, `truncate=5` | a body of so many bytes, under the `Content-Length` of the whole; half of it |
+//! | `truncate`, `truncate=5` | a body of so many bytes, under the `Content-Length` of the whole; half of it; with `chunked`, the end of the body is missing even if all its bytes are sent |
 //! | `drip`, `drip=1ms` | the response byte by byte, so far apart; 10 ms |
 //! | `garbage` | bytes that are no HTTP, then a FIN |
 //! | `goaway` | the connection is not to be used again |
@@ -72,8 +73,10 @@
 //!
 //! | behaviour | HTTP/1.1 | HTTP/2 |
 //! |---|---|---|
+//! | `chunked` | `Transfer-Encoding: chunked`; HEAD, 204 and 304 have neither that nor a length | no `content-length`; END_STREAM ends the body |
 //! | `reset`, `close`, `garbage`, `reset-after`, `close-after`, `stall-after`, `drip` | as above | befalls the connection, and with it all streams; what is counted are the bytes the connection sends from this answer on, frame headers included |
 //! | `truncate` | body, then FIN | body, then END_STREAM: the stream is broken, the connection lives |
+//! | `chunked;truncate` | chunks, then FIN without the last chunk | body, then RST_STREAM with INTERNAL_ERROR; the connection lives |
 //! | `goaway` | `Connection: close` on the answer | GOAWAY that disowns this stream and later ones, then FIN; later requests are not counted |
 //! | `refused-stream` | as `close` | RST_STREAM with REFUSED_STREAM; the connection lives |
 //!
@@ -95,6 +98,7 @@ mod app;
 mod arrival;
 mod backend;
 mod behaviour;
+mod chunked;
 mod connection;
 mod cut;
 mod frames;

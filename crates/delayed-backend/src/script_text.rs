@@ -17,9 +17,9 @@ const USUAL_OUTAGE: Duration = Duration::from_secs(3);
 const USUAL_HEADERS: u32 = 1 << 20;
 const MOST_HEADERS: u32 = 16 << 20;
 
-const BEHAVIOURS: &str = "ok, delay, status, retry-after, retry-after-date, body, huge-headers, early, \
-     hang, reset, close, reset-after, close-after, truncate, stall-after, drip, garbage, goaway, \
-     refused-stream, down";
+const BEHAVIOURS: &str = "ok, delay, status, retry-after, retry-after-date, body, huge-headers, chunked, \
+     early, hang, reset, close, reset-after, close-after, truncate, stall-after, drip, garbage, \
+     goaway, refused-stream, down";
 
 /// A script has a mistake; displayed as one line that points at it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +48,7 @@ enum Problem {
     Alone,
     #[error("only one thing can go wrong with a request, and another is there already")]
     TwoFaults,
-    #[error("the caller never sees an answer, so it cannot have a status, body or headers")]
+    #[error("the caller never sees an answer, so it cannot have a status, body, headers or chunks")]
     NoAnswer,
     #[error("it goes with a status, and there is none")]
     NeedsStatus,
@@ -122,7 +122,8 @@ fn contradiction(behaviour: &Behaviour) -> Option<Problem> {
     if behaviour.status.is_none() && extras {
         return Some(Problem::NeedsStatus);
     }
-    let shaped = behaviour.status.is_some() || behaviour.huge_headers.is_some() || behaviour.early;
+    let Behaviour { status, huge_headers, chunked, early, .. } = behaviour;
+    let shaped = status.is_some() || huge_headers.is_some() || *chunked || *early;
     let unseen = behaviour.fault.is_some_and(Fault::leaves_no_answer);
     (shaped && unseen).then_some(Problem::NoAnswer)
 }
@@ -155,6 +156,7 @@ impl<'a> Part<'a> {
             "retry-after-date" => self.once(&mut to.retry_after, self.needed(DATE, date_in)?),
             "body" => self.once(&mut to.body, self.needed(TEXT, |text| Some(text.to_owned()))?),
             "huge-headers" => self.once(&mut to.huge_headers, self.headers()?),
+            "chunked" => self.alone(()).map(|()| to.chunked = true),
             "early" => self.alone(()).map(|()| to.early = true),
             _ => {
                 let fault = self.fault()?;
@@ -289,6 +291,9 @@ mod tests {
             "drip=10ms",
             "garbage",
             "huge-headers=1000",
+            "chunked",
+            "chunked;truncate=3",
+            "status=503;retry-after=1;body=late;huge-headers=9;chunked;early;drip=1ms;delay",
             "early",
             "goaway",
             "refused-stream",
@@ -311,6 +316,7 @@ mod tests {
         reads("delay=1s;status=503", "status=503;delay=1s");
         reads("delay=0.5", "delay=500ms");
         reads("drip,down,huge-headers", "drip=10ms,down=3s,huge-headers=1048576");
+        reads("truncate;chunked;status=200, goaway ; chunked", "status=200;chunked;truncate,chunked;goaway");
         reads("ok*1, ok * 2", "ok,ok*2");
         reads("status=503;body=\"a*b;c,d=e\"*2", "status=503;body=\"a*b;c,d=e\"*2");
     }
@@ -334,11 +340,16 @@ mod tests {
         refuses("huge-headers=0", 1, 1, "huge-headers=0", value(HEADERS));
         refuses("status=503;retry-after=\"a\nb\"", 1, 12, "retry-after=\"a\nb\"", value(HEADER));
         refuses("hang=3s", 1, 1, "hang=3s", Problem::NoValue);
+        refuses("chunked=3", 1, 1, "chunked=3", Problem::NoValue);
         refuses("ok;delay", 1, 1, "ok", Problem::Alone);
         refuses("delay;delay=1s", 1, 7, "delay=1s", Problem::Twice);
         refuses("reset;close", 1, 7, "close", Problem::TwoFaults);
         refuses("ok,hang;status=503", 2, 4, "hang;status=503", Problem::NoAnswer);
         refuses("close;early", 1, 1, "close;early", Problem::NoAnswer);
+        for fault in ["hang", "reset", "close", "garbage", "refused-stream", "down"] {
+            let item = format!("chunked;{fault}");
+            refuses(&item, 1, 1, &item, Problem::NoAnswer);
+        }
         refuses("retry-after=1", 1, 1, "retry-after=1", Problem::NeedsStatus);
         refuses("ok*0", 1, 4, "0", Problem::Weight);
         refuses("ok*", 1, 4, "", Problem::Weight);
@@ -390,7 +401,7 @@ mod tests {
         let retry_after =
             prop_oneof!["[ -!#-~]{0,12}".prop_map(RetryAfter::Text), waits().prop_map(RetryAfter::DateIn),];
         let answer = (200..600_u16, prop::option::of(retry_after), prop::option::of("[^\"]{0,8}"));
-        let shape = (prop::option::of(1..=MOST_HEADERS), any::<bool>());
+        let shape = (prop::option::of(1..=MOST_HEADERS), any::<bool>(), any::<bool>());
         let fault = prop::option::of(visible_faults());
         (prop::option::of(answer), shape, fault, delays()).prop_map(|(answer, shape, fault, delay)| {
             let (status, retry_after, body) = answer.map_or((None, None, None), |(s, r, b)| (Some(s), r, b));
@@ -400,7 +411,8 @@ mod tests {
                 retry_after,
                 body,
                 huge_headers: shape.0,
-                early: shape.1,
+                chunked: shape.1,
+                early: shape.2,
                 fault,
             }
         })
@@ -427,7 +439,7 @@ mod tests {
         }
 
         #[test]
-        fn nor_does_text_that_looks_like_a_script(text in "(ok|delay|status|body|down|[=;,*\" 0-9é]){0,20}") {
+        fn nor_does_text_that_looks_like_a_script(text in "(ok|delay|status|body|chunked|down|[=;,*\" 0-9é]){0,20}") {
             if let Err(error) = text.parse::<Script>() {
                 prop_assert_eq!(error.to_string().lines().count(), 1);
             }

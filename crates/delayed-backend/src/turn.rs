@@ -9,14 +9,15 @@ use h2::Reason;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use http_body::Body as _;
-use http_body_util::Empty;
+use http_body_util::{BodyExt as _, Empty};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
 use crate::answers::{self, Answer, boxed};
 use crate::behaviour::{Behaviour, Delay, Fault, RetryAfter};
+use crate::chunked::Chunked;
 use crate::connection::Connection;
-use crate::cut::Cut;
+use crate::cut::{Cut, Ending, Sent};
 use crate::frames;
 use crate::wire::{End, Order};
 
@@ -70,12 +71,11 @@ impl Turn {
     /// The answer as the caller gets it, with the orders that go with its bytes.
     fn send(&self, request: &Parts, answer: Answer, http2: bool) -> Answer {
         let mut answer = self.shape(answer);
-        match self.behaviour.fault {
-            Some(Fault::Truncate(bytes)) if has_content(answer.status()) => answer = self.cut(answer, bytes, http2),
-            Some(Fault::Goaway) if !http2 => {
-                answers::set(&mut answer, header::CONNECTION, "close");
-            }
-            _ => {}
+        if has_content(answer.status()) {
+            answer = self.delimit(answer, http2);
+        }
+        if self.behaviour.fault == Some(Fault::Goaway) && !http2 {
+            answers::set(&mut answer, header::CONNECTION, "close");
         }
         if http2 && request.method == Method::HEAD {
             strip_body(&mut answer);
@@ -99,12 +99,24 @@ impl Turn {
         answer
     }
 
-    fn cut(&self, answer: Answer, bytes: Option<u64>, http2: bool) -> Answer {
-        let wire = (!http2).then(|| self.connection.wire.clone());
-        let (mut head, body) = answer.into_parts();
-        let body = Cut::new(body, bytes, wire);
-        head.headers.insert(header::CONTENT_LENGTH, body.promised().into());
-        Answer::from_parts(head, boxed(body))
+    /// The answer with its body chunked, cut, or both, as the behaviour says.
+    fn delimit(&self, mut answer: Answer, http2: bool) -> Answer {
+        if self.behaviour.chunked {
+            answer = answer.map(|body| Chunked::new(body).boxed_unsync());
+        }
+        match self.behaviour.fault {
+            Some(Fault::Truncate(bytes)) => cut(answer, bytes, self.ending(http2)),
+            _ => answer,
+        }
+    }
+
+    /// How a body that is cut ends.
+    fn ending(&self, http2: bool) -> Ending {
+        match (http2, self.behaviour.chunked) {
+            (false, _) => Ending::Close(self.connection.wire.clone()),
+            (true, false) => Ending::EndStream,
+            (true, true) => Ending::Reset(Sent::default()),
+        }
     }
 
     /// What the fault asks of the connection's bytes.
@@ -121,6 +133,15 @@ impl Turn {
             Fault::Goaway | Fault::Hang | Fault::Truncate(_) | Fault::Down(_) => None,
         }
     }
+}
+
+fn cut(answer: Answer, bytes: Option<u64>, ending: Ending) -> Answer {
+    let (mut head, body) = answer.into_parts();
+    let body = Cut::new(body, bytes, ending);
+    if let Some(length) = body.promised() {
+        head.headers.insert(header::CONTENT_LENGTH, length.into());
+    }
+    Answer::from_parts(head, body.boxed_unsync())
 }
 
 /// Whether a response with this status has content, even if it is empty (RFC 9110, section 6.4.1).

@@ -233,6 +233,133 @@ async fn huge_headers() {
     assert_eq!(end, End::Silence);
 }
 
+/// The whole of `HELLO` in chunks.
+const CHUNKS: &str = "7\r\nHello W\r\n7\r\norld!!!\r\n0\r\n\r\n";
+
+/// The head and the body of a response that is chunked and states no length.
+#[track_caller]
+fn split_chunked(answer: &str) -> (&str, &str) {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert_eq!(head.matches("transfer-encoding: chunked").count(), 1, "{answer}");
+    assert!(!head.contains("content-length"), "{answer}");
+    (head, body)
+}
+
+/// Like `seen`, for a script that ends `{after}` bytes into the body of a chunked `/hello`.
+async fn seen_into_the_body(fault: &str, after: usize) -> (String, End) {
+    let (whole, _) = seen("chunked").await;
+    let (answer, end) = seen(&format!("chunked;{fault}={}", whole.len() - CHUNKS.len() + after)).await;
+    let (_, body) = split_chunked(&answer);
+    (body.to_owned(), end)
+}
+
+#[tokio::test]
+async fn chunked() {
+    let (answer, end) = seen("chunked").await;
+    let (head, body) = split_chunked(&answer);
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert_eq!((body, end), (CHUNKS, End::Silence));
+}
+
+#[tokio::test]
+async fn chunked_spares_the_connection() {
+    let backend = backend("chunked,ok").await;
+    let mut stream = send(backend.address(), GET).await;
+    read_answer(&mut stream, CHUNKS).await;
+    stream.write_all(GET.as_bytes()).await.unwrap();
+    let answer = read_answer(&mut stream, HELLO).await;
+    assert!(answer.contains("content-length: 14\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn chunked_with_a_status() {
+    let (answer, end) = seen("status=503;retry-after=1;chunked").await;
+    let (head, body) = split_chunked(&answer);
+    assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("retry-after: 1\r\n"), "{answer}");
+    assert_eq!((body, end), ("A\r\nService Un\r\n9\r\navailable\r\n0\r\n\r\n", End::Silence));
+    for script in ["status=200;body=\"\";chunked", "status=205;chunked"] {
+        let (answer, end) = seen(script).await;
+        assert_eq!((split_chunked(&answer).1, end), ("0\r\n\r\n", End::Silence), "{script}");
+    }
+}
+
+#[tokio::test]
+async fn chunked_with_all_that_shapes_a_response() {
+    for (script, expected) in [
+        ("chunked;delay=1ms", End::Silence),
+        ("huge-headers=100000;chunked", End::Silence),
+        ("chunked;early", End::Silence),
+        ("chunked;goaway", End::Fin),
+    ] {
+        let (answer, end) = seen(script).await;
+        assert_eq!((split_chunked(&answer).1, end), (CHUNKS, expected), "{script}");
+    }
+}
+
+#[tokio::test]
+async fn chunked_and_truncated_has_no_last_chunk() {
+    for (script, expected) in [
+        ("chunked;truncate", "7\r\nHello W\r\n"),
+        ("chunked;truncate=0", ""),
+        ("chunked;truncate=9", "7\r\nHello W\r\n2\r\nor\r\n"),
+        ("chunked;truncate=14", "7\r\nHello W\r\n7\r\norld!!!\r\n"),
+        ("chunked;truncate=99", "7\r\nHello W\r\n7\r\norld!!!\r\n"),
+        ("status=200;body=\"\";chunked;truncate", ""),
+        ("status=503;body=odd;chunked;truncate=1", "1\r\no\r\n"),
+    ] {
+        let (answer, end) = seen(script).await;
+        assert_eq!((split_chunked(&answer).1, end), (expected, End::Fin), "{script}");
+    }
+}
+
+#[tokio::test]
+async fn chunked_and_cut_off_in_the_body() {
+    for (fault, expected) in [("close-after", End::Fin), ("reset-after", End::Rst), ("stall-after", End::Silence)] {
+        let (body, end) = seen_into_the_body(fault, 17).await;
+        assert_eq!((&*body, end), ("7\r\nHello W\r\n7\r\nor", expected), "{fault}");
+    }
+    let (body, end) = seen_into_the_body("close-after", CHUNKS.len()).await;
+    assert_eq!((&*body, end), (CHUNKS, End::Silence));
+}
+
+#[tokio::test]
+async fn chunked_drip() {
+    let backend = backend("chunked;drip=1ms").await;
+    let start = Instant::now();
+    let mut stream = send(backend.address(), GET).await;
+    let answer = read_answer(&mut stream, CHUNKS).await;
+    split_chunked(&answer);
+    assert!(start.elapsed() >= Duration::from_millis(answer.len() as u64 - 1), "{answer}");
+}
+
+#[tokio::test]
+async fn nothing_is_chunked_without_content() {
+    let mut cases = vec![("HEAD", "chunked"), ("HEAD", "chunked;truncate")];
+    for script in ["status=204;chunked", "status=204;chunked;truncate", "status=304;chunked"] {
+        cases.push(("GET", script));
+    }
+    for (method, script) in cases {
+        let backend = backend(&format!("{script},ok")).await;
+        let text = format!("{method} /bytes/10 HTTP/1.1\r\nhost: test\r\n\r\n");
+        let mut stream = send(backend.address(), &text).await;
+        let answer = read_answer(&mut stream, "").await;
+        assert!(answer.ends_with("\r\n\r\n"), "{method} {script}: {answer}");
+        assert!(!answer.contains("transfer-encoding") && !answer.contains("content-length"), "{script}: {answer}");
+        stream.write_all(GET.as_bytes()).await.unwrap();
+        read_answer(&mut stream, HELLO).await;
+    }
+}
+
+#[tokio::test]
+async fn to_http_1_0_the_end_of_the_connection_is_the_end_of_the_body() {
+    let backend = backend("chunked").await;
+    let text = "GET /hello HTTP/1.0\r\nconnection: keep-alive\r\n\r\n";
+    let (answer, end) = read_to_end(&mut send(backend.address(), text).await).await;
+    assert!(!answer.contains("transfer-encoding") && !answer.contains("content-length"), "{answer}");
+    assert!(answer.ends_with(&format!("\r\n\r\n{HELLO}")), "{answer}");
+    assert_eq!(end, End::Fin);
+}
+
 #[tokio::test]
 async fn early() {
     let backend = backend("status=413;early").await;

@@ -7,12 +7,12 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use delayed_backend::Backend;
+use delayed_backend::{Backend, known_byte};
 use h2::Reason;
 use http::{Method, Response};
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
-use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper::body::{Body as _, Incoming};
+use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
@@ -29,9 +29,13 @@ struct Caller {
 
 impl Caller {
     async fn of(script: &str) -> Self {
+        Self::with(script, &Builder::new(TokioExecutor::new())).await
+    }
+
+    async fn with(script: &str, protocol: &Builder<TokioExecutor>) -> Self {
         let backend = Backend::start(script.parse().unwrap()).await.unwrap();
         let stream = TcpStream::connect(backend.address()).await.unwrap();
-        let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        let (sender, connection) = protocol.handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         Self { backend, sender }
     }
@@ -50,6 +54,33 @@ impl Caller {
     async fn text(&mut self) -> hyper::Result<Bytes> {
         Ok(self.hello().await?.into_body().collect().await?.to_bytes())
     }
+}
+
+/// The content of all DATA frames that have any, and the error after them.
+async fn frames(response: Response<Incoming>) -> (Vec<Bytes>, Option<hyper::Error>) {
+    let mut body = response.into_body();
+    let mut frames = Vec::new();
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => frames.extend(frame.into_data().ok().filter(|data| !data.is_empty())),
+            Err(error) => return (frames, Some(error)),
+        }
+    }
+    (frames, None)
+}
+
+#[track_caller]
+fn assert_no_length(response: &Response<Incoming>) {
+    let headers = response.headers();
+    assert!(!headers.contains_key("content-length") && !headers.contains_key("transfer-encoding"), "{headers:?}");
+}
+
+/// Whether the peer reset the stream, in so many words.
+#[track_caller]
+fn assert_stream_reset(error: &hyper::Error) {
+    let protocol = cause::<h2::Error>(error).unwrap();
+    assert!(protocol.is_remote() && protocol.is_reset(), "{error:?}");
+    assert_eq!(protocol.reason(), Some(Reason::INTERNAL_ERROR), "{error:?}");
 }
 
 /// What the first error in the chain of this type is.
@@ -134,6 +165,107 @@ async fn truncate_ends_the_stream_only() {
     let protocol = cause::<h2::Error>(&error).unwrap();
     assert_eq!(protocol.reason(), Some(Reason::PROTOCOL_ERROR), "{error:?}");
     assert_eq!(caller.text().await.unwrap(), HELLO);
+}
+
+#[tokio::test]
+async fn chunked_has_no_length() {
+    let mut caller = Caller::of("chunked,status=503;retry-after=2;chunked,chunked;early,ok").await;
+    for (status, expected) in
+        [(200, ["Hello W", "orld!!!"]), (503, ["Service Un", "available"]), (200, ["Hello W", "orld!!!"])]
+    {
+        let response = caller.hello().await.unwrap();
+        assert_eq!(response.status().as_u16(), status);
+        assert_eq!(response.headers().contains_key("retry-after"), status == 503);
+        assert_no_length(&response);
+        let (frames, error) = frames(response).await;
+        assert!(error.is_none(), "{error:?}");
+        assert_eq!(frames, expected);
+    }
+    assert_eq!(caller.hello().await.unwrap().headers()["content-length"], "14");
+}
+
+#[tokio::test]
+async fn chunked_and_truncated_is_a_reset_of_the_stream_only() {
+    for (script, status, expected) in [
+        ("chunked;truncate,ok", 200, "Hello W"),
+        ("chunked;truncate=0,ok", 200, ""),
+        ("chunked;truncate=9,ok", 200, "Hello Wor"),
+        ("chunked;truncate=14,ok", 200, HELLO),
+        ("chunked;truncate=99,ok", 200, HELLO),
+        ("status=503;chunked;truncate=1,ok", 503, "S"),
+        ("status=200;body=\"\";chunked;truncate,ok", 200, ""),
+    ] {
+        let mut caller = Caller::of(script).await;
+        let response = caller.hello().await.unwrap();
+        assert_eq!(response.status().as_u16(), status, "{script}");
+        assert_no_length(&response);
+        let (frames, error) = frames(response).await;
+        assert_eq!(frames.concat(), expected.as_bytes(), "{script}");
+        assert_stream_reset(&error.unwrap());
+        assert_eq!(caller.text().await.unwrap(), HELLO);
+        let connections: Vec<u64> = caller.backend.requests().iter().map(|record| record.connection).collect();
+        assert_eq!(connections, [1, 1]);
+    }
+}
+
+#[tokio::test]
+async fn what_comes_before_the_reset_arrives_however_small_the_window() {
+    let mut protocol = Builder::new(TokioExecutor::new());
+    protocol.initial_stream_window_size(1000);
+    let mut caller = Caller::with("chunked;truncate=100000", &protocol).await;
+    let (frames, error) = frames(caller.send(Method::GET, "/bytes/1000000").await.unwrap()).await;
+    assert!(frames.concat().into_iter().eq((0..100_000).map(known_byte)));
+    assert_stream_reset(&error.unwrap());
+}
+
+#[tokio::test]
+async fn chunked_and_cut_off_in_the_body() {
+    let mut caller = Caller::of("chunked;close-after=5000").await;
+    let response = caller.send(Method::GET, "/bytes/10000").await.unwrap();
+    assert_no_length(&response);
+    assert_connection_broke(&response.into_body().collect().await.unwrap_err());
+
+    let mut caller = Caller::of("chunked;reset-after=5000").await;
+    // A client may notice the RST before it has read the head.
+    let error = match caller.send(Method::GET, "/bytes/10000").await {
+        Ok(response) => response.into_body().collect().await.unwrap_err(),
+        Err(error) => error,
+    };
+    assert_connection_broke(&error);
+
+    let mut caller = Caller::of("chunked;stall-after=5000").await;
+    let response = caller.send(Method::GET, "/bytes/10000").await.unwrap();
+    assert_no_length(&response);
+    assert!(timeout(A_WHILE, response.into_body().collect()).await.is_err());
+}
+
+#[tokio::test]
+async fn chunked_drip_takes_its_time() {
+    let mut caller = Caller::of("chunked;drip=1ms").await;
+    let start = Instant::now();
+    let response = caller.hello().await.unwrap();
+    assert_no_length(&response);
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), HELLO);
+    assert!(start.elapsed() >= Duration::from_millis(HELLO.len() as u64));
+}
+
+#[tokio::test]
+async fn chunked_goaway_is_goaway() {
+    let error = Caller::of("chunked;goaway").await.hello().await.unwrap_err();
+    assert!(cause::<h2::Error>(&error).unwrap().is_go_away(), "{error:?}");
+}
+
+#[tokio::test]
+async fn nothing_is_chunked_or_truncated_without_content() {
+    let mut cases = vec![(Method::HEAD, "chunked"), (Method::HEAD, "chunked;truncate")];
+    for script in ["status=204;chunked", "status=204;chunked;truncate", "status=304;chunked", "status=204;truncate"] {
+        cases.push((Method::GET, script));
+    }
+    for (method, script) in cases {
+        let response = Caller::of(script).await.send(method, "/bytes/10").await.unwrap();
+        assert_no_length(&response);
+        assert!(response.body().is_end_stream(), "{script}");
+    }
 }
 
 #[tokio::test]

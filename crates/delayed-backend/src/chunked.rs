@@ -1,0 +1,82 @@
+//! A body whose length is not known beforehand.
+
+use std::mem;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use crate::answers::AnswerBody;
+
+/// A body that does not report its exact length, so that hyper sends no `Content-Length`.
+#[derive(Debug)]
+pub(crate) struct Chunked {
+    body: AnswerBody,
+    /// The second half of a frame whose first half has been returned.
+    second_half: Bytes,
+}
+
+impl Chunked {
+    pub(crate) fn new(body: AnswerBody) -> Self {
+        Self { body, second_half: Bytes::new() }
+    }
+}
+
+impl Body for Chunked {
+    type Data = Bytes;
+    type Error = h2::Error;
+
+    /// Returns each frame of the body in two halves: a short body, too, takes more than one chunk.
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        if self.second_half.is_empty() {
+            let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)) else {
+                return Poll::Ready(None);
+            };
+            let Ok(mut data) = frame?.into_data() else {
+                // The backend's bodies have no trailers.
+                return Poll::Ready(None);
+            };
+            self.second_half = data.split_off(data.len().div_ceil(2));
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        Poll::Ready(Some(Ok(Frame::data(mem::take(&mut self.second_half)))))
+    }
+
+    /// A lower bound only: an exact size would become the `Content-Length`.
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = SizeHint::new();
+        hint.set_lower(self.body.size_hint().lower());
+        hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt as _, Full};
+
+    use super::*;
+    use crate::answers::boxed;
+
+    async fn chunks(text: &'static str) -> Vec<Bytes> {
+        let mut body = Chunked::new(boxed(Full::from(text)));
+        let mut chunks = Vec::new();
+        while let Some(frame) = body.frame().await {
+            chunks.push(frame.unwrap().into_data().unwrap());
+        }
+        chunks
+    }
+
+    #[tokio::test]
+    async fn a_body_comes_in_halves() {
+        assert_eq!(chunks("").await, Vec::<Bytes>::new());
+        assert_eq!(chunks("a").await, ["a"]);
+        assert_eq!(chunks("abc").await, ["ab", "c"]);
+    }
+
+    #[test]
+    fn the_length_is_not_exact() {
+        let hint = Chunked::new(boxed(Full::from("abc"))).size_hint();
+        assert_eq!((hint.lower(), hint.exact()), (3, None));
+    }
+}
