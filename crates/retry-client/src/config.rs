@@ -36,7 +36,7 @@ pub(crate) struct Config {
 /// | `http2_prior_knowledge` | off | HTTP/2 from the first byte |
 /// | `resume` | off | goes on with a GET's body that breaks off |
 /// | `response_buffer` | 0 | how many bytes of a response are buffered before it is handed over |
-/// | `response_buffer_time` | 100 ms | for how long at most, if it does not announce its length |
+/// | `response_buffer_time` | 100 ms | for how long at most, unless it announces a short length |
 /// | `pool_idle_timeout` | 90 s | how long a connection without an exchange is kept |
 /// | `pool_max_idle` | 64 | how many such connections are kept |
 /// | `pool_max_connections` | none | how many connections there may be |
@@ -184,10 +184,13 @@ impl ClientBuilder {
         self
     }
 
-    /// Buffers a response of up to this many bytes until it is whole: one that breaks off or stalls meanwhile is an
-    /// attempt that failed, and is retried where that is safe. One that does not announce its length is buffered for up
-    /// to [`response_buffer_time`](Self::response_buffer_time), and then handed over with what has come of it; so is one
-    /// that turns out to be longer. What is buffered counts towards [`replay_memory`](Self::replay_memory).
+    /// Buffers up to this many bytes of a response before it is handed over: one that breaks off or stalls meanwhile is
+    /// an attempt that failed, and is retried where that is safe.
+    ///
+    /// A response that announces a length up to this many bytes, to a request that may be repeated, is buffered until it
+    /// is whole. Any other is buffered for [`response_buffer_time`](Self::response_buffer_time) at most, and then handed
+    /// over with what has come of it; so is one that turns out to be longer. One that announces a greater length is not
+    /// buffered. What is buffered counts towards [`replay_memory`](Self::replay_memory).
     ///
     /// Never buffered are `text/event-stream`, `application/x-ndjson`, `multipart/x-mixed-replace` and
     /// `application/grpc`, and responses to requests that accept nothing else.
@@ -196,7 +199,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets for how long at most a response is buffered that does not announce its length.
+    /// Sets for how long at most a response is buffered that does not announce its length, or is one to a request that
+    /// may not be repeated.
     pub fn response_buffer_time(mut self, time: Duration) -> Self {
         self.response_buffer.time = time;
         self

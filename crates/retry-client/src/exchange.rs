@@ -53,6 +53,7 @@ impl<'a> Transport for Hyper<'a> {
 }
 
 async fn exchange(client: &Client, sending: Sending<'_>, delivery: Delivery) -> Result<Answer<ResponseBody>, Failure> {
+    let repeatable = sending.is_repeatable();
     let response = answer(client, sending).await?;
     match delivery {
         Delivery::Streaming => Ok(response),
@@ -67,9 +68,10 @@ async fn exchange(client: &Client, sending: Sending<'_>, delivery: Delivery) -> 
                 {
                     return Ok(response);
                 }
-                // Who announces a short length has it ready; nobody waits for half of it.
-                Some(_) => (buffer.bytes, None),
-                None => (buffer.bytes, Some(buffer.time)),
+                // To wait for the whole pays off only if another attempt may follow. Who announces a short length has
+                // it ready, and nobody waits for half of it.
+                Some(_) if repeatable => (buffer.bytes, None),
+                _ => (buffer.bytes, Some(buffer.time)),
             };
             Box::pin(read(response, |body| body.read_ahead(bytes, time, Some(held)))).await
         }

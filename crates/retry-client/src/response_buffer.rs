@@ -15,7 +15,8 @@ use http::{
 pub(crate) struct ResponseBuffer {
     /// Zero is off.
     pub(crate) bytes: usize,
-    /// For how long at most, for a response that does not announce its length.
+    /// For how long at most, for a response that does not announce its length, or is one to a request that may not be
+    /// repeated.
     pub(crate) time: Duration,
 }
 

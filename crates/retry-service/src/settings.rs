@@ -215,7 +215,7 @@ pub struct Settings {
     #[arg(default_value = "64KiB", value_parser = bytes)]
     pub response_buffer: usize,
 
-    /// For how long at most, if the response does not announce its length
+    /// For how long at most, unless the response announces a short length and its request may be repeated
     #[arg(long, env = "RETRY_SERVICE_RESPONSE_BUFFER_TIME", value_name = "DURATION", help_heading = "Forwarding")]
     #[arg(default_value = "100ms", value_parser = duration::parse)]
     pub response_buffer_time: Duration,
