@@ -7,16 +7,19 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode, header::EXPECT};
+use http_body::Body as _;
 use hyper::{
     body::Incoming,
     client::conn::{TrySendError, http1, http2},
+    ext::on_informational,
 };
 use pin_project_lite::pin_project;
 use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
     RequestBody,
+    expect_continue::Consent,
     idle::{Activity, Idle},
     keep_alive,
     pool::Pool,
@@ -32,6 +35,8 @@ pub(crate) struct Connection {
     activity: Option<Activity>,
     stage: Stage,
     reused: bool,
+    /// Of the exchange under way, if its body waits for it.
+    consent: Option<Consent>,
     /// How long the server keeps it without a request; `None` if it does not say.
     keep_alive: Option<Duration>,
     /// Where it goes back to.
@@ -102,13 +107,22 @@ impl Connection {
         pool: Weak<Pool>,
     ) -> Self {
         let sender = Sender::Http1 { sender, to_proxy };
-        Self { sender, idle, activity: Some(activity), stage: Stage::Free, reused: false, keep_alive: None, pool }
+        Self {
+            sender,
+            idle,
+            activity: Some(activity),
+            stage: Stage::Free,
+            reused: false,
+            consent: None,
+            keep_alive: None,
+            pool,
+        }
     }
 
     /// A share, of which the pool keeps the whole.
     pub(crate) fn http2(share: Share, idle: Option<Idle>, reused: bool) -> Self {
         let (sender, pool) = (Sender::Http2(share), Weak::new());
-        Self { sender, idle, activity: None, stage: Stage::Free, reused, keep_alive: None, pool }
+        Self { sender, idle, activity: None, stage: Stage::Free, reused, consent: None, keep_alive: None, pool }
     }
 
     /// Whether it was there before the exchange, which may find that it was closed meanwhile.
@@ -155,10 +169,13 @@ impl Connection {
         let answer = match &mut self.sender {
             Sender::Http1 { sender, to_proxy } => {
                 server.address_http1(&mut request, *to_proxy);
+                self.consent = ask_for_consent(&mut request);
                 Answer::Http1 { answer: sender.try_send_request(request) }
             }
             Sender::Http2(share) => {
                 server.address_http2(&mut request);
+                // hyper does not tell of informational responses here.
+                request.headers_mut().remove(EXPECT);
                 Answer::Http2 { answer: share.sender.try_send_request(request) }
             }
         };
@@ -181,7 +198,8 @@ impl Connection {
     /// Gives it back if it is of use to others. Where an answer is still to come it is not: it is closed then.
     pub(crate) fn give_back(mut self: Box<Self>) {
         let Sender::Http1 { sender, .. } = &self.sender else { return };
-        if self.stage == Stage::Asked || sender.is_closed() {
+        let refused = self.consent.take().is_some_and(|consent| consent.end());
+        if refused || self.stage == Stage::Asked || sender.is_closed() {
             return;
         }
         if sender.is_ready() {
@@ -205,6 +223,27 @@ impl Connection {
             pool.put(self);
         }
     }
+}
+
+/// Holds the body of a request back until the server has seen its head, if the request says so.
+fn ask_for_consent(request: &mut Request<RequestBody>) -> Option<Consent> {
+    if !request.headers().contains_key(EXPECT) {
+        return None;
+    }
+    if request.body().is_end_stream() {
+        // Only a request with content may expect that.
+        request.headers_mut().remove(EXPECT);
+        return None;
+    }
+    let consent = Consent::default();
+    request.body_mut().wait_for(consent.clone());
+    let told = consent.clone();
+    on_informational(request, move |response| {
+        if response.status() == StatusCode::CONTINUE {
+            told.give();
+        }
+    });
+    Some(consent)
 }
 
 pin_project! {
@@ -238,6 +277,9 @@ impl<A: Future<Output = Answered>, B: Future<Output = Answered>> Future for Exch
         match answer {
             Poll::Ready(Ok(response)) => {
                 this.connection.stage = Stage::Answered;
+                if let Some(consent) = &this.connection.consent {
+                    consent.responded(response.status());
+                }
                 this.connection.keep_alive = keep_alive::limit(response.headers());
                 this.connection.progress();
                 Poll::Ready(Ok(response))

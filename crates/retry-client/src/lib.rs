@@ -70,6 +70,7 @@ mod drain;
 mod error;
 mod event;
 mod exchange;
+mod expect_continue;
 mod failure;
 mod forward;
 mod framing;

@@ -15,6 +15,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use crate::{
     BoxError,
     body::{Body, Kind},
+    expect_continue::{Consent, Wait},
     idle::Activity,
     memory::{Held, Memory},
 };
@@ -62,7 +63,7 @@ impl Replay {
                 Source::Stream { stream: Arc::clone(stream), turn, next: 0 }
             }
         };
-        RequestBody { source, activity: None }
+        RequestBody { source, activity: None, wait: None }
     }
 
     /// Whether all that was read is still there to be sent again.
@@ -153,12 +154,19 @@ struct Superseded;
 pub struct RequestBody {
     source: Source,
     activity: Option<Activity>,
+    /// While the server's consent is waited for.
+    wait: Option<Box<Wait>>,
 }
 
 impl RequestBody {
     /// Tells of its progress, too.
     pub(crate) fn watch(&mut self, activity: &Activity) {
         self.activity = Some(activity.clone());
+    }
+
+    /// Goes out only once the server has seen the head.
+    pub(crate) fn wait_for(&mut self, consent: Consent) {
+        self.wait = Some(Box::new(Wait::new(consent)));
     }
 }
 
@@ -180,6 +188,12 @@ impl http_body::Body for RequestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
+        if let Some(wait) = &mut this.wait {
+            if let Err(error) = ready!(wait.poll(cx)) {
+                return Poll::Ready(Some(Err(error)));
+            }
+            this.wait = None;
+        }
         let frame = match &mut this.source {
             Source::Empty => None,
             Source::Whole(bytes) => {
