@@ -1,9 +1,10 @@
-//! What the tests share: the built binary as a child process, a raw caller, and backends.
+//! What the tests share: the built binary as a child process, raw clients, and upstreams.
 #![allow(dead_code, reason = "each test crate uses its own part")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "a failed expectation is the message"
 )]
 
@@ -23,7 +24,22 @@ use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     process::{Child, ChildStderr, Command},
     task::JoinSet,
+    time::timeout,
 };
+
+pub(crate) mod http2;
+pub(crate) mod message;
+pub(crate) mod upstream;
+
+/// The limit on every wait: far longer than anything takes that happens at all.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+/// Waits for `what`, which fails the test if it takes longer than [`LIMIT`].
+#[track_caller]
+pub(crate) fn within<F: IntoFuture>(what: impl std::fmt::Display, future: F) -> impl Future<Output = F::Output> {
+    let at = std::panic::Location::caller();
+    async move { timeout(LIMIT, future).await.unwrap_or_else(|_| panic!("{at}: waited in vain for {what}")) }
+}
 
 /// Sends a request and reads until the server closes.
 pub(crate) async fn call(address: SocketAddr, method: &str, target: &str) -> Answer {
@@ -81,8 +97,11 @@ impl Service {
     pub(crate) async fn spawn(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut told = String::new();
         let address = loop {
-            let line = log.next_line().await.unwrap().expect("a line with the address");
+            let line = within("a line with the address", log.next_line()).await.unwrap();
+            let line = line.unwrap_or_else(|| panic!("the service did not start: {told}"));
+            told += &line;
             if let Some((_, address)) = line.split_once("Serving http://") {
                 break address.split('"').next().unwrap().parse().unwrap();
             }
@@ -107,6 +126,53 @@ impl Service {
             lines.push(line);
         }
         lines
+    }
+
+    /// The next line of the log that contains `part`.
+    pub(crate) async fn log_line(&mut self, part: &str) -> String {
+        let mut told = String::new();
+        let line = async {
+            loop {
+                let line = self.next_log().await;
+                if line.contains(part) {
+                    return line;
+                }
+                told = told.clone() + &line + "\n";
+            }
+        };
+        match timeout(LIMIT, line).await {
+            Ok(line) => line,
+            Err(_) => panic!("{part:?} is not in the log: {told}"),
+        }
+    }
+
+    /// Asks it to stop, and returns the lines of its log that have not been read.
+    pub(crate) async fn stop(&mut self) -> Vec<String> {
+        self.signal("TERM").await;
+        within("the end of the log", self.rest_of_log()).await
+    }
+
+    /// Suspends the process until [`resume`](Self::resume): what arrives meanwhile is seen at once.
+    #[cfg(target_os = "linux")]
+    pub(crate) async fn suspend(&self) {
+        self.signal("STOP").await;
+        let stat = format!("/proc/{}/stat", self.child.id().expect("still running"));
+        let suspended = async {
+            loop {
+                let stat = std::fs::read_to_string(&stat).unwrap();
+                // The state stands after the name, which is in parentheses.
+                if stat.rsplit_once(") ").unwrap().1.starts_with('T') {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        within("the process to be suspended", suspended).await;
+    }
+
+    /// Ends a suspension.
+    pub(crate) async fn resume(&self) {
+        self.signal("CONT").await;
     }
 
     pub(crate) async fn signal(&self, name: &str) {

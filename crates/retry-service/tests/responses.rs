@@ -1,0 +1,492 @@
+//! What becomes of an upstream's response on its way to the client: whole and unchanged, or a failure in plain sight.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation is the message"
+)]
+
+mod support;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use support::{
+    Service, gateway,
+    http2::{self, Peer},
+    message::{Response, exchange, exchange_bytes, get, post, read_until, send},
+    upstream::{Reply, Upstream, ok, read_request},
+    within,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+
+/// Bytes of which no two places look alike.
+fn pattern(length: usize) -> Vec<u8> {
+    (0..).flat_map(|number: u32| format!("{number},").into_bytes()).take(length).collect()
+}
+
+/// Where the range that is asked for begins.
+fn range_start(request: &str) -> Option<usize> {
+    let (_, rest) = request.split_once("range: bytes=")?;
+    rest.split('-').next()?.parse().ok()
+}
+
+/// A body in chunks, without the last one.
+fn chunks(body: &[u8]) -> Vec<u8> {
+    let chunk = |part: &[u8]| [format!("{:x}\r\n", part.len()).as_bytes(), part, b"\r\n"].concat();
+    body.chunks(10_000).flat_map(chunk).collect()
+}
+
+/// The first half of 200,000 bytes, and then the end of the connection.
+fn first_half(framing: &str) -> Reply {
+    let head = format!("HTTP/1.1 200 OK\r\netag: \"v1\"\r\n{framing}\r\n\r\n");
+    let half = &pattern(200_000)[..100_000];
+    let half = if framing.contains("chunked") { chunks(half) } else { half.to_vec() };
+    Reply::new([head.into_bytes(), half].concat()).then_close()
+}
+
+/// A 206 that says it is this range, with these bytes.
+fn part(range: &str, body: &[u8]) -> Reply {
+    let head = format!(
+        "HTTP/1.1 206 Partial Content\r\netag: \"v1\"\r\ncontent-range: bytes {range}\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    Reply::new([head.as_bytes(), body].concat())
+}
+
+const CHUNKED: &str = "transfer-encoding: chunked";
+
+#[tokio::test]
+async fn a_response_resumed_in_parts_arrives_whole() {
+    for framing in [CHUNKED, "content-length: 200000"] {
+        let upstream = Upstream::start(move |number, request| match range_start(request) {
+            None => first_half(framing),
+            Some(start) => {
+                assert!(number > 0 && start.is_multiple_of(50_000), "{request}");
+                part(&format!("{start}-{}/200000", start + 49_999), &pattern(200_000)[start..start + 50_000])
+            }
+        })
+        .await;
+        let service = gateway(upstream.address, &[]).await;
+        let response = get(service.address).await;
+        assert_eq!((response.status, response.body.len(), response.whole), (200, 200_000, true), "{framing}");
+        assert!(response.body == pattern(200_000), "{framing}");
+        assert_eq!(upstream.received().len(), 3, "{framing}");
+    }
+}
+
+#[tokio::test]
+async fn a_resumed_response_that_contradicts_what_was_announced_is_not_taken_for_whole() {
+    let all = pattern(300_000);
+    let rows: [(&str, &str, &[u8]); 6] = [
+        // More bytes than the range has.
+        (CHUNKED, "100000-149999/200000", &all[100_000..205_000]),
+        (CHUNKED, "100000-199999/200000", &all[100_000..205_000]),
+        ("content-length: 200000", "100000-149999/200000", &all[100_000..155_000]),
+        // Fewer.
+        (CHUNKED, "100000-199999/200000", &all[100_000..150_000]),
+        // Nobody knows how long the whole is.
+        (CHUNKED, "100000-149999/*", &all[100_000..150_000]),
+        // Another whole.
+        ("content-length: 200000", "100000-299999/300000", &all[100_000..300_000]),
+    ];
+    for (framing, range, body) in rows {
+        let head = format!("etag: \"v1\"\r\ncontent-range: bytes {range}\r\n{CHUNKED}");
+        let rest = format!("HTTP/1.1 206 Partial Content\r\n{head}\r\n\r\n").into_bytes();
+        let rest = Reply::new([rest, chunks(body), b"0\r\n\r\n".to_vec()].concat());
+        let upstream = Upstream::playing([first_half(framing), rest]).await;
+        let service = gateway(upstream.address, &["--count", "2"]).await;
+        let response = get(service.address).await;
+        let row = format!("{framing}, {range}, {} bytes", body.len());
+        assert!(!response.whole, "{row}: {} bytes are taken for whole", response.body.len());
+        assert!(response.body.len() <= 200_000, "{row}: {} bytes", response.body.len());
+    }
+}
+
+#[tokio::test]
+async fn a_response_with_both_length_and_chunks_is_refused() {
+    for head in [
+        "content-length: 3\r\ntransfer-encoding: chunked",
+        "transfer-encoding: chunked\r\ncontent-length: 3",
+        "content-length: 0\r\ntransfer-encoding: chunked",
+        "content-length: 5\r\ntransfer-encoding: chunked",
+    ] {
+        let reply = Reply::new(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n5\r\nhello\r\n0\r\n\r\n"));
+        let upstream = Upstream::playing([reply]).await;
+        let service = gateway(upstream.address, &[]).await;
+        assert_eq!(get(service.address).await.status, 502, "{head:?}");
+        assert_eq!(upstream.received().len(), 1, "{head:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_response_with_an_unknown_transfer_coding_is_refused() {
+    for codings in ["gzip, chunked", "chunked, chunked", "gzip\r\ntransfer-encoding: chunked", "gzip", "identity"] {
+        let head = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: {codings}\r\n\r\n");
+        let upstream = Upstream::playing([Reply::new(head + "5\r\nhello\r\n0\r\n\r\n").then_close()]).await;
+        let service = gateway(upstream.address, &[]).await;
+        let response = exchange_bytes(service.address, "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+        let response = String::from_utf8(response).unwrap();
+        assert!(response.starts_with("HTTP/1.1 502 "), "{codings:?}: {response}");
+        assert_eq!(upstream.received().len(), 1, "{codings:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_response_has_one_canonical_length_or_is_refused() {
+    let body = "x".repeat(36);
+    for (lengths, canonical) in [
+        ("content-length: 036", Some("36")),
+        ("content-length: 36\r\ncontent-length: 36", Some("36")),
+        ("content-length: 36, 36", Some("36")),
+        ("content-length: 36\r\ncontent-length: 036", Some("36")),
+        ("content-length: +36", None),
+        ("content-length: 36, 35", None),
+        ("content-length: 36\r\ncontent-length: 35", None),
+    ] {
+        let upstream = Upstream::playing([Reply::new(format!("HTTP/1.1 200 OK\r\n{lengths}\r\n\r\n{body}"))]).await;
+        let service = gateway(upstream.address, &[]).await;
+        // A HEAD's length is nobody's but the upstream's.
+        for method in ["GET", "HEAD"] {
+            let response = send(service.address, &format!("{method} / HTTP/1.1"), "").await;
+            if response.status != 502 {
+                assert_eq!(response.fields("content-length").first().copied(), canonical, "{lengths:?}, {method}");
+                assert_eq!(response.fields("content-length").len(), 1, "{lengths:?}, {method}");
+            }
+        }
+    }
+}
+
+/// The upstream closes with most of the upload unread, so that writing it fails.
+#[tokio::test]
+async fn a_refusal_of_an_upload_reaches_every_client_though_the_upload_breaks() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let service = gateway(listener.local_addr().unwrap(), &[]).await;
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                let refusal = "HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 3\r\n\r\nbig";
+                stream.write_all(refusal.as_bytes()).await.unwrap();
+            });
+        }
+    });
+    let mut clients = JoinSet::new();
+    for _ in 0..50 {
+        let address = service.address;
+        clients.spawn(async move {
+            let body = "x".repeat(160 * 1024);
+            let response = send(address, &format!("POST / HTTP/1.1\r\ncontent-length: {}", body.len()), &body).await;
+            (response.status, response.text())
+        });
+    }
+    let got = within("all responses", clients.join_all()).await;
+    let lost = got.iter().filter(|response| **response != (413, "big".to_owned())).count();
+    assert_eq!(lost, 0, "of {}: {got:?}", got.len());
+}
+
+const JSON: &str = "{\"ok\": \"yes\"}";
+
+/// 13 bytes of JSON, half of them by now, and then what breaks it off.
+fn half_of_json(after: &str) -> Reply {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n6\r\n";
+    Reply::new(format!("{head}{}\r\n{after}", &JSON[..6])).then_close()
+}
+
+fn json(trailers: &str) -> Reply {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\nd\r\n";
+    Reply::new(format!("{head}{JSON}\r\n0\r\n{trailers}\r\n"))
+}
+
+fn broken_responses() -> [(&'static str, Reply); 4] {
+    let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    [
+        ("no first chunk", Reply::new(head).then_close()),
+        ("a first chunk that is none", Reply::new(format!("{head}ZZ\r\n")).then_close()),
+        ("a half", half_of_json("")),
+        ("a half and a chunk that is none", half_of_json("-1\r\n")),
+    ]
+}
+
+#[tokio::test]
+async fn a_short_chunked_response_that_breaks_off_is_asked_for_again() {
+    for (what, broken) in broken_responses() {
+        let upstream = Upstream::playing([broken.clone(), broken, json("")]).await;
+        let service = gateway(upstream.address, &[]).await;
+        let response = get(service.address).await;
+        assert_eq!((response.status, response.text().as_str(), response.whole), (200, JSON, true), "{what}");
+        assert_eq!(upstream.received().len(), 3, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_short_response_to_a_post_that_breaks_off_is_a_502_and_not_a_reset() {
+    let named = Reply::new("HTTP/1.1 200 OK\r\ncontent-length: 13\r\n\r\n{\"ok\"").then_close();
+    for (what, broken) in broken_responses().into_iter().chain([("a half of a known length", named)]) {
+        let upstream = Upstream::playing([broken]).await;
+        let service = gateway(upstream.address, &[]).await;
+        let response = post(service.address).await;
+        assert_eq!((response.status, response.whole), (502, true), "{what}");
+        assert_eq!(upstream.received().len(), 1, "{what}");
+    }
+}
+
+fn http2_client() -> Client<HttpConnector, Empty<Bytes>> {
+    Client::builder(TokioExecutor::new()).http2_only(true).build_http()
+}
+
+#[tokio::test]
+async fn a_short_chunked_response_that_breaks_off_is_whole_for_an_http2_client() {
+    let upstream = Upstream::playing([half_of_json(""), json("")]).await;
+    let service = gateway(upstream.address, &[]).await;
+    let response = http2_client().get(format!("http://{}/", service.address).parse().unwrap());
+    let response = within("a response", response).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(within("a body", response.into_body().collect()).await.unwrap().to_bytes(), JSON);
+    assert_eq!(upstream.received().len(), 2);
+}
+
+#[tokio::test]
+async fn a_short_http2_response_without_a_length_that_breaks_off_is_asked_for_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let service = gateway(listener.local_addr().unwrap(), &["--upstream-http2"]).await;
+    let client = tokio::spawn(get(service.address));
+    let mut upstream = Peer::accept(&listener).await;
+    let first = upstream.next_request().await;
+    upstream.send_fields(0, first, &[(":status", "200")]).await;
+    upstream.send(http2::DATA, 0, first, &JSON.as_bytes()[..6]).await;
+    // INTERNAL_ERROR
+    upstream.send(http2::RST_STREAM, 0, first, &2_u32.to_be_bytes()).await;
+    let second = upstream.next_request().await;
+    upstream.send_fields(0, second, &[(":status", "200")]).await;
+    upstream.send(http2::DATA, http2::END_STREAM, second, JSON.as_bytes()).await;
+    let response = within("a response", client).await.unwrap();
+    assert_eq!((response.status, response.text().as_str(), response.whole), (200, JSON, true));
+}
+
+#[tokio::test]
+async fn trailers_of_a_response_that_was_asked_for_again_arrive() {
+    let upstream = Upstream::playing([half_of_json(""), json("x-sum: 13\r\n")]).await;
+    let service = gateway(upstream.address, &[]).await;
+    let response = send(service.address, "GET / HTTP/1.1\r\nte: trailers", "").await;
+    assert_eq!((response.status, response.text().as_str(), response.whole), (200, JSON, true));
+    assert_eq!(response.trailers, "x-sum: 13\r\n\r\n");
+}
+
+/// Sends a request, and from the upstream `sent` bytes of a response that does not end; returns what the client has
+/// received once that ends with `expected`.
+async fn streamed(service: &Service, upstream: &TcpListener, request: &str, sent: &str, expected: &str) -> String {
+    let mut client = TcpStream::connect(service.address).await.unwrap();
+    client.write_all(request.as_bytes()).await.unwrap();
+    let (mut server, _) = within("a connection", upstream.accept()).await.unwrap();
+    within("a request", read_request(&mut server, &mut Vec::new())).await.expect(request);
+    server.write_all(sent.as_bytes()).await.unwrap();
+    let received = read_until(&mut client, expected).await;
+    // Until now it is open.
+    drop(server);
+    received
+}
+
+/// Nothing but its kind lets the first part through: buffering would take an hour.
+#[tokio::test]
+async fn the_first_event_of_a_stream_arrives_while_the_stream_stays_open() {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = upstream.local_addr().unwrap();
+    let service = gateway(address, &["--response-buffer-time", "1h"]).await;
+    for media_type in [
+        "text/event-stream",
+        "Text/Event-Stream; charset=utf-8",
+        "application/x-ndjson",
+        "multipart/x-mixed-replace; boundary=b",
+        "application/grpc",
+        "application/grpc+proto",
+    ] {
+        for (framing, first) in [(CHUNKED, "8\r\ndata: 1\n\r\n"), ("content-length: 80", "data: 1\n")] {
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {media_type}\r\n{framing}\r\n\r\n");
+            let request = "GET /events HTTP/1.1\r\nhost: a\r\n\r\n";
+            let received = streamed(&service, &upstream, request, &(head + first), first).await;
+            assert!(received.starts_with("HTTP/1.1 200 OK\r\n"), "{received}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_accepts_only_streams_gets_each_part_at_once() {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let service = gateway(upstream.local_addr().unwrap(), &[]).await;
+    for accept in ["text/event-stream", "text/event-stream;q=0.9, application/x-ndjson"] {
+        let request = format!("GET / HTTP/1.1\r\nhost: a\r\naccept: {accept}\r\n\r\n");
+        let sent = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello";
+        streamed(&service, &upstream, &request, sent, "\r\n\r\nhello").await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_accepts_streams_among_others_gets_a_whole_response() {
+    let upstream = Upstream::playing([half_of_json(""), json("")]).await;
+    let service = gateway(upstream.address, &["--response-buffer-time", "1h"]).await;
+    let response = send(service.address, "GET / HTTP/1.1\r\naccept: text/event-stream, */*;q=0.1", "").await;
+    assert_eq!((response.status, response.text().as_str(), response.whole), (200, JSON, true));
+}
+
+#[tokio::test]
+async fn a_slow_chunked_response_is_streamed_after_a_short_time() {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let sent = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    for flags in [&[][..], &["--response-buffer-time", "300ms"]] {
+        let service = gateway(upstream.local_addr().unwrap(), flags).await;
+        for request in
+            ["GET / HTTP/1.1\r\nhost: a\r\n\r\n", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nhi"]
+        {
+            streamed(&service, &upstream, request, sent, "5\r\nhello\r\n").await;
+        }
+    }
+}
+
+/// It breaks off long after the head, and still before anything of it was handed on.
+#[tokio::test]
+async fn the_time_that_a_response_is_buffered_is_a_setting() {
+    let half = half_of_json("");
+    let half = half.pausing(80, std::time::Duration::from_millis(500));
+    let upstream = Upstream::playing([half, json("")]).await;
+    let service = gateway(upstream.address, &["--response-buffer-time", "1h"]).await;
+    let response = get(service.address).await;
+    assert_eq!((response.status, response.text().as_str(), response.whole), (200, JSON, true));
+    assert_eq!(upstream.received().len(), 2);
+}
+
+#[tokio::test]
+async fn many_fields_of_a_response_pass() {
+    for (count, length) in [(150, 10), (1000, 10), (200, 270)] {
+        let fields = (0..count - 1).map(|number| format!("x-{number}: {}\r\n", "v".repeat(length))).collect::<String>();
+        let reply = Reply::new(format!("HTTP/1.1 200 OK\r\n{fields}content-length: 2\r\n\r\nok"));
+        let upstream = Upstream::playing([reply]).await;
+        let service = gateway(upstream.address, &[]).await;
+        let response = get(service.address).await;
+        assert_eq!((response.status, response.text().as_str()), (200, "ok"), "{count} of {length}");
+        let passed = response.head.split("\r\n").filter(|line| line.starts_with("x-") && line.ends_with('v')).count();
+        assert_eq!(passed, count - 1, "{count} of {length}");
+    }
+}
+
+#[tokio::test]
+async fn many_fields_of_an_http2_response_pass() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let service = gateway(listener.local_addr().unwrap(), &["--upstream-http2"]).await;
+    let client = tokio::spawn(get(service.address));
+    let mut upstream = Peer::accept(&listener).await;
+    let stream = upstream.next_request().await;
+    let (names, value) = ((0..200).map(|number| format!("x-{number}")).collect::<Vec<_>>(), "v".repeat(250));
+    let mut fields = vec![(":status", "200")];
+    fields.extend(names.iter().map(|name| (name.as_str(), value.as_str())));
+    upstream.send_fields(http2::END_STREAM, stream, &fields).await;
+    let response = within("a response", client).await.unwrap();
+    assert_eq!(response.status, 200);
+    assert_eq!(response.head.split("\r\n").filter(|line| line.ends_with(&value)).count(), 200);
+}
+
+#[tokio::test]
+async fn a_response_head_over_the_limit_is_refused_at_once_and_the_log_names_the_limit() {
+    for (count, length, limits) in [(1100, 10, ["1000", "1,000"]), (100, 2_000, ["64 KiB", "64KiB"])] {
+        let fields = (0..count).map(|number| format!("x-{number}: {}\r\n", "v".repeat(length))).collect::<String>();
+        let reply = Reply::new(format!("HTTP/1.1 200 OK\r\n{fields}content-length: 2\r\n\r\nok"));
+        let upstream = Upstream::playing([reply]).await;
+        let mut service = gateway(upstream.address, &[]).await;
+        assert_eq!(get(service.address).await.status, 502, "{count} of {length}");
+        assert_eq!(upstream.received().len(), 1, "{count} of {length}");
+        let log = service.stop().await.join("\n");
+        assert!(limits.iter().any(|limit| log.contains(limit)), "{count} of {length}: {log}");
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_response_head_is_asked_for_once() {
+    for field in ["x : y", "x: y\r\n z", "x: a\u{1}b", "x: a\0b", "x\u{1}: y", ": y", "no colon", "x y: z"] {
+        let reply = Reply::new(format!("HTTP/1.1 200 OK\r\n{field}\r\ncontent-length: 2\r\n\r\nok"));
+        let upstream = Upstream::playing([reply]).await;
+        let service = gateway(upstream.address, &[]).await;
+        assert_eq!(get(service.address).await.status, 502, "{field:?}");
+        assert_eq!(upstream.received().len(), 1, "{field:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_http_at_all_is_asked_for_again() {
+    let upstream = Upstream::playing([Reply::new("garbage\r\n\r\n"), ok("fine")]).await;
+    let service = gateway(upstream.address, &[]).await;
+    assert_eq!(get(service.address).await.text(), "fine");
+    assert_eq!(upstream.received().len(), 2);
+}
+
+#[tokio::test]
+async fn a_redirect_to_the_upstream_itself_leads_back_to_the_client_s_host() {
+    // The upstream names itself by the Host that it gets, in place of SELF.
+    for (sent, expected) in [
+        ("http://SELF/next?q", "http://shop.example/next?q"),
+        ("http://SELF", "http://shop.example"),
+        ("http://elsewhere.example/next", "http://elsewhere.example/next"),
+        ("/next", "/next"),
+        ("next", "next"),
+    ] {
+        for name in ["location", "content-location"] {
+            let upstream = Upstream::start(move |_, request| {
+                let value = sent.replace("SELF", support::message::fields(request, "host")[0]);
+                Reply::new(format!("HTTP/1.1 302 Found\r\n{name}: {value}\r\ncontent-length: 0\r\n\r\n"))
+            })
+            .await;
+            let service = gateway(upstream.address, &["--host", "rewrite"]).await;
+            let response = get(service.address).await;
+            assert_eq!(upstream.only().fields("host"), [upstream.address.to_string()]);
+            let got = response.field(name).unwrap().trim_end_matches('/');
+            assert_eq!(got, expected, "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_to_the_upstream_itself_keeps_the_scheme_that_a_trusted_proxy_names() {
+    let upstream = Upstream::start(|_, request| {
+        let host = support::message::fields(request, "host")[0];
+        Reply::new(format!("HTTP/1.1 302 Found\r\nlocation: http://{host}/next\r\ncontent-length: 0\r\n\r\n"))
+    })
+    .await;
+    for (flags, expected) in [
+        (&["--host", "rewrite", "--trusted-proxies", "127.0.0.1"][..], "https://shop.example/next"),
+        (&["--host", "rewrite"], "http://shop.example/next"),
+        (&["--host", "keep"], "http://shop.example/next"),
+    ] {
+        let service = gateway(upstream.address, flags).await;
+        let response = send(service.address, "GET / HTTP/1.1\r\nx-forwarded-proto: https", "").await;
+        assert_eq!(response.field("location"), Some(expected), "{flags:?}");
+    }
+}
+
+#[tokio::test]
+async fn values_from_an_http2_upstream_have_no_outer_white_space_and_trailers_no_pseudo_fields() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let service = gateway(listener.local_addr().unwrap(), &["--upstream-http2"]).await;
+    let request = "GET / HTTP/1.1\r\nhost: a\r\nte: trailers\r\nconnection: close, te\r\n\r\n";
+    let client = tokio::spawn(exchange(service.address, request));
+    let mut upstream = Peer::accept(&listener).await;
+    let stream = upstream.next_request().await;
+    upstream.send_fields(0, stream, &[(":status", "200"), ("x-a", " b\t"), ("x-c", "d")]).await;
+    upstream.send(http2::DATA, 0, stream, b"ok").await;
+    upstream.send_fields(http2::END_STREAM, stream, &[("x-sum", "1"), (":status", "500")]).await;
+    let response: Response = within("a response", client).await.unwrap();
+    assert!(!response.trailers.contains(":status"), "{response:?}");
+    if response.status == 200 {
+        assert_eq!((response.fields("x-a"), response.fields("x-c")), (vec!["b"], vec!["d"]));
+    }
+}

@@ -1,0 +1,161 @@
+//! HTTP/2 by the frame, for what a well-behaved library does not send.
+
+use std::net::SocketAddr;
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+
+use super::within;
+
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+pub(crate) const GOAWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
+
+pub(crate) const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Frame {
+    pub(crate) fn ends_stream(&self) -> bool {
+        matches!(self.kind, DATA | HEADERS) && self.flags & END_STREAM != 0
+    }
+}
+
+/// One end of a connection.
+pub(crate) struct Peer {
+    stream: TcpStream,
+}
+
+impl Peer {
+    /// Connects as a client.
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(PREFACE).await.unwrap();
+        let mut peer = Self { stream };
+        peer.send(SETTINGS, 0, 0, &[]).await;
+        peer
+    }
+
+    /// Accepts a connection as a server.
+    pub(crate) async fn accept(listener: &TcpListener) -> Self {
+        let (mut stream, _) = within("a connection", listener.accept()).await.unwrap();
+        let mut preface = [0; PREFACE.len()];
+        within("the preface", stream.read_exact(&mut preface)).await.unwrap();
+        assert_eq!(preface, PREFACE);
+        let mut peer = Self { stream };
+        peer.send(SETTINGS, 0, 0, &[]).await;
+        peer
+    }
+
+    pub(crate) async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
+        frame.extend([kind, flags]);
+        frame.extend(stream.to_be_bytes());
+        frame.extend(payload);
+        self.stream.write_all(&frame).await.unwrap();
+    }
+
+    /// Sends a head, or trailers, whose fields nobody checks; `flags` are none or [`END_STREAM`].
+    pub(crate) async fn send_fields(&mut self, flags: u8, stream: u32, fields: &[(&str, &str)]) {
+        let block = fields.iter().flat_map(|(name, value)| encoded(name, value)).collect::<Vec<_>>();
+        let mut pieces = block.chunks(16_384).peekable();
+        let mut kind = HEADERS;
+        while let Some(piece) = pieces.next() {
+            let last = if pieces.peek().is_none() { END_HEADERS } else { 0 };
+            self.send(kind, last | if kind == HEADERS { flags } else { 0 }, stream, piece).await;
+            kind = CONTINUATION;
+        }
+    }
+
+    /// Sends the head of a request.
+    pub(crate) async fn request(&mut self, flags: u8, stream: u32, method: &str, path: &str, more: &[(&str, &str)]) {
+        let pseudo = [(":method", method), (":scheme", "http"), (":path", path)];
+        let authority: &[_] =
+            if more.iter().any(|(name, _)| *name == ":authority") { &[] } else { &[(":authority", "shop.example")] };
+        self.send_fields(flags, stream, &[&pseudo[..], authority, more].concat()).await;
+    }
+
+    /// The next frame that says something of a stream or the connection's end; `None` once that has come.
+    pub(crate) async fn frame(&mut self) -> Option<Frame> {
+        loop {
+            let mut head = [0; 9];
+            if within("a frame", self.stream.read_exact(&mut head)).await.is_err() {
+                return None;
+            }
+            let number = |bytes: &[u8]| bytes.iter().fold(0, |number, &byte| number << 8 | usize::from(byte));
+            let mut payload = vec![0; number(&head[..3])];
+            within("a frame's payload", self.stream.read_exact(&mut payload)).await.unwrap();
+            let stream = u32::try_from(number(&head[5..]) & 0x7fff_ffff).unwrap();
+            let frame = Frame { kind: head[3], flags: head[4], stream, payload };
+            match frame.kind {
+                SETTINGS | PING if frame.flags & ACK == 0 => {
+                    let reply = if frame.kind == PING { frame.payload } else { Vec::new() };
+                    self.send(frame.kind, ACK, 0, &reply).await;
+                }
+                DATA | HEADERS | RST_STREAM | GOAWAY => return Some(frame),
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads until the other end has ended this stream or the connection, in whichever way; returns the frames.
+    pub(crate) async fn rest_of(&mut self, stream: u32) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        while let Some(frame) = self.frame().await {
+            let over =
+                frame.kind == GOAWAY || frame.stream == stream && (frame.kind == RST_STREAM || frame.ends_stream());
+            frames.push(frame);
+            if over {
+                break;
+            }
+        }
+        frames
+    }
+
+    /// Reads the head of the next request; returns its stream.
+    pub(crate) async fn next_request(&mut self) -> u32 {
+        loop {
+            let frame = self.frame().await.expect("a request");
+            if frame.kind == HEADERS {
+                return frame.stream;
+            }
+        }
+    }
+}
+
+/// A literal field without indexing or Huffman coding (RFC 7541, section 6.2.2).
+fn encoded(name: &str, value: &str) -> Vec<u8> {
+    let mut field = vec![0];
+    for text in [name, value] {
+        // An integer with a prefix of seven bits (section 5.1).
+        if text.len() < 127 {
+            field.push(u8::try_from(text.len()).unwrap());
+        } else {
+            field.push(127);
+            let mut rest = text.len() - 127;
+            while rest >= 128 {
+                field.push(u8::try_from(rest % 128 + 128).unwrap());
+                rest /= 128;
+            }
+            field.push(u8::try_from(rest).unwrap());
+        }
+        field.extend(text.as_bytes());
+    }
+    field
+}
