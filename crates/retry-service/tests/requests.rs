@@ -1,0 +1,483 @@
+//! What becomes of a client's request on its way to the upstream: it says there what it said here, or is refused.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation is the message"
+)]
+
+mod support;
+
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response, header::HOST};
+use http_body_util::Full;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use support::{
+    backend, gateway,
+    http2::{DATA, END_STREAM, HEADERS, Peer, RST_STREAM},
+    message::{exchange, exchange_bytes, get, read_until, send},
+    refusing,
+    upstream::{Reply, Upstream, ok, read_request},
+    within,
+};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
+
+#[tokio::test]
+async fn a_request_with_another_transfer_coding_than_chunked_is_501() {
+    let upstream = Upstream::playing([ok("")]).await;
+    let service = gateway(upstream.address, &[]).await;
+    for codings in ["gzip, chunked", "chunked, chunked", "gzip\r\ntransfer-encoding: chunked", "gzip;q=\"1,\", chunked"]
+    {
+        let head = format!("POST / HTTP/1.1\r\ntransfer-encoding: {codings}");
+        let response = send(service.address, &head, "5\r\nhello\r\n0\r\n\r\n").await;
+        assert_eq!(response.status, 501, "{codings:?}");
+    }
+    assert_eq!(upstream.received().len(), 0);
+}
+
+#[tokio::test]
+async fn chunked_goes_on_as_chunked_however_it_is_written() {
+    for coding in ["chunked", "Chunked", " chunked\t", ", chunked ,"] {
+        let upstream = Upstream::playing([ok("")]).await;
+        let service = gateway(upstream.address, &[]).await;
+        let head = format!("POST / HTTP/1.1\r\ntransfer-encoding: {coding}");
+        let response = send(service.address, &head, "5\r\nhello\r\n0\r\n\r\n").await;
+        if response.status != 400 {
+            let request = upstream.only();
+            assert_eq!(request.fields("transfer-encoding"), ["chunked"], "{coding:?}");
+            assert_eq!(request.body(), "5\r\nhello\r\n0\r\n\r\n", "{coding:?}");
+        }
+    }
+}
+
+const METHODS: [&str; 7] = ["GET", "HEAD", "OPTIONS", "DELETE", "PUT", "POST", "REPORT"];
+
+#[tokio::test]
+async fn a_chunked_body_goes_on_whatever_the_method() {
+    for method in METHODS {
+        let upstream = Upstream::playing([ok("")]).await;
+        let service = gateway(upstream.address, &[]).await;
+        let head = format!("{method} / HTTP/1.1\r\ntransfer-encoding: chunked");
+        assert_eq!(send(service.address, &head, "5\r\nhello\r\n0\r\n\r\n").await.status, 200, "{method}");
+        let request = upstream.only();
+        assert_eq!(request.fields("transfer-encoding"), ["chunked"], "{method}: {request:?}");
+        assert_eq!(request.body(), "5\r\nhello\r\n0\r\n\r\n", "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_of_unknown_length_from_an_http2_client_goes_on_whatever_the_method() {
+    for method in METHODS {
+        let upstream = Upstream::playing([ok("")]).await;
+        let service = gateway(upstream.address, &[]).await;
+        let mut client = Peer::connect(service.address).await;
+        client.request(0, 1, method, "/", &[]).await;
+        client.send(DATA, END_STREAM, 1, b"hello").await;
+        client.rest_of(1).await;
+        let request = upstream.only();
+        assert_eq!(request.fields("transfer-encoding"), ["chunked"], "{method}: {request:?}");
+        assert_eq!(request.body(), "5\r\nhello\r\n0\r\n\r\n", "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_chunked_body_reaches_an_http2_upstream_whatever_the_method() {
+    let backend = backend("ok").await;
+    let service = gateway(backend.address(), &["--upstream-http2"]).await;
+    for method in ["GET", "DELETE", "POST"] {
+        let head = format!("{method} /echo HTTP/1.1\r\ntransfer-encoding: chunked");
+        let echo = send(service.address, &head, "5\r\nhello\r\n0\r\n\r\n").await.text();
+        assert!(echo.starts_with(&format!("{method} /echo HTTP/2")) && echo.ends_with("hello"), "{echo}");
+    }
+}
+
+#[tokio::test]
+async fn a_get_whose_stream_ends_in_a_frame_of_its_own_goes_on_without_a_body() {
+    let upstream = Upstream::playing([ok("")]).await;
+    let service = gateway(upstream.address, &[]).await;
+    let mut client = Peer::connect(service.address).await;
+    for (round, method) in (0..).zip(["GET", "HEAD", "GET"]) {
+        let stream = 2 * round + 1;
+        client.request(0, stream, method, "/", &[]).await;
+        sleep(Duration::from_millis(10)).await;
+        client.send(DATA, END_STREAM, stream, b"").await;
+        client.rest_of(stream).await;
+        let received = upstream.received();
+        let request = received.last().expect("a request");
+        assert_eq!(received.len(), stream as usize / 2 + 1);
+        assert!(request.line().starts_with(method), "{request:?}");
+        assert!(request.fields("transfer-encoding").is_empty() && request.body().is_empty(), "{request:?}");
+    }
+}
+
+/// As some clients do, httpx among them.
+#[tokio::test]
+async fn an_http2_client_that_ends_its_request_late_sees_no_reset_after_the_response() {
+    let upstream = Upstream::playing([ok("done")]).await;
+    let service = gateway(upstream.address, &[]).await;
+    let mut client = Peer::connect(service.address).await;
+    for stream in [1, 3, 5] {
+        client.request(0, stream, "POST", "/", &[("content-length", "5")]).await;
+        client.send(DATA, 0, stream, b"hello").await;
+        let head = client.frame().await.expect("a response");
+        assert_eq!((head.kind, head.stream, head.payload[0]), (HEADERS, stream, 0x88), "200, and not {head:?}");
+        sleep(Duration::from_millis(50)).await;
+        client.send(DATA, END_STREAM, stream, b"").await;
+        let mut frames = client.rest_of(stream).await;
+        // What comes after the end of the response comes before another response.
+        client.request(END_STREAM, 101 + stream, "GET", "/", &[]).await;
+        frames.extend(client.rest_of(101 + stream).await);
+        let resets: Vec<_> = frames.iter().filter(|frame| frame.kind == RST_STREAM).collect();
+        assert!(resets.is_empty(), "{resets:?}");
+        assert!(frames.iter().any(|frame| frame.kind == DATA && frame.payload == b"done"), "{frames:?}");
+        client = Peer::connect(service.address).await;
+    }
+}
+
+#[tokio::test]
+async fn every_target_goes_on_in_one_normal_form() {
+    for (sent, expected) in [
+        ("GET http://a.example?x", "GET /?x"),
+        ("GET http://a.example", "GET /"),
+        ("GET http://a.example/", "GET /"),
+        ("GET http://a.example/b?c", "GET /b?c"),
+        ("GET http://a.example:80/b", "GET /b"),
+        ("GET http://a.example#f", "GET /"),
+        ("GET http://a.example?x#f", "GET /?x"),
+        ("GET /b#f", "GET /b"),
+        ("GET /b?", "GET /b?"),
+        ("OPTIONS http://a.example", "OPTIONS *"),
+        ("OPTIONS http://a.example/", "OPTIONS /"),
+        ("OPTIONS http://a.example?x", "OPTIONS /?x"),
+        ("OPTIONS *", "OPTIONS *"),
+        ("OPTIONS /b", "OPTIONS /b"),
+    ] {
+        let upstream = Upstream::playing([ok("")]).await;
+        let service = gateway(upstream.address, &[]).await;
+        let request = format!("{sent} HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n");
+        assert_eq!(exchange(service.address, request).await.status, 200, "{sent}");
+        assert_eq!(upstream.only().line(), format!("{expected} HTTP/1.1"), "{sent}");
+    }
+}
+
+#[tokio::test]
+async fn no_query_is_logged() {
+    let upstream = Upstream::playing([Reply::new("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n")]).await;
+    let (nobody, _socket) = refusing();
+    for upstream in [upstream.address, nobody] {
+        let mut service = gateway(upstream, &["--access-log"]).await;
+        let targets = [
+            "GET http://a.example?secret",
+            "GET http://a.example/b?secret",
+            "GET /b?secret",
+            "GET ?secret",
+            "GET http:?secret",
+            "GET a.example?secret",
+            "GET *?secret",
+            "OPTIONS *?secret",
+            "OPTIONS http://a.example?secret",
+            "CONNECT a.example?secret",
+            "CONNECT a.example:80/?secret",
+        ];
+        for target in targets {
+            let request = format!("{target} HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n");
+            exchange_bytes(service.address, request).await;
+        }
+        let log = service.stop().await.join("\n");
+        assert!(log.contains(" GET /b 50"), "{log}");
+        assert!(!log.contains("secret"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn the_host_that_the_target_names_goes_before_the_field() {
+    let upstream = Upstream::playing([ok("")]).await;
+    let service = gateway(upstream.address, &["--host", "keep"]).await;
+    let request = "GET http://good.example/ HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n";
+    assert_eq!(exchange(service.address, request).await.status, 200);
+    let mut client = Peer::connect(service.address).await;
+    client.request(END_STREAM, 1, "GET", "/", &[(":authority", "good.example"), ("host", "evil.example")]).await;
+    client.rest_of(1).await;
+    let received = upstream.received();
+    // Over HTTP/2 a contradiction may be refused as well.
+    assert!(!received.is_empty());
+    for request in received {
+        assert_eq!(request.fields("host"), ["good.example"]);
+        assert_eq!(request.fields("x-forwarded-host"), ["good.example"]);
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_is_none_is_refused() {
+    let upstream = Upstream::playing([ok("")]).await;
+    let service = gateway(upstream.address, &[]).await;
+    let refused: [&[u8]; 12] = [
+        b"a b",
+        b"<script>",
+        b"evil/../",
+        b"\xff",
+        b"a\xe4.example",
+        b"u:p@h",
+        b"@h",
+        b"a:x",
+        b"a:99999",
+        b"a, b",
+        b"[::1",
+        b"a?b",
+    ];
+    for host in refused {
+        let request = [b"GET / HTTP/1.1\r\nconnection: close\r\nhost: ", host, b"\r\n\r\n"].concat();
+        let shown = String::from_utf8_lossy(host);
+        assert_eq!(exchange(service.address, request).await.status, 400, "{shown:?}");
+        assert_eq!(upstream.received().len(), 0, "{shown:?}");
+    }
+    for (number, host) in
+        (1..).zip(["", "a", "a_b.example:8080", "[::1]:80", "[::1]", "127.0.0.1", "xn--4ca.example", "a%20b"])
+    {
+        let request = format!("GET / HTTP/1.1\r\nconnection: close\r\nhost: {host}\r\n\r\n");
+        assert_eq!(exchange(service.address, request).await.status, 200, "{host:?}");
+        assert_eq!(upstream.received().len(), number, "{host:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_has_one_canonical_length_or_is_refused() {
+    let body = "x".repeat(36);
+    for lengths in [
+        "content-length: 036",
+        "content-length: 36\r\ncontent-length: 36",
+        "content-length: 36, 36",
+        "content-length: 36\r\ncontent-length: 036",
+        "content-length: 36\r\ncontent-length: 36, 36",
+    ] {
+        let upstream = Upstream::playing([ok("")]).await;
+        let service = gateway(upstream.address, &[]).await;
+        let response = send(service.address, &format!("POST / HTTP/1.1\r\n{lengths}"), &body).await;
+        if response.status == 400 {
+            assert_eq!(upstream.received().len(), 0, "{lengths:?}");
+        } else {
+            assert_eq!(response.status, 200, "{lengths:?}");
+            assert_eq!(upstream.only().fields("content-length"), ["36"], "{lengths:?}");
+        }
+    }
+}
+
+/// A gateway whose upstream wants a password.
+async fn with_password(upstream: SocketAddr) -> support::Service {
+    gateway(upstream, &["--upstream", &format!("http://user:pw@{upstream}")]).await
+}
+
+#[tokio::test]
+async fn trace_does_not_carry_the_upstream_s_password() {
+    let upstream = Upstream::playing([ok("")]).await;
+    let service = with_password(upstream.address).await;
+    for method in ["TRACE", "GET"] {
+        send(service.address, &format!("{method} / HTTP/1.1"), "").await;
+    }
+    let received = upstream.received();
+    assert_eq!(received[0].fields("authorization"), [""; 0]);
+    assert_eq!(received[1].fields("authorization"), ["Basic dXNlcjpwdw=="]);
+}
+
+#[tokio::test]
+async fn max_forwards_is_counted_down_for_trace_and_options() {
+    for (line, sent, expected) in [
+        ("TRACE /", "5", "4"),
+        ("OPTIONS /", "1", "0"),
+        ("OPTIONS *", "10", "9"),
+        // It means nothing to other methods.
+        ("GET /", "5", "5"),
+        ("GET /", "0", "0"),
+    ] {
+        let upstream = Upstream::playing([ok("")]).await;
+        let service = gateway(upstream.address, &[]).await;
+        send(service.address, &format!("{line} HTTP/1.1\r\nmax-forwards: {sent}"), "").await;
+        assert_eq!(upstream.only().fields("max-forwards"), [expected], "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_may_go_no_further_is_answered_by_the_gateway() {
+    let upstream = Upstream::playing([ok("not this")]).await;
+    let service = with_password(upstream.address).await;
+    let head = "TRACE /here HTTP/1.1\r\nmax-forwards: 0\r\nx-mine: 1\r\nauthorization: Basic c2VjcmV0\r\n\
+                proxy-authorization: Basic c2VjcmV0\r\ncookie: secret=1";
+    let response = send(service.address, head, "").await;
+    assert_eq!((response.status, response.field("content-type")), (200, Some("message/http")));
+    let told = response.text().to_ascii_lowercase();
+    assert!(told.starts_with("trace /here http/1.1\r\n"), "{told}");
+    assert!(told.contains("x-mine: 1\r\n") && told.contains("host: shop.example\r\n"), "{told}");
+    assert!(!told.contains("authorization") && !told.contains("cookie"), "{told}");
+    for target in ["/", "*"] {
+        let response = send(service.address, &format!("OPTIONS {target} HTTP/1.1\r\nmax-forwards: 0"), "").await;
+        assert_eq!(response.status, 204, "{target}");
+        assert!(response.field("allow").is_some_and(|allow| allow.contains("OPTIONS")), "{}", response.head);
+    }
+    assert_eq!(upstream.received().len(), 0);
+}
+
+#[tokio::test]
+async fn the_id_in_the_response_is_the_one_that_the_upstream_got() {
+    for more in ["connection: x-request-id", "connection: X-Request-Id, x-forwarded-for, via", "x-request-id: second"] {
+        for flags in [&[][..], &["--trusted-proxies", "127.0.0.1"]] {
+            let upstream = Upstream::playing([ok("")]).await;
+            let service = gateway(upstream.address, flags).await;
+            let response = send(service.address, &format!("GET / HTTP/1.1\r\nx-request-id: first\r\n{more}"), "").await;
+            let request = upstream.only();
+            let id = response.field("x-request-id").expect("an id");
+            assert_eq!(request.fields("x-request-id"), [id], "{more}, {flags:?}");
+            assert_eq!((request.fields("via").len(), request.fields("x-forwarded-for").len()), (1, 1), "{more}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_added_to_forwarded_is_not_swallowed_by_an_open_quote() {
+    for sent in ["for=\"unclosed", "for=1.1.1.1, for=\"unclosed", "for=\"a\\", "for=1.1.1.1;host=\"x, for=2.2.2.2"] {
+        let upstream = Upstream::playing([ok("")]).await;
+        let flags = ["--forwarded", "forwarded", "--trusted-proxies", "127.0.0.1"];
+        let service = gateway(upstream.address, &flags).await;
+        send(service.address, &format!("GET / HTTP/1.1\r\nforwarded: {sent}"), "").await;
+        let request = upstream.only();
+        let forwarded = request.fields("forwarded").join(", ");
+        assert!(forwarded.contains("for=127.0.0.1;"), "{sent}: {forwarded}");
+        assert_eq!(forwarded.matches('"').count() % 2, 0, "{sent}: {forwarded}");
+        assert!(!forwarded.contains("unclosed"), "{sent}: {forwarded}");
+    }
+}
+
+#[tokio::test]
+async fn values_from_an_http2_client_have_no_outer_white_space() {
+    let upstream = Upstream::playing([ok("")]).await;
+    let service = gateway(upstream.address, &[]).await;
+    let mut client = Peer::connect(service.address).await;
+    client.request(END_STREAM, 1, "GET", "/", &[("x-a", " b\t"), ("x-c", "d"), ("x-e", "  ")]).await;
+    client.rest_of(1).await;
+    // It may be refused as well.
+    if let [request] = &upstream.received()[..] {
+        assert_eq!(request.fields("x-a"), ["b"], "{request:?}");
+        assert_eq!(request.fields("x-c"), ["d"], "{request:?}");
+        assert_eq!(request.fields("x-e"), [""], "{request:?}");
+    }
+}
+
+#[tokio::test]
+async fn pseudo_fields_in_trailers_do_not_go_on() {
+    for (number, upstream_flags) in [&[][..], &["--upstream-http2"]].into_iter().enumerate() {
+        let backend = backend("ok").await;
+        let service = gateway(backend.address(), upstream_flags).await;
+        let mut client = Peer::connect(service.address).await;
+        client.request(0, 1, "POST", "/echo", &[("te", "trailers")]).await;
+        client.send(DATA, 0, 1, b"hello").await;
+        client.send_fields(END_STREAM, 1, &[("x-sum", "1"), (":path", "/evil"), (":status", "500")]).await;
+        client.rest_of(1).await;
+        let echoed = send(service.address, "GET /hello HTTP/1.1", "").await;
+        assert_eq!(echoed.status, 200, "it serves on ({number})");
+        assert!(backend.requests().iter().all(|request| !format!("{request:?}").contains("evil")));
+    }
+}
+
+#[tokio::test]
+async fn the_upstream_gets_the_host_that_the_client_asked_for() {
+    let upstream = Upstream::playing([ok("")]).await;
+    let service = gateway(upstream.address, &[]).await;
+    get(service.address).await;
+    assert_eq!(upstream.only().fields("host"), ["shop.example"]);
+}
+
+/// An upstream that speaks HTTP/2 and says what authority and which Host it was asked for.
+async fn naming_the_authority() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let told = async |request: Request<Incoming>| {
+        let hosts: Vec<_> = request.headers().get_all(HOST).iter().collect();
+        let authority = request.uri().authority();
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(format!("{authority:?} {hosts:?}"))))
+    };
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(server.serve_connection(TokioIo::new(stream), service_fn(told)));
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn an_http2_upstream_gets_the_host_that_the_client_asked_for_as_its_authority() {
+    let upstream = naming_the_authority().await;
+    let service = gateway(upstream, &["--upstream-http2"]).await;
+    assert_eq!(get(service.address).await.text(), "Some(shop.example) []");
+    let service = gateway(upstream, &["--upstream-http2", "--host", "rewrite"]).await;
+    assert_eq!(get(service.address).await.text(), format!("Some({upstream}) []"));
+}
+
+#[tokio::test]
+async fn via_can_be_left_out() {
+    for (flags, expected) in [(&["--via", "off"][..], 0), (&["--via", "on"], 1), (&[], 1)] {
+        let upstream = Upstream::playing([ok("")]).await;
+        let service = gateway(upstream.address, flags).await;
+        let response = get(service.address).await;
+        assert_eq!(response.fields("via").len(), expected, "{flags:?}");
+        assert_eq!(upstream.only().fields("via").len(), expected, "{flags:?}");
+    }
+}
+
+const EXPECTING: &str =
+    "PUT / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\nconnection: close\r\n\r\n";
+
+#[tokio::test]
+async fn a_body_that_the_upstream_refuses_by_the_head_is_never_asked_for() {
+    for refusal in ["417 Expectation Failed", "401 Unauthorized"] {
+        let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let service = gateway(upstream.local_addr().unwrap(), &[]).await;
+        let client = tokio::spawn(exchange_bytes(service.address, EXPECTING));
+        let (mut server, _) = within("a connection", upstream.accept()).await.unwrap();
+        let head = read_until(&mut server, "\r\n\r\n").await;
+        assert!(head.contains("\r\nexpect: 100-continue\r\n"), "{head}");
+        let refused = format!("HTTP/1.1 {refusal}\r\ncontent-length: 3\r\nconnection: close\r\n\r\nno!");
+        server.write_all(refused.as_bytes()).await.unwrap();
+        let got = String::from_utf8(client.await.unwrap()).unwrap();
+        assert!(got.starts_with(&format!("HTTP/1.1 {refusal}\r\n")) && got.ends_with("no!"), "{got}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_the_upstream_asks_for_is_asked_for() {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let service = gateway(upstream.local_addr().unwrap(), &[]).await;
+    let mut client = TcpStream::connect(service.address).await.unwrap();
+    client.write_all(EXPECTING.as_bytes()).await.unwrap();
+    let (mut server, _) = within("a connection", upstream.accept()).await.unwrap();
+    let head = read_until(&mut server, "\r\n\r\n").await;
+    assert!(head.contains("\r\nexpect: 100-continue\r\n"), "{head}");
+    server.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
+    assert_eq!(read_until(&mut client, "\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
+    client.write_all(b"hello").await.unwrap();
+    assert_eq!(read_until(&mut server, "hello").await, "hello");
+    server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone").await.unwrap();
+    let got = read_until(&mut client, "done").await;
+    assert!(got.starts_with("HTTP/1.1 200 OK\r\n"), "{got}");
+}
+
+#[tokio::test]
+async fn a_body_is_asked_for_after_a_while_though_the_upstream_says_nothing() {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let service = gateway(upstream.local_addr().unwrap(), &[]).await;
+    let mut client = TcpStream::connect(service.address).await.unwrap();
+    client.write_all(EXPECTING.as_bytes()).await.unwrap();
+    let (mut server, _) = within("a connection", upstream.accept()).await.unwrap();
+    assert_eq!(read_until(&mut client, "\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
+    client.write_all(b"hello").await.unwrap();
+    let request = within("a request", read_request(&mut server, &mut Vec::new())).await.unwrap();
+    assert!(request.ends_with("hello"), "{request}");
+}

@@ -1,0 +1,163 @@
+//! Whom the gateway believes what a request says of the client before it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation is the message"
+)]
+
+mod support;
+
+use support::{
+    gateway,
+    message::{exchange, send},
+    upstream::{Received, Upstream, ok},
+};
+use tokio::process::Command;
+
+/// What somebody says of a client before it.
+const CLAIMS: &str = "GET / HTTP/1.1\r\nx-forwarded-for: 1.1.1.1\r\nx-forwarded-for: 2.2.2.2\r\n\
+    x-forwarded-host: outer.example\r\nx-forwarded-proto: https\r\nx-forwarded-port: 444\r\nx-forwarded-prefix: /evil\r\n\
+    x-real-ip: 3.3.3.3\r\nforwarded: for=4.4.4.4;host=outer.example;proto=https\r\nx-request-id: theirs";
+
+/// What the upstream gets of these claims.
+async fn claims(flags: &[&str]) -> Received {
+    let upstream = Upstream::playing([ok("")]).await;
+    let service = gateway(upstream.address, flags).await;
+    let response = send(service.address, CLAIMS, "").await;
+    assert_eq!(response.status, 200);
+    let request = upstream.only();
+    assert_eq!(request.fields("x-request-id"), response.fields("x-request-id"));
+    request
+}
+
+/// Those of the fields that say something of the client.
+fn of_the_client(request: &Received) -> Vec<(&'static str, String)> {
+    let names = [
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "x-forwarded-port",
+        "x-forwarded-prefix",
+        "x-real-ip",
+        "forwarded",
+    ];
+    names.into_iter().flat_map(|name| request.fields(name).into_iter().map(move |value| (name, value.into()))).collect()
+}
+
+fn own(pairs: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
+    pairs.iter().map(|(name, value)| (*name, (*value).to_owned())).collect()
+}
+
+#[tokio::test]
+async fn what_a_client_that_is_not_trusted_says_of_itself_does_not_go_on() {
+    let x_forwarded =
+        own(&[("x-forwarded-for", "127.0.0.1"), ("x-forwarded-host", "shop.example"), ("x-forwarded-proto", "http")]);
+    let standard = own(&[("forwarded", "for=127.0.0.1;host=\"shop.example\";proto=http")]);
+    let other = &["--trusted-proxies", "10.0.0.0/8,::1"][..];
+    for trust in [&[][..], other] {
+        for (mode, expected) in [("x-forwarded", &x_forwarded), ("forwarded", &standard), ("off", &Vec::new())] {
+            let request = claims(&[trust, &["--forwarded", mode]].concat()).await;
+            assert_eq!(of_the_client(&request), *expected, "{mode}, {trust:?}");
+            assert_ne!(request.fields("x-request-id"), ["theirs"], "{mode}, {trust:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_trusted_proxy_says_of_its_client_is_added_to() {
+    let request = claims(&["--trusted-proxies", "127.0.0.1"]).await;
+    assert_eq!(request.fields("x-forwarded-for").join(", "), "1.1.1.1, 2.2.2.2, 127.0.0.1");
+    assert_eq!(request.fields("x-forwarded-host"), ["outer.example"]);
+    assert_eq!(request.fields("x-forwarded-proto"), ["https"]);
+    assert_eq!(request.fields("x-request-id"), ["theirs"]);
+
+    let request = claims(&["--trusted-proxies", "127.0.0.1", "--forwarded", "forwarded"]).await;
+    let forwarded = request.fields("forwarded").join(", ");
+    assert!(forwarded.starts_with("for=4.4.4.4;host=outer.example;proto=https, for=127.0.0.1;"), "{forwarded}");
+    assert_eq!(request.fields("x-request-id"), ["theirs"]);
+}
+
+#[tokio::test]
+async fn the_access_log_names_the_client_that_a_trusted_proxy_names() {
+    let trust = &["--trusted-proxies", "127.0.0.1,10.0.0.0/8,fd00::/8"][..];
+    let standard = &["--trusted-proxies", "127.0.0.1,10.0.0.0/8,fd00::/8", "--forwarded", "forwarded"][..];
+    for (flags, field, expected) in [
+        (trust, "x-forwarded-for: 9.9.9.9, 203.0.113.7", "203.0.113.7"),
+        (trust, "x-forwarded-for: 9.9.9.9, 203.0.113.7, 10.0.0.1", "203.0.113.7"),
+        (trust, "x-forwarded-for: 9.9.9.9\r\nx-forwarded-for: 203.0.113.7\r\nx-forwarded-for: 10.0.0.1", "203.0.113.7"),
+        (trust, "x-forwarded-for: 9.9.9.9, 2001:db8::7,fd00::1", "2001:db8::7"),
+        (trust, "x-none: 1", "127.0.0.1"),
+        (trust, "forwarded: for=203.0.113.7", "127.0.0.1"),
+        (standard, "forwarded: for=9.9.9.9, For=203.0.113.7;proto=https, for=10.0.0.1", "203.0.113.7"),
+        (standard, "forwarded: for=\"[2001:db8::7]:4711\"", "2001:db8::7"),
+        (standard, "forwarded: proto=http;for=\"203.0.113.7:80\"", "203.0.113.7"),
+        (standard, "x-forwarded-for: 203.0.113.7", "127.0.0.1"),
+        (&["--trusted-proxies", "10.0.0.0/8"], "x-forwarded-for: 203.0.113.7", "127.0.0.1"),
+        (&["--count", "0"], "x-forwarded-for: 203.0.113.7", "127.0.0.1"),
+    ] {
+        let upstream = Upstream::playing([ok("")]).await;
+        let mut service = gateway(upstream.address, &[flags, &["--access-log"]].concat()).await;
+        send(service.address, &format!("GET /named HTTP/1.1\r\n{field}"), "").await;
+        let line = service.log_line(" GET /named 200 ").await;
+        assert!(support::message(&line).starts_with(&format!("{expected} GET ")), "{flags:?}, {field:?}: {line}");
+    }
+}
+
+#[tokio::test]
+async fn trusted_proxies_are_addresses_and_networks_of_both_families() {
+    let (v4, v6, both) = ("127.0.0.1:0", "[::1]:0", "[::]:0");
+    for (listen, proxies, is_trusted) in [
+        (v4, "127.0.0.1", true),
+        (v4, "127.0.0.1/32", true),
+        (v4, "127.0.0.0/8", true),
+        (v4, "127.255.255.255/8", true),
+        (v4, "0.0.0.0/0", true),
+        (v4, "10.0.0.0/8,127.0.0.0/24", true),
+        (v4, "127.0.0.2", false),
+        (v4, "127.0.0.0/32", false),
+        (v4, "126.0.0.0/8", false),
+        (v4, "::1,::/0", false),
+        (v6, "::1", true),
+        (v6, "::1/128", true),
+        (v6, "::/0", true),
+        (v6, "::/64", true),
+        (v6, "fe80::/10", false),
+        (v6, "127.0.0.1,0.0.0.0/0", false),
+        (both, "127.0.0.1", true),
+    ] {
+        let upstream = Upstream::playing([ok("")]).await;
+        let service = gateway(upstream.address, &["--listen", listen, "--trusted-proxies", proxies]).await;
+        let mut address = service.address;
+        if listen == both {
+            address.set_ip("127.0.0.1".parse().unwrap());
+        }
+        let request = "GET / HTTP/1.1\r\nhost: a\r\nx-forwarded-proto: https\r\nconnection: close\r\n\r\n";
+        assert_eq!(exchange(address, request).await.status, 200);
+        let expected = if is_trusted { "https" } else { "http" };
+        assert_eq!(upstream.only().fields("x-forwarded-proto"), [expected], "{proxies} for {listen}");
+    }
+}
+
+#[tokio::test]
+async fn a_network_that_is_none_is_refused_in_one_line() {
+    for (sent, wrong) in [
+        ("10.0.0.0/33", "10.0.0.0/33"),
+        ("::1/129", "::1/129"),
+        ("10.0.0.0/8/8", "10.0.0.0/8/8"),
+        ("10.0.0.0/", "10.0.0.0/"),
+        ("10.0.0/8", "10.0.0/8"),
+        ("10.0.0.0/-1", "10.0.0.0/-1"),
+        ("localhost", "localhost"),
+        ("10.0.0.0/8,nonsense", "nonsense"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
+        command.args(["--forward", "--listen", "127.0.0.1:0", "--trusted-proxies", sent]).kill_on_drop(true);
+        let output = support::within("the refusal", command.output()).await.unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{sent}: {told}");
+        assert_eq!(told.lines().count(), 1, "{sent}: {told}");
+        assert!(told.contains("--trusted-proxies") && told.contains(wrong), "{sent}: {told}");
+    }
+}
