@@ -45,16 +45,15 @@ async fn a_request_with_another_transfer_coding_than_chunked_is_501() {
 
 #[tokio::test]
 async fn chunked_goes_on_as_chunked_however_it_is_written() {
-    for coding in ["chunked", "Chunked", " chunked\t", ", chunked ,"] {
+    for coding in ["chunked", "Chunked", " chunked\t"] {
         let upstream = Upstream::playing([ok("")]).await;
         let service = gateway(upstream.address, &[]).await;
         let head = format!("POST / HTTP/1.1\r\ntransfer-encoding: {coding}");
         let response = send(service.address, &head, "5\r\nhello\r\n0\r\n\r\n").await;
-        if response.status != 400 {
-            let request = upstream.only();
-            assert_eq!(request.fields("transfer-encoding"), ["chunked"], "{coding:?}");
-            assert_eq!(request.body(), "5\r\nhello\r\n0\r\n\r\n", "{coding:?}");
-        }
+        assert_eq!(response.status, 200, "{coding:?}");
+        let request = upstream.only();
+        assert_eq!(request.fields("transfer-encoding"), ["chunked"], "{coding:?}");
+        assert_eq!(request.body(), "5\r\nhello\r\n0\r\n\r\n", "{coding:?}");
     }
 }
 
@@ -123,22 +122,28 @@ async fn a_get_whose_stream_ends_in_a_frame_of_its_own_goes_on_without_a_body() 
 async fn an_http2_client_that_ends_its_request_late_sees_no_reset_after_the_response() {
     let upstream = Upstream::playing([ok("done")]).await;
     let service = gateway(upstream.address, &[]).await;
-    let mut client = Peer::connect(service.address).await;
-    for stream in [1, 3, 5] {
-        client.request(0, stream, "POST", "/", &[("content-length", "5")]).await;
-        client.send(DATA, 0, stream, b"hello").await;
-        let head = client.frame().await.expect("a response");
-        assert_eq!((head.kind, head.stream, head.payload[0]), (HEADERS, stream, 0x88), "200, and not {head:?}");
+    for round in 1..=3 {
+        let mut client = Peer::connect(service.address).await;
+        client.request(0, 1, "POST", "/", &[("content-length", "5")]).await;
+        client.send(DATA, 0, 1, b"hello").await;
+        let answered = async {
+            while upstream.received().len() < 2 * round - 1 {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        within("the upstream to reply", answered).await;
         sleep(Duration::from_millis(50)).await;
-        client.send(DATA, END_STREAM, stream, b"").await;
-        let mut frames = client.rest_of(stream).await;
-        // What comes after the end of the response comes before another response.
-        client.request(END_STREAM, 101 + stream, "GET", "/", &[]).await;
-        frames.extend(client.rest_of(101 + stream).await);
+        client.send(DATA, END_STREAM, 1, b"").await;
+        let mut frames = client.rest_of(1).await;
+        // What follows the end of the response comes before another one.
+        client.request(END_STREAM, 3, "GET", "/", &[]).await;
+        frames.extend(client.rest_of(3).await);
         let resets: Vec<_> = frames.iter().filter(|frame| frame.kind == RST_STREAM).collect();
         assert!(resets.is_empty(), "{resets:?}");
-        assert!(frames.iter().any(|frame| frame.kind == DATA && frame.payload == b"done"), "{frames:?}");
-        client = Peer::connect(service.address).await;
+        let head = frames.iter().find(|frame| frame.kind == HEADERS && frame.stream == 1);
+        assert_eq!(head.expect("a response").payload[0], 0x88, "200, and not {head:?}");
+        let body = frames.iter().filter(|frame| frame.kind == DATA && frame.stream == 1);
+        assert_eq!(body.flat_map(|frame| frame.payload.clone()).collect::<Vec<_>>(), b"done");
     }
 }
 
@@ -239,8 +244,7 @@ async fn a_host_that_is_none_is_refused() {
         assert_eq!(exchange(service.address, request).await.status, 400, "{shown:?}");
         assert_eq!(upstream.received().len(), 0, "{shown:?}");
     }
-    for (number, host) in
-        (1..).zip(["", "a", "a_b.example:8080", "[::1]:80", "[::1]", "127.0.0.1", "xn--4ca.example", "a%20b"])
+    for (number, host) in (1..).zip(["", "a", "a_b.example:8080", "[::1]:80", "[::1]", "127.0.0.1", "xn--4ca.example"])
     {
         let request = format!("GET / HTTP/1.1\r\nconnection: close\r\nhost: {host}\r\n\r\n");
         assert_eq!(exchange(service.address, request).await.status, 200, "{host:?}");
@@ -371,17 +375,16 @@ async fn values_from_an_http2_client_have_no_outer_white_space() {
 
 #[tokio::test]
 async fn pseudo_fields_in_trailers_do_not_go_on() {
-    for (number, upstream_flags) in [&[][..], &["--upstream-http2"]].into_iter().enumerate() {
-        let backend = backend("ok").await;
-        let service = gateway(backend.address(), upstream_flags).await;
-        let mut client = Peer::connect(service.address).await;
-        client.request(0, 1, "POST", "/echo", &[("te", "trailers")]).await;
-        client.send(DATA, 0, 1, b"hello").await;
-        client.send_fields(END_STREAM, 1, &[("x-sum", "1"), (":path", "/evil"), (":status", "500")]).await;
-        client.rest_of(1).await;
-        let echoed = send(service.address, "GET /hello HTTP/1.1", "").await;
-        assert_eq!(echoed.status, 200, "it serves on ({number})");
-        assert!(backend.requests().iter().all(|request| !format!("{request:?}").contains("evil")));
+    let upstream = Upstream::playing([ok("")]).await;
+    let service = gateway(upstream.address, &[]).await;
+    let mut client = Peer::connect(service.address).await;
+    client.request(0, 1, "POST", "/", &[("te", "trailers"), ("trailer", "x-sum")]).await;
+    client.send(DATA, 0, 1, b"hello").await;
+    client.send_fields(END_STREAM, 1, &[("x-sum", "1"), (":path", "/evil")]).await;
+    client.rest_of(1).await;
+    // It may be refused as well.
+    for request in upstream.received() {
+        assert!(!request.text.contains("evil") && !request.text.contains(":path"), "{request:?}");
     }
 }
 

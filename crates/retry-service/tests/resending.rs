@@ -1,0 +1,258 @@
+//! What is sent again, and over which connection.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation is the message"
+)]
+
+mod support;
+
+use std::{net::SocketAddr, time::Duration};
+
+use support::{
+    QUICK, Service, gateway,
+    message::{exchange, get, post, read_until},
+    upstream::{Reply, Upstream, ok, read_request},
+    within,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpSocket, TcpStream},
+    process::Command,
+    time::{sleep, timeout},
+};
+
+/// A gateway that logs each attempt, and makes very many.
+async fn logging(upstream: SocketAddr, flags: &[&str]) -> Service {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
+    command.env("RUST_LOG", "info").args(QUICK).args(["--listen", "127.0.0.1:0", "--count", "1000"]).args(flags);
+    command.args(["--max-wait-interval", "10ms", "--budget-ratio", "off", "--upstream", &format!("http://{upstream}")]);
+    Service::spawn(command).await
+}
+
+#[tokio::test]
+async fn a_post_that_waited_for_a_connection_too_long_is_sent_once_there_is_one() {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = upstream.local_addr().unwrap();
+    let mut service = logging(address, &["--upstream-max-connections", "1", "--attempt-timeout", "100ms"]).await;
+    // A response that takes long after its head, and that no buffer holds.
+    let mut first = TcpStream::connect(service.address).await.unwrap();
+    first.write_all(b"GET /first HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let (mut server, _) = within("a connection", upstream.accept()).await.unwrap();
+    let mut received = Vec::new();
+    within("a request", read_request(&mut server, &mut received)).await.unwrap();
+    server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n").await.unwrap();
+    read_until(&mut first, "\r\n\r\n").await;
+    let second = tokio::spawn(post(service.address));
+    service.log_line("attempt 1").await;
+    let rest = vec![b'x'; 1_000_000];
+    let (sent, got) = tokio::join!(server.write_all(&rest), async {
+        let mut body = vec![0; rest.len()];
+        within("the rest", first.read_exact(&mut body)).await
+    });
+    sent.unwrap();
+    got.unwrap();
+    // It comes on the same connection, or on a new one.
+    let read = async {
+        let (mut another, _) = tokio::select! {
+            request = read_request(&mut server, &mut received) => return (request.unwrap(), server),
+            accepted = upstream.accept() => accepted.unwrap(),
+        };
+        (read_request(&mut another, &mut Vec::new()).await.unwrap(), another)
+    };
+    let (request, mut server) = tokio::select! {
+        read = within("the second request", read) => read,
+        response = second => panic!("it is over already: {response:?}"),
+    };
+    assert!(request.starts_with("POST / ") && request.ends_with("hello"), "{request}");
+    server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_post_that_could_not_connect_in_time_is_sent_once_it_can() {
+    // Its queue is full, so the system lets further connections wait.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let upstream = socket.listen(1).unwrap();
+    let address = upstream.local_addr().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(stream) = timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
+        queued.push(stream.unwrap());
+        assert!(queued.len() < 100, "the queue does not fill");
+    }
+    let mut service = logging(address, &["--attempt-timeout", "100ms"]).await;
+    let client = tokio::spawn(post(service.address));
+    service.log_line("attempt 1").await;
+    drop(queued);
+    let serve = async {
+        loop {
+            let (mut stream, _) = upstream.accept().await.unwrap();
+            // Those that were queued, or given up by now, send nothing.
+            if let Some(request) = read_request(&mut stream, &mut Vec::new()).await {
+                assert!(request.starts_with("POST / ") && request.ends_with("hello"), "{request}");
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone").await;
+            }
+        }
+    };
+    let response = tokio::select! {
+        response = within("a response", client) => response.unwrap(),
+        () = serve => unreachable!(),
+    };
+    assert_eq!((response.status, response.text().as_str()), (200, "done"));
+}
+
+/// The connection that each of two requests takes, so long after another.
+async fn connections(upstream: &Upstream, service: &Service, idle: Duration, second: &str) -> (usize, usize) {
+    assert_eq!(get(service.address).await.status, 200);
+    sleep(idle).await;
+    assert_eq!(exchange(service.address, second).await.status, 200);
+    let received = upstream.received();
+    assert_eq!(received.len(), 2, "{received:?}");
+    (received[0].connection, received[1].connection)
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+const POST: &str = "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello";
+
+#[tokio::test]
+async fn no_request_takes_a_connection_that_the_upstream_is_about_to_close() {
+    for field in ["keep-alive: timeout=1", "Keep-Alive: max=100, Timeout=1", "keep-alive: timeout=\"1\""] {
+        let reply = Reply::new(format!("HTTP/1.1 200 OK\r\n{field}\r\ncontent-length: 0\r\n\r\n"));
+        let upstream = Upstream::playing([reply]).await;
+        let service = gateway(upstream.address, &[]).await;
+        let taken = connections(&upstream, &service, Duration::from_millis(1200), GET).await;
+        assert_eq!(taken, (0, 1), "{field}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_takes_a_connection_that_stays_open() {
+    for field in ["keep-alive: timeout=60", "keep-alive: timeout=x", "x-none: 1"] {
+        let reply = Reply::new(format!("HTTP/1.1 200 OK\r\n{field}\r\ncontent-length: 0\r\n\r\n"));
+        let upstream = Upstream::playing([reply]).await;
+        let service = gateway(upstream.address, &[]).await;
+        assert_eq!(connections(&upstream, &service, Duration::from_millis(1200), GET).await, (0, 0), "{field}");
+    }
+}
+
+#[tokio::test]
+async fn a_post_after_a_while_takes_a_new_connection() {
+    let upstream = Upstream::playing([ok("")]).await;
+    let service = gateway(upstream.address, &[]).await;
+    assert_eq!(connections(&upstream, &service, Duration::from_millis(1200), POST).await, (0, 1));
+}
+
+#[tokio::test]
+async fn a_post_with_a_key_after_a_while_takes_a_kept_connection() {
+    let upstream = Upstream::playing([ok("")]).await;
+    let service = gateway(upstream.address, &[]).await;
+    let request = POST.replace("\r\nhost", "\r\nidempotency-key: \"1\"\r\nhost");
+    assert_eq!(connections(&upstream, &service, Duration::from_millis(1200), &request).await, (0, 0));
+}
+
+/// One client after another, each on a kept connection; while the gateway is suspended `then` happens on the upstream's
+/// side of it, and the next request is sent.
+#[cfg(target_os = "linux")]
+async fn after_a_surprise(next: &str, then: impl AsyncFn(&mut TcpStream)) -> Vec<(u16, String)> {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let service = gateway(upstream.local_addr().unwrap(), &[]).await;
+    let mut got = Vec::new();
+    for _ in 0..20 {
+        let first = tokio::spawn(get(service.address));
+        let (mut server, _) = within("a connection", upstream.accept()).await.unwrap();
+        within("a request", read_request(&mut server, &mut Vec::new())).await.unwrap();
+        server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nfirst").await.unwrap();
+        assert_eq!(within("a response", first).await.unwrap().text(), "first");
+        // A client whose connection is known to the gateway.
+        let mut client = TcpStream::connect(service.address).await.unwrap();
+        client.write_all(b"GET http:// HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        service.suspend().await;
+        then(&mut server).await;
+        drop(client);
+        let client = tokio::spawn(exchange(service.address, next.to_owned()));
+        // The system has it before the gateway goes on.
+        sleep(Duration::from_millis(5)).await;
+        service.resume().await;
+        let serve = async {
+            let (mut another, _) = upstream.accept().await.unwrap();
+            if read_request(&mut another, &mut Vec::new()).await.is_some() {
+                another
+                    .write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 6\r\n\r\nsecond")
+                    .await
+                    .unwrap();
+            }
+            std::future::pending::<()>().await;
+        };
+        let response = tokio::select! {
+            response = within("a response", client) => response.unwrap(),
+            () = serve => unreachable!(),
+        };
+        got.push((response.status, response.text()));
+    }
+    got
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn no_client_gets_a_response_that_came_before_its_request() {
+    let unsolicited = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison";
+    let got = after_a_surprise(GET, async |server: &mut TcpStream| server.write_all(unsolicited).await.unwrap()).await;
+    assert!(got.iter().all(|response| *response == (200, "second".to_owned())), "{got:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn no_post_goes_out_on_a_connection_that_the_upstream_has_closed() {
+    let got = after_a_surprise(POST, async |server: &mut TcpStream| server.shutdown().await.unwrap()).await;
+    assert!(got.iter().all(|response| *response == (200, "second".to_owned())), "{got:?}");
+}
+
+#[tokio::test]
+async fn how_long_idle_upstream_connections_are_kept_is_a_setting() {
+    for (limit, expected) in [("200ms", (0, 1)), ("1h", (0, 0))] {
+        let upstream = Upstream::playing([ok("")]).await;
+        let service = gateway(upstream.address, &["--upstream-idle-timeout", limit]).await;
+        assert_eq!(connections(&upstream, &service, Duration::from_millis(1200), GET).await, expected, "{limit}");
+    }
+}
+
+#[tokio::test]
+async fn a_long_response_arrives_though_every_connection_dies_after_a_part_of_it() {
+    const LENGTH: usize = 4 << 20;
+    const PART: usize = 512 << 10;
+    let body = || (0..).flat_map(|number: u32| format!("{number},").into_bytes()).take(LENGTH);
+    let all: Vec<u8> = body().collect();
+    let upstream = Upstream::start(move |_, request| {
+        let start = request.split_once("range: bytes=").map(|(_, rest)| rest.split('-').next().unwrap());
+        let (first, status) = match start {
+            None => (0, "200 OK".to_owned()),
+            Some(first) => {
+                let range = format!("content-range: bytes {first}-{}/{LENGTH}", LENGTH - 1);
+                (first.parse().unwrap(), format!("206 Partial Content\r\n{range}"))
+            }
+        };
+        let head = format!("HTTP/1.1 {status}\r\netag: \"v1\"\r\ncontent-length: {}\r\n\r\n", LENGTH - first);
+        let part = &all[first..(first + PART).min(LENGTH)];
+        Reply::new([head.as_bytes(), part].concat()).then_close()
+    })
+    .await;
+    let service = gateway(upstream.address, &["--count", "3"]).await;
+    let response = get(service.address).await;
+    assert_eq!((response.status, response.body.len(), response.whole), (200, LENGTH, true));
+    assert!(response.body.into_iter().eq(body()));
+    assert_eq!(upstream.received().len(), 8);
+}
+
+#[tokio::test]
+async fn a_long_response_that_makes_no_progress_breaks_off() {
+    let broken = Reply::new("HTTP/1.1 200 OK\r\netag: \"v1\"\r\ncontent-length: 1000000\r\n\r\nsome").then_close();
+    let nothing = "HTTP/1.1 206 Partial Content\r\netag: \"v1\"\r\ncontent-length: 999996\r\n\
+                   content-range: bytes 4-999999/1000000\r\n\r\n";
+    let upstream = Upstream::playing([broken, Reply::new(nothing).then_close()]).await;
+    let service = gateway(upstream.address, &["--count", "3"]).await;
+    let response = get(service.address).await;
+    assert_eq!((response.status, response.text().as_str(), response.whole), (200, "some", false));
+    assert_eq!(upstream.received().len(), 4);
+}
