@@ -9,6 +9,8 @@
 
 mod support;
 
+use std::{net::SocketAddr, time::Duration};
+
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::{
@@ -16,7 +18,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use support::{
-    Service, gateway,
+    QUICK, Service, gateway,
     http2::{self, Peer},
     message::{Response, exchange, exchange_bytes, get, post, read_until, send},
     upstream::{Reply, Upstream, ok, read_request},
@@ -25,6 +27,7 @@ use support::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    process::Command,
     task::JoinSet,
 };
 
@@ -197,6 +200,14 @@ async fn a_refusal_of_an_upload_reaches_every_client_though_the_upload_breaks() 
     assert_eq!(lost, 0, "of {}: {got:?}", got.len());
 }
 
+/// A gateway that buffers a response until it is whole, however long that takes.
+async fn buffering(upstream: SocketAddr, flags: &[&str]) -> Service {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
+    command.env("RETRY_SERVICE_RESPONSE_BUFFER_TIME", "1h").args(QUICK).args(flags);
+    command.args(["--listen", "127.0.0.1:0", "--upstream", &format!("http://{upstream}")]);
+    Service::spawn(command).await
+}
+
 const JSON: &str = "{\"ok\": \"yes\"}";
 
 /// 13 bytes of JSON, half of them by now, and then what breaks it off.
@@ -224,7 +235,7 @@ fn broken_responses() -> [(&'static str, Reply); 4] {
 async fn a_short_chunked_response_that_breaks_off_is_asked_for_again() {
     for (what, broken) in broken_responses() {
         let upstream = Upstream::playing([broken.clone(), broken, json("")]).await;
-        let service = gateway(upstream.address, &[]).await;
+        let service = buffering(upstream.address, &[]).await;
         let response = get(service.address).await;
         assert_eq!((response.status, response.text().as_str(), response.whole), (200, JSON, true), "{what}");
         assert_eq!(upstream.received().len(), 3, "{what}");
@@ -236,7 +247,7 @@ async fn a_short_response_to_a_post_that_breaks_off_is_a_502_and_not_a_reset() {
     let named = Reply::new("HTTP/1.1 200 OK\r\ncontent-length: 13\r\n\r\n{\"ok\"").then_close();
     for (what, broken) in broken_responses().into_iter().chain([("a half of a known length", named)]) {
         let upstream = Upstream::playing([broken]).await;
-        let service = gateway(upstream.address, &[]).await;
+        let service = buffering(upstream.address, &[]).await;
         let response = post(service.address).await;
         assert_eq!((response.status, response.whole), (502, true), "{what}");
         assert_eq!(upstream.received().len(), 1, "{what}");
@@ -250,7 +261,7 @@ fn http2_client() -> Client<HttpConnector, Empty<Bytes>> {
 #[tokio::test]
 async fn a_short_chunked_response_that_breaks_off_is_whole_for_an_http2_client() {
     let upstream = Upstream::playing([half_of_json(""), json("")]).await;
-    let service = gateway(upstream.address, &[]).await;
+    let service = buffering(upstream.address, &[]).await;
     let response = http2_client().get(format!("http://{}/", service.address).parse().unwrap());
     let response = within("a response", response).await.unwrap();
     assert_eq!(response.status(), 200);
@@ -261,7 +272,7 @@ async fn a_short_chunked_response_that_breaks_off_is_whole_for_an_http2_client()
 #[tokio::test]
 async fn a_short_http2_response_without_a_length_that_breaks_off_is_asked_for_again() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let service = gateway(listener.local_addr().unwrap(), &["--upstream-http2"]).await;
+    let service = buffering(listener.local_addr().unwrap(), &["--upstream-http2"]).await;
     let client = tokio::spawn(get(service.address));
     let mut upstream = Peer::accept(&listener).await;
     let first = upstream.next_request().await;
@@ -279,7 +290,7 @@ async fn a_short_http2_response_without_a_length_that_breaks_off_is_asked_for_ag
 #[tokio::test]
 async fn trailers_of_a_response_that_was_asked_for_again_arrive() {
     let upstream = Upstream::playing([half_of_json(""), json("x-sum: 13\r\n")]).await;
-    let service = gateway(upstream.address, &[]).await;
+    let service = buffering(upstream.address, &[]).await;
     let response = send(service.address, "GET / HTTP/1.1\r\nte: trailers", "").await;
     assert_eq!((response.status, response.text().as_str(), response.whole), (200, JSON, true));
     assert_eq!(response.trailers, "x-sum: 13\r\n\r\n");
@@ -325,18 +336,20 @@ async fn the_first_event_of_a_stream_arrives_while_the_stream_stays_open() {
 #[tokio::test]
 async fn a_client_that_accepts_only_streams_gets_each_part_at_once() {
     let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let service = gateway(upstream.local_addr().unwrap(), &[]).await;
+    let service = buffering(upstream.local_addr().unwrap(), &[]).await;
     for accept in ["text/event-stream", "text/event-stream;q=0.9, application/x-ndjson"] {
         let request = format!("GET / HTTP/1.1\r\nhost: a\r\naccept: {accept}\r\n\r\n");
-        let sent = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello";
-        streamed(&service, &upstream, &request, sent, "\r\n\r\nhello").await;
+        for (framing, first) in [(CHUNKED, "5\r\nhello\r\n"), ("content-length: 10", "hello")] {
+            let sent = format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n{first}");
+            streamed(&service, &upstream, &request, &sent, first).await;
+        }
     }
 }
 
 #[tokio::test]
 async fn a_client_that_accepts_streams_among_others_gets_a_whole_response() {
     let upstream = Upstream::playing([half_of_json(""), json("")]).await;
-    let service = gateway(upstream.address, &["--response-buffer-time", "1h"]).await;
+    let service = buffering(upstream.address, &[]).await;
     let response = send(service.address, "GET / HTTP/1.1\r\naccept: text/event-stream, */*;q=0.1", "").await;
     assert_eq!((response.status, response.text().as_str(), response.whole), (200, JSON, true));
 }
@@ -358,8 +371,7 @@ async fn a_slow_chunked_response_is_streamed_after_a_short_time() {
 /// It breaks off long after the head, and still before anything of it was handed on.
 #[tokio::test]
 async fn the_time_that_a_response_is_buffered_is_a_setting() {
-    let half = half_of_json("");
-    let half = half.pausing(90, std::time::Duration::from_millis(500));
+    let half = half_of_json("").pausing(90, Duration::from_millis(500));
     let upstream = Upstream::playing([half, json("")]).await;
     let service = gateway(upstream.address, &["--response-buffer-time", "1h"]).await;
     let response = get(service.address).await;
@@ -410,6 +422,32 @@ async fn a_response_head_over_the_limit_is_refused_at_once_and_the_log_names_the
         let log = log.iter().map(|line| support::message(line)).collect::<Vec<_>>().join("\n");
         assert!(limits.iter().any(|limit| log.contains(limit)), "{count} of {length}: {log}");
     }
+}
+
+#[tokio::test]
+async fn an_http2_response_head_over_the_limit_is_refused_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let service = gateway(listener.local_addr().unwrap(), &["--upstream-http2"]).await;
+    let mut requests = 0;
+    let serve = async {
+        loop {
+            let mut upstream = Peer::accept(&listener).await;
+            while let Some(frame) = upstream.frame().await {
+                if frame.kind == http2::HEADERS {
+                    requests += 1;
+                    let (names, value) = ((0..80).map(|n| format!("x-{n}")).collect::<Vec<_>>(), "v".repeat(1000));
+                    let mut fields = vec![(":status", "200")];
+                    fields.extend(names.iter().map(|name| (name.as_str(), value.as_str())));
+                    upstream.send_fields(http2::END_STREAM, frame.stream, &fields).await;
+                }
+            }
+        }
+    };
+    let response = tokio::select! {
+        response = get(service.address) => response,
+        () = serve => unreachable!(),
+    };
+    assert_eq!((response.status, requests), (502, 1));
 }
 
 #[tokio::test]
