@@ -380,6 +380,67 @@ async fn the_time_that_a_response_is_buffered_is_a_setting() {
 }
 
 #[tokio::test]
+async fn a_short_chunked_response_that_stalls_is_asked_for_again() {
+    let stalled = half_of_json("").pausing(90, Duration::from_secs(3600));
+    let upstream = Upstream::playing([stalled, json("")]).await;
+    let service = buffering(upstream.address, &["--timeout", "300ms"]).await;
+    let response = get(service.address).await;
+    assert_eq!((response.status, response.text().as_str(), response.whole), (200, JSON, true));
+    assert_eq!(upstream.received().len(), 2);
+}
+
+#[tokio::test]
+async fn a_response_longer_than_the_buffer_is_streamed_while_it_stays_open() {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let service = buffering(upstream.local_addr().unwrap(), &["--response-buffer", "10KiB"]).await;
+    let request = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    let body = "x".repeat(5_000);
+    let chunk = format!("1388\r\n{body}\r\n");
+    for (framing, part) in [(CHUNKED, chunk.repeat(3)), ("content-length: 20000", body.repeat(3))] {
+        let sent = format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n{part}");
+        // All that was sent, in whichever chunks.
+        let mut client = TcpStream::connect(service.address).await.unwrap();
+        client.write_all(request.as_bytes()).await.unwrap();
+        let (mut server, _) = within("a connection", upstream.accept()).await.unwrap();
+        within("a request", read_request(&mut server, &mut Vec::new())).await.unwrap();
+        server.write_all(sent.as_bytes()).await.unwrap();
+        let mut received = Vec::new();
+        let arrives = async {
+            while received.iter().filter(|byte| **byte == b'x').count() < 15_000 {
+                assert_ne!(client.read_buf(&mut received).await.unwrap(), 0);
+            }
+        };
+        within("all that was sent", arrives).await;
+        drop(server);
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_has_no_body_is_not_waited_for() {
+    for (method, head) in [
+        ("HEAD", "200 OK\r\ncontent-length: 13"),
+        ("HEAD", "200 OK\r\ntransfer-encoding: chunked"),
+        ("GET", "204 No Content"),
+        ("GET", "304 Not Modified\r\ncontent-length: 13"),
+        ("GET", "200 OK\r\ncontent-length: 0"),
+    ] {
+        let upstream = Upstream::playing([Reply::new(format!("HTTP/1.1 {head}\r\n\r\n"))]).await;
+        let service = buffering(upstream.address, &[]).await;
+        let response = send(service.address, &format!("{method} / HTTP/1.1"), "").await;
+        assert!(head.starts_with(&response.status.to_string()), "{method}, {head:?}: {response:?}");
+        assert_eq!((response.text().as_str(), upstream.received().len()), ("", 1), "{method}, {head:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_ends_with_its_connection_arrives() {
+    let upstream = Upstream::playing([Reply::new("HTTP/1.1 200 OK\r\n\r\nhello").then_close()]).await;
+    let service = buffering(upstream.address, &[]).await;
+    let response = get(service.address).await;
+    assert_eq!((response.status, response.text().as_str(), response.whole), (200, "hello", true));
+}
+
+#[tokio::test]
 async fn many_fields_of_a_response_pass() {
     for (count, length) in [(150, 10), (1000, 10), (200, 270)] {
         let fields = (0..count - 1).map(|number| format!("x-{number}: {}\r\n", "v".repeat(length))).collect::<String>();
