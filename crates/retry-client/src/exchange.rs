@@ -1,6 +1,6 @@
 //! One attempt over hyper: one exchange, within the idle timeout.
 
-use http::{Request, Response, Version};
+use http::{HeaderName, HeaderValue, Request, Response, Version, header::TRAILER};
 use http_body::Body as _;
 
 use crate::{
@@ -121,8 +121,17 @@ async fn read<F: Future<Output = Result<ResponseBody, Error>>>(
     response: Answer<ResponseBody>,
     read: impl FnOnce(ResponseBody) -> F,
 ) -> Result<Answer<ResponseBody>, Failure> {
-    let (head, body) = response.into_parts();
+    let (mut head, body) = response.into_parts();
     let body = read(body).await.map_err(while_reading)?;
+    if let Some(trailers) = body.trailers()
+        && !head.headers.contains_key(TRAILER)
+    {
+        // Who passes them on over HTTP/1.1 has to announce them.
+        let names: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
+        if let Ok(names) = HeaderValue::try_from(names.join(", ")) {
+            head.headers.insert(TRAILER, names);
+        }
+    }
     Ok(Box::new(Response::from_parts(head, body)))
 }
 

@@ -189,6 +189,14 @@ impl ResponseBody {
         Ok(Self(Kind::Buffered(buffered)))
     }
 
+    /// The trailers that were read before it is handed over.
+    pub(crate) fn trailers(&self) -> Option<&HeaderMap> {
+        match &self.0 {
+            Kind::Buffered(buffered) => buffered.trailers.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Whether its end was read before it was handed over.
     pub(crate) fn is_whole(&self) -> bool {
         matches!(&self.0, Kind::Buffered(buffered) if buffered.rest.is_none())

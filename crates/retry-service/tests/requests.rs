@@ -172,7 +172,7 @@ async fn every_target_goes_on_in_one_normal_form() {
         ("GET http://a.example?x#f", "GET /?x"),
         ("GET /b#f", "GET /b"),
         ("GET /b?", "GET /b?"),
-        ("OPTIONS http://a.example", "OPTIONS *"),
+        ("OPTIONS http://a.example", "OPTIONS /"),
         ("OPTIONS http://a.example?x", "OPTIONS /?x"),
         ("OPTIONS *", "OPTIONS *"),
         ("OPTIONS /b", "OPTIONS /b"),

@@ -576,7 +576,7 @@ async fn a_redirect_to_the_upstream_itself_keeps_the_scheme_that_a_trusted_proxy
 #[tokio::test]
 async fn values_from_an_http2_upstream_have_no_outer_white_space_and_trailers_no_pseudo_fields() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let service = gateway(listener.local_addr().unwrap(), &["--upstream-http2"]).await;
+    let service = gateway(listener.local_addr().unwrap(), &["--upstream-http2", "--count", "0"]).await;
     let request = "GET / HTTP/1.1\r\nhost: a\r\nte: trailers\r\nconnection: close, te\r\n\r\n";
     let client = tokio::spawn(exchange(service.address, request));
     let mut upstream = Peer::accept(&listener).await;

@@ -62,9 +62,16 @@ impl Inbound {
         (inbound, Rest { dropped, body: None, bytes: REST_BYTES, waiting: None })
     }
 
-    /// Reads its first frame ahead of whoever sends it on; afterwards it is known whether there is one.
+    /// Reads ahead of whoever sends it on until there is something to send, or the end.
     pub(crate) async fn read_first(&mut self) {
-        self.first = poll_fn(|cx| self.poll_next(cx)).await;
+        let is_empty = |frame: &Frame<Bytes>| frame.data_ref().is_some_and(Bytes::is_empty);
+        loop {
+            let first = poll_fn(|cx| self.poll_next(cx)).await;
+            if !matches!(&first, Some(Ok(frame)) if is_empty(frame)) {
+                self.first = first;
+                return;
+            }
+        }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
