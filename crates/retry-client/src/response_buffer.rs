@@ -60,17 +60,17 @@ mod tests {
 
     use super::*;
 
-    fn headers(name: HeaderName, values: &[&'static str]) -> HeaderMap {
+    fn headers(name: &HeaderName, values: &[&'static str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for value in values {
-            headers.append(&name, HeaderValue::from_static(value));
+            headers.append(name, HeaderValue::from_static(value));
         }
         headers
     }
 
     #[test]
     fn streams_are_known_by_their_type() {
-        let check = |value, expected| assert_eq!(is_stream(&headers(CONTENT_TYPE, &[value])), expected, "{value}");
+        let check = |value, expected| assert_eq!(is_stream(&headers(&CONTENT_TYPE, &[value])), expected, "{value}");
         check("text/event-stream", true);
         check("Text/Event-Stream; charset=utf-8", true);
         check("application/x-ndjson", true);
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn a_request_that_accepts_only_streams_is_known_by_its_accept() {
         let check = |values: &[&'static str], expected| {
-            assert_eq!(accepts_only_streams(&headers(ACCEPT, values)), expected, "{values:?}");
+            assert_eq!(accepts_only_streams(&headers(&ACCEPT, values)), expected, "{values:?}");
         };
         check(&[], false);
         check(&["*/*"], false);

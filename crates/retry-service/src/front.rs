@@ -22,7 +22,7 @@ pub enum Routes {
     /// The sample.
     Sample(App),
     /// The upstream.
-    Gateway(Gateway),
+    Gateway(Box<Gateway>),
 }
 
 /// The service: its routes, and what guards them.

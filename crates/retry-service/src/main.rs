@@ -58,7 +58,8 @@ async fn serve(Loaded { settings, listing, client, metrics }: Loaded) -> Result<
 
     let tasks = Tasks::default();
     let routes = if settings.forward {
-        Routes::Gateway(Gateway::new(client.clone(), settings.gateway(fastrand::u32(..)), tasks.clone()))
+        let gateway = Gateway::new(client.clone(), settings.gateway(fastrand::u32(..)), tasks.clone());
+        Routes::Gateway(Box::new(gateway))
     } else {
         Routes::Sample(App::new(client.clone(), &settings.path))
     };

@@ -163,9 +163,9 @@ async fn a_response_has_one_canonical_length_or_is_refused() {
             let upstream = Upstream::playing([reply]).await;
             let service = gateway(upstream.address, &[]).await;
             let response = send(service.address, &format!("{method} / HTTP/1.1"), "").await;
-            if response.status != 502 {
-                assert_eq!(response.fields("content-length").first().copied(), canonical, "{lengths:?}, {method}");
-                assert_eq!(response.fields("content-length").len(), 1, "{lengths:?}, {method}");
+            // hyper leaves the length out of a 304.
+            if response.status != 502 && response.status != 304 {
+                assert_eq!(response.fields("content-length"), Vec::from_iter(canonical), "{lengths:?}, {method}");
             }
         }
     }
