@@ -1,0 +1,155 @@
+//! The table of promises in `docs/gateway.md`: what clients get of each thing that goes wrong with the upstream. It is
+//! what a gateway with no other settings than short waits gives; `UPDATE_DOCS=1` writes what is observed, to be judged.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the message")]
+
+mod support;
+
+use std::{env, fmt::Write as _, fs, net::SocketAddr, time::Duration};
+
+use delayed_backend::{App, Backend};
+use support::{Service, backend, gateway, refusing};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    process::Command,
+    task::JoinSet,
+    time::timeout,
+};
+
+const GUIDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/gateway.md");
+const BEGIN: &str = "<!-- promises -->\n";
+const END: &str = "<!-- end of promises -->";
+
+/// What goes wrong with the first two attempts; the third is fine.
+#[derive(Clone, Copy)]
+struct Row {
+    what: &'static str,
+    behaviour: &'static str,
+    target: &'static str,
+    upstream_http2: bool,
+    /// More of the request's head.
+    head: &'static str,
+}
+
+const fn row(what: &'static str, behaviour: &'static str, target: &'static str) -> Row {
+    Row { what, behaviour, target, upstream_http2: false, head: "" }
+}
+
+/// The response to this echoes it: it is shorter than `--response-buffer`, and has no `ETag`.
+const SHORT: &str = concat!("/echo?", "0123456789012345678901234567890123456789012345678901234567890123456789");
+/// The response to this is longer, and has one.
+const LONG: &str = "/bytes/300000";
+
+fn rows() -> Vec<Row> {
+    vec![
+        row("no connection", "refused", SHORT),
+        Row { upstream_http2: true, ..row("refused unprocessed (HTTP/2)", "refused-stream", SHORT) },
+        row("the connection breaks before a response", "reset", SHORT),
+        row("no response within `--timeout`", "hang", SHORT),
+        row("what comes is no HTTP", "garbage", SHORT),
+        row("the head of the response is malformed, too large, or contradicts itself", "huge-headers", SHORT),
+        row("502, 503 or 504", "status=503", SHORT),
+        row("502, 503 or 504 with `Retry-After`", "status=503;retry-after=0", SHORT),
+        row("another status", "status=500", SHORT),
+        row("a short response that names its length breaks off", "truncate", SHORT),
+        row("a short response that names its length stalls", "stall-after=200", SHORT),
+        row("a short chunked response breaks off", "chunked;truncate", SHORT),
+        row("a short chunked response stalls", "chunked;stall-after=200", SHORT),
+        Row {
+            upstream_http2: true,
+            ..row("a short HTTP/2 response without a length is reset", "chunked;truncate", SHORT)
+        },
+        row("a long response with a strong `ETag` breaks off", "close-after=200000", LONG),
+        row("a long chunked response with a strong `ETag` breaks off", "chunked;close-after=200000", LONG),
+        Row {
+            head: "range: bytes=0-299999\r\n",
+            ..row("a long response that cannot be resumed breaks off", "close-after=200000", LONG)
+        },
+    ]
+}
+
+/// What a client gets, after how many attempts.
+async fn observe(row: &Row, method: &str) -> String {
+    let flags: &[&str] = if row.upstream_http2 { &["--upstream-http2"] } else { &[] };
+    let flags = [&["--timeout", "1s"], flags].concat();
+    if row.behaviour == "refused" {
+        return observe_refusals(row, method).await;
+    }
+    let backend = backend(&format!("{0},{0},ok", row.behaviour)).await;
+    let service = gateway(backend.address(), &flags).await;
+    let got = call(service.address, method, row).await;
+    match backend.requests().len() {
+        1 => format!("{got} after 1 attempt"),
+        attempts => format!("{got} after {attempts} attempts"),
+    }
+}
+
+/// Nobody listens until the second attempt has failed.
+async fn observe_refusals(row: &Row, method: &str) -> String {
+    let (address, socket) = refusing();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
+    command.args(["--forward", "--listen", "127.0.0.1:0", "--upstream", &format!("http://{address}")]);
+    command.args(["--interval", "100ms", "--max-wait-interval", "100ms", "--count", "300"]).env("RUST_LOG", "info");
+    let mut service = Service::spawn(command).await;
+    let caller = service.address;
+    let (method, row) = (method.to_owned(), *row);
+    let call = tokio::spawn(async move { call(caller, &method, &row).await });
+    let failed_twice = async { while !service.next_log().await.contains("attempt 2 ") {} };
+    timeout(Duration::from_secs(30), failed_twice).await.unwrap();
+    let _backend = Backend::start_on(socket.listen(16).unwrap(), App::new("ok".parse().unwrap())).unwrap();
+    format!("{} once it connects", call.await.unwrap())
+}
+
+/// The status, or that the response broke off.
+async fn call(service: SocketAddr, method: &str, row: &Row) -> String {
+    let Row { target, head, .. } = row;
+    // The backend has these bytes for GET alone, and echoes what it is sent.
+    let (target, body) = match (method, *target) {
+        ("POST", SHORT) => (SHORT, "x".repeat(1000)),
+        ("POST", _) => ("/echo", "x".repeat(300_000)),
+        (_, target) => (target, String::new()),
+    };
+    let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+    let request = format!("{method} {target} HTTP/1.1\r\nhost: a\r\n{head}{length}connection: close\r\n\r\n{body}");
+    let mut stream = TcpStream::connect(service).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut response = Vec::new();
+    let ended = timeout(Duration::from_secs(60), stream.read_to_end(&mut response)).await.unwrap();
+    let text = String::from_utf8_lossy(&response);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return "broken off".to_owned() };
+    let announced = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+    let is_whole = match announced {
+        Some(length) => body.len() == length,
+        None => body.ends_with("\r\n0\r\n\r\n"),
+    };
+    if ended.is_err() || !is_whole {
+        return "broken off".to_owned();
+    }
+    head.get(9..12).unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_of_promises_is_what_happens() {
+    let mut cells = JoinSet::new();
+    for (index, row) in rows().into_iter().enumerate() {
+        cells.spawn(async move { (index, row.what, observe(&row, "GET").await, observe(&row, "POST").await) });
+    }
+    let mut cells = cells.join_all().await;
+    cells.sort_unstable();
+    let mut table = String::from("\n| what goes wrong, twice in a row | GET | POST |\n|---|---|---|\n");
+    for (_, what, get, post) in cells {
+        writeln!(table, "| {what} | {get} | {post} |").unwrap();
+    }
+    table.push('\n');
+    let guide = fs::read_to_string(GUIDE).unwrap();
+    let (before, rest) = guide.split_once(BEGIN).unwrap();
+    let (told, after) = rest.split_once(END).unwrap();
+    if env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(GUIDE, [before, BEGIN, &table, END, after].concat()).unwrap();
+        return;
+    }
+    for (observed, told) in table.lines().zip(told.lines()) {
+        assert_eq!(observed, told);
+    }
+    assert_eq!(table.lines().count(), told.lines().count());
+}
