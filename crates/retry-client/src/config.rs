@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use crate::tls::Identity;
 use crate::{
     AttemptEvent, Client, RetryMethods, RetryRules, connect::Connector, error::Error, pool::Limits, pool::Pool,
-    proxy::Proxy, response_buffer::ResponseBuffer, target::Target, tls::Tls,
+    pool::Protocol, proxy::Proxy, response_buffer::ResponseBuffer, target::Target, tls::Tls,
 };
 
 /// Settings that have been checked.
@@ -34,6 +34,7 @@ pub(crate) struct Config {
 /// | `timeout` | 30 s | idle: the longest an exchange may make no progress |
 /// | `connect_timeout` | 15 s | the longest it may take to connect |
 /// | `http2_prior_knowledge` | off | HTTP/2 from the first byte |
+/// | `preserve_header_case` | off | header names as they came, for requests that are passed on |
 /// | `resume` | off | goes on with a GET's body that breaks off |
 /// | `response_buffer` | 0 | how many bytes of a response are buffered before it is handed over |
 /// | `response_buffer_time` | 100 ms | for how long at most, unless it announces a short length |
@@ -53,6 +54,7 @@ pub struct ClientBuilder {
     timeout: Option<Duration>,
     connect_timeout: Duration,
     http2: bool,
+    preserve_header_case: bool,
     resume: bool,
     response_buffer: ResponseBuffer,
     pool_idle_timeout: Duration,
@@ -70,6 +72,7 @@ impl ClientBuilder {
             timeout: Some(Duration::from_secs(30)),
             connect_timeout: Duration::from_secs(15),
             http2: false,
+            preserve_header_case: false,
             resume: false,
             response_buffer: ResponseBuffer { bytes: 0, time: Duration::from_millis(100) },
             pool_idle_timeout: Duration::from_secs(90),
@@ -176,6 +179,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Sends the names of a request's headers in the case in which they came, if it was received by hyper's server with
+    /// the setting of the same name, and keeps that of the response for it. Over HTTP/1.1 alone; names are lower-case
+    /// otherwise, which means the same (RFC 9110, section 5.1), but not to everybody.
+    pub fn preserve_header_case(mut self, on: bool) -> Self {
+        self.preserve_header_case = on;
+        self
+    }
+
     /// Goes on with the body of a GET that breaks off or stalls, by asking for the rest (`Range`), as often
     /// as the policy has retries. Only where the response has a strong `ETag` to hold the rest to; where
     /// the server won't, or has something else by then, reading fails. No byte comes twice.
@@ -270,6 +281,7 @@ impl ClientBuilder {
             timeout,
             connect_timeout,
             http2,
+            preserve_header_case,
             resume,
             response_buffer,
             pool_idle_timeout,
@@ -303,6 +315,6 @@ impl ClientBuilder {
         let tls = tls.load(target.is_https(), http2)?;
         let connector = Connector::new(server, connect_timeout, proxy.clone(), tls);
         let config = Config { target, proxy, place, rules, resume, response_buffer };
-        Ok(Client::from_config(config, Pool::new(connector, limits, http2)))
+        Ok(Client::from_config(config, Pool::new(connector, limits, Protocol { http2, preserve_header_case })))
     }
 }

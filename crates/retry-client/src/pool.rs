@@ -45,12 +45,19 @@ pub(crate) struct Limits {
     pub(crate) silence: Option<Duration>,
 }
 
+/// How a server is spoken to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Protocol {
+    /// By prior knowledge.
+    pub(crate) http2: bool,
+    pub(crate) preserve_header_case: bool,
+}
+
 /// The connections to one server.
 pub(crate) struct Pool {
     connector: Connector,
     limits: Limits,
-    /// By prior knowledge.
-    http2: bool,
+    protocol: Protocol,
     spare: Mutex<Spare>,
     /// Rings for one of those that wait, for each connection given back; for all, when there is one to share.
     freed: Notify,
@@ -132,13 +139,13 @@ impl Limits {
 }
 
 impl Pool {
-    pub(crate) fn new(connector: Connector, limits: Limits, http2: bool) -> Arc<Self> {
+    pub(crate) fn new(connector: Connector, limits: Limits, protocol: Protocol) -> Arc<Self> {
         // One connection is enough for all, so all wait for that one.
-        let dials = if http2 && limits.most_unused > 0 { 1 } else { Semaphore::MAX_PERMITS };
+        let dials = if protocol.http2 && limits.most_unused > 0 { 1 } else { Semaphore::MAX_PERMITS };
         Arc::new_cyclic(|me| Self {
             connector,
             limits,
-            http2,
+            protocol,
             spare: Mutex::default(),
             freed: Notify::new(),
             places: Arc::new(Semaphore::new(limits.most)),
@@ -206,12 +213,13 @@ impl Pool {
     async fn connect(&self, place: OwnedSemaphorePermit) -> Result<Box<Connection>, BoxError> {
         let activity = Activity::by_byte();
         let (stream, connected) = self.connector.connect(place, activity.clone()).await?;
-        if self.http2 || connected.is_negotiated_h2() {
+        if self.protocol.http2 || connected.is_negotiated_h2() {
             return self.share(stream, activity).await;
         }
         let (sender, connection) = http1::Builder::new()
             .max_headers(response_head::MAX_FIELDS)
             .max_header_size(response_head::MAX_SIZE)
+            .preserve_header_case(self.protocol.preserve_header_case)
             .handshake(stream)
             .await?;
         // Whoever has an exchange on it learns how it ends.

@@ -54,6 +54,8 @@ pub struct Limits {
     pub header_time: Duration,
     /// How long a caller may take none of the bytes that wait for it.
     pub caller_time: Duration,
+    /// Whether header names keep their case over HTTP/1.1.
+    pub preserve_header_case: bool,
 }
 
 impl Default for Limits {
@@ -63,6 +65,7 @@ impl Default for Limits {
             header_size: 16 * 1024,
             header_time: Duration::from_secs(30),
             caller_time: Duration::from_secs(60),
+            preserve_header_case: false,
         }
     }
 }
@@ -144,7 +147,7 @@ struct Protocols {
 impl Protocols {
     fn new(limits: Limits) -> Self {
         let mut http1 = http1::Builder::new();
-        http1.half_close(true).max_buf_size(limits.header_size);
+        http1.half_close(true).max_buf_size(limits.header_size).preserve_header_case(limits.preserve_header_case);
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())

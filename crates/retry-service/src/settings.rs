@@ -204,6 +204,12 @@ pub struct Settings {
     #[arg(default_value = "on", value_enum)]
     pub via: Switch,
 
+    /// Keep the case of header names over HTTP/1.1; they are lower-case otherwise
+    #[arg(long, env = "RETRY_SERVICE_PRESERVE_HEADER_CASE", value_name = "BOOL", help_heading = "Forwarding")]
+    #[arg(default_value = "false", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true")]
+    pub preserve_header_case: bool,
+
     /// Tell callers of attempts and waits in a Server-Timing header
     #[arg(long, env = "RETRY_SERVICE_SERVER_TIMING", value_name = "BOOL", help_heading = "Forwarding")]
     #[arg(default_value = "false", action = ArgAction::Set, num_args = 0..=1, require_equals = true)]
@@ -419,7 +425,8 @@ impl Settings {
             .replay_memory(self.replay_memory)
             .pool_max_idle(self.upstream_max_idle)
             .pool_idle_timeout(self.upstream_idle_timeout)
-            .http2_prior_knowledge(self.upstream_http2);
+            .http2_prior_knowledge(self.upstream_http2)
+            .preserve_header_case(self.preserve_header_case);
         if self.forward {
             client = client
                 .resume(true)
@@ -479,6 +486,7 @@ impl Settings {
             header_size: self.max_header_size,
             header_time: self.header_timeout,
             caller_time: self.caller_timeout,
+            preserve_header_case: self.preserve_header_case,
         }
     }
 

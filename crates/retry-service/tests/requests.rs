@@ -531,3 +531,20 @@ async fn a_body_is_asked_for_after_a_while_though_the_upstream_says_nothing() {
     let request = within("a request", read_request(&mut server, &mut Vec::new())).await.unwrap();
     assert!(request.ends_with("hello"), "{request}");
 }
+
+#[tokio::test]
+async fn header_names_keep_their_case_where_that_is_asked_for() {
+    let reply = "HTTP/1.1 200 OK\r\nX-Odd-CASE: 1\r\nContent-Length: 0\r\n\r\n";
+    for (flags, asked, told) in [
+        (&[][..], "x-mixed-case: 1", "x-odd-case: 1"),
+        (&["--preserve-header-case"], "X-Mixed-CASE: 1", "X-Odd-CASE: 1"),
+    ] {
+        let upstream = Upstream::playing([Reply::new(reply)]).await;
+        let service = gateway(upstream.address, flags).await;
+        let request = "GET / HTTP/1.1\r\nHost: a\r\nX-Mixed-CASE: 1\r\nConnection: close\r\n\r\n";
+        let response = String::from_utf8(exchange_bytes(service.address, request).await).unwrap();
+        assert!(response.lines().any(|line| line == told), "{response}");
+        let received = upstream.only().text;
+        assert!(received.lines().any(|line| line == asked), "{received}");
+    }
+}
