@@ -231,7 +231,7 @@ pub struct Settings {
     #[arg(default_value = "64KiB", value_parser = bytes)]
     pub replay_limit: usize,
 
-    /// How much all such bodies, and answers held back, may take together
+    /// How much all such bodies, and what is buffered of responses, may take together
     #[arg(long, env = "RETRY_SERVICE_REPLAY_MEMORY", value_name = "SIZE", help_heading = "Limits")]
     #[arg(default_value = "64MiB", value_parser = bytes)]
     pub replay_memory: usize,
