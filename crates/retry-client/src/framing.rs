@@ -41,28 +41,27 @@ pub enum FramingError {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn check_framing(headers: &mut HeaderMap) -> Result<(), FramingError> {
-    if headers.contains_key(TRANSFER_ENCODING) {
+    // One pass is cheaper than a look-up each: few messages have many headers.
+    let (mut coded, mut measured) = (false, false);
+    for name in headers.keys() {
+        coded |= *name == TRANSFER_ENCODING;
+        measured |= *name == CONTENT_LENGTH;
+    }
+    if coded {
         let coding = list(headers, TRANSFER_ENCODING);
-        if !coding.eq_ignore_ascii_case("chunked") {
-            return Err(FramingError::TransferCoding(coding));
-        }
-        if headers.contains_key(CONTENT_LENGTH) {
-            return Err(FramingError::TwoLengths);
-        }
+        return match coding.eq_ignore_ascii_case("chunked") {
+            true if measured => Err(FramingError::TwoLengths),
+            true => Ok(()),
+            false => Err(FramingError::TransferCoding(coding)),
+        };
+    }
+    if !measured || has_canonical_length(headers) {
         return Ok(());
     }
-    match headers.get(CONTENT_LENGTH) {
-        None => Ok(()),
-        Some(length) if is_canonical(length.as_bytes()) && headers.get_all(CONTENT_LENGTH).iter().nth(1).is_none() => {
-            Ok(())
-        }
-        Some(_) => {
-            let announced = list(headers, CONTENT_LENGTH);
-            let length = one_number(&announced).ok_or(FramingError::Length(announced))?;
-            headers.insert(CONTENT_LENGTH, length.into());
-            Ok(())
-        }
-    }
+    let announced = list(headers, CONTENT_LENGTH);
+    let length = one_number(&announced).ok_or(FramingError::Length(announced))?;
+    headers.insert(CONTENT_LENGTH, length.into());
+    Ok(())
 }
 
 /// The values of a field as one list.
@@ -70,6 +69,14 @@ fn list(headers: &HeaderMap, name: HeaderName) -> String {
     let values = headers.get_all(name);
     let values: Vec<_> = values.iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
     values.join(", ").trim().to_owned()
+}
+
+fn has_canonical_length(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    match (lengths.next(), lengths.next()) {
+        (Some(length), None) => is_canonical(length.as_bytes()),
+        _ => false,
+    }
 }
 
 fn is_canonical(length: &[u8]) -> bool {

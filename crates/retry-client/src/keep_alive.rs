@@ -13,7 +13,9 @@ const MARGIN: Duration = Duration::from_secs(1);
 ///
 /// It is the server's own limit less a second, and at least half of it.
 pub(crate) fn limit(headers: &HeaderMap) -> Option<Duration> {
-    let parameters = headers.get(KEEP_ALIVE)?.to_str().ok()?.split(',');
+    // Most responses have none: to look at each name is cheaper than to look this one up.
+    let (_, value) = headers.iter().find(|(name, _)| **name == KEEP_ALIVE)?;
+    let parameters = value.to_str().ok()?.split(',');
     let mut timeouts = parameters.filter_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
         name.trim().eq_ignore_ascii_case("timeout").then(|| value.trim().trim_matches('"').parse().ok()).flatten()

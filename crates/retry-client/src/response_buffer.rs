@@ -34,22 +34,23 @@ const STREAMS: [&str; 4] =
 
 /// Whether a response is of a type that is never buffered.
 pub(crate) fn is_stream(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(names_stream)
+    headers.get(CONTENT_TYPE).is_some_and(|value| names_stream(value.as_bytes()))
 }
 
 fn accepts_only_streams(headers: &HeaderMap) -> bool {
     let mut accepted = headers.get_all(ACCEPT).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    let is_stream = |range: &[u8]| std::str::from_utf8(range).is_ok_and(names_stream);
-    accepted.next().is_some_and(is_stream) && accepted.all(is_stream)
+    accepted.next().is_some_and(names_stream) && accepted.all(names_stream)
 }
 
 /// Whether a media type or range, with parameters or without, is one of the streams.
-fn names_stream(text: &str) -> bool {
-    let media_type = text.split(';').next().unwrap_or_default().trim();
+fn names_stream(media_type: &[u8]) -> bool {
+    let media_type = media_type.trim_ascii();
     STREAMS.iter().any(|stream| match media_type.split_at_checked(stream.len()) {
-        Some((start, rest)) if start.eq_ignore_ascii_case(stream) => {
-            rest.is_empty() || *stream == "application/grpc" && rest.starts_with(['+', '-'])
-        }
+        Some((start, rest)) if start.eq_ignore_ascii_case(stream.as_bytes()) => match rest {
+            [] | [b';' | b' ' | b'\t', ..] => true,
+            [b'+' | b'-', ..] => *stream == "application/grpc",
+            _ => false,
+        },
         _ => false,
     })
 }

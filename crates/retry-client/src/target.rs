@@ -117,8 +117,7 @@ impl Target {
     pub(crate) fn address_http1<B: http_body::Body>(&self, request: &mut Request<B>, to_proxy: bool) {
         if request.version() != Version::HTTP_10 {
             *request.version_mut() = Version::HTTP_11;
-            let announces_length = request.headers().contains_key(CONTENT_LENGTH);
-            if !announces_length && request.body().size_hint().exact().is_none() {
+            if request.body().size_hint().exact().is_none() && !request.headers().contains_key(CONTENT_LENGTH) {
                 // hyper would take it for granted that GET and HEAD have no body.
                 request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             }
