@@ -1,0 +1,48 @@
+//! Any text as a settings file: never a panic; what is refused is pointed at in one line, and no password is shown.
+#![no_main]
+
+use std::{env, ffi::OsString, fs, path::PathBuf, process, sync::LazyLock};
+
+use libfuzzer_sys::fuzz_target;
+use retry_service::settings::Loaded;
+
+static FILE: LazyLock<PathBuf> =
+    LazyLock::new(|| env::temp_dir().join(format!("retry-service-fuzz-{}.toml", process::id())));
+
+/// What the password in an upstream's URL contains, in the seeds.
+const SECRET: &str = "s3cr3t";
+
+fuzz_target!(|text: &str| {
+    // A file of authorities is read, and a device may never end.
+    if ["/dev", "/proc", "/sys"].iter().any(|folder| text.contains(folder)) {
+        return;
+    }
+    let file = FILE.to_str().expect("a path in UTF-8");
+    fs::write(file, text).expect("a file for temporary use");
+    let outcome = Loaded::from_args(["retry-service", "--config", file].map(OsString::from));
+    let shown = match &outcome {
+        Ok(loaded) => format!("{}{loaded:?}", loaded.listing),
+        Err(refusal) => refusal.to_string(),
+    };
+    if text.contains(SECRET) && text.lines().filter(|line| line.contains(SECRET)).all(is_password) {
+        assert!(!shown.contains(SECRET), "a password is shown: {shown}\nof: {text:?}");
+    }
+    if let Err(refusal) = &outcome {
+        assert_eq!(refusal.asked(), None, "{text:?}");
+        assert!(shown.chars().all(|c| !c.is_control()), "not one line: {shown:?}\nof: {text:?}");
+        let rest = shown.strip_prefix(file).and_then(|rest| rest.strip_prefix(':'));
+        let line = rest.and_then(|rest| rest.split_once(": ")).and_then(|(line, _)| line.parse::<usize>().ok());
+        let lines = text.split('\n').count();
+        assert!(line.is_some_and(|line| (1..=lines).contains(&line)), "no line is named: {shown}\nof: {text:?}");
+    }
+});
+
+/// Whether a line is an upstream whose password has the secret in it, and nothing else has.
+fn is_password(line: &str) -> bool {
+    let value = line.strip_prefix("upstream").map(str::trim_start).and_then(|rest| rest.strip_prefix('='));
+    let Some(url) = value.map(|value| value.trim_start().trim_start_matches(['"', '\''])) else { return false };
+    let Some((before, after)) = url.split_once(SECRET) else { return false };
+    let is_plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || ".:/-".contains(c));
+    let host = after.split_once('@').filter(|(password, _)| is_plain(password)).map(|(_, host)| host);
+    before.contains(':') && is_plain(before) && host.is_some_and(|host| !host.contains(SECRET))
+}

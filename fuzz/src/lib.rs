@@ -1,0 +1,363 @@
+//! What the targets share that go through sockets: a gateway, its upstream, its callers, and a strict reader of what
+//! passes between them.
+//!
+//! All of it runs in the thread of the fuzzer, while that waits for an outcome: what one input began does not go on
+//! during the next.
+
+use std::{
+    ffi::OsString,
+    future::pending,
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use retry_service::{Front, Gateway, Routes, Tasks, run, settings::Loaded};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    runtime::{Builder, Runtime},
+    sync::Notify,
+    task::yield_now,
+    time::{sleep, timeout},
+};
+
+pub mod http1;
+
+use http1::{End, Fault, Head, Reading, Request};
+
+/// No wait is longer: what takes more than this is a fault.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// After so long without a byte, a caller that is not answered takes the gateway to wait for the rest of a request.
+const QUIET: Duration = Duration::from_millis(3);
+
+/// In so many turns of the runtime, bytes that were written have been taken note of.
+const TURNS: usize = 4;
+
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| Builder::new_current_thread().enable_all().build().expect("a runtime"));
+
+/// Runs a future, and everything that was spawned, until the future completes.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    RUNTIME.block_on(future)
+}
+
+/// A gateway and its upstream, both of which last as long as the process.
+pub struct Bench {
+    gateway: SocketAddr,
+    front: Arc<Front>,
+    upstream: Arc<Upstream>,
+}
+
+impl Bench {
+    /// Starts both. The gateway makes one attempt for each request, and sends Host on as it is.
+    pub fn start() -> Self {
+        block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            let address = listener.local_addr().expect("the port");
+            let upstream = Arc::<Upstream>::default();
+            tokio::spawn(Arc::clone(&upstream).serve(listener));
+            let (gateway, front) = start_gateway(address).await;
+            Self { gateway, front, upstream }
+        })
+    }
+
+    /// A new connection to the gateway, whose close is a reset: it leaves no port behind that is taken for a while.
+    pub async fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.gateway).await.expect("the gateway listens");
+        prepare(&stream);
+        stream
+    }
+
+    /// Sets how the upstream responds from here on.
+    pub fn respond(&self, response: Respond) {
+        *self.upstream.state() = State { respond: response, ..State::default() };
+    }
+
+    /// Waits until no request is in flight, and breaks off those that the upstream has a part of. To be called once
+    /// the callers are gone. Returns what the upstream received.
+    pub async fn settle(&self) -> Received {
+        let idle = async {
+            while self.front.in_flight() > 0 {
+                yield_now().await;
+            }
+        };
+        timeout(LIMIT, idle).await.expect("requests end once their callers are gone");
+        // What was written for the upstream has arrived by now. In a few turns it has been read, too.
+        for _ in 0..TURNS {
+            yield_now().await;
+        }
+        self.upstream.cut.notify_waiters();
+        yield_now().await;
+        std::mem::take(&mut self.upstream.state().received)
+    }
+}
+
+async fn start_gateway(upstream: SocketAddr) -> (SocketAddr, Arc<Front>) {
+    let upstream = format!("--upstream=http://{upstream}");
+    let args = ["retry-service", "--forward", &upstream, "--listen=127.0.0.1:0", "--count=0", "--host=keep"];
+    let limits = ["--timeout=5s", "--connect-timeout=5s", "--header-timeout=5s", "--caller-timeout=5s"];
+    let args = args.iter().chain(&limits).map(OsString::from);
+    let Loaded { settings, client, .. } = Loaded::from_args(args).expect("the settings are sound");
+    let listener = settings.listen.bind().await.expect("a free port");
+    let address = listener.local_addr().expect("the port");
+    let tasks = Tasks::default();
+    let routes = Routes::Gateway(Gateway::new(client, settings.gateway(0), tasks.clone()));
+    let front = Arc::new(Front::new(routes, settings.max_in_flight));
+    tokio::spawn(run(listener, Arc::clone(&front), settings.limits(), tasks, pending()));
+    (address, front)
+}
+
+fn prepare(stream: &TcpStream) {
+    stream.set_nodelay(true).expect("a TCP option");
+    stream.set_zero_linger().expect("a TCP option");
+}
+
+/// What a caller got.
+#[derive(Debug)]
+pub struct Told {
+    pub bytes: Vec<u8>,
+    /// None where the connection was still open.
+    pub end: Option<End>,
+}
+
+/// Sends bytes, and reads until the gateway closes the connection or says nothing more.
+pub async fn call(stream: &mut TcpStream, bytes: &[u8]) -> Told {
+    let mut told = Told { bytes: Vec::new(), end: None };
+    let (mut reader, mut writer) = stream.split();
+    let mut send = pin!(writer.write_all(bytes));
+    let mut sent = false;
+    loop {
+        let read = reader.read_buf(&mut told.bytes);
+        tokio::select! {
+            biased;
+            read = read => match read {
+                Ok(0) => told.end = Some(End::Closed),
+                Ok(_) => continue,
+                Err(_) => told.end = Some(End::Reset),
+            },
+            // Where it fails, the read says why.
+            _ = &mut send, if !sent => {
+                sent = true;
+                continue;
+            }
+            () = sleep(QUIET), if sent => {}
+        }
+        return told;
+    }
+}
+
+/// Sends bytes, and reads until the gateway closes the connection.
+pub async fn call_to_the_end(stream: &mut TcpStream, bytes: &[u8]) -> (Vec<u8>, End) {
+    let mut told = Vec::new();
+    let end = async {
+        // Where it fails, the read says why.
+        let _ = stream.write_all(bytes).await;
+        match stream.read_to_end(&mut told).await {
+            Ok(_) => End::Closed,
+            Err(_) => End::Reset,
+        }
+    };
+    let end = timeout(LIMIT, end).await.expect("a response, or the end of the connection");
+    (told, end)
+}
+
+/// How the upstream responds.
+#[derive(Clone, Default)]
+pub enum Respond {
+    /// To each request that is whole with an empty 200, on a connection that is kept.
+    #[default]
+    Ok,
+    /// To each head of a request with these bytes, written one after the other, and the end of the connection.
+    Bytes(Vec<Vec<u8>>),
+}
+
+/// What the upstream received.
+#[derive(Debug, Default)]
+pub struct Received {
+    /// How many heads there were, whole or not.
+    pub heads: usize,
+    /// The requests that were whole.
+    pub requests: Vec<Request>,
+    /// Why some of it is not what a gateway may send.
+    pub faults: Vec<String>,
+}
+
+#[derive(Default)]
+struct State {
+    respond: Respond,
+    received: Received,
+}
+
+/// An upstream that reads strictly.
+#[derive(Default)]
+struct Upstream {
+    state: Mutex<State>,
+    /// Ends the connections on which part of a request has arrived.
+    cut: Notify,
+}
+
+impl Upstream {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn serve(self: Arc<Self>, listener: TcpListener) {
+        loop {
+            let Ok((stream, _)) = listener.accept().await else { continue };
+            prepare(&stream);
+            let upstream = Arc::clone(&self);
+            tokio::spawn(async move { upstream.connection(stream).await });
+        }
+    }
+
+    async fn connection(&self, mut stream: TcpStream) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        loop {
+            let respond = self.state().respond.clone();
+            let whole = match respond {
+                Respond::Ok => self.whole_request(&mut stream, &mut bytes).await?,
+                Respond::Bytes(parts) => return self.play(&mut stream, &mut bytes, &parts).await,
+            };
+            if !whole {
+                return Ok(());
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await?;
+        }
+    }
+
+    /// Whether another request came, and was what a gateway may send.
+    async fn whole_request(&self, stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<bool> {
+        let Some(head) = self.head(stream, bytes).await? else { return Ok(false) };
+        if head.all("expect").iter().any(|expected| expected.eq_ignore_ascii_case(b"100-continue")) {
+            stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+        }
+        loop {
+            match Request::read(bytes, &head) {
+                Ok(request) => {
+                    bytes.drain(..request.size);
+                    self.state().received.requests.push(request);
+                    return Ok(true);
+                }
+                Err(Fault::Incomplete) if self.more(stream, bytes).await? => {}
+                Err(Fault::Incomplete) => return Ok(false),
+                Err(Fault::Invalid(what)) => {
+                    self.fault(what, bytes);
+                    return Ok(false);
+                }
+            }
+        }
+    }
+
+    /// The next head, once it is whole; none where there is none, or a faulty one.
+    async fn head(&self, stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<Option<Head>> {
+        loop {
+            let head = Head::read(bytes, Reading::Strict).and_then(|head| {
+                check(&head)?;
+                Ok(head)
+            });
+            match head {
+                Ok(head) => {
+                    self.state().received.heads += 1;
+                    return Ok(Some(head));
+                }
+                Err(Fault::Incomplete) if self.more(stream, bytes).await? => {}
+                Err(Fault::Incomplete) => return Ok(None),
+                Err(Fault::Invalid(what)) => {
+                    self.fault(what, bytes);
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    /// Reads more; whether there was any.
+    async fn more(&self, stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<bool> {
+        let partial = !bytes.is_empty();
+        tokio::select! {
+            biased;
+            read = stream.read_buf(bytes) => Ok(read? > 0),
+            () = self.cut.notified(), if partial => Ok(false),
+        }
+    }
+
+    async fn play(&self, stream: &mut TcpStream, bytes: &mut Vec<u8>, parts: &[Vec<u8>]) -> io::Result<()> {
+        if self.head(stream, bytes).await?.is_none() {
+            return Ok(());
+        }
+        for (number, part) in parts.iter().enumerate() {
+            if number > 0 {
+                // The gateway reads what came before by itself.
+                sleep(Duration::from_millis(1)).await;
+            }
+            stream.write_all(part).await?;
+        }
+        stream.shutdown().await?;
+        // A close with bytes unread would be a reset, and overtake the response.
+        let end = async {
+            while self.more(stream, bytes).await? {}
+            Ok(())
+        };
+        timeout(LIMIT, end).await.unwrap_or(Ok(()))
+    }
+
+    fn fault(&self, what: String, bytes: &[u8]) {
+        self.state().received.faults.push(format!("{what}\nin: {}", bytes.escape_ascii()));
+    }
+}
+
+/// Whether a head is one that a gateway may send.
+fn check(head: &Head) -> Result<(), Fault> {
+    let fault = |what: String| Err(Fault::Invalid(what));
+    let parts: Vec<_> = head.start.split(' ').collect();
+    let [method, target, "HTTP/1.1"] = parts[..] else { return fault(format!("a request line: {:?}", head.start)) };
+    if !http1::is_token(method.as_bytes()) {
+        return fault(format!("a method: {method:?}"));
+    }
+    let is_path = target.starts_with('/') || target == "*" && method == "OPTIONS";
+    if !is_path || target.contains(|c: char| c == '#' || c == '\u{fffd}' || c.is_control()) {
+        return fault(format!("a target: {target:?}"));
+    }
+    let hosts = head.all("host");
+    if !matches!(hosts[..], [host] if is_host(host)) {
+        return fault(format!("Host: \"{}\"", hosts.join(&b"\", \""[..]).escape_ascii()));
+    }
+    head.framing(Reading::Strict).map(drop)
+}
+
+/// Whether it is a host with or without a port (RFC 9110, section 7.2), which may be empty.
+fn is_host(value: &[u8]) -> bool {
+    let Ok(value) = std::str::from_utf8(value) else { return false };
+    let (host, port) = match value.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, port),
+        _ => (value, ""),
+    };
+    let is_port = port.is_empty() || port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    let is_name = || {
+        let escapes = host.split('%').skip(1);
+        let is_escape = |text: &str| text.len() >= 2 && text.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+        host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte)) && { escapes }
+            .all(is_escape)
+    };
+    let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_host = match literal {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok() || is_future_address(address),
+        None => is_name(),
+    };
+    is_host && is_port
+}
+
+/// `IPvFuture` (RFC 3986, section 3.2.2).
+fn is_future_address(text: &str) -> bool {
+    let parts = text.strip_prefix(['v', 'V']).and_then(|text| text.split_once('.'));
+    parts.is_some_and(|(version, address)| {
+        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:".contains(&byte);
+        !version.is_empty()
+            && version.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && !address.is_empty()
+            && address.bytes().all(is_part)
+    })
+}
