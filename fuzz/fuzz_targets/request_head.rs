@@ -4,16 +4,19 @@
 
 use std::sync::LazyLock;
 
-use libfuzzer_sys::fuzz_target;
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use retry_fuzz::{
     Bench, Respond, block_on, call,
     http1::{Fault, Head, Reading, Request},
+    mutate::mutate,
 };
 
 static BENCH: LazyLock<Bench> = LazyLock::new(Bench::start);
 
 /// The last request of each connection: the gateway closes behind it, and so says that it is done.
 const LAST: &[u8] = b"GET /last HTTP/1.1\r\nHost: last\r\nConnection: close\r\n\r\n";
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| { mutate(data, size, max_size, seed) });
 
 fuzz_target!(|input: &[u8]| {
     // HTTP/2 has no request heads like these.

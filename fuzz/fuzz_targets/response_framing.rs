@@ -8,10 +8,11 @@
 
 use std::sync::LazyLock;
 
-use libfuzzer_sys::fuzz_target;
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use retry_fuzz::{
     Bench, Respond, block_on, call_to_the_end,
     http1::{End, Fault, Reading, Response},
+    mutate::mutate,
 };
 
 static BENCH: LazyLock<Bench> = LazyLock::new(Bench::start);
@@ -21,6 +22,8 @@ const HEAD: &str = "HEAD / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx";
 const OLD: &str = "GET / HTTP/1.0\r\n\r\n";
 const TWICE: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| { mutate(data, size, max_size, seed) });
 
 fuzz_target!(|input: &[u8]| {
     let Some((first, response)) = input.split_first() else { return };

@@ -20,7 +20,7 @@ fn invalid<T>(what: impl Into<String>) -> Result<T, Fault> {
 pub enum Reading {
     /// As what a careful sender sends: lines end with CRLF, and lengths are in their one normal form.
     Strict,
-    /// As what has one meaning: lines may end with a bare LF, too (RFC 9112, section 2.2).
+    /// As what has one meaning: lines may end with a bare LF (RFC 9112, section 2.2), and empty lines go before a head.
     Tolerant,
 }
 
@@ -51,10 +51,11 @@ impl Head {
         loop {
             let (line, after) = line(bytes, size, reading)?;
             size = after;
-            if line.is_empty() {
-                break;
+            match line {
+                [] if lines.is_empty() && reading == Reading::Tolerant => {}
+                [] => break,
+                line => lines.push(line),
             }
-            lines.push(line);
         }
         let mut lines = lines.into_iter();
         let Some(start) = lines.next() else { return invalid("an empty line in place of a start line") };

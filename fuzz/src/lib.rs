@@ -25,6 +25,7 @@ use tokio::{
 };
 
 pub mod http1;
+pub mod mutate;
 
 use http1::{End, Fault, Head, Reading, Request};
 
