@@ -32,10 +32,20 @@ fuzz_target!(|text: &str| {
         assert!(shown.chars().all(|c| !c.is_control()), "not one line: {shown:?}\nof: {text:?}");
         let rest = shown.strip_prefix(file).and_then(|rest| rest.strip_prefix(':'));
         let line = rest.and_then(|rest| rest.split_once(": ")).and_then(|(line, _)| line.parse::<usize>().ok());
+        // Settings that do not go together are told by their flag, where the file does not have the one that is wrong.
+        let flag = shown.strip_prefix("--").and_then(|rest| rest.split_once(": ")).map(|(flag, _)| flag);
+        if flag.is_some_and(|flag| !text.lines().any(|line| key(line) == Some(flag))) {
+            return;
+        }
         let lines = text.split('\n').count();
         assert!(line.is_some_and(|line| (1..=lines).contains(&line)), "no line is named: {shown}\nof: {text:?}");
     }
 });
+
+/// The key that a line sets.
+fn key(line: &str) -> Option<&str> {
+    Some(line.split_once('=')?.0.trim().trim_matches(['"', '\'']))
+}
 
 /// Whether a line is an upstream whose password has the secret in it, and nothing else has.
 fn is_password(line: &str) -> bool {
