@@ -106,7 +106,7 @@ async fn start_gateway(upstream: SocketAddr) -> (SocketAddr, Arc<Front>) {
     let listener = settings.listen.bind().await.expect("a free port");
     let address = listener.local_addr().expect("the port");
     let tasks = Tasks::default();
-    let routes = Routes::Gateway(Gateway::new(client, settings.gateway(0), tasks.clone()));
+    let routes = Routes::Gateway(Box::new(Gateway::new(client, settings.gateway(0), tasks.clone())));
     let front = Arc::new(Front::new(routes, settings.max_in_flight));
     tokio::spawn(run(listener, Arc::clone(&front), settings.limits(), tasks, pending()));
     (address, front)
