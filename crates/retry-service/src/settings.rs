@@ -299,7 +299,8 @@ enum Why {
 
 impl Refusal {
     fn wrong(message: String) -> Self {
-        Self(Why::Wrong(message))
+        // A value or a key may have line breaks in it.
+        Self(Why::Wrong(message.replace(['\n', '\r'], " ")))
     }
 
     fn of(error: &clap::Error, command: &clap::Command, args: &[OsString]) -> Self {
@@ -309,6 +310,16 @@ impl Refusal {
             return Self(Why::Asked(if colours { text.ansi().to_string() } else { text.to_string() }));
         }
         Self::wrong(usage_error::one_line(error, command, args))
+    }
+
+    /// Names the line of the file in place of the flag, where the setting is from there.
+    fn placed(self, file: &[Entry]) -> Self {
+        let Why::Wrong(message) = &self.0 else { return self };
+        let (flag, what) = message.strip_prefix("--").and_then(|rest| rest.split_once(": ")).unwrap_or_default();
+        match file.iter().find(|entry| entry.name == flag) {
+            Some(Entry { name, place, .. }) => Self::wrong(format!("{place}: {name}: {what}")),
+            None => self,
+        }
     }
 
     /// What was asked for instead: the text of `--help` or `--version`.
@@ -364,7 +375,7 @@ impl Loaded {
             let from_file = file.iter().map(|entry| format!("--{}={}", entry.name, entry.value).into());
             matches = parse(&args.into_iter().chain(from_file).collect::<Vec<_>>())?;
         }
-        Self::of(&matches, &command, &file)
+        Self::of(&matches, &command, &file).map_err(|refusal| refusal.placed(&file))
     }
 
     fn of(matches: &ArgMatches, command: &clap::Command, file: &[Entry]) -> Result<Self, Refusal> {
