@@ -295,6 +295,11 @@ enum Why {
     /// `--help` or `--version`.
     Asked(String),
     Wrong(String),
+    /// What is wrong with the setting of this flag.
+    Setting {
+        flag: String,
+        what: String,
+    },
 }
 
 impl Refusal {
@@ -312,11 +317,14 @@ impl Refusal {
         Self::wrong(usage_error::one_line(error, command, args))
     }
 
-    /// Names the line of the file in place of the flag, where the setting is from there.
+    fn setting(flag: impl Into<String>, what: &impl ToString) -> Self {
+        Self(Why::Setting { flag: flag.into(), what: what.to_string() })
+    }
+
+    /// Names the line of the file in place of the flag, if the setting is from there.
     fn placed(self, file: &[Entry]) -> Self {
-        let Why::Wrong(message) = &self.0 else { return self };
-        let (flag, what) = message.strip_prefix("--").and_then(|rest| rest.split_once(": ")).unwrap_or_default();
-        match file.iter().find(|entry| entry.name == flag) {
+        let Why::Setting { flag, what } = &self.0 else { return self };
+        match file.iter().find(|entry| entry.name == *flag) {
             Some(Entry { name, place, .. }) => Self::wrong(format!("{place}: {name}: {what}")),
             None => self,
         }
@@ -327,7 +335,7 @@ impl Refusal {
     pub fn asked(&self) -> Option<&str> {
         match &self.0 {
             Why::Asked(text) => Some(text),
-            Why::Wrong(_) => None,
+            Why::Wrong(_) | Why::Setting { .. } => None,
         }
     }
 }
@@ -336,6 +344,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Why::Asked(text) | Why::Wrong(text) => f.write_str(text),
+            Why::Setting { flag, what } => write!(f, "--{flag}: {what}"),
         }
     }
 }
@@ -423,10 +432,7 @@ impl Settings {
     }
 
     fn client(&self, metrics: Option<Arc<Metrics>>) -> Result<Client, Refusal> {
-        let policy = self.policy().map_err(|error| {
-            let flag = error.field().replace('_', "-");
-            Refusal::wrong(format!("--{flag}: {error}"))
-        })?;
+        let policy = self.policy().map_err(|error| Refusal::setting(error.field().replace('_', "-"), &error))?;
         let mut client = Client::builder(&self.upstream.0)
             .retry(policy)
             .connect_timeout(self.connect_timeout)
@@ -454,7 +460,7 @@ impl Settings {
         }
         if let Some(ratio) = self.budget_ratio.0 {
             let budget = RetryBudget::share(ratio, self.budget_min_per_sec);
-            client = client.budget(budget.map_err(|error| Refusal::wrong(format!("--budget-ratio: {error}")))?);
+            client = client.budget(budget.map_err(|error| Refusal::setting("budget-ratio", &error))?);
         }
         if let Some(most) = self.upstream_max_connections.0 {
             client = client.pool_max_connections(most);
@@ -466,9 +472,8 @@ impl Settings {
             client = client.ca_file(file);
         }
         client.build().map_err(|error| {
-            let told = error.to_string();
-            let flag = if told.starts_with("ca_file ") { "--upstream-ca" } else { "--upstream" };
-            Refusal::wrong(format!("{flag}: {told}"))
+            let flag = if error.to_string().starts_with("ca_file ") { "upstream-ca" } else { "upstream" };
+            Refusal::setting(flag, &error)
         })
     }
 
@@ -634,6 +639,16 @@ mod tests {
             &["--config", "/no/such.toml"],
             "--config: cannot read '/no/such.toml': No such file or directory (os error 2)",
         );
+    }
+
+    #[test]
+    fn what_is_wrong_beside_others_is_told_with_its_line_if_it_is_from_a_file() {
+        let entry =
+            |name: &str, place: &str| Entry { name: name.to_owned(), value: String::new(), place: place.to_owned() };
+        let file = [entry("count", "g.toml:1"), entry("upstream", "g.toml:2")];
+        let told = |flag: &str| Refusal::setting(flag, &"no host").placed(&file).to_string();
+        assert_eq!(told("upstream"), "g.toml:2: upstream: no host");
+        assert_eq!(told("upstream-ca"), "--upstream-ca: no host");
     }
 
     #[test]
