@@ -318,7 +318,8 @@ impl Refusal {
     }
 
     fn setting(flag: impl Into<String>, what: &impl ToString) -> Self {
-        Self(Why::Setting { flag: flag.into(), what: what.to_string() })
+        let what = what.to_string().replace(['\n', '\r'], " ");
+        Self(Why::Setting { flag: flag.into(), what })
     }
 
     /// Names the line of the file in place of the flag, if the setting is from there.
