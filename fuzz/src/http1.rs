@@ -179,7 +179,8 @@ fn chunks(bytes: &[u8]) -> Result<(Vec<u8>, usize), Fault> {
         }
     }
     loop {
-        let (trailer, after) = line(bytes, at, Reading::Strict)?;
+        // RFC 9112, section 2.2, lets a recipient take LF alone for the end of a line, and hyper does here.
+        let (trailer, after) = line(bytes, at, Reading::Tolerant)?;
         at = after;
         if trailer.is_empty() {
             return Ok((content, at));

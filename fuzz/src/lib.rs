@@ -319,7 +319,7 @@ fn check(head: &Head) -> Result<(), Fault> {
         return fault(format!("a method: {method:?}"));
     }
     let is_path = target.starts_with('/') || target == "*" && method == "OPTIONS";
-    if !is_path || target.contains(|c: char| c == '#' || c == '\u{fffd}' || c.is_control()) {
+    if !is_path || target.contains(|c: char| c == '#' || c.is_control()) {
         return fault(format!("a target: {target:?}"));
     }
     let hosts = head.all("host");
