@@ -186,7 +186,7 @@ impl Gateway {
         }
         let GatewaySettings { max_body_size, caller_time, .. } = self.settings;
         let announces_nothing = body.size_hint().exact().is_none();
-        let (mut inbound, rest) = Inbound::new(body, max_body_size, caller_time, caller.line().enter());
+        let (mut inbound, rest) = Inbound::new(body, max_body_size, caller_time, caller.line().upload());
         // Over HTTP/1.1 the connection looks after it.
         received.rest = (head.version == Version::HTTP_2).then_some(rest);
         if announces_nothing && is_mostly_without_content(&head.method) && !received.marks.expect {

@@ -31,6 +31,7 @@ use tokio::net::TcpListener;
 
 pub mod admin;
 pub mod app;
+mod connections;
 pub mod duration;
 pub mod error_payload;
 mod finish;
@@ -50,6 +51,7 @@ mod room;
 pub mod serve;
 pub mod settings;
 pub mod signals;
+mod streams;
 pub mod tasks;
 mod unread;
 pub mod usage_error;

@@ -11,7 +11,9 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use retry_client::ResponseBody;
 
-use crate::{finish::Finish, gateway::Rest};
+use crate::{finish::Finish, gateway::Rest, streams::ResponseStream};
+
+type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The body of an answer: of this program's own, or the upstream's.
 #[derive(Debug)]
@@ -20,6 +22,8 @@ pub struct Outgoing {
     finish: Option<Finish>,
     /// What is to be read of the request before this ends.
     rest: Option<Box<Rest>>,
+    /// Of HTTP/2, which bounds what its client may leave unread.
+    stream: Option<ResponseStream>,
 }
 
 #[derive(Debug)]
@@ -30,7 +34,7 @@ enum Kind {
 
 impl Outgoing {
     pub(crate) fn upstream(body: ResponseBody) -> Self {
-        Self { body: Kind::Upstream(body), finish: None, rest: None }
+        Self { body: Kind::Upstream(body), finish: None, rest: None, stream: None }
     }
 
     /// Ends only once the rest of the request was read.
@@ -41,20 +45,13 @@ impl Outgoing {
     /// Ties what is to be done at the end of the answer to its body.
     pub(crate) fn finish_with(&mut self, finish: Finish) {
         self.finish = Some(finish);
+        self.stream = ResponseStream::current();
+        if let Some(stream) = &self.stream {
+            stream.begin();
+        }
     }
-}
 
-impl From<Full<Bytes>> for Outgoing {
-    fn from(body: Full<Bytes>) -> Self {
-        Self { body: Kind::Own(body), finish: None, rest: None }
-    }
-}
-
-impl Body for Outgoing {
-    type Data = Bytes;
-    type Error = Box<dyn Error + Send + Sync>;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let frame = match &mut self.body {
             Kind::Own(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
             Kind::Upstream(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
@@ -67,6 +64,26 @@ impl Body for Outgoing {
             self.rest = None;
         }
         frame
+    }
+}
+
+impl From<Full<Bytes>> for Outgoing {
+    fn from(body: Full<Bytes>) -> Self {
+        Self { body: Kind::Own(body), finish: None, rest: None, stream: None }
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Some(stream) = self.stream.clone() else { return self.poll_body(cx) };
+        // While there is no room the client is waited for, as if it had not asked.
+        ready!(stream.poll_room(cx));
+        let frame = self.poll_body(cx);
+        stream.asked(frame.is_ready());
+        frame.map_ok(|frame| frame.map_data(|piece| stream.count(piece)))
     }
 
     fn is_end_stream(&self) -> bool {

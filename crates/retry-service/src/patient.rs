@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::BytesMut;
 use jiff::Timestamp;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -23,7 +24,7 @@ pub(crate) trait Wire {
     /// Makes the close to come a reset.
     fn reset_on_close(&self);
 
-    /// Ready once the caller is gone without a word. Where one waits to be read, that is not known.
+    /// Ready once the caller is gone, and nothing that it has sent waits to be read.
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()>;
 }
 
@@ -55,6 +56,9 @@ pub(crate) struct Patience {
 const LINGER_BYTES: usize = 1024 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(1);
 
+/// How much of the next request is read while one is in flight, to find out whether its caller is still there.
+const AHEAD: usize = 16 * 1024;
+
 /// Up to so many bytes, the head and the body of an answer are written as one: the plain write saves more than the copy
 /// costs.
 const SHORT: usize = 512;
@@ -66,6 +70,8 @@ const SHORT: usize = 512;
 #[derive(Debug)]
 pub(crate) struct Patient<T: Wire> {
     io: T,
+    /// What has been read already.
+    early: BytesMut,
     /// None where a connection carries many requests at a time, and its protocol looks after them.
     line: Option<Line>,
     patience: Arc<Patience>,
@@ -96,19 +102,16 @@ impl<T: Wire> Drop for Patient<T> {
 }
 
 impl<T: Wire> Patient<T> {
-    pub(crate) fn new(io: T, patience: Arc<Patience>, line: Line) -> Self {
-        Self { io, line: Some(line), patience, idle: None, asking: None, taking: None, closing: None }
+    /// A connection of which the first bytes may have been read already.
+    pub(crate) fn new(io: T, early: &[u8], patience: Arc<Patience>, line: Line) -> Self {
+        let early = BytesMut::from(early);
+        Self { io, early, line: Some(line), patience, idle: None, asking: None, taking: None, closing: None }
     }
 
     /// Of a protocol that carries many requests at a time, and looks after them itself.
     pub(crate) fn shared(mut self) -> Self {
         self.line = None;
         self
-    }
-
-    /// The stream itself.
-    pub(crate) fn stream(&self) -> &T {
-        &self.io
     }
 
     /// Ends a wait for the head of a request that has been too long.
@@ -145,6 +148,23 @@ impl<T: Wire> Patient<T> {
 }
 
 impl<T: AsyncRead + Wire + Unpin> Patient<T> {
+    /// Ready once the caller is gone. What it has sent meanwhile, such as its next request, is read for that; once that
+    /// is a lot, it is not known any more. The body of a request under way is hyper's to read.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.line.as_ref().is_some_and(Line::has_upload) {
+            return self.io.poll_gone(cx);
+        }
+        let mut piece = [MaybeUninit::uninit(); 512];
+        while self.early.len() < AHEAD {
+            let mut read = ReadBuf::uninit(&mut piece);
+            match ready!(Pin::new(&mut self.io).poll_read(cx, &mut read)) {
+                Ok(()) if !read.filled().is_empty() => self.early.extend_from_slice(read.filled()),
+                Ok(()) | Err(_) => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
+    }
+
     /// Reads what the caller still sends, until it has closed as well or that is no longer worth it.
     fn poll_closing(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let new = || Box::new(Closing { end: Box::pin(sleep(LINGER_TIME)), bytes: LINGER_BYTES });
@@ -166,6 +186,11 @@ impl<T: AsyncRead + Wire + Unpin> Patient<T> {
 
 impl<T: AsyncRead + Wire + Unpin> AsyncRead for Patient<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.early.is_empty() {
+            let fits = self.early.len().min(buf.remaining());
+            buf.put_slice(&self.early.split_to(fits));
+            return Poll::Ready(Ok(()));
+        }
         match Pin::new(&mut self.io).poll_read(cx, buf) {
             Poll::Pending => self.poll_asking(cx),
             ready => ready,
@@ -190,10 +215,10 @@ impl<T: AsyncRead + AsyncWrite + Wire + Unpin> AsyncWrite for Patient<T> {
     /// hyper asks for this whenever it has done what it could, and has nothing left to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(line) = &self.line {
-            if line.is_busy() && self.io.poll_gone(cx).is_ready() {
+            line.written();
+            if line.is_busy() && self.poll_gone(cx).is_ready() {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
             }
-            line.written();
         }
         Pin::new(&mut self.io).poll_flush(cx)
     }
@@ -248,11 +273,26 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const PATIENCE: Patience = Patience { to_ask: SECOND, to_take: SECOND };
 
+    #[tokio::test]
+    async fn a_caller_that_has_gone_is_noticed_behind_what_it_sent_before() {
+        let (near, mut far) = duplex(64);
+        let line = Line::default();
+        let mut near = Patient::new(near, b"GET", Arc::new(PATIENCE), line.clone());
+        let _busy = line.enter();
+        far.write_all(b" /x").await.unwrap();
+        near.flush().await.unwrap();
+        drop(far);
+        assert_eq!(near.flush().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        let mut read = [0; 6];
+        near.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, b"GET /x", "nothing is lost");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_caller_that_reads_nothing_is_given_up_on() {
         let (near, _far) = duplex(4);
         let begin = Instant::now();
-        let error = Patient::new(near, Arc::new(PATIENCE), Line::default()).write_all(&[0; 9]).await.unwrap_err();
+        let error = Patient::new(near, b"", Arc::new(PATIENCE), Line::default()).write_all(&[0; 9]).await.unwrap_err();
         assert_eq!((error.kind(), begin.elapsed()), (io::ErrorKind::TimedOut, SECOND));
     }
 
@@ -264,7 +304,7 @@ mod tests {
                 sleep(SECOND - Duration::from_millis(1)).await;
             }
         });
-        Patient::new(near, Arc::new(PATIENCE), Line::default()).write_all(&[0; 9]).await.unwrap();
+        Patient::new(near, b"", Arc::new(PATIENCE), Line::default()).write_all(&[0; 9]).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
@@ -276,7 +316,7 @@ mod tests {
                 sleep(SECOND / 4).await;
             }
         });
-        let mut near = Patient::new(near, Arc::new(PATIENCE), Line::default());
+        let mut near = Patient::new(near, b"", Arc::new(PATIENCE), Line::default());
         let error = near.read_to_end(&mut Vec::new()).await.unwrap_err();
         assert_eq!((error.kind(), begin.elapsed()), (io::ErrorKind::TimedOut, SECOND));
     }
@@ -285,7 +325,7 @@ mod tests {
     async fn after_an_answer_the_next_request_has_its_whole_time() {
         let (near, _far) = duplex(9);
         let line = Line::default();
-        let mut near = Patient::new(near, Arc::new(PATIENCE), line.clone());
+        let mut near = Patient::new(near, b"", Arc::new(PATIENCE), line.clone());
         let begin = Instant::now();
         let mut read = async |patience| tokio::time::timeout(patience, near.read_u8()).await;
         // A wait that goes on, and an answer that takes its time.

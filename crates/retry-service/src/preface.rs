@@ -1,30 +1,85 @@
-//! Which version of HTTP a caller speaks.
+//! Which version of HTTP a client speaks.
 
-use std::{io, time::Duration};
+use std::io;
 
-use tokio::{net::TcpStream, time::sleep};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// How HTTP/2 begins (RFC 9113, section 3.4). No request of HTTP/1.1 begins so.
-const PREFACE: [u8; 3] = *b"PRI";
+/// How HTTP/2 begins: RFC 9113, section 3.4. A request of HTTP/1.1 may begin like it, as any token is a method.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// How long to wait for the rest of a start that is too short to tell.
-const PAUSE: Duration = Duration::from_millis(10);
+/// The first bytes of a connection, and what they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Start {
+    bytes: [u8; PREFACE.len()],
+    length: usize,
+}
 
-/// Whether the caller speaks HTTP/2 from its first byte on. Takes nothing from the stream.
-///
-/// # Errors
-///
-/// When the caller goes without having said anything.
-pub(crate) async fn is_http2(stream: &TcpStream) -> io::Result<bool> {
-    let mut start = [0; PREFACE.len()];
-    loop {
-        let read = stream.peek(&mut start).await?;
-        let same = start.iter().zip(&PREFACE).take(read).all(|(byte, expected)| byte == expected);
-        match read {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            _ if !same => return Ok(false),
-            _ if read == PREFACE.len() => return Ok(true),
-            _ => sleep(PAUSE).await,
+impl Start {
+    /// Reads until it is known which version a client speaks: at the first byte in most cases.
+    ///
+    /// # Errors
+    ///
+    /// When the client goes without having said anything.
+    pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Self> {
+        let mut start = Self::default();
+        loop {
+            let rest = start.bytes.get_mut(start.length..).unwrap_or_default();
+            let read = stream.read(rest).await?;
+            start.length += read;
+            match read {
+                0 if start.length == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                // What there is may be read as HTTP/1.1, and refused.
+                0 => return Ok(start),
+                _ if !PREFACE.starts_with(start.bytes()) || start.is_http2() => return Ok(start),
+                _ => {}
+            }
         }
+    }
+
+    pub(crate) fn is_http2(&self) -> bool {
+        self.bytes() == PREFACE
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn all_of_the_preface_is_looked_at() {
+        let check = async |sent: &[u8], http2| {
+            for piece in [1, 5, 24] {
+                let (mut near, mut far) = duplex(64);
+                let mut pieces = sent.chunks(piece);
+                let send = async {
+                    for piece in &mut pieces {
+                        far.write_all(piece).await.unwrap();
+                        tokio::task::yield_now().await;
+                    }
+                    drop(far);
+                };
+                let (start, ()) = tokio::join!(Start::read(&mut near), send);
+                let start = start.unwrap();
+                assert_eq!(start.is_http2(), http2, "{}", sent.escape_ascii());
+                let mut all = start.bytes().to_vec();
+                near.read_to_end(&mut all).await.unwrap();
+                assert_eq!(all, sent, "{}", sent.escape_ascii());
+            }
+        };
+        check(PREFACE, true).await;
+        check(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nmore", true).await;
+        check(b"PRINT /x HTTP/1.1\r\n\r\n", false).await;
+        check(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r", false).await;
+        check(b"PRI", false).await;
+        check(b"GET / HTTP/1.1\r\n\r\n", false).await;
+        let (mut near, far) = duplex(64);
+        drop(far);
+        assert!(Start::read(&mut near).await.is_err());
     }
 }

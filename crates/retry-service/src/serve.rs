@@ -5,15 +5,7 @@
 //! finish, for as long as the caller has patience.
 
 use std::{
-    convert::Infallible,
-    error::Error,
-    future::poll_fn,
-    io,
-    net::SocketAddr,
-    pin::{Pin, pin},
-    sync::Arc,
-    task::Poll,
-    time::Duration,
+    convert::Infallible, error::Error, future::pending, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration,
 };
 
 use http_body::Body;
@@ -23,7 +15,7 @@ use hyper::{
     server::conn::{http1, http2},
     service::Service,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -31,17 +23,24 @@ use tokio::{
 };
 
 use crate::{
+    connections::{Driven, Entry, LAST_WORD, Open},
     line::Line,
     patient::{Patience, Patient},
-    preface,
+    preface::Start,
+    streams::Streams,
     tasks::Tasks,
 };
+
+/// How many requests a caller may have in flight on a connection of HTTP/2, and how much of each response waits for its
+/// window. HAProxy and nginx allow as many.
+const MAX_STREAMS: u32 = 100;
+const STREAM_BUFFER: usize = 64 * 1024;
 
 /// How long to leave a listener alone that cannot accept, as when descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a caller that has just come when the server stops has to say what it wants.
-const LAST_WORD: Duration = Duration::from_millis(100);
+/// How long a connection waits for a place before another idle one is asked to give way.
+const PLACE_PAUSE: Duration = Duration::from_millis(50);
 
 /// What one caller, or all of them together, may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,29 +83,64 @@ where
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     let protocols = Arc::new(Protocols::new(limits));
-    let patience = Arc::new(Patience { to_ask: limits.header_time, to_take: limits.caller_time });
-    let room = Arc::new(Semaphore::new(limits.connections));
+    let (places, open) = (Arc::new(Semaphore::new(limits.connections)), Open::default());
+    let start = |(stream, caller): (TcpStream, SocketAddr), place: Option<OwnedSemaphorePermit>| {
+        let line = Line::default();
+        let service = service(caller, line.clone());
+        let held = (place, open.enter(line.clone()));
+        tasks.spawn(Arc::clone(&protocols).serve(stream, line, service, tasks.clone(), held));
+    };
+    // Accepted, and waiting for a place.
+    let mut waiting = None;
     let accept_all = async {
         loop {
-            // The semaphore is never closed.
-            let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
-            let (stream, caller) = accept(&listener).await;
-            let line = Line::default();
-            let service = service(caller, line.clone());
-            let stream = Patient::new(stream, Arc::clone(&patience), line);
-            tasks.spawn(Arc::clone(&protocols).serve(stream, service, tasks.clone(), place));
+            waiting = Some(accept(&listener).await);
+            let place = place(&places, &open).await;
+            if let Some(connection) = waiting.take() {
+                start(connection, Some(place));
+            }
         }
     };
-    let mut accept_all = pin!(accept_all);
     tokio::select! {
-        () = &mut accept_all => {}
-        () = stop => {
-            // Who is in the system's queue by now has been accepted as far as they can tell.
-            let _ = poll_fn(|cx| Poll::Ready(accept_all.as_mut().poll(cx))).await;
-        }
+        () = accept_all => {}
+        () = stop => {}
     }
+    // Queued connections already look established to their clients, so each is served, whatever the limit.
+    waiting.take().into_iter().chain(queued(listener)).for_each(|connection| start(connection, None));
     tasks.stop();
     Connections(tasks.clone())
+}
+
+/// A place among the connections that may be open; idle ones give way for it.
+async fn place(places: &Arc<Semaphore>, open: &Open) -> OwnedSemaphorePermit {
+    loop {
+        match timeout(PLACE_PAUSE, Arc::clone(places).acquire_owned()).await {
+            Ok(Ok(place)) => return place,
+            // The semaphore is never closed.
+            Ok(Err(_)) => pending().await,
+            Err(_) => {}
+        }
+        open.close_idlest();
+    }
+}
+
+/// The connections that the kernel has accepted, without the runtime, which may not know of them yet.
+fn queued(listener: TcpListener) -> impl Iterator<Item = (TcpStream, SocketAddr)> {
+    let listener = listener.into_std().ok();
+    std::iter::from_fn(move || {
+        loop {
+            match listener.as_ref()?.accept() {
+                Ok((stream, caller)) => {
+                    stream.set_nonblocking(true).ok()?;
+                    let stream = TcpStream::from_std(stream).ok()?;
+                    let _ = stream.set_nodelay(true);
+                    return Some((stream, caller));
+                }
+                Err(error) if is_the_peers(&error) => {}
+                Err(_) => return None,
+            }
+        }
+    })
 }
 
 /// The next connection, however many attempts at one fail before it.
@@ -140,44 +174,58 @@ fn is_the_peers(error: &io::Error) -> bool {
 /// Both versions of HTTP, with their limits set.
 struct Protocols {
     http1: http1::Builder,
-    http2: http2::Builder<TokioExecutor>,
     limits: Limits,
+    patience: Arc<Patience>,
 }
+
+/// What a connection takes up until it ends.
+type Held = (Option<OwnedSemaphorePermit>, Entry);
+
+type Conversation = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
 
 impl Protocols {
     fn new(limits: Limits) -> Self {
         let mut http1 = http1::Builder::new();
         http1.half_close(true).max_buf_size(limits.header_size).preserve_header_case(limits.preserve_header_case);
-        let mut http2 = http2::Builder::new(TokioExecutor::new());
-        http2
-            .timer(TokioTimer::new())
-            .max_header_list_size(u32::try_from(limits.header_size).unwrap_or(u32::MAX))
-            // Finds out callers that are gone without a word.
-            .keep_alive_interval(limits.header_time)
-            .keep_alive_timeout(limits.header_time);
-        Self { http1, http2, limits }
+        let patience = Arc::new(Patience { to_ask: limits.header_time, to_take: limits.caller_time });
+        Self { http1, limits, patience }
     }
 
-    /// Serves one connection to its end; it takes up a place for as long.
+    /// The streams of a connection of HTTP/2 share its limits, so each connection has a builder of its own.
+    fn http2(&self, tasks: &Tasks) -> http2::Builder<Streams> {
+        let mut http2 = http2::Builder::new(Streams::new(tasks.clone(), self.limits.caller_time));
+        http2
+            .timer(TokioTimer::new())
+            .max_header_list_size(u32::try_from(self.limits.header_size).unwrap_or(u32::MAX))
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_send_buf_size(STREAM_BUFFER)
+            // Finds out callers that are gone without a word.
+            .keep_alive_interval(self.limits.header_time)
+            .keep_alive_timeout(self.limits.header_time);
+        http2
+    }
+
+    /// Serves one connection to its end.
     ///
     /// Each stage is on the heap by itself, and none of it in the task, which is to be small: most of a connection's
     /// time passes in waiting.
     fn serve<S, B>(
         self: Arc<Self>,
-        stream: Patient<TcpStream>,
+        stream: TcpStream,
+        line: Line,
         service: S,
         tasks: Tasks,
-        place: OwnedSemaphorePermit,
+        held: Held,
     ) -> impl Future<Output = ()> + Send + 'static
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Send + 'static,
         B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
     {
-        let opening = Box::pin(self.open(stream, service, tasks));
+        let opening = Box::pin(self.open(stream, line, service, tasks));
         async move {
-            let _place = place;
-            if let Some(connection) = opening.await
-                && let Err(error) = connection.await
+            let _held = held;
+            if let Some(conversation) = opening.await
+                && let Err(error) = conversation.await
             {
                 log::debug!("Connection ended early: {error}");
             }
@@ -187,32 +235,41 @@ impl Protocols {
     /// What serves the connection, once it is known what the caller speaks; none if it says nothing.
     async fn open<S, B>(
         self: Arc<Self>,
-        stream: Patient<TcpStream>,
+        mut stream: TcpStream,
+        line: Line,
         service: S,
         tasks: Tasks,
-    ) -> Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>
+    ) -> Option<Conversation>
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Send + 'static,
         B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
     {
-        Some(if self.begin(stream.stream(), &tasks).await? {
-            let connection = self.http2.serve_connection(TokioIo::new(stream.shared()), service);
-            Box::pin(tasks.graceful(connection, http2::Connection::graceful_shutdown))
+        let start = self.start(&mut stream, &line, &tasks).await?;
+        let stream = Patient::new(stream, start.bytes(), Arc::clone(&self.patience), line.clone());
+        let stop = tasks.heard();
+        Some(if start.is_http2() {
+            let connection = self.http2(&tasks).serve_connection(TokioIo::new(stream.shared()), service);
+            let shut_down = http2::Connection::graceful_shutdown;
+            Box::pin(Driven::new(connection, shut_down, line, stop, Some(self.limits.header_time)))
         } else {
             let connection = self.http1.serve_connection(TokioIo::new(stream), service).with_upgrades();
-            Box::pin(tasks.graceful(connection, http1::UpgradeableConnection::graceful_shutdown))
+            let shut_down = http1::UpgradeableConnection::graceful_shutdown;
+            Box::pin(Driven::new(connection, shut_down, line, stop, None))
         })
     }
 
-    /// Whether the caller speaks HTTP/2; none if it says nothing.
-    async fn begin(&self, stream: &TcpStream, tasks: &Tasks) -> Option<bool> {
-        let silent = async {
-            tasks.stopping().await;
+    /// The first bytes of a connection; none if there are none in time, or it is to end.
+    async fn start(&self, stream: &mut TcpStream, line: &Line, tasks: &Tasks) -> Option<Start> {
+        let unwanted = async {
+            tokio::select! {
+                () = tasks.stopping() => {}
+                () = line.closed() => {}
+            }
             sleep(LAST_WORD).await;
         };
         tokio::select! {
-            begin = timeout(self.limits.header_time, preface::is_http2(stream)) => begin.ok()?.ok(),
-            () = silent => None,
+            start = timeout(self.limits.header_time, Start::read(stream)) => start.ok()?.ok(),
+            () = unwanted => None,
         }
     }
 }

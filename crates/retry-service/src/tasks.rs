@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use pin_project_lite::pin_project;
@@ -53,13 +53,14 @@ impl Tasks {
         }
     }
 
-    /// Drives a task to its end, and tells it once when it is asked to stop: how is for `shut_down` to know.
-    pub(crate) fn graceful<T, S>(&self, task: T, shut_down: S) -> impl Future<Output = T::Output> + use<T, S>
-    where
-        T: Future,
-        S: Fn(Pin<&mut T>),
-    {
-        Graceful { task, shut_down, stop: Some(self.stop.hear()) }
+    /// Completes once they are asked to stop.
+    pub(crate) fn heard(&self) -> Heard {
+        self.stop.hear()
+    }
+
+    /// Runs a task that belongs to one of theirs, and is not counted: until it ends or all are cut off.
+    pub(crate) fn spawn_part(&self, task: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(Cuttable { task, cut: self.cut.hear() });
     }
 
     /// Waits until all have ended. They have to be asked to stop first.
@@ -94,7 +95,7 @@ impl Order {
 
 pin_project! {
     /// Completes once an order is given. For those alone who poll it in one and the same task: that is the one it wakes.
-    struct Heard {
+    pub(crate) struct Heard {
         #[pin]
         rung: OwnedNotified,
         order: Arc<Order>,
@@ -134,32 +135,5 @@ impl<T: Future<Output = ()>> Future for Cuttable<T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
         if this.cut.poll(cx).is_ready() { Poll::Ready(()) } else { this.task.poll(cx) }
-    }
-}
-
-pin_project! {
-    struct Graceful<T, S> {
-        #[pin]
-        task: T,
-        shut_down: S,
-        // None once the task was told.
-        #[pin]
-        stop: Option<Heard>,
-    }
-}
-
-impl<T: Future, S: Fn(Pin<&mut T>)> Future for Graceful<T, S> {
-    type Output = T::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T::Output> {
-        let mut this = self.project();
-        if let Poll::Ready(output) = this.task.as_mut().poll(cx) {
-            return Poll::Ready(output);
-        }
-        let Some(stop) = this.stop.as_mut().as_pin_mut() else { return Poll::Pending };
-        ready!(stop.poll(cx));
-        this.stop.set(None);
-        (this.shut_down)(this.task.as_mut());
-        this.task.poll(cx)
     }
 }

@@ -159,7 +159,9 @@ fn table() -> Vec<(String, Gets)> {
         ("GET / HTTP/1.1~host: a~connection: close, upgrade~upgrade: websocket~~GET /x HTTP/1.1~host: a~~", Passed(1)),
         ("GET / HTTP/1.1~host: a~upgrade: websocket~connection: close~~", Passed(1)),
         ("PRI * HTTP/2.0~~SM~~nonsense", Closed),
-        ("PRI / HTTP/1.1~~", Closed),
+        ("PRI / HTTP/1.1~~", Refused(400)),
+        ("PRINT /x HTTP/1.1~host: a~connection: close~~", Passed(1)),
+        ("PRI * HTTP/2.0~~SM~", Closed),
         // One after the other
         ("GET /1 HTTP/1.1~host: a~~GET /2 HTTP/1.1~host: a~connection: close~~", Passed(2)),
         ("GET /1 HTTP/1.1~host: a~content-length: 0~~nonsense~~", PassedThenRefused),

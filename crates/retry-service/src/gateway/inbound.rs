@@ -15,7 +15,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use crate::line::Busy;
+use crate::line::Upload;
 
 /// A body that may stall only so long, and be only so large.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(crate) struct Inbound {
     left: Option<u64>,
     patience: Duration,
     /// Until its end, as it may outlast the answer.
-    busy: Option<Busy>,
+    upload: Option<Upload>,
     /// Made when the caller has to be waited for.
     waiting: Option<Pin<Box<Sleep>>>,
     /// Gets the body back if it is dropped before its end.
@@ -48,14 +48,14 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Inbound {
     /// The body, and what will be left of it once nobody sends it on any more.
-    pub(crate) fn new(body: Incoming, limit: Option<u64>, patience: Duration, busy: Busy) -> (Self, Rest) {
+    pub(crate) fn new(body: Incoming, limit: Option<u64>, patience: Duration, upload: Upload) -> (Self, Rest) {
         let (rest, dropped) = oneshot::channel();
         let inbound = Self {
             body: Some(body),
             first: None,
             left: limit,
             patience,
-            busy: Some(busy),
+            upload: Some(upload),
             waiting: None,
             rest: Some(rest),
         };
@@ -80,7 +80,7 @@ impl Inbound {
             self.waiting = None;
             if frame.is_none() || body.is_end_stream() {
                 self.body = None;
-                self.busy = None;
+                self.upload = None;
             }
             return Poll::Ready(frame.map(|frame| self.count(frame?)));
         }
@@ -126,8 +126,8 @@ impl Body for Inbound {
 impl Drop for Inbound {
     fn drop(&mut self) {
         if let Some(body) = self.body.take() {
-            if let Some(busy) = &self.busy {
-                busy.line().leave_unread();
+            if let Some(upload) = &self.upload {
+                upload.line().leave_unread();
             }
             if let Some(rest) = self.rest.take() {
                 // Nobody may want it.
