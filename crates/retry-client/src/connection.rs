@@ -1,8 +1,12 @@
 //! A connection, for one exchange after the other.
 
 use std::{
+    future::poll_fn,
     pin::Pin,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -15,7 +19,11 @@ use hyper::{
     ext::on_informational,
 };
 use pin_project_lite::pin_project;
-use tokio::{runtime::Handle, time::Instant};
+use tokio::{
+    runtime::Handle,
+    task::AbortHandle,
+    time::{Instant, sleep},
+};
 
 use crate::{
     RequestBody,
@@ -25,6 +33,15 @@ use crate::{
     pool::Pool,
     target::Target,
 };
+
+/// How long the rest of an exchange may make no progress when its client has no idle timeout.
+const REST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many informational responses count as progress. Go's client allows five.
+const INFORMATIONAL: usize = 50;
+
+/// How long a shared connection has for its goodbye once nobody uses it any more.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// A connection of HTTP/1.1, or one exchange's share of one of HTTP/2.
 #[derive(Debug)]
@@ -41,6 +58,20 @@ pub(crate) struct Connection {
     keep_alive: Option<Duration>,
     /// Where it goes back to.
     pool: Weak<Pool>,
+    /// What drives it; `None` for a share of one.
+    task: Option<AbortHandle>,
+}
+
+/// A connection that nobody waits for any more ends at once, whatever it is still reading or writing.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(consent) = &self.consent {
+            consent.abandon();
+        }
+        if let Some(task) = self.task.take().filter(|_| self.stage != Stage::Free) {
+            task.abort();
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -56,13 +87,30 @@ pub(crate) struct Share {
     /// The connection's; an exchange has one of its own.
     activity: Activity,
     /// The same for all.
-    whole: Arc<()>,
+    whole: Arc<Driver>,
+}
+
+/// What drives a shared connection. It says goodbye when the last share is dropped, and may be stuck in that.
+#[derive(Debug)]
+struct Driver(AbortHandle);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let task = self.0.clone();
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(async move {
+                sleep(GOODBYE).await;
+                task.abort();
+            })),
+            Err(_) => task.abort(),
+        }
+    }
 }
 
 impl Share {
     /// The first.
-    pub(crate) fn new(sender: http2::SendRequest<RequestBody>, activity: Activity) -> Self {
-        Self { sender, activity, whole: Arc::default() }
+    pub(crate) fn new(sender: http2::SendRequest<RequestBody>, activity: Activity, task: AbortHandle) -> Self {
+        Self { sender, activity, whole: Arc::new(Driver(task)) }
     }
 
     /// Whether an exchange has one like it.
@@ -104,6 +152,7 @@ impl Connection {
         to_proxy: bool,
         idle: Option<Idle>,
         activity: Activity,
+        task: AbortHandle,
         pool: Weak<Pool>,
     ) -> Self {
         let sender = Sender::Http1 { sender, to_proxy };
@@ -116,13 +165,24 @@ impl Connection {
             consent: None,
             keep_alive: None,
             pool,
+            task: Some(task),
         }
     }
 
     /// A share, of which the pool keeps the whole.
     pub(crate) fn http2(share: Share, idle: Option<Idle>, reused: bool) -> Self {
         let (sender, pool) = (Sender::Http2(share), Weak::new());
-        Self { sender, idle, activity: None, stage: Stage::Free, reused, consent: None, keep_alive: None, pool }
+        Self {
+            sender,
+            idle,
+            activity: None,
+            stage: Stage::Free,
+            reused,
+            consent: None,
+            keep_alive: None,
+            pool,
+            task: None,
+        }
     }
 
     /// Whether it was there before the exchange, which may find that it was closed meanwhile.
@@ -170,6 +230,9 @@ impl Connection {
             Sender::Http1 { sender, to_proxy } => {
                 server.address_http1(&mut request, *to_proxy);
                 self.consent = ask_for_consent(&mut request);
+                if let Some(activity) = &self.activity {
+                    watch_informational(&mut request, activity.clone(), self.consent.clone());
+                }
                 Answer::Http1 { answer: sender.try_send_request(request) }
             }
             Sender::Http2(share) => {
@@ -205,15 +268,26 @@ impl Connection {
         if sender.is_ready() {
             return self.put();
         }
-        // Something of the exchange is left to do: the rest of the request is to be sent, or of the answer to be read.
+        // Something of the exchange is left to do: the rest of the request is to be sent, or of the response to be read.
         let Ok(runtime) = Handle::try_current() else { return };
         runtime.spawn(async move {
-            if let Sender::Http1 { sender, .. } = &mut self.sender
-                && sender.ready().await.is_ok()
-            {
+            if poll_fn(|cx| self.poll_rest(cx)).await {
                 self.put();
             }
         });
+    }
+
+    /// Whether it can carry the next exchange, once that is known: nothing may move for the idle timeout at most.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if let Sender::Http1 { sender, .. } = &mut self.sender
+            && let Poll::Ready(ready) = sender.poll_ready(cx)
+        {
+            return Poll::Ready(ready.is_ok());
+        }
+        if self.idle.is_none() {
+            self.idle = self.activity.clone().map(|activity| Idle::new(REST_TIMEOUT, activity));
+        }
+        self.poll_silent(cx).map(|_| false)
     }
 
     fn put(mut self: Box<Self>) {
@@ -238,13 +312,22 @@ fn ask_for_consent(request: &mut Request<RequestBody>) -> Option<Consent> {
     }
     let consent = Consent::default();
     request.body_mut().wait_for(consent.clone());
-    let told = consent.clone();
+    Some(consent)
+}
+
+/// Has the informational responses to a request counted, and its body's consent read from them.
+fn watch_informational(request: &mut Request<RequestBody>, activity: Activity, consent: Option<Consent>) {
+    let count = AtomicUsize::new(0);
     on_informational(request, move |response| {
-        if response.status() == StatusCode::CONTINUE {
-            told.give();
+        if response.status() == StatusCode::CONTINUE
+            && let Some(consent) = &consent
+        {
+            consent.give();
+        }
+        if count.fetch_add(1, Relaxed) >= INFORMATIONAL {
+            activity.ignore();
         }
     });
-    Some(consent)
 }
 
 pin_project! {
@@ -278,6 +361,10 @@ impl<A: Future<Output = Answered>, B: Future<Output = Answered>> Future for Exch
         match answer {
             Poll::Ready(Ok(response)) => {
                 this.connection.stage = Stage::Answered;
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    // It belongs to another protocol from here on.
+                    this.connection.task = None;
+                }
                 if let Some(consent) = &this.connection.consent {
                     consent.responded(response.status());
                 }

@@ -13,7 +13,7 @@ use tokio::time::{Sleep, sleep};
 use crate::BoxError;
 
 /// How long the server is waited for: not all know of the expectation. curl and Go wait as long.
-const PATIENCE: Duration = Duration::from_secs(1);
+const LIMIT: Duration = Duration::from_secs(1);
 
 /// What the server has said to the head of a request. Clones are of the same.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +50,11 @@ impl Consent {
         self.advance(|stage| if stage == Stage::Unknown { next } else { stage });
     }
 
+    /// Nobody waits for a response any more.
+    pub(crate) fn abandon(&self) {
+        self.advance(|_| Stage::Over);
+    }
+
     /// The response was read. Returns whether the body was refused, so that the connection can carry no other request.
     pub(crate) fn end(&self) -> bool {
         self.advance(|stage| if stage == Stage::Refused { Stage::Over } else { stage });
@@ -76,7 +81,7 @@ impl Consent {
 #[derive(Debug)]
 pub(crate) struct Wait {
     consent: Consent,
-    patience: Pin<Box<Sleep>>,
+    timeout: Pin<Box<Sleep>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -85,12 +90,12 @@ struct Unwanted;
 
 impl Wait {
     pub(crate) fn new(consent: Consent) -> Self {
-        Self { consent, patience: Box::pin(sleep(PATIENCE)) }
+        Self { consent, timeout: Box::pin(sleep(LIMIT)) }
     }
 
     /// Ready once the body may go out, or with an error once it never will.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        if self.patience.as_mut().poll(cx).is_ready() {
+        if self.timeout.as_mut().poll(cx).is_ready() {
             self.consent.give();
         }
         let mut state = self.consent.lock();
@@ -128,7 +133,7 @@ mod tests {
         assert_eq!(outcome(|consent| consent.responded(StatusCode::OK)).await, Some(true));
         assert_eq!(begin.elapsed(), Duration::ZERO);
         assert_eq!(outcome(|_| {}).await, Some(true));
-        assert_eq!(begin.elapsed(), PATIENCE);
+        assert_eq!(begin.elapsed(), LIMIT);
     }
 
     #[tokio::test(start_paused = true)]

@@ -68,13 +68,14 @@ impl Failure {
             // hyper hands a request back, unsent, with this error alone.
             return (Fate::NeverSent, |error, _| Error::broken(error));
         }
-        if is(hyper::Error::is_parse_too_large) {
-            return (Fate::Hopeless, |_, _| Error::bad_head(BadHead::TooLarge.into()));
-        }
         if is(hyper::Error::is_parse) {
-            let other_protocol = transport.is_some_and(|error| error.to_string().starts_with(OTHER_PROTOCOL));
-            let fate = if other_protocol { Fate::MaybeProcessed } else { Fate::Hopeless };
-            return (fate, |error, _| Error::bad_response(error));
+            return match transport.map(ToString::to_string).as_deref() {
+                Some(TOO_LARGE) => (Fate::Hopeless, |_, _| Error::bad_head(BadHead::TooLarge.into())),
+                Some(what) if what.starts_with(OTHER_PROTOCOL) => {
+                    (Fate::MaybeProcessed, |error, _| Error::bad_response(error))
+                }
+                _ => (Fate::Hopeless, |error, _| Error::bad_response(error)),
+            };
         }
         if is(hyper::Error::is_user) {
             return (Fate::Hopeless, |error, _| Error::bad_input(root_of(&*error)));
@@ -83,21 +84,30 @@ impl Failure {
         if http2.is_some_and(is_malformed) {
             return (Fate::Hopeless, |_, _| Error::bad_head(BadHead::Malformed.into()));
         }
+        if http2.is_some_and(is_flood) {
+            return (Fate::MaybeProcessed, |_, _| Error::bad_head(BadHead::Malformed.into()));
+        }
         let refused = http2.is_some_and(is_refusal);
         (if refused { Fate::Refused } else { Fate::MaybeProcessed }, |error, _| Error::broken(error))
     }
 }
 
+/// What hyper says of a head beyond its limits. It has a predicate for that, for servers alone.
+const TOO_LARGE: &str = "message head is too large";
+
 /// What hyper says of bytes that are no HTTP at all. Who is at the other end then may be another by the next attempt, as
 /// while a server starts. A head that is HTTP and malformed, in contrast, is what its program makes of each.
 const OTHER_PROTOCOL: &str = "invalid HTTP version parsed";
 
-/// Whether this end found the response malformed: RFC 9113, section 8.1.1. h2 takes a head that is too large for one, and
-/// one that is far too large for an attack.
+/// Whether this end found the response malformed: RFC 9113, section 8.1.1. h2 takes a head that is too large for one.
 fn is_malformed(error: &h2::Error) -> bool {
-    let of_stream = error.is_reset() && error.reason() == Some(h2::Reason::PROTOCOL_ERROR);
-    let of_connection = error.is_go_away() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
-    error.is_library() && (of_stream || of_connection)
+    error.is_library() && error.is_reset() && error.reason() == Some(h2::Reason::PROTOCOL_ERROR)
+}
+
+/// Whether this end closed the connection for too much that came over it. h2 takes a head for that which is far too
+/// large; whose it was is not known, as all streams end with the connection.
+fn is_flood(error: &h2::Error) -> bool {
+    error.is_library() && error.is_go_away() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM)
 }
 
 /// Whether the server said that it did not process the stream: RFC 9113, section 8.7. h2 gives a stream

@@ -31,6 +31,8 @@ struct Moments {
     by_byte: bool,
     /// Whether the socket is to be looked at before the next request goes out.
     look: AtomicBool,
+    /// Whether what comes from the other end is no progress any more.
+    ignored: AtomicBool,
 }
 
 /// It is the caller who keeps the exchange waiting.
@@ -50,7 +52,14 @@ impl Activity {
 
     fn starting(last: u64, by_byte: bool) -> Self {
         let (last, heard) = (AtomicU64::new(last), AtomicU64::new(0));
-        Self(Arc::new(Moments { origin: Instant::now(), last, heard, by_byte, look: AtomicBool::new(false) }))
+        Self(Arc::new(Moments {
+            origin: Instant::now(),
+            last,
+            heard,
+            by_byte,
+            look: AtomicBool::new(false),
+            ignored: AtomicBool::new(false),
+        }))
     }
 
     /// Asks the connection to look at its socket before it sends a request.
@@ -68,8 +77,16 @@ impl Activity {
         self.0.last.store(self.now(), Relaxed);
     }
 
+    /// Takes what comes from the other end for no progress until the next exchange.
+    pub(crate) fn ignore(&self) {
+        self.0.ignored.store(true, Relaxed);
+    }
+
     /// Notes bytes from the other end.
     pub(crate) fn hear(&self) {
+        if self.0.ignored.load(Relaxed) {
+            return;
+        }
         let now = self.now();
         self.0.last.store(now, Relaxed);
         self.0.heard.store(now, Relaxed);
@@ -141,6 +158,7 @@ impl Idle {
     /// The activity of the next exchange, which begins.
     pub(crate) fn begin(&mut self) -> &Activity {
         self.waiting = false;
+        self.activity.0.ignored.store(false, Relaxed);
         if self.activity.last().is_none() {
             self.activity.touch();
         }

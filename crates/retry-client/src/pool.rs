@@ -107,7 +107,7 @@ impl Spare {
         let now = Instant::now();
         let is_stale = |unused: &Unused| wanted == Wanted::Fresh && now.duration_since(unused.since) > MOMENT;
         while self.unused.len() > left {
-            let Unused { connection, due, .. } = self.unused.pop_if(|unused| !is_stale(unused))?;
+            let Some(Unused { connection, due, .. }) = self.unused.pop_if(|unused| !is_stale(unused)) else { break };
             // The server may be about to close one that has been unused for longer.
             if connection.is_ready() && due.is_none_or(|due| due > now) {
                 return Some(connection);
@@ -210,6 +210,18 @@ impl Pool {
         }
     }
 
+    /// Lets others have a connection that was given back and has been unused for too long for the request that waited.
+    fn pass_on(&self) {
+        let has_stale = {
+            let spare = self.lock();
+            spare.unused.last().is_some_and(|unused| unused.since.elapsed() > MOMENT)
+        };
+        if has_stale {
+            self.make_place();
+            self.freed.notify_one();
+        }
+    }
+
     async fn connect(&self, place: OwnedSemaphorePermit) -> Result<Box<Connection>, BoxError> {
         let activity = Activity::by_byte();
         let (stream, connected) = self.connector.connect(place, activity.clone()).await?;
@@ -223,9 +235,9 @@ impl Pool {
             .handshake(stream)
             .await?;
         // Whoever has an exchange on it learns how it ends.
-        tokio::spawn(connection.with_upgrades());
+        let task = tokio::spawn(connection.with_upgrades()).abort_handle();
         let idle = self.limits.silence.map(|silence| Idle::new(silence, activity.clone()));
-        Ok(Box::new(Connection::http1(sender, connected.is_proxied(), idle, activity, self.me.clone())))
+        Ok(Box::new(Connection::http1(sender, connected.is_proxied(), idle, activity, task, self.me.clone())))
     }
 
     async fn share(&self, stream: Stream, activity: Activity) -> Result<Box<Connection>, BoxError> {
@@ -234,9 +246,9 @@ impl Pool {
             .max_header_list_size(response_head::MAX_SIZE as u32)
             .handshake(stream)
             .await?;
-        tokio::spawn(connection);
+        let task = tokio::spawn(connection).abort_handle();
         sender.ready().await?;
-        let mut share = Share::new(sender, activity);
+        let mut share = Share::new(sender, activity, task);
         if self.limits.most_unused > 0 {
             let mut spare = self.lock();
             // Where the server chose the protocol, others may have connected meanwhile.
@@ -352,6 +364,9 @@ impl<'a> Waiting<'a> {
             }
             freed.await;
             others = 0;
+            if wanted == Wanted::Fresh {
+                pool.pass_on();
+            }
         }
     }
 }

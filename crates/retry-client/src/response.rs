@@ -85,6 +85,8 @@ struct Buffered {
 impl Buffered {
     /// Reads on to the end, or until `bytes` are exceeded or the memory is used up.
     async fn fill(&mut self, bytes: usize) -> Result<(), Error> {
+        // A length that was announced has been taken whole.
+        let is_taken = self.rest.as_ref().is_some_and(|rest| rest.incoming.size_hint().exact().is_some());
         while let Some(rest) = &mut self.rest {
             let Some(frame) = poll_fn(|cx| rest.poll_frame(cx)).await else {
                 self.rest = None;
@@ -95,7 +97,7 @@ impl Buffered {
                     let length = data.len();
                     self.append(data);
                     let buffered = self.data.as_ref().map_or(0, Bytes::len);
-                    let is_counted = self.held.as_mut().is_none_or(|held| held.take(length));
+                    let is_counted = is_taken || self.held.as_mut().is_none_or(|held| held.take(length));
                     if buffered > bytes || !is_counted {
                         break;
                     }

@@ -165,7 +165,7 @@ pub fn origin_form(method: &Method, uri: &Uri) -> Option<PathAndQuery> {
     match path.as_str() {
         // May be one that reads so and is empty.
         "/" => Some(PathAndQuery::from_static("/")),
-        "*" if uri.authority().is_none() => (*method == Method::OPTIONS).then(|| path.clone()),
+        "*" => (*method == Method::OPTIONS).then(|| path.clone()),
         text if text.starts_with('/') => Some(path.clone()),
         text if text.starts_with('?') => PathAndQuery::try_from(format!("/{text}")).ok(),
         _ => None,
@@ -274,6 +274,9 @@ mod tests {
         check(Method::GET, "//x", Some("//x"));
         check(Method::OPTIONS, "*", Some("*"));
         check(Method::GET, "*", None);
+        // As HTTP/2 has it.
+        let server = Uri::builder().scheme("http").authority("a").path_and_query("*").build().unwrap();
+        assert_eq!(origin_form(&Method::OPTIONS, &server).unwrap(), "*");
         check(Method::GET, "a", None);
         check(Method::CONNECT, "a:80", None);
     }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_util::{
     client::legacy::connect::{Connected, Connection},
     rt::TokioIo,
@@ -52,13 +52,24 @@ pub(crate) struct Watched<T> {
     secured: bool,
     /// Whether writing has failed. What is written then is lost; the read side decides what became of the exchange.
     unwritable: bool,
+    /// Whether that was by a reset: then the end of what can be read is none that the other end has announced.
+    reset: bool,
     /// Among the connections that there may be, until it is dropped.
     _place: Arc<OwnedSemaphorePermit>,
 }
 
 impl<T> Watched<T> {
     pub(crate) fn new(io: T, activity: Activity, place: Arc<OwnedSemaphorePermit>) -> Self {
-        Self { io, activity, early: Bytes::new(), proxied: false, secured: false, unwritable: false, _place: place }
+        Self {
+            io,
+            activity,
+            early: Bytes::new(),
+            proxied: false,
+            secured: false,
+            unwritable: false,
+            reset: false,
+            _place: place,
+        }
     }
 
     /// Says that TLS is to be spoken on it.
@@ -104,16 +115,35 @@ impl<T: Socket> Watched<T> {
     }
 }
 
+impl<T: Read + Unpin> Watched<T> {
+    /// Reads what was received before a reset, and then tells of that.
+    fn poll_rest(&mut self, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let mut rest = [MaybeUninit::uninit(); 4096];
+        let most = rest.len().min(buf.remaining());
+        let mut rest = ReadBuf::uninit(rest.get_mut(..most).unwrap_or_default());
+        ready!(Pin::new(&mut self.io).poll_read(cx, rest.unfilled()))?;
+        if rest.filled().is_empty() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        buf.put_slice(rest.filled());
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<T> Watched<T> {
     /// Notes what a write came to.
     fn written(&mut self, written: io::Result<usize>, bytes: usize) -> io::Result<usize> {
         match written {
             Ok(written) => {
                 self.activity.touch();
+                // A request goes out, so that what comes from here on may be its response.
+                self.activity.take_look();
                 Ok(written)
             }
             Err(error) if is_end(&error) => {
                 self.unwritable = true;
+                // Behind a close that was announced, the kernel says that the pipe is broken.
+                self.reset = error.kind() != io::ErrorKind::BrokenPipe;
                 Ok(bytes)
             }
             Err(error) => Err(error),
@@ -135,6 +165,9 @@ impl<T: Read + Socket + Unpin> Read for Watched<T> {
             let fits = self.early.len().min(buf.remaining());
             buf.put_slice(&self.early.split_to(fits));
             return Poll::Ready(Ok(()));
+        }
+        if self.reset {
+            return self.poll_rest(cx, buf);
         }
         match Pin::new(&mut self.io).poll_read(cx, buf) {
             Poll::Pending => self.poll_unread(),

@@ -76,11 +76,15 @@ impl Gateway {
         let mut received = self.receive(caller, &mut request, finish);
         let destination = match self.destination(&mut request, received.marks) {
             Ok(destination) => destination,
-            Err(problem) => return received.conclude(Err(problem)),
+            Err(problem) => {
+                self.leave(request, caller, &mut received);
+                return received.conclude(Err(problem));
+            }
         };
         if received.marks.max_forwards
             && let Some(response) = max_forwards::respond_at_end(&request)
         {
+            self.leave(request, caller, &mut received);
             return received.conclude(Ok(response.map(Into::into)));
         }
         let request = self.outbound(caller, request, destination, &mut received).await;
@@ -97,7 +101,26 @@ impl Gateway {
         problem: Problem,
         finish: &mut Finish,
     ) -> Response<Outgoing> {
-        self.receive(caller, &mut request, finish).conclude(Err(problem))
+        let mut received = self.receive(caller, &mut request, finish);
+        self.leave(request, caller, &mut received);
+        received.conclude(Err(problem))
+    }
+
+    /// Leaves the body of a request that does not go on.
+    fn leave(&self, request: Box<Request<Incoming>>, caller: &Caller, received: &mut Received) {
+        let body = request.into_body();
+        if !body.is_end_stream() {
+            drop(self.inbound(body, caller, received));
+        }
+    }
+
+    /// The body of a request, of which the rest is read before the response ends. Over HTTP/1.1 the connection sees to
+    /// that.
+    fn inbound(&self, body: Incoming, caller: &Caller, received: &mut Received) -> Inbound {
+        let GatewaySettings { max_body_size, caller_time, .. } = self.settings;
+        let (inbound, rest) = Inbound::new(body, max_body_size, caller_time, caller.line().upload());
+        received.rest = (received.version == Version::HTTP_2).then_some(rest);
+        inbound
     }
 
     /// What is to be known of a request until it is answered.
@@ -184,11 +207,8 @@ impl Gateway {
         if body.is_end_stream() {
             return Body::empty();
         }
-        let GatewaySettings { max_body_size, caller_time, .. } = self.settings;
         let announces_nothing = body.size_hint().exact().is_none();
-        let (mut inbound, rest) = Inbound::new(body, max_body_size, caller_time, caller.line().upload());
-        // Over HTTP/1.1 the connection looks after it.
-        received.rest = (head.version == Version::HTTP_2).then_some(rest);
+        let mut inbound = self.inbound(body, caller, received);
         if announces_nothing && is_mostly_without_content(&head.method) && !received.marks.expect {
             // It may be that the end is all that is still to come.
             Box::pin(inbound.read_first()).await;

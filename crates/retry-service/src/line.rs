@@ -12,6 +12,11 @@ use std::{
 
 use tokio::time::Instant;
 
+/// How much is read of a request's body that nobody needs any more, and for how long, so that its client gets the
+/// response.
+pub(crate) const REST_BYTES: usize = 1024 * 1024;
+pub(crate) const REST_TIME: Duration = Duration::from_secs(1);
+
 /// One connection's. Clones are of the same.
 #[derive(Clone, Debug)]
 pub(crate) struct Line(Arc<State>);

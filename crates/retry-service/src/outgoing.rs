@@ -22,6 +22,8 @@ pub struct Outgoing {
     finish: Option<Finish>,
     /// What is to be read of the request before this ends.
     rest: Option<Box<Rest>>,
+    /// Read, and kept for that.
+    trailers: Option<Frame<Bytes>>,
     /// Of HTTP/2, which bounds what its client may leave unread.
     stream: Option<ResponseStream>,
 }
@@ -34,7 +36,7 @@ enum Kind {
 
 impl Outgoing {
     pub(crate) fn upstream(body: ResponseBody) -> Self {
-        Self { body: Kind::Upstream(body), finish: None, rest: None, stream: None }
+        Self { body: Kind::Upstream(body), finish: None, rest: None, trailers: None, stream: None }
     }
 
     /// Ends only once the rest of the request was read.
@@ -51,7 +53,23 @@ impl Outgoing {
         }
     }
 
+    /// The next frame. The last one, and the end, come once the rest of the request was read.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.trailers.is_none() {
+            match ready!(self.poll_next(cx)) {
+                Some(Ok(frame)) if frame.is_trailers() && self.rest.is_some() => self.trailers = Some(frame),
+                None if self.rest.is_some() => {}
+                frame => return Poll::Ready(frame),
+            }
+        }
+        if let Some(rest) = &mut self.rest {
+            ready!(rest.poll_end(cx));
+            self.rest = None;
+        }
+        Poll::Ready(self.trailers.take().map(Ok))
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let frame = match &mut self.body {
             Kind::Own(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
             Kind::Upstream(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
@@ -59,17 +77,13 @@ impl Outgoing {
         if let (Poll::Ready(Some(frame)), Some(finish)) = (&frame, &mut self.finish) {
             finish.note(frame.as_ref().ok().map(|frame| frame.data_ref().map_or(0, Bytes::len)));
         }
-        if let (Poll::Ready(None), Some(rest)) = (&frame, &mut self.rest) {
-            ready!(rest.poll_end(cx));
-            self.rest = None;
-        }
         frame
     }
 }
 
 impl From<Full<Bytes>> for Outgoing {
     fn from(body: Full<Bytes>) -> Self {
-        Self { body: Kind::Own(body), finish: None, rest: None, stream: None }
+        Self { body: Kind::Own(body), finish: None, rest: None, trailers: None, stream: None }
     }
 }
 

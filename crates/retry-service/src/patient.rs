@@ -17,7 +17,10 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
-use crate::{line::Line, unread};
+use crate::{
+    line::{Line, REST_BYTES, REST_TIME},
+    unread,
+};
 
 /// What callers are connected by.
 pub(crate) trait Wire {
@@ -51,10 +54,6 @@ pub(crate) struct Patience {
     /// Until it takes some of the bytes that wait for it.
     pub(crate) to_take: Duration,
 }
-
-/// How much is read of what a caller still sends when its connection is closed, and for how long.
-const LINGER_BYTES: usize = 1024 * 1024;
-const LINGER_TIME: Duration = Duration::from_secs(1);
 
 /// How much of the next request is read while one is in flight, to find out whether its caller is still there.
 const AHEAD: usize = 16 * 1024;
@@ -167,7 +166,7 @@ impl<T: AsyncRead + Wire + Unpin> Patient<T> {
 
     /// Reads what the caller still sends, until it has closed as well or that is no longer worth it.
     fn poll_closing(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let new = || Box::new(Closing { end: Box::pin(sleep(LINGER_TIME)), bytes: LINGER_BYTES });
+        let new = || Box::new(Closing { end: Box::pin(sleep(REST_TIME)), bytes: REST_BYTES });
         let Closing { end, bytes } = &mut **self.closing.get_or_insert_with(new);
         let mut sink = [MaybeUninit::uninit(); 4096];
         loop {

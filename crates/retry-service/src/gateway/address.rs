@@ -3,14 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 
 use http::{
-    HeaderMap, HeaderValue, Request, Uri, Version,
-    header::{COOKIE, EXPECT, HOST, TE, VIA},
+    HeaderMap, HeaderName, HeaderValue, Request, Uri, Version,
+    header::{COOKIE, EXPECT, Entry, HOST, TE, VIA},
     uri::PathAndQuery,
 };
 
 use super::{
     X_REQUEST_ID,
-    forwarded::{Forwarded, Hop},
+    forwarded::{Forwarded, Hop, is_forwarding, is_spelling},
     location::UpstreamName,
     marks::Marks,
     max_forwards,
@@ -149,7 +149,13 @@ impl Addressing {
         let is_trailers = |te: &HeaderValue| te.as_bytes().eq_ignore_ascii_case(b"trailers");
         let takes_trailers = marks.te && headers.get_all(TE).iter().any(is_trailers);
         headers.remove(HOST);
+        // No name in `Connection` takes away what a trusted proxy says.
+        let forwarding = if marks.forwarding && marks.connection { forwarding_of(headers) } else { HeaderMap::new() };
         retry_client::remove_hop_by_hop(headers);
+        headers.extend(forwarding);
+        if marks.misspelt {
+            remove_misspelt(headers);
+        }
         if takes_trailers {
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
@@ -179,6 +185,36 @@ impl Addressing {
             upstream.replace(headers, scheme, host);
         }
     }
+}
+
+/// Takes the headers out that tell for whom a request is forwarded.
+fn forwarding_of(headers: &mut HeaderMap) -> HeaderMap {
+    let mut taken = HeaderMap::new();
+    let names: Vec<_> = headers.keys().filter(|name| is_forwarding(name)).cloned().collect();
+    for name in names {
+        if let Entry::Occupied(entry) = headers.entry(name.clone()) {
+            entry.remove_entry_mult().1.for_each(|value| drop(taken.try_append(name.clone(), value)));
+        }
+    }
+    taken
+}
+
+/// Removes other spellings of the request's id.
+fn remove_misspelt(headers: &mut HeaderMap) {
+    let names: Vec<_> = headers.keys().filter(|name| is_misspelt_id(name)).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// Whether it reads like the header of the request's id to a server that takes `_` for `-`.
+pub(super) fn is_misspelt_id(name: &HeaderName) -> bool {
+    *name != X_REQUEST_ID && is_spelling(name.as_str(), X_REQUEST_ID.as_str())
+}
+
+/// Whether a trailer says what only the gateway may say.
+pub(super) fn is_gateways(name: &HeaderName) -> bool {
+    is_forwarding(name) || is_spelling(name.as_str(), X_REQUEST_ID.as_str())
 }
 
 /// Joins what HTTP/2 may have split (RFC 9113, section 8.2.3): HTTP/1.1 allows one `Cookie`.
@@ -237,6 +273,7 @@ mod tests {
             ("x-mine", "1"),
             ("x-request-id", "theirs"),
             ("x-request-id", "another"),
+            ("x_request_id", "spelt like it"),
             ("te", "trailers"),
             ("trailer", "digest"),
             ("cookie", "a=1"),

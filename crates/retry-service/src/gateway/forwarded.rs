@@ -1,7 +1,8 @@
 //! `X-Forwarded-*` and `Forwarded` (RFC 7239): whom the upstream is told that a request came from.
 //!
-//! What a client sends of them is its own invention, so it is replaced; what a trusted proxy sends is added to, if it is
-//! well-formed. Of the two families only the one that is asked for goes on: the other could say something else.
+//! What a client sends of them is its own invention, so it is replaced; what a trusted proxy sends is added to. Trusted
+//! proxies add at the end, so lists are read from there, up to what is malformed: a client may have sent that to a proxy
+//! that only adds. Of the two families only the one that is asked for goes on: the other could say something else.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,7 +15,7 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
-/// The prefix of all headers of one family. `X-Real-IP` belongs to them, too.
+/// The prefix of all headers of one family.
 const X_FORWARDED: &str = "x-forwarded-";
 
 /// Which headers tell the upstream of the client.
@@ -45,8 +46,16 @@ pub(crate) fn is_forwarding(name: &HeaderName) -> bool {
     *name == FORWARDED || is_x_forwarded(name)
 }
 
+/// Whether it is one of `X-Forwarded-*`, or `X-Real-IP`, in any spelling.
 fn is_x_forwarded(name: &HeaderName) -> bool {
-    name.as_str().starts_with(X_FORWARDED) || *name == X_REAL_IP
+    let start = name.as_str().get(..X_FORWARDED.len());
+    start.is_some_and(|start| is_spelling(start, X_FORWARDED)) || is_spelling(name.as_str(), X_REAL_IP.as_str())
+}
+
+/// Whether a name reads like another to a server that takes `_` for `-`, as CGI does.
+pub(crate) fn is_spelling(name: &str, of: &str) -> bool {
+    let same = |(one, other): (u8, u8)| one == other || one == b'_' && other == b'-';
+    name.len() == of.len() && name.bytes().zip(of.bytes()).all(same)
 }
 
 impl Forwarded {
@@ -62,10 +71,11 @@ impl Forwarded {
         }
     }
 
-    /// Removes what does not go on: everything that a peer says that is not believed, and the other family.
+    /// Removes what does not go on: everything that a peer says that is not believed, other spellings, and the other
+    /// family.
     fn remove_unwanted(self, headers: &mut HeaderMap, trusted: bool) {
         let stays = |name: &HeaderName| match self {
-            Self::XForwarded => trusted && is_x_forwarded(name),
+            Self::XForwarded => trusted && is_x_forwarded(name) && !name.as_str().contains('_'),
             Self::Standard => trusted && *name == FORWARDED,
             Self::Off => false,
         };
@@ -76,14 +86,15 @@ impl Forwarded {
     }
 
     /// The addresses that a request was forwarded for, in the order in which they were added; `None` for what is no
-    /// address, and empty if the headers are malformed.
+    /// address.
     pub(crate) fn chain(self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
         match self {
-            Self::XForwarded => list(headers, &X_FORWARDED_FOR)
-                .map(|list| list.split(',').map(|address| address_of(address.trim())).collect())
-                .unwrap_or_default(),
+            Self::XForwarded => {
+                well_formed(headers, &X_FORWARDED_FOR, is_plain).iter().map(|address| address_of(address)).collect()
+            }
             Self::Standard => {
-                elements(headers).unwrap_or_default().iter().map(|element| forwarded_for(element)).collect()
+                let elements = well_formed(headers, &FORWARDED, is_element);
+                elements.iter().map(|element| address_of(&parameter(element, "for")?)).collect()
             }
             Self::Off => Vec::new(),
         }
@@ -92,8 +103,8 @@ impl Forwarded {
     /// The scheme that the client used, as a trusted proxy tells.
     pub(crate) fn scheme(self, headers: &HeaderMap) -> Option<&'static str> {
         let told = match self {
-            Self::XForwarded => headers.get(X_FORWARDED_PROTO)?.to_str().ok()?.split(',').next()?.trim().to_owned(),
-            Self::Standard => parameter(elements(headers)?.first()?, "proto")?,
+            Self::XForwarded => well_formed(headers, &X_FORWARDED_PROTO, is_plain).pop()?,
+            Self::Standard => parameter(well_formed(headers, &FORWARDED, is_element).last()?, "proto")?,
             Self::Off => return None,
         };
         ["http", "https"].into_iter().find(|scheme| told.eq_ignore_ascii_case(scheme))
@@ -102,10 +113,11 @@ impl Forwarded {
 
 /// Adds the peer to those before it; host and scheme are those that the first of them saw.
 fn add_x_forwarded(headers: &mut HeaderMap, exist: bool, hop: Hop<'_>) {
-    let chain = if exist { list(headers, &X_FORWARDED_FOR) } else { None };
-    append(headers, X_FORWARDED_FOR, chain.filter(|chain| is_plain_list(chain)), hop.ip_value);
-    if exist && headers.get(&X_FORWARDED_HOST).is_some_and(|host| !is_host(host.as_bytes())) {
-        headers.remove(&X_FORWARDED_HOST);
+    let chain = if exist { well_formed(headers, &X_FORWARDED_FOR, is_plain) } else { Vec::new() };
+    append(headers, X_FORWARDED_FOR, chain, hop.ip_value);
+    if exist {
+        keep_well_formed(headers, X_FORWARDED_HOST, |host| is_host(host.as_bytes()));
+        keep_well_formed(headers, X_FORWARDED_PROTO, is_plain);
     }
     if let Some(host) = hop.host {
         headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone());
@@ -113,7 +125,7 @@ fn add_x_forwarded(headers: &mut HeaderMap, exist: bool, hop: Hop<'_>) {
     headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
 }
 
-/// Adds an element to `Forwarded`. Elements that are malformed are dropped, as they could swallow what is added.
+/// Adds an element to `Forwarded`.
 fn add_forwarded(headers: &mut HeaderMap, exist: bool, hop: Hop<'_>) {
     let by = match hop.ip {
         IpAddr::V4(ip) => format!("for={ip}"),
@@ -122,30 +134,111 @@ fn add_forwarded(headers: &mut HeaderMap, exist: bool, hop: Hop<'_>) {
     // It has neither quotes nor backslashes, being a host.
     let host = hop.host.and_then(|host| host.to_str().ok());
     let host = host.map_or_else(String::new, |host| format!(";host=\"{host}\""));
-    let chain = if exist { list(headers, &FORWARDED).filter(|list| split(list, ',').is_some()) } else { None };
+    let chain = if exist { well_formed(headers, &FORWARDED, is_element) } else { Vec::new() };
     if let Ok(element) = HeaderValue::try_from(format!("{by}{host};proto=http")) {
         append(headers, FORWARDED, chain, &element);
     }
 }
 
 /// Makes a value the last of a list, all in one line.
-fn append(headers: &mut HeaderMap, name: HeaderName, list: Option<String>, value: &HeaderValue) {
-    let joined =
-        list.and_then(|list| HeaderValue::from_bytes(&[list.as_bytes(), b", ", value.as_bytes()].concat()).ok());
-    headers.insert(name, joined.unwrap_or_else(|| value.clone()));
+fn append(headers: &mut HeaderMap, name: HeaderName, list: Vec<String>, value: &HeaderValue) {
+    if list.is_empty() {
+        headers.insert(name, value.clone());
+        return;
+    }
+    let list = list.join(", ");
+    let joined = HeaderValue::from_bytes(&[list.as_bytes(), b", ", value.as_bytes()].concat());
+    headers.insert(name, joined.unwrap_or_else(|_| value.clone()));
 }
 
-/// The values of a header as one list; `None` if there are none, or they are not ASCII.
-fn list(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-    let values: Result<Vec<_>, _> = headers.get_all(name).iter().map(HeaderValue::to_str).collect();
-    values.ok().filter(|values| !values.is_empty()).map(|values| values.join(", "))
+/// Leaves what is well-formed of a header.
+fn keep_well_formed(headers: &mut HeaderMap, name: HeaderName, is_item: impl Fn(&str) -> bool) {
+    if headers.contains_key(&name) {
+        let items = well_formed(headers, &name, is_item);
+        headers.remove(&name);
+        if let Ok(value) = HeaderValue::try_from(items.join(", "))
+            && !items.is_empty()
+        {
+            headers.insert(name, value);
+        }
+    }
 }
 
-/// Whether a list has addresses and names alone, and nothing that would need quotes.
-fn is_plain_list(list: &str) -> bool {
-    list.split(',').map(str::trim).all(|item| {
-        !item.is_empty() && item.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:-[]%".contains(&byte))
-    })
+/// How many commas one quoted string may have.
+const QUOTED_COMMAS: usize = 8;
+
+/// The items at the end of a list that are well-formed, up to one that is not.
+fn well_formed(headers: &HeaderMap, name: &HeaderName, is_item: impl Fn(&str) -> bool) -> Vec<String> {
+    let values: Vec<_> = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+    let list = values.join(",");
+    let (mut items, mut rest) = (Vec::new(), list.as_str());
+    // From the end: a comma may stand in quotes, and then what follows it has one quote too many.
+    let (mut from, mut quoted) = (rest.len(), 0);
+    while !rest.is_empty() {
+        let comma = rest.get(..from).and_then(|before| before.rfind(','));
+        let item = rest.get(comma.map_or(0, |comma| comma + 1)..).unwrap_or_default().trim();
+        if is_item(item) {
+            items.push(item.to_owned());
+            rest = comma.and_then(|comma| rest.get(..comma)).unwrap_or_default();
+            (from, quoted) = (rest.len(), 0);
+        } else {
+            match comma.filter(|_| item.contains('"') && quoted < QUOTED_COMMAS) {
+                Some(comma) => (from, quoted) = (comma, quoted + 1),
+                None => break,
+            }
+        }
+    }
+    items.reverse();
+    items
+}
+
+/// Whether it is an address or a name that needs no quotes.
+fn is_plain(item: &str) -> bool {
+    !item.is_empty() && item.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:-[]%".contains(&byte))
+}
+
+/// Whether it is an element of `Forwarded`: RFC 7239, section 4.
+fn is_element(item: &str) -> bool {
+    pairs(item).is_some_and(|pairs| !pairs.is_empty())
+}
+
+/// The value of a parameter of an element, without its quotes.
+fn parameter(element: &str, name: &str) -> Option<String> {
+    let (_, value) = pairs(element)?.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
+    Some(value)
+}
+
+/// The parameters of an element; `None` if it is malformed.
+fn pairs(element: &str) -> Option<Vec<(String, String)>> {
+    let (mut pairs, mut rest) = (Vec::new(), element.trim());
+    loop {
+        let (key, after) = rest.split_once('=')?;
+        let (value, after) = value_at(after)?;
+        pairs.push((is_plain(key).then(|| key.to_owned())?, value));
+        match after.trim_start() {
+            "" => return Some(pairs),
+            after => rest = after.strip_prefix(';')?.trim_start(),
+        }
+    }
+}
+
+/// The value that a text begins with, a token or a quoted string, and what follows it.
+fn value_at(text: &str) -> Option<(String, &str)> {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find([';', ' ', '\t']).unwrap_or(text.len());
+        let (value, after) = text.split_at_checked(end)?;
+        return is_plain(value).then(|| (value.to_owned(), after));
+    };
+    let (mut value, mut chars) = (String::new(), quoted.char_indices());
+    while let Some((at, char)) = chars.next() {
+        match char {
+            '"' => return Some((value, quoted.get(at + 1..)?)),
+            '\\' => value.push(chars.next()?.1),
+            _ if char.is_ascii() => value.push(char),
+            _ => return None,
+        }
+    }
+    None
 }
 
 /// An address with or without a port; `None` for what is none, such as `unknown`.
@@ -153,42 +246,6 @@ fn address_of(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
     bare.parse::<IpAddr>().ok().or_else(with_port).map(|ip| ip.to_canonical())
-}
-
-fn elements(headers: &HeaderMap) -> Option<Vec<String>> {
-    let list = list(headers, &FORWARDED)?;
-    split(&list, ',').map(|elements| elements.into_iter().map(str::to_owned).collect())
-}
-
-fn forwarded_for(element: &str) -> Option<IpAddr> {
-    address_of(&parameter(element, "for")?)
-}
-
-/// The value of a parameter of an element, without its quotes.
-fn parameter(element: &str, name: &str) -> Option<String> {
-    split(element, ';')?.into_iter().find_map(|pair| {
-        let (key, value) = pair.split_once('=')?;
-        key.trim().eq_ignore_ascii_case(name).then(|| value.trim().trim_matches('"').replace('\\', ""))
-    })
-}
-
-/// The parts between separators that stand outside quoted strings; `None` if a quote is not closed.
-fn split(text: &str, separator: char) -> Option<Vec<&str>> {
-    let (mut parts, mut start, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
-    for (at, char) in text.char_indices() {
-        if escaped {
-            escaped = false;
-        } else if quoted && char == '\\' {
-            escaped = true;
-        } else if char == '"' {
-            quoted = !quoted;
-        } else if char == separator && !quoted {
-            parts.push(text.get(start..at)?);
-            start = at + separator.len_utf8();
-        }
-    }
-    parts.push(text.get(start..)?);
-    (!quoted).then_some(parts)
 }
 
 #[cfg(test)]
@@ -254,13 +311,42 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_not_added_to() {
-        for malformed in ["for=\"unclosed", "for=1.1.1.1, for=\"a\\\"", "for=é"] {
+    fn what_stands_before_something_malformed_is_dropped() {
+        for malformed in ["for=\"unclosed", "for=1.1.1.1, for=\"a\\\"", "for=é", "nonsense", "for=1.1.1.1, ;"] {
             check(Forwarded::Standard, true, &[("forwarded", malformed)], &NEW_STANDARD);
         }
-        for malformed in ["1.1.1.1, <script>", "1.1.1.1,, 2.2.2.2", "a\"b", ""] {
-            check(Forwarded::XForwarded, true, &[(FOR, malformed), ("x-forwarded-host", "a b")], &NEW);
+        let kept = [("forwarded", "for=2.2.2.2, for=10.1.2.3;host=\"shop:80\";proto=http")];
+        for before in ["for=\"x, for=2.2.2.2", "for=é,for=2.2.2.2", ", for=2.2.2.2", "\", for=2.2.2.2"] {
+            check(Forwarded::Standard, true, &[("forwarded", before)], &kept);
         }
+        check(Forwarded::Standard, true, &[("forwarded", "for=\"x"), ("forwarded", "for=2.2.2.2")], &kept);
+        let quoted = [("forwarded", "for=\"a, b\", for=10.1.2.3;host=\"shop:80\";proto=http")];
+        check(Forwarded::Standard, true, &[("forwarded", "for=\"a, b\"")], &quoted);
+        for malformed in ["<script>", "1.1.1.1, ", "a\"b", ""] {
+            let said = [(FOR, malformed), ("x-forwarded-host", "a b"), ("x-forwarded-proto", "<x>")];
+            check(Forwarded::XForwarded, true, &said, &NEW);
+        }
+        for before in ["\", 2.2.2.2", ", 2.2.2.2", "<script>,2.2.2.2", "1.1.1.1,, 2.2.2.2"] {
+            let kept = [(FOR, "2.2.2.2, 10.1.2.3"), NEW[1], NEW[2]];
+            check(Forwarded::XForwarded, true, &[(FOR, before)], &kept);
+        }
+        let hosts = [("x-forwarded-host", "outer"), ("x-forwarded-host", "<script>")];
+        check(Forwarded::XForwarded, true, &hosts, &NEW);
+        let hosts = [NEW[0], ("x-forwarded-host", "outer, inner"), NEW[2]];
+        check(Forwarded::XForwarded, true, &[("x-forwarded-host", "outer, inner")], &hosts);
+    }
+
+    #[test]
+    fn other_spellings_never_go_on() {
+        for name in ["x_forwarded_for", "x-forwarded_for", "x_forwarded_host", "x_real_ip"] {
+            for trusted in [true, false] {
+                check(Forwarded::XForwarded, trusted, &[(name, "6.6.6.6")], &NEW);
+            }
+        }
+        assert!(
+            !is_forwarding(&HeaderName::from_static("x-forward"))
+                && !is_forwarding(&HeaderName::from_static("y-real-ip"))
+        );
     }
 
     #[test]
@@ -280,6 +366,8 @@ mod tests {
         let standard = |value, expected: &[Option<&str>]| check(Forwarded::Standard, "forwarded", value, expected);
         standard("for=1.1.1.1;proto=http, For=\"[::1]:80\"", &[Some("1.1.1.1"), Some("::1")]);
         standard("proto=http, for=_hidden, for=\"1.1.1.1, 2.2.2.2\"", &[None, None, None]);
+        standard("for=\"x, for=1.1.1.1", &[Some("1.1.1.1")]);
+        x("\", 1.1.1.1", &[Some("1.1.1.1")]);
         standard("for=\"unclosed", &[]);
     }
 
@@ -290,9 +378,9 @@ mod tests {
             assert_eq!(forwarded.scheme(&headers), expected, "{value}");
         };
         check(Forwarded::XForwarded, "x-forwarded-proto", "https", Some("https"));
-        check(Forwarded::XForwarded, "x-forwarded-proto", "HTTPS, http", Some("https"));
+        check(Forwarded::XForwarded, "x-forwarded-proto", "javascript, HTTPS", Some("https"));
         check(Forwarded::XForwarded, "x-forwarded-proto", "javascript", None);
-        check(Forwarded::Standard, "forwarded", "for=a;proto=https, for=b;proto=http", Some("https"));
+        check(Forwarded::Standard, "forwarded", "for=a;proto=http, for=b;proto=https", Some("https"));
         check(Forwarded::Off, "x-forwarded-proto", "https", None);
     }
 }

@@ -15,7 +15,8 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use crate::line::Upload;
+use super::address::is_gateways;
+use crate::line::{REST_BYTES, REST_TIME, Upload};
 
 /// A body that may stall only so long, and be only so large.
 #[derive(Debug)]
@@ -89,7 +90,15 @@ impl Inbound {
         waiting.as_mut().poll(cx).map(|()| Some(Err(Stalled(patience).into())))
     }
 
-    fn count(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BoxError> {
+    /// Counts a frame; of trailers, what only the gateway may say is left out.
+    fn count(&mut self, mut frame: Frame<Bytes>) -> Result<Frame<Bytes>, BoxError> {
+        if let Some(trailers) = frame.trailers_mut() {
+            let names: Vec<_> = trailers.keys().filter(|name| is_gateways(name)).cloned().collect();
+            for name in names {
+                trailers.remove(name);
+            }
+            return Ok(frame);
+        }
         let length = frame.data_ref().map_or(0, |data| data.len() as u64);
         if let Some(left) = &mut self.left {
             *left = left.checked_sub(length).ok_or(TooLarge)?;
@@ -136,10 +145,6 @@ impl Drop for Inbound {
         }
     }
 }
-
-/// How much is read of what nobody needs any more, and for how long.
-const REST_BYTES: usize = 1024 * 1024;
-const REST_TIME: Duration = Duration::from_secs(1);
 
 /// What is left of a body when it is not sent on any more: the upstream had enough of it, or the end alone is missing.
 ///

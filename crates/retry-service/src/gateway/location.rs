@@ -64,7 +64,9 @@ impl UpstreamName {
             return None;
         }
         // What lies outside the base path cannot be reached through the gateway.
-        path.strip_prefix(&*self.prefix).filter(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
+        let rest = path.strip_prefix(&*self.prefix)?;
+        // Two slashes would name a host if nothing stood before them.
+        (rest.is_empty() || rest.starts_with(['/', '?', '#']) && !rest.starts_with("//")).then_some(rest)
     }
 }
 
@@ -105,6 +107,7 @@ mod tests {
             "https://127.0.0.1:8080/a",
             "http://other:8080/a",
             "http://127.0.0.1:8080@evil/",
+            "http://127.0.0.1:8080//evil/x",
             "mailto:a@b",
             "",
             "http://",

@@ -5,7 +5,7 @@ use http::{
     header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, MAX_FORWARDS, TE, TRANSFER_ENCODING, UPGRADE, VIA},
 };
 
-use super::{X_REQUEST_ID, forwarded};
+use super::{X_REQUEST_ID, address, forwarded};
 
 /// Seen in one pass: most requests have few headers and hardly any of these, and to look up each costs more.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,6 +17,8 @@ pub(crate) struct Marks {
     /// Any of those that tell for whom a request is forwarded.
     pub(crate) forwarding: bool,
     pub(crate) max_forwards: bool,
+    /// One that is spelt like the request's id.
+    pub(crate) misspelt: bool,
     pub(crate) te: bool,
     pub(crate) transfer_encoding: bool,
     pub(crate) upgrade: bool,
@@ -34,6 +36,7 @@ impl Marks {
             marks.expect |= *name == EXPECT;
             marks.forwarding |= forwarded::is_forwarding(name);
             marks.max_forwards |= *name == MAX_FORWARDS;
+            marks.misspelt |= address::is_misspelt_id(name);
             marks.te |= *name == TE;
             marks.transfer_encoding |= *name == TRANSFER_ENCODING;
             marks.upgrade |= *name == UPGRADE;
