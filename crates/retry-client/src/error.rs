@@ -213,11 +213,10 @@ pub(crate) struct Redacted<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Redacted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, rest) = self.0.split_once("://").map_or(("", self.0), |(scheme, rest)| (scheme, rest));
-        let separator = if scheme.is_empty() { "" } else { "://" };
-        match rest.rsplit_once('@') {
-            Some((_secret, rest)) => write!(f, "{scheme}{separator}***@{rest}"),
-            None => f.write_str(self.0),
-        }
+        // All that stands before the last @ may be a secret, but for a scheme.
+        let Some((secret, rest)) = self.0.rsplit_once('@') else { return f.write_str(self.0) };
+        let scheme = secret.split_once("://").map_or("", |(scheme, _)| scheme);
+        let is_scheme = !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        write!(f, "{}***@{rest}", if is_scheme { format!("{scheme}://") } else { String::new() })
     }
 }

@@ -229,6 +229,8 @@ mod tests {
         check("http://h:99999", "base URL 'http://h:99999': its host, port, user name or password is not valid");
         check("http://h/#f", "base URL 'http://h/#f': expected no fragment: it is never sent");
         check("http://h/?q", "base URL 'http://h/?q': expected no query: paths are put behind it");
+        check("http:x//me:secret@[://h", "base URL '***@[://h': expected a URL like http://host:port");
+        check("me:secret@h", "base URL '***@h': expected a URL that starts with http:// or https://");
         check("http://me:secret@ho st", "base URL 'http://***@ho st': expected a URL like http://host:port");
     }
 
