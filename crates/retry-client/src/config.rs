@@ -25,6 +25,8 @@ pub(crate) struct Config {
     pub(crate) rules: RetryRules,
     pub(crate) resume: bool,
     pub(crate) response_buffer: ResponseBuffer,
+    /// How long a request's body may be read ahead.
+    pub(crate) request_buffer_time: Option<Duration>,
 }
 
 /// Builds a [`Client`]; what is not set keeps its default.
@@ -38,6 +40,7 @@ pub(crate) struct Config {
 /// | `resume` | off | goes on with a GET's body that breaks off |
 /// | `response_buffer` | 0 | how many bytes of a response are buffered before it is handed over |
 /// | `response_buffer_time` | 100 ms | for how long at most, unless it announces a short length |
+/// | `request_buffer_time` | none | how long a streamed request body is read before it takes a connection |
 /// | `pool_idle_timeout` | 90 s | how long a connection without an exchange is kept |
 /// | `pool_max_idle` | 64 | how many such connections are kept |
 /// | `pool_max_connections` | none | how many connections there may be |
@@ -57,6 +60,7 @@ pub struct ClientBuilder {
     preserve_header_case: bool,
     resume: bool,
     response_buffer: ResponseBuffer,
+    request_buffer_time: Option<Duration>,
     pool_idle_timeout: Duration,
     pool_max_idle: usize,
     pool_max_connections: usize,
@@ -75,6 +79,7 @@ impl ClientBuilder {
             preserve_header_case: false,
             resume: false,
             response_buffer: ResponseBuffer { bytes: 0, time: Duration::from_millis(100) },
+            request_buffer_time: None,
             pool_idle_timeout: Duration::from_secs(90),
             pool_max_idle: 64,
             pool_max_connections: Semaphore::MAX_PERMITS,
@@ -217,6 +222,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Reads a streamed request body for up to this time before the request takes a connection, until it is whole or no
+    /// more of it can be kept: slow senders then take up no connection of a server's. Not for gRPC, upgrades, and
+    /// requests with `Expect`, whose senders may wait for the server.
+    pub fn request_buffer_time(mut self, time: Duration) -> Self {
+        self.request_buffer_time = Some(time);
+        self
+    }
+
     /// Sets how long a connection without an exchange is kept. Less than the server's own limit saves
     /// requests from meeting a connection that is just being closed.
     pub fn pool_idle_timeout(mut self, timeout: Duration) -> Self {
@@ -284,6 +297,7 @@ impl ClientBuilder {
             preserve_header_case,
             resume,
             response_buffer,
+            request_buffer_time,
             pool_idle_timeout,
             pool_max_idle,
             pool_max_connections,
@@ -314,7 +328,7 @@ impl ClientBuilder {
         };
         let tls = tls.load(target.is_https(), http2)?;
         let connector = Connector::new(server, connect_timeout, proxy.clone(), tls);
-        let config = Config { target, proxy, place, rules, resume, response_buffer };
+        let config = Config { target, proxy, place, rules, resume, response_buffer, request_buffer_time };
         Ok(Client::from_config(config, Pool::new(connector, limits, Protocol { http2, preserve_header_case })))
     }
 }

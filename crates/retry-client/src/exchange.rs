@@ -54,6 +54,9 @@ impl<'a> Transport for Hyper<'a> {
 
 async fn exchange(client: &Client, sending: Sending<'_>, delivery: Delivery) -> Result<Answer<ResponseBody>, Failure> {
     let repeatable = sending.is_repeatable();
+    if let Some(time) = client.config().request_buffer_time {
+        Box::pin(sending.read_ahead(time)).await;
+    }
     let response = answer(client, sending).await?;
     match delivery {
         Delivery::Streaming => Ok(response),

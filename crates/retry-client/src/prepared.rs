@@ -1,8 +1,14 @@
 //! A request on its way into a call: what is known of it, and what each attempt sends.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
+};
 
-use http::{HeaderMap, HeaderValue, Method, Request, header::UPGRADE};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request,
+    header::{EXPECT, UPGRADE},
+};
 use retry_core::Attempt;
 
 use crate::{
@@ -11,6 +17,7 @@ use crate::{
     failure::Fate,
     idempotency_key::{self, IDEMPOTENCY_KEY},
     replay::{Replay, RequestBody},
+    response_buffer::is_grpc,
     rules::RetryRules,
 };
 
@@ -90,7 +97,17 @@ impl<'a> Sending<'a> {
 
     /// Whether the request could be sent again if it got no response.
     pub(crate) fn is_repeatable(&self) -> bool {
-        self.prepared.idempotent && self.prepared.body.can_repeat()
+        self.prepared.idempotent && self.prepared.body.can_repeat() && self.prepared.body.fits()
+    }
+
+    /// Reads the body ahead, so that a slow sender takes up no connection: for the first attempt, and not where its sender
+    /// waits for the server.
+    pub(crate) async fn read_ahead(&self, time: Duration) {
+        let headers = self.prepared.head.headers();
+        let waits = |name: &HeaderName| *name == EXPECT || *name == UPGRADE;
+        if self.attempt.number == 1 && !is_grpc(headers) && !headers.keys().any(waits) {
+            self.prepared.body.read_ahead(time).await;
+        }
     }
 
     /// Notes that a connection has handed the request back, unsent.

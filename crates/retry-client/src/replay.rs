@@ -2,15 +2,18 @@
 
 use std::{
     fmt,
+    future::poll_fn,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
+use tokio::time::timeout;
 
 use crate::{
     BoxError,
@@ -19,6 +22,9 @@ use crate::{
     idle::Activity,
     memory::{Held, Memory},
 };
+
+/// How much of what was kept is sent at a time.
+const PIECE: usize = 64 * 1024;
 
 /// A request body across attempts.
 ///
@@ -40,12 +46,22 @@ impl Replay {
                 size: source.size_hint(),
                 source,
                 kept: Vec::new(),
-                room: Some(limit),
+                limit,
+                lost: false,
                 held: memory.hold(),
+                ahead: None,
                 trailers: None,
                 ended: false,
                 turn: 0,
             }))),
+        }
+    }
+
+    /// Reads it to its end, until no more of it can be kept, or until the time is over.
+    pub(crate) async fn read_ahead(&self, time: Duration) {
+        if let Self::Stream(stream) = self {
+            // What came in time is kept.
+            let _ = timeout(time, poll_fn(|cx| lock(stream).poll_ahead(cx))).await;
         }
     }
 
@@ -60,7 +76,7 @@ impl Replay {
                     stream.turn += 1;
                     stream.turn
                 };
-                Source::Stream { stream: Arc::clone(stream), turn, next: 0 }
+                Source::Stream { stream: Arc::clone(stream), turn, offset: 0, trailed: false }
             }
         };
         RequestBody { source, activity: None, wait: None }
@@ -70,7 +86,15 @@ impl Replay {
     pub(crate) fn can_repeat(&self) -> bool {
         match self {
             Self::Empty | Self::Whole(_) => true,
-            Self::Stream(stream) => lock(stream).room.is_some(),
+            Self::Stream(stream) => !lock(stream).lost,
+        }
+    }
+
+    /// Whether it will be, as far as its announced length tells.
+    pub(crate) fn fits(&self) -> bool {
+        match self {
+            Self::Empty | Self::Whole(_) => true,
+            Self::Stream(stream) => lock(stream).fits(),
         }
     }
 
@@ -87,11 +111,17 @@ impl Replay {
 pub(crate) struct Stream {
     source: UnsyncBoxBody<Bytes, BoxError>,
     size: SizeHint,
-    kept: Vec<Bytes>,
+    /// A copy: the pieces themselves may be small parts of large buffers.
+    kept: Vec<u8>,
     trailers: Option<HeaderMap>,
-    /// Bytes that may still be kept; none once something was lost.
-    room: Option<usize>,
+    /// How many bytes may be kept.
+    limit: usize,
+    /// Whether something was read that was not kept.
+    lost: bool,
+    /// As many bytes as `kept` has memory for.
     held: Held,
+    /// Read ahead of the attempt, and not kept.
+    ahead: Option<Result<Frame<Bytes>, BoxError>>,
     ended: bool,
     /// The attempt that may read: only the latest.
     turn: u32,
@@ -99,7 +129,11 @@ pub(crate) struct Stream {
 
 impl Stream {
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = match ready!(Pin::new(&mut self.source).poll_frame(cx)) {
+        let next = match self.ahead.take() {
+            Some(ahead) => Some(ahead),
+            None => ready!(Pin::new(&mut self.source).poll_frame(cx)),
+        };
+        let frame = match next {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
                 self.lose();
@@ -110,27 +144,64 @@ impl Stream {
                 return Poll::Ready(None);
             }
         };
-        match frame.data_ref() {
-            Some(data) => self.keep(data.clone()),
-            None => self.trailers = frame.trailers_ref().cloned(),
+        if let Some(data) = frame.data_ref()
+            && !self.keep(data)
+        {
+            self.lose();
         }
-        self.ended = frame.is_trailers() || self.source.is_end_stream();
+        self.note_end(&frame);
         Poll::Ready(Some(Ok(frame)))
     }
 
-    fn keep(&mut self, data: Bytes) {
-        let Some(room) = self.room else { return };
-        match room.checked_sub(data.len()) {
-            Some(room) if self.held.take(data.len()) => {
-                self.room = Some(room);
-                self.kept.push(data);
+    /// Ready once nothing more can be read and kept.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.ended && self.ahead.is_none() {
+            let Some(next) = ready!(Pin::new(&mut self.source).poll_frame(cx)) else {
+                self.ended = true;
+                break;
+            };
+            match next {
+                Ok(frame) if frame.data_ref().is_none_or(|data| self.keep(data)) => self.note_end(&frame),
+                next => self.ahead = Some(next),
             }
-            _ => self.lose(),
         }
+        Poll::Ready(())
+    }
+
+    fn note_end(&mut self, frame: &Frame<Bytes>) {
+        if let Some(trailers) = frame.trailers_ref() {
+            self.trailers = Some(trailers.clone());
+        }
+        self.ended = frame.is_trailers() || self.source.is_end_stream();
+    }
+
+    /// Whether all of it may be kept, as far as its announced length tells.
+    fn fits(&self) -> bool {
+        self.size.lower() <= self.limit as u64
+    }
+
+    /// Keeps a piece if that is possible.
+    fn keep(&mut self, data: &Bytes) -> bool {
+        let length = self.kept.len() + data.len();
+        if self.lost || !self.fits() || length > self.limit {
+            return false;
+        }
+        let capacity = self.kept.capacity();
+        if length > capacity {
+            // What is announced is made room for at once; otherwise room is doubled.
+            let announced = usize::try_from(self.size.lower()).unwrap_or(usize::MAX);
+            let wanted = length.max(announced).max((2 * capacity).min(self.limit));
+            if !self.held.take(wanted - capacity) {
+                return false;
+            }
+            self.kept.reserve_exact(wanted - self.kept.len());
+        }
+        self.kept.extend_from_slice(data);
+        true
     }
 
     fn lose(&mut self) {
-        self.room = None;
+        self.lost = true;
         self.kept = Vec::new();
         self.held.give_back();
     }
@@ -179,7 +250,13 @@ impl fmt::Debug for RequestBody {
 enum Source {
     Empty,
     Whole(Bytes),
-    Stream { stream: Arc<Mutex<Stream>>, turn: u32, next: usize },
+    /// From which byte of what was kept, and whether its trailers have been sent.
+    Stream {
+        stream: Arc<Mutex<Stream>>,
+        turn: u32,
+        offset: usize,
+        trailed: bool,
+    },
 }
 
 impl http_body::Body for RequestBody {
@@ -200,29 +277,30 @@ impl http_body::Body for RequestBody {
                 let bytes = std::mem::take(bytes);
                 (!bytes.is_empty()).then(|| Ok(Frame::data(bytes)))
             }
-            Source::Stream { stream, turn, next } => {
+            Source::Stream { stream, turn, offset, trailed } => {
                 let mut stream = lock(stream);
                 if stream.turn != *turn {
                     return Poll::Ready(Some(Err(Superseded.into())));
                 }
-                let position = *next;
-                *next += 1;
-                match stream.kept.get(position) {
-                    Some(kept) => Some(Ok(Frame::data(kept.clone()))),
-                    None if stream.ended => {
-                        // Trailers come right after the last of the data, and once.
-                        let trailers = stream.trailers.clone().filter(|_| position == stream.kept.len());
-                        trailers.map(|trailers| Ok(Frame::trailers(trailers)))
+                let kept = stream.kept.get(*offset..).unwrap_or_default();
+                let kept = kept.get(..kept.len().min(PIECE)).unwrap_or_default();
+                if !kept.is_empty() {
+                    *offset += kept.len();
+                    Some(Ok(Frame::data(Bytes::copy_from_slice(kept))))
+                } else if stream.ended {
+                    // Trailers come right after the last of the data, and once.
+                    let trailers = stream.trailers.clone().filter(|_| !std::mem::replace(trailed, true));
+                    trailers.map(|trailers| Ok(Frame::trailers(trailers)))
+                } else {
+                    let polled = stream.poll_source(cx);
+                    if polled.is_pending() {
+                        // The server waits for us, and we for the caller.
+                        this.activity.as_ref().inspect(|activity| activity.pause());
                     }
-                    None => {
-                        let polled = stream.poll_source(cx);
-                        if polled.is_pending() {
-                            *next = position;
-                            // The server waits for us, and we for the caller.
-                            this.activity.as_ref().inspect(|activity| activity.pause());
-                        }
-                        ready!(polled)
-                    }
+                    let frame = ready!(polled);
+                    *offset = stream.kept.len();
+                    *trailed = matches!(&frame, Some(Ok(frame)) if frame.is_trailers());
+                    frame
                 }
             }
         };
@@ -280,6 +358,7 @@ mod tests {
         }
     }
 
+    /// Reads so many frames at most.
     async fn read(mut body: RequestBody, frames: usize) -> (String, bool) {
         let (mut text, mut trailers) = (String::new(), false);
         for _ in 0..frames {
@@ -302,6 +381,41 @@ mod tests {
             assert_eq!(read(replay.attempt(), 9).await, ("abcdef".to_owned(), true), "stopped after {stop} frames");
             assert!(replay.is_read());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_read_ahead_is_sent_first_whether_all_of_it_could_be_kept_or_not() {
+        let time = Duration::from_secs(1);
+        for (limit, can_repeat) in [(6, true), (5, false), (2, false), (0, false)] {
+            let replay = Replay::new(streamed(&["ab", "cd", "ef"]), limit, &Memory::new(1000));
+            replay.read_ahead(time).await;
+            assert!(replay.can_repeat(), "nothing is lost yet");
+            assert_eq!(read(replay.attempt(), 9).await, ("abcdef".to_owned(), true), "{limit}");
+            assert_eq!(replay.can_repeat(), can_repeat, "{limit}");
+        }
+        let (mut sender, body) = http_body_util::channel::Channel::<Bytes, BoxError>::new(1);
+        let replay = Replay::new(Body::new(body), 100, &Memory::new(1000));
+        sender.send_data(Bytes::from("ab")).await.unwrap();
+        let begin = tokio::time::Instant::now();
+        replay.read_ahead(time).await;
+        assert_eq!(begin.elapsed(), time, "a sender that waits for the response is not waited for");
+        drop(sender);
+        assert_eq!(read(replay.attempt(), 1).await.0, "ab");
+    }
+
+    #[tokio::test]
+    async fn small_pieces_of_large_buffers_take_no_more_memory_than_they_count() {
+        let memory = Memory::new(1000);
+        let buffer = Bytes::from(vec![b'x'; 100_000]);
+        let pieces = (0..500).map(|at| Frame::data(buffer.slice(at..=at)));
+        let replay = Replay::new(Body::new(Frames(pieces.collect())), 1000, &memory);
+        drop(buffer);
+        assert_eq!(read(replay.attempt(), 1000).await.0.len(), 500);
+        assert!(replay.can_repeat());
+        let Replay::Stream(stream) = &replay else { panic!("a stream") };
+        let capacity = lock(stream).kept.capacity();
+        assert!(capacity < 1000, "{capacity}");
+        assert_eq!(memory.left(), 1000 - capacity);
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use http::{
-    HeaderMap,
+    HeaderMap, HeaderValue,
     header::{ACCEPT, CONTENT_TYPE},
 };
 
@@ -29,12 +29,19 @@ impl ResponseBuffer {
 
 /// Media types whose parts are to arrive as they are sent, however long the next takes. `application/grpc` stands for
 /// its variants, too.
-const STREAMS: [&str; 4] =
-    ["text/event-stream", "application/x-ndjson", "multipart/x-mixed-replace", "application/grpc"];
+const STREAMS: [&str; 4] = ["text/event-stream", "application/x-ndjson", "multipart/x-mixed-replace", GRPC];
+
+const GRPC: &str = "application/grpc";
 
 /// Whether a response is of a type that is never buffered.
 pub(crate) fn is_stream(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| names_stream(value.as_bytes()))
+}
+
+/// Whether a message is gRPC's, whose streams may go both ways at once.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    media_type.get(..GRPC.len()).is_some_and(|start| start.eq_ignore_ascii_case(GRPC.as_bytes()))
 }
 
 fn accepts_only_streams(headers: &HeaderMap) -> bool {
@@ -48,7 +55,7 @@ fn names_stream(media_type: &[u8]) -> bool {
     STREAMS.iter().any(|stream| match media_type.split_at_checked(stream.len()) {
         Some((start, rest)) if start.eq_ignore_ascii_case(stream.as_bytes()) => match rest {
             [] | [b';' | b' ' | b'\t', ..] => true,
-            [b'+' | b'-', ..] => *stream == "application/grpc",
+            [b'+' | b'-', ..] => *stream == GRPC,
             _ => false,
         },
         _ => false,
