@@ -14,10 +14,16 @@ use hyper_util::{
     client::legacy::connect::{Connected, Connection as _, HttpConnector},
     rt::TokioIo,
 };
-use tokio::{net::TcpStream, sync::OwnedSemaphorePermit, time::timeout};
+use tokio::{net::TcpStream, time::timeout};
 use tower_service::Service;
 
-use crate::{BoxError, idle::Activity, proxy::Proxy, tls::Loaded, watched::Watched};
+use crate::{
+    BoxError,
+    idle::Activity,
+    proxy::Proxy,
+    tls::Loaded,
+    watched::{Place, Watched},
+};
 
 pub(crate) type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
@@ -50,9 +56,9 @@ impl Connector {
 
     /// Makes a connection that notes its progress. It takes up a place among those that there may be until it is
     /// closed.
-    pub(crate) fn connect(&self, place: OwnedSemaphorePermit, activity: Activity) -> Connecting<(Stream, Connected)> {
+    pub(crate) fn connect(&self, place: Arc<Place>, activity: Activity) -> Connecting<(Stream, Connected)> {
         let secured = self.server.scheme() == Some(&Scheme::HTTPS);
-        let dial = Dial { tcp: self.tcp.clone(), proxy: self.proxy.clone(), place: Arc::new(place), activity, secured };
+        let dial = Dial { tcp: self.tcp.clone(), proxy: self.proxy.clone(), place, activity, secured };
         let (server, mut secure) = (self.server.clone(), self.tls.clone().over(dial));
         let connecting = async move {
             poll_fn(|cx| secure.poll_ready(cx)).await?;
@@ -87,7 +93,7 @@ pub(crate) type Plain = Watched<TokioIo<TcpStream>>;
 pub(crate) struct Dial {
     tcp: HttpConnector,
     proxy: Option<Proxy>,
-    place: Arc<OwnedSemaphorePermit>,
+    place: Arc<Place>,
     activity: Activity,
     secured: bool,
 }

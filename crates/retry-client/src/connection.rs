@@ -32,6 +32,7 @@ use crate::{
     keep_alive,
     pool::Pool,
     target::Target,
+    watched::Place,
 };
 
 /// How long the rest of an exchange may make no progress when its client has no idle timeout.
@@ -58,8 +59,15 @@ pub(crate) struct Connection {
     keep_alive: Option<Duration>,
     /// Where it goes back to.
     pool: Weak<Pool>,
-    /// What drives it; `None` for a share of one.
-    task: Option<AbortHandle>,
+    /// What drives it; `None` for a share of one, and once another protocol has taken over.
+    task: Option<Task>,
+}
+
+/// What drives a connection, and its place among those that there may be.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) task: AbortHandle,
+    pub(crate) place: Weak<Place>,
 }
 
 /// A connection that nobody waits for any more ends at once, whatever it is still reading or writing.
@@ -68,7 +76,7 @@ impl Drop for Connection {
         if let Some(consent) = &self.consent {
             consent.abandon();
         }
-        if let Some(task) = self.task.take().filter(|_| self.stage != Stage::Free) {
+        if let Some(Task { task, .. }) = self.task.take().filter(|_| self.stage != Stage::Free) {
             task.abort();
         }
     }
@@ -152,7 +160,7 @@ impl Connection {
         to_proxy: bool,
         idle: Option<Idle>,
         activity: Activity,
-        task: AbortHandle,
+        task: Task,
         pool: Weak<Pool>,
     ) -> Self {
         let sender = Sender::Http1 { sender, to_proxy };
@@ -362,8 +370,11 @@ impl<A: Future<Output = Answered>, B: Future<Output = Answered>> Future for Exch
             Poll::Ready(Ok(response)) => {
                 this.connection.stage = Stage::Answered;
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                    // It belongs to another protocol from here on.
-                    this.connection.task = None;
+                    // It belongs to another protocol from here on, and takes up no place among those of HTTP.
+                    let task = this.connection.task.take();
+                    if let Some(place) = task.and_then(|task| task.place.upgrade()) {
+                        place.leave();
+                    }
                 }
                 if let Some(consent) = &this.connection.consent {
                     consent.responded(response.status());

@@ -23,9 +23,10 @@ use tokio::{
 use crate::{
     BoxError,
     connect::{Connecting, Connector, Stream, within},
-    connection::{Connection, Share},
+    connection::{Connection, Share, Task},
     idle::{Activity, Idle},
     response_head,
+    watched::Place,
 };
 
 /// A connection used so recently is hardly about to be closed: servers keep connections for two seconds and more.
@@ -223,8 +224,8 @@ impl Pool {
     }
 
     async fn connect(&self, place: OwnedSemaphorePermit) -> Result<Box<Connection>, BoxError> {
-        let activity = Activity::by_byte();
-        let (stream, connected) = self.connector.connect(place, activity.clone()).await?;
+        let (activity, place) = (Activity::by_byte(), Place::new(place));
+        let (stream, connected) = self.connector.connect(Arc::clone(&place), activity.clone()).await?;
         if self.protocol.http2 || connected.is_negotiated_h2() {
             return self.share(stream, activity).await;
         }
@@ -236,6 +237,7 @@ impl Pool {
             .await?;
         // Whoever has an exchange on it learns how it ends.
         let task = tokio::spawn(connection.with_upgrades()).abort_handle();
+        let task = Task { task, place: Arc::downgrade(&place) };
         let idle = self.limits.silence.map(|silence| Idle::new(silence, activity.clone()));
         Ok(Box::new(Connection::http1(sender, connected.is_proxied(), idle, activity, task, self.me.clone())))
     }

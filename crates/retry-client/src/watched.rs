@@ -7,7 +7,7 @@ use std::{
     io,
     mem::MaybeUninit,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
 };
 
@@ -21,6 +21,21 @@ use socket2::SockRef;
 use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
 
 use crate::idle::Activity;
+
+/// A place among the connections that there may be, until this is dropped or left.
+#[derive(Debug)]
+pub(crate) struct Place(Mutex<Option<OwnedSemaphorePermit>>);
+
+impl Place {
+    pub(crate) fn new(permit: OwnedSemaphorePermit) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Some(permit))))
+    }
+
+    /// Leaves it to another connection.
+    pub(crate) fn leave(&self) {
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
 
 /// A socket that can be looked at without reading from it.
 pub(crate) trait Socket {
@@ -55,11 +70,11 @@ pub(crate) struct Watched<T> {
     /// Whether that was by a reset: then the end of what can be read is none that the other end has announced.
     reset: bool,
     /// Among the connections that there may be, until it is dropped.
-    _place: Arc<OwnedSemaphorePermit>,
+    _place: Arc<Place>,
 }
 
 impl<T> Watched<T> {
-    pub(crate) fn new(io: T, activity: Activity, place: Arc<OwnedSemaphorePermit>) -> Self {
+    pub(crate) fn new(io: T, activity: Activity, place: Arc<Place>) -> Self {
         Self {
             io,
             activity,
@@ -251,7 +266,7 @@ mod tests {
 
     async fn watched(near: DuplexStream) -> Watched<TokioIo<DuplexStream>> {
         let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-        Watched::new(TokioIo::new(near), Activity::by_byte(), Arc::new(place))
+        Watched::new(TokioIo::new(near), Activity::by_byte(), Place::new(place))
     }
 
     #[tokio::test]

@@ -1,10 +1,16 @@
 //! The gateway: every request goes on to the upstream, and is repeated where that is safe.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use http::{
     HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONTENT_LENGTH, EXPECT, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, EXPECT, UPGRADE},
     request::Parts,
 };
 use http_body::Body as _;
@@ -27,12 +33,19 @@ mod trusted_proxies;
 mod tunnel;
 
 pub(crate) use self::inbound::{Rest, Stalled, TooLarge};
-use self::{address::Destination, inbound::Inbound, journal::Named, marks::Marks, tunnel::Handshake};
+use self::{
+    address::Destination,
+    inbound::{BodyLimits, Inbound},
+    journal::Named,
+    marks::Marks,
+    tunnel::Handshake,
+};
 pub use self::{
     address::{Addressing, AddressingSettings, Caller},
     forwarded::Forwarded,
     location::UpstreamName,
     trusted_proxies::TrustedProxies,
+    tunnel::Tunnels,
 };
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -55,6 +68,10 @@ pub struct GatewaySettings {
     pub max_body_size: Option<u64>,
     /// How long a caller may send nothing of a body it has begun.
     pub caller_time: Duration,
+    /// How many bytes of a body a caller has to send in a second, after a while; `None` is any number.
+    pub min_upload_rate: Option<u64>,
+    /// How many tunnels there may be, and how long nothing may pass through one; `None` is for ever.
+    pub tunnels: Tunnels,
     /// Whether answers tell of the attempts in a `Server-Timing` header.
     pub server_timing: bool,
 }
@@ -78,19 +95,25 @@ impl Gateway {
             Ok(destination) => destination,
             Err(problem) => {
                 self.leave(request, caller, &mut received);
-                return received.conclude(Err(problem));
+                return received.conclude(Err(problem), caller);
             }
         };
+        if let Some(handshake) = &mut received.handshake
+            && !handshake.enter(&self.settings.tunnels)
+        {
+            self.leave(request, caller, &mut received);
+            return received.conclude(Err(Problem::too_many_tunnels()), caller);
+        }
         if received.marks.max_forwards
             && let Some(response) = max_forwards::respond_at_end(&request)
         {
             self.leave(request, caller, &mut received);
-            return received.conclude(Ok(response.map(Into::into)));
+            return received.conclude(Ok(response.map(Into::into)), caller);
         }
         let request = self.outbound(caller, request, destination, &mut received).await;
         let outcome = self.client.execute(request).await;
         let answer = self.hand_back(outcome, &mut received, caller);
-        received.conclude(answer)
+        received.conclude(answer, caller)
     }
 
     /// Answers a request that does not go on for a reason that is not its own.
@@ -103,7 +126,7 @@ impl Gateway {
     ) -> Response<Outgoing> {
         let mut received = self.receive(caller, &mut request, finish);
         self.leave(request, caller, &mut received);
-        received.conclude(Err(problem))
+        received.conclude(Err(problem), caller)
     }
 
     /// Leaves the body of a request that does not go on.
@@ -117,8 +140,10 @@ impl Gateway {
     /// The body of a request, of which the rest is read before the response ends. Over HTTP/1.1 the connection sees to
     /// that.
     fn inbound(&self, body: Incoming, caller: &Caller, received: &mut Received) -> Inbound {
-        let GatewaySettings { max_body_size, caller_time, .. } = self.settings;
-        let (inbound, rest) = Inbound::new(body, max_body_size, caller_time, caller.line().upload());
+        let GatewaySettings { max_body_size, caller_time, min_upload_rate, .. } = self.settings;
+        let limits = BodyLimits { size: max_body_size, silence: caller_time, rate: min_upload_rate };
+        let responded = Arc::clone(received.responded.get_or_insert_default());
+        let (inbound, rest) = Inbound::new(body, limits, caller.line().upload(), responded);
         received.rest = (received.version == Version::HTTP_2).then_some(rest);
         inbound
     }
@@ -146,6 +171,7 @@ impl Gateway {
             scheme: addressing.scheme(trusted, request.headers()),
             host: None,
             rest: None,
+            responded: None,
         }
     }
 
@@ -238,7 +264,7 @@ impl Gateway {
         if switches {
             let handshake = received.handshake.take().ok_or_else(Problem::unasked_switch)?;
             caller.line().tunnel();
-            handshake.complete(&mut response, protocol, &self.tasks);
+            handshake.complete(&mut response, protocol, &self.settings.tunnels, &self.tasks);
         }
         let addressing = &self.settings.addressing;
         addressing.relocate(response.headers_mut(), received.scheme, received.host.as_ref());
@@ -271,13 +297,24 @@ struct Received {
     handshake: Option<Handshake>,
     /// What is left of the request's body when it is answered.
     rest: Option<Rest>,
+    /// Tells that body that it is, if there is one.
+    responded: Option<Arc<AtomicBool>>,
 }
 
 impl Received {
     /// What the caller gets, with the id.
-    fn conclude(self, answer: Result<Response<Outgoing>, Problem>) -> Response<Outgoing> {
+    fn conclude(self, answer: Result<Response<Outgoing>, Problem>, caller: &Caller) -> Response<Outgoing> {
         let mut response = answer.unwrap_or_else(|problem| problem.into_response(&self.method, &self.uri));
         response.headers_mut().insert(X_REQUEST_ID, self.id);
+        if let Some(responded) = self.responded {
+            responded.store(true, Relaxed);
+            let line = caller.line();
+            let is_error = response.status().is_client_error() || response.status().is_server_error();
+            if self.version < Version::HTTP_2 && (line.has_unread() || line.has_upload() && is_error) {
+                // The connection ends behind it: RFC 9112, section 9.6.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+        }
         if let Some(rest) = self.rest {
             response.body_mut().end_after(rest);
         }

@@ -61,7 +61,8 @@ pub use crate::{
     app::App,
     front::{Front, Routes},
     gateway::{
-        Addressing, AddressingSettings, Caller, Forwarded, Gateway, GatewaySettings, TrustedProxies, UpstreamName,
+        Addressing, AddressingSettings, Caller, Forwarded, Gateway, GatewaySettings, TrustedProxies, Tunnels,
+        UpstreamName,
     },
     metrics::Metrics,
     outgoing::Outgoing,

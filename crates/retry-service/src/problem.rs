@@ -38,6 +38,11 @@ impl Problem {
         Self { passes: true, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, message) }
     }
 
+    /// More tunnels are open than may be.
+    pub(crate) fn too_many_tunnels() -> Self {
+        Self { passes: true, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "too many tunnels are open") }
+    }
+
     pub(crate) fn unasked_switch() -> Self {
         Self::new(StatusCode::BAD_GATEWAY, "the upstream switched protocols unasked")
     }

@@ -11,7 +11,7 @@ use retry_client::{
 };
 
 use crate::{
-    Addressing, AddressingSettings, GatewaySettings, Limits, Metrics, TrustedProxies, UpstreamName, duration,
+    Addressing, AddressingSettings, GatewaySettings, Limits, Metrics, TrustedProxies, Tunnels, UpstreamName, duration,
     listen::ListenAddress, usage_error,
 };
 
@@ -154,6 +154,11 @@ pub struct Settings {
     #[arg(default_value = "60s", value_parser = above_zero)]
     pub caller_timeout: Duration,
 
+    /// How long nothing may pass through a tunnel
+    #[arg(long, env = "RETRY_SERVICE_TUNNEL_TIMEOUT", value_name = "DURATION", help_heading = "Time limits")]
+    #[arg(default_value = "off", value_parser = limit(above_zero))]
+    pub tunnel_timeout: Limit<Duration>,
+
     /// How long requests in flight may take once the process is asked to stop
     #[arg(long, env = "RETRY_SERVICE_DRAIN_TIMEOUT", value_name = "DURATION", help_heading = "Time limits")]
     #[arg(default_value = "30s", value_parser = duration::parse)]
@@ -216,6 +221,11 @@ pub struct Settings {
     #[arg(default_missing_value = "true")]
     pub server_timing: bool,
 
+    /// How long the body of a request is read before the request takes a connection to the backend
+    #[arg(long, env = "RETRY_SERVICE_REQUEST_BUFFER_TIME", value_name = "DURATION", help_heading = "Forwarding")]
+    #[arg(default_value = "1s", value_parser = duration::parse)]
+    pub request_buffer_time: Duration,
+
     /// How much of a response is buffered before it is handed over; a longer one is streamed
     #[arg(long, env = "RETRY_SERVICE_RESPONSE_BUFFER", value_name = "SIZE", help_heading = "Forwarding")]
     #[arg(default_value = "64KiB", value_parser = bytes)]
@@ -225,6 +235,16 @@ pub struct Settings {
     #[arg(long, env = "RETRY_SERVICE_RESPONSE_BUFFER_TIME", value_name = "DURATION", help_heading = "Forwarding")]
     #[arg(default_value = "100ms", value_parser = duration::parse)]
     pub response_buffer_time: Duration,
+
+    /// How many bytes of a body a client has to send in a second, after 20 seconds; a slower one is answered 408
+    #[arg(long, env = "RETRY_SERVICE_MIN_UPLOAD_RATE", value_name = "SIZE", help_heading = "Limits")]
+    #[arg(default_value = "500", value_parser = limit(bytes))]
+    pub min_upload_rate: Limit<usize>,
+
+    /// How many tunnels (WebSocket and other upgrades) may be open; more are answered 503 at once
+    #[arg(long, env = "RETRY_SERVICE_MAX_TUNNELS", value_name = "N", help_heading = "Limits")]
+    #[arg(default_value = "10000", value_parser = at_least_one)]
+    pub max_tunnels: usize,
 
     /// How much of a request's body is kept for other attempts; a longer one is sent once
     #[arg(long, env = "RETRY_SERVICE_REPLAY_LIMIT", value_name = "SIZE", help_heading = "Limits")]
@@ -450,6 +470,7 @@ impl Settings {
                 .resume(true)
                 .response_buffer(self.response_buffer)
                 .response_buffer_time(self.response_buffer_time)
+                .request_buffer_time(self.request_buffer_time)
                 .timed(self.server_timing);
         }
         client = match self.timeout.0 {
@@ -524,6 +545,8 @@ impl Settings {
             addressing: Addressing::new(addressing, instance),
             max_body_size: self.max_body_size.0.map(|bytes| bytes as u64),
             caller_time: self.caller_timeout,
+            min_upload_rate: self.min_upload_rate.0.map(|bytes| bytes as u64),
+            tunnels: Tunnels::new(self.max_tunnels, self.tunnel_timeout.0),
             server_timing: self.server_timing,
         }
     }

@@ -3,6 +3,10 @@
 use std::{
     future::poll_fn,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -12,7 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::{
     sync::oneshot,
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep},
 };
 
 use super::address::is_gateways;
@@ -27,6 +31,7 @@ pub(crate) struct Inbound {
     first: Option<Result<Frame<Bytes>, BoxError>>,
     left: Option<u64>,
     patience: Duration,
+    pace: Pace,
     /// Until its end, as it may outlast the answer.
     upload: Option<Upload>,
     /// Made when the caller has to be waited for.
@@ -35,27 +40,82 @@ pub(crate) struct Inbound {
     rest: Option<oneshot::Sender<Incoming>>,
 }
 
+/// How fast a body arrives. Only the time counts in which its caller is waited for.
+#[derive(Debug)]
+struct Pace {
+    /// Bytes a second; `None` if any will do.
+    least: Option<u64>,
+    bytes: u64,
+    waited: Duration,
+    waiting_since: Option<Instant>,
+    /// Once the response has begun, its caller may have good reasons to be slow.
+    responded: Arc<AtomicBool>,
+}
+
+/// How long a body may arrive slowly at first: Apache's `RequestReadTimeout` allows as long.
+const GRACE: Duration = Duration::from_secs(20);
+
+impl Pace {
+    fn begin_wait(&mut self) {
+        if self.least.is_some() && self.waiting_since.is_none() {
+            self.waiting_since = Some(Instant::now());
+        }
+    }
+
+    /// Whether it is fast enough, now that so many bytes more have arrived.
+    fn is_enough(&mut self, bytes: usize) -> bool {
+        self.bytes = self.bytes.saturating_add(bytes as u64);
+        if let Some(since) = self.waiting_since.take() {
+            self.waited += since.elapsed();
+        }
+        let Some(least) = self.least else { return true };
+        self.waited <= GRACE
+            || self.responded.load(Relaxed)
+            || self.bytes >= self.waited.as_secs().saturating_mul(least)
+    }
+}
+
 /// It is larger than allowed.
 #[derive(Debug, thiserror::Error)]
 #[error("the body is too large")]
 pub(crate) struct TooLarge;
 
-/// The caller has stopped sending it.
+/// The caller has stopped sending it, or sends too slowly.
 #[derive(Debug, thiserror::Error)]
-#[error("the caller sent nothing more of the body for {0:?}")]
-pub(crate) struct Stalled(Duration);
+pub(crate) enum Stalled {
+    #[error("the caller sent nothing more of the body for {0:?}")]
+    Silent(Duration),
+    #[error("the caller sent less than {0} bytes of the body a second")]
+    Slow(u64),
+}
+
+/// What one caller may take with a body.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BodyLimits {
+    /// Bytes; `None` is any.
+    pub(crate) size: Option<u64>,
+    /// How long nothing may come.
+    pub(crate) silence: Duration,
+    /// Bytes a second; `None` is any.
+    pub(crate) rate: Option<u64>,
+}
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Inbound {
     /// The body, and what will be left of it once nobody sends it on any more.
-    pub(crate) fn new(body: Incoming, limit: Option<u64>, patience: Duration, upload: Upload) -> (Self, Rest) {
+    ///
+    /// `responded` is set once the response has begun.
+    pub(crate) fn new(body: Incoming, limits: BodyLimits, upload: Upload, responded: Arc<AtomicBool>) -> (Self, Rest) {
+        let BodyLimits { size, silence, rate } = limits;
+        let pace = Pace { least: rate, bytes: 0, waited: Duration::ZERO, waiting_since: None, responded };
         let (rest, dropped) = oneshot::channel();
         let inbound = Self {
             body: Some(body),
             first: None,
-            left: limit,
-            patience,
+            left: size,
+            patience: silence,
+            pace,
             upload: Some(upload),
             waiting: None,
             rest: Some(rest),
@@ -85,9 +145,10 @@ impl Inbound {
             }
             return Poll::Ready(frame.map(|frame| self.count(frame?)));
         }
+        self.pace.begin_wait();
         let patience = self.patience;
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
-        waiting.as_mut().poll(cx).map(|()| Some(Err(Stalled(patience).into())))
+        waiting.as_mut().poll(cx).map(|()| Some(Err(Stalled::Silent(patience).into())))
     }
 
     /// Counts a frame; of trailers, what only the gateway may say is left out.
@@ -99,11 +160,15 @@ impl Inbound {
             }
             return Ok(frame);
         }
-        let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+        let length = frame.data_ref().map_or(0, Bytes::len);
         if let Some(left) = &mut self.left {
-            *left = left.checked_sub(length).ok_or(TooLarge)?;
+            *left = left.checked_sub(length as u64).ok_or(TooLarge)?;
         }
-        Ok(frame)
+        let least = self.pace.least;
+        match least.filter(|_| !self.pace.is_enough(length)) {
+            Some(least) => Err(Stalled::Slow(least).into()),
+            None => Ok(frame),
+        }
     }
 }
 
@@ -175,5 +240,47 @@ impl Rest {
         }
         ready!(self.waiting.get_or_insert_with(|| Box::pin(sleep(REST_TIME))).as_mut().poll(cx));
         Poll::Ready(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_time_counts_in_which_the_caller_is_waited_for() {
+        let new = |responded| Pace {
+            least: Some(500),
+            bytes: 0,
+            waited: Duration::ZERO,
+            waiting_since: None,
+            responded: Arc::new(AtomicBool::new(responded)),
+        };
+        // A byte a second.
+        let drip = async |pace: &mut Pace| {
+            for second in 0..60 {
+                pace.begin_wait();
+                sleep(Duration::from_secs(1)).await;
+                if !pace.is_enough(1) {
+                    return Some(second);
+                }
+            }
+            None
+        };
+        assert_eq!(drip(&mut new(false)).await, Some(20));
+        assert_eq!(drip(&mut new(true)).await, None);
+        assert_eq!(drip(&mut Pace { least: None, ..new(false) }).await, None);
+        // The upstream is slow, not the caller.
+        let mut pace = new(false);
+        for _ in 0..60 {
+            sleep(Duration::from_secs(1)).await;
+            assert!(pace.is_enough(1));
+        }
+        let mut pace = new(false);
+        for _ in 0..60 {
+            pace.begin_wait();
+            sleep(Duration::from_secs(1)).await;
+            assert!(pace.is_enough(500));
+        }
     }
 }
