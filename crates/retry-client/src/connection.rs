@@ -3,10 +3,7 @@
 use std::{
     future::poll_fn,
     pin::Pin,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, Weak},
     task::{Context, Poll},
     time::Duration,
 };
@@ -37,9 +34,6 @@ use crate::{
 
 /// How long the rest of an exchange may make no progress when its client has no idle timeout.
 const REST_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How many informational responses count as progress. Go's client allows five.
-const INFORMATIONAL: usize = 50;
 
 /// How long a shared connection has for its goodbye once nobody uses it any more.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -238,9 +232,6 @@ impl Connection {
             Sender::Http1 { sender, to_proxy } => {
                 server.address_http1(&mut request, *to_proxy);
                 self.consent = ask_for_consent(&mut request);
-                if let Some(activity) = &self.activity {
-                    watch_informational(&mut request, activity.clone(), self.consent.clone());
-                }
                 Answer::Http1 { answer: sender.try_send_request(request) }
             }
             Sender::Http2(share) => {
@@ -320,22 +311,13 @@ fn ask_for_consent(request: &mut Request<RequestBody>) -> Option<Consent> {
     }
     let consent = Consent::default();
     request.body_mut().wait_for(consent.clone());
-    Some(consent)
-}
-
-/// Has the informational responses to a request counted, and its body's consent read from them.
-fn watch_informational(request: &mut Request<RequestBody>, activity: Activity, consent: Option<Consent>) {
-    let count = AtomicUsize::new(0);
+    let told = consent.clone();
     on_informational(request, move |response| {
-        if response.status() == StatusCode::CONTINUE
-            && let Some(consent) = &consent
-        {
-            consent.give();
-        }
-        if count.fetch_add(1, Relaxed) >= INFORMATIONAL {
-            activity.ignore();
+        if response.status() == StatusCode::CONTINUE {
+            told.give();
         }
     });
+    Some(consent)
 }
 
 pin_project! {
@@ -369,6 +351,9 @@ impl<A: Future<Output = Answered>, B: Future<Output = Answered>> Future for Exch
         match answer {
             Poll::Ready(Ok(response)) => {
                 this.connection.stage = Stage::Answered;
+                if let Some(activity) = &this.connection.activity {
+                    activity.head_came();
+                }
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     // It belongs to another protocol from here on, and takes up no place among those of HTTP.
                     let task = this.connection.task.take();

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
     time::Duration,
@@ -31,9 +31,14 @@ struct Moments {
     by_byte: bool,
     /// Whether the socket is to be looked at before the next request goes out.
     look: AtomicBool,
-    /// Whether what comes from the other end is no progress any more.
-    ignored: AtomicBool,
+    /// In how many pieces the head of a response has come so far, with the informational responses before it.
+    pieces: AtomicU32,
 }
+
+/// In how many pieces a head may come, with the informational responses before it, each of which is one: more are no
+/// progress, or `102` for ever would be.
+const PIECES: u32 = 1000;
+const WHOLE: u32 = u32::MAX;
 
 /// It is the caller who keeps the exchange waiting.
 const PAUSED: u64 = u64::MAX;
@@ -58,7 +63,7 @@ impl Activity {
             heard,
             by_byte,
             look: AtomicBool::new(false),
-            ignored: AtomicBool::new(false),
+            pieces: AtomicU32::new(WHOLE),
         }))
     }
 
@@ -77,15 +82,24 @@ impl Activity {
         self.0.last.store(self.now(), Relaxed);
     }
 
-    /// Takes what comes from the other end for no progress until the next exchange.
-    pub(crate) fn ignore(&self) {
-        self.0.ignored.store(true, Relaxed);
+    /// The head of a response is waited for.
+    fn head_comes(&self) {
+        self.0.pieces.store(0, Relaxed);
+    }
+
+    /// The head of a response has come.
+    pub(crate) fn head_came(&self) {
+        self.0.pieces.store(WHOLE, Relaxed);
     }
 
     /// Notes bytes from the other end.
     pub(crate) fn hear(&self) {
-        if self.0.ignored.load(Relaxed) {
-            return;
+        let pieces = self.0.pieces.load(Relaxed);
+        if pieces < WHOLE {
+            self.0.pieces.store(pieces + 1, Relaxed);
+            if pieces >= PIECES {
+                return;
+            }
         }
         let now = self.now();
         self.0.last.store(now, Relaxed);
@@ -158,7 +172,7 @@ impl Idle {
     /// The activity of the next exchange, which begins.
     pub(crate) fn begin(&mut self) -> &Activity {
         self.waiting = false;
-        self.activity.0.ignored.store(false, Relaxed);
+        self.activity.head_comes();
         if self.activity.last().is_none() {
             self.activity.touch();
         }
@@ -249,6 +263,22 @@ mod tests {
         let mut idle = Idle::new(2 * SECOND, activity);
         poll_fn(|cx| idle.poll_idle(cx)).await;
         assert_eq!(begin.elapsed(), (1 + 10 + 2) * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_never_comes_to_its_end_is_no_progress_for_ever() {
+        let begin = Instant::now();
+        let activity = Activity::by_byte();
+        let mut idle = Idle::new(2 * SECOND, activity.clone());
+        idle.begin();
+        tokio::spawn(async move {
+            loop {
+                sleep(SECOND).await;
+                activity.hear();
+            }
+        });
+        poll_fn(|cx| idle.poll_idle(cx)).await;
+        assert_eq!(begin.elapsed(), (PIECES + 2) * SECOND);
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,8 +3,9 @@
 /// The largest head, in bytes. nginx takes 4 or 8 KiB unless told otherwise.
 pub(crate) const MAX_SIZE: usize = 64 * 1024;
 
-/// The most fields: as many as there may be in 8 KiB of them that are short.
-pub(crate) const MAX_FIELDS: usize = 1000;
+/// The most fields: as many as nginx has room for in 8 KiB where they are short. hyper makes room for all of them for each
+/// head.
+pub(crate) const MAX_FIELDS: usize = 400;
 
 /// Why a head is refused that the protocol's own code has refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -23,7 +23,7 @@ pub struct Outgoing {
     /// What is to be read of the request before this ends.
     rest: Option<Box<Rest>>,
     /// Read, and kept for that.
-    trailers: Option<Frame<Bytes>>,
+    trailers: Option<Box<Frame<Bytes>>>,
     /// Of HTTP/2, which bounds what its client may leave unread.
     stream: Option<ResponseStream>,
 }
@@ -57,7 +57,7 @@ impl Outgoing {
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if self.trailers.is_none() {
             match ready!(self.poll_next(cx)) {
-                Some(Ok(frame)) if frame.is_trailers() && self.rest.is_some() => self.trailers = Some(frame),
+                Some(Ok(frame)) if frame.is_trailers() && self.rest.is_some() => self.trailers = Some(Box::new(frame)),
                 None if self.rest.is_some() => {}
                 frame => return Poll::Ready(frame),
             }
@@ -66,7 +66,7 @@ impl Outgoing {
             ready!(rest.poll_end(cx));
             self.rest = None;
         }
-        Poll::Ready(self.trailers.take().map(Ok))
+        Poll::Ready(self.trailers.take().map(|trailers| Ok(*trailers)))
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {

@@ -475,7 +475,7 @@ async fn many_fields_of_an_http2_response_pass() {
 
 #[tokio::test]
 async fn a_response_head_over_the_limit_is_refused_at_once_and_the_log_names_the_limit() {
-    for (count, length, limits) in [(1100, 10, ["1000 ", "1,000 "]), (100, 2_000, ["64 KiB", "64KiB"])] {
+    for (count, length, limit) in [(1100, 10, "400 fields"), (100, 2_000, "64 KiB")] {
         let fields = (0..count).map(|number| format!("x-{number}: {}\r\n", "v".repeat(length))).collect::<String>();
         let reply = Reply::new(format!("HTTP/1.1 200 OK\r\n{fields}content-length: 2\r\n\r\nok"));
         let upstream = Upstream::playing([reply]).await;
@@ -484,7 +484,7 @@ async fn a_response_head_over_the_limit_is_refused_at_once_and_the_log_names_the
         assert_eq!(upstream.received().len(), 1, "{count} of {length}");
         let log = service.stop().await;
         let log = log.iter().map(|line| support::message(line)).collect::<Vec<_>>().join("\n");
-        assert!(limits.iter().any(|limit| log.contains(limit)), "{count} of {length}: {log}");
+        assert!(log.contains(limit), "{count} of {length}: {log}");
     }
 }
 

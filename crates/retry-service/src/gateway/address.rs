@@ -150,9 +150,11 @@ impl Addressing {
         let takes_trailers = marks.te && headers.get_all(TE).iter().any(is_trailers);
         headers.remove(HOST);
         // No name in `Connection` takes away what a trusted proxy says.
-        let forwarding = if marks.forwarding && marks.connection { forwarding_of(headers) } else { HeaderMap::new() };
+        let forwarding = (marks.forwarding && marks.connection).then(|| forwarding_of(headers));
         retry_client::remove_hop_by_hop(headers);
-        headers.extend(forwarding);
+        if let Some(forwarding) = forwarding {
+            headers.extend(forwarding);
+        }
         if marks.misspelt {
             remove_misspelt(headers);
         }
@@ -208,7 +210,7 @@ fn remove_misspelt(headers: &mut HeaderMap) {
 }
 
 /// Whether it reads like the header of the request's id to a server that takes `_` for `-`.
-pub(super) fn is_misspelt_id(name: &HeaderName) -> bool {
+fn is_misspelt_id(name: &HeaderName) -> bool {
     *name != X_REQUEST_ID && is_spelling(name.as_str(), X_REQUEST_ID.as_str())
 }
 

@@ -2,10 +2,12 @@
 
 use http::{
     HeaderMap,
-    header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, MAX_FORWARDS, TE, TRANSFER_ENCODING, UPGRADE, VIA},
+    header::{
+        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, MAX_FORWARDS, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+    },
 };
 
-use super::{X_REQUEST_ID, address, forwarded};
+use super::{X_REQUEST_ID, forwarded::is_forwarding};
 
 /// Seen in one pass: most requests have few headers and hardly any of these, and to look up each costs more.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,7 +19,7 @@ pub(crate) struct Marks {
     /// Any of those that tell for whom a request is forwarded.
     pub(crate) forwarding: bool,
     pub(crate) max_forwards: bool,
-    /// One that is spelt like the request's id.
+    /// One that may be spelt like the request's id.
     pub(crate) misspelt: bool,
     pub(crate) te: bool,
     pub(crate) transfer_encoding: bool,
@@ -34,14 +36,18 @@ impl Marks {
             marks.content_length |= *name == CONTENT_LENGTH;
             marks.cookie |= *name == COOKIE;
             marks.expect |= *name == EXPECT;
-            marks.forwarding |= forwarded::is_forwarding(name);
             marks.max_forwards |= *name == MAX_FORWARDS;
-            marks.misspelt |= address::is_misspelt_id(name);
             marks.te |= *name == TE;
             marks.transfer_encoding |= *name == TRANSFER_ENCODING;
             marks.upgrade |= *name == UPGRADE;
             marks.via |= *name == VIA;
-            marks.x_request_id |= *name == X_REQUEST_ID;
+            marks.forwarding |= *name == FORWARDED;
+            // Neither standard names nor most others begin so.
+            if name.as_str().starts_with('x') {
+                marks.forwarding |= is_forwarding(name);
+                marks.x_request_id |= *name == X_REQUEST_ID;
+                marks.misspelt |= name.as_str().contains('_');
+            }
         }
         marks
     }
