@@ -41,6 +41,7 @@ pub mod json_line;
 mod line;
 pub mod listen;
 pub mod log_line;
+pub mod log_queue;
 pub mod metrics;
 mod outgoing;
 mod patient;

@@ -4,31 +4,92 @@
 //! time = 2021-01-21 19:00:21,374 level = INFO  module = "" message = "…"
 //! ```
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::{self, Write as _};
-use std::io::Write as _;
+use std::io::{self, Write};
+use std::panic::{self, PanicHookInfo};
+use std::thread;
+use std::time::Duration;
 
-use env_logger::Env;
+use env_logger::{Env, Target};
 use jiff::civil::DateTime;
 use jiff::{Timestamp, ZonedDateTime};
-use log::Level;
+use log::{Level, Record};
+use prometheus_client::metrics::counter::Counter;
 
 use crate::json_line::JsonLine;
+use crate::log_queue::LogQueue;
 use crate::settings::LogFormat;
 
-/// Sends the `log` crate's events to standard error, one line each.
+/// How long the last lines may take to be written.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// The log of the process. Dropping this waits a second at most for the last lines to be written.
+#[derive(Debug)]
+#[must_use]
+pub struct Log(LogQueue);
+
+impl Log {
+    /// Writes a line that is no event, after those queued before it.
+    pub fn line(&self, line: &str) {
+        self.0.push(format!("{line}\n").as_bytes());
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.0.flush(LAST_LINES);
+    }
+}
+
+/// Sends the `log` crate's events to standard error, one line each, and panics as well. `dropped` counts lines that
+/// nobody reads.
 ///
 /// `RUST_LOG` chooses what is shown; without it, `filter` does. A logger that is already there stays.
-pub fn install(format: LogFormat, filter: &str) {
+///
+/// # Errors
+///
+/// If there is no thread to write them.
+pub fn install(format: LogFormat, filter: &str, dropped: Counter) -> io::Result<Log> {
+    let note = move |lines| {
+        let mut line = Vec::new();
+        let mut record = Record::builder();
+        record.level(Level::Warn).target("log");
+        let text = format_args!("{lines} lines of the log were dropped");
+        // Writing to a vector cannot fail.
+        let _ = write(&mut line, format, &record.args(text).build());
+        line
+    };
+    let queue = LogQueue::start(io::stderr(), note, dropped)?;
     let mut builder = env_logger::Builder::from_env(Env::default().default_filter_or(filter));
-    builder.format(move |out, record| match format {
+    builder.target(Target::Pipe(Box::new(queue.clone()))).format(move |out, record| write(out, format, record));
+    // The only failure is a logger installed earlier, as by a test that runs the server in-process.
+    let _ = builder.try_init();
+    let panics = queue.clone();
+    panic::set_hook(Box::new(move |panic| panics.push(&panic_text(panic))));
+    Ok(Log(queue))
+}
+
+fn write(out: &mut impl Write, format: LogFormat, record: &Record<'_>) -> io::Result<()> {
+    match format {
         LogFormat::Sample => {
             let time = ZonedDateTime::now().datetime();
             writeln!(out, "{}", LogLine::new(time, record.level(), record.args()))
         }
         LogFormat::Json => writeln!(out, "{}", JsonLine::new(Timestamp::now(), record)),
-    });
-    // The only failure is a logger installed earlier, as by a test that runs the server in-process.
-    let _ = builder.try_init();
+    }
+}
+
+/// A panic as the standard library's own hook tells it. That one would block on a pipe that nobody reads.
+fn panic_text(panic: &PanicHookInfo<'_>) -> Vec<u8> {
+    let thread = thread::current();
+    let mut text = format!("thread '{}' {panic}\n", thread.name().unwrap_or("<unnamed>"));
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "stack backtrace:\n{backtrace}");
+    }
+    text.into_bytes()
 }
 
 /// A log event, displayed as one line whatever its message holds.

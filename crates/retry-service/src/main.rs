@@ -29,12 +29,19 @@ fn main() -> ExitCode {
         Some(Command::Plan) => return plan(&loaded),
         None => {}
     }
-    log_line::install(loaded.settings.log_format, loaded.settings.log_filter());
+    let dropped = loaded.metrics.as_ref().map(|metrics| metrics.log_lines_dropped()).unwrap_or_default();
+    let log = match log_line::install(loaded.settings.log_format, loaded.settings.log_filter(), dropped) {
+        Ok(log) => log,
+        Err(error) => {
+            complain(&format!("error: cannot start the thread that writes the log: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
     raise_descriptor_limit(loaded.settings.max_connections);
     match start(loaded) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&format!("error: {error}"));
+            log.line(&format!("error: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -23,6 +23,7 @@ pub struct Metrics {
     attempt_duration: Histogram,
     retries: Family<ReasonLabel, Counter>,
     give_ups: Family<ReasonLabel, Counter>,
+    log_lines_dropped: Counter,
     gauges: Gauges,
 }
 
@@ -78,6 +79,7 @@ impl Metrics {
             attempt_duration: Histogram::new(BUCKETS),
             retries: Family::default(),
             give_ups: Family::default(),
+            log_lines_dropped: Counter::default(),
             gauges: Gauges::default(),
         };
         metrics.register();
@@ -85,7 +87,7 @@ impl Metrics {
     }
 
     fn register(&mut self) {
-        let Self { registry, requests, request_duration, attempts, attempt_duration, retries, give_ups, gauges } = self;
+        let Self { registry, requests, request_duration, attempts, attempt_duration, retries, give_ups, .. } = self;
         let help = "Requests that are over; 499 stands for a caller that hung up first";
         registry.register("requests", help, requests.clone());
         let help = "From the head of a request to the end of its answer, attempts and waits included";
@@ -100,14 +102,22 @@ impl Metrics {
         );
         let help = "Requests that failed at last, by why there was no further attempt";
         registry.register("give_ups", help, give_ups.clone());
+        let help = "Lines of the log that nobody read in time";
+        registry.register("log_lines_dropped", help, self.log_lines_dropped.clone());
 
-        let Gauges { in_flight, connections, waits, upstream_connections, budget_left } = gauges;
+        let Gauges { in_flight, connections, waits, upstream_connections, budget_left } = &self.gauges;
         registry.register("requests_in_flight", "Requests being answered", in_flight.clone());
         registry.register("connections", "Open connections of callers", connections.clone());
         registry.register("waits_in_progress", "Requests that wait for their next attempt", waits.clone());
         registry.register("upstream_connections", "Connections to the upstream", upstream_connections.clone());
         let help = "Retries that the budget would grant now; +Inf without a budget";
         registry.register("budget_left", help, budget_left.clone());
+    }
+
+    /// The counter of lines of the log that were dropped, for whoever drops them.
+    #[must_use]
+    pub fn log_lines_dropped(&self) -> Counter {
+        self.log_lines_dropped.clone()
     }
 
     /// Notes that a request is over.

@@ -9,8 +9,15 @@
 
 mod support;
 
+use std::{net::SocketAddr, process::Command};
+
+use retry_service::settings::LogFormat;
 use serde_json::Value;
-use support::{QUICK, Service, backend, call, gateway, message, refusing};
+use support::{QUICK, Service, backend, call, gateway, message, refusing, within};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpStream,
+};
 
 /// The value of one metric, labels included in its name.
 #[track_caller]
@@ -173,4 +180,84 @@ async fn upstream_connections_are_limited() {
     connections.sort_unstable();
     connections.dedup();
     assert_eq!(connections.len(), 2);
+}
+
+/// Several calls, one after another on the same connection.
+async fn call_often(address: SocketAddr, path: &str, times: usize) {
+    let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
+    for _ in 0..times {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let (mut line, mut length) = (String::new(), 0);
+        while line != "\r\n" {
+            line.clear();
+            assert_ne!(stream.read_line(&mut line).await.unwrap(), 0, "the connection ended");
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+        }
+        stream.read_exact(&mut vec![0; length]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_holds_up_nothing() {
+    // 12 MB of lines: more than a pipe and the queue hold.
+    let (upstream, _socket) = refusing();
+    let mut service = Service::start(upstream, &["--admin", "127.0.0.1:0", "--access-log"]).await;
+    let (admin, address, path) = (service.admin().await, service.address, format!("/{}", "x".repeat(12_000)));
+    within("all responses", call_often(address, &path, 1000)).await;
+    let health = within("/healthz", call(admin, "GET", "/healthz")).await;
+    assert_eq!((health.status, health.body.as_str()), (200, "ok\n"));
+    let told = call(admin, "GET", "/metrics").await.body;
+    let dropped = metric(&told, "retry_service_log_lines_dropped_total");
+    assert!(dropped > 0.0 && dropped < 1000.0, "{dropped}");
+    service.signal("TERM").await;
+    assert!(within("the exit", service.exit()).await.success());
+}
+
+#[tokio::test]
+async fn dropped_lines_are_told_once_there_is_room_again() {
+    let (upstream, _socket) = refusing();
+    for format in ["sample", "json"] {
+        let arguments = ["--admin", "127.0.0.1:0", "--access-log", "--log-format", format];
+        let mut service = Service::start(upstream, &arguments).await;
+        let (admin, path) = (service.admin().await, format!("/{}", "x".repeat(12_000)));
+        within("all responses", call_often(service.address, &path, 1000)).await;
+        let told = call(admin, "GET", "/metrics").await.body;
+        let dropped = metric(&told, "retry_service_log_lines_dropped_total");
+        let note = async {
+            loop {
+                let line = service.next_log().await;
+                if !line.contains(&path) {
+                    return line;
+                }
+            }
+        };
+        let line = within("the line about the dropped ones", note).await;
+        let expected = format!("{dropped} lines of the log were dropped");
+        if format == "json" {
+            let line: Value = serde_json::from_str(&line).unwrap();
+            assert_eq!((&line["level"], &line["message"]), (&"WARN".into(), &expected.into()));
+        } else {
+            assert_eq!(message(&line), expected);
+        }
+        // What is logged from now on is read.
+        assert_eq!(call(service.address, "GET", "/after").await.status, 404);
+        service.log_line("/after").await;
+    }
+}
+
+/// Runs itself again, as a process that panics.
+#[test]
+fn a_panic_comes_out() {
+    if std::env::var_os("PANICS").is_some() {
+        let _log = retry_service::log_line::install(LogFormat::Sample, "info", Default::default()).unwrap();
+        panic!("this one");
+    }
+    let mut panicking = Command::new(std::env::current_exe().unwrap());
+    panicking.args(["--exact", "a_panic_comes_out", "--nocapture"]).env("PANICS", "1");
+    let told = String::from_utf8(panicking.output().unwrap().stderr).unwrap();
+    assert!(told.contains("thread 'a_panic_comes_out' panicked at "), "{told}");
+    assert!(told.contains(":\nthis one\n"), "{told}");
 }
