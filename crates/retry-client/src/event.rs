@@ -7,7 +7,7 @@ use retry_core::{Reason, Record};
 
 use crate::error::Error;
 
-/// An attempt failed, or a call is over.
+/// An attempt failed, a call is over, or a response is resumed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct AttemptEvent<'a> {
@@ -15,7 +15,8 @@ pub struct AttemptEvent<'a> {
     pub method: &'a Method,
     /// Where it went; never with credentials, but perhaps with a query that should not be shown.
     pub uri: &'a Uri,
-    /// The attempt: its number, its times, and the wait that follows.
+    /// The attempt: its number, its times, and the wait that follows. That of a response which is resumed has been
+    /// told before.
     pub record: &'a Record,
     /// What came of it.
     pub outcome: Outcome<'a>,
@@ -33,6 +34,8 @@ pub enum Outcome<'a> {
     Failed(&'a Error),
     /// The deadline cut it.
     Cut,
+    /// An answer, whose body broke off like this once it was handed over. The rest is asked for, by a call of its own.
+    Resumed(&'a Error),
 }
 
 impl fmt::Display for Outcome<'_> {
@@ -41,6 +44,7 @@ impl fmt::Display for Outcome<'_> {
             Self::Answered(status) => write!(f, "answered {status}"),
             Self::Failed(error) => error.fmt(f),
             Self::Cut => f.write_str("cut by the deadline"),
+            Self::Resumed(error) => write!(f, "broke off and is resumed: {error}"),
         }
     }
 }

@@ -12,13 +12,24 @@ use http::{
     header::{ACCEPT_RANGES, CONTENT_RANGE, ETAG, IF_RANGE, RANGE},
 };
 use http_body::{Body as _, Frame, SizeHint};
+use retry_core::{Journal, Record};
 
-use crate::{Body, Client, Error, ResponseBody, event::Place};
+use crate::{
+    Body, Client, Error, ResponseBody,
+    event::{AttemptEvent, Outcome, Place},
+};
 
 /// What to ask for again.
 struct Origin {
     uri: Uri,
     headers: HeaderMap,
+}
+
+impl Origin {
+    /// By which other logs know the request, if it has such an id.
+    fn request_id(&self) -> &str {
+        self.headers.get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or("-")
+    }
 }
 
 /// Whether a request could be gone on with: not where it asks for a part already, or for something other than a
@@ -109,6 +120,8 @@ pub(crate) struct Resuming {
     client: Client,
     origin: Origin,
     anchor: Anchor,
+    /// The attempt that the response under way is of.
+    record: Record,
     offset: u64,
     /// One past the last byte that the response under way may send, if announced.
     end: Option<u64>,
@@ -135,13 +148,14 @@ impl Resuming {
         if !is_for_the_whole(request) || response.body().is_whole() {
             return response;
         }
-        let Some(anchor) = Anchor::of(&response) else { return response };
+        let record = response.extensions().get::<Journal>().map(|journal| *journal.last());
+        let Some((anchor, record)) = Anchor::of(&response).zip(record) else { return response };
         let origin = Origin { uri: request.uri().clone(), headers: request.headers().clone() };
         let (client, left) = (client.clone(), client.retry_count());
         let end = anchor.total;
         response.map(|body| {
             let state = State::Reading(body);
-            ResponseBody::resuming(Self { client, origin, anchor, offset: 0, end, left, renewed: 0, state })
+            ResponseBody::resuming(Self { client, origin, anchor, record, offset: 0, end, left, renewed: 0, state })
         })
     }
 
@@ -192,11 +206,17 @@ impl Resuming {
         }
         let Some(left) = self.left.checked_sub(1) else { return Err(broken) };
         self.left = left;
-        let Self { client, origin, anchor, offset, .. } = self;
+        let Self { client, origin, anchor, record, offset, .. } = self;
+        // So that it is filtered by this name wherever it is from.
         log::warn!(
-            "GET {}: the body broke off after {offset} bytes: {broken}; asking for the rest",
-            Place(&origin.uri)
+            target: "retry_client::resume", offset = *offset, request_id = origin.request_id();
+            "GET {}: the body broke off after {offset} bytes: {broken}; asking for the rest; id {}",
+            Place(&origin.uri), origin.request_id()
         );
+        if let Some(observer) = &client.config().rules.observer {
+            let outcome = Outcome::Resumed(&broken);
+            observer(&AttemptEvent { method: &Method::GET, uri: &origin.uri, record, outcome, ended: None });
+        }
         let mut request = Request::new(Body::empty());
         *request.uri_mut() = origin.uri.clone();
         *request.headers_mut() = origin.headers.clone();
@@ -217,6 +237,9 @@ impl Resuming {
             .map_err(|why| Error::cannot_resume(self.offset, &why))?;
         self.anchor.total = Some(part.total);
         self.end = Some(part.end);
+        if let Some(journal) = rest.extensions().get::<Journal>() {
+            self.record = *journal.last();
+        }
         Ok(rest.into_body())
     }
 

@@ -252,6 +252,23 @@ async fn a_body_that_breaks_off_is_gone_on_with_and_no_byte_comes_twice() {
     }
 }
 
+#[tokio::test]
+async fn an_observer_is_told_of_a_body_that_is_gone_on_with() {
+    let backend = backend("close-after=5000,ok").await;
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&told);
+    let client = client(&backend).resume(true).observer(move |event| {
+        log.lock().unwrap().push(format!("{} {} {:?}", event.uri.path(), event.outcome, event.ended));
+    });
+    client.build().unwrap().get("/bytes/20000").await.unwrap().into_body().bytes().await.unwrap();
+    let told = told.lock().unwrap();
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert_eq!(told[0], "/bytes/20000 answered 200 OK Some(Accepted)");
+    assert!(told[1].starts_with("/bytes/20000 broke off and is resumed: the connection broke: "), "{told:?}");
+    assert!(told[1].ends_with(" None"), "{told:?}");
+    assert_eq!(told[2], "/bytes/20000 answered 206 Partial Content Some(Accepted)");
+}
+
 /// A server that breaks the first body off after `abc` of `abcdef`, and answers whatever comes next with this.
 async fn breaks_then(answer: &'static str) -> Result<bytes::Bytes, retry_client::Error> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
