@@ -3,7 +3,10 @@
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderValue, Request, Response, StatusCode,
+    header::{ACCEPT, CONTENT_TYPE},
+};
 use http_body_util::Full;
 use hyper::service::service_fn;
 use retry_client::Client;
@@ -13,12 +16,13 @@ use crate::{
     Front, Limits,
     line::Line,
     metrics::{Metrics, Now},
-    serve,
+    prometheus_text, serve,
     settings::Listing,
     tasks::Tasks,
 };
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 const TOML: HeaderValue = HeaderValue::from_static("application/toml; charset=utf-8");
@@ -59,10 +63,20 @@ impl Admin {
             "/healthz" => told(StatusCode::OK, TEXT, "ok\n"),
             "/readyz" if self.tasks.is_stopping() => told(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
             "/readyz" => told(StatusCode::OK, TEXT, "ready\n"),
-            "/metrics" => told(StatusCode::OK, OPEN_METRICS, self.metrics.tell(self.now())),
+            "/metrics" => self.metrics(request),
             "/config" => told(StatusCode::OK, TOML, self.listing.to_string()),
             _ => told(StatusCode::NOT_FOUND, TEXT, "there are /healthz, /readyz, /metrics and /config\n"),
         }
+    }
+
+    /// The metrics in OpenMetrics, or in Prometheus' older format for those who ask for that.
+    fn metrics<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        let metrics = self.metrics.tell(self.now());
+        let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
+        if accept.is_some_and(prometheus_text::is_preferred) {
+            return told(StatusCode::OK, PROMETHEUS, prometheus_text::from_open_metrics(&metrics));
+        }
+        told(StatusCode::OK, OPEN_METRICS, metrics)
     }
 
     fn now(&self) -> Now {

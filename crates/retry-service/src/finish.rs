@@ -3,20 +3,23 @@
 use std::net::IpAddr;
 
 use http::{HeaderValue, Response};
+use http_body::Body;
+use retry_client::Error;
+use tokio::time::Instant;
 
 use crate::{line::Busy, record::Record, room::Place};
 
 /// Goes along with the answer. Once it is dropped the request's place is free, and its record complete.
 #[derive(Debug)]
 pub(crate) struct Finish {
-    record: Option<Box<Record>>,
+    record: Box<Record>,
     busy: Busy,
     /// Among the requests in flight; none where those are too many.
     place: Option<Place>,
 }
 
 impl Finish {
-    pub(crate) fn new(record: Option<Box<Record>>, busy: Busy, place: Option<Place>) -> Self {
+    pub(crate) fn new(record: Box<Record>, busy: Busy, place: Option<Place>) -> Self {
         Self { record, busy, place }
     }
 
@@ -27,24 +30,31 @@ impl Finish {
 
     /// Notes by what the request is known in other logs, and whom it came from in the end.
     pub(crate) fn identified(&mut self, id: &HeaderValue, client: IpAddr) {
-        if let Some(record) = &mut self.record {
-            record.identified(id, client);
-        }
+        self.record.identified(id, client);
     }
 
-    pub(crate) fn answered<B>(&mut self, response: &Response<B>) {
-        if let Some(record) = &mut self.record {
-            record.answered(response);
-        }
+    /// When the request's head was there.
+    pub(crate) fn begin(&self) -> Instant {
+        self.record.begin()
     }
 
-    /// Notes a part of the body of so many bytes; none where it broke off.
-    pub(crate) fn note(&mut self, part: Option<usize>) {
-        if part.is_none() {
-            self.busy.line().ask_for_reset();
-        }
-        if let Some(record) = &mut self.record {
-            record.sent(part);
-        }
+    pub(crate) fn answered<B: Body>(&mut self, response: &Response<B>) {
+        self.record.answered(response);
+    }
+
+    /// Notes a part of the response's body of so many bytes, and whether it was the last.
+    pub(crate) fn sent(&mut self, bytes: usize, is_last: bool) {
+        self.record.sent(bytes, is_last);
+    }
+
+    /// Notes that the response's body is whole.
+    pub(crate) fn ended(&mut self) {
+        self.record.ended();
+    }
+
+    /// Notes that the response's body came no further: its caller must not take it for whole.
+    pub(crate) fn broke_off(&mut self, error: &Error) {
+        self.busy.line().ask_for_reset();
+        self.record.broke_off(error);
     }
 }

@@ -12,8 +12,9 @@ use crate::{
     metrics::Metrics,
     outgoing::Outgoing,
     problem::Problem,
-    record::Listeners,
+    record::{Listeners, Record},
     room::Room,
+    tasks::Tasks,
 };
 
 /// Who answers.
@@ -30,27 +31,39 @@ pub enum Routes {
 pub struct Front {
     routes: Routes,
     room: Room,
-    listeners: Listeners,
+    listeners: Arc<Listeners>,
 }
 
 impl Front {
     /// A service that answers so many requests at a time; more are answered 503 at once.
     #[must_use]
     pub fn new(routes: Routes, max_in_flight: usize) -> Self {
-        Self { routes, room: Room::new(max_in_flight), listeners: Listeners::default() }
+        Self { routes, room: Room::new(max_in_flight), listeners: Arc::default() }
     }
 
     /// Logs each request when its answer has been sent.
     #[must_use]
-    pub fn access_log(mut self, on: bool) -> Self {
-        self.listeners.access_log = on;
-        self
+    pub fn access_log(self, on: bool) -> Self {
+        self.listeners(|listeners| listeners.access_log = on)
     }
 
     /// Counts requests.
     #[must_use]
-    pub fn metrics(mut self, metrics: Option<Arc<Metrics>>) -> Self {
-        self.listeners.metrics = metrics;
+    pub fn metrics(self, metrics: Option<Arc<Metrics>>) -> Self {
+        self.listeners(|listeners| listeners.metrics = metrics)
+    }
+
+    /// Tells requests that end because these tasks are cut off from those whose callers hung up.
+    #[must_use]
+    pub fn tasks(self, tasks: Tasks) -> Self {
+        self.listeners(|listeners| listeners.tasks = tasks)
+    }
+
+    fn listeners(mut self, change: impl FnOnce(&mut Listeners)) -> Self {
+        // Nobody shares them yet.
+        if let Some(listeners) = Arc::get_mut(&mut self.listeners) {
+            change(listeners);
+        }
         self
     }
 
@@ -62,7 +75,7 @@ impl Front {
 
     /// Answers one request. Dropping the future, as when the caller hangs up, ends its retries.
     pub async fn answer(&self, caller: &Caller, request: Box<Request<Incoming>>) -> Response<Outgoing> {
-        let record = self.listeners.record(caller.ip(), request.method(), request.uri());
+        let record = Record::new(&self.listeners, caller.ip(), request.method(), request.uri());
         let mut finish = Finish::new(record, caller.line().enter(), self.room.enter());
         let mut response = match &self.routes {
             _ if !finish.has_place() => self.turn_away(caller, request, &mut finish),

@@ -16,6 +16,7 @@ use http::{
 use http_body::Body as _;
 use hyper::body::Incoming;
 use retry_client::{Body, Client, FramingError, ResponseBody, check_framing, origin_form};
+use tokio::time::Instant;
 
 use crate::{finish::Finish, outgoing::Outgoing, problem::Problem, tasks::Tasks};
 
@@ -161,6 +162,7 @@ impl Gateway {
         // What is added to most requests.
         request.headers_mut().reserve(5);
         Received {
+            begin: finish.begin(),
             marks,
             trusted,
             handshake: if marks.connection && marks.upgrade { Handshake::take(request) } else { None },
@@ -191,7 +193,7 @@ impl Gateway {
             return refuse(StatusCode::BAD_REQUEST, "the request has to name one host");
         };
         if marks.via && self.settings.addressing.has_seen(request.headers()) {
-            return refuse(StatusCode::LOOP_DETECTED, "this request has come through here before");
+            return Err(Problem::looped());
         }
         let expected = if marks.expect { request.headers().get(EXPECT) } else { None };
         if expected.is_some_and(|expected| !expected.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
@@ -253,8 +255,11 @@ impl Gateway {
         caller: &Caller,
     ) -> Result<Response<Outgoing>, Problem> {
         let mut response = outcome.map_err(|error| {
-            received.named().failed(&error);
-            Problem::of(&error)
+            let problem = Problem::of(&error);
+            if !problem.is_refusal() {
+                received.named().failed(&error, problem.status());
+            }
+            problem
         })?;
         received.named().answered(&response);
         *response.version_mut() = Version::HTTP_11;
@@ -284,6 +289,7 @@ fn is_mostly_without_content(method: &Method) -> bool {
 
 /// What is kept of a request for its answer.
 struct Received {
+    begin: Instant,
     marks: Marks,
     /// Whether the peer is believed in what it says of those before it.
     trusted: bool,
@@ -322,7 +328,7 @@ impl Received {
     }
 
     fn named(&self) -> Named<'_> {
-        Named { id: &self.id, method: &self.method, uri: &self.uri }
+        Named { begin: self.begin, id: &self.id, method: &self.method, uri: &self.uri }
     }
 }
 

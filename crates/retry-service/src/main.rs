@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     };
     raise_descriptor_limit(loaded.settings.max_connections);
     match start(loaded) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             log.line(&format!("error: {error}"));
             ExitCode::FAILURE
@@ -48,13 +48,13 @@ fn main() -> ExitCode {
 }
 
 /// On one processor, one thread serves all: handing work between threads would be all they add.
-fn start(loaded: Loaded) -> Result<(), Box<dyn Error>> {
+fn start(loaded: Loaded) -> Result<ExitCode, Box<dyn Error>> {
     let alone = std::thread::available_parallelism().is_ok_and(|processors| processors.get() == 1);
     let mut builder = if alone { runtime::Builder::new_current_thread() } else { runtime::Builder::new_multi_thread() };
     builder.enable_all().build()?.block_on(serve(loaded))
 }
 
-async fn serve(Loaded { settings, listing, client, metrics }: Loaded) -> Result<(), Box<dyn Error>> {
+async fn serve(Loaded { settings, listing, client, metrics }: Loaded) -> Result<ExitCode, Box<dyn Error>> {
     let mut signals = Signals::catch()?;
     let listener = settings.listen.bind().await?;
     let admin = match &settings.admin.0 {
@@ -71,18 +71,27 @@ async fn serve(Loaded { settings, listing, client, metrics }: Loaded) -> Result<
         Routes::Sample(App::new(client.clone(), &settings.path))
     };
     let front = Front::new(routes, settings.max_in_flight).access_log(settings.access_log).metrics(metrics.clone());
+    let front = front.tasks(tasks.clone());
     let front = Arc::new(front);
     if let Some((listener, metrics)) = admin.zip(metrics) {
         log::info!("Admin on http://{}", listener.local_addr()?);
         let admin = Admin { metrics, front: Arc::clone(&front), client, tasks: tasks.clone(), listing };
         tokio::spawn(admin.serve(listener));
     }
-    let connections = run(listener, front, settings.limits(), tasks, signals.next()).await;
+    let connections = run(listener, Arc::clone(&front), settings.limits(), tasks, signals.next()).await;
     log::info!("Stopping: requests in flight may finish");
 
     let patience = tokio::time::timeout(settings.drain_timeout, signals.next());
-    connections.drain(async { drop(patience.await) }).await;
-    Ok(())
+    let mut requests = 0;
+    let patience = async {
+        drop(patience.await);
+        requests = front.in_flight();
+    };
+    let connections = connections.drain(patience).await;
+    if connections > 0 {
+        log::warn!("Cut off, as they did not end in time: requests: {requests}, connections: {connections}");
+    }
+    Ok(if requests > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// A connection is a descriptor, and so is its counterpart to the upstream: the system's usual limit is for desktops.

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::Method;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
-use retry_client::{AttemptEvent, ErrorKind, Outcome, Reason};
+use retry_client::{AttemptEvent, Error, ErrorKind, Outcome, Reason};
+
+use crate::refusals::Refusal;
 
 /// Seconds: from what one machine can do to what no caller waits for.
 const BUCKETS: [f64; 15] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
@@ -23,6 +25,8 @@ pub struct Metrics {
     attempt_duration: Histogram,
     retries: Family<ReasonLabel, Counter>,
     give_ups: Family<ReasonLabel, Counter>,
+    responses_broken: Family<ReasonLabel, Counter>,
+    refusals: Family<ReasonLabel, Counter>,
     log_lines_dropped: Counter,
     gauges: Gauges,
 }
@@ -79,16 +83,41 @@ impl Metrics {
             attempt_duration: Histogram::new(BUCKETS),
             retries: Family::default(),
             give_ups: Family::default(),
+            responses_broken: Family::default(),
+            refusals: Family::default(),
             log_lines_dropped: Counter::default(),
             gauges: Gauges::default(),
         };
         metrics.register();
+        metrics.create();
         metrics
+    }
+
+    /// Makes the counters that are likely to count anything, so that the first event is an increase from 0. Of the
+    /// requests, these are the common methods with the codes that the gateway itself may answer; all others would be
+    /// thousands.
+    fn create(&self) {
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
+            for code in [200, 499, 502, 503, 504] {
+                drop(self.requests.get_or_create(&RequestLabels { method, code }));
+            }
+        }
+        let retried = ["502", "503", "504"].into_iter().chain(FAILURES);
+        for outcome in retried.clone().chain(["200", "bad_request", "deadline"]) {
+            drop(self.attempts.get_or_create(&OutcomeLabel { outcome: outcome.to_owned() }));
+        }
+        let create = |family: &Family<ReasonLabel, Counter>, reason: &str| {
+            drop(family.get_or_create(&ReasonLabel { reason: reason.to_owned() }));
+        };
+        retried.chain([RESUMED]).for_each(|reason| create(&self.retries, reason));
+        GIVE_UPS.iter().for_each(|reason| create(&self.give_ups, reason_word(*reason)));
+        BreakOff::ALL.iter().for_each(|why| create(&self.responses_broken, why.word()));
+        Refusal::ALL.iter().for_each(|refusal| create(&self.refusals, refusal.word()));
     }
 
     fn register(&mut self) {
         let Self { registry, requests, request_duration, attempts, attempt_duration, retries, give_ups, .. } = self;
-        let help = "Requests that are over; 499 stands for a caller that hung up first";
+        let help = "Requests that are over; without a response, 499 stands for a caller that hung up, 0 for a cut by the drain";
         registry.register("requests", help, requests.clone());
         let help = "From the head of a request to the end of its answer, attempts and waits included";
         registry.register_with_unit("request_duration", help, Unit::Seconds, request_duration.clone());
@@ -102,6 +131,10 @@ impl Metrics {
         );
         let help = "Requests that failed at last, by why there was no further attempt";
         registry.register("give_ups", help, give_ups.clone());
+        let help = "Responses of the upstream that broke off on their way to the client, by why";
+        registry.register("responses_broken", help, self.responses_broken.clone());
+        let help = "Requests that the service itself refused, by the limit they met";
+        registry.register("refusals", help, self.refusals.clone());
         let help = "Lines of the log that nobody read in time";
         registry.register("log_lines_dropped", help, self.log_lines_dropped.clone());
 
@@ -121,14 +154,28 @@ impl Metrics {
     }
 
     /// Notes that a request is over.
-    pub(crate) fn request(&self, method: &Method, status: Option<StatusCode>, took: Duration) {
-        let code = status.map_or(499, |status| status.as_u16());
+    pub(crate) fn request(&self, method: &Method, code: u16, took: Duration) {
         self.requests.get_or_create(&RequestLabels { method: known(method), code }).inc();
         self.request_duration.observe(took.as_secs_f64());
     }
 
-    /// Notes that an attempt is over.
+    /// Notes that a response came no further.
+    pub(crate) fn broke_off(&self, why: BreakOff) {
+        self.responses_broken.get_or_create(&ReasonLabel { reason: why.word().to_owned() }).inc();
+    }
+
+    /// Notes that a request was refused.
+    pub(crate) fn refused(&self, refusal: Refusal) {
+        self.refusals.get_or_create(&ReasonLabel { reason: refusal.word().to_owned() }).inc();
+    }
+
+    /// Notes that an attempt is over, or that a response is resumed.
     pub(crate) fn attempt(&self, event: &AttemptEvent<'_>) {
+        if let Outcome::Resumed(_) = event.outcome {
+            // Its attempt was counted when its head was there, and the one for the rest will be.
+            self.retries.get_or_create(&ReasonLabel { reason: RESUMED.to_owned() }).inc();
+            return;
+        }
         self.attempts.get_or_create(&OutcomeLabel { outcome: word(event.outcome) }).inc();
         if let Some(timing) = event.record.timing {
             self.attempt_duration.observe(timing.duration.as_secs_f64());
@@ -136,7 +183,7 @@ impl Metrics {
         match event.ended {
             None => self.retries.get_or_create(&ReasonLabel { reason: word(event.outcome) }).inc(),
             Some(Reason::Accepted) => return,
-            Some(reason) => self.give_ups.get_or_create(&ReasonLabel { reason: why(reason).to_owned() }).inc(),
+            Some(reason) => self.give_ups.get_or_create(&ReasonLabel { reason: reason_word(reason).to_owned() }).inc(),
         };
     }
 
@@ -172,20 +219,72 @@ fn known(method: &Method) -> &'static str {
 fn word(outcome: Outcome<'_>) -> String {
     match outcome {
         Outcome::Answered(status) => return status.as_u16().to_string(),
-        Outcome::Failed(error) => match error.kind() {
-            ErrorKind::Connect => "connect",
-            ErrorKind::Timeout => "timeout",
-            ErrorKind::Broken => "broken",
-            ErrorKind::BadResponse => "bad_response",
-            _ => "bad_request",
-        },
+        Outcome::Failed(error) => failure_word(error),
         Outcome::Cut => "deadline",
         _ => "other",
     }
     .to_owned()
 }
 
-fn why(reason: Reason) -> &'static str {
+/// What is retried of what came of attempts, beside statuses.
+const FAILURES: [&str; 4] = ["connect", "timeout", "broken", "bad_response"];
+
+/// The kind of a failure.
+pub(crate) fn failure_word(error: &Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::Connect => "connect",
+        ErrorKind::Timeout => "timeout",
+        ErrorKind::Broken => "broken",
+        ErrorKind::BadResponse => "bad_response",
+        _ => "bad_request",
+    }
+}
+
+/// What a retry is for that asks for the rest of a response.
+const RESUMED: &str = "resumed";
+
+/// Why the response of an upstream came no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BreakOff {
+    /// The upstream's connection broke, or its response ended early.
+    Broken,
+    /// Nothing came for `--timeout`.
+    Timeout,
+    /// The rest was asked for in vain.
+    NotResumed,
+    /// The drain's limit.
+    Drain,
+}
+
+impl BreakOff {
+    const ALL: [Self; 4] = [Self::Broken, Self::Timeout, Self::NotResumed, Self::Drain];
+
+    /// What the error of a body means.
+    pub(crate) fn of(error: &Error) -> Self {
+        match error.kind() {
+            // An attempt at the rest.
+            _ if error.journal().is_some() => Self::NotResumed,
+            ErrorKind::BadResponse => Self::NotResumed,
+            ErrorKind::Timeout => Self::Timeout,
+            _ => Self::Broken,
+        }
+    }
+
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Broken => "broken",
+            Self::Timeout => "timeout",
+            Self::NotResumed => "not_resumed",
+            Self::Drain => "drain",
+        }
+    }
+}
+
+/// Why there is no further attempt at a request that failed.
+const GIVE_UPS: [Reason; 5] =
+    [Reason::Permanent, Reason::Exhausted, Reason::Deadline, Reason::RetryAfterTooLong, Reason::Budget];
+
+pub(crate) fn reason_word(reason: Reason) -> &'static str {
     match reason {
         Reason::Permanent => "not_repeatable",
         Reason::Exhausted => "no_retries_left",

@@ -34,6 +34,15 @@ enum Kind {
     Upstream(ResponseBody),
 }
 
+impl Kind {
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(body) => body.is_end_stream(),
+            Self::Upstream(body) => body.is_end_stream(),
+        }
+    }
+}
+
 impl Outgoing {
     pub(crate) fn upstream(body: ResponseBody) -> Self {
         Self { body: Kind::Upstream(body), finish: None, rest: None, trailers: None, stream: None }
@@ -72,12 +81,17 @@ impl Outgoing {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let frame = match &mut self.body {
             Kind::Own(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
-            Kind::Upstream(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Kind::Upstream(body) => Pin::new(body).poll_frame(cx),
         };
-        if let (Poll::Ready(Some(frame)), Some(finish)) = (&frame, &mut self.finish) {
-            finish.note(frame.as_ref().ok().map(|frame| frame.data_ref().map_or(0, Bytes::len)));
+        let is_over = self.body.is_end_stream();
+        if let (Poll::Ready(frame), Some(finish)) = (&frame, &mut self.finish) {
+            match frame {
+                Some(Ok(frame)) => finish.sent(frame.data_ref().map_or(0, Bytes::len), is_over),
+                Some(Err(error)) => finish.broke_off(error),
+                None => finish.ended(),
+            }
         }
-        frame
+        frame.map_err(Into::into)
     }
 }
 
@@ -101,11 +115,7 @@ impl Body for Outgoing {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_none()
-            && match &self.body {
-                Kind::Own(body) => body.is_end_stream(),
-                Kind::Upstream(body) => body.is_end_stream(),
-            }
+        self.rest.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

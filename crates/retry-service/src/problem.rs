@@ -10,6 +10,7 @@ use crate::{
     error_payload::ErrorPayload,
     gateway::{Stalled, TooLarge},
     outgoing::Outgoing,
+    refusals::Refusal,
 };
 
 /// Why a caller does not get an answer of the upstream's.
@@ -19,23 +20,44 @@ pub(crate) struct Problem {
     message: String,
     /// Whether the caller may soon try again.
     passes: bool,
+    /// If it is a matter of the gateway's alone.
+    refusal: Option<Refusal>,
     /// Of the attempts, where there were any.
     journal: Option<Box<Journal>>,
 }
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), passes: false, journal: None }
+        Self { status, message: message.into(), passes: false, refusal: None, journal: None }
     }
 
     pub(crate) fn too_large(limit: u64) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {limit} bytes"))
+        Self::too_large_body(format!("the body is larger than {limit} bytes"))
+    }
+
+    fn too_large_body(message: String) -> Self {
+        Self { refusal: Some(Refusal::TooLarge), ..Self::new(StatusCode::PAYLOAD_TOO_LARGE, message) }
     }
 
     /// More requests are under way than may be.
     pub(crate) fn too_busy() -> Self {
         let message = "too many requests are under way";
-        Self { passes: true, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, message) }
+        let refusal = Some(Refusal::Busy);
+        Self { passes: true, refusal, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, message) }
+    }
+
+    pub(crate) fn looped() -> Self {
+        let message = "this request has come through here before";
+        Self { refusal: Some(Refusal::Loop), ..Self::new(StatusCode::LOOP_DETECTED, message) }
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Whether it is a matter of the gateway's alone, which has a line of the log to itself.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.refusal.is_some()
     }
 
     /// More tunnels are open than may be.
@@ -54,7 +76,7 @@ impl Problem {
 
     fn told(error: &Error) -> Self {
         if is_caused_by::<TooLarge>(error) {
-            return Self::new(StatusCode::PAYLOAD_TOO_LARGE, TooLarge.to_string());
+            return Self::too_large_body(TooLarge.to_string());
         }
         if is_caused_by::<Stalled>(error) {
             return Self::new(StatusCode::REQUEST_TIMEOUT, "the rest of the request did not come in time");
@@ -76,6 +98,9 @@ impl Problem {
         let mut response = payload.into_response().map(Into::into);
         if let Some(journal) = self.journal {
             response.extensions_mut().insert(*journal);
+        }
+        if let Some(refusal) = self.refusal {
+            response.extensions_mut().insert(refusal);
         }
         if self.passes {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));

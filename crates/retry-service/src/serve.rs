@@ -280,15 +280,12 @@ pub struct Connections(Tasks);
 
 impl Connections {
     /// Lets requests in flight finish and closes idle connections, until all are closed or
-    /// `patience` completes; whatever is still open then is cut off.
-    pub async fn drain(self, patience: impl Future<Output = ()>) {
+    /// `patience` completes; whatever is still open then is cut off. Returns how many those are.
+    pub async fn drain(self, patience: impl Future<Output = ()>) -> usize {
         tokio::select! {
             biased;
-            () = self.0.all_ended() => {}
-            () = patience => {
-                let left = self.0.count();
-                log::warn!("Connections cut off, as they did not end in time: {left}");
-            }
+            () = self.0.all_ended() => 0,
+            () = patience => self.0.count(),
         }
     }
 }

@@ -510,10 +510,10 @@ impl Settings {
     }
 
     /// What is logged where `RUST_LOG` does not say. A gateway has one line for each request that was retried, in
-    /// place of one for each attempt.
+    /// place of one for each attempt, and one for each response that was resumed.
     #[must_use]
     pub fn log_filter(&self) -> &'static str {
-        if self.forward { "info,retry_client=error" } else { "info" }
+        if self.forward { "info,retry_client=error,retry_client::resume=warn" } else { "info" }
     }
 
     /// What callers may take.

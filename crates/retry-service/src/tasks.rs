@@ -45,6 +45,12 @@ impl Tasks {
         self.stop.given.load(SeqCst)
     }
 
+    /// Whether they have been cut off.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.cut.given.load(SeqCst)
+    }
+
     /// Waits until they are asked to.
     pub async fn stopping(&self) {
         let rung = self.stop.bell.notified();

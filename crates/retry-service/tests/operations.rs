@@ -9,15 +9,23 @@
 
 mod support;
 
-use std::{net::SocketAddr, process::Command};
+use std::{net::SocketAddr, process::Command, time::Duration};
 
 use retry_service::settings::LogFormat;
 use serde_json::Value;
-use support::{QUICK, Service, backend, call, gateway, message, refusing, within};
+use support::{
+    Answer, QUICK, Service, backend, call, gateway, message,
+    message::exchange_bytes,
+    refusing,
+    upstream::{Reply, Upstream},
+    within,
+};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,
 };
+
+const GET: &str = "GET /hello HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
 
 /// The value of one metric, labels included in its name.
 #[track_caller]
@@ -81,9 +89,7 @@ async fn it_is_healthy_to_its_end_and_ready_until_it_drains() {
     let (admin, address) = (service.admin().await, service.address);
     assert_eq!(call(admin, "GET", "/readyz").await.body, "ready\n");
     let request = tokio::spawn(async move { call(address, "GET", "/hello").await });
-    while backend.received() == 0 {
-        tokio::task::yield_now().await;
-    }
+    until("a request at the backend", || backend.received() > 0).await;
     service.signal("TERM").await;
     assert!(service.next_log().await.contains("Stopping"));
     let answer = call(admin, "GET", "/readyz").await;
@@ -143,6 +149,9 @@ async fn logs_can_be_json() {
     let failed: Value = serde_json::from_str(&service.next_log().await).unwrap();
     assert_eq!((&failed["level"], &failed["target"]), (&"WARN".into(), &"retries".into()));
     assert_eq!((&failed["attempts"], &failed["path"]), (&2.into(), &"/a".into()));
+    assert_eq!((&failed["status"], &failed["outcome"]), (&502.into(), &"connect".into()));
+    assert!(failed["duration_ms"].as_f64().unwrap() >= 1.0, "{failed}");
+    assert_eq!(failed["reason"], "no_retries_left");
     assert!(failed["message"].as_str().unwrap().contains("no retries left"), "{failed}");
     let access: Value = serde_json::from_str(&service.next_log().await).unwrap();
     assert_eq!((&access["target"], &access["status"]), (&"access".into(), &502.into()));
@@ -157,9 +166,7 @@ async fn a_caller_that_hangs_up_is_in_the_access_log() {
     let mut service = gateway(backend.address(), &["--access-log"]).await;
     let address = service.address;
     let request = tokio::spawn(async move { call(address, "GET", "/hello").await });
-    while backend.received() == 0 {
-        tokio::task::yield_now().await;
-    }
+    until("a request at the backend", || backend.received() > 0).await;
     request.abort();
     let line = service.next_log().await;
     assert!(message(&line).contains(" GET /hello 499 0 bytes in "), "{line}");
@@ -180,6 +187,21 @@ async fn upstream_connections_are_limited() {
     connections.sort_unstable();
     connections.dedup();
     assert_eq!(connections.len(), 2);
+}
+
+/// Waits for this to be so.
+async fn until(what: &str, so: impl Fn() -> bool) {
+    let wait = async {
+        while !so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(what, wait).await;
+}
+
+/// Calls with a limit.
+async fn ask(address: SocketAddr, target: &str) -> Answer {
+    within(target, call(address, "GET", target)).await
 }
 
 /// Several calls, one after another on the same connection.
@@ -207,9 +229,9 @@ async fn a_log_that_nobody_reads_holds_up_nothing() {
     let mut service = Service::start(upstream, &["--admin", "127.0.0.1:0", "--access-log"]).await;
     let (admin, address, path) = (service.admin().await, service.address, format!("/{}", "x".repeat(12_000)));
     within("all responses", call_often(address, &path, 1000)).await;
-    let health = within("/healthz", call(admin, "GET", "/healthz")).await;
+    let health = ask(admin, "/healthz").await;
     assert_eq!((health.status, health.body.as_str()), (200, "ok\n"));
-    let told = call(admin, "GET", "/metrics").await.body;
+    let told = ask(admin, "/metrics").await.body;
     let dropped = metric(&told, "retry_service_log_lines_dropped_total");
     assert!(dropped > 0.0 && dropped < 1000.0, "{dropped}");
     service.signal("TERM").await;
@@ -224,7 +246,7 @@ async fn dropped_lines_are_told_once_there_is_room_again() {
         let mut service = Service::start(upstream, &arguments).await;
         let (admin, path) = (service.admin().await, format!("/{}", "x".repeat(12_000)));
         within("all responses", call_often(service.address, &path, 1000)).await;
-        let told = call(admin, "GET", "/metrics").await.body;
+        let told = ask(admin, "/metrics").await.body;
         let dropped = metric(&told, "retry_service_log_lines_dropped_total");
         let note = async {
             loop {
@@ -243,8 +265,8 @@ async fn dropped_lines_are_told_once_there_is_room_again() {
             assert_eq!(message(&line), expected);
         }
         // What is logged from now on is read.
-        assert_eq!(call(service.address, "GET", "/after").await.status, 404);
-        service.log_line("/after").await;
+        assert_eq!(ask(service.address, "/after").await.status, 404);
+        within("the next line", service.log_line("/after")).await;
     }
 }
 
@@ -260,4 +282,264 @@ fn a_panic_comes_out() {
     let told = String::from_utf8(panicking.output().unwrap().stderr).unwrap();
     assert!(told.contains("thread 'a_panic_comes_out' panicked at "), "{told}");
     assert!(told.contains(":\nthis one\n"), "{told}");
+}
+
+/// A response in chunks: its head with these fields, its first chunks, and perhaps its end.
+fn chunked(fields: &str, chunks: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\n{fields}transfer-encoding: chunked\r\n\r\n{chunks}")
+}
+
+/// Calls a gateway, and returns its metrics and what it logged beside its start and its end.
+async fn told_of(service: &mut Service, admin: SocketAddr) -> (String, Vec<Value>) {
+    let metrics = ask(admin, "/metrics").await.body;
+    let lines = service.stop().await;
+    let lines = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    (metrics, lines.filter(|line| !line["target"].as_str().unwrap().starts_with("retry_service")).collect())
+}
+
+const TOLD: [&str; 4] = ["--admin", "127.0.0.1:0", "--log-format", "json"];
+
+#[tokio::test]
+async fn responses_that_break_off_are_told_and_counted() {
+    let (whole, cut) = (chunked("", "3\r\nabc\r\n0\r\n\r\n"), chunked("", "3\r\nabc\r\n"));
+    let upstream = Upstream::start(move |number, _| {
+        let reply = if number.is_multiple_of(2) { &whole } else { &cut };
+        Reply::new(reply.as_bytes()).then_close()
+    })
+    .await;
+    let mut service = gateway(upstream.address, &[&TOLD[..], &["--response-buffer", "0"]].concat()).await;
+    let admin = service.admin().await;
+    let mut broken = 0;
+    for _ in 0..10 {
+        let response = within("a response", exchange_bytes(service.address, GET)).await;
+        broken += u32::from(!response.ends_with(b"0\r\n\r\n"));
+    }
+    let (metrics, lines) = told_of(&mut service, admin).await;
+    assert_eq!((broken, lines.len()), (5, 5), "{lines:?}");
+    assert_eq!(metric(&metrics, "retry_service_responses_broken_total{reason=\"broken\"}"), 5.0);
+    let line = &lines[0];
+    assert_eq!((&line["level"], &line["target"]), (&"WARN".into(), &"retries".into()));
+    let told = line["message"].as_str().unwrap();
+    assert!(told.starts_with("GET /hello: the response broke off after 3 bytes: the connection broke: "), "{told}");
+    let id = line["request_id"].as_str().unwrap();
+    assert!(told.ends_with(&format!("; id {id}")) && id.len() > 1, "{told}");
+    assert_eq!((&line["status"], &line["outcome"], &line["attempts"]), (&200.into(), &"broken".into(), &1.into()));
+    assert!(line["duration_ms"].as_f64().unwrap() > 0.0);
+}
+
+#[tokio::test]
+async fn an_event_stream_that_falls_silent_is_told() {
+    let events = chunked("content-type: text/event-stream\r\n", "9\r\ndata: 1\n\n\r\n");
+    let length = events.len();
+    let upstream = Upstream::playing([Reply::new(events + "x").pausing(length, Duration::from_secs(3600))]).await;
+    let mut service = gateway(upstream.address, &[&TOLD[..], &["--timeout", "100ms"]].concat()).await;
+    let admin = service.admin().await;
+    within("the end of the response", exchange_bytes(service.address, GET)).await;
+    let (metrics, lines) = told_of(&mut service, admin).await;
+    assert_eq!(metric(&metrics, "retry_service_responses_broken_total{reason=\"timeout\"}"), 1.0);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(lines[0]["outcome"], "timeout");
+    let told = lines[0]["message"].as_str().unwrap();
+    assert!(told.contains("after 9 bytes: idle timeout: nothing was read or written for 100ms; id "), "{told}");
+}
+
+#[tokio::test]
+async fn a_response_that_is_resumed_is_a_retry_and_one_line() {
+    let first = chunked("etag: \"v1\"\r\n", "3\r\nabc\r\n");
+    let rest =
+        "HTTP/1.1 206 Partial Content\r\netag: \"v1\"\r\ncontent-range: bytes 3-5/6\r\ncontent-length: 3\r\n\r\ndef";
+    let gone = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
+    let replies = [Reply::new(first.as_bytes()).then_close(), Reply::new(rest)];
+    let failing = [Reply::new(first.as_bytes()).then_close(), Reply::new(gone)];
+    let upstream = Upstream::playing([replies, failing].concat()).await;
+    let mut service = gateway(upstream.address, &[&TOLD[..], &["--response-buffer", "0"]].concat()).await;
+    let admin = service.admin().await;
+    let response = within("a response", exchange_bytes(service.address, GET)).await;
+    assert!(response.ends_with(b"def\r\n0\r\n\r\n"), "{}", String::from_utf8_lossy(&response));
+    let response = within("a response", exchange_bytes(service.address, GET)).await;
+    assert!(response.ends_with(b"abc\r\n"), "{}", String::from_utf8_lossy(&response));
+    let (metrics, lines) = told_of(&mut service, admin).await;
+    for (name, expected) in [
+        ("attempts_total{outcome=\"200\"}", 2.0),
+        ("attempts_total{outcome=\"206\"}", 1.0),
+        ("attempts_total{outcome=\"404\"}", 1.0),
+        ("retries_total{reason=\"resumed\"}", 2.0),
+        ("responses_broken_total{reason=\"not_resumed\"}", 1.0),
+        ("responses_broken_total{reason=\"broken\"}", 0.0),
+    ] {
+        assert_eq!(metric(&metrics, &format!("retry_service_{name}")), expected, "{name} of {metrics}");
+    }
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    for line in &lines[..2] {
+        let told = line["message"].as_str().unwrap();
+        assert!(told.contains("/hello: the body broke off after 3 bytes: "), "{told}");
+        let id = line["request_id"].as_str().unwrap();
+        assert!(told.ends_with(&format!("; asking for the rest; id {id}")) && id.len() > 1, "{told}");
+    }
+    assert_eq!(lines[2]["request_id"], lines[1]["request_id"]);
+    let told = lines[2]["message"].as_str().unwrap();
+    let why = "the response broke off after 3 bytes: could not be resumed: cannot go on with the body at byte 3: \
+               it was answered 404 Not Found; id ";
+    assert!(told.contains(why), "{told}");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_take_the_whole_response_is_in_the_access_log() {
+    let part = chunked("", "3\r\nabc\r\n");
+    let length = part.len();
+    let upstream = Upstream::playing([Reply::new(part + "x").pausing(length, Duration::from_secs(3600))]).await;
+    let mut service = gateway(upstream.address, &["--access-log"]).await;
+    let mut client = TcpStream::connect(service.address).await.unwrap();
+    client.write_all(GET.as_bytes()).await.unwrap();
+    let mut response = Vec::new();
+    while !response.ends_with(b"abc\r\n") {
+        assert_ne!(within("the response", client.read_buf(&mut response)).await.unwrap(), 0);
+    }
+    drop(client);
+    let line = within("a line", service.next_log()).await;
+    assert!(message(&line).contains(" GET /hello 200 3 bytes in "), "{line}");
+    assert!(message(&line).ends_with(", not taken to its end"), "{line}");
+}
+
+#[tokio::test]
+async fn counters_are_there_before_they_count() {
+    let (upstream, _socket) = refusing();
+    let mut service = gateway(upstream, &["--admin", "127.0.0.1:0"]).await;
+    let admin = service.admin().await;
+    let told = ask(admin, "/metrics").await.body;
+    for name in [
+        "requests_total{method=\"GET\",code=\"502\"}",
+        "attempts_total{outcome=\"connect\"}",
+        "retries_total{reason=\"503\"}",
+        "retries_total{reason=\"resumed\"}",
+        "give_ups_total{reason=\"not_repeatable\"}",
+        "give_ups_total{reason=\"no_retries_left\"}",
+        "give_ups_total{reason=\"deadline\"}",
+        "give_ups_total{reason=\"retry_after\"}",
+        "give_ups_total{reason=\"budget\"}",
+        "responses_broken_total{reason=\"timeout\"}",
+        "refusals_total{reason=\"max_in_flight\"}",
+        "log_lines_dropped_total",
+    ] {
+        assert_eq!(metric(&told, &format!("retry_service_{name}")), 0.0, "{name}");
+    }
+    assert!(!told.contains("\"other\""), "{told}");
+}
+
+#[tokio::test]
+async fn metrics_come_in_the_text_format_for_those_who_ask_for_it() {
+    let (upstream, _socket) = refusing();
+    let mut service = gateway(upstream, &["--admin", "127.0.0.1:0"]).await;
+    let admin = service.admin().await;
+    let request = "GET /metrics HTTP/1.1\r\nhost: a\r\naccept: text/plain\r\nconnection: close\r\n\r\n";
+    let response = within("the metrics", exchange_bytes(admin, request)).await;
+    let response = Answer::parse(&String::from_utf8(response).unwrap());
+    response.has_header("content-type: text/plain; version=0.0.4; charset=utf-8");
+    let mut types = std::collections::HashMap::new();
+    for line in response.body.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert!(response.body.contains(&format!("# HELP {name} ")), "{name} has no help");
+            types.insert(name.to_owned(), kind.to_owned());
+        } else if !line.starts_with('#') {
+            let name = line.split(['{', ' ']).next().unwrap();
+            let base = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
+            let kind = types.get(name).or_else(|| types.get(base?)).unwrap_or_else(|| panic!("no type of {name}"));
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{name}");
+        } else {
+            assert!(line.starts_with("# HELP "), "{line}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn requests_turned_away_for_lack_of_room_are_told_once_a_second() {
+    let backend = backend("hang").await;
+    let mut service = gateway(backend.address(), &[&TOLD[..], &["--max-in-flight", "1"]].concat()).await;
+    let (admin, address) = (service.admin().await, service.address);
+    let waiting = tokio::spawn(async move { call(address, "GET", "/hello").await });
+    until("a request at the backend", || backend.received() > 0).await;
+    for _ in 0..5 {
+        assert_eq!(ask(address, "/no").await.status, 503);
+    }
+    waiting.abort();
+    let (metrics, lines) = told_of(&mut service, admin).await;
+    assert_eq!(metric(&metrics, "retry_service_refusals_total{reason=\"max_in_flight\"}"), 5.0);
+    let told: Vec<_> = lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
+    let why = "answered 503, as too many requests are in flight (--max-in-flight): ";
+    assert!(told[0].starts_with(&format!("{why}127.0.0.1 GET /no; id ")), "{told:?}");
+    // Those within the same second are told at its end, or at that of the process.
+    let more = told.iter().filter_map(|told| told.strip_prefix(why)?.strip_suffix(" more requests"));
+    let more: usize = more.map(|number| number.parse::<usize>().unwrap()).sum();
+    let alone = told.iter().filter(|told| told.contains("GET /no")).count();
+    assert_eq!((more + alone, lines[0]["level"].as_str()), (5, Some("WARN")), "{told:?}");
+    assert!(lines.iter().all(|line| line["target"] == "refusals"), "{lines:?}");
+}
+
+#[tokio::test]
+async fn large_bodies_and_loops_are_told() {
+    let upstream = Upstream::playing([Reply::new("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")]).await;
+    let requests = [
+        ("POST /large HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello", 413),
+        ("POST /large HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 413),
+    ];
+    for (request, status) in requests {
+        let mut service = gateway(upstream.address, &[&TOLD[..], &["--max-body-size", "4"]].concat()).await;
+        let admin = service.admin().await;
+        let request = request.replacen("host", "connection: close\r\nhost", 1);
+        let response = within("a response", exchange_bytes(service.address, &request)).await;
+        assert!(response.starts_with(format!("HTTP/1.1 {status} ").as_bytes()), "{request}");
+        let (metrics, lines) = told_of(&mut service, admin).await;
+        assert_eq!(metric(&metrics, "retry_service_refusals_total{reason=\"max_body_size\"}"), 1.0);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        let told = lines[0]["message"].as_str().unwrap();
+        assert!(
+            told.starts_with("answered 413, as the body is too large (--max-body-size): 127.0.0.1 POST /large; id ")
+        );
+        assert_eq!(lines[0]["status"], 413);
+    }
+    let mut service = gateway(upstream.address, &TOLD).await;
+    let admin = service.admin().await;
+    within("a response", exchange_bytes(service.address, GET)).await;
+    let received = upstream.received();
+    let via = received[received.len() - 1].fields("via")[0].to_owned();
+    let request = GET.replacen("host", &format!("via: {via}\r\nhost"), 1);
+    let response = within("a response", exchange_bytes(service.address, &request)).await;
+    assert!(response.starts_with(b"HTTP/1.1 508 "), "{request}");
+    let (metrics, lines) = told_of(&mut service, admin).await;
+    assert_eq!(metric(&metrics, "retry_service_refusals_total{reason=\"loop\"}"), 1.0);
+    assert_eq!((lines.len(), &lines[0]["status"]), (1, &508.into()), "{lines:?}");
+}
+
+#[tokio::test]
+async fn requests_cut_by_the_drain_are_told_as_that() {
+    let part = chunked("", "3\r\nabc\r\n");
+    let length = part.len();
+    let hour = Duration::from_secs(3600);
+    let upstream = Upstream::start(move |_, request| {
+        let before = if request.starts_with("GET /part") { length } else { 0 };
+        Reply::new(part.clone() + "x").pausing(before, hour)
+    })
+    .await;
+    let flags = ["--access-log", "--drain-timeout", "10ms", "--timeout", "off"];
+    let mut service = gateway(upstream.address, &flags).await;
+    let mut clients = Vec::new();
+    for path in ["/none", "/part"] {
+        let mut client = TcpStream::connect(service.address).await.unwrap();
+        client.write_all(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes()).await.unwrap();
+        clients.push(client);
+    }
+    let mut response = Vec::new();
+    while !response.ends_with(b"abc\r\n") {
+        assert_ne!(within("the response", clients[1].read_buf(&mut response)).await.unwrap(), 0);
+    }
+    until("two requests at the upstream", || upstream.received().len() == 2).await;
+    let lines = service.stop().await;
+    let told: Vec<_> = lines.iter().map(|line| message(line)).collect();
+    assert!(told.contains(&"Cut off, as they did not end in time: requests: 2, connections: 2"), "{told:?}");
+    let cut: Vec<_> = told.iter().filter(|told| told.ends_with(", cut by the drain")).collect();
+    assert_eq!(cut.len(), 2, "{told:?}");
+    assert!(cut.iter().any(|told| told.contains(" GET /none 0 0 bytes in ")), "{told:?}");
+    assert!(cut.iter().any(|told| told.contains(" GET /part 200 3 bytes in ")), "{told:?}");
+    assert_eq!(within("the exit", service.exit()).await.code(), Some(1));
 }

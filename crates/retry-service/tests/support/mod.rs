@@ -117,7 +117,7 @@ impl Service {
     }
 
     pub(crate) async fn next_log(&mut self) -> String {
-        self.log.next_line().await.unwrap().expect("another line of the log")
+        within("another line of the log", self.log.next_line()).await.unwrap().expect("another line of the log")
     }
 
     pub(crate) async fn rest_of_log(&mut self) -> Vec<String> {

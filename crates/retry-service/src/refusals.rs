@@ -1,0 +1,145 @@
+//! Requests that the gateway itself refuses: a line in the log, but not for each of very many.
+
+use std::{
+    fmt::Display,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep_until};
+
+/// How far apart the lines about refusals of one kind are at least.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Why a request is refused, whatever its upstream would have said. Among the extensions of its response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// There are as many requests in flight as there may be.
+    Busy,
+    /// The body is larger than it may be.
+    TooLarge,
+    /// It has come through here before.
+    Loop,
+}
+
+/// What has been said of refusals.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals {
+    busy: Told,
+    too_large: Told,
+    loops: Told,
+}
+
+/// Of one kind.
+#[derive(Debug, Default)]
+struct Told(Mutex<Lines>);
+
+#[derive(Debug, Default)]
+struct Lines {
+    /// When there may be another.
+    next: Option<Instant>,
+    /// Refusals since the last one.
+    untold: u64,
+}
+
+impl Refusal {
+    pub(crate) const ALL: [Self; 3] = [Self::Busy, Self::TooLarge, Self::Loop];
+
+    /// Its label in the metrics.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Busy => "max_in_flight",
+            Self::TooLarge => "max_body_size",
+            Self::Loop => "loop",
+        }
+    }
+
+    fn status(self) -> u16 {
+        match self {
+            Self::Busy => 503,
+            Self::TooLarge => 413,
+            Self::Loop => 508,
+        }
+    }
+
+    fn why(self) -> &'static str {
+        match self {
+            Self::Busy => "too many requests are in flight (--max-in-flight)",
+            Self::TooLarge => "the body is too large (--max-body-size)",
+            Self::Loop => "the request has come through here before",
+        }
+    }
+
+    fn log(self, what: &dyn Display) {
+        let (status, why) = (self.status(), self.why());
+        log::warn!(target: "refusals", status, outcome = self.word(); "answered {status}, as {why}: {what}");
+    }
+
+    fn log_number(self, number: u64) {
+        let (status, why) = (self.status(), self.why());
+        log::warn!(
+            target: "refusals", status, outcome = self.word(), number;
+            "answered {status}, as {why}: {number} more requests"
+        );
+    }
+}
+
+impl Refusals {
+    /// Logs a refusal, unless another of its kind was logged within a second. Those are counted, and their number is
+    /// logged at the end of the second.
+    pub(crate) fn note(refusals: &Arc<Self>, refusal: Refusal, request: &dyn Display) {
+        let now = Instant::now();
+        let mut lines = refusals.of(refusal).lock();
+        match lines.next {
+            Some(next) if now < next || lines.untold > 0 => {
+                lines.untold += 1;
+                if lines.untold == 1 {
+                    let refusals = Arc::clone(refusals);
+                    tokio::spawn(async move {
+                        sleep_until(next).await;
+                        refusals.tell_number(refusal, next + PAUSE);
+                    });
+                }
+            }
+            _ => {
+                lines.next = Some(now + PAUSE);
+                drop(lines);
+                refusal.log(request);
+            }
+        }
+    }
+
+    /// Logs how many were not, if any.
+    fn tell_number(&self, refusal: Refusal, next: Instant) {
+        let mut lines = self.of(refusal).lock();
+        let untold = std::mem::take(&mut lines.untold);
+        if untold > 0 {
+            lines.next = Some(next);
+            drop(lines);
+            refusal.log_number(untold);
+        }
+    }
+
+    fn of(&self, refusal: Refusal) -> &Told {
+        match refusal {
+            Refusal::Busy => &self.busy,
+            Refusal::TooLarge => &self.too_large,
+            Refusal::Loop => &self.loops,
+        }
+    }
+}
+
+impl Told {
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The last second's are told at the end of the process.
+impl Drop for Refusals {
+    fn drop(&mut self) {
+        for refusal in Refusal::ALL {
+            self.tell_number(refusal, Instant::now());
+        }
+    }
+}
