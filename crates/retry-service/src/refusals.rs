@@ -42,6 +42,40 @@ struct Lines {
     untold: u64,
 }
 
+/// What to do about a refusal.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Log,
+    /// Count it, and log the number at this time.
+    Count(Instant),
+    /// Count it, as others are already.
+    Wait,
+}
+
+impl Lines {
+    fn note(&mut self, now: Instant) -> Step {
+        match self.next {
+            Some(next) if now < next || self.untold > 0 => {
+                self.untold += 1;
+                if self.untold == 1 { Step::Count(next) } else { Step::Wait }
+            }
+            _ => {
+                self.next = Some(now + PAUSE);
+                Step::Log
+            }
+        }
+    }
+
+    /// How many were counted, if any; to be logged now.
+    fn take_number(&mut self, now: Instant) -> Option<u64> {
+        let number = std::mem::take(&mut self.untold);
+        (number > 0).then(|| {
+            self.next = Some(now + PAUSE);
+            number
+        })
+    }
+}
+
 impl Refusal {
     pub(crate) const ALL: [Self; 3] = [Self::Busy, Self::TooLarge, Self::Loop];
 
@@ -88,35 +122,24 @@ impl Refusals {
     /// Logs a refusal, unless another of its kind was logged within a second. Those are counted, and their number is
     /// logged at the end of the second.
     pub(crate) fn note(refusals: &Arc<Self>, refusal: Refusal, request: &dyn Display) {
-        let now = Instant::now();
-        let mut lines = refusals.of(refusal).lock();
-        match lines.next {
-            Some(next) if now < next || lines.untold > 0 => {
-                lines.untold += 1;
-                if lines.untold == 1 {
-                    let refusals = Arc::clone(refusals);
-                    tokio::spawn(async move {
-                        sleep_until(next).await;
-                        refusals.tell_number(refusal, next + PAUSE);
-                    });
-                }
+        let step = refusals.of(refusal).lock().note(Instant::now());
+        match step {
+            Step::Log => refusal.log(request),
+            Step::Count(next) => {
+                let refusals = Arc::clone(refusals);
+                tokio::spawn(async move {
+                    sleep_until(next).await;
+                    refusals.tell_number(refusal);
+                });
             }
-            _ => {
-                lines.next = Some(now + PAUSE);
-                drop(lines);
-                refusal.log(request);
-            }
+            Step::Wait => {}
         }
     }
 
-    /// Logs how many were not, if any.
-    fn tell_number(&self, refusal: Refusal, next: Instant) {
-        let mut lines = self.of(refusal).lock();
-        let untold = std::mem::take(&mut lines.untold);
-        if untold > 0 {
-            lines.next = Some(next);
-            drop(lines);
-            refusal.log_number(untold);
+    fn tell_number(&self, refusal: Refusal) {
+        let number = self.of(refusal).lock().take_number(Instant::now());
+        if let Some(number) = number {
+            refusal.log_number(number);
         }
     }
 
@@ -139,7 +162,28 @@ impl Told {
 impl Drop for Refusals {
     fn drop(&mut self) {
         for refusal in Refusal::ALL {
-            self.tell_number(refusal, Instant::now());
+            self.tell_number(refusal);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_a_line_a_second_at_most_and_none_is_left_out() {
+        let (begin, mut lines) = (Instant::now(), Lines::default());
+        let at = |milliseconds| begin + Duration::from_millis(milliseconds);
+        assert_eq!(lines.note(at(0)), Step::Log);
+        assert_eq!(lines.note(at(1)), Step::Count(at(1000)));
+        assert_eq!(lines.note(at(2)), Step::Wait);
+        // The one who is to log the number may be late.
+        assert_eq!(lines.note(at(1001)), Step::Wait);
+        assert_eq!(lines.take_number(at(1002)), Some(3));
+        assert_eq!(lines.take_number(at(1002)), None);
+        assert_eq!(lines.note(at(1500)), Step::Count(at(2002)));
+        assert_eq!(lines.take_number(at(2002)), Some(1));
+        assert_eq!(lines.note(at(3002)), Step::Log);
     }
 }
