@@ -207,18 +207,21 @@ async fn ask(address: SocketAddr, target: &str) -> Answer {
 /// Several calls, one after another on the same connection.
 async fn call_often(address: SocketAddr, path: &str, times: usize) {
     let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
-    for _ in 0..times {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let (mut line, mut length) = (String::new(), 0);
-        while line != "\r\n" {
-            line.clear();
-            assert_ne!(stream.read_line(&mut line).await.unwrap(), 0, "the connection ended");
-            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                length = value.trim().parse().unwrap();
+    for number in 0..times {
+        let exchange = async {
+            let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let (mut line, mut length) = (String::new(), 0);
+            while line != "\r\n" {
+                line.clear();
+                assert_ne!(stream.read_line(&mut line).await.unwrap(), 0, "the connection ended");
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
             }
-        }
-        stream.read_exact(&mut vec![0; length]).await.unwrap();
+            stream.read_exact(&mut vec![0; length]).await.unwrap();
+        };
+        within(format_args!("response {number}"), exchange).await;
     }
 }
 
@@ -228,7 +231,7 @@ async fn a_log_that_nobody_reads_holds_up_nothing() {
     let (upstream, _socket) = refusing();
     let mut service = Service::start(upstream, &["--admin", "127.0.0.1:0", "--access-log"]).await;
     let (admin, address, path) = (service.admin().await, service.address, format!("/{}", "x".repeat(12_000)));
-    within("all responses", call_often(address, &path, 1000)).await;
+    call_often(address, &path, 1000).await;
     let health = ask(admin, "/healthz").await;
     assert_eq!((health.status, health.body.as_str()), (200, "ok\n"));
     let told = ask(admin, "/metrics").await.body;
@@ -241,33 +244,23 @@ async fn a_log_that_nobody_reads_holds_up_nothing() {
 #[tokio::test]
 async fn dropped_lines_are_told_once_there_is_room_again() {
     let (upstream, _socket) = refusing();
-    for format in ["sample", "json"] {
-        let arguments = ["--admin", "127.0.0.1:0", "--access-log", "--log-format", format];
-        let mut service = Service::start(upstream, &arguments).await;
-        let (admin, path) = (service.admin().await, format!("/{}", "x".repeat(12_000)));
-        within("all responses", call_often(service.address, &path, 1000)).await;
-        let told = ask(admin, "/metrics").await.body;
-        let dropped = metric(&told, "retry_service_log_lines_dropped_total");
-        let note = async {
-            loop {
-                let line = service.next_log().await;
-                if !line.contains(&path) {
-                    return line;
-                }
-            }
-        };
-        let line = within("the line about the dropped ones", note).await;
-        let expected = format!("{dropped} lines of the log were dropped");
-        if format == "json" {
-            let line: Value = serde_json::from_str(&line).unwrap();
-            assert_eq!((&line["level"], &line["message"]), (&"WARN".into(), &expected.into()));
-        } else {
-            assert_eq!(message(&line), expected);
+    let arguments = ["--admin", "127.0.0.1:0", "--access-log", "--log-format", "json"];
+    let mut service = Service::start(upstream, &arguments).await;
+    let (admin, path) = (service.admin().await, format!("/{}", "x".repeat(12_000)));
+    call_often(service.address, &path, 1000).await;
+    let dropped = metric(&ask(admin, "/metrics").await.body, "retry_service_log_lines_dropped_total");
+    let note = loop {
+        let line = service.next_log().await;
+        if !line.contains(&path) {
+            break line;
         }
-        // What is logged from now on is read.
-        assert_eq!(ask(service.address, "/after").await.status, 404);
-        within("the next line", service.log_line("/after")).await;
-    }
+    };
+    let note: Value = serde_json::from_str(&note).unwrap();
+    assert_eq!((&note["level"], &note["target"]), (&"WARN".into(), &"log".into()));
+    assert_eq!(note["message"], format!("{dropped} lines of the log were dropped"));
+    // What is logged from now on is read.
+    assert_eq!(ask(service.address, "/after").await.status, 404);
+    assert!(service.next_log().await.contains("/after"));
 }
 
 /// Runs itself again, as a process that panics.
