@@ -62,7 +62,8 @@ impl Problem {
 
     /// More tunnels are open than may be.
     pub(crate) fn too_many_tunnels() -> Self {
-        Self { passes: true, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "too many tunnels are open") }
+        let refusal = Some(Refusal::Tunnels);
+        Self { passes: true, refusal, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "too many tunnels are open") }
     }
 
     pub(crate) fn unasked_switch() -> Self {

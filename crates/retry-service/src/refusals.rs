@@ -16,6 +16,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(crate) enum Refusal {
     /// There are as many requests in flight as there may be.
     Busy,
+    /// There are as many tunnels as there may be.
+    Tunnels,
     /// The body is larger than it may be.
     TooLarge,
     /// It has come through here before.
@@ -26,6 +28,7 @@ pub(crate) enum Refusal {
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
     busy: Told,
+    tunnels: Told,
     too_large: Told,
     loops: Told,
 }
@@ -77,12 +80,13 @@ impl Lines {
 }
 
 impl Refusal {
-    pub(crate) const ALL: [Self; 3] = [Self::Busy, Self::TooLarge, Self::Loop];
+    pub(crate) const ALL: [Self; 4] = [Self::Busy, Self::Tunnels, Self::TooLarge, Self::Loop];
 
     /// Its label in the metrics.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Busy => "max_in_flight",
+            Self::Tunnels => "max_tunnels",
             Self::TooLarge => "max_body_size",
             Self::Loop => "loop",
         }
@@ -90,7 +94,7 @@ impl Refusal {
 
     fn status(self) -> u16 {
         match self {
-            Self::Busy => 503,
+            Self::Busy | Self::Tunnels => 503,
             Self::TooLarge => 413,
             Self::Loop => 508,
         }
@@ -99,6 +103,7 @@ impl Refusal {
     fn why(self) -> &'static str {
         match self {
             Self::Busy => "too many requests are in flight (--max-in-flight)",
+            Self::Tunnels => "too many tunnels are open (--max-tunnels)",
             Self::TooLarge => "the body is too large (--max-body-size)",
             Self::Loop => "the request has come through here before",
         }
@@ -146,6 +151,7 @@ impl Refusals {
     fn of(&self, refusal: Refusal) -> &Told {
         match refusal {
             Refusal::Busy => &self.busy,
+            Refusal::Tunnels => &self.tunnels,
             Refusal::TooLarge => &self.too_large,
             Refusal::Loop => &self.loops,
         }

@@ -470,6 +470,30 @@ async fn requests_turned_away_for_lack_of_room_are_told_once_a_second() {
 }
 
 #[tokio::test]
+async fn a_tunnel_too_many_is_told() {
+    let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
+    let upstream = Upstream::playing([Reply::new(switch)]).await;
+    let mut service = gateway(upstream.address, &[&TOLD[..], &["--max-tunnels", "1"]].concat()).await;
+    let admin = service.admin().await;
+    let request = "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
+    let mut clients = Vec::new();
+    for expected in ["HTTP/1.1 101 ", "HTTP/1.1 503 "] {
+        let mut client = TcpStream::connect(service.address).await.unwrap();
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut head = vec![0; expected.len()];
+        within("a response", client.read_exact(&mut head)).await.unwrap();
+        assert_eq!(String::from_utf8(head).unwrap(), expected);
+        clients.push(client);
+    }
+    drop(clients);
+    let (metrics, lines) = told_of(&mut service, admin).await;
+    assert_eq!(metric(&metrics, "retry_service_refusals_total{reason=\"max_tunnels\"}"), 1.0);
+    let told: Vec<_> = lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
+    let why = "answered 503, as too many tunnels are open (--max-tunnels): 127.0.0.1 GET /; id ";
+    assert!(told.len() == 1 && told[0].starts_with(why), "{told:?}");
+}
+
+#[tokio::test]
 async fn large_bodies_and_loops_are_told() {
     let upstream = Upstream::playing([Reply::new("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")]).await;
     let requests = [
