@@ -323,9 +323,9 @@ enum Why {
 }
 
 impl Refusal {
-    fn wrong(message: String) -> Self {
+    fn wrong(message: impl AsRef<str>) -> Self {
         // A value or a key may have line breaks in it.
-        Self(Why::Wrong(message.replace(['\n', '\r'], " ")))
+        Self(Why::Wrong(message.as_ref().replace(['\n', '\r'], " ")))
     }
 
     fn of(error: &clap::Error, command: &clap::Command, args: &[OsString]) -> Self {

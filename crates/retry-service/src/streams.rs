@@ -86,7 +86,7 @@ impl ResponseStream {
     pub(crate) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
         let room = self.0.buffered.poll_room(cx);
         let asked = self.0.asked.load(Relaxed);
-        if room.is_pending() && asked % 2 == 1 {
+        if room.is_pending() && !asked.is_multiple_of(2) {
             self.0.asked.store(asked + 1, Relaxed);
         }
         room
@@ -104,7 +104,7 @@ impl ResponseStream {
     /// Which wait for the client this is; `None` while the client is not waited for.
     fn wait(&self) -> Option<u64> {
         let asked = self.0.asked.load(Relaxed);
-        (asked != 0 && asked % 2 == 0).then_some(asked)
+        (asked != 0 && asked.is_multiple_of(2)).then_some(asked)
     }
 }
 

@@ -114,7 +114,7 @@ impl Forwarded {
 /// Adds the peer to those before it; host and scheme are those that the first of them saw.
 fn add_x_forwarded(headers: &mut HeaderMap, exist: bool, hop: Hop<'_>) {
     let chain = if exist { well_formed(headers, &X_FORWARDED_FOR, is_plain) } else { Vec::new() };
-    append(headers, X_FORWARDED_FOR, chain, hop.ip_value);
+    append(headers, X_FORWARDED_FOR, &chain, hop.ip_value);
     if exist {
         keep_well_formed(headers, X_FORWARDED_HOST, |host| is_host(host.as_bytes()));
         keep_well_formed(headers, X_FORWARDED_PROTO, is_plain);
@@ -136,12 +136,12 @@ fn add_forwarded(headers: &mut HeaderMap, exist: bool, hop: Hop<'_>) {
     let host = host.map_or_else(String::new, |host| format!(";host=\"{host}\""));
     let chain = if exist { well_formed(headers, &FORWARDED, is_element) } else { Vec::new() };
     if let Ok(element) = HeaderValue::try_from(format!("{by}{host};proto=http")) {
-        append(headers, FORWARDED, chain, &element);
+        append(headers, FORWARDED, &chain, &element);
     }
 }
 
 /// Makes a value the last of a list, all in one line.
-fn append(headers: &mut HeaderMap, name: HeaderName, list: Vec<String>, value: &HeaderValue) {
+fn append(headers: &mut HeaderMap, name: HeaderName, list: &[String], value: &HeaderValue) {
     if list.is_empty() {
         headers.insert(name, value.clone());
         return;
