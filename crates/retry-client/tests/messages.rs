@@ -282,3 +282,17 @@ async fn a_body_waits_for_the_servers_consent_where_the_request_expects_it() {
     timeout(PATIENT, stream.read_to_end(&mut rest)).await.unwrap().unwrap();
     assert_eq!(rest, b"", "a body that was refused is not sent, and the connection not used again");
 }
+
+/// The memory is not enough to count it as it arrives.
+#[tokio::test]
+async fn a_response_of_known_length_is_buffered_whole_however_little_memory_is_left() {
+    let body = &whole()[..100];
+    let half = response("HTTP/1.1 200 OK\r\ncontent-length: 100", &body[..50]);
+    let (address, connections, _server) =
+        raw_server(vec![half, response("HTTP/1.1 200 OK\r\ncontent-length: 100", body)]).await;
+    let client = Client::builder(format!("http://{address}")).retry(quick(3));
+    let client = client.response_buffer(1000).replay_memory(120).build().unwrap();
+    let response = timeout(PATIENT, client.get("/")).await.unwrap().unwrap();
+    assert_eq!(timeout(PATIENT, response.into_body().bytes()).await.unwrap().unwrap(), body);
+    assert_eq!(connections.load(SeqCst), 2);
+}

@@ -12,7 +12,8 @@ use std::{
 };
 
 use common::{Reply, Server, quick, read_head};
-use retry_client::{Client, ErrorKind};
+use http::{Method, Request};
+use retry_client::{Body, Client, ErrorKind};
 use tokio::{
     io::AsyncWriteExt,
     net::TcpListener,
@@ -219,4 +220,41 @@ async fn connections_unused_for_too_long_are_closed_though_nobody_asks_for_one()
         };
         tokio::time::timeout(Duration::from_secs(30), closed).await.unwrap();
     }
+}
+
+/// The POST wants a connection that has not been idle for as long, and makes room for one; the GET is next.
+#[tokio::test]
+async fn those_who_wait_for_a_connection_get_one_once_a_response_was_read_late() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client::builder(format!("http://{}", listener.local_addr().unwrap())).retry(quick(0));
+    let client =
+        client.pool_max_connections(1).connect_timeout(Duration::from_secs(600)).timeout(Duration::from_secs(600));
+    let client = client.build().unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut serving = JoinSet::new();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            serving.spawn(async move {
+                loop {
+                    read_head(&mut stream).await;
+                    if stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let held = client.get("/held").await.unwrap();
+    let mut calls = JoinSet::new();
+    for method in [Method::POST, Method::GET] {
+        let client = client.clone();
+        let request = Request::builder().method(method).uri("/waiting").body(Body::empty()).unwrap();
+        calls.spawn(async move { client.execute(request).await.unwrap().into_body().text().await.unwrap() });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(held.into_body().text().await.unwrap(), "hello");
+    let all = tokio::time::timeout(Duration::from_secs(15), calls.join_all()).await.unwrap();
+    assert_eq!(all, ["hello", "hello"]);
 }

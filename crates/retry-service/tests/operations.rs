@@ -16,7 +16,7 @@ use serde_json::Value;
 use support::{
     Answer, QUICK, Service, backend, call, gateway, message,
     message::exchange_bytes,
-    refusing,
+    metric, refusing,
     upstream::{Reply, Upstream},
     within,
 };
@@ -26,13 +26,6 @@ use tokio::{
 };
 
 const GET: &str = "GET /hello HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
-
-/// The value of one metric, labels included in its name.
-#[track_caller]
-fn metric(told: &str, name: &str) -> f64 {
-    let line = told.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
-    line.unwrap_or_else(|| panic!("no {name} in {told}")).rsplit(' ').next().unwrap().parse().unwrap()
-}
 
 #[tokio::test]
 async fn metrics_tell_of_requests_attempts_retries_and_give_ups() {

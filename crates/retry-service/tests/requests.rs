@@ -18,7 +18,7 @@ use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use support::{
     QUICK, Service, backend, gateway,
-    http2::{DATA, END_STREAM, HEADERS, Peer, RST_STREAM},
+    http2::{DATA, END_STREAM, Frame, HEADERS, Peer, RST_STREAM},
     message::{exchange, exchange_bytes, get, read_until, send},
     refusing,
     upstream::{Reply, Upstream, ok, read_request},
@@ -148,6 +148,62 @@ async fn an_http2_client_that_ends_its_request_late_sees_no_reset_after_the_resp
     }
 }
 
+/// Whatever the response is, and whoever gives it.
+#[tokio::test]
+async fn no_http2_client_that_ends_its_request_late_sees_a_reset() {
+    let chunks =
+        "HTTP/1.1 200 OK\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n4\r\ndone\r\n0\r\nx-sum: 4\r\n\r\n";
+    let upstream = Upstream::playing([Reply::new(chunks)]).await;
+    let service = gateway(upstream.address, &["--max-body-size", "10"]).await;
+    for (what, body, fields, status) in [
+        ("trailers", "hello", &[("te", "trailers")][..], "200"),
+        ("trailers after a length", "hello", &[("te", "trailers"), ("content-length", "5")], "200"),
+        ("too large", "hello, hello", &[], "413"),
+        ("too large by its length", "hello, hello", &[("content-length", "12")], "413"),
+        ("no authority", "hello", &[(":authority", "a:99999")], "400"),
+        ("an expectation", "hello", &[("expect", "tea")], "417"),
+    ] {
+        let mut client = Peer::connect(service.address).await;
+        client.request(0, 1, "POST", "/", fields).await;
+        client.send(DATA, 0, 1, body.as_bytes()).await;
+        sleep(Duration::from_millis(50)).await;
+        client.send(DATA, END_STREAM, 1, b"").await;
+        let mut frames = client.rest_of(1).await;
+        // What follows the end of the response comes before another one.
+        client.request(END_STREAM, 3, "GET", "/", &[]).await;
+        frames.extend(client.rest_of(3).await);
+        let resets: Vec<_> = frames.iter().filter(|frame| frame.kind == RST_STREAM).collect();
+        assert!(resets.is_empty(), "{what}: {resets:?}");
+        let mut heads = frames.iter().filter(|frame| frame.kind == HEADERS && frame.stream == 1);
+        assert_eq!(status_of(heads.next().expect(what)), status, "{what}");
+        assert_eq!(heads.next().is_some(), status == "200", "{what}: trailers");
+        assert!(frames.iter().any(|frame| frame.stream == 1 && frame.ends_stream()), "{what}: {frames:?}");
+    }
+}
+
+/// The status of the head of a response: RFC 7541, section 2.3.2 and appendix A.
+fn status_of(head: &Frame) -> String {
+    match &head.payload[..] {
+        [0x88, ..] => "200".to_owned(),
+        [0x8c, ..] => "400".to_owned(),
+        // A literal, with the name of an indexed field, and Huffman coding (appendix B): five or six bits for a digit.
+        [0x48, coded, rest @ ..] if coded & 0x80 != 0 => {
+            let bits: String = rest[..usize::from(coded & 0x7f)].iter().map(|byte| format!("{byte:08b}")).collect();
+            let mut rest = &bits[..];
+            let digits =
+                ["00000", "00001", "00010", "011001", "011010", "011011", "011100", "011101", "011110", "011111"];
+            let digit = |rest: &mut &str| {
+                let (digit, code) = (0..).zip(digits).find(|(_, code)| rest.starts_with(code)).expect(&bits);
+                *rest = &rest[code.len()..];
+                digit.to_string()
+            };
+            (0..3).map(|_| digit(&mut rest)).collect()
+        }
+        [0x48, 3, a, b, c, ..] => [*a, *b, *c].into_iter().map(char::from).collect(),
+        other => panic!("no status: {other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn an_http2_client_that_never_ends_its_request_gets_the_response_all_the_same() {
     let upstream = Upstream::playing([ok("done")]).await;
@@ -183,6 +239,16 @@ async fn every_target_goes_on_in_one_normal_form() {
         assert_eq!(exchange(service.address, request).await.status, 200, "{sent}");
         assert_eq!(upstream.only().line(), format!("{expected} HTTP/1.1"), "{sent}");
     }
+}
+
+#[tokio::test]
+async fn options_of_the_server_as_a_whole_go_on_as_that_over_http2() {
+    let upstream = Upstream::playing([ok("")]).await;
+    let service = gateway(upstream.address, &[]).await;
+    let mut client = Peer::connect(service.address).await;
+    client.request(END_STREAM, 1, "OPTIONS", "*", &[]).await;
+    client.rest_of(1).await;
+    assert_eq!(upstream.only().line(), "OPTIONS * HTTP/1.1");
 }
 
 #[tokio::test]

@@ -9,8 +9,22 @@
 
 mod support;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    convert::Infallible,
+    future::pending,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use support::{
     QUICK, Service, gateway,
     message::{exchange, get, post, read_until},
@@ -21,6 +35,8 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpSocket, TcpStream},
     process::Command,
+    sync::Notify,
+    task::JoinSet,
     time::{sleep, timeout},
 };
 
@@ -270,4 +286,85 @@ async fn a_long_response_that_makes_no_progress_breaks_off() {
     let response = get(service.address).await;
     assert_eq!((response.status, response.text().as_str(), response.whole), (200, "some", false));
     assert_eq!(upstream.received().len(), 4);
+}
+
+/// h2 ends the whole connection for a head that is far too large, whosever it was.
+#[tokio::test]
+async fn a_request_that_lost_its_http2_connection_to_another_s_response_is_sent_again() {
+    let (asked, slow) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Notify::new()));
+    let respond = {
+        let (asked, slow) = (Arc::clone(&asked), Arc::clone(&slow));
+        move |request: Request<Incoming>| {
+            let path = request.uri().path().to_owned();
+            let is_first = !asked.lock().unwrap().contains(&path);
+            asked.lock().unwrap().push(path.clone());
+            let slow = Arc::clone(&slow);
+            async move {
+                let mut response = Response::builder();
+                match &*path {
+                    "/slow" if is_first => {
+                        slow.notify_one();
+                        pending::<()>().await;
+                    }
+                    "/huge" if is_first => {
+                        for number in 0..300 {
+                            response = response.header(format!("x-{number}"), "v".repeat(1000));
+                        }
+                    }
+                    _ => {}
+                }
+                Ok::<_, Infallible>(response.body(Full::<Bytes>::from(path)).unwrap())
+            }
+        }
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let service = gateway(listener.local_addr().unwrap(), &["--upstream-http2"]).await;
+    let connections = Arc::new(AtomicUsize::new(0));
+    let _upstream = JoinSet::from_iter([{
+        let connections = Arc::clone(&connections);
+        async move {
+            let mut tasks = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                connections.fetch_add(1, SeqCst);
+                let server = http2::Builder::new(TokioExecutor::new());
+                tasks.spawn(server.serve_connection(TokioIo::new(stream), service_fn(respond.clone())));
+            }
+        }
+    }]);
+    let address = service.address;
+    let ask = |path: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        tokio::spawn(async move { exchange(address, request).await })
+    };
+    let first = ask("/slow");
+    within("/slow to be asked for", slow.notified()).await;
+    let second = ask("/huge");
+    let response = within("/slow", first).await.unwrap();
+    assert_eq!((response.status, response.text().as_str()), (200, "/slow"));
+    within("/huge", second).await.unwrap();
+    let asked = asked.lock().unwrap();
+    assert_eq!(asked[..2], ["/slow", "/huge"]);
+    assert_eq!(asked.iter().filter(|path| *path == "/slow").count(), 2, "{asked:?}");
+    assert_eq!(connections.load(SeqCst), 2, "the first was shared");
+}
+
+/// It stays open, with the body that it never asked for unsent, so it can carry no other request.
+#[tokio::test]
+async fn a_refused_response_to_a_body_that_waits_does_not_keep_its_connection() {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let service = gateway(upstream.local_addr().unwrap(), &["--upstream-max-connections", "1"]).await;
+    let request = POST.replace("\r\nhost", "\r\nexpect: 100-continue\r\nhost").replace("hello", "");
+    let client = tokio::spawn(exchange(service.address, request));
+    let (mut first, _) = within("a connection", upstream.accept()).await.unwrap();
+    let head = read_until(&mut first, "\r\n\r\n").await;
+    assert!(head.contains("\r\nexpect: 100-continue\r\n"), "{head}");
+    let both = "content-length: 3\r\ntransfer-encoding: chunked";
+    first.write_all(format!("HTTP/1.1 401 No\r\n{both}\r\n\r\n3\r\nno!\r\n0\r\n\r\n").as_bytes()).await.unwrap();
+    assert_eq!(within("a response", client).await.unwrap().status, 502);
+    let client = tokio::spawn(get(service.address));
+    let (mut second, _) = within("another connection", upstream.accept()).await.unwrap();
+    within("a request", read_request(&mut second, &mut Vec::new())).await.unwrap();
+    second.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfine").await.unwrap();
+    assert_eq!(within("a response", client).await.unwrap().text(), "fine");
 }

@@ -29,6 +29,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     process::Command,
     task::JoinSet,
+    time::timeout,
 };
 
 /// Bytes of which no two places look alike.
@@ -591,5 +592,45 @@ async fn values_from_an_http2_upstream_have_no_outer_white_space_and_trailers_no
     assert!(!response.trailers.contains(":status"), "{response:?}");
     if response.status == 200 {
         assert_eq!((response.fields("x-a"), response.fields("x-c")), (vec!["b"], vec!["d"]));
+    }
+}
+
+/// The gateway is writing when the reset comes, so that it is the write that fails. The response has no framing but the
+/// end of the connection.
+#[tokio::test]
+async fn a_response_that_a_reset_cuts_off_during_an_upload_is_not_taken_for_whole() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let service = gateway(listener.local_addr().unwrap(), &[]).await;
+    let _upstream = JoinSet::from_iter([async move {
+        for pause in [0, 5, 200].into_iter().cycle().map(Duration::from_millis) {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let (mut received, mut piece) = (0, [0; 16 * 1024]);
+            let response = [&b"HTTP/1.1 200 OK\r\n\r\n"[..], &[b'x'; 100]].concat();
+            while received < 256 * 1024 {
+                received += stream.read(&mut piece).await.unwrap();
+            }
+            stream.write_all(&response).await.unwrap();
+            // It still reads.
+            let _ = timeout(pause, async { while stream.read(&mut piece).await.unwrap() > 0 {} }).await;
+            stream.set_zero_linger().unwrap();
+        }
+    }]);
+    for round in 0..30 {
+        let version = if round % 2 == 0 { "1.1" } else { "1.0" };
+        let head = format!("POST / HTTP/{version}\r\nhost: a\r\ncontent-length: 1000000000\r\n\r\n");
+        let (mut reading, mut writing) = TcpStream::connect(service.address).await.unwrap().into_split();
+        let upload = async {
+            if writing.write_all(head.as_bytes()).await.is_ok() {
+                while writing.write_all(&[b'x'; 16 * 1024]).await.is_ok() {}
+            }
+        };
+        let mut received = Vec::new();
+        let (end, ()) = within("the end", async { tokio::join!(reading.read_to_end(&mut received), upload) }).await;
+        if received.is_empty() {
+            continue;
+        }
+        let response = Response::parse(&received);
+        let is_cut = !response.whole || version == "1.0" && end.is_err();
+        assert!(response.status == 502 || is_cut, "round {round}: {end:?} after {response:?}");
     }
 }

@@ -11,6 +11,7 @@ mod support;
 
 use support::{
     gateway,
+    http2::{DATA, END_STREAM, Peer},
     message::{exchange, send},
     upstream::{Received, Upstream, ok},
 };
@@ -158,5 +159,60 @@ async fn a_network_that_is_none_is_refused_in_one_line() {
         assert_eq!(output.status.code(), Some(2), "{sent}: {told}");
         assert_eq!(told.lines().count(), 1, "{sent}: {told}");
         assert!(told.contains("--trusted-proxies") && told.contains(wrong), "{sent}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_trusted_proxy_says_of_its_client_is_no_option_of_the_connection() {
+    for connection in ["X-Forwarded-For", "x-forwarded-for, x-forwarded-host, X-Forwarded-Proto"] {
+        let upstream = Upstream::playing([ok("")]).await;
+        let service = gateway(upstream.address, &["--trusted-proxies", "127.0.0.1"]).await;
+        let claims = "x-forwarded-for: 1.1.1.1\r\nx-forwarded-host: outer.example\r\nx-forwarded-proto: https";
+        let head = format!("GET / HTTP/1.1\r\n{claims}\r\nconnection: {connection}");
+        assert_eq!(send(service.address, &head, "").await.status, 200);
+        let expected = own(&[
+            ("x-forwarded-for", "1.1.1.1, 127.0.0.1"),
+            ("x-forwarded-host", "outer.example"),
+            ("x-forwarded-proto", "https"),
+        ]);
+        assert_eq!(of_the_client(&upstream.only()), expected, "{connection}");
+    }
+}
+
+/// To many an upstream they are the same: CGI turns both into underscores.
+#[tokio::test]
+async fn other_spellings_of_what_the_gateway_says_do_not_go_on() {
+    for flags in [&[][..], &["--trusted-proxies", "127.0.0.1"]] {
+        for name in ["X_Forwarded_For", "x-forwarded_for", "X_Forwarded_Host", "X_Real_IP", "x_request_id"] {
+            let upstream = Upstream::playing([ok("")]).await;
+            let service = gateway(upstream.address, flags).await;
+            send(service.address, &format!("GET / HTTP/1.1\r\n{name}: 6.6.6.6"), "").await;
+            let request = upstream.only();
+            assert!(!request.text.contains("6.6.6.6"), "{name}, {flags:?}: {request:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_gateway_says_of_a_request_is_not_said_in_its_trailers() {
+    for flags in [&[][..], &["--trusted-proxies", "127.0.0.1"]] {
+        let upstream = Upstream::playing([ok("")]).await;
+        let service = gateway(upstream.address, flags).await;
+        let head = "POST / HTTP/1.1\r\nte: trailers\r\ntransfer-encoding: chunked\r\n\
+                    trailer: x-sum, x-forwarded-for, x-request-id";
+        let trailers = "x-sum: 5\r\nx-forwarded-for: 6.6.6.6\r\nX-Request-Id: 6.6.6.6\r\nx_forwarded_for: 6.6.6.6";
+        send(service.address, head, &format!("5\r\nhello\r\n0\r\n{trailers}\r\n\r\n")).await;
+        let mut client = Peer::connect(service.address).await;
+        client.request(0, 1, "POST", "/", &[("trailer", "x-sum, x-forwarded-for, x-request-id")]).await;
+        client.send(DATA, 0, 1, b"hello").await;
+        let trailers = [("x-sum", "5"), ("x-forwarded-for", "6.6.6.6"), ("x-request-id", "6.6.6.6")];
+        client.send_fields(END_STREAM, 1, &trailers).await;
+        client.rest_of(1).await;
+        let received = upstream.received();
+        assert_eq!(received.len(), 2, "{received:?}");
+        for request in received {
+            assert!(request.body().contains("\r\n0\r\nx-sum: 5\r\n"), "{request:?}");
+            assert!(!request.text.contains("6.6.6.6"), "{request:?}");
+        }
     }
 }

@@ -15,13 +15,14 @@ pub(crate) const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 pub(crate) const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 #[derive(Debug)]
 pub(crate) struct Frame {
@@ -37,6 +38,9 @@ impl Frame {
     }
 }
 
+/// The identifier of the setting: RFC 9113, section 6.5.2.
+const INITIAL_WINDOW_SIZE: u16 = 4;
+
 /// One end of a connection.
 pub(crate) struct Peer {
     stream: TcpStream,
@@ -45,10 +49,21 @@ pub(crate) struct Peer {
 impl Peer {
     /// Connects as a client.
     pub(crate) async fn connect(address: SocketAddr) -> Self {
+        Self::connect_with(address, &[]).await
+    }
+
+    /// Connects as a client that takes so many bytes of each response unasked.
+    pub(crate) async fn connect_with_window(address: SocketAddr, window: u32) -> Self {
+        let mut setting = INITIAL_WINDOW_SIZE.to_be_bytes().to_vec();
+        setting.extend(window.to_be_bytes());
+        Self::connect_with(address, &setting).await
+    }
+
+    async fn connect_with(address: SocketAddr, settings: &[u8]) -> Self {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(PREFACE).await.unwrap();
         let mut peer = Self { stream };
-        peer.send(SETTINGS, 0, 0, &[]).await;
+        peer.send(SETTINGS, 0, 0, settings).await;
         peer
     }
 

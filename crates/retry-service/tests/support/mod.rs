@@ -24,7 +24,7 @@ use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     process::{Child, ChildStderr, Command},
     task::JoinSet,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 pub(crate) mod http2;
@@ -156,7 +156,7 @@ impl Service {
     #[cfg(target_os = "linux")]
     pub(crate) async fn suspend(&self) {
         self.signal("STOP").await;
-        let stat = format!("/proc/{}/stat", self.child.id().expect("still running"));
+        let stat = format!("/proc/{}/stat", self.id());
         let suspended = async {
             loop {
                 let stat = std::fs::read_to_string(&stat).unwrap();
@@ -175,14 +175,44 @@ impl Service {
         self.signal("CONT").await;
     }
 
+    /// The most memory that it has taken so far, in bytes.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn peak_memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let (_, peak) = status.split_once("VmHWM:").expect(&status);
+        let (kilobytes, _) = peak.trim_start().split_once(" kB").expect(&status);
+        kilobytes.parse::<usize>().unwrap() * 1024
+    }
+
+    fn id(&self) -> u32 {
+        self.child.id().expect("still running")
+    }
+
     pub(crate) async fn signal(&self, name: &str) {
-        let id = self.child.id().expect("still running").to_string();
+        let id = self.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &id]).status().await.unwrap().success());
     }
 
     pub(crate) async fn exit(&mut self) -> ExitStatus {
         self.child.wait().await.unwrap()
     }
+}
+
+/// The value of one metric, labels included in its name.
+#[track_caller]
+pub(crate) fn metric(told: &str, name: &str) -> f64 {
+    let line = told.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
+    line.unwrap_or_else(|| panic!("no {name} in {told}")).rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+/// Waits until this metric is 0.
+pub(crate) async fn until_zero(admin: SocketAddr, name: &str) {
+    let is_zero = async {
+        while metric(&call(admin, "GET", "/metrics").await.body, name) > 0.0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    within(format!("{name} to be 0"), is_zero).await;
 }
 
 /// A gateway's waits so short that no test notices them, and exact.

@@ -1,0 +1,137 @@
+//! How the process ends: at once where nothing is in flight, and with everybody served that the kernel let in.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation is the message"
+)]
+
+mod support;
+
+use std::time::Duration;
+
+use support::{
+    Service, gateway,
+    http2::{DATA, END_STREAM, PREFACE, Peer},
+    message::{Response, read_until},
+    upstream::{Upstream, ok, read_request},
+    within,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    time::{sleep, timeout},
+};
+
+/// How long what is in flight would have, and half of that.
+const DRAIN: [&str; 2] = ["--drain-timeout", "30s"];
+const AT_ONCE: Duration = Duration::from_secs(15);
+
+/// Stops it while nothing is in flight.
+async fn ends_at_once(mut service: Service, what: &str) {
+    // It has seen what was sent before.
+    sleep(Duration::from_millis(50)).await;
+    service.signal("TERM").await;
+    let ended = timeout(AT_ONCE, service.exit()).await;
+    let status = ended.unwrap_or_else(|_| panic!("{what} keeps the process from its end"));
+    assert!(status.success(), "{what}: {status}");
+}
+
+#[tokio::test]
+async fn connections_without_a_request_do_not_keep_the_process_from_its_end() {
+    let upstream = Upstream::playing([ok("")]).await;
+    for begin in [&b""[..], b"G", b"GET / HTT", b"GET / HTTP/1.1\r\nhost: a\r\n", b"P", b"PRI", &PREFACE[..20], PREFACE]
+    {
+        let service = gateway(upstream.address, &DRAIN).await;
+        let mut client = TcpStream::connect(service.address).await.unwrap();
+        client.write_all(begin).await.unwrap();
+        ends_at_once(service, &format!("{:?}", begin.escape_ascii().to_string())).await;
+    }
+}
+
+#[tokio::test]
+async fn idle_connections_do_not_keep_the_process_from_its_end() {
+    let upstream = Upstream::playing([ok("")]).await;
+    let service = gateway(upstream.address, &DRAIN).await;
+    let mut first = TcpStream::connect(service.address).await.unwrap();
+    first.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    read_until(&mut first, "\r\n\r\n").await;
+    let mut second = Peer::connect(service.address).await;
+    second.request(END_STREAM, 1, "GET", "/", &[]).await;
+    second.rest_of(1).await;
+    let _third = Peer::connect(service.address).await;
+    // The next request, begun.
+    first.write_all(b"GET / HTT").await.unwrap();
+    ends_at_once(service, "an idle connection").await;
+}
+
+#[tokio::test]
+async fn requests_in_flight_are_waited_for_beside_connections_without_one() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut service = gateway(listener.local_addr().unwrap(), &DRAIN).await;
+    let mut idle = TcpStream::connect(service.address).await.unwrap();
+    idle.write_all(b"GET / HTT").await.unwrap();
+    let mut first = TcpStream::connect(service.address).await.unwrap();
+    first.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let mut second = Peer::connect(service.address).await;
+    second.request(END_STREAM, 1, "GET", "/", &[]).await;
+    let mut servers = Vec::new();
+    for _ in 0..2 {
+        let (mut server, _) = within("a connection", listener.accept()).await.unwrap();
+        within("a request", read_request(&mut server, &mut Vec::new())).await.unwrap();
+        servers.push(server);
+    }
+    service.signal("TERM").await;
+    // The others are long gone by the time that these are answered.
+    let _ = within("the idle one to end", idle.read_to_end(&mut Vec::new())).await;
+    sleep(Duration::from_millis(500)).await;
+    for mut server in servers {
+        server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").await.unwrap();
+    }
+    let mut received = Vec::new();
+    within("a response", first.read_to_end(&mut received)).await.unwrap();
+    let response = Response::parse(&received);
+    assert_eq!((response.text().as_str(), response.field("connection")), ("hello", Some("close")));
+    let mut body = Vec::new();
+    // A GOAWAY comes first.
+    while let Some(frame) = second.frame().await {
+        if frame.kind == DATA {
+            body.extend(frame.payload);
+        }
+    }
+    assert_eq!(body, b"hello");
+    let status = timeout(AT_ONCE, service.exit()).await.expect("the end of the process");
+    assert!(status.success(), "{status}");
+}
+
+/// They look established to their clients, who have sent their requests.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn every_connection_that_the_kernel_has_accepted_is_served() {
+    const CLIENTS: usize = 300;
+    rlimit::increase_nofile_limit(8192).unwrap();
+    let upstream = Upstream::playing([ok("served")]).await;
+    for more in [&[][..], &["--max-connections", "10"]] {
+        let mut service = gateway(upstream.address, &[&DRAIN, more].concat()).await;
+        service.suspend().await;
+        let mut clients = Vec::new();
+        for _ in 0..CLIENTS {
+            let mut client = within("a connection", TcpStream::connect(service.address)).await.unwrap();
+            client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+            clients.push(client);
+        }
+        service.signal("TERM").await;
+        service.resume().await;
+        let mut served = 0;
+        for mut client in clients {
+            let mut received = Vec::new();
+            // A reset is no response.
+            let _ = within("the end", client.read_to_end(&mut received)).await;
+            served += usize::from(received.ends_with(b"\r\n\r\nserved"));
+        }
+        assert_eq!(served, CLIENTS, "{more:?}");
+        let status = timeout(AT_ONCE, service.exit()).await.expect("the end of the process");
+        assert!(status.success(), "{status}");
+    }
+}

@@ -1,0 +1,291 @@
+//! What one client, or one upstream, may take of what belongs to all: time, connections, memory.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation is the message"
+)]
+
+mod support;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use support::{
+    gateway,
+    http2::{END_STREAM, GOAWAY, PREFACE, Peer, RST_STREAM, WINDOW_UPDATE},
+    message::{Response, exchange, get, read_until},
+    until_zero,
+    upstream::{Upstream, ok, read_request},
+    within,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+const ADMIN: [&str; 2] = ["--admin", "127.0.0.1:0"];
+
+#[tokio::test]
+async fn a_client_that_begins_like_http2_and_says_no_more_is_given_up_on() {
+    let upstream = Upstream::playing([ok("")]).await;
+    let service = gateway(upstream.address, &["--header-timeout", "300ms"]).await;
+    for begin in [&b"P"[..], b"PRI", &PREFACE[..PREFACE.len() - 1]] {
+        let mut client = TcpStream::connect(service.address).await.unwrap();
+        client.write_all(begin).await.unwrap();
+        // Closed or reset.
+        let _ = within(begin.escape_ascii(), client.read_to_end(&mut Vec::new())).await;
+    }
+}
+
+#[tokio::test]
+async fn a_method_may_begin_like_http2() {
+    for method in ["P", "PR", "PRI", "PRINT", "PRIVATE"] {
+        let upstream = Upstream::playing([ok("printed")]).await;
+        let service = gateway(upstream.address, &[]).await;
+        // In pieces, as it may arrive.
+        let mut client = TcpStream::connect(service.address).await.unwrap();
+        client.write_all(method.as_bytes()).await.unwrap();
+        sleep(Duration::from_millis(20)).await;
+        client.write_all(b" /x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut received = Vec::new();
+        within("a response", client.read_to_end(&mut received)).await.unwrap();
+        let response = Response::parse(&received);
+        assert_eq!((response.status, response.text().as_str()), (200, "printed"), "{method}");
+        assert_eq!(upstream.only().line(), format!("{method} /x HTTP/1.1"));
+    }
+}
+
+#[tokio::test]
+async fn an_idle_http2_connection_is_closed_though_its_client_answers_pings() {
+    let upstream = Upstream::playing([ok("")]).await;
+    let service = gateway(upstream.address, &["--header-timeout", "300ms"]).await;
+    for requests in [0, 1] {
+        let mut client = Peer::connect(service.address).await;
+        for stream in (1..).step_by(2).take(requests) {
+            client.request(END_STREAM, stream, "GET", "/", &[]).await;
+            assert!(client.rest_of(stream).await.iter().all(|frame| frame.kind != GOAWAY));
+        }
+        // Each PING is acknowledged meanwhile.
+        let end = async { while client.frame().await.is_some() {} };
+        within(format!("the end after {requests} requests"), end).await;
+    }
+}
+
+/// Its window never opens, so its responses never end: each would hold a connection to the upstream.
+#[tokio::test]
+async fn an_http2_client_that_takes_nothing_of_its_responses_loses_them() {
+    for length in [2, 1_000_000] {
+        let upstream = Upstream::playing([ok(&"x".repeat(length))]).await;
+        let flags = ["--caller-timeout", "500ms", "--upstream-max-connections", "10"];
+        let mut service = gateway(upstream.address, &[&flags[..], &ADMIN].concat()).await;
+        let admin = service.admin().await;
+        let mut client = Peer::connect_with_window(service.address, 0).await;
+        let streams: Vec<u32> = (1..).step_by(2).take(20).collect();
+        for stream in &streams {
+            client.request(END_STREAM, *stream, "GET", "/", &[]).await;
+        }
+        let mut reset = Vec::new();
+        while reset.len() < streams.len() {
+            let frame = client.frame().await.expect("all streams to be reset");
+            assert_ne!(frame.kind, GOAWAY, "{length}: {frame:?}");
+            if frame.kind == RST_STREAM {
+                reset.push(frame.stream);
+            }
+        }
+        reset.sort_unstable();
+        assert_eq!(reset, streams, "{length}");
+        until_zero(admin, "retry_service_requests_in_flight").await;
+        let response = get(service.address).await;
+        assert_eq!((response.status, response.body.len(), response.whole), (200, length, true));
+    }
+}
+
+/// An upstream whose response to every request is 4 MiB; a permit for each that has been asked for.
+async fn large_responses() -> (SocketAddr, Arc<Semaphore>, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", 4 << 20);
+    let response: Arc<[u8]> = [head.into_bytes(), vec![b'x'; 4 << 20]].concat().into();
+    let asked = Arc::new(Semaphore::new(0));
+    let count = Arc::clone(&asked);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut connections = JoinSet::new();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let (response, count) = (Arc::clone(&response), Arc::clone(&count));
+            connections.spawn(async move {
+                let mut bytes = Vec::new();
+                while read_request(&mut stream, &mut bytes).await.is_some() {
+                    count.add_permits(1);
+                    if stream.write_all(&response).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (address, asked, tasks)
+}
+
+/// Windows as large as there are, and nothing read.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn what_http2_clients_leave_unread_takes_little_memory() {
+    const CLIENTS: u32 = 5;
+    const STREAMS: u32 = 100;
+    const LARGEST: u32 = i32::MAX as u32;
+    rlimit::increase_nofile_limit(8192).unwrap();
+    let (upstream, asked, _tasks) = large_responses().await;
+    let service = gateway(upstream, &[]).await;
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = Peer::connect_with_window(service.address, LARGEST).await;
+        client.send(WINDOW_UPDATE, 0, 0, &(LARGEST - 65_535).to_be_bytes()).await;
+        for stream in (1..).step_by(2).take(STREAMS as usize) {
+            client.request(END_STREAM, stream, "GET", "/", &[]).await;
+        }
+        clients.push(client);
+    }
+    let _all = within("all responses", asked.acquire_many(CLIENTS * STREAMS)).await.unwrap();
+    // As much as it reads of them without being able to write.
+    sleep(Duration::from_secs(2)).await;
+    let peak = service.peak_memory() >> 20;
+    assert!(peak < 150, "{peak} MiB for {} responses that nobody reads", CLIENTS * STREAMS);
+    drop(clients);
+    assert_eq!(get(service.address).await.body.len(), 4 << 20);
+}
+
+#[tokio::test]
+async fn idle_connections_give_way_to_newcomers() {
+    let upstream = Upstream::playing([ok("ok")]).await;
+    let service = gateway(upstream.address, &["--max-connections", "5"]).await;
+    let mut clients = JoinSet::new();
+    let first = Arc::new(Semaphore::new(0));
+    for _ in 0..5 {
+        let (address, first) = (service.address, Arc::clone(&first));
+        clients.spawn(async move {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let mut received = Vec::new();
+            for round in 0.. {
+                if stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.is_err() {
+                    return;
+                }
+                received.clear();
+                while !received.ends_with(b"ok") {
+                    if !matches!(stream.read_buf(&mut received).await, Ok(1..)) {
+                        return;
+                    }
+                }
+                if round == 0 {
+                    first.add_permits(1);
+                }
+                sleep(Duration::from_millis(100)).await;
+            }
+        });
+    }
+    let _all = within("all to be connected", first.acquire_many(5)).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(get(service.address).await.text(), "ok");
+    }
+}
+
+/// Nor does the request that nobody reads keep the process from stopping.
+#[tokio::test]
+async fn a_connection_to_an_upstream_that_reads_nothing_ends_with_its_request() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let flags = ["--timeout", "500ms", "--drain-timeout", "10m"];
+    let mut service = gateway(listener.local_addr().unwrap(), &[&flags[..], &ADMIN].concat()).await;
+    let admin = service.admin().await;
+    let length = 16 << 20;
+    let mut request = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n").into_bytes();
+    request.resize(request.len() + length, b'x');
+    let client = tokio::spawn({
+        let address = service.address;
+        async move { exchange(address, request).await }
+    });
+    let (mut server, _) = within("a connection", listener.accept()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(within("the head", server.read_u8()).await.unwrap());
+    }
+    assert_eq!(within("a response", client).await.unwrap().status, 504);
+    until_zero(admin, "retry_service_upstream_connections").await;
+    until_zero(admin, "retry_service_requests_in_flight").await;
+    service.signal("TERM").await;
+    timeout(Duration::from_secs(15), service.exit()).await.expect("the process to end");
+    drop(server);
+}
+
+#[tokio::test]
+async fn interim_responses_without_end_are_no_progress() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let _upstream = JoinSet::from_iter([async move {
+        let mut connections = JoinSet::new();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            connections.spawn(async move {
+                read_request(&mut stream, &mut Vec::new()).await;
+                while stream.write_all(b"HTTP/1.1 102 Processing\r\n\r\n").await.is_ok() {
+                    sleep(Duration::from_millis(10)).await;
+                }
+            });
+        }
+    }]);
+    let service = gateway(address, &["--timeout", "500ms", "--count", "1"]).await;
+    for method in ["GET", "POST"] {
+        let request = format!("{method} / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        assert_eq!(exchange(service.address, request).await.status, 504, "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_goes_after_one_more_byte_is_noticed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let flags = ["--access-log", "--timeout", "off", "--caller-timeout", "10m"];
+    let mut service = gateway(listener.local_addr().unwrap(), &flags).await;
+    for (what, request, resets) in [
+        ("fin", "GET /gone HTTP/1.1\r\nhost: a\r\n\r\n", false),
+        ("reset", "GET /gone HTTP/1.1\r\nhost: a\r\n\r\n", true),
+        ("fin after a body", "POST /gone HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nhi", false),
+        ("reset after a body", "POST /gone HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nhi", true),
+    ] {
+        let mut client = TcpStream::connect(service.address).await.unwrap();
+        client.write_all(request.as_bytes()).await.unwrap();
+        let (mut server, _) = within("a connection", listener.accept()).await.unwrap();
+        within("a request", read_request(&mut server, &mut Vec::new())).await.expect(what);
+        client.write_all(b"G").await.unwrap();
+        sleep(Duration::from_millis(50)).await;
+        if resets {
+            client.set_zero_linger().unwrap();
+        }
+        drop(client);
+        // The upstream learns of it as well: nobody waits for its response.
+        let end = within(format!("{what} to be noticed"), server.read_to_end(&mut Vec::new())).await;
+        assert!(end.is_err() || end.unwrap() == 0, "{what}");
+        let line = service.log_line(" /gone ").await;
+        assert!(line.contains(" 499 "), "{what}: {line}");
+    }
+}
+
+/// The next request, whole, is no hang-up.
+#[tokio::test]
+async fn a_client_that_sends_its_next_request_early_gets_both_responses() {
+    let upstream =
+        Upstream::start(|number, _| ok(&format!("number {number}")).pausing(0, Duration::from_millis(200))).await;
+    let service = gateway(upstream.address, &[]).await;
+    let mut client = TcpStream::connect(service.address).await.unwrap();
+    client.write_all(b"GET /1 HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    sleep(Duration::from_millis(50)).await;
+    client.write_all(b"POST /2 HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello").await.unwrap();
+    read_until(&mut client, "number 0").await;
+    read_until(&mut client, "number 1").await;
+    let received = upstream.received();
+    assert_eq!((received[0].line(), received[1].line()), ("GET /1 HTTP/1.1", "POST /2 HTTP/1.1"));
+    assert_eq!(received[1].body(), "hello");
+}
