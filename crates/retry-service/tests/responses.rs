@@ -9,7 +9,11 @@
 
 mod support;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    io::{self, ErrorKind},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
@@ -616,21 +620,24 @@ async fn a_response_that_a_reset_cuts_off_during_an_upload_is_not_taken_for_whol
         }
     }]);
     for round in 0..30 {
-        let version = if round % 2 == 0 { "1.1" } else { "1.0" };
+        let version = if round % 4 < 2 { "1.1" } else { "1.0" };
         let head = format!("POST / HTTP/{version}\r\nhost: a\r\ncontent-length: 1000000000\r\n\r\n");
         let (mut reading, mut writing) = TcpStream::connect(service.address).await.unwrap().into_split();
         let upload = async {
-            if writing.write_all(head.as_bytes()).await.is_ok() {
-                while writing.write_all(&[b'x'; 16 * 1024]).await.is_ok() {}
+            writing.write_all(head.as_bytes()).await?;
+            loop {
+                writing.write_all(&[b'x'; 16 * 1024]).await?;
             }
         };
         let mut received = Vec::new();
-        let (end, ()) = within("the end", async { tokio::join!(reading.read_to_end(&mut received), upload) }).await;
-        if received.is_empty() {
-            continue;
+        let exchange = async { tokio::join!(reading.read_to_end(&mut received), upload) };
+        let (end, unsent): (_, Result<(), io::Error>) = within("the end", exchange).await;
+        // The kernel tells of a reset once. Behind a close that was announced it says that the pipe is broken.
+        let is_reset = end.is_err() || unsent.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset);
+        if !received.is_empty() {
+            let response = Response::parse(&received);
+            let is_cut = !response.whole || version == "1.0" && is_reset;
+            assert!(response.status == 502 || is_cut, "round {round}: {end:?} after {response:?}");
         }
-        let response = Response::parse(&received);
-        let is_cut = !response.whole || version == "1.0" && end.is_err();
-        assert!(response.status == 502 || is_cut, "round {round}: {end:?} after {response:?}");
     }
 }
