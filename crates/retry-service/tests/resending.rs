@@ -210,7 +210,7 @@ async fn after_a_surprise(next: &str, then: impl AsyncFn(&mut TcpStream)) {
                 let reply = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 6\r\n\r\nsecond";
                 another.write_all(reply.as_bytes()).await.unwrap();
             }
-            std::future::pending::<()>().await;
+            pending::<()>().await;
         };
         let mut response = Vec::new();
         tokio::select! {
