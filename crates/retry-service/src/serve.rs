@@ -268,6 +268,7 @@ impl Protocols {
             sleep(LAST_WORD).await;
         };
         tokio::select! {
+            biased;
             start = timeout(self.limits.header_time, Start::read(stream)) => start.ok()?.ok(),
             () = unwanted => None,
         }
