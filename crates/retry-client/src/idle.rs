@@ -37,7 +37,7 @@ struct Moments {
 
 /// In how many pieces a head may come, with the informational responses before it, each of which is one: more are no
 /// progress, or `102` for ever would be.
-const PIECES: u32 = 1000;
+const PIECES: u32 = 100;
 const WHOLE: u32 = u32::MAX;
 
 /// It is the caller who keeps the exchange waiting.

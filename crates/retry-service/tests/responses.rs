@@ -450,7 +450,7 @@ async fn a_response_that_ends_with_its_connection_arrives() {
 
 #[tokio::test]
 async fn many_fields_of_a_response_pass() {
-    for (count, length) in [(150, 10), (1000, 10), (200, 270)] {
+    for (count, length) in [(150, 10), (400, 10), (200, 270)] {
         let fields = (0..count - 1).map(|number| format!("x-{number}: {}\r\n", "v".repeat(length))).collect::<String>();
         let reply = Reply::new(format!("HTTP/1.1 200 OK\r\n{fields}content-length: 2\r\n\r\nok"));
         let upstream = Upstream::playing([reply]).await;
