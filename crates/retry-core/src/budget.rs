@@ -6,7 +6,9 @@
 //! SDKs' "standard" retry mode; the in-flight form is Envoy's `retry_budget`.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
+
+use portable_atomic::AtomicU64;
 
 use crate::policy::Nanos;
 

@@ -76,6 +76,7 @@
 //! global state. It is no circuit breaker and no rate limiter.
 
 #![no_std]
+#![warn(clippy::disallowed_types, reason = "some targets lack 64-bit atomics")]
 
 extern crate alloc;
 #[cfg(any(feature = "tokio", test))]
