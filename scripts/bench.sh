@@ -212,7 +212,7 @@ median() { sort -g | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : 
 
 # compare <title> <backend's behaviour> <gateway's flags ...>
 compare() {
-    local title=$1 behaviour=$2 peer round before after
+    local title=$1 behaviour=$2 peer before after
     shift 2
     printf '\n%s\n' "$title"
     start_backend backend "$behaviour"
@@ -220,7 +220,7 @@ compare() {
     for peer in "${contenders[@]}"; do start_proxy "$peer" "${address[backend]}" "$@"; done
     address[direct]=${address[backend]}
     for peer in direct "${contenders[@]}"; do load "${address[$peer]}" 1 >/dev/null; done
-    for round in $(seq "$ROUNDS"); do
+    for _ in $(seq "$ROUNDS"); do
         for peer in direct "${contenders[@]}"; do
             before=$([ "$peer" = direct ] || ticks "${pid[$peer]}")
             read -r n rate p50 p99 bad < <(load "${address[$peer]}" "$SECONDS_EACH")
@@ -239,7 +239,7 @@ compare() {
         local rounds=$work/$peer.rounds
         printf '%s %s %s %s %s %s %s\n' "$peer" "$(cut -d' ' -f1 "$rounds" | median)" "$(cut -d' ' -f5 "$rounds" | median)" \
             "$(cut -d' ' -f2 "$rounds" | median)" "$(cut -d' ' -f3 "$rounds" | median)" \
-            "$([ "$peer" = direct ] && say 0 || memory "${pid[$peer]}" VmHWM)" "$(awk '{ s += $4 } END { print s }' "$rounds")" |
+            "$(if [ "$peer" = direct ]; then say 0; else memory "${pid[$peer]}" VmHWM; fi)" "$(awk '{ s += $4 } END { print s }' "$rounds")" |
             awk -v rate="$rate_of_bare" -v cpu="$cpu_of_bare" '{
                 printf "%-9s %9.0f %7.2f %9s %7s %9.2f %8.2f %8s %10d\n", $1, $2, $2 / rate, $1 == "direct" ? "" : sprintf("%.1f", $3),
                     $1 == "direct" ? "" : sprintf("%.2f", $3 / cpu), $4, $5, $1 == "direct" ? "" : sprintf("%.1f", $6 / 1024), $7 }'

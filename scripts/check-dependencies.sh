@@ -3,22 +3,28 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-tree() {
-    cargo tree --locked --edges normal --prefix none "$@"
+fail() {
+    printf 'check-dependencies: %s\n' "$1" >&2
+    exit 1
 }
 
+# forbid <crate> <names of crates> <features ...>. A name that no package has forbids nothing, and so is a mistake.
 forbid() {
-    local crate=$1 pattern=$2
+    local crate=$1 names=$2 name tree found
     shift 2
-    if tree -p "$crate" "$@" | tail -n +2 | grep -E "^($pattern) "; then
-        printf 'check-dependencies: %s must not depend on the above\n' "$crate" >&2
-        exit 1
+    for name in "$crate" $names; do
+        grep -qx "name = \"$name\"" Cargo.lock || fail "no package is called $name"
+    done
+    tree=$(cargo tree --locked --edges normal --prefix none -p "$crate" "$@") || fail "cargo tree failed for $crate"
+    [[ $tree == "$crate v"* ]] || fail "cargo tree printed no tree of $crate: $tree"
+    if found=$(tail -n +2 <<<"$tree" | grep -E "^(${names// /|}) "); then
+        fail "$crate must not depend on $(sort -u <<<"$found")"
     fi
 }
 
-forbid retry-core 'tokio|hyper|log|std' --no-default-features
-forbid retry-core 'hyper|http|retry-client' --all-features
-forbid retry-client 'retry-service|delayed-backend|clap|env_logger' --all-features
+forbid retry-core 'tokio hyper log' --no-default-features
+forbid retry-core 'hyper http retry-client' --all-features
+forbid retry-client 'retry-service delayed-backend clap env_logger' --all-features
 forbid retry-service 'delayed-backend' --all-features
-forbid delayed-backend 'retry-core|retry-client|retry-service' --all-features
+forbid delayed-backend 'retry-core retry-client retry-service' --all-features
 printf 'The arrows between the crates point down only.\n'

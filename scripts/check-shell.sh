@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Runs ShellCheck, in the version that checkers.txt names, on every shell script. Fails without it where CI is `true`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# By their first line, whatever they are called.
+scripts=()
+while IFS= read -r file; do
+    if head -n 1 "$file" | grep -qE '^#!.*\b(ba|da)?sh\b'; then scripts+=("$file"); fi
+done < <(git ls-files --cached --others --exclude-standard)
+[ ${#scripts[@]} -gt 0 ] || { printf 'check-shell: found no script\n' >&2; exit 1; }
+
+if tools=$(scripts/checkers.sh); then
+    "$tools/shellcheck" "${scripts[@]}"
+    printf 'ShellCheck passes on %s scripts.\n' "${#scripts[@]}"
+else
+    printf 'NOT CHECKED: the scripts, as ShellCheck cannot be installed (see above)\n' >&2
+    [ "${CI-}" != true ]
+fi
