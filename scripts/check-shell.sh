@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 scripts=()
 while IFS= read -r file; do
     if head -n 1 "$file" | grep -qE '^#!.*\b(ba|da)?sh\b'; then scripts+=("$file"); fi
-done < <(git ls-files --cached --others --exclude-standard)
+done < <(find . \( -name .git -o -name target -o -name corpus -o -name artifacts \) -prune -o -type f -print)
 [ ${#scripts[@]} -gt 0 ] || { printf 'check-shell: found no script\n' >&2; exit 1; }
 
 if tools=$(scripts/checkers.sh); then
