@@ -3,4 +3,4 @@
 # the idempotent ones fails, and no POST is processed twice. Prints the counts. REQUESTS sets another number.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-RESTARTS_REQUESTS=${REQUESTS:-100000} cargo test --release --locked --quiet -p retry-service --test restarts -- --nocapture
+TEST_LIMIT_S=3600 RESTARTS_REQUESTS=${REQUESTS:-100000} cargo test --release --locked --quiet -p retry-service --test restarts -- --nocapture

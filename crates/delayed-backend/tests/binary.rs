@@ -14,9 +14,10 @@ use tokio::process::Command;
 use tokio::time::Instant;
 
 mod support;
-use support::{Backend, exchange, message, request};
+use support::{Backend, exchange, message, request, watch};
 
 async fn run_to_end(arguments: &[&str]) -> Output {
+    watch();
     let mut command = Command::new(env!("CARGO_BIN_EXE_delayed-backend"));
     command.args(arguments).stdin(Stdio::null()).output().await.unwrap()
 }

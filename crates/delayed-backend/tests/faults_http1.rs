@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 
 mod support;
-use support::{exchange, read_answer, request};
+use support::{exchange, read_answer, request, watch};
 
 const GET: &str = "GET /hello HTTP/1.1\r\nhost: test\r\n\r\n";
 const HELLO: &str = "Hello World!!!";
@@ -33,6 +33,7 @@ enum End {
 }
 
 async fn backend(script: &str) -> Backend {
+    watch();
     Backend::start(script.parse().unwrap()).await.unwrap()
 }
 
@@ -488,6 +489,7 @@ async fn connections_are_told_apart() {
 async fn what_is_played_is_what_the_script_says() {
     let script: Script = "ok*3,close,reset,status=503,truncate".parse().unwrap();
     let script = script.with_seed(11);
+    watch();
     let backend = Backend::start(script.clone()).await.unwrap();
     for number in (1..=100).filter_map(NonZeroU64::new) {
         let behaviour = script.behaviour(number).to_string();

@@ -18,6 +18,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+#[path = "support/watchdog.rs"]
+mod watchdog;
+
 const HELLO: &str = "Hello World!!!";
 const A_WHILE: Duration = Duration::from_millis(150);
 
@@ -33,6 +36,7 @@ impl Caller {
     }
 
     async fn with(script: &str, protocol: &Builder<TokioExecutor>) -> Self {
+        watchdog::watch();
         let backend = Backend::start(script.parse().unwrap()).await.unwrap();
         let stream = TcpStream::connect(backend.address()).await.unwrap();
         let (sender, connection) = protocol.handshake(TokioIo::new(stream)).await.unwrap();

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 mod support;
-use support::{exchange, read_answer, request};
+use support::{exchange, read_answer, request, watch};
 
 const HELLO: &str = "Hello World!!!";
 const GET: &str = "GET /hello HTTP/1.1\r\nhost: test\r\n\r\n";
@@ -36,6 +36,7 @@ impl Server {
     async fn start(healthy_every: u32, delay: Duration) -> Self {
         let script = Script::healthy_every(NonZeroU32::new(healthy_every).unwrap());
         let script = script.with_delay(delay);
+        watch();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();

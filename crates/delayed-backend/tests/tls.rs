@@ -18,7 +18,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 mod support;
-use support::request;
+use support::{request, watch};
 
 /// Connects as a client that trusts `authority` and nobody else.
 async fn connect(
@@ -43,6 +43,7 @@ async fn connect(
 }
 
 async fn backend(script: &str) -> delayed_backend::Backend {
+    watch();
     delayed_backend::Backend::start_tls(script.parse().unwrap()).await.unwrap()
 }
 

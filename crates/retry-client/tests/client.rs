@@ -10,7 +10,7 @@ mod common;
 
 use std::{net::SocketAddr, sync::atomic::Ordering::SeqCst, time::Duration};
 
-use common::{Reply, Server, quick, raw_server, read_head};
+use common::{Reply, Server, quick, raw_server, read_head, watch};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use retry_client::{Body, Client, ErrorKind, Reason, RetryMethods};
@@ -98,6 +98,7 @@ async fn parity_timeouts_repeat_idempotent_methods_only_unless_told() {
 
 #[tokio::test]
 async fn parity_the_timeout_is_idle_not_total() {
+    watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -126,6 +127,7 @@ async fn parity_a_body_that_breaks_or_stalls_is_retried_when_the_exchange_ends_i
     assert_eq!(client.get_text("/hello").await.unwrap(), "Hello World!!!");
     assert_eq!(connections.load(SeqCst), 3);
 
+    watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -143,6 +145,7 @@ async fn parity_a_body_that_breaks_or_stalls_is_retried_when_the_exchange_ends_i
 
 #[tokio::test]
 async fn a_streamed_body_that_stalls_is_an_error_while_it_is_read() {
+    watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::builder(format!("http://{}", listener.local_addr().unwrap()))
         .timeout(Duration::from_millis(200))
@@ -178,6 +181,7 @@ async fn broken_answers_are_retried_for_get_and_not_for_post() {
 
 #[tokio::test]
 async fn parity_a_reset_before_any_byte_is_retried() {
+    watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {

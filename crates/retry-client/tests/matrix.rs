@@ -3,6 +3,9 @@
 //! to it. `UPDATE_DOCS=1` writes what is observed instead, to be judged again.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the test's message")]
 
+#[path = "../../delayed-backend/tests/support/watchdog.rs"]
+mod watchdog;
+
 use std::{env, fmt::Write as _, fs, sync::Arc, time::Duration};
 
 use delayed_backend::Backend;
@@ -160,6 +163,7 @@ fn failed(error: &Error) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_table_of_what_is_retried_is_what_happens() {
+    watchdog::watch();
     let mut cells = JoinSet::new();
     let places = Arc::new(Semaphore::new(AT_ONCE));
     for (row, behaviour) in BEHAVIOURS.into_iter().enumerate() {

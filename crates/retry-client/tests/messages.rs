@@ -6,7 +6,7 @@ mod common;
 use std::{net::SocketAddr, sync::atomic::Ordering::SeqCst, time::Duration};
 
 use bytes::Bytes;
-use common::{Reply, Server, quick, raw_server, read_head};
+use common::{Reply, Server, quick, raw_server, read_head, watch};
 use http::{Method, Request, Version};
 use http_body_util::{BodyExt, StreamBody, channel::Channel};
 use retry_client::{Body, Client, ErrorKind, Journal, Reason};
@@ -188,6 +188,7 @@ async fn a_fragment_is_refused() {
 /// The one connection there may be is taken, so a POST waits until its attempt is cut, having sent nothing.
 #[tokio::test]
 async fn a_post_whose_attempt_is_cut_before_it_was_sent_is_sent_again() {
+    watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::builder(format!("http://{}", listener.local_addr().unwrap()))
         .retry(quick(1000))
@@ -216,6 +217,7 @@ async fn a_post_whose_attempt_is_cut_before_it_was_sent_is_sent_again() {
 /// A server that refuses by the head of a request, and closes with the upload unread.
 #[tokio::test]
 async fn a_response_that_arrived_is_not_lost_to_an_upload_that_fails() {
+    watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::new(format!("http://{}", listener.local_addr().unwrap())).unwrap();
     tokio::spawn(async move {
@@ -258,6 +260,7 @@ fn futures_stream(
 
 #[tokio::test]
 async fn a_body_waits_for_the_servers_consent_where_the_request_expects_it() {
+    watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::builder(format!("http://{}", listener.local_addr().unwrap())).retry(quick(0)).build().unwrap();
     let send = async || {

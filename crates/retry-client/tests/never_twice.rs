@@ -1,6 +1,9 @@
 //! No request that may have been processed is sent twice without leave: shown by counting.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the test's message")]
 
+#[path = "../../delayed-backend/tests/support/watchdog.rs"]
+mod watchdog;
+
 use std::{
     collections::HashMap,
     sync::{
@@ -49,6 +52,7 @@ impl Run {
 /// Makes all calls, each with a number of its own, against a script at random, but the same each time.
 async fn run(script: &str, http2: bool) -> Run {
     let script: Script = script.parse().unwrap();
+    watchdog::watch();
     let backend = Backend::start(script.with_seed(7)).await.unwrap();
     let policy = RetryPolicy::builder().count(3).interval(Duration::ZERO).build().unwrap();
     let client = Client::builder(backend.url()).retry(policy).status_codes([503]).timeout(Duration::from_secs(5));

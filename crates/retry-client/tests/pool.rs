@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use common::{Reply, Server, quick, read_head};
+use common::{Reply, Server, quick, read_head, watch};
 use http::{Method, Request};
 use retry_client::{Body, Client, ErrorKind};
 use tokio::{
@@ -25,6 +25,7 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// A server that answers each request only once a permit for it is there.
 async fn gated(gate: Arc<Semaphore>) -> (Client, Arc<AtomicUsize>, JoinSet<()>) {
+    watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::builder(format!("http://{}", listener.local_addr().unwrap())).retry(quick(0));
     let asked = Arc::new(AtomicUsize::new(0));
@@ -116,6 +117,7 @@ async fn an_answer_left_unread_does_not_cost_its_connection() {
 /// Each connection answers one request, then closes without a word.
 #[tokio::test]
 async fn a_connection_that_was_closed_while_it_was_kept_is_not_used_again() {
+    watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::builder(format!("http://{}", listener.local_addr().unwrap())).retry(quick(0));
     let client = client.build().unwrap();
@@ -191,6 +193,7 @@ async fn over_http2_one_slow_answer_does_not_cost_the_others_their_connection() 
 
 #[tokio::test]
 async fn over_http2_all_learn_that_there_is_no_connection() {
+    watch();
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let client = Client::builder(format!("http://{closed}")).http2_prior_knowledge(true).retry(quick(1));
     let client = client.build().unwrap();

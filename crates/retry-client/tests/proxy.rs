@@ -18,7 +18,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use common::{Reply, Server, quick};
+use common::{Reply, Server, quick, watch};
 use http::Version;
 use retry_client::Client;
 use tokio::{
@@ -36,6 +36,7 @@ struct Proxy {
 
 impl Proxy {
     async fn start(refusal: Option<&'static str>) -> Self {
+        watch();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let heads = Arc::new(Mutex::new(Vec::new()));

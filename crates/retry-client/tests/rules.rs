@@ -1,6 +1,9 @@
 //! The rules of retrying against the backend that misbehaves on cue.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the test's message")]
 
+#[path = "../../delayed-backend/tests/support/watchdog.rs"]
+mod watchdog;
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -19,6 +22,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 async fn backend(script: &str) -> Backend {
+    watchdog::watch();
     Backend::start(script.parse().unwrap()).await.unwrap()
 }
 
@@ -271,6 +275,7 @@ async fn an_observer_is_told_of_a_body_that_is_gone_on_with() {
 
 /// A server that breaks the first body off after `abc` of `abcdef`, and answers whatever comes next with this.
 async fn breaks_then(answer: &'static str) -> Result<bytes::Bytes, retry_client::Error> {
+    watchdog::watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {

@@ -12,7 +12,7 @@ mod https;
 
 use std::{path::PathBuf, sync::atomic::Ordering::SeqCst, time::Duration};
 
-use common::{quick, read_head};
+use common::{quick, read_head, watch};
 use http::Version;
 use https::{Authority, BOTH, Https, file};
 use retry_client::{Client, ClientBuilder, Error, ErrorKind, Reason};
@@ -94,6 +94,7 @@ async fn a_handshake_that_breaks_off_is_repeated_for_every_method() {
 
 #[tokio::test]
 async fn a_handshake_counts_as_connecting() {
+    watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let limit = Duration::from_millis(200);
@@ -136,6 +137,7 @@ async fn a_server_that_asks_for_a_certificate_in_vain_is_asked_once() {
 async fn the_idle_timeout_sees_the_bytes_beneath() {
     let authority = Authority::new();
     let acceptor = authority.acceptor("127.0.0.1", &["http/1.1"], None);
+    watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {

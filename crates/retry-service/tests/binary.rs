@@ -201,6 +201,7 @@ async fn no_credential_is_ever_shown() {
 }
 
 async fn run_to_end(arguments: &[&str]) -> Output {
+    support::watch();
     let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
     command.args(arguments).stdin(Stdio::null()).output().await.unwrap()
 }

@@ -130,6 +130,7 @@ async fn call(service: SocketAddr, method: &str, row: &Row) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_table_of_promises_is_what_happens() {
+    support::watch();
     let mut cells = JoinSet::new();
     for (index, row) in rows().into_iter().enumerate() {
         cells.spawn(async move { (index, row.what, observe(&row, "GET").await, observe(&row, "POST").await) });

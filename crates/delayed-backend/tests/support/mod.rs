@@ -10,8 +10,13 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, Command};
 
+mod watchdog;
+
+pub(crate) use watchdog::watch;
+
 /// Sends `request` and reads until the server closes.
 pub(crate) async fn exchange(address: SocketAddr, request: &str) -> String {
+    watch();
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
@@ -54,6 +59,7 @@ impl Backend {
     }
 
     pub(crate) async fn spawn(mut command: Command) -> Self {
+        watch();
         let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
         let first_line = log.next_line().await.unwrap().expect("a line at start");

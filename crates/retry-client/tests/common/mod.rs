@@ -32,6 +32,11 @@ use tokio::{
     task::JoinSet,
 };
 
+#[path = "../../../delayed-backend/tests/support/watchdog.rs"]
+mod watchdog;
+
+pub(crate) use watchdog::watch;
+
 /// What the server does with one request.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
@@ -78,6 +83,7 @@ impl Server {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         F: Future<Output = Option<S>> + Send + 'static,
     {
+        watch();
         let address = listener.local_addr().unwrap();
         let script: Arc<[Reply]> = script.into_iter().collect();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -152,6 +158,7 @@ pub(crate) fn quick(count: u32) -> RetryPolicy {
 /// A server that reads one request's head from each connection, writes the next of `answers` and closes.
 /// Returns how many connections it has had, too.
 pub(crate) async fn raw_server(answers: Vec<&'static [u8]>) -> (SocketAddr, Arc<AtomicUsize>, JoinSet<()>) {
+    watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let connections = Arc::new(AtomicUsize::new(0));

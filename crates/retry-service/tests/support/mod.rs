@@ -30,6 +30,10 @@ use tokio::{
 pub(crate) mod http2;
 pub(crate) mod message;
 pub(crate) mod upstream;
+#[path = "../../../delayed-backend/tests/support/watchdog.rs"]
+mod watchdog;
+
+pub(crate) use watchdog::watch;
 
 /// The limit on every wait: far longer than anything takes that happens at all.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -95,6 +99,7 @@ impl Service {
     }
 
     pub(crate) async fn spawn(mut command: Command) -> Self {
+        watch();
         let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut told = String::new();
