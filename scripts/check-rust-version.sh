@@ -2,7 +2,7 @@
 # Checks what can be checked of `rust-version` without that toolchain: every crate has the workspace's and takes the
 # workspace's lints, among which `incompatible_msrv` refuses newer parts of the standard library, and no package in the
 # lock file needs a newer Rust. Newer syntax is for that toolchain to refuse: where it is installed, the crates are
-# compiled with it (.github/workflows/ci.yml installs it).
+# compiled with it (the job in .github/workflows/ci.yml installs it).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -37,5 +37,5 @@ if rustup run "$version" rustc --version >/dev/null 2>&1; then
     rustup run "$version" cargo check --locked --quiet --workspace --all-features --target-dir "target/rust-$version"
     printf 'The crates compile with Rust %s.\n' "$version"
 else
-    printf 'NOT CHECKED: the crates with Rust %s itself, which is not installed.\n' "$version"
+    printf 'NOT CHECKED: the crates with Rust %s itself, which is not installed\n' "$version" >&2
 fi
