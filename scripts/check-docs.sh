@@ -50,13 +50,15 @@ check_served() {
     variable=$(printf '%s' "$crate" | tr 'a-z-' 'A-Z_')_LISTEN
     # The time it takes to compile is no part of the time it takes to serve.
     cargo build --quiet -p "$crate" || { fail "'cargo build -p $crate' fails"; return; }
+    # The redirection below happens in the new process: until then the log of the one before would be read.
+    : >"$log"
     # Cargo becomes the program, so that this is its process.
     env "$variable=127.0.0.1:0" cargo run --quiet -p "$crate" "$@" 2>"$log" &
     pid=$!
     within serves_or_gone || true
     grep -q 'Serving http://' "$log" || fail "'cargo run -p $crate' does not serve within $LIMIT_S s: $(cat "$log")"
     kill "$pid" 2>/dev/null || true
-    within gone || { fail "'cargo run -p $crate' does not stop within $LIMIT_S s"; kill -KILL "$pid"; }
+    within gone || { fail "'cargo run -p $crate' does not stop within $LIMIT_S s"; kill -KILL "$pid" 2>/dev/null || true; }
     wait "$pid" || fail "'cargo run -p $crate' does not stop cleanly"
     pid=''
 }
