@@ -2,7 +2,7 @@
 
 #[cfg(feature = "tls")]
 use std::path::PathBuf;
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use http::HeaderName;
 use retry_core::{RetryBudget, RetryPolicy};
@@ -11,8 +11,8 @@ use tokio::sync::Semaphore;
 #[cfg(feature = "tls")]
 use crate::tls::Identity;
 use crate::{
-    AttemptEvent, Client, RetryMethods, RetryRules, connect::Connector, error::Error, pool::Limits, pool::Pool,
-    pool::Protocol, proxy::Proxy, response_buffer::ResponseBuffer, target::Target, tls::Tls,
+    AttemptEvent, Client, RetryMethods, RetryRules, connect::Connector, error::Error, error::Redacted, pool::Limits,
+    pool::Pool, pool::Protocol, proxy::Proxy, response_buffer::ResponseBuffer, target::Target, tls::Tls,
 };
 
 /// Settings that have been checked.
@@ -49,7 +49,7 @@ pub(crate) struct Config {
 /// | `client_certificate` | none | who the client is (feature `tls`) |
 ///
 /// and those of [`RetryRules`]. The defaults of `timeout` and `connect_timeout` are Ballerina's.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct ClientBuilder {
     url: String,
@@ -330,5 +330,41 @@ impl ClientBuilder {
         let connector = Connector::new(server, connect_timeout, proxy.clone(), tls);
         let config = Config { target, proxy, place, rules, resume, response_buffer, request_buffer_time };
         Ok(Client::from_config(config, Pool::new(connector, limits, Protocol { http2, preserve_header_case })))
+    }
+}
+
+/// Without the user name and password in the URL.
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            url,
+            rules,
+            timeout,
+            connect_timeout,
+            http2,
+            preserve_header_case,
+            resume,
+            response_buffer,
+            pool_idle_timeout,
+            pool_max_idle,
+            pool_max_connections,
+            proxy_from_env,
+            tls,
+        } = self;
+        f.debug_struct("ClientBuilder")
+            .field("url", &format_args!("{}", Redacted(url)))
+            .field("rules", rules)
+            .field("timeout", timeout)
+            .field("connect_timeout", connect_timeout)
+            .field("http2", http2)
+            .field("preserve_header_case", preserve_header_case)
+            .field("resume", resume)
+            .field("response_buffer", response_buffer)
+            .field("pool_idle_timeout", pool_idle_timeout)
+            .field("pool_max_idle", pool_max_idle)
+            .field("pool_max_connections", pool_max_connections)
+            .field("proxy_from_env", proxy_from_env)
+            .field("tls", tls)
+            .finish()
     }
 }

@@ -27,6 +27,17 @@ fn refusing() -> (SocketAddr, TcpSocket) {
     (socket.local_addr().unwrap(), socket)
 }
 
+#[test]
+fn no_debug_output_has_a_password() {
+    let builder = Client::builder("http://me:hush@h:1/x");
+    let shown = format!("{builder:?}");
+    assert!(shown.contains("url: http://***@h:1/x") && !shown.contains("hush"), "{shown}");
+    let client = builder.build().unwrap();
+    let refused = Client::builder("http://me:hush@h:x").build().unwrap_err();
+    let shown = format!("{client:?} {refused:?}");
+    assert!(!shown.contains("hush") && !shown.contains("bWU6"), "{shown}");
+}
+
 #[tokio::test]
 async fn parity_refused_connections_are_retried_for_every_method() {
     let (address, _socket) = refusing();
