@@ -92,6 +92,13 @@ impl Error {
         Self::new(ErrorKind::BadResponse, message).because(source)
     }
 
+    /// What came is no HTTP, as from a server that speaks TLS.
+    pub(crate) fn other_protocol(source: BoxError) -> Self {
+        let message =
+            "no valid HTTP answer: what came is no HTTP; the URL of a server that speaks TLS starts with https://";
+        Self::new(ErrorKind::BadResponse, message.to_owned()).because(source)
+    }
+
     /// The head of a response makes no sense.
     pub(crate) fn bad_head(source: BoxError) -> Self {
         let message = format!("the head of the response is refused: {}", root(&*source));

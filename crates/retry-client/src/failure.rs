@@ -50,7 +50,7 @@ impl Failure {
         let why = tls::why_hopeless(&*error);
         let refused = find::<NoTunnel>(&*error).is_some_and(NoTunnel::is_hopeless);
         let fate = if refused || why.is_some() { Fate::Hopeless } else { Fate::NeverSent };
-        let why = why.unwrap_or_else(|| root_of(&*error));
+        let why = why.or_else(|| tls::explain(&*error).map(str::to_owned)).unwrap_or_else(|| root_of(&*error));
         Self { error: Error::connect(place, &why, error), fate }
     }
 
@@ -72,7 +72,7 @@ impl Failure {
             return match transport.map(ToString::to_string).as_deref() {
                 Some(TOO_LARGE) => (Fate::Hopeless, |_, _| Error::bad_head(BadHead::TooLarge.into())),
                 Some(what) if what.starts_with(OTHER_PROTOCOL) => {
-                    (Fate::MaybeProcessed, |error, _| Error::bad_response(error))
+                    (Fate::MaybeProcessed, |error, _| Error::other_protocol(error))
                 }
                 _ => (Fate::Hopeless, |error, _| Error::bad_response(error)),
             };

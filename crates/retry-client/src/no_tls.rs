@@ -24,6 +24,10 @@ impl Loaded {
     }
 }
 
+pub(crate) fn explain(_error: &(dyn StdError + 'static)) -> Option<&'static str> {
+    None
+}
+
 pub(crate) fn why_hopeless(_error: &(dyn StdError + 'static)) -> Option<String> {
     None
 }

@@ -9,7 +9,7 @@ use std::{
 
 use hyper_rustls::HttpsConnector;
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, RootCertStore,
+    AlertDescription, CertificateError, ClientConfig, InvalidMessage, RootCertStore,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
@@ -125,7 +125,7 @@ pub(crate) fn why_hopeless(error: &(dyn StdError + 'static)) -> Option<String> {
     let error = find::<Tls>(error)?;
     match error {
         Tls::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            Some("invalid peer certificate: unknown authority (ca_file adds one)".to_owned())
+            Some("invalid peer certificate: unknown authority (a CA file adds one)".to_owned())
         }
         Tls::InvalidCertificate(_)
         | Tls::NoCertificatesPresented
@@ -133,6 +133,17 @@ pub(crate) fn why_hopeless(error: &(dyn StdError + 'static)) -> Option<String> {
         | Tls::PeerIncompatible(_)
         | Tls::NoApplicationProtocol => Some(error.to_string()),
         Tls::AlertReceived(alert) if is_refusal(*alert) => Some(format!("the server refused: {alert:?}")),
+        _ => None,
+    }
+}
+
+/// What a failed handshake was really about, if rustls puts it in terms of its own.
+pub(crate) fn explain(error: &(dyn StdError + 'static)) -> Option<&'static str> {
+    match find::<rustls::Error>(error)? {
+        // What came begins with no record of TLS.
+        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            Some("the server does not speak TLS: a URL for plain HTTP starts with http://")
+        }
         _ => None,
     }
 }
@@ -179,7 +190,7 @@ mod tests {
             assert_eq!(why_hopeless(&error).as_deref(), expected);
         };
         let certificate = rustls::Error::InvalidCertificate;
-        let unknown = "invalid peer certificate: unknown authority (ca_file adds one)";
+        let unknown = "invalid peer certificate: unknown authority (a CA file adds one)";
         check(certificate(CertificateError::UnknownIssuer), Some(unknown));
         check(certificate(CertificateError::Expired), Some("invalid peer certificate: Expired"));
         let alert = rustls::Error::AlertReceived;

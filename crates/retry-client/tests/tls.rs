@@ -17,9 +17,9 @@ use http::Version;
 use https::{Authority, BOTH, Https, file};
 use retry_client::{Client, ClientBuilder, Error, ErrorKind, Reason};
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 /// An error that no other attempt was made for.
@@ -38,7 +38,7 @@ async fn an_unknown_authority_is_one_attempt_and_one_clear_error() {
             Some(path) => server.client().ca_file(path),
         };
         let error = client.build().unwrap().get("/").await.unwrap_err();
-        assert_hopeless(&error, &server, "invalid peer certificate: unknown authority (ca_file adds one)");
+        assert_hopeless(&error, &server, "invalid peer certificate: unknown authority (a CA file adds one)");
         server.connections.store(0, SeqCst);
     }
 }
@@ -131,6 +131,32 @@ async fn a_server_that_asks_for_a_certificate_in_vain_is_asked_once() {
     let server = Https::start(authority.acceptor("127.0.0.1", &["http/1.1"], Some(&authority)), 0).await;
     let error = server.client().ca_file(authority.file()).build().unwrap().get("/").await.unwrap_err();
     assert_hopeless(&error, &server, "the server refused: CertificateRequired");
+}
+
+/// The client has a URL for the other of the two.
+#[tokio::test]
+async fn a_server_that_speaks_the_other_of_http_and_https_is_told_as_that() {
+    let failure = async |url: String| {
+        let client = Client::builder(url).retry(quick(0)).build().unwrap();
+        timeout(Duration::from_secs(20), client.get("/")).await.unwrap().unwrap_err()
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let plain = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.read_u8().await;
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        // Not a reset.
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    });
+    let expected = "the server does not speak TLS: a URL for plain HTTP starts with http://";
+    let error = failure(format!("https://{plain}")).await;
+    assert_eq!(error.to_string(), format!("cannot connect to {plain}: {expected}"));
+
+    let server = Https::start(Authority::new().acceptor("127.0.0.1", BOTH, None), 0).await;
+    let error = failure(format!("http://{}", server.server.address)).await;
+    assert_eq!(error.kind(), ErrorKind::BadResponse);
+    assert!(error.to_string().ends_with("the URL of a server that speaks TLS starts with https://"), "{error}");
 }
 
 #[tokio::test]
