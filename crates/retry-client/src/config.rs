@@ -345,6 +345,7 @@ impl fmt::Debug for ClientBuilder {
             preserve_header_case,
             resume,
             response_buffer,
+            request_buffer_time,
             pool_idle_timeout,
             pool_max_idle,
             pool_max_connections,
@@ -360,6 +361,7 @@ impl fmt::Debug for ClientBuilder {
             .field("preserve_header_case", preserve_header_case)
             .field("resume", resume)
             .field("response_buffer", response_buffer)
+            .field("request_buffer_time", request_buffer_time)
             .field("pool_idle_timeout", pool_idle_timeout)
             .field("pool_max_idle", pool_max_idle)
             .field("pool_max_connections", pool_max_connections)

@@ -24,6 +24,11 @@ fn main() -> ExitCode {
             }
         },
     };
+    if loaded.settings.print_config || loaded.settings.command.is_some() {
+        for warning in &loaded.warnings {
+            complain(&format!("warning: {warning}"));
+        }
+    }
     match loaded.settings.command {
         _ if loaded.settings.print_config => return print(&loaded.listing),
         Some(Command::Plan) => return plan(&loaded),
@@ -54,13 +59,22 @@ fn start(loaded: Loaded) -> Result<ExitCode, Box<dyn Error>> {
     builder.enable_all().build()?.block_on(serve(loaded))
 }
 
-async fn serve(Loaded { settings, listing, client, metrics }: Loaded) -> Result<ExitCode, Box<dyn Error>> {
+async fn serve(
+    Loaded { settings, listing, client, metrics, warnings, .. }: Loaded,
+) -> Result<ExitCode, Box<dyn Error>> {
     let mut signals = Signals::catch()?;
     let listener = settings.listen.bind().await?;
     let admin = match &settings.admin.0 {
         Some(address) => Some(address.bind().await?),
         None => None,
     };
+    for warning in warnings {
+        log::warn!("{warning}");
+    }
+    // The sample's log is as it ever was.
+    if settings.forward {
+        log::info!("{}", settings.summary());
+    }
     log::info!("Serving http://{}", listener.local_addr()?);
 
     let tasks = Tasks::default();

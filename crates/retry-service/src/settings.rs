@@ -5,6 +5,7 @@ use std::{ffi::OsString, fmt, io::IsTerminal as _, path::PathBuf, sync::Arc, tim
 use clap::{
     ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, error::ContextKind, parser::ValueSource,
 };
+use http::Uri;
 use retry_client::{
     Client, RetryBudget, RetryPolicy,
     retry_core::{Plan, PolicyError},
@@ -15,10 +16,15 @@ use crate::{
     listen::ListenAddress, usage_error,
 };
 
+mod arguments;
+mod environment;
 mod file;
 mod listing;
+mod no_effect;
+mod restart;
 mod values;
 
+use self::listing::Redacted;
 use self::{
     file::Entry,
     values::{above_zero, admin, at_least_one, bytes, count, header_size, limit, path, ratio, timeout},
@@ -80,12 +86,12 @@ pub struct Settings {
 
     /// How many retries may follow the first attempt
     #[arg(long, env = "RETRY_SERVICE_COUNT", value_name = "N", help_heading = "Retries")]
-    #[arg(default_value = "3", value_parser = count, allow_negative_numbers = true)]
+    #[arg(default_value = "3", value_parser = count)]
     pub count: u32,
 
     /// What each wait is multiplied by to get the next
     #[arg(long, env = "RETRY_SERVICE_BACKOFF_FACTOR", value_name = "FACTOR", help_heading = "Retries")]
-    #[arg(default_value = "2.0", allow_negative_numbers = true)]
+    #[arg(default_value = "2.0")]
     pub backoff_factor: f64,
 
     /// The upper limit of every wait [with --forward: 2s]
@@ -126,7 +132,7 @@ pub struct Settings {
     /// How long an exchange may make no progress; a negative value turns this limit off [with --forward: 30s]
     #[arg(long, env = "RETRY_SERVICE_TIMEOUT", value_name = "DURATION", help_heading = "Time limits")]
     #[arg(default_value = "2s", default_value_if("forward", "true", "30s"))]
-    #[arg(value_parser = timeout, allow_hyphen_values = true)]
+    #[arg(value_parser = timeout)]
     pub timeout: Limit<Duration>,
 
     /// How long connecting may take [with --forward: 3s]
@@ -304,6 +310,20 @@ pub struct Loaded {
     pub client: Client,
     /// What that client and the service count, where somebody may ask.
     pub metrics: Option<Arc<Metrics>>,
+    /// A line for each thing that was given and has no effect.
+    pub warnings: Vec<String>,
+    budget: Option<RetryBudget>,
+}
+
+/// Settings that have been read again while others are in force.
+#[derive(Debug)]
+pub struct Reloaded {
+    /// The settings; those that need a restart are still as they were.
+    pub loaded: Loaded,
+    /// The names of those that have changed.
+    pub changed: Vec<String>,
+    /// The names of those that would have changed, and need a restart.
+    pub need_restart: Vec<String>,
 }
 
 /// Why there are no settings: they make no sense, or something else was asked for.
@@ -385,8 +405,32 @@ impl Loaded {
     /// One line that names the setting, its value and what is allowed, with the variable or the line of the file that a
     /// wrong value is in.
     pub fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, Refusal> {
-        let args: Vec<OsString> = args.into_iter().collect();
-        let command = Settings::command();
+        Self::read(args, None)
+    }
+
+    /// Reads all of it again.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_args`](Self::from_args).
+    pub fn again(&self, args: impl IntoIterator<Item = OsString>) -> Result<Reloaded, Refusal> {
+        let mut loaded = Self::read(args, Some(self))?;
+        let differing = |loaded: &Self| loaded.listing.differing(&self.listing).map(str::to_owned).collect::<Vec<_>>();
+        let mut need_restart = differing(&loaded);
+        need_restart.retain(|name| restart::NAMES.contains(&&**name));
+        loaded.listing.take(&restart::NAMES, &self.listing);
+        let mut changed = differing(&loaded);
+        // The listing does not tell one password from another.
+        if loaded.settings.upstream != self.settings.upstream && !changed.iter().any(|name| name == "upstream") {
+            changed.push("upstream".to_owned());
+        }
+        Ok(Reloaded { loaded, changed, need_restart })
+    }
+
+    /// Reads them; of those that are in force already, what needs a restart is kept, and so is what was counted.
+    fn read(args: impl IntoIterator<Item = OsString>, in_force: Option<&Self>) -> Result<Self, Refusal> {
+        let command = environment::without_empty(Settings::command());
+        let args = arguments::prepare(args.into_iter().collect(), &command)?;
         let parse = |args: &[OsString]| {
             command.clone().try_get_matches_from(args).map_err(|error| Refusal::of(&error, &command, args))
         };
@@ -405,14 +449,31 @@ impl Loaded {
             let from_file = file.iter().map(|entry| format!("--{}={}", entry.name, entry.value).into());
             matches = parse(&args.into_iter().chain(from_file).collect::<Vec<_>>())?;
         }
-        Self::of(&matches, &command, &file).map_err(|refusal| refusal.placed(&file))
+        let mut loaded = Self::of(&matches, &command, &file, in_force).map_err(|refusal| refusal.placed(&file))?;
+        loaded.warnings.extend(environment::unknown(environment::names(), &command));
+        Ok(loaded)
     }
 
-    fn of(matches: &ArgMatches, command: &clap::Command, file: &[Entry]) -> Result<Self, Refusal> {
-        let settings = Settings::from_arg_matches(matches).map_err(|error| Refusal::of(&error, command, &[]))?;
-        let metrics = settings.admin.0.is_some().then(Arc::<Metrics>::default);
-        let client = settings.client(metrics.clone())?;
-        Ok(Self { settings, listing: Listing::of(matches, command, file), client, metrics })
+    fn of(
+        matches: &ArgMatches,
+        command: &clap::Command,
+        file: &[Entry],
+        in_force: Option<&Self>,
+    ) -> Result<Self, Refusal> {
+        let mut settings = Settings::from_arg_matches(matches).map_err(|error| Refusal::of(&error, command, &[]))?;
+        let mut budget = settings.budget()?;
+        let mut metrics = settings.admin.0.is_some().then(Arc::<Metrics>::default);
+        if let Some(in_force) = in_force {
+            restart::keep(&mut settings, &in_force.settings);
+            metrics.clone_from(&in_force.metrics);
+            if settings.has_budget_of(&in_force.settings) {
+                budget.clone_from(&in_force.budget);
+            }
+        }
+        let client = settings.client(metrics.clone(), budget.clone())?;
+        let listing = Listing::of(matches, command, file);
+        let warnings = no_effect::find(&settings, &listing);
+        Ok(Self { settings, listing, client, metrics, warnings, budget })
     }
 }
 
@@ -420,15 +481,28 @@ impl Loaded {
 fn check(command: &clap::Command, Entry { name, value, place }: &Entry) -> Result<(), Refusal> {
     let wrong = |what: &str| Refusal::wrong(format!("{place}: {what}"));
     let args = ["retry-service".into(), format!("--{name}={value}").into()];
-    let parsed = command.clone().try_get_matches_from(&args);
-    let is_known = |name: &str| command.get_arguments().any(|arg| is_setting(arg) && arg.get_long() == Some(name));
-    if !is_known(name) {
-        let similar = parsed.err().and_then(|error| Some(error.get(ContextKind::SuggestedArg)?.to_string()));
-        let similar = similar.as_deref().map(|flag| flag.trim_start_matches('-')).filter(|name| is_known(name));
-        let tip = similar.map_or_else(String::new, |name| format!("; tip: a similar one exists: '{name}'"));
+    if !is_known(command, name) {
+        let tip =
+            similar(command, name).map_or_else(String::new, |name| format!("; tip: a similar one exists: '{name}'"));
         return Err(wrong(&format!("unknown setting '{name}'{tip}")));
     }
-    parsed.map(drop).map_err(|error| wrong(&format!("{name}: {}", Refusal::of(&error, command, &args))))
+    command
+        .clone()
+        .try_get_matches_from(&args)
+        .map(drop)
+        .map_err(|error| wrong(&format!("{name}: {}", Refusal::of(&error, command, &args))))
+}
+
+/// Whether a setting has this name.
+fn is_known(command: &clap::Command, name: &str) -> bool {
+    command.get_arguments().any(|arg| is_setting(arg) && arg.get_long() == Some(name))
+}
+
+/// The setting whose name is most similar to one that none has.
+fn similar(command: &clap::Command, name: &str) -> Option<String> {
+    let error = command.clone().try_get_matches_from(["retry-service".to_owned(), format!("--{name}=")]).err()?;
+    let suggested = error.get(ContextKind::SuggestedArg)?.to_string();
+    Some(suggested.trim_start_matches('-').to_owned()).filter(|name| is_known(command, name))
 }
 
 impl Settings {
@@ -452,8 +526,25 @@ impl Settings {
         .build()
     }
 
-    fn client(&self, metrics: Option<Arc<Metrics>>) -> Result<Client, Refusal> {
-        let policy = self.policy().map_err(|error| Refusal::setting(error.field().replace('_', "-"), &error))?;
+    /// The budget that retries draw on; `None` if they need none.
+    fn budget(&self) -> Result<Option<RetryBudget>, Refusal> {
+        let budget = self.budget_ratio.0.map(|ratio| RetryBudget::share(ratio, self.budget_min_per_sec));
+        budget.transpose().map_err(|error| Refusal::setting("budget-ratio", &error))
+    }
+
+    /// Whether retries may go on drawing on the budget of these settings.
+    fn has_budget_of(&self, other: &Self) -> bool {
+        let budget = |settings: &Self| (settings.budget_ratio, settings.budget_min_per_sec);
+        budget(self) == budget(other) && self.upstream == other.upstream
+    }
+
+    fn client(&self, metrics: Option<Arc<Metrics>>, budget: Option<RetryBudget>) -> Result<Client, Refusal> {
+        let policy = self.policy().map_err(|error| {
+            // The flag that goes before it says it already.
+            let told = error.to_string();
+            let told = told.strip_prefix(error.field()).and_then(|told| told.strip_prefix(" is ")).unwrap_or(&told);
+            Refusal::setting(error.field().replace('_', "-"), &format_args!("invalid value {told}"))
+        })?;
         let mut client = Client::builder(&self.upstream.0)
             .retry(policy)
             .connect_timeout(self.connect_timeout)
@@ -480,9 +571,8 @@ impl Settings {
         if let Some(limit) = self.attempt_timeout.0 {
             client = client.attempt_timeout(limit);
         }
-        if let Some(ratio) = self.budget_ratio.0 {
-            let budget = RetryBudget::share(ratio, self.budget_min_per_sec);
-            client = client.budget(budget.map_err(|error| Refusal::setting("budget-ratio", &error))?);
+        if let Some(budget) = budget {
+            client = client.budget(budget);
         }
         if let Some(most) = self.upstream_max_connections.0 {
             client = client.pool_max_connections(most);
@@ -493,10 +583,33 @@ impl Settings {
         if let Some(file) = &self.upstream_ca {
             client = client.ca_file(file);
         }
-        client.build().map_err(|error| {
-            let flag = if error.to_string().starts_with("ca_file ") { "upstream-ca" } else { "upstream" };
-            Refusal::setting(flag, &error)
-        })
+        let client = client.build().map_err(|error| {
+            let told = error.to_string();
+            match (told.strip_prefix("ca_file "), told.strip_suffix("; set ca_file")) {
+                (Some(told), _) => Refusal::setting("upstream-ca", &told),
+                (None, Some(told)) => Refusal::setting("upstream", &format_args!("{told}; set --upstream-ca")),
+                (None, None) => Refusal::setting("upstream", &told),
+            }
+        })?;
+        if self.upstream.0.parse::<Uri>().is_ok_and(|url| url.port_u16() == Some(0)) {
+            return Err(Refusal::setting("upstream", &"nothing can be reached at port 0"));
+        }
+        Ok(client)
+    }
+
+    /// What the program does, for whom, and where that is set.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let upstream = Redacted(&self.upstream.0);
+        let file = match &self.config {
+            Some(path) => format!("config file {}", path.display()),
+            None => "no config file".to_owned(),
+        };
+        if self.forward {
+            format!("Gateway to {upstream}, {file}")
+        } else {
+            format!("Sample that gets {} from {upstream}, {file}", self.path)
+        }
     }
 
     /// What the policy will do, attempt by attempt.

@@ -389,7 +389,9 @@ async fn a_length_from_an_http2_client_is_canonical_or_refused() {
 
 /// A gateway whose upstream wants a password.
 async fn with_password(upstream: SocketAddr) -> Service {
-    gateway(upstream, &["--upstream", &format!("http://user:pw@{upstream}")]).await
+    let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
+    command.args(QUICK).args(["--listen", "127.0.0.1:0", "--upstream", &format!("http://user:pw@{upstream}")]);
+    Service::spawn(command).await
 }
 
 #[tokio::test]

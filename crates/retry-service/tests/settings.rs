@@ -1,5 +1,5 @@
 //! Settings from flags, the environment and a file, as the program takes them.
-#![allow(clippy::unwrap_used, reason = "a failed expectation is the message")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed expectation is the message")]
 
 use std::{
     env, fs,
@@ -92,7 +92,9 @@ fn a_mistake_in_the_file_is_told_with_its_line_before_anything_starts() {
         "count = -1",
         "1: count: invalid value '-1' for '--count <N>': allowed is a whole number from 0 to 4294967295",
     );
-    check("[retry]\ncount = 1", "1: retry: allowed is one value, or a list of them");
+    check("[retry]\ncount = 1", "1: retry: is a table: settings stand by themselves, at the top of the file");
+    check("backoff-factor = 0", "1: backoff-factor: invalid value 0: expected a finite number above zero");
+    check("\nupstream = 'http://h:0'", "2: upstream: nothing can be reached at port 0");
     check(
         "jitter = \"some\"",
         "1: jitter: invalid value 'some' for '--jitter <KIND>' [possible values: none, full, equal, decorrelated]",
@@ -114,4 +116,80 @@ Each attempt ends within 1s (--attempt-timeout).
     assert_eq!(stdout(&run(&["--attempt-timeout", "1s", "plan"], &[])), plan);
     let asked = "With Retry-After the backend may ask for waits of up to 2s (--retry-after-max).\n";
     assert!(stdout(&run(&["plan", "--forward"], &[])).ends_with(asked));
+}
+
+/// What is said on standard error before the settings are printed.
+#[track_caller]
+fn warnings(arguments: &[&str], environment: &[(&str, &str)]) -> Vec<String> {
+    let output = run(&[arguments, &["--print-config"]].concat(), environment);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{told}");
+    told.lines().map(|line| line.strip_prefix("warning: ").unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_variable_that_is_no_setting_is_told_with_a_similar_one() {
+    let environment = [("RETRY_SERVICE_CUONT", "5"), ("RETRY_SERVICE_SERVICE_HOST", "10.0.0.1")];
+    let expected =
+        "RETRY_SERVICE_CUONT is no setting, and has no effect; tip: a similar one exists: RETRY_SERVICE_COUNT";
+    assert_eq!(warnings(&[], &environment), [expected]);
+}
+
+#[test]
+fn an_empty_variable_is_not_set() {
+    let empty = ["COUNT", "FORWARD", "JITTER", "STATUS_CODES", "CONFIG", "DEADLINE", "CUONT"];
+    let empty = empty.map(|name| format!("RETRY_SERVICE_{name}"));
+    let environment: Vec<_> = empty.iter().map(|name| (name.as_str(), "")).collect();
+    let text = stdout(&run(&["--forward", "--print-config"], &environment));
+    for line in ["count = \"3\"", "jitter = \"full\"", "status-codes = \"502,503,504\"", "deadline = \"off\""] {
+        let line = text.lines().find(|told| told.starts_with(line)).unwrap_or_else(|| panic!("no {line} in {text}"));
+        assert!(line.ends_with(" # default"), "{line}");
+    }
+    assert_eq!(warnings(&[], &environment), Vec::<String>::new());
+    let output = run(&["--print-config"], &[("RETRY_SERVICE_COUNT", "x")]);
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("error: RETRY_SERVICE_COUNT: "));
+}
+
+#[test]
+fn off_and_none_are_the_same_wherever_a_setting_can_be_off() {
+    let settings = [
+        "jitter",
+        "status-codes",
+        "budget-ratio",
+        "timeout",
+        "attempt-timeout",
+        "deadline",
+        "upstream-max-connections",
+        "forwarded",
+        "trusted-proxies",
+        "via",
+        "max-body-size",
+        "admin",
+    ];
+    for setting in settings {
+        for off in ["off", "none"] {
+            stdout(&run(&[&format!("--{setting}={off}"), "--print-config"], &[]));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_has_no_effect_is_told_with_where_it_is_set() {
+    let file = File::new("interval = \"21s\"\ndeadline = \"2s\"\n");
+    let path = file.0.to_str().unwrap();
+    let backend = delayed_backend::Backend::start_tls("ok".parse().unwrap()).await.unwrap();
+    let authority = File::new(backend.authority_pem().unwrap());
+    let arguments = ["--config", path, "--attempt-timeout", "2s", "--upstream-ca", authority.0.to_str().unwrap()];
+    let told = warnings(&arguments, &[("RETRY_SERVICE_MAX_BODY_SIZE", "1MiB")]);
+    let expected = [
+        "--attempt-timeout has no effect: an attempt of 2s does not end before the deadline of 2s (--deadline)"
+            .to_owned(),
+        "RETRY_SERVICE_MAX_BODY_SIZE has no effect: without --forward no request is forwarded".to_owned(),
+        "--upstream-ca has no effect: the upstream's URL starts with http:// (--upstream)".to_owned(),
+        format!("{path}:1: interval has no effect: no wait is longer than 20s (--max-wait-interval)"),
+    ];
+    assert_eq!(told, expected);
+    for arguments in [&[][..], &["--forward"], &["--forward", "--config", "../../docs/deploy/retry-service.toml"]] {
+        assert_eq!(warnings(arguments, &[]), Vec::<String>::new());
+    }
 }

@@ -51,7 +51,11 @@ impl Named<'_> {
         let end = End { status, outcome: failure_word(error), reason, attempts };
         match error.history() {
             Some(history) => self.log(Level::Warn, &end, &format_args!("{history}{why}")),
-            None => self.log(Level::Warn, &end, &format_args!("{error}{why}")),
+            None => {
+                // Authorities that are not trusted are not asked twice.
+                let told = error.to_string().replace("a CA file adds one", "--upstream-ca adds one");
+                self.log(Level::Warn, &end, &format_args!("{told}{why}"));
+            }
         }
     }
 

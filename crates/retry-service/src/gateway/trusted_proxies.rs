@@ -30,9 +30,10 @@ impl TrustedProxies {
 impl FromStr for TrustedProxies {
     type Err = &'static str;
 
-    /// Reads networks such as `10.0.0.0/8,fd00::/8`, separated by commas; an address alone is a network of one.
+    /// Reads networks such as `10.0.0.0/8,fd00::/8`, separated by commas; an address alone is a network of one, and
+    /// `off` or `none` is no network.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.trim().is_empty() {
+        if ["", "off", "none"].contains(&text.trim()) {
             return Ok(Self::default());
         }
         let network = |text: &str| text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
@@ -57,6 +58,7 @@ mod tests {
             }
         };
         check("", &[], &["127.0.0.1", "::1"]);
+        check("none", &[], &["127.0.0.1", "::1"]);
         check("10.0.0.0/8", &["10.1.2.3"], &["11.0.0.1", "::1"]);
         check("10.1.2.3/8", &["10.9.9.9"], &[]);
         check("127.0.0.1, fd00::/8", &["127.0.0.1", "fd12::1"], &["127.0.0.2", "fe80::1"]);

@@ -6,6 +6,9 @@ use toml::{Spanned, Value};
 
 use super::Refusal;
 
+/// Settings that are lists.
+const LISTS: [&str; 2] = ["status-codes", "trusted-proxies"];
+
 /// One setting of a file.
 pub(crate) struct Entry {
     pub(crate) name: String,
@@ -42,13 +45,16 @@ fn parse(text: &str, file: &str) -> Result<Vec<Entry>, Refusal> {
 }
 
 fn entry(place: String, name: String, value: &Value) -> Result<Entry, Refusal> {
+    let refuse = |why: &str| Err(Refusal::wrong(format!("{place}: {name}: {why}")));
     let plain = match value {
+        Value::Table(_) => return refuse("is a table: settings stand by themselves, at the top of the file"),
+        Value::Array(_) if !LISTS.contains(&&*name) => return refuse("is a list: allowed is one value"),
         Value::Array(values) => values.iter().map(scalar).collect::<Option<Vec<_>>>().map(|values| values.join(",")),
         value => scalar(value),
     };
     match plain {
         Some(value) => Ok(Entry { name, value, place }),
-        None => Err(Refusal::wrong(format!("{place}: {name}: allowed is one value, or a list of them"))),
+        None => refuse("allowed is one value, or a list of them"),
     }
 }
 
@@ -84,8 +90,11 @@ mod tests {
         let check = |text: &str, expected: &str| {
             assert_eq!(parse(text, "g.toml").err().unwrap().to_string(), expected);
         };
-        check("count = 5\n[retry]\ncount = 3", "g.toml:2: retry: allowed is one value, or a list of them");
-        check("count = [[1]]", "g.toml:1: count: allowed is one value, or a list of them");
+        let table = "is a table: settings stand by themselves, at the top of the file";
+        check("count = 5\n[retry]\ncount = 3", &format!("g.toml:2: retry: {table}"));
+        check("\nretry.count = 3", &format!("g.toml:2: retry: {table}"));
+        check("upstream = [\"http://a\", \"http://b\"]", "g.toml:1: upstream: is a list: allowed is one value");
+        check("status-codes = [[1]]", "g.toml:1: status-codes: allowed is one value, or a list of them");
         check("\ncount = 2020-01-01", "g.toml:2: count: allowed is one value, or a list of them");
         check("count = 1\ncount = 2", "g.toml:2: duplicate key 'count'");
         check("count = 1\nlisten", "g.toml:2: key with no value, expected `=`");

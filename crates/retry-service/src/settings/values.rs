@@ -9,7 +9,7 @@ use retry_client::{RetryMethods, retry_core::Jitter};
 use crate::{duration, gateway, listen::ListenAddress};
 
 /// The backend's URL as it was given; its debug output hides it, as it may have a password in it.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Upstream(pub(crate) String);
 
 impl From<&str> for Upstream {
@@ -24,7 +24,12 @@ impl fmt::Debug for Upstream {
     }
 }
 
-/// A setting that can be turned off: `off`, or a value.
+/// What turns a setting off.
+pub(crate) fn is_off(text: &str) -> bool {
+    ["off", "none"].contains(&text.trim())
+}
+
+/// A setting that can be turned off: `off` (or `none`), or a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit<T>(pub Option<T>);
 
@@ -33,7 +38,7 @@ pub(crate) fn limit<T, E: fmt::Display>(
     parse: impl Fn(&str) -> Result<T, E> + Clone,
 ) -> impl Fn(&str) -> Result<Limit<T>, String> + Clone {
     move |text| match text.trim() {
-        "off" => Ok(Limit(None)),
+        text if is_off(text) => Ok(Limit(None)),
         text => parse(text).map(|value| Limit(Some(value))).map_err(|error| format!("{error}, or off")),
     }
 }
@@ -42,7 +47,7 @@ pub(crate) fn limit<T, E: fmt::Display>(
 pub(crate) fn timeout(text: &str) -> Result<Limit<Duration>, String> {
     let parsed = match text.trim().strip_prefix('-') {
         Some(negative) => duration::parse(negative).map(|_off| None),
-        None if text.trim() == "off" => Ok(None),
+        None if is_off(text) => Ok(None),
         None => duration::parse(text).map(Some),
     };
     match parsed {
@@ -125,7 +130,7 @@ impl FromStr for StatusCodes {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.trim().is_empty() {
+        if text.trim().is_empty() || is_off(text) {
             return Ok(Self(Vec::new()));
         }
         let code = |code: &str| code.trim().parse().ok().filter(|code| StatusCode::from_u16(*code).is_ok());
@@ -156,6 +161,7 @@ impl From<Methods> for RetryMethods {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Spread {
     /// Each wait as long as computed
+    #[value(alias = "off")]
     None,
     /// From zero to the wait computed
     Full,
@@ -184,6 +190,7 @@ pub enum Forwarded {
     /// Forwarded (RFC 7239)
     Forwarded,
     /// None, and none of those that came
+    #[value(alias = "none")]
     Off,
 }
 
@@ -212,6 +219,7 @@ pub enum Switch {
     /// It is
     On,
     /// It is not
+    #[value(alias = "none")]
     Off,
 }
 
@@ -249,6 +257,7 @@ mod tests {
         check("-1", Some(Limit(None)));
         check("-200ms", Some(Limit(None)));
         check("off", Some(Limit(None)));
+        check("none", Some(Limit(None)));
         check("0", None);
         check("0s", None);
         check("soon", None);
@@ -261,6 +270,8 @@ mod tests {
             assert_eq!(text.parse::<StatusCodes>().ok().map(|codes| codes.0).as_deref(), expected, "{text}");
         };
         check("", Some(&[]));
+        check("off", Some(&[]));
+        check("none", Some(&[]));
         check("503", Some(&[503]));
         check("502, 503", Some(&[502, 503]));
         check("502,,503", None);
@@ -300,6 +311,12 @@ mod tests {
     fn what_can_be_off_says_so() {
         let read = limit(ratio);
         assert_eq!(read("off"), Ok(Limit(None)));
+        assert_eq!(read("none"), Ok(Limit(None)));
+        for off in ["off", "none"] {
+            assert_eq!(Spread::from_str(off, false), Ok(Spread::None));
+            assert_eq!(Forwarded::from_str(off, false), Ok(Forwarded::Off));
+            assert_eq!(Switch::from_str(off, false), Ok(Switch::Off));
+        }
         assert_eq!(read("0.2"), Ok(Limit(Some(0.2))));
         for nonsense in ["NaN", "1.1", "-0.1", "x"] {
             assert_eq!(read(nonsense), Err("allowed is a number from 0 to 1, or off".to_owned()));
