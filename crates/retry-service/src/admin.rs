@@ -17,7 +17,6 @@ use crate::{
     line::Line,
     metrics::{Metrics, Now},
     prometheus_text, serve,
-    settings::Listing,
     tasks::Tasks,
 };
 
@@ -34,12 +33,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// The service itself.
     pub front: Arc<Front>,
-    /// What it calls the upstream with.
-    pub client: Client,
     /// The callers' connections.
     pub tasks: Tasks,
-    /// The settings in force.
-    pub listing: Listing,
 }
 
 impl Admin {
@@ -64,7 +59,7 @@ impl Admin {
             "/readyz" if self.tasks.is_stopping() => told(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
             "/readyz" => told(StatusCode::OK, TEXT, "ready\n"),
             "/metrics" => self.metrics(request),
-            "/config" => told(StatusCode::OK, TOML, self.listing.to_string()),
+            "/config" => told(StatusCode::OK, TOML, self.config()),
             _ => told(StatusCode::NOT_FOUND, TEXT, "there are /healthz, /readyz, /metrics and /config\n"),
         }
     }
@@ -79,13 +74,26 @@ impl Admin {
         told(StatusCode::OK, OPEN_METRICS, metrics)
     }
 
+    fn config(&self) -> String {
+        let generation = self.front.current();
+        let refused = if self.front.is_refused() { "; a reload since then was refused" } else { "" };
+        format!(
+            "# generation {}, in force since {}{refused}\n{}",
+            generation.number, generation.since, generation.listing
+        )
+    }
+
     fn now(&self) -> Now {
+        let generation = self.front.current();
         Now {
+            generation: generation.number,
+            since: generation.since.as_second(),
+            reload_refused: self.front.is_refused(),
             in_flight: self.front.in_flight(),
             connections: self.tasks.count(),
-            waits: self.client.waits(),
-            upstream_connections: self.client.connections(),
-            budget_left: self.client.budget_left(),
+            waits: self.front.sum(Client::waits),
+            upstream_connections: self.front.sum(Client::connections),
+            budget_left: generation.routes.client().budget_left(),
         }
     }
 }

@@ -22,6 +22,10 @@ impl App {
         Self { client, path: path.into() }
     }
 
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Answers one request. Dropping the future, as when the caller hangs up, ends its retries.
     pub async fn answer<B>(&self, request: Request<B>) -> Response<Full<Bytes>> {
         let (request, _) = request.into_parts();

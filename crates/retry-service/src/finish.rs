@@ -1,6 +1,6 @@
 //! What is over when an answer has been sent, or is given up.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use http::{HeaderValue, Response};
 use http_body::Body;
@@ -16,16 +16,23 @@ pub(crate) struct Finish {
     busy: Busy,
     /// Among the requests in flight; none where those are too many.
     place: Option<Place>,
+    /// What the request is served by, to its end.
+    served_by: Option<Arc<dyn fmt::Debug + Send + Sync>>,
 }
 
 impl Finish {
     pub(crate) fn new(record: Box<Record>, busy: Busy, place: Option<Place>) -> Self {
-        Self { record, busy, place }
+        Self { record, busy, place, served_by: None }
     }
 
     /// Whether the request may be answered: there is room for it.
     pub(crate) fn has_place(&self) -> bool {
         self.place.is_some()
+    }
+
+    /// Keeps what the request is served by until it is over.
+    pub(crate) fn keep(&mut self, served_by: Arc<dyn fmt::Debug + Send + Sync>) {
+        self.served_by = Some(served_by);
     }
 
     /// Notes by what the request is known in other logs, and whom it came from in the end.

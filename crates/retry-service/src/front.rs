@@ -1,70 +1,90 @@
-//! What every request passes, whoever answers it: the limit on requests in flight, and its record.
+//! What every request passes, whoever answers it: the configuration in force, the limit on requests in flight, and its
+//! record.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc, Mutex, PoisonError, RwLock, Weak,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use jiff::Timestamp;
+use retry_client::Client;
 
 use crate::{
-    app::App,
     finish::Finish,
-    gateway::{Caller, Gateway},
-    metrics::Metrics,
+    gateway::Caller,
+    generation::{Generation, Routes},
     outgoing::Outgoing,
     problem::Problem,
-    record::{Listeners, Record},
+    record::Record,
     room::Room,
-    tasks::Tasks,
 };
 
-/// Who answers.
-#[derive(Debug)]
-pub enum Routes {
-    /// The sample.
-    Sample(App),
-    /// The upstream.
-    Gateway(Box<Gateway>),
-}
-
-/// The service: its routes, and what guards them.
+/// The service. What serves a request can be replaced while it runs.
 #[derive(Debug)]
 pub struct Front {
-    routes: Routes,
+    current: RwLock<Arc<Generation>>,
+    /// Those before it, of which some may have requests in flight.
+    earlier: Mutex<Vec<Weak<Generation>>>,
+    /// Whether the last reload was refused.
+    refused: AtomicBool,
     room: Room,
-    listeners: Arc<Listeners>,
 }
 
 impl Front {
     /// A service that answers so many requests at a time; more are answered 503 at once.
     #[must_use]
     pub fn new(routes: Routes, max_in_flight: usize) -> Self {
-        Self { routes, room: Room::new(max_in_flight), listeners: Arc::default() }
+        Self::of(Generation::new(routes, max_in_flight))
     }
 
-    /// Logs each request when its answer has been sent.
+    /// A service that begins with this configuration.
     #[must_use]
-    pub fn access_log(self, on: bool) -> Self {
-        self.listeners(|listeners| listeners.access_log = on)
-    }
-
-    /// Counts requests.
-    #[must_use]
-    pub fn metrics(self, metrics: Option<Arc<Metrics>>) -> Self {
-        self.listeners(|listeners| listeners.metrics = metrics)
-    }
-
-    /// Tells requests that end because these tasks are cut off from those whose callers hung up.
-    #[must_use]
-    pub fn tasks(self, tasks: Tasks) -> Self {
-        self.listeners(|listeners| listeners.tasks = tasks)
-    }
-
-    fn listeners(mut self, change: impl FnOnce(&mut Listeners)) -> Self {
-        // Nobody shares them yet.
-        if let Some(listeners) = Arc::get_mut(&mut self.listeners) {
-            change(listeners);
+    pub fn of(generation: Generation) -> Self {
+        Self {
+            current: RwLock::new(Arc::new(generation)),
+            earlier: Mutex::default(),
+            refused: AtomicBool::new(false),
+            room: Room::default(),
         }
-        self
+    }
+
+    /// Serves new requests by another configuration; those in flight keep theirs. Returns its number.
+    pub fn replace(&self, mut with: Generation) -> u64 {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        with.number = current.number + 1;
+        with.since = Timestamp::now();
+        let number = with.number;
+        let before = std::mem::replace(&mut *current, Arc::new(with));
+        drop(current);
+        let mut earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
+        earlier.retain(|generation| generation.strong_count() > 0);
+        earlier.push(Arc::downgrade(&before));
+        self.refused.store(false, Relaxed);
+        number
+    }
+
+    /// Notes that another configuration was refused, and this one stays.
+    pub fn keep(&self) {
+        self.refused.store(true, Relaxed);
+    }
+
+    /// Whether the last reload was refused.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused.load(Relaxed)
+    }
+
+    /// What serves a request that begins now.
+    pub(crate) fn current(&self) -> Arc<Generation> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The sum of something over all clients with requests: that of the current configuration, and those before it.
+    pub(crate) fn sum(&self, of: impl Fn(&Client) -> usize) -> usize {
+        let earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
+        let earlier = earlier.iter().filter_map(Weak::upgrade).map(|generation| of(generation.routes.client()));
+        earlier.sum::<usize>() + of(self.current().routes.client())
     }
 
     /// How many requests are being answered.
@@ -75,22 +95,30 @@ impl Front {
 
     /// Answers one request. Dropping the future, as when the caller hangs up, ends its retries.
     pub async fn answer(&self, caller: &Caller, request: Box<Request<Incoming>>) -> Response<Outgoing> {
-        let record = Record::new(&self.listeners, caller.ip(), request.method(), request.uri());
-        let mut finish = Finish::new(record, caller.line().enter(), self.room.enter());
-        let mut response = match &self.routes {
-            _ if !finish.has_place() => self.turn_away(caller, request, &mut finish),
+        let generation = self.current();
+        let Generation { routes, max_in_flight, listeners, .. } = &*generation;
+        let record = Record::new(listeners, caller.ip(), request.method(), request.uri());
+        let mut finish = Finish::new(record, caller.line().enter(), self.room.enter(*max_in_flight));
+        let mut response = match routes {
+            _ if !finish.has_place() => turn_away(routes, caller, request, &mut finish),
             Routes::Sample(app) => Box::pin(app.answer(*request)).await.map(Into::into),
             Routes::Gateway(gateway) => gateway.answer(caller, request, &mut finish).await,
         };
         finish.answered(&response);
+        finish.keep(generation);
         response.body_mut().finish_with(finish);
         response
     }
+}
 
-    fn turn_away(&self, caller: &Caller, request: Box<Request<Incoming>>, finish: &mut Finish) -> Response<Outgoing> {
-        match &self.routes {
-            Routes::Sample(_) => Problem::too_busy().into_response(request.method(), request.uri()),
-            Routes::Gateway(gateway) => gateway.turn_away(caller, request, Problem::too_busy(), finish),
-        }
+fn turn_away(
+    routes: &Routes,
+    caller: &Caller,
+    request: Box<Request<Incoming>>,
+    finish: &mut Finish,
+) -> Response<Outgoing> {
+    match routes {
+        Routes::Sample(_) => Problem::too_busy().into_response(request.method(), request.uri()),
+        Routes::Gateway(gateway) => gateway.turn_away(caller, request, Problem::too_busy(), finish),
     }
 }

@@ -84,6 +84,10 @@ impl Gateway {
         Self { client, settings, tasks }
     }
 
+    pub(crate) const fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Answers one request. Dropping the future, as when the caller hangs up, ends its attempts.
     pub(crate) async fn answer(
         &self,

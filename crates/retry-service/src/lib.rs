@@ -37,9 +37,11 @@ pub mod error_payload;
 mod finish;
 pub mod front;
 pub mod gateway;
+pub mod generation;
 pub mod json_line;
 mod line;
 pub mod listen;
+pub mod log_filter;
 pub mod log_line;
 pub mod log_queue;
 pub mod metrics;
@@ -50,6 +52,7 @@ mod problem;
 mod prometheus_text;
 mod record;
 mod refusals;
+pub mod reload;
 mod room;
 pub mod serve;
 pub mod settings;
@@ -62,13 +65,15 @@ pub mod usage_error;
 pub use crate::{
     admin::Admin,
     app::App,
-    front::{Front, Routes},
+    front::Front,
     gateway::{
         Addressing, AddressingSettings, Caller, Forwarded, Gateway, GatewaySettings, TrustedProxies, Tunnels,
         UpstreamName,
     },
+    generation::{Generation, Routes},
     metrics::Metrics,
     outgoing::Outgoing,
+    reload::Reload,
     serve::{Connections, Limits},
     tasks::Tasks,
 };

@@ -8,13 +8,14 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 use std::panic::{self, PanicHookInfo};
+use std::sync::{OnceLock, PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
 
-use env_logger::{Env, Target};
+use env_logger::Target;
 use jiff::civil::DateTime;
 use jiff::{Timestamp, ZonedDateTime};
-use log::{Level, Record};
+use log::{Level, Metadata, Record};
 use prometheus_client::metrics::counter::Counter;
 
 use crate::json_line::JsonLine;
@@ -30,6 +31,46 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 pub struct Log(LogQueue);
 
 impl Log {
+    /// Sends the `log` crate's events to standard error, one line each, and panics as well: those events that `filter`
+    /// lets through, as `RUST_LOG` has it. `dropped` counts lines that nobody reads. A logger of somebody else's stays.
+    ///
+    /// # Errors
+    ///
+    /// If there is no thread to write them.
+    pub fn start(format: LogFormat, filter: &str, dropped: Counter) -> io::Result<Self> {
+        let note = move |lines| {
+            let mut line = Vec::new();
+            let mut record = Record::builder();
+            record.level(Level::Warn).target("log");
+            let text = format_args!("{lines} lines of the log were dropped");
+            // Writing to a vector cannot fail.
+            let _ = write(&mut line, format, &record.args(text).build());
+            line
+        };
+        let log = Self(LogQueue::start(io::stderr(), note, dropped)?);
+        log.change(format, filter);
+        let panics = log.0.clone();
+        panic::set_hook(Box::new(move |panic| panics.push(&panic_text(panic))));
+        Ok(log)
+    }
+
+    /// Writes events in another format, or other events.
+    pub fn change(&self, format: LogFormat, filter: &str) {
+        let logger = env_logger::Builder::new()
+            .parse_filters(filter)
+            .target(Target::Pipe(Box::new(self.0.clone())))
+            .format(move |out, record| write(out, format, record))
+            .build();
+        let most = logger.filter();
+        if let Some(Logger(current)) = LOGGER.get() {
+            *current.write().unwrap_or_else(PoisonError::into_inner) = logger;
+        } else if log::set_logger(LOGGER.get_or_init(|| Logger(RwLock::new(logger)))).is_err() {
+            // It was installed earlier, as by a test that runs the server in-process.
+            return;
+        }
+        log::set_max_level(most);
+    }
+
     /// Writes a line that is no event, after those queued before it.
     pub fn line(&self, line: &str) {
         self.0.push(format!("{line}\n").as_bytes());
@@ -42,32 +83,29 @@ impl Drop for Log {
     }
 }
 
-/// Sends the `log` crate's events to standard error, one line each, and panics as well. `dropped` counts lines that
-/// nobody reads.
-///
-/// `RUST_LOG` chooses what is shown; without it, `filter` does. A logger that is already there stays.
-///
-/// # Errors
-///
-/// If there is no thread to write them.
-pub fn install(format: LogFormat, filter: &str, dropped: Counter) -> io::Result<Log> {
-    let note = move |lines| {
-        let mut line = Vec::new();
-        let mut record = Record::builder();
-        record.level(Level::Warn).target("log");
-        let text = format_args!("{lines} lines of the log were dropped");
-        // Writing to a vector cannot fail.
-        let _ = write(&mut line, format, &record.args(text).build());
-        line
-    };
-    let queue = LogQueue::start(io::stderr(), note, dropped)?;
-    let mut builder = env_logger::Builder::from_env(Env::default().default_filter_or(filter));
-    builder.target(Target::Pipe(Box::new(queue.clone()))).format(move |out, record| write(out, format, record));
-    // The only failure is a logger installed earlier, as by a test that runs the server in-process.
-    let _ = builder.try_init();
-    let panics = queue.clone();
-    panic::set_hook(Box::new(move |panic| panics.push(&panic_text(panic))));
-    Ok(Log(queue))
+/// The program's logger, which can be replaced while it runs.
+struct Logger(RwLock<env_logger::Logger>);
+
+static LOGGER: OnceLock<Logger> = OnceLock::new();
+
+impl Logger {
+    fn current(&self) -> impl std::ops::Deref<Target = env_logger::Logger> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl log::Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.current().enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        self.current().log(record);
+    }
+
+    fn flush(&self) {
+        self.current().flush();
+    }
 }
 
 fn write(out: &mut impl Write, format: LogFormat, record: &Record<'_>) -> io::Result<()> {

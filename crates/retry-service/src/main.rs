@@ -1,9 +1,12 @@
 //! `retry-service`: the service of the retry sample, and a gateway, as a program.
 
-use std::{env, error::Error, io::Write as _, process::ExitCode, sync::Arc};
+use std::{env, error::Error, ffi::OsString, io::Write as _, process::ExitCode, sync::Arc};
 
 use retry_service::{
-    Admin, App, Front, Gateway, Routes, Tasks, log_line, run,
+    Admin, Reload, Tasks,
+    log_line::Log,
+    reload::{self, Hangups},
+    run,
     settings::{Command, Loaded},
     signals::Signals,
 };
@@ -14,7 +17,8 @@ use tokio::runtime;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let loaded = match Loaded::from_args(env::args_os()) {
+    let args: Vec<OsString> = env::args_os().collect();
+    let loaded = match Loaded::from_args(args.clone()) {
         Ok(loaded) => loaded,
         Err(refusal) => match refusal.asked() {
             Some(text) => return print(text),
@@ -35,15 +39,15 @@ fn main() -> ExitCode {
         None => {}
     }
     let dropped = loaded.metrics.as_ref().map(|metrics| metrics.log_lines_dropped()).unwrap_or_default();
-    let log = match log_line::install(loaded.settings.log_format, loaded.settings.log_filter(), dropped) {
-        Ok(log) => log,
+    let log = match reload::start_log(&loaded.settings, dropped) {
+        Ok(log) => Arc::new(log),
         Err(error) => {
             complain(&format!("error: cannot start the thread that writes the log: {error}"));
             return ExitCode::FAILURE;
         }
     };
     raise_descriptor_limit(loaded.settings.max_connections);
-    match start(loaded) {
+    match start(args, loaded, Arc::clone(&log)) {
         Ok(code) => code,
         Err(error) => {
             log.line(&format!("error: {error}"));
@@ -53,49 +57,52 @@ fn main() -> ExitCode {
 }
 
 /// On one processor, one thread serves all: handing work between threads would be all they add.
-fn start(loaded: Loaded) -> Result<ExitCode, Box<dyn Error>> {
+fn start(args: Vec<OsString>, loaded: Loaded, log: Arc<Log>) -> Result<ExitCode, Box<dyn Error>> {
     let alone = std::thread::available_parallelism().is_ok_and(|processors| processors.get() == 1);
     let mut builder = if alone { runtime::Builder::new_current_thread() } else { runtime::Builder::new_multi_thread() };
-    builder.enable_all().build()?.block_on(serve(loaded))
+    builder.enable_all().build()?.block_on(serve(args, loaded, log))
 }
 
-async fn serve(
-    Loaded { settings, listing, client, metrics, warnings, .. }: Loaded,
-) -> Result<ExitCode, Box<dyn Error>> {
-    let mut signals = Signals::catch()?;
-    let listener = settings.listen.bind().await?;
-    let admin = match &settings.admin.0 {
+async fn serve(args: Vec<OsString>, loaded: Loaded, log: Arc<Log>) -> Result<ExitCode, Box<dyn Error>> {
+    let (mut signals, mut hangups) = (Signals::catch()?, Hangups::catch()?);
+    let listener = loaded.settings.listen.bind().await?;
+    let admin = match &loaded.settings.admin.0 {
         Some(address) => Some(address.bind().await?),
         None => None,
     };
-    for warning in warnings {
+    for warning in &loaded.warnings {
         log::warn!("{warning}");
     }
     // The sample's log is as it ever was.
-    if settings.forward {
-        log::info!("{}", settings.summary());
+    if loaded.settings.forward {
+        log::info!("{}", loaded.settings.summary());
     }
     log::info!("Serving http://{}", listener.local_addr()?);
 
-    let tasks = Tasks::default();
-    let routes = if settings.forward {
-        let gateway = Gateway::new(client.clone(), settings.gateway(fastrand::u32(..)), tasks.clone());
-        Routes::Gateway(Box::new(gateway))
-    } else {
-        Routes::Sample(App::new(client.clone(), &settings.path))
-    };
-    let front = Front::new(routes, settings.max_in_flight).access_log(settings.access_log).metrics(metrics.clone());
-    let front = front.tasks(tasks.clone());
-    let front = Arc::new(front);
+    let (tasks, limits, metrics) = (Tasks::default(), loaded.settings.limits(), loaded.metrics.clone());
+    let mut reload = Reload::new(args, loaded, tasks.clone(), log);
+    let front = Arc::clone(reload.front());
     if let Some((listener, metrics)) = admin.zip(metrics) {
         log::info!("Admin on http://{}", listener.local_addr()?);
-        let admin = Admin { metrics, front: Arc::clone(&front), client, tasks: tasks.clone(), listing };
+        let admin = Admin { metrics, front: Arc::clone(&front), tasks: tasks.clone() };
         tokio::spawn(admin.serve(listener));
     }
-    let connections = run(listener, Arc::clone(&front), settings.limits(), tasks, signals.next()).await;
+    let stop = async {
+        loop {
+            let reloaded = async {
+                hangups.next().await;
+                reload.now().await;
+            };
+            tokio::select! {
+                () = signals.next() => return,
+                () = reloaded => {}
+            }
+        }
+    };
+    let connections = run(listener, Arc::clone(&front), limits, tasks, stop).await;
     log::info!("Stopping: requests in flight may finish");
 
-    let patience = tokio::time::timeout(settings.drain_timeout, signals.next());
+    let patience = tokio::time::timeout(reload.settings().drain_timeout, signals.next());
     let mut requests = 0;
     let patience = async {
         drop(patience.await);

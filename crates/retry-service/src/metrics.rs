@@ -54,6 +54,9 @@ struct Gauges {
     waits: Gauge,
     upstream_connections: Gauge,
     budget_left: Gauge<f64, std::sync::atomic::AtomicU64>,
+    config_generation: Gauge,
+    config_reloaded: Gauge,
+    config_reload_successful: Gauge,
 }
 
 /// What is there at the moment.
@@ -69,6 +72,12 @@ pub struct Now {
     pub upstream_connections: usize,
     /// Retries that the budget would grant; without a budget, as many as anybody likes.
     pub budget_left: Option<f64>,
+    /// Counts configurations, from 1.
+    pub generation: u64,
+    /// When the current one came into force, in seconds since 1970.
+    pub since: i64,
+    /// Whether a reload since then was refused.
+    pub reload_refused: bool,
 }
 
 impl Metrics {
@@ -138,13 +147,28 @@ impl Metrics {
         let help = "Lines of the log that nobody read in time";
         registry.register("log_lines_dropped", help, self.log_lines_dropped.clone());
 
-        let Gauges { in_flight, connections, waits, upstream_connections, budget_left } = &self.gauges;
+        let Gauges {
+            in_flight,
+            connections,
+            waits,
+            upstream_connections,
+            budget_left,
+            config_generation,
+            config_reloaded,
+            config_reload_successful,
+        } = &self.gauges;
         registry.register("requests_in_flight", "Requests being answered", in_flight.clone());
         registry.register("connections", "Open connections of callers", connections.clone());
         registry.register("waits_in_progress", "Requests that wait for their next attempt", waits.clone());
         registry.register("upstream_connections", "Connections to the upstream", upstream_connections.clone());
         let help = "Retries that the budget would grant now; +Inf without a budget";
         registry.register("budget_left", help, budget_left.clone());
+        let help = "Counts configurations, from 1; each reload that is not refused makes one";
+        registry.register("config_generation", help, config_generation.clone());
+        let help = "When the current configuration came into force";
+        registry.register_with_unit("config_reload_timestamp", help, Unit::Seconds, config_reloaded.clone());
+        let help = "1, or 0 if the last reload was refused";
+        registry.register("config_reload_successful", help, config_reload_successful.clone());
     }
 
     /// The counter of lines of the log that were dropped, for whoever drops them.
@@ -195,6 +219,9 @@ impl Metrics {
         gauge(&self.gauges.connections, now.connections);
         gauge(&self.gauges.waits, now.waits);
         gauge(&self.gauges.upstream_connections, now.upstream_connections);
+        self.gauges.config_generation.set(i64::try_from(now.generation).unwrap_or(i64::MAX));
+        self.gauges.config_reloaded.set(now.since);
+        self.gauges.config_reload_successful.set(i64::from(!now.reload_refused));
         self.gauges.budget_left.set(now.budget_left.unwrap_or(f64::INFINITY));
         let mut told = String::new();
         // Writing to a string cannot fail.

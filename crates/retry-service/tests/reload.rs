@@ -1,0 +1,331 @@
+//! SIGHUP: the settings are read again, and put in force for new requests.
+//!
+//! `RELOAD_REQUESTS` and `RELOADS` set how much there is of both; `scripts/reload.sh` makes them 100,000 and 20.
+#![cfg(unix)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a failed expectation is the message"
+)]
+
+mod support;
+
+use std::{
+    convert::Infallible,
+    env, fs,
+    net::SocketAddr,
+    path::PathBuf,
+    process,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::{
+    client::legacy::Client,
+    rt::{TokioExecutor, TokioIo},
+};
+use support::{Service, call, message::send, refusing, upstream, upstream::Upstream, within};
+use tokio::{
+    net::TcpListener,
+    process::Command,
+    sync::Notify,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+/// A file of settings; it goes with its handle.
+struct File(PathBuf);
+
+impl File {
+    fn new(text: &str) -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("retry-service-reload-{}-{}.toml", process::id(), NEXT.fetch_add(1, Relaxed));
+        let file = Self(env::temp_dir().join(name));
+        file.write(text);
+        file
+    }
+
+    fn write(&self, text: &str) {
+        fs::write(&self.0, text).unwrap();
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        fs::remove_file(&self.0).unwrap();
+    }
+}
+
+/// A gateway that has its settings from a file.
+async fn start(file: &File, arguments: &[&str]) -> Service {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
+    command.env("RUST_LOG", "info,retries=off,retry_client=off");
+    command.args(["--forward", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"]);
+    command.arg(&file.0).args(arguments);
+    Service::spawn(command).await
+}
+
+/// Has the settings read again, and returns what the log says of it.
+async fn reload(service: &mut Service) -> String {
+    service.signal("HUP").await;
+    service.log_line("Reload").await
+}
+
+async fn metric(admin: SocketAddr, name: &str) -> f64 {
+    let told = call(admin, "GET", "/metrics").await.body;
+    let line = told.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
+    line.unwrap_or_else(|| panic!("no {name} in {told}")).rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_reload_changes_what_it_can_and_names_what_needs_a_restart() {
+    let (first, second) =
+        (Upstream::playing([upstream::ok("first")]).await, Upstream::playing([upstream::ok("second")]).await);
+    let file = File::new(&format!("upstream = \"http://{}\"\nmax-body-size = 1\n", first.address));
+    let mut service = start(&file, &[]).await;
+    let (address, admin) = (service.address, service.admin().await);
+    let post = "POST / HTTP/1.1\r\ncontent-length: 5";
+    assert_eq!(send(address, post, "hello").await.status, 413);
+    assert!(call(admin, "GET", "/config").await.body.starts_with("# generation 1, in force since 2"));
+    let began = metric(admin, "retry_service_config_reload_timestamp_seconds").await;
+
+    file.write(&format!(
+        "upstream = \"http://me:hush@{}\"\nmax-connections = 5\nlisten = \"127.0.0.1:1\"\nlog-format = \"json\"\ncuont = 1",
+        second.address
+    ));
+    let refused = reload(&mut service).await;
+    let place = format!("{}:5", file.0.display());
+    assert!(
+        refused.contains("ERROR") && refused.contains("Reload refused, the settings stay as they were: "),
+        "{refused}"
+    );
+    assert!(refused.contains(&format!("{place}: unknown setting 'cuont'")), "{refused}");
+    assert_eq!(send(address, post, "hello").await.status, 413);
+    assert_eq!(metric(admin, "retry_service_config_generation").await, 1.0);
+    assert_eq!(metric(admin, "retry_service_config_reload_successful").await, 0.0);
+    assert!(call(admin, "GET", "/config").await.body.contains("; a reload since then was refused\n"));
+
+    let text = fs::read_to_string(&file.0).unwrap();
+    file.write(&text.replace("cuont", "count"));
+    service.signal("HUP").await;
+    let restart = service.log_line("needs a restart").await;
+    // `listen` is a flag here, which goes before the file.
+    assert!(restart.ends_with("\"Not reloaded, as it needs a restart: max-connections\"}"), "{restart}");
+    let told = service.log_line("Reloaded").await;
+    let expected = format!("Reloaded, generation 2: Gateway to http://***@{}, config file ", second.address);
+    assert!(told.contains(&expected), "{told}");
+    assert!(told.ends_with("; changed: upstream, count, max-body-size, log-format\"}"), "{told}");
+    let response = send(address, post, "hello").await;
+    assert_eq!((response.status, response.text().as_str()), (200, "second"));
+    assert_eq!(metric(admin, "retry_service_config_generation").await, 2.0);
+    assert_eq!(metric(admin, "retry_service_config_reload_successful").await, 1.0);
+    assert!(metric(admin, "retry_service_config_reload_timestamp_seconds").await >= began);
+    // What was counted before goes on to count.
+    assert_eq!(metric(admin, "retry_service_requests_total{method=\"POST\",code=\"413\"}").await, 2.0);
+    let config = call(admin, "GET", "/config").await.body;
+    assert!(config.starts_with("# generation 2, in force since 2"), "{config}");
+    assert!(config.contains("\nmax-connections = \"20000\"") && config.contains("\ncount = \"1\""), "{config}");
+    assert!(!config.contains("hush"), "{config}");
+
+    let told = reload(&mut service).await;
+    assert!(told.contains("generation 3") && told.ends_with("; nothing changed\"}"), "{told}");
+    assert_eq!((first.received().len(), second.received().len()), (0, 1));
+    assert!(service.stop().await.iter().any(|line| line.contains("Stopping")));
+}
+
+#[tokio::test]
+async fn a_request_in_flight_keeps_its_configuration() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let first = listener.local_addr().unwrap();
+    let (came, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (notify, wait) = (Arc::clone(&came), Arc::clone(&go_on));
+    let _upstream = tokio::spawn(async move {
+        // The connection breaks after the reload: the second attempt is one at the same upstream.
+        for answer in ["", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nfirst"] {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut bytes = Vec::new();
+            upstream::read_request(&mut stream, &mut bytes).await.unwrap();
+            notify.notify_one();
+            if answer.is_empty() {
+                wait.notified().await;
+            }
+            tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes()).await.unwrap();
+        }
+    });
+    let second = Upstream::playing([upstream::ok("second")]).await;
+    let file = File::new(&format!("upstream = \"http://{first}\"\nserver-timing = true\nmax-in-flight = 2\n"));
+    let mut service = start(&file, &[]).await;
+    let (address, admin) = (service.address, service.admin().await);
+    let begun = tokio::spawn(send(address, "GET / HTTP/1.1", ""));
+    within("the request", came.notified()).await;
+
+    file.write(&format!("upstream = \"http://{}\"\ncount = 0\nmax-in-flight = 1\n", second.address));
+    assert!(reload(&mut service).await.contains("Reloaded"));
+    // Both count.
+    assert_eq!(metric(admin, "retry_service_requests_in_flight").await, 1.0);
+    assert_eq!(metric(admin, "retry_service_upstream_connections").await, 1.0);
+    assert_eq!(send(address, "GET / HTTP/1.1", "").await.status, 503);
+    go_on.notify_one();
+    let response = within("the response", begun).await.unwrap();
+    assert_eq!((response.status, response.text().as_str()), (200, "first"));
+    assert_eq!(response.fields("server-timing").len(), 1);
+    let response = send(address, "GET / HTTP/1.1", "").await;
+    assert_eq!((response.status, response.text().as_str()), (200, "second"));
+    assert!(response.fields("server-timing").is_empty());
+}
+
+#[tokio::test]
+async fn a_sample_is_reloaded_as_well() {
+    let (backend, _socket) = refusing();
+    let mut service = Service::start(backend, &[]).await;
+    let told = reload(&mut service).await;
+    let expected = format!(
+        "Reloaded, generation 2: Sample that gets /hello from http://{backend}, no config file; nothing changed"
+    );
+    assert!(told.contains(&expected), "{told}");
+    assert_eq!(call(service.address, "GET", "/").await.status, 404);
+    service.signal("TERM").await;
+    assert!(within("the end", service.exit()).await.success());
+}
+
+fn number(variable: &str, default: usize) -> usize {
+    env::var(variable).map_or(default, |number| number.parse().unwrap())
+}
+
+/// Two upstreams: which of them was asked for each path, and what it was told of the client.
+#[derive(Clone, Default)]
+struct Asked(Arc<Mutex<Vec<[u8; 2]>>>);
+
+impl Asked {
+    /// Every tenth path is answered 503 first: its attempts have to be at one and the same.
+    async fn answer(self, upstream: usize, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+        let path: usize = request.uri().path()[1..].parse().unwrap();
+        let first = {
+            let mut all = self.0.lock().unwrap();
+            let length = all.len().max(path + 1);
+            all.resize(length, [0; 2]);
+            all[path][upstream] += 1;
+            all[path][upstream] == 1
+        };
+        let has = |name| request.headers().contains_key(name);
+        let mut response = Response::new(format!("{upstream} {} {}", has("x-forwarded-for"), has("forwarded")).into());
+        if first && path.is_multiple_of(10) {
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        }
+        Ok(response)
+    }
+
+    async fn serve(self, upstream: usize, listener: TcpListener) {
+        let mut connections = JoinSet::new();
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let asked = self.clone();
+            connections.spawn(async move {
+                let service = service_fn(move |request| asked.clone().answer(upstream, request));
+                let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    }
+}
+
+/// What clients got.
+#[derive(Default)]
+struct Tally {
+    next: AtomicUsize,
+    by_upstream: [AtomicUsize; 2],
+    failed: Mutex<Vec<String>>,
+}
+
+async fn call_all(gateway: SocketAddr, requests: usize, tally: Arc<Tally>) {
+    let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+    loop {
+        let path = tally.next.fetch_add(1, Relaxed);
+        if path >= requests {
+            return;
+        }
+        let uri = format!("http://{gateway}/{path}").parse().unwrap();
+        let exchange = async {
+            let response = client.get(uri).await.map_err(|error| error.to_string())?;
+            let status = response.status().as_u16();
+            let body = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
+            Ok::<_, String>((status, body))
+        };
+        match timeout(support::LIMIT, exchange).await {
+            Ok(Ok((200, body))) if &body[..] == b"0 true false" => drop(tally.by_upstream[0].fetch_add(1, Relaxed)),
+            Ok(Ok((200, body))) if &body[..] == b"1 false true" => drop(tally.by_upstream[1].fetch_add(1, Relaxed)),
+            other => tally.failed.lock().unwrap().push(format!("{path}: {other:?}")),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reloads_under_load_cost_no_request_its_response_and_mix_no_configurations() {
+    let (requests, reloads) = (number("RELOAD_REQUESTS", 4000), number("RELOADS", 8));
+    let asked = Asked::default();
+    let mut upstreams = JoinSet::new();
+    let mut files = Vec::new();
+    for (number, family) in ["x-forwarded", "forwarded"].into_iter().enumerate() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        files.push(format!(
+            "upstream = \"http://{address}\"\nforwarded = \"{family}\"\ncount = 2\ninterval = \"1ms\"\n"
+        ));
+        upstreams.spawn(asked.clone().serve(number, listener));
+    }
+    let file = File::new(&files[0]);
+    let mut service = start(&file, &["--budget-ratio", "off"]).await;
+    let admin = service.admin().await;
+
+    let tally = Arc::new(Tally::default());
+    let mut callers = JoinSet::new();
+    for _ in 0..32 {
+        callers.spawn(call_all(service.address, requests, Arc::clone(&tally)));
+    }
+    let (mut good, mut broken) = (0, 0);
+    for reloading in 1..=reloads {
+        let due = async {
+            while tally.next.load(Relaxed) < reloading * requests / (reloads + 1) {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(Duration::from_secs(300), due).await.unwrap();
+        let is_broken = reloading % 4 == 2;
+        if is_broken {
+            // Half of it is for the other upstream.
+            file.write(&(files[(good + 1) % 2].clone() + "count = \"many\""));
+            assert!(reload(&mut service).await.contains("Reload refused"));
+            broken += 1;
+        } else {
+            good += 1;
+            file.write(&files[good % 2]);
+            assert!(reload(&mut service).await.contains(&format!("Reloaded, generation {}:", good + 1)));
+        }
+    }
+    while let Some(caller) = timeout(Duration::from_secs(300), callers.join_next()).await.unwrap() {
+        caller.unwrap();
+    }
+
+    let by_upstream = [0, 1].map(|upstream| tally.by_upstream[upstream].load(Relaxed));
+    let asked = asked.0.lock().unwrap().clone();
+    let by_both = asked.iter().filter(|counts| counts[0] > 0 && counts[1] > 0).count();
+    let failed = tally.failed.lock().unwrap().clone();
+    println!(
+        "{requests} requests, {reloads} reloads, {broken} of them broken: {} failed, {by_both} served by two \
+         configurations, {by_upstream:?} by each upstream",
+        failed.len()
+    );
+    assert_eq!(failed, Vec::<String>::new());
+    assert_eq!((by_both, by_upstream[0] + by_upstream[1]), (0, requests));
+    assert!(by_upstream[0] > 0 && by_upstream[1] > 0);
+    assert_eq!(metric(admin, "retry_service_config_generation").await, (good + 1) as f64);
+    assert_eq!(metric(admin, "retry_service_requests_total{method=\"GET\",code=\"200\"}").await, requests as f64);
+}
