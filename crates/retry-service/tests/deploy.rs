@@ -1,5 +1,5 @@
 //! The files under `docs/deploy` set what there is to be set, to values that make sense.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed expectation is the message")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a failed expectation is the message")]
 
 use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
 
@@ -69,5 +69,32 @@ fn there_is_time_to_drain() {
         ("replicas.yaml", "terminationGracePeriodSeconds: 45"),
     ] {
         assert!(fs::read_to_string(file(name)).unwrap().contains(line), "{name}");
+    }
+}
+
+#[test]
+fn a_reload_is_a_hangup_but_for_settings_that_are_a_copy() {
+    let unit = fs::read_to_string(file("retry-service.service")).unwrap();
+    assert!(unit.contains("\nExecReload=/bin/kill -HUP $MAINPID\n"));
+    let drop_in = fs::read_to_string(file("password.conf")).unwrap();
+    let (credential, path) = ("retry-service.toml", "${CREDENTIALS_DIRECTORY}/retry-service.toml");
+    assert!(drop_in.contains(&format!("\nLoadCredential={credential}:/etc/retry-service.toml\n")));
+    assert!(drop_in.contains(&format!("\nExecStart=\nExecStart=/usr/local/bin/retry-service --config {path}\n")));
+    assert!(drop_in.ends_with("\nExecReload=\n"));
+}
+
+#[test]
+fn the_images_are_there_or_built_without_what_was_built_here() {
+    let compose = fs::read_to_string(file("compose.yaml")).unwrap();
+    let images: Vec<_> = compose.lines().filter_map(|line| line.trim().strip_prefix("image: ")).collect();
+    let [app, "retry-service"] = images[..] else { panic!("{images:?}") };
+    assert!(app.starts_with("docker.io/library/") && app.contains(':'), "{app}");
+    let ignored = fs::read_to_string(file("../../.dockerignore")).unwrap();
+    let ignored: Vec<_> = ignored.lines().collect();
+    for folder in ["target", "fuzz/target", ".git"] {
+        assert!(ignored.contains(&folder), "{folder}");
+    }
+    for needed in ["Cargo.toml", "Cargo.lock", "crates"] {
+        assert!(!ignored.contains(&needed), "{needed}");
     }
 }
