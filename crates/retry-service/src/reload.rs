@@ -1,6 +1,6 @@
 //! SIGHUP: the settings are read again, and put in force for new requests if nothing is wrong with them.
 
-use std::{ffi::OsString, io, sync::Arc};
+use std::{ffi::OsString, fmt, io, sync::Arc};
 
 use prometheus_client::metrics::counter::Counter;
 use tokio::task::spawn_blocking;
@@ -13,7 +13,6 @@ use crate::{
 };
 
 /// The settings in force, and what is made of them.
-#[derive(Debug)]
 pub struct Reload {
     /// The command line, which is read again as well.
     args: Vec<OsString>,
@@ -81,6 +80,19 @@ impl Reload {
     }
 }
 
+/// Without the command line, which may have a password in it.
+impl fmt::Debug for Reload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { args: _, loaded, front, tasks, instance } = self;
+        f.debug_struct("Reload")
+            .field("loaded", loaded)
+            .field("front", front)
+            .field("tasks", tasks)
+            .field("instance", instance)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What the settings make.
 fn generation(loaded: &Loaded, instance: u32, tasks: &Tasks) -> Generation {
     let Loaded { settings, client, metrics, listing, .. } = loaded;
@@ -132,7 +144,7 @@ impl Hangups {
     /// Waits for the next one. Some that come close together count as one.
     pub async fn next(&mut self) {
         if self.0.recv().await.is_none() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }
@@ -155,6 +167,22 @@ impl Hangups {
 
     /// Waits for ever.
     pub async fn next(&mut self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn no_debug_output_has_a_password() {
+        for mode in ["--forward", "--forward=false"] {
+            let args: Vec<_> = ["retry-service", mode, "--upstream", "http://me:hush@h:1"].map(OsString::from).into();
+            let loaded = Loaded::from_args(args.clone()).unwrap();
+            let again = loaded.again(args.clone()).unwrap();
+            let shown = format!("{again:?} {:?}", Reload::new(args, loaded, Tasks::default()));
+            assert!(!shown.contains("hush") && !shown.contains("bWU6"), "{shown}");
+        }
     }
 }

@@ -343,9 +343,8 @@ enum Why {
 }
 
 impl Refusal {
-    fn wrong(message: impl AsRef<str>) -> Self {
-        // A value or a key may have line breaks in it.
-        Self(Why::Wrong(message.as_ref().replace(['\n', '\r'], " ")))
+    fn wrong(message: &str) -> Self {
+        Self(Why::Wrong(printable(message)))
     }
 
     fn of(error: &clap::Error, command: &clap::Command, args: &[OsString]) -> Self {
@@ -354,19 +353,18 @@ impl Refusal {
             let colours = std::io::stdout().is_terminal();
             return Self(Why::Asked(if colours { text.ansi().to_string() } else { text.to_string() }));
         }
-        Self::wrong(usage_error::one_line(error, command, args))
+        Self::wrong(&usage_error::one_line(error, command, args))
     }
 
     fn setting(flag: impl Into<String>, what: &impl ToString) -> Self {
-        let what = what.to_string().replace(['\n', '\r'], " ");
-        Self(Why::Setting { flag: flag.into(), what })
+        Self(Why::Setting { flag: flag.into(), what: printable(&what.to_string()) })
     }
 
     /// Names the line of the file in place of the flag, if the setting is from there.
     fn placed(self, file: &[Entry]) -> Self {
         let Why::Setting { flag, what } = &self.0 else { return self };
         match file.iter().find(|entry| entry.name == *flag) {
-            Some(Entry { name, place, .. }) => Self::wrong(format!("{place}: {name}: {what}")),
+            Some(Entry { name, place, .. }) => Self::wrong(&format!("{place}: {name}: {what}")),
             None => self,
         }
     }
@@ -379,6 +377,21 @@ impl Refusal {
             Why::Wrong(_) | Why::Setting { .. } => None,
         }
     }
+}
+
+/// A message in one line, as a value or a key may have line breaks in it, and without the user name and password of a URL
+/// that may be at the wrong place.
+fn printable(message: &str) -> String {
+    let mut parts = message.split("://");
+    let mut printable = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| c.is_whitespace() || "'\"/".contains(c)).unwrap_or(part.len());
+        let secret = part.get(..end).and_then(|authority| authority.rfind('@')).filter(|_| !part.starts_with("***"));
+        printable += "://";
+        printable += if secret.is_some() { "***" } else { "" };
+        printable += part.get(secret.unwrap_or(0)..).unwrap_or_default();
+    }
+    printable.replace(['\n', '\r'], " ")
 }
 
 impl fmt::Display for Refusal {
@@ -479,7 +492,7 @@ impl Loaded {
 
 /// Checks one entry of a file as its flag would be, to name its line where it is wrong.
 fn check(command: &clap::Command, Entry { name, value, place }: &Entry) -> Result<(), Refusal> {
-    let wrong = |what: &str| Refusal::wrong(format!("{place}: {what}"));
+    let wrong = |what: &str| Refusal::wrong(&format!("{place}: {what}"));
     let args = ["retry-service".into(), format!("--{name}={value}").into()];
     if !is_known(command, name) {
         let tip =
@@ -775,6 +788,27 @@ mod tests {
         check(
             &["--config", "/no/such.toml"],
             "--config: cannot read '/no/such.toml': No such file or directory (os error 2)",
+        );
+    }
+
+    #[test]
+    fn no_refusal_has_a_password() {
+        let check = |args: &[&str], expected: &str| {
+            let refusal = load(args).unwrap_err();
+            assert!(!format!("{refusal:?}").contains("hush"), "{refusal:?}");
+            assert_eq!(refusal.to_string(), expected);
+        };
+        let url = "http://me:hush@h/x";
+        check(&[url], "invalid value 'http://***@h/x' for '[COMMAND]' [possible values: plan]");
+        check(
+            &["--jitter", url],
+            "invalid value 'http://***@h/x' for '--jitter <KIND>' [possible values: none, full, equal, decorrelated]",
+        );
+        check(&["--upstream-ca", url], "--upstream-ca: 'http://***@h/x': No such file or directory (os error 2)");
+        check(&["--config", url], "--config: cannot read 'http://***@h/x': No such file or directory (os error 2)");
+        check(
+            &["--upstream", "ftp://me:hush@h"],
+            "--upstream: base URL 'ftp://***@h': expected a URL that starts with http:// or https://",
         );
     }
 

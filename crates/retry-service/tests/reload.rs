@@ -184,6 +184,41 @@ async fn a_request_in_flight_keeps_its_configuration() {
 }
 
 #[tokio::test]
+async fn a_budget_is_kept_unless_its_settings_change() {
+    let upstream = Upstream::playing([upstream::ok("")]).await;
+    let settings = format!("upstream = \"http://{}\"\nbudget-min-per-sec = 0\n", upstream.address);
+    let file = File::new(&(settings.clone() + "budget-ratio = 0.5"));
+    let mut service = start(&file, &[]).await;
+    let admin = service.admin().await;
+    for _ in 0..4 {
+        assert_eq!(call(service.address, "GET", "/").await.status, 200);
+    }
+    assert_eq!(metric(admin, "retry_service_budget_left").await, 2.0);
+    file.write(&(settings.clone() + "budget-ratio = 0.5\ncount = 1"));
+    assert!(reload(&mut service).await.contains("changed: count"));
+    assert_eq!(metric(admin, "retry_service_budget_left").await, 2.0);
+    file.write(&(settings + "budget-ratio = 0.25"));
+    assert!(reload(&mut service).await.contains("changed: count, budget-ratio"));
+    assert_eq!(metric(admin, "retry_service_budget_left").await, 0.0);
+}
+
+#[tokio::test]
+async fn a_sample_becomes_a_gateway() {
+    let upstream = Upstream::playing([upstream::ok("forwarded")]).await;
+    let settings = format!("listen = \"127.0.0.1:0\"\nupstream = \"http://{}\"\n", upstream.address);
+    let file = File::new(&settings);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
+    command.arg("--config").arg(&file.0);
+    let mut service = Service::spawn(command).await;
+    assert_eq!(call(service.address, "GET", "/").await.status, 404);
+    file.write(&(settings + "forward = true"));
+    let told = reload(&mut service).await;
+    assert!(told.contains(&format!("Gateway to http://{}", upstream.address)) && told.contains("interval"), "{told}");
+    let response = call(service.address, "GET", "/").await;
+    assert_eq!((response.status, response.body.as_str()), (200, "forwarded"));
+}
+
+#[tokio::test]
 async fn a_sample_is_reloaded_as_well() {
     let (backend, _socket) = refusing();
     let mut service = Service::start(backend, &[]).await;

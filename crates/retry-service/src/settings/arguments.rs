@@ -29,7 +29,7 @@ pub(super) fn prepare(args: Vec<OsString>, command: &Command) -> Result<Vec<OsSt
         let name = text.strip_prefix("--").unwrap_or_default().to_owned();
         upstreams += u32::from(name.split('=').next() == Some("upstream"));
         if upstreams > 1 {
-            return Err(Refusal::wrong("--upstream is there twice: there is one upstream".to_owned()));
+            return Err(Refusal::wrong("--upstream is there twice: there is one upstream"));
         }
         if let Some(arg) = command.get_arguments().find(|arg| arg.get_long() == Some(&name)) {
             let value = args.peek().and_then(|value| value.to_str()).unwrap_or_default();
@@ -37,7 +37,7 @@ pub(super) fn prepare(args: Vec<OsString>, command: &Command) -> Result<Vec<OsSt
                 if SWITCHES.contains(&value) {
                     let allowed =
                         if arg.get_action().takes_values() { format!(", or --{name}={value}") } else { String::new() };
-                    return Err(Refusal::wrong(format!("--{name} {value}: allowed is --{name}{allowed}")));
+                    return Err(Refusal::wrong(&format!("--{name} {value}: allowed is --{name}{allowed}")));
                 }
             } else if is_negative(value) {
                 flag.push("=");

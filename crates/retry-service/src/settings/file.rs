@@ -21,7 +21,7 @@ pub(crate) struct Entry {
 /// Reads a file's settings, in the order of their lines.
 pub(crate) fn read(path: &Path) -> Result<Vec<Entry>, Refusal> {
     let text = fs::read_to_string(path)
-        .map_err(|error| Refusal::wrong(format!("--config: cannot read '{}': {error}", path.display())))?;
+        .map_err(|error| Refusal::wrong(&format!("--config: cannot read '{}': {error}", path.display())))?;
     parse(&text, &path.display().to_string())
 }
 
@@ -37,7 +37,7 @@ fn parse(text: &str, file: &str) -> Result<Vec<Entry>, Refusal> {
             ("duplicate key", Some(key)) => format!("duplicate key '{}'", key.trim_matches(['"', '\''])),
             (message, _) => message.lines().next().unwrap_or_default().to_owned(),
         };
-        Refusal::wrong(format!("{place}: {what}"))
+        Refusal::wrong(&format!("{place}: {what}"))
     })?;
     let mut settings: Vec<_> = settings.into_iter().collect();
     settings.sort_by_key(|(name, _)| name.span().start);
@@ -45,7 +45,7 @@ fn parse(text: &str, file: &str) -> Result<Vec<Entry>, Refusal> {
 }
 
 fn entry(place: String, name: String, value: &Value) -> Result<Entry, Refusal> {
-    let refuse = |why: &str| Err(Refusal::wrong(format!("{place}: {name}: {why}")));
+    let refuse = |why: &str| Err(Refusal::wrong(&format!("{place}: {name}: {why}")));
     let plain = match value {
         Value::Table(_) => return refuse("is a table: settings stand by themselves, at the top of the file"),
         Value::Array(_) if !LISTS.contains(&&*name) => return refuse("is a list: allowed is one value"),
