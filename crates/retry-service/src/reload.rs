@@ -83,7 +83,7 @@ impl Reload {
 /// Without the command line, which may have a password in it.
 impl fmt::Debug for Reload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { args: _, loaded, front, tasks, instance } = self;
+        let Self { args: _, loaded, front, tasks, instance, log: _ } = self;
         f.debug_struct("Reload")
             .field("loaded", loaded)
             .field("front", front)
@@ -181,7 +181,8 @@ mod tests {
             let args: Vec<_> = ["retry-service", mode, "--upstream", "http://me:hush@h:1"].map(OsString::from).into();
             let loaded = Loaded::from_args(args.clone()).unwrap();
             let again = loaded.again(args.clone()).unwrap();
-            let shown = format!("{again:?} {:?}", Reload::new(args, loaded, Tasks::default()));
+            let log = Arc::new(Log::start(loaded.settings.log_format, "off", Counter::default()).unwrap());
+            let shown = format!("{again:?} {:?}", Reload::new(args, loaded, Tasks::default(), log));
             assert!(!shown.contains("hush") && !shown.contains("bWU6"), "{shown}");
         }
     }
