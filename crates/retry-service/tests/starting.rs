@@ -56,7 +56,7 @@ async fn an_upstream_that_speaks_the_other_of_http_and_https_is_told_as_that() {
             502,
             "the server does not speak TLS: a URL for plain HTTP starts with http://",
         ),
-        (tls.url().replace("https://", "http://"), 502, "the server speaks TLS: its URL starts with https://"),
+        (tls.url().replace("https://", "http://"), 502, "the URL of a server that speaks TLS starts with https://"),
         (tls.url(), 502, "invalid peer certificate: unknown authority (--upstream-ca adds one)"),
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
