@@ -25,7 +25,17 @@ pub struct Outgoing {
     /// Read, and kept for that.
     trailers: Option<Box<Frame<Bytes>>>,
     /// Of HTTP/2, which bounds what its client may leave unread.
-    stream: Option<ResponseStream>,
+    stream: Option<Box<Stream>>,
+}
+
+/// How much of a body one frame has at most on a stream, so that its client is seen to take some.
+const PIECE: usize = 16 * 1024;
+
+/// The stream of a response, and what is left of a piece that was too large for it.
+#[derive(Debug)]
+struct Stream {
+    response: ResponseStream,
+    left: Bytes,
 }
 
 #[derive(Debug)]
@@ -56,10 +66,10 @@ impl Outgoing {
     /// Ties what is to be done at the end of the answer to its body.
     pub(crate) fn finish_with(&mut self, finish: Finish) {
         self.finish = Some(finish);
-        self.stream = ResponseStream::current();
-        if let Some(stream) = &self.stream {
-            stream.begin();
-        }
+        self.stream = ResponseStream::current().map(|response| {
+            response.begin();
+            Box::new(Stream { response, left: Bytes::new() })
+        });
     }
 
     /// The next frame. The last one, and the end, come once the rest of the request was read.
@@ -76,6 +86,32 @@ impl Outgoing {
             self.rest = None;
         }
         Poll::Ready(self.trailers.take().map(|trailers| Ok(*trailers)))
+    }
+
+    /// The next frame for a stream, once there is room for it.
+    fn poll_piece(
+        &mut self,
+        stream: &mut Stream,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Stream { response, left } = stream;
+        // While there is no room the client is waited for, as if it had not asked.
+        ready!(response.poll_room(cx));
+        if left.is_empty() {
+            let frame = self.poll_body(cx);
+            response.asked(frame.is_ready());
+            match ready!(frame) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => *left = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                end => return Poll::Ready(end),
+            }
+        } else {
+            response.asked(true);
+        }
+        let piece = left.split_to(left.len().min(PIECE));
+        Poll::Ready(Some(Ok(Frame::data(response.count(piece)))))
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
@@ -106,16 +142,15 @@ impl Body for Outgoing {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Some(stream) = self.stream.clone() else { return self.poll_body(cx) };
-        // While there is no room the client is waited for, as if it had not asked.
-        ready!(stream.poll_room(cx));
-        let frame = self.poll_body(cx);
-        stream.asked(frame.is_ready());
-        frame.map_ok(|frame| frame.map_data(|piece| stream.count(piece)))
+        let Some(mut stream) = self.stream.take() else { return self.poll_body(cx) };
+        let polled = self.poll_piece(&mut stream, cx);
+        self.stream = Some(stream);
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_none() && self.body.is_end_stream()
+        let is_sent = self.stream.as_ref().is_none_or(|stream| stream.left.is_empty());
+        is_sent && self.rest.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

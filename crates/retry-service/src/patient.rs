@@ -27,8 +27,20 @@ pub(crate) trait Wire {
     /// Makes the close to come a reset.
     fn reset_on_close(&self);
 
-    /// Ready once the caller is gone, and nothing that it has sent waits to be read.
-    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()>;
+    /// Ready once the caller is gone, and nothing that it has sent waits to be read; with whether something waits.
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<Waits>;
+
+    /// Whether the caller has reset the connection, though bytes may wait to be read.
+    fn is_reset(&self) -> bool;
+}
+
+/// What is known of a caller without reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// It is gone.
+    Nothing,
+    /// Bytes of it wait to be read, and what stands behind them cannot be seen.
+    Bytes,
 }
 
 impl Wire for TcpStream {
@@ -37,14 +49,19 @@ impl Wire for TcpStream {
         let _ = self.set_zero_linger();
     }
 
-    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<Waits> {
         let mut byte = [0];
-        match self.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
-            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(()),
-            Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
-        }
+        let peeked = ready!(self.poll_peek(cx, &mut ReadBuf::new(&mut byte)));
+        Poll::Ready(if peeked.is_ok_and(|bytes| bytes > 0) { Waits::Bytes } else { Waits::Nothing })
+    }
+
+    fn is_reset(&self) -> bool {
+        self.take_error().is_ok_and(|error| error.is_some())
     }
 }
+
+/// How often a caller is looked at of whom bytes wait that nobody reads, as when the upstream takes no more of them.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How long a caller is waited for.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +97,8 @@ pub(crate) struct Patient<T: Wire> {
     asking: Option<Pin<Box<Sleep>>>,
     /// Made when a write has to wait: most never do.
     taking: Option<Pin<Box<Sleep>>>,
+    /// Fires when a caller is to be looked at whose upload nobody reads.
+    looking: Option<Pin<Box<Sleep>>>,
     /// While the connection is closed in stages.
     closing: Option<Box<Closing>>,
 }
@@ -104,7 +123,17 @@ impl<T: Wire> Patient<T> {
     /// A connection of which the first bytes may have been read already.
     pub(crate) fn new(io: T, early: &[u8], patience: Arc<Patience>, line: Line) -> Self {
         let early = BytesMut::from(early);
-        Self { io, early, line: Some(line), patience, idle: None, asking: None, taking: None, closing: None }
+        Self {
+            io,
+            early,
+            line: Some(line),
+            patience,
+            idle: None,
+            asking: None,
+            taking: None,
+            looking: None,
+            closing: None,
+        }
     }
 
     /// Of a protocol that carries many requests at a time, and looks after them itself.
@@ -147,11 +176,26 @@ impl<T: Wire> Patient<T> {
 }
 
 impl<T: AsyncRead + Wire + Unpin> Patient<T> {
+    /// Ready once the caller has reset the connection. No wake-up tells of that while bytes wait before it.
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let looking = self.looking.get_or_insert_with(|| Box::pin(sleep(LOOK)));
+        while looking.as_mut().poll(cx).is_ready() {
+            if self.io.is_reset() {
+                return Poll::Ready(());
+            }
+            looking.as_mut().reset(Instant::now() + LOOK);
+        }
+        Poll::Pending
+    }
+
     /// Ready once the caller is gone. What it has sent meanwhile, such as its next request, is read for that; once that
     /// is a lot, it is not known any more. The body of a request under way is hyper's to read.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.line.as_ref().is_some_and(Line::has_upload) {
-            return self.io.poll_gone(cx);
+            return match ready!(self.io.poll_gone(cx)) {
+                Waits::Nothing => Poll::Ready(()),
+                Waits::Bytes => self.poll_reset(cx),
+            };
         }
         let mut piece = [MaybeUninit::uninit(); 512];
         while self.early.len() < AHEAD {
@@ -264,8 +308,12 @@ mod tests {
     impl Wire for DuplexStream {
         fn reset_on_close(&self) {}
 
-        fn poll_gone(&self, _: &mut Context<'_>) -> Poll<()> {
+        fn poll_gone(&self, _: &mut Context<'_>) -> Poll<Waits> {
             Poll::Pending
+        }
+
+        fn is_reset(&self) -> bool {
+            false
         }
     }
 

@@ -13,7 +13,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use support::{
     gateway,
-    http2::{END_STREAM, GOAWAY, PREFACE, Peer, RST_STREAM, WINDOW_UPDATE},
+    http2::{DATA, END_STREAM, GOAWAY, PREFACE, Peer, RST_STREAM, WINDOW_UPDATE},
     message::{Response, exchange, get, read_until},
     until_zero,
     upstream::{Upstream, ok, read_request},
@@ -104,12 +104,12 @@ async fn an_http2_client_that_takes_nothing_of_its_responses_loses_them() {
     }
 }
 
-/// An upstream whose response to every request is 4 MiB; a permit for each that has been asked for.
-async fn large_responses() -> (SocketAddr, Arc<Semaphore>, JoinSet<()>) {
+/// An upstream whose response to every request has this length; a permit for each that has been asked for.
+async fn large_responses(length: usize) -> (SocketAddr, Arc<Semaphore>, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", 4 << 20);
-    let response: Arc<[u8]> = [head.into_bytes(), vec![b'x'; 4 << 20]].concat().into();
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+    let response: Arc<[u8]> = [head.into_bytes(), vec![b'x'; length]].concat().into();
     let asked = Arc::new(Semaphore::new(0));
     let count = Arc::clone(&asked);
     let mut tasks = JoinSet::new();
@@ -140,7 +140,7 @@ async fn what_http2_clients_leave_unread_takes_little_memory() {
     const STREAMS: u32 = 100;
     const LARGEST: u32 = i32::MAX as u32;
     rlimit::increase_nofile_limit(8192).unwrap();
-    let (upstream, asked, _tasks) = large_responses().await;
+    let (upstream, asked, _tasks) = large_responses(4 << 20).await;
     let service = gateway(upstream, &[]).await;
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
@@ -288,4 +288,64 @@ async fn a_client_that_sends_its_next_request_early_gets_both_responses() {
     let received = upstream.received();
     assert_eq!((received[0].line(), received[1].line()), ("GET /1 HTTP/1.1", "POST /2 HTTP/1.1"));
     assert_eq!(received[1].body(), "hello");
+}
+
+/// It takes some in each moment, and never as much as one piece of the response.
+#[tokio::test]
+#[ignore = "shows a defect"]
+async fn an_http2_client_that_reads_slowly_gets_its_response() {
+    const STEP: usize = 4096;
+    for flags in [&[][..], &["--response-buffer", "2MiB"]] {
+        let (upstream, _asked, _tasks) = large_responses(1 << 20).await;
+        let service = gateway(upstream, &[&["--caller-timeout", "500ms"], flags].concat()).await;
+        let mut client = Peer::connect_with_window(service.address, STEP as u32).await;
+        client.request(END_STREAM, 1, "GET", "/", &[]).await;
+        let mut received = 0;
+        while received < 600 << 10 {
+            let frame = client.frame().await.expect("the rest of the response");
+            assert!(frame.kind != RST_STREAM && frame.kind != GOAWAY, "{flags:?}: {frame:?} after {received} bytes");
+            if frame.kind == DATA && !frame.payload.is_empty() {
+                received += frame.payload.len();
+                sleep(Duration::from_millis(20)).await;
+                let taken = u32::try_from(frame.payload.len()).unwrap().to_be_bytes();
+                client.send(WINDOW_UPDATE, 0, 0, &taken).await;
+                client.send(WINDOW_UPDATE, 0, 1, &taken).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn interim_responses_without_end_are_no_progress_over_http2() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let flags = ["--upstream-http2", "--timeout", "500ms", "--count", "0"];
+    let service = gateway(listener.local_addr().unwrap(), &flags).await;
+    let _upstream = JoinSet::from_iter([async move {
+        let mut upstream = Peer::accept(&listener).await;
+        let stream = upstream.next_request().await;
+        loop {
+            upstream.send_fields(0, stream, &[(":status", "103"), ("link", "</x>")]).await;
+            sleep(Duration::from_millis(10)).await;
+        }
+    }]);
+    assert_eq!(get(service.address).await.status, 504);
+}
+
+#[tokio::test]
+#[ignore = "shows a defect"]
+async fn a_client_that_goes_during_an_upload_that_nobody_reads_frees_the_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let flags = ["--timeout", "off", "--caller-timeout", "10m", "--drain-timeout", "10m"];
+    let mut service = gateway(listener.local_addr().unwrap(), &[&flags[..], &ADMIN].concat()).await;
+    let admin = service.admin().await;
+    let mut client = TcpStream::connect(service.address).await.unwrap();
+    client.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000000\r\n\r\n").await.unwrap();
+    let (server, _) = within("a connection", listener.accept()).await.unwrap();
+    // Until all that there is between them is full.
+    while timeout(Duration::from_millis(300), client.write(&[b'x'; 65_536])).await.is_ok() {}
+    client.set_zero_linger().unwrap();
+    drop(client);
+    until_zero(admin, "retry_service_upstream_connections").await;
+    until_zero(admin, "retry_service_requests_in_flight").await;
+    drop(server);
 }
