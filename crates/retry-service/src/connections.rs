@@ -9,7 +9,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{line::Line, tasks::Heard};
 
@@ -45,12 +45,13 @@ impl Open {
         Entry { open: self.clone(), number }
     }
 
-    /// Ends the connection that has been idle for longest, if one is idle.
-    pub(crate) fn close_idlest(&self) {
+    /// Ends the connection that has been idle for longest, if one is idle. Where a response waits for its client, that
+    /// has so long to take some.
+    pub(crate) fn close_idlest(&self, patience: Duration) {
         let now = Instant::now();
         let lines = self.lock();
-        let idle =
-            lines.open.values().filter(|line| !line.is_closing()).filter_map(|line| Some((line.idle_since()?, line)));
+        let idle = lines.open.values().filter(|line| !line.is_closing());
+        let idle = idle.filter_map(|line| Some((line.quiet_since(patience)?, line))).filter(|(since, _)| *since <= now);
         let may_go = |(since, line): &(Instant, &Line)| line.was_used() || now.duration_since(*since) > FIRST_REQUEST;
         if let Some((_, line)) = idle.filter(may_go).min_by_key(|(since, _)| *since) {
             line.close();
@@ -80,9 +81,12 @@ pin_project! {
         stop: Heard,
         // How long it may be idle; `None` if its protocol looks after that.
         idle_limit: Option<Duration>,
+        // How long its client may take nothing of a response.
+        patience: Duration,
         // Whether whoever ends it knows whom to wake.
         watched: bool,
-        ending: bool,
+        // Since when it is to end.
+        ending: Option<Instant>,
         // For the idle limit, and then for the last word.
         timer: Option<Pin<Box<Sleep>>>,
     }
@@ -95,8 +99,9 @@ impl<T> Driven<T> {
         line: Line,
         stop: Heard,
         idle_limit: Option<Duration>,
+        patience: Duration,
     ) -> Self {
-        Self { connection, shut_down, line, stop, idle_limit, watched: false, ending: false, timer: None }
+        Self { connection, shut_down, line, stop, idle_limit, patience, watched: false, ending: None, timer: None }
     }
 }
 
@@ -113,12 +118,14 @@ impl<T: Future<Output = hyper::Result<()>>> Future for Driven<T> {
             *this.watched = true;
             this.line.drive(cx.waker());
         }
-        if !*this.ending {
-            let is_idle = this.idle_limit.is_some_and(|limit| poll_idle(this.line, limit, this.timer, cx).is_ready());
+        let patience = *this.patience;
+        if this.ending.is_none() {
+            let is_idle =
+                this.idle_limit.is_some_and(|limit| poll_idle(this.line, limit, patience, this.timer, cx).is_ready());
             if !this.line.is_closing() && !is_idle && this.stop.poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            *this.ending = true;
+            *this.ending = Some(Instant::now());
             *this.timer = None;
             this.line.close();
             (this.shut_down)(this.connection.as_mut());
@@ -126,20 +133,30 @@ impl<T: Future<Output = hyper::Result<()>>> Future for Driven<T> {
                 return Poll::Ready(output);
             }
         }
-        if this.line.is_busy() {
-            // What is in flight may take its time; the last word comes after it.
+        // What is in flight, or waits for its client, may take its time; the last word comes after it.
+        let Some(quiet) = this.line.quiet_since(patience) else {
             *this.timer = None;
             return Poll::Pending;
+        };
+        let due = this.ending.map_or(quiet, |ending| ending.max(quiet)) + LAST_WORD;
+        let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if timer.deadline() < due {
+            timer.as_mut().reset(due);
         }
-        ready!(this.timer.get_or_insert_with(|| Box::pin(sleep(LAST_WORD))).as_mut().poll(cx));
-        Poll::Ready(Ok(()))
+        timer.as_mut().poll(cx).map(Ok)
     }
 }
 
 /// Ready once nothing has been in flight for the limit. The timer is moved only when it fires.
-fn poll_idle(line: &Line, limit: Duration, timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> Poll<()> {
+fn poll_idle(
+    line: &Line,
+    limit: Duration,
+    patience: Duration,
+    timer: &mut Option<Pin<Box<Sleep>>>,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
     loop {
-        let since = line.idle_since();
+        let since = line.quiet_since(patience);
         let Some(due) = since.unwrap_or_else(Instant::now).checked_add(limit) else { return Poll::Pending };
         let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
         ready!(timer.as_mut().poll(cx));
@@ -154,6 +171,8 @@ fn poll_idle(line: &Line, limit: Duration, timer: &mut Option<Pin<Box<Sleep>>>, 
 mod tests {
     use std::future::{pending, poll_fn};
 
+    use tokio::time::sleep;
+
     use super::*;
     use crate::tasks::Tasks;
 
@@ -161,7 +180,7 @@ mod tests {
 
     /// A connection that does nothing by itself.
     fn driven(line: &Line, tasks: &Tasks, idle_limit: Option<Duration>) -> impl Future<Output = hyper::Result<()>> {
-        Driven::new(Box::pin(pending()), |_| {}, line.clone(), tasks.heard(), idle_limit)
+        Driven::new(Box::pin(pending()), |_| {}, line.clone(), tasks.heard(), idle_limit, 60 * SECOND)
     }
 
     #[tokio::test(start_paused = true)]
@@ -201,6 +220,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_waits_for_its_client_is_waited_for_while_some_of_it_is_taken() {
+        let (line, tasks) = (Line::default(), Tasks::default());
+        line.add_unsent(2);
+        tasks.stop();
+        let begin = Instant::now();
+        driven(&line, &tasks, None).await.unwrap();
+        assert_eq!(begin.elapsed(), 60 * SECOND + LAST_WORD, "its client took nothing");
+
+        let (line, tasks) = (Line::default(), Tasks::default());
+        line.add_unsent(2);
+        let taker = line.clone();
+        tokio::spawn(async move {
+            sleep(50 * SECOND).await;
+            taker.remove_unsent(1);
+        });
+        let begin = Instant::now();
+        driven(&line, &tasks, Some(10 * SECOND)).await.unwrap();
+        assert_eq!(begin.elapsed(), (50 + 60 + 10) * SECOND + LAST_WORD, "and then nothing more");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_one_that_has_been_idle_for_longest_gives_way() {
         let open = Open::default();
         let lines: Vec<_> = (0..4).map(|_| Line::default()).collect();
@@ -211,14 +251,14 @@ mod tests {
         drop(lines[2].enter());
         tokio::time::advance(SECOND / 2).await;
         drop(lines[1].enter());
-        open.close_idlest();
+        open.close_idlest(60 * SECOND);
         assert_eq!(closing(), [false, false, true, false]);
-        open.close_idlest();
+        open.close_idlest(60 * SECOND);
         assert_eq!(closing(), [false, true, true, false]);
-        open.close_idlest();
+        open.close_idlest(60 * SECOND);
         assert_eq!(closing(), [false, true, true, false], "a new one has a second to say what it wants");
         tokio::time::advance(SECOND).await;
-        open.close_idlest();
+        open.close_idlest(60 * SECOND);
         assert_eq!(closing(), [false, true, true, true]);
         poll_fn(|_| Poll::Ready(())).await;
     }

@@ -34,6 +34,12 @@ struct State {
     used: AtomicBool,
     /// Whether some of a response may not have been written.
     answering: AtomicBool,
+    /// Whether the connection takes no more bytes for the moment.
+    blocked: AtomicBool,
+    /// Bytes of responses that wait for their client's window, and when their number last went down: nanoseconds since
+    /// `origin`.
+    unsent: AtomicUsize,
+    unsent_since: AtomicU64,
     tunnel: AtomicBool,
     reset: AtomicBool,
     unread: AtomicBool,
@@ -60,6 +66,9 @@ impl Default for Line {
             idle_since: AtomicU64::new(0),
             used: AtomicBool::new(false),
             answering: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
+            unsent: AtomicUsize::new(0),
+            unsent_since: AtomicU64::new(0),
             tunnel: AtomicBool::new(false),
             reset: AtomicBool::new(false),
             unread: AtomicBool::new(false),
@@ -116,10 +125,45 @@ impl Line {
         self.0.tunnel.load(Relaxed)
     }
 
-    /// Since when nothing is in flight; `None` while something is.
-    pub(crate) fn idle_since(&self) -> Option<Instant> {
-        let since = Duration::from_nanos(self.0.idle_since.load(Relaxed));
-        (!self.is_tunnel() && self.0.busy.load(SeqCst) == 0).then(|| self.0.origin + since)
+    /// Notes whether the connection takes no more bytes for the moment.
+    pub(crate) fn set_blocked(&self, blocked: bool) {
+        self.0.blocked.store(blocked, Relaxed);
+    }
+
+    /// Bytes of a response wait for their client.
+    pub(crate) fn add_unsent(&self, bytes: usize) {
+        if self.0.unsent.fetch_add(bytes, Relaxed) == 0 {
+            self.0.unsent_since.store(self.now(), Relaxed);
+        }
+    }
+
+    /// They were sent. Returns how many waited before.
+    pub(crate) fn remove_unsent(&self, bytes: usize) -> usize {
+        self.0.unsent_since.store(self.now(), Relaxed);
+        self.0.unsent.fetch_sub(bytes, Relaxed)
+    }
+
+    pub(crate) fn unsent(&self) -> usize {
+        self.0.unsent.load(Relaxed)
+    }
+
+    /// Since when nothing is in flight and all was sent; `None` while that is not so. Where bytes wait for their client,
+    /// which has so long to take some, that is a time to come.
+    pub(crate) fn quiet_since(&self, patience: Duration) -> Option<Instant> {
+        let state = &self.0;
+        if self.is_tunnel() || state.busy.load(SeqCst) > 0 || state.blocked.load(Relaxed) {
+            return None;
+        }
+        let at = |nanos: &AtomicU64| state.origin + Duration::from_nanos(nanos.load(Relaxed));
+        let idle = at(&state.idle_since);
+        if state.unsent.load(Relaxed) == 0 {
+            return Some(idle);
+        }
+        at(&state.unsent_since).checked_add(patience).map(|until| until.max(idle))
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.0.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// Whether there was a request on it.
@@ -189,8 +233,7 @@ impl Drop for Busy {
         let Self(line) = self;
         let state = &line.0;
         if state.busy.load(Relaxed) == 1 {
-            let now = u64::try_from(state.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            state.idle_since.store(now, Relaxed);
+            state.idle_since.store(line.now(), Relaxed);
         }
         if state.busy.fetch_sub(1, SeqCst) == 1 && line.is_closing() {
             line.wake_driver();

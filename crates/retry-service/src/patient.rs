@@ -88,8 +88,9 @@ pub(crate) struct Patient<T: Wire> {
     io: T,
     /// What has been read already.
     early: BytesMut,
-    /// None where a connection carries many requests at a time, and its protocol looks after them.
-    line: Option<Line>,
+    line: Line,
+    /// Whether it carries many requests at a time, and its protocol looks after them.
+    shared: bool,
     patience: Arc<Patience>,
     /// When the wait for the next request began; none until there is such a wait.
     idle: Option<Instant>,
@@ -113,7 +114,7 @@ struct Closing {
 
 impl<T: Wire> Drop for Patient<T> {
     fn drop(&mut self) {
-        if self.line.as_ref().is_some_and(Line::is_to_be_reset) {
+        if self.http1().is_some_and(Line::is_to_be_reset) {
             self.io.reset_on_close();
         }
     }
@@ -126,7 +127,8 @@ impl<T: Wire> Patient<T> {
         Self {
             io,
             early,
-            line: Some(line),
+            line,
+            shared: false,
             patience,
             idle: None,
             asking: None,
@@ -136,16 +138,23 @@ impl<T: Wire> Patient<T> {
         }
     }
 
+    /// What its requests tell it, if it carries one at a time.
+    fn http1(&self) -> Option<&Line> {
+        (!self.shared).then_some(&self.line)
+    }
+
     /// Of a protocol that carries many requests at a time, and looks after them itself.
     pub(crate) fn shared(mut self) -> Self {
-        self.line = None;
+        self.shared = true;
         self
     }
 
     /// Ends a wait for the head of a request that has been too long.
     fn poll_asking(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(line) = self.line.as_ref().filter(|line| !line.is_tunnel()) else { return Poll::Pending };
-        if line.is_busy() {
+        if self.shared || self.line.is_tunnel() {
+            return Poll::Pending;
+        }
+        if self.line.is_busy() {
             // No such wait yet. But it may begin unseen, as when the end of a body is noticed elsewhere: look again.
             self.idle = Some(Instant::now());
         }
@@ -164,6 +173,7 @@ impl<T: Wire> Patient<T> {
 
     /// Ends a write that has waited for too long.
     fn poll_taking<R>(&mut self, polled: Poll<io::Result<R>>, cx: &mut Context<'_>) -> Poll<io::Result<R>> {
+        self.line.set_blocked(polled.is_pending());
         if polled.is_ready() {
             self.taking = None;
             // An answer goes out: what comes next is another wait.
@@ -191,7 +201,7 @@ impl<T: AsyncRead + Wire + Unpin> Patient<T> {
     /// Ready once the caller is gone. What it has sent meanwhile, such as its next request, is read for that; once that
     /// is a lot, it is not known any more. The body of a request under way is hyper's to read.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.line.as_ref().is_some_and(Line::has_upload) {
+        if self.line.has_upload() {
             return match ready!(self.io.poll_gone(cx)) {
                 Waits::Nothing => Poll::Ready(()),
                 Waits::Bytes => self.poll_reset(cx),
@@ -243,7 +253,7 @@ impl<T: AsyncRead + Wire + Unpin> AsyncRead for Patient<T> {
 
 impl<T: AsyncRead + AsyncWrite + Wire + Unpin> AsyncWrite for Patient<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let is_hypers = self.line.as_ref().is_some_and(Line::is_silent);
+        let is_hypers = self.http1().is_some_and(Line::is_silent);
         let refusal = if is_hypers { unread::with_payload(buf, Timestamp::now()) } else { None };
         let polled = match &refusal {
             None => Pin::new(&mut self.io).poll_write(cx, buf),
@@ -257,9 +267,9 @@ impl<T: AsyncRead + AsyncWrite + Wire + Unpin> AsyncWrite for Patient<T> {
 
     /// hyper asks for this whenever it has done what it could, and has nothing left to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(line) = &self.line {
-            line.written();
-            if line.is_busy() && self.poll_gone(cx).is_ready() {
+        if !self.shared {
+            self.line.written();
+            if self.line.is_busy() && self.poll_gone(cx).is_ready() {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
             }
         }
@@ -269,7 +279,7 @@ impl<T: AsyncRead + AsyncWrite + Wire + Unpin> AsyncWrite for Patient<T> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.closing.is_none() {
             ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
-            if !self.line.as_ref().is_some_and(Line::has_unread) {
+            if !self.http1().is_some_and(Line::has_unread) {
                 return Poll::Ready(Ok(()));
             }
         }

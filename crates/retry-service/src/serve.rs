@@ -95,7 +95,7 @@ where
     let accept_all = async {
         loop {
             waiting = Some(accept(&listener).await);
-            let place = place(&places, &open).await;
+            let place = place(&places, &open, limits.caller_time).await;
             if let Some(connection) = waiting.take() {
                 start(connection, Some(place));
             }
@@ -112,7 +112,7 @@ where
 }
 
 /// A place among the connections that may be open; idle ones give way for it.
-async fn place(places: &Arc<Semaphore>, open: &Open) -> OwnedSemaphorePermit {
+async fn place(places: &Arc<Semaphore>, open: &Open, patience: Duration) -> OwnedSemaphorePermit {
     loop {
         match timeout(PLACE_PAUSE, Arc::clone(places).acquire_owned()).await {
             Ok(Ok(place)) => return place,
@@ -120,7 +120,7 @@ async fn place(places: &Arc<Semaphore>, open: &Open) -> OwnedSemaphorePermit {
             Ok(Err(_)) => pending().await,
             Err(_) => {}
         }
-        open.close_idlest();
+        open.close_idlest(patience);
     }
 }
 
@@ -192,8 +192,8 @@ impl Protocols {
     }
 
     /// The streams of a connection of HTTP/2 share its limits, so each connection has a builder of its own.
-    fn http2(&self, tasks: &Tasks) -> http2::Builder<Streams> {
-        let mut http2 = http2::Builder::new(Streams::new(tasks.clone(), self.limits.caller_time));
+    fn http2(&self, tasks: &Tasks, line: Line) -> http2::Builder<Streams> {
+        let mut http2 = http2::Builder::new(Streams::new(tasks.clone(), self.limits.caller_time, line));
         http2
             .timer(TokioTimer::new())
             .max_header_list_size(u32::try_from(self.limits.header_size).unwrap_or(u32::MAX))
@@ -248,13 +248,20 @@ impl Protocols {
         let stream = Patient::new(stream, start.bytes(), Arc::clone(&self.patience), line.clone());
         let stop = tasks.heard();
         Some(if start.is_http2() {
-            let connection = self.http2(&tasks).serve_connection(TokioIo::new(stream.shared()), service);
+            let connection = self.http2(&tasks, line.clone()).serve_connection(TokioIo::new(stream.shared()), service);
             let shut_down = http2::Connection::graceful_shutdown;
-            Box::pin(Driven::new(connection, shut_down, line, stop, Some(self.limits.header_time)))
+            Box::pin(Driven::new(
+                connection,
+                shut_down,
+                line,
+                stop,
+                Some(self.limits.header_time),
+                self.limits.caller_time,
+            ))
         } else {
             let connection = self.http1.serve_connection(TokioIo::new(stream), service).with_upgrades();
             let shut_down = http1::UpgradeableConnection::graceful_shutdown;
-            Box::pin(Driven::new(connection, shut_down, line, stop, None))
+            Box::pin(Driven::new(connection, shut_down, line, stop, None, self.limits.caller_time))
         })
     }
 

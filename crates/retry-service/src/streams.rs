@@ -9,7 +9,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll, Waker},
     time::Duration,
@@ -20,7 +20,7 @@ use hyper::rt::Executor;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::tasks::Tasks;
+use crate::{line::Line, tasks::Tasks};
 
 /// How many bytes of responses may wait to be written to one connection. Each of its streams may exceed that by one
 /// piece.
@@ -36,8 +36,8 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    pub(crate) fn new(tasks: Tasks, patience: Duration) -> Self {
-        Self { tasks, patience, buffered: Arc::default() }
+    pub(crate) fn new(tasks: Tasks, patience: Duration, line: Line) -> Self {
+        Self { tasks, patience, buffered: Arc::new(Buffered { line, waiting: Mutex::default() }) }
     }
 }
 
@@ -97,7 +97,7 @@ impl ResponseStream {
         if piece.is_empty() {
             return piece;
         }
-        self.0.buffered.bytes.fetch_add(piece.len(), Relaxed);
+        self.0.buffered.line.add_unsent(piece.len());
         Bytes::from_owner(Counted { piece, buffered: Arc::clone(&self.0.buffered) })
     }
 
@@ -108,21 +108,21 @@ impl ResponseStream {
     }
 }
 
-/// What waits to be written to one connection.
-#[derive(Debug, Default)]
+/// What waits to be written to one connection, which counts it, and who waits for that.
+#[derive(Debug)]
 struct Buffered {
-    bytes: AtomicUsize,
+    line: Line,
     waiting: Mutex<Vec<Waker>>,
 }
 
 impl Buffered {
     fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.bytes.load(Relaxed) < BUFFERED {
+        if self.line.unsent() < BUFFERED {
             return Poll::Ready(());
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         // Looked at again under the lock, so that no wake-up is missed.
-        if self.bytes.load(Relaxed) < BUFFERED {
+        if self.line.unsent() < BUFFERED {
             return Poll::Ready(());
         }
         if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
@@ -147,7 +147,7 @@ impl AsRef<[u8]> for Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         let Self { piece, buffered } = self;
-        let before = buffered.bytes.fetch_sub(piece.len(), Relaxed);
+        let before = buffered.line.remove_unsent(piece.len());
         if before >= BUFFERED && before - piece.len() < BUFFERED {
             let waiting = std::mem::take(&mut *buffered.waiting.lock().unwrap_or_else(PoisonError::into_inner));
             waiting.into_iter().for_each(Waker::wake);
@@ -218,7 +218,7 @@ mod tests {
     ) -> Duration {
         let begin = Instant::now();
         let (ended, end) = oneshot::channel::<()>();
-        let streams = Streams::new(Tasks::default(), 10 * SECOND);
+        let streams = Streams::new(Tasks::default(), 10 * SECOND, Line::default());
         streams.execute(async move {
             let _ended = ended;
             play(ResponseStream::current().unwrap()).await;
@@ -259,7 +259,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_waits_to_be_written_is_bounded() {
-        let response = ResponseStream(Arc::new(Progress { buffered: Arc::default(), asked: AtomicU64::new(0) }));
+        let buffered = Arc::new(Buffered { line: Line::default(), waiting: Mutex::default() });
+        let response = ResponseStream(Arc::new(Progress { buffered, asked: AtomicU64::new(0) }));
         let piece = response.count(Bytes::from(vec![0; BUFFERED - 1]));
         poll_fn(|cx| response.poll_room(cx)).await;
         let more = response.count(Bytes::from_static(b"x"));
@@ -270,6 +271,6 @@ mod tests {
         assert!(response.0.buffered.waiting.lock().unwrap().is_empty(), "woken");
         poll_fn(|cx| response.poll_room(cx)).await;
         drop(piece);
-        assert_eq!(response.0.buffered.bytes.load(Relaxed), 0);
+        assert_eq!(response.0.buffered.line.unsent(), 0);
     }
 }

@@ -13,14 +13,14 @@ use std::time::Duration;
 
 use support::{
     Service, gateway,
-    http2::{DATA, END_STREAM, PREFACE, Peer},
+    http2::{DATA, END_STREAM, PREFACE, Peer, WINDOW_UPDATE},
     message::{Response, read_until},
     upstream::{Upstream, ok, read_request},
     within,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     time::{sleep, timeout},
 };
 
@@ -134,5 +134,79 @@ async fn every_connection_that_the_kernel_has_accepted_is_served() {
         assert!(lost.is_empty(), "{more:?}: {} of {CLIENTS}, such as {:?}", lost.len(), lost[0]);
         let status = timeout(AT_ONCE, service.exit()).await.expect("the end of the process");
         assert!(status.success(), "{status}");
+    }
+}
+
+/// What the gateway has of a response is sent, though nothing more of it is to come from the upstream.
+#[tokio::test]
+#[ignore = "shows a defect"]
+async fn responses_that_clients_read_slowly_arrive_whole() {
+    // Some end in what the kernel takes, some beyond what the gateway takes, and some between.
+    let lengths = || (0..60).map(|number| 2_000_000 + number * 50_000).chain([8 << 20]);
+    let upstream = Upstream::start(|_, request| {
+        let (_, length) = request.split_once("GET /").unwrap();
+        ok(&"x".repeat(length.split(' ').next().unwrap().parse().unwrap()))
+    })
+    .await;
+    for flags in [&[][..], &["--response-buffer", "8MiB"]] {
+        let mut service = gateway(upstream.address, &[&DRAIN, flags].concat()).await;
+        let mut clients = Vec::new();
+        for length in lengths() {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.set_recv_buffer_size(4096).unwrap();
+            let mut client = socket.connect(service.address).await.unwrap();
+            let request = format!("GET /{length} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+            client.write_all(request.as_bytes()).await.unwrap();
+            clients.push((length, client));
+        }
+        for (_, client) in &clients {
+            within("the head", client.peek(&mut [0])).await.unwrap();
+        }
+        // It is stuck in writing them.
+        sleep(Duration::from_secs(1)).await;
+        service.signal("TERM").await;
+        sleep(Duration::from_millis(500)).await;
+        let mut cut = Vec::new();
+        for (length, mut client) in clients {
+            let mut received = Vec::new();
+            let _ = within("the rest", client.read_to_end(&mut received)).await;
+            let response = Response::parse(&received);
+            if response.body.len() < length {
+                cut.push((response.body.len(), length));
+            }
+        }
+        assert!(cut.is_empty(), "{flags:?}: {} of {}: {cut:?}", cut.len(), lengths().count());
+        let status = timeout(AT_ONCE, service.exit()).await.expect("the end of the process");
+        assert!(status.success(), "{flags:?}: {status}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "shows a defect"]
+async fn a_response_that_its_http2_client_reads_slowly_arrives_whole() {
+    for (length, flags) in [(100_000, &[][..]), (8 << 20, &[]), (8 << 20, &["--response-buffer", "8MiB"])] {
+        let upstream = Upstream::playing([ok(&"x".repeat(length))]).await;
+        let mut service = gateway(upstream.address, &[&DRAIN, flags].concat()).await;
+        let mut client = Peer::connect(service.address).await;
+        client.request(END_STREAM, 1, "GET", "/", &[]).await;
+        let mut received = 0;
+        // As much as it may send unasked.
+        while received < 65_535 {
+            let frame = client.frame().await.expect("a part of the response");
+            received += if frame.kind == DATA { frame.payload.len() } else { 0 };
+        }
+        sleep(Duration::from_millis(100)).await;
+        service.signal("TERM").await;
+        sleep(Duration::from_millis(500)).await;
+        let more = u32::try_from(length).unwrap().to_be_bytes();
+        client.send(WINDOW_UPDATE, 0, 0, &more).await;
+        client.send(WINDOW_UPDATE, 0, 1, &more).await;
+        while received < length {
+            let frame = client.frame().await;
+            let frame = frame.unwrap_or_else(|| panic!("{flags:?}: the end after {received} of {length} bytes"));
+            received += if frame.kind == DATA { frame.payload.len() } else { 0 };
+        }
+        let status = timeout(AT_ONCE, service.exit()).await.expect("the end of the process");
+        assert!(status.success(), "{flags:?}: {status}");
     }
 }

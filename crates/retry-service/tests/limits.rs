@@ -21,7 +21,7 @@ use support::{
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,
     task::JoinSet,
     time::{sleep, timeout},
@@ -292,7 +292,6 @@ async fn a_client_that_sends_its_next_request_early_gets_both_responses() {
 
 /// It takes some in each moment, and never as much as one piece of the response.
 #[tokio::test]
-#[ignore = "shows a defect"]
 async fn an_http2_client_that_reads_slowly_gets_its_response() {
     const STEP: usize = 4096;
     for flags in [&[][..], &["--response-buffer", "2MiB"]] {
@@ -332,7 +331,6 @@ async fn interim_responses_without_end_are_no_progress_over_http2() {
 }
 
 #[tokio::test]
-#[ignore = "shows a defect"]
 async fn a_client_that_goes_during_an_upload_that_nobody_reads_frees_the_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let flags = ["--timeout", "off", "--caller-timeout", "10m", "--drain-timeout", "10m"];
@@ -348,4 +346,52 @@ async fn a_client_that_goes_during_an_upload_that_nobody_reads_frees_the_connect
     until_zero(admin, "retry_service_upstream_connections").await;
     until_zero(admin, "retry_service_requests_in_flight").await;
     drop(server);
+}
+
+#[tokio::test]
+#[ignore = "shows a defect"]
+async fn a_connection_on_which_a_response_waits_to_be_read_is_not_idle() {
+    let length = 8 << 20;
+    let (upstream, _asked, _tasks) = large_responses(length).await;
+    let flags = ["--response-buffer", "8MiB", "--max-connections", "1", "--header-timeout", "300ms"];
+    let service = gateway(upstream, &flags).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut client = socket.connect(service.address).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+    within("the head", client.peek(&mut [0])).await.unwrap();
+    // A newcomer waits for its place.
+    let newcomer = tokio::spawn(get(service.address));
+    sleep(Duration::from_secs(1)).await;
+    let mut received = Vec::new();
+    let end = within("the rest", client.read_to_end(&mut received)).await;
+    let response = Response::parse(&received);
+    assert!(response.whole, "{end:?} after {} of {length} bytes", response.body.len());
+    assert_eq!(within("the newcomer", newcomer).await.unwrap().body.len(), length);
+}
+
+#[tokio::test]
+#[ignore = "shows a defect"]
+async fn an_http2_connection_on_which_a_response_waits_to_be_read_is_not_idle() {
+    // With the default window the end of it waits; nothing more is to come from the upstream.
+    let length = 100_000;
+    let (upstream, _asked, _tasks) = large_responses(length).await;
+    let service = gateway(upstream, &["--header-timeout", "300ms"]).await;
+    let mut client = Peer::connect(service.address).await;
+    client.request(END_STREAM, 1, "GET", "/", &[]).await;
+    let mut received = 0;
+    while received < 65_535 {
+        let frame = client.frame().await.expect("a part of the response");
+        received += if frame.kind == DATA { frame.payload.len() } else { 0 };
+    }
+    // PINGs are acknowledged meanwhile. There may be a GOAWAY; this stream is not to lose anything by it.
+    let end = timeout(Duration::from_secs(1), async { while client.frame().await.is_some() {} }).await;
+    assert!(end.is_err(), "the end after {received} of {length} bytes");
+    let more = u32::try_from(length).unwrap().to_be_bytes();
+    client.send(WINDOW_UPDATE, 0, 0, &more).await;
+    client.send(WINDOW_UPDATE, 0, 1, &more).await;
+    while received < length {
+        let frame = client.frame().await.unwrap_or_else(|| panic!("the end after {received} of {length} bytes"));
+        received += if frame.kind == DATA { frame.payload.len() } else { 0 };
+    }
 }
