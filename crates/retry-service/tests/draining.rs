@@ -139,7 +139,6 @@ async fn every_connection_that_the_kernel_has_accepted_is_served() {
 
 /// What the gateway has of a response is sent, though nothing more of it is to come from the upstream.
 #[tokio::test]
-#[ignore = "shows a defect"]
 async fn responses_that_clients_read_slowly_arrive_whole() {
     // Some end in what the kernel takes, some beyond what the gateway takes, and some between.
     let lengths = || (0..60).map(|number| 2_000_000 + number * 50_000).chain([8 << 20]);
@@ -182,7 +181,6 @@ async fn responses_that_clients_read_slowly_arrive_whole() {
 }
 
 #[tokio::test]
-#[ignore = "shows a defect"]
 async fn a_response_that_its_http2_client_reads_slowly_arrives_whole() {
     for (length, flags) in [(100_000, &[][..]), (8 << 20, &[]), (8 << 20, &["--response-buffer", "8MiB"])] {
         let upstream = Upstream::playing([ok(&"x".repeat(length))]).await;

@@ -349,7 +349,6 @@ async fn a_client_that_goes_during_an_upload_that_nobody_reads_frees_the_connect
 }
 
 #[tokio::test]
-#[ignore = "shows a defect"]
 async fn a_connection_on_which_a_response_waits_to_be_read_is_not_idle() {
     let length = 8 << 20;
     let (upstream, _asked, _tasks) = large_responses(length).await;
@@ -371,7 +370,6 @@ async fn a_connection_on_which_a_response_waits_to_be_read_is_not_idle() {
 }
 
 #[tokio::test]
-#[ignore = "shows a defect"]
 async fn an_http2_connection_on_which_a_response_waits_to_be_read_is_not_idle() {
     // With the default window the end of it waits; nothing more is to come from the upstream.
     let length = 100_000;
