@@ -39,7 +39,7 @@ const STREAM_BUFFER: usize = 64 * 1024;
 /// How long to leave a listener alone that cannot accept, as when descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a connection waits for a place before another idle one is asked to give way.
+/// How long a connection waits for a place before one more is asked to give way.
 const PLACE_PAUSE: Duration = Duration::from_millis(50);
 
 /// What one caller, or all of them together, may take.
@@ -111,16 +111,20 @@ where
     Connections(tasks.clone())
 }
 
-/// A place among the connections that may be open; idle ones give way for it.
+/// A place among the connections that may be open; an idle one gives way for it.
 async fn place(places: &Arc<Semaphore>, open: &Open, patience: Duration) -> OwnedSemaphorePermit {
+    if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+        return place;
+    }
     loop {
+        open.close_idlest(patience);
         match timeout(PLACE_PAUSE, Arc::clone(places).acquire_owned()).await {
             Ok(Ok(place)) => return place,
             // The semaphore is never closed.
             Ok(Err(_)) => pending().await,
+            // None was idle then, or it takes its time to end.
             Err(_) => {}
         }
-        open.close_idlest(patience);
     }
 }
 
