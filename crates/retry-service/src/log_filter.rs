@@ -58,12 +58,23 @@ fn problem(directive: &str) -> Option<Problem> {
     let is_level = |text: &str| text.parse::<LevelFilter>().is_ok();
     match directive.split('=').map(str::trim).collect::<Vec<_>>()[..] {
         [alone] if is_level(alone) => None,
+        [alone] if !alone.chars().all(can_be_in_a_target) => {
+            Some(Problem::Unreadable("allowed is a level, or a target, with commas between"))
+        }
         [alone] => similar_level(alone).map(Problem::Unlikely),
+        [target, _] if !target.chars().all(can_be_in_a_target) => {
+            Some(Problem::Unreadable("allowed is TARGET=LEVEL, with commas between"))
+        }
         [_, ""] => None,
         [_, level] if is_level(level) => None,
         [_, _] => Some(Problem::Unreadable("allowed levels are off, error, warn, info, debug and trace")),
         _ => Some(Problem::Unreadable("allowed is TARGET=LEVEL")),
     }
+}
+
+/// A target is the path of a module, or a word.
+fn can_be_in_a_target(c: char) -> bool {
+    c.is_alphanumeric() || "_:-.".contains(c)
 }
 
 /// The level that a word was probably meant to be: one that it begins with, or whose name it misses by a letter.
@@ -111,6 +122,9 @@ mod tests {
         let levels = "allowed levels are off, error, warn, info, debug and trace";
         check("retries=loud", "info", &format!("'retries=loud' is ignored: {levels}"));
         check("debug,retries=loud", "debug", &format!("'retries=loud' is ignored: {levels}"));
+        let commas = "allowed is TARGET=LEVEL, with commas between";
+        check("info;retries=off", "info", &format!("'info;retries=off' is ignored: {commas}"));
+        check("warn debug", "info", "'warn debug' is ignored: allowed is a level, or a target, with commas between");
         check("a=b=c", "info", "'a=b=c' is ignored: allowed is TARGET=LEVEL");
         check("warn/a/b", "warn", "'/a/b' is ignored: allowed is one / and a text behind it");
         for (word, level) in [("inof", "info"), ("warning", "warn"), ("debugg", "debug"), ("DEBG", "debug")] {

@@ -67,7 +67,7 @@ async fn serve(args: Vec<OsString>, loaded: Loaded, log: Arc<Log>) -> Result<Exi
     let (mut signals, mut hangups) = (Signals::catch()?, Hangups::catch()?);
     let listener = loaded.settings.listen.bind().await?;
     let admin = match &loaded.settings.admin.0 {
-        Some(address) => Some(address.bind().await?),
+        Some(address) => Some(address.bind().await.map_err(|error| format!("--admin: {error}"))?),
         None => None,
     };
     for warning in &loaded.warnings {

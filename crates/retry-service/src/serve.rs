@@ -19,7 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
@@ -38,6 +38,9 @@ const STREAM_BUFFER: usize = 64 * 1024;
 
 /// How long to leave a listener alone that cannot accept, as when descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often that is logged, at most.
+const ACCEPT_LINES: Duration = Duration::from_secs(1);
 
 /// How long a connection waits for a place before one more is asked to give way.
 const PLACE_PAUSE: Duration = Duration::from_millis(50);
@@ -92,9 +95,10 @@ where
     };
     // Accepted, and waiting for a place.
     let mut waiting = None;
+    let mut told = None;
     let accept_all = async {
         loop {
-            waiting = Some(accept(&listener).await);
+            waiting = Some(accept(&listener, &mut told).await);
             let place = place(&places, &open, limits.caller_time).await;
             if let Some(connection) = waiting.take() {
                 start(connection, Some(place));
@@ -148,7 +152,8 @@ fn queued(listener: TcpListener) -> impl Iterator<Item = (TcpStream, SocketAddr)
 }
 
 /// The next connection, however many attempts at one fail before it.
-async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+/// The next connection. `told` is when the log was last told that there can be none.
+async fn accept(listener: &TcpListener, told: &mut Option<Instant>) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok((stream, caller)) => {
@@ -160,11 +165,20 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
                 log::debug!("Connection lost before it was accepted: {error}");
             }
             Err(error) => {
-                log::warn!("Cannot accept connections: {error}");
+                if told.is_none_or(|told| told.elapsed() >= ACCEPT_LINES) {
+                    *told = Some(Instant::now());
+                    let tip = if is_want_of_descriptors(&error) { ": raise the limit on them (ulimit -n)" } else { "" };
+                    log::warn!("Cannot accept connections: {error}{tip}");
+                }
                 sleep(ACCEPT_PAUSE).await;
             }
         }
     }
+}
+
+fn is_want_of_descriptors(error: &io::Error) -> bool {
+    // EMFILE and ENFILE have no `ErrorKind`.
+    cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24))
 }
 
 /// Whether the failure is of one connection, and says nothing of the next.

@@ -360,12 +360,14 @@ impl Refusal {
         Self(Why::Setting { flag: flag.into(), what: printable(&what.to_string()) })
     }
 
-    /// Names the line of the file in place of the flag, if the setting is from there.
-    fn placed(self, file: &[Entry]) -> Self {
+    /// Names the line of the file, or the variable that `variable` knows, in place of the flag, if the setting is from
+    /// there.
+    fn placed(self, file: &[Entry], variable: impl Fn(&str) -> Option<String>) -> Self {
         let Why::Setting { flag, what } = &self.0 else { return self };
-        match file.iter().find(|entry| entry.name == *flag) {
-            Some(Entry { name, place, .. }) => Self::wrong(&format!("{place}: {name}: {what}")),
-            None => self,
+        match (file.iter().find(|entry| entry.name == *flag), variable(flag)) {
+            (Some(Entry { name, place, .. }), _) => Self::wrong(&format!("{place}: {name}: {what}")),
+            (None, Some(variable)) => Self::wrong(&format!("{variable}: {what}")),
+            (None, None) => self,
         }
     }
 
@@ -450,7 +452,8 @@ impl Loaded {
         let mut matches = parse(&args)?;
         let mut file = Vec::new();
         if let Some(path) = matches.get_one::<PathBuf>("config") {
-            file = file::read(path)?;
+            file =
+                file::read(path).map_err(|refusal| refusal.placed(&[], environment::variable(&matches, &command)))?;
             for entry in &file {
                 check(&command, entry)?;
             }
@@ -462,7 +465,8 @@ impl Loaded {
             let from_file = file.iter().map(|entry| format!("--{}={}", entry.name, entry.value).into());
             matches = parse(&args.into_iter().chain(from_file).collect::<Vec<_>>())?;
         }
-        let mut loaded = Self::of(&matches, &command, &file, in_force).map_err(|refusal| refusal.placed(&file))?;
+        let mut loaded = Self::of(&matches, &command, &file, in_force)
+            .map_err(|refusal| refusal.placed(&file, environment::variable(&matches, &command)))?;
         loaded.warnings.extend(environment::unknown(environment::names(), &command));
         Ok(loaded)
     }
@@ -606,6 +610,9 @@ impl Settings {
         })?;
         if self.upstream.0.parse::<Uri>().is_ok_and(|url| url.port_u16() == Some(0)) {
             return Err(Refusal::setting("upstream", &"nothing can be reached at port 0"));
+        }
+        if self.upstream.0.contains("://***@") {
+            return Err(Refusal::setting("upstream", &"*** stands for a user name and password that are not shown"));
         }
         Ok(client)
     }
@@ -817,8 +824,10 @@ mod tests {
         let entry =
             |name: &str, place: &str| Entry { name: name.to_owned(), value: String::new(), place: place.to_owned() };
         let file = [entry("count", "g.toml:1"), entry("upstream", "g.toml:2")];
-        let told = |flag: &str| Refusal::setting(flag, &"no host").placed(&file).to_string();
+        let variable = |flag: &str| (flag == "path").then(|| "RETRY_SERVICE_PATH".to_owned());
+        let told = |flag: &str| Refusal::setting(flag, &"no host").placed(&file, variable).to_string();
         assert_eq!(told("upstream"), "g.toml:2: upstream: no host");
+        assert_eq!(told("path"), "RETRY_SERVICE_PATH: no host");
         assert_eq!(told("upstream-ca"), "--upstream-ca: no host");
     }
 

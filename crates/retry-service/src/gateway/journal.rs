@@ -47,7 +47,11 @@ impl Named<'_> {
     pub(crate) fn failed(&self, error: &Error, status: StatusCode) {
         let attempts = error.journal().map_or(0, retry_client::Journal::attempts);
         let reason = error.reason();
-        let why = reason.map_or_else(String::new, |reason| format!("; {reason}"));
+        let why = match reason {
+            None => String::new(),
+            Some(Reason::Permanent) => "; not safe or no use to repeat".to_owned(),
+            Some(reason) => format!("; {reason}"),
+        };
         let end = End { status, outcome: failure_word(error), reason, attempts };
         match error.history() {
             Some(history) => self.log(Level::Warn, &end, &format_args!("{history}{why}")),

@@ -2,7 +2,7 @@
 
 use std::env;
 
-use clap::Command;
+use clap::{ArgMatches, Command, parser::ValueSource};
 
 use super::similar;
 
@@ -12,6 +12,15 @@ const PREFIX: &str = "RETRY_SERVICE_";
 pub(super) fn without_empty(command: Command) -> Command {
     let is_empty = |name: &std::ffi::OsStr| env::var_os(name).is_some_and(|value| value.is_empty());
     command.mut_args(|arg| if arg.get_env().is_some_and(is_empty) { arg.env(None::<&'static str>) } else { arg })
+}
+
+/// The variable that a setting is from, by the name of the setting's flag.
+pub(super) fn variable(matches: &ArgMatches, command: &Command) -> impl Fn(&str) -> Option<String> {
+    move |flag| {
+        let arg = command.get_arguments().find(|arg| arg.get_long() == Some(flag))?;
+        let is_from_variable = matches.value_source(arg.get_id().as_str()) == Some(ValueSource::EnvVariable);
+        arg.get_env().filter(|_| is_from_variable).map(|name| name.to_string_lossy().into_owned())
+    }
 }
 
 /// A line for each of these variables that looks like one of the program's and is none, with a similar name if there is

@@ -21,7 +21,7 @@ pub(crate) struct Entry {
 /// Reads a file's settings, in the order of their lines.
 pub(crate) fn read(path: &Path) -> Result<Vec<Entry>, Refusal> {
     let text = fs::read_to_string(path)
-        .map_err(|error| Refusal::wrong(&format!("--config: cannot read '{}': {error}", path.display())))?;
+        .map_err(|error| Refusal::setting("config", &format_args!("cannot read '{}': {error}", path.display())))?;
     parse(&text, &path.display().to_string())
 }
 

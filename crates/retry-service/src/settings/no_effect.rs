@@ -1,4 +1,4 @@
-//! Settings that were given and have no effect.
+//! Settings that were given and have no effect, or not the one that they seem to have.
 
 use super::{Listing, Settings};
 
@@ -45,6 +45,16 @@ pub(super) fn find(settings: &Settings, listing: &Listing) -> Vec<String> {
     if settings.budget_ratio.0.is_none() {
         tell("budget-min-per-sec", "there is no budget (--budget-ratio)".to_owned());
     }
+    if let (Some(silence), Some(deadline), None) = (settings.timeout.0, settings.deadline.0, settings.attempt_timeout.0)
+        && silence >= deadline
+        && settings.count > 0
+    {
+        let given = listing.given("deadline").unwrap_or_else(|| "--deadline".to_owned());
+        found.push(format!(
+            "{given} of {deadline:?} leaves no time for a second attempt where the upstream stays silent, as the first \
+             then takes {silence:?} (--timeout): --attempt-timeout limits it"
+        ));
+    }
     let (interval, most) = (settings.interval, settings.max_wait_interval);
     if interval > most && settings.count > 0 {
         let given = listing.given("interval").unwrap_or_else(|| format!("--interval, by default {interval:?},"));
@@ -74,6 +84,15 @@ mod tests {
             &["--deadline", "3s", "--attempt-timeout", "3s"],
             &["--attempt-timeout has no effect: an attempt of 3s does not end before the deadline of 3s (--deadline)"],
         );
+        check(
+            &["--forward", "--deadline", "3s"],
+            &[
+                "--deadline of 3s leaves no time for a second attempt where the upstream stays silent, as the first then \
+               takes 30s (--timeout): --attempt-timeout limits it",
+            ],
+        );
+        check(&["--forward", "--deadline", "3s", "--timeout", "1s"], &[]);
+        check(&["--forward", "--deadline", "3s", "--count", "0"], &[]);
         check(&["--interval", "20s"], &[]);
         check(&["--interval", "21s", "--count", "0"], &[]);
         check(&["--interval", "21s"], &["--interval has no effect: no wait is longer than 20s (--max-wait-interval)"]);
