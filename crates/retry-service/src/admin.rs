@@ -93,6 +93,7 @@ impl Admin {
             connections: self.tasks.count(),
             waits: self.front.sum(Client::waits),
             upstream_connections: self.front.sum(Client::connections),
+            tunnels: self.front.tunnels(),
             budget_left: generation.routes.client().budget_left(),
         }
     }

@@ -88,6 +88,10 @@ impl Gateway {
         &self.client
     }
 
+    pub(crate) const fn tunnels(&self) -> &Tunnels {
+        &self.settings.tunnels
+    }
+
     /// Answers one request. Dropping the future, as when the caller hangs up, ends its attempts.
     pub(crate) async fn answer(
         &self,

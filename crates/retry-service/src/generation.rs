@@ -5,7 +5,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use retry_client::Client;
 
-use crate::{app::App, gateway::Gateway, metrics::Metrics, record::Listeners, settings::Listing, tasks::Tasks};
+use crate::{
+    app::App,
+    gateway::{Gateway, Tunnels},
+    metrics::Metrics,
+    record::Listeners,
+    settings::Listing,
+    tasks::Tasks,
+};
 
 /// Who answers.
 #[derive(Debug)]
@@ -22,6 +29,14 @@ impl Routes {
         match self {
             Self::Sample(app) => app.client(),
             Self::Gateway(gateway) => gateway.client(),
+        }
+    }
+
+    /// The tunnels that they have made, if they make any.
+    pub(crate) fn tunnels(&self) -> Option<&Tunnels> {
+        match self {
+            Self::Sample(_) => None,
+            Self::Gateway(gateway) => Some(gateway.tunnels()),
         }
     }
 }

@@ -103,14 +103,16 @@ async fn serve(args: Vec<OsString>, loaded: Loaded, log: Arc<Log>) -> Result<Exi
     log::info!("Stopping: requests in flight may finish");
 
     let patience = tokio::time::timeout(reload.settings().drain_timeout, signals.next());
-    let mut requests = 0;
+    let (mut requests, mut tunnels) = (0, 0);
     let patience = async {
         drop(patience.await);
-        requests = front.in_flight();
+        (requests, tunnels) = (front.in_flight(), front.tunnels());
     };
     let connections = connections.drain(patience).await;
     if connections > 0 {
-        log::warn!("Cut off, as they did not end in time: requests: {requests}, connections: {connections}");
+        log::warn!(
+            "Cut off, as they did not end in time: requests: {requests}, connections: {connections}, of which tunnels: {tunnels}"
+        );
     }
     Ok(if requests > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -53,6 +53,7 @@ struct Gauges {
     connections: Gauge,
     waits: Gauge,
     upstream_connections: Gauge,
+    tunnels: Gauge,
     budget_left: Gauge<f64, std::sync::atomic::AtomicU64>,
     config_generation: Gauge,
     config_reloaded: Gauge,
@@ -70,6 +71,8 @@ pub struct Now {
     pub waits: usize,
     /// Connections to the upstream.
     pub upstream_connections: usize,
+    /// Tunnels that are open, or being opened.
+    pub tunnels: usize,
     /// Retries that the budget would grant; without a budget, as many as anybody likes.
     pub budget_left: Option<f64>,
     /// Counts configurations, from 1.
@@ -152,6 +155,7 @@ impl Metrics {
             connections,
             waits,
             upstream_connections,
+            tunnels,
             budget_left,
             config_generation,
             config_reloaded,
@@ -161,6 +165,8 @@ impl Metrics {
         registry.register("connections", "Open connections of callers", connections.clone());
         registry.register("waits_in_progress", "Requests that wait for their next attempt", waits.clone());
         registry.register("upstream_connections", "Connections to the upstream", upstream_connections.clone());
+        let help = "Tunnels (WebSocket and other upgrades) that are open, or being opened";
+        registry.register("tunnels", help, tunnels.clone());
         let help = "Retries that the budget would grant now; +Inf without a budget";
         registry.register("budget_left", help, budget_left.clone());
         let help = "Counts configurations, from 1; each reload that is not refused makes one";
@@ -219,6 +225,7 @@ impl Metrics {
         gauge(&self.gauges.connections, now.connections);
         gauge(&self.gauges.waits, now.waits);
         gauge(&self.gauges.upstream_connections, now.upstream_connections);
+        gauge(&self.gauges.tunnels, now.tunnels);
         self.gauges.config_generation.set(i64::try_from(now.generation).unwrap_or(i64::MAX));
         self.gauges.config_reloaded.set(now.since);
         self.gauges.config_reload_successful.set(i64::from(!now.reload_refused));

@@ -146,7 +146,8 @@ async fn a_second_signal_ends_it_at_once() {
     service.signal("INT").await;
     assert!(message(&service.next_log().await).starts_with("Stopping"));
     service.signal("INT").await;
-    assert_eq!(message(&service.next_log().await), "Cut off, as they did not end in time: requests: 1, connections: 1");
+    let told = "Cut off, as they did not end in time: requests: 1, connections: 1, of which tunnels: 0";
+    assert_eq!(message(&service.next_log().await), told);
     assert_eq!(service.exit().await.code(), Some(1));
 }
 

@@ -546,7 +546,10 @@ async fn requests_cut_by_the_drain_are_told_as_that() {
     until("two requests at the upstream", || upstream.received().len() == 2).await;
     let lines = service.stop().await;
     let told: Vec<_> = lines.iter().map(|line| message(line)).collect();
-    assert!(told.contains(&"Cut off, as they did not end in time: requests: 2, connections: 2"), "{told:?}");
+    assert!(
+        told.contains(&"Cut off, as they did not end in time: requests: 2, connections: 2, of which tunnels: 0"),
+        "{told:?}"
+    );
     let cut: Vec<_> = told.iter().filter(|told| told.ends_with(", cut by the drain")).collect();
     assert_eq!(cut.len(), 2, "{told:?}");
     assert!(cut.iter().any(|told| told.contains(" GET /none 0 0 bytes in ")), "{told:?}");
