@@ -1,0 +1,585 @@
+//! Bodies of requests: when they go on to the upstream, and what becomes of those that it does not need.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation is the message"
+)]
+
+mod support;
+
+use std::{net::SocketAddr, time::Duration};
+
+use support::{
+    gateway,
+    http2::{DATA, END_STREAM, Frame, GOAWAY, HEADERS, Peer, RST_STREAM},
+    message::{Response, get, position, read_until},
+    refusing,
+    upstream::{Upstream, ok, read_request},
+    within,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::sleep,
+};
+
+/// No body is waited for in vain within the time of a test.
+const PATIENT: [&str; 2] = ["--request-buffer-time", "10m"];
+const PAUSE: Duration = Duration::from_millis(30);
+
+/// Connects as a client whose writes are packets of their own.
+async fn connect(address: SocketAddr) -> TcpStream {
+    let client = TcpStream::connect(address).await.unwrap();
+    client.set_nodelay(true).unwrap();
+    client
+}
+
+/// Reads one response with a length; what follows it stays in the buffer.
+async fn response(client: &mut TcpStream, bytes: &mut Vec<u8>) -> Response {
+    let read = async {
+        loop {
+            if let Some(end) = position(bytes, b"\r\n\r\n") {
+                let response = Response::parse(bytes);
+                let length: usize = response.field("content-length").expect(&response.head).parse().unwrap();
+                if response.whole {
+                    bytes.drain(..end + 4 + length);
+                    return response;
+                }
+            }
+            let read = client.read_buf(bytes).await;
+            let came = String::from_utf8_lossy(bytes);
+            assert!(matches!(read, Ok(1..)), "{read:?} instead of a response, after {came:?}");
+        }
+    };
+    within("a response", read).await
+}
+
+/// Whether the response says that its connection ends, which it then has to.
+async fn ends(client: &mut TcpStream, response: &Response) -> bool {
+    let says_close = response.field("connection").is_some_and(|option| option.eq_ignore_ascii_case("close"));
+    if says_close {
+        let end = within("the end that was announced", client.read(&mut [0])).await;
+        assert_eq!(end.unwrap(), 0, "after {}", response.head);
+    }
+    says_close
+}
+
+#[tokio::test]
+async fn an_upload_takes_no_upstream_connection_before_it_is_whole() {
+    for (head, pieces) in [
+        ("content-length: 5", ["h", "e", "l", "l", "o"]),
+        ("transfer-encoding: chunked", ["5\r\n", "hel", "lo\r\n", "0\r\n", "\r\n"]),
+    ] {
+        let upstream = Upstream::playing([ok("got"), ok("posted")]).await;
+        let service = gateway(upstream.address, &[&PATIENT[..], &["--upstream-max-connections", "1"]].concat()).await;
+        let mut client = connect(service.address).await;
+        client.write_all(format!("POST / HTTP/1.1\r\nhost: a\r\n{head}\r\n\r\n").as_bytes()).await.unwrap();
+        for piece in &pieces[..4] {
+            sleep(PAUSE).await;
+            client.write_all(piece.as_bytes()).await.unwrap();
+        }
+        sleep(PAUSE).await;
+        assert_eq!(get(service.address).await.text(), "got", "{head}");
+        client.write_all(pieces[4].as_bytes()).await.unwrap();
+        assert_eq!(response(&mut client, &mut Vec::new()).await.text(), "posted", "{head}");
+        assert!(upstream.received()[1].body().contains("hello"), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_over_http2_takes_no_upstream_connection_before_it_is_whole() {
+    let upstream = Upstream::playing([ok("got"), ok("posted")]).await;
+    let service = gateway(upstream.address, &[&PATIENT[..], &["--upstream-max-connections", "1"]].concat()).await;
+    let mut client = Peer::connect(service.address).await;
+    client.request(0, 1, "POST", "/", &[]).await;
+    for piece in ["hel", "l"] {
+        sleep(PAUSE).await;
+        client.send(DATA, 0, 1, piece.as_bytes()).await;
+    }
+    sleep(PAUSE).await;
+    assert_eq!(get(service.address).await.text(), "got");
+    client.send(DATA, END_STREAM, 1, b"o").await;
+    assert_eq!(whole(&client.rest_of(1).await, 1), "posted");
+    assert!(upstream.received()[1].body().contains("hello"));
+}
+
+/// Its sender is waited for no longer than the time that is set.
+#[tokio::test]
+async fn an_upload_that_stops_goes_on_after_the_time_for_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let service = gateway(listener.local_addr().unwrap(), &["--request-buffer-time", "50ms"]).await;
+    let mut client = connect(service.address).await;
+    client.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhel").await.unwrap();
+    let (mut server, _) = within("a connection", listener.accept()).await.unwrap();
+    read_until(&mut server, "\r\n\r\nhel").await;
+}
+
+#[tokio::test]
+async fn an_upload_that_cannot_be_kept_goes_on_at_once() {
+    let body = "x".repeat(1001);
+    for (flag, head, sent) in [
+        ("--replay-limit", "content-length: 2000", body.clone()),
+        ("--replay-limit", "content-length: 1001", body[..10].to_owned()),
+        ("--replay-limit", "transfer-encoding: chunked", format!("3e9\r\n{body}\r\n")),
+        ("--replay-memory", "content-length: 2000", body.clone()),
+        ("--replay-memory", "transfer-encoding: chunked", format!("3e9\r\n{body}\r\n")),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let service = gateway(listener.local_addr().unwrap(), &[&PATIENT[..], &[flag, "1000"]].concat()).await;
+        let mut client = connect(service.address).await;
+        let request = format!("POST / HTTP/1.1\r\nhost: a\r\n{head}\r\n\r\n{sent}");
+        client.write_all(request.as_bytes()).await.unwrap();
+        let (mut server, _) = within(format!("a connection: {flag}, {head}"), listener.accept()).await.unwrap();
+        let mut received = String::new();
+        while received.matches('x').count() < sent.matches('x').count() {
+            let mut piece = vec![0; 4096];
+            let read = within(format!("the body: {flag}, {head}"), server.read(&mut piece)).await.unwrap();
+            assert!(read > 0, "{flag}, {head}: {received}");
+            // Names of fields may have an x as well.
+            let text = received + std::str::from_utf8(&piece[..read]).unwrap();
+            received = text.replace("x-", "");
+        }
+    }
+}
+
+/// A client that sends a piece, and the next once it has the upstream's response to it.
+#[tokio::test]
+async fn a_bidirectional_stream_works() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let service = gateway(listener.local_addr().unwrap(), &[]).await;
+    let mut client = connect(service.address).await;
+    let head = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+    client.write_all(format!("{head}3\r\none\r\n").as_bytes()).await.unwrap();
+    let (mut server, _) = within("a connection", listener.accept()).await.unwrap();
+    read_until(&mut server, "\r\n3\r\none\r\n").await;
+    server.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nONE\r\n").await.unwrap();
+    let head = read_until(&mut client, "\r\n3\r\nONE\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    for (piece, reply) in [("3\r\ntwo\r\n", "3\r\nTWO\r\n"), ("0\r\n\r\n", "0\r\n\r\n")] {
+        client.write_all(piece.as_bytes()).await.unwrap();
+        assert_eq!(read_until(&mut server, piece).await, piece);
+        server.write_all(reply.as_bytes()).await.unwrap();
+        assert_eq!(read_until(&mut client, reply).await, reply);
+    }
+}
+
+#[tokio::test]
+async fn a_bidirectional_stream_works_over_http2() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let service = gateway(listener.local_addr().unwrap(), &["--upstream-http2"]).await;
+    let mut client = Peer::connect(service.address).await;
+    client.request(0, 1, "POST", "/", &[]).await;
+    client.send(DATA, 0, 1, b"one").await;
+    let mut server = Peer::accept(&listener).await;
+    let stream = server.next_request().await;
+    assert_eq!(data(&mut server, 3).await, b"one");
+    server.send_fields(0, stream, &[(":status", "200")]).await;
+    server.send(DATA, 0, stream, b"ONE").await;
+    assert_eq!(data(&mut client, 3).await, b"ONE");
+    client.send(DATA, END_STREAM, 1, b"two").await;
+    assert_eq!(data(&mut server, 3).await, b"two");
+    server.send(DATA, END_STREAM, stream, b"TWO").await;
+    assert_eq!(data(&mut client, 3).await, b"TWO");
+}
+
+/// So many bytes of bodies.
+async fn data(peer: &mut Peer, length: usize) -> Vec<u8> {
+    let mut data = Vec::new();
+    while data.len() < length {
+        let frame = peer.frame().await.expect("a part of a body");
+        assert!(matches!(frame.kind, DATA | HEADERS), "{frame:?}");
+        if frame.kind == DATA {
+            data.extend(frame.payload);
+        }
+    }
+    data
+}
+
+#[tokio::test]
+async fn grpc_is_not_held_back() {
+    for kind in ["application/grpc", "application/grpc+proto", "Application/gRPC"] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let service = gateway(listener.local_addr().unwrap(), &PATIENT).await;
+        let head = format!("POST /s/m HTTP/1.1\r\nhost: a\r\nte: trailers\r\ncontent-type: {kind}\r\n");
+        let mut client = connect(service.address).await;
+        let request = format!("{head}transfer-encoding: chunked\r\n\r\n3\r\none\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        let (mut server, _) = within(format!("a connection for {kind}"), listener.accept()).await.unwrap();
+        read_until(&mut server, "\r\n3\r\none\r\n").await;
+
+        let mut client = Peer::connect(service.address).await;
+        client.request(0, 1, "POST", "/s/m", &[("te", "trailers"), ("content-type", kind)]).await;
+        let (mut server, _) = within(format!("a connection for {kind}"), listener.accept()).await.unwrap();
+        client.send(DATA, 0, 1, b"one").await;
+        read_until(&mut server, "\r\n3\r\none\r\n").await;
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_waits_for_the_upstream_s_consent_is_not_held_back() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let service = gateway(listener.local_addr().unwrap(), &PATIENT).await;
+    let mut client = connect(service.address).await;
+    let request = "POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+    client.write_all(request.as_bytes()).await.unwrap();
+    let (mut server, _) = within("a connection", listener.accept()).await.unwrap();
+    read_until(&mut server, "\r\n\r\n").await;
+    server.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
+    assert!(read_until(&mut client, "\r\n\r\n").await.starts_with("HTTP/1.1 100 "));
+    // In pieces: it is under way, and not held back any more.
+    for piece in ["he", "llo"] {
+        client.write_all(piece.as_bytes()).await.unwrap();
+        read_until(&mut server, piece).await;
+    }
+    server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+    assert_eq!(response(&mut client, &mut Vec::new()).await.text(), "ok");
+}
+
+/// Sends the head and a part of the body, on a connection that would be kept: the response says that it ends.
+async fn is_said_to_close(address: SocketAddr, request: impl AsRef<[u8]>, status: u16) {
+    let mut client = connect(address).await;
+    client.write_all(request.as_ref()).await.unwrap();
+    let response = response(&mut client, &mut Vec::new()).await;
+    assert_eq!(response.status, status, "{}", response.head);
+    assert!(ends(&mut client, &response).await, "{}", response.head);
+}
+
+#[tokio::test]
+async fn a_refusal_that_ends_the_connection_says_so() {
+    let upstream = Upstream::playing([ok("")]).await;
+    let service = gateway(upstream.address, &["--max-body-size", "4"]).await;
+    let mut cases = Vec::new();
+    for (framing, body) in [
+        ("content-length: 5", ""),
+        ("content-length: 5", "he"),
+        ("content-length: 1000000", "he"),
+        ("transfer-encoding: chunked", "5\r\nhello\r\n"),
+        ("transfer-encoding: chunked", "3\r\nhel\r\n2\r\nlo\r\n"),
+    ] {
+        cases.push((format!("POST / HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n{body}"), 413));
+        cases.push((format!("GET / HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n{body}"), 413));
+    }
+    for framing in ["content-length: 4", "transfer-encoding: chunked"] {
+        cases.push((format!("POST / HTTP/1.1\r\nhost: a\r\nexpect: magic\r\n{framing}\r\n\r\n"), 417));
+        cases.push((format!("POST * HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n"), 400));
+        cases.push((format!("CONNECT b:1 HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n"), 501));
+    }
+    for (request, status) in cases {
+        is_said_to_close(service.address, &request, status).await;
+    }
+    assert!(upstream.received().is_empty());
+}
+
+#[tokio::test]
+async fn a_failure_with_the_upload_unread_says_that_the_connection_ends() {
+    let (address, _socket) = refusing();
+    for flags in [&[][..], &["--request-buffer-time", "0s"]] {
+        let service = gateway(address, flags).await;
+        let part = "x".repeat(100_000);
+        let requests = [
+            format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n{part}"),
+            format!("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n186a0\r\n{part}\r\n"),
+        ];
+        for request in requests {
+            is_said_to_close(service.address, request, 502).await;
+        }
+    }
+}
+
+/// An upstream that refuses a request as soon as it has the head. It reads the body, or leaves it and takes no other
+/// request on that connection.
+async fn early(reads: bool) -> (SocketAddr, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut connections = JoinSet::new();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            connections.spawn(async move {
+                let mut bytes = Vec::new();
+                loop {
+                    while position(&bytes, b"\r\n\r\n").is_none() {
+                        if !matches!(stream.read_buf(&mut bytes).await, Ok(1..)) {
+                            return;
+                        }
+                    }
+                    let option = if reads { "" } else { "connection: close\r\n" };
+                    let response = format!("HTTP/1.1 401 Unauthorized\r\n{option}content-length: 3\r\n\r\nno!");
+                    if stream.write_all(response.as_bytes()).await.is_err() {
+                        return;
+                    }
+                    if !reads {
+                        std::future::pending::<()>().await;
+                    }
+                    if read_request(&mut stream, &mut bytes).await.is_none() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (address, tasks)
+}
+
+/// The head of a request with much more to come, and the first part of it.
+fn begun() -> String {
+    format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n{}", "x".repeat(100_000))
+}
+
+#[tokio::test]
+async fn an_early_refusal_of_the_upstream_says_that_the_connection_ends() {
+    for reads in [false, true] {
+        let (address, _tasks) = early(reads).await;
+        let service = gateway(address, &[]).await;
+        for _ in 0..20 {
+            let mut client = connect(service.address).await;
+            client.write_all(begun().as_bytes()).await.unwrap();
+            let response = response(&mut client, &mut Vec::new()).await;
+            let told = (response.status, response.field("connection"), response.text());
+            assert_eq!(told, (401, Some("close"), "no!".to_owned()), "{reads}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_whose_request_was_read_carries_the_next_after_a_failure() {
+    for (framing, body) in [
+        ("content-length: 5", "hello"),
+        ("transfer-encoding: chunked", "5\r\nhello\r\n0\r\n\r\n"),
+        ("content-length: 0", ""),
+        ("transfer-encoding: chunked", "0\r\n\r\n"),
+    ] {
+        let (address, socket) = refusing();
+        let service = gateway(address, &[]).await;
+        let (mut client, mut bytes) = (connect(service.address).await, Vec::new());
+        let request = format!("POST / HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n{body}");
+        for _ in 0..2 {
+            client.write_all(request.as_bytes()).await.unwrap();
+            let response = response(&mut client, &mut bytes).await;
+            assert_eq!((response.status, response.field("connection")), (502, None), "{framing} {body:?}");
+        }
+        let listener = socket.listen(10).unwrap();
+        client.write_all(request.as_bytes()).await.unwrap();
+        let (mut server, _) = within("a connection", listener.accept()).await.unwrap();
+        within("a request", read_request(&mut server, &mut Vec::new())).await.unwrap();
+        server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfine").await.unwrap();
+        assert_eq!(response(&mut client, &mut bytes).await.text(), "fine", "{framing} {body:?}");
+    }
+}
+
+#[tokio::test]
+async fn small_bodies_in_packets_of_their_own_each_get_their_failure() {
+    let (address, _socket) = refusing();
+    for flags in [&[][..], &["--request-buffer-time", "0s"]] {
+        let service = gateway(address, flags).await;
+        for framing in ["content-length: 3", "transfer-encoding: chunked"] {
+            let body = if framing.starts_with("content") { "abc" } else { "3\r\nabc\r\n0\r\n\r\n" };
+            let (mut client, mut bytes) = (connect(service.address).await, Vec::new());
+            for round in 0..50 {
+                let head = format!("POST / HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n");
+                client.write_all(head.as_bytes()).await.unwrap();
+                if round % 4 > 0 {
+                    sleep(Duration::from_millis(round % 4 * 4)).await;
+                }
+                let what = format!("{flags:?}, {framing}, round {round}");
+                client.write_all(body.as_bytes()).await.expect(&what);
+                let response = response(&mut client, &mut bytes).await;
+                assert_eq!(response.status, 502, "{what}");
+                if ends(&mut client, &response).await {
+                    client = connect(service.address).await;
+                }
+            }
+        }
+    }
+}
+
+/// They write all before they read.
+async fn all_get(clients: usize, address: SocketAddr, request: &str, status: u16) {
+    let mut tasks = JoinSet::new();
+    for _ in 0..clients {
+        let request = request.to_owned();
+        tasks.spawn(async move {
+            let mut client = connect(address).await;
+            let written = within("all to be taken", client.write_all(request.as_bytes())).await;
+            let mut received = Vec::new();
+            // It may be kept.
+            while position(&received, b"}").is_none() && position(&received, b"no!").is_none() {
+                match within("a response", client.read_buf(&mut received)).await {
+                    Ok(1..) => {}
+                    end => return Err(format!("{written:?}, {end:?} after {:?}", String::from_utf8_lossy(&received))),
+                }
+            }
+            written.map_err(|error| error.to_string())?;
+            Ok(Response::parse(&received).status)
+        });
+    }
+    let outcomes = tasks.join_all().await;
+    let lost: Vec<_> = outcomes.iter().filter(|outcome| **outcome != Ok(status)).collect();
+    assert!(lost.is_empty(), "{} of {clients}, such as {:?}", lost.len(), lost[0]);
+}
+
+/// A request with a megabyte.
+fn large(framing: &str) -> String {
+    let (length, body) = (1_000_000, "x".repeat(1_000_000));
+    match framing {
+        "chunked" => {
+            format!("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n")
+        }
+        _ => format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n{body}"),
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_a_large_body_arrives() {
+    let upstream = Upstream::playing([ok("")]).await;
+    let service = gateway(upstream.address, &["--max-body-size", "1000"]).await;
+    for framing in ["length", "chunked"] {
+        all_get(30, service.address, &large(framing), 413).await;
+    }
+}
+
+#[tokio::test]
+async fn a_failure_of_a_large_request_arrives() {
+    let (address, _socket) = refusing();
+    let service = gateway(address, &[]).await;
+    for framing in ["length", "chunked"] {
+        all_get(30, service.address, &large(framing), 502).await;
+    }
+}
+
+#[tokio::test]
+async fn an_early_refusal_of_a_large_request_arrives() {
+    for reads in [true, false] {
+        let (address, _tasks) = early(reads).await;
+        let service = gateway(address, &[]).await;
+        for framing in ["length", "chunked"] {
+            all_get(30, service.address, &large(framing), 401).await;
+        }
+    }
+}
+
+/// The body of a stream's response, which has to be whole, without a reset before its end. It tells the status, too.
+#[track_caller]
+fn whole(frames: &[Frame], stream: u32) -> String {
+    let bad = frames.iter().find(|frame| matches!(frame.kind, RST_STREAM | GOAWAY));
+    assert!(bad.is_none(), "{bad:?} among {:?}", frames.iter().map(|frame| frame.kind).collect::<Vec<_>>());
+    let of_it = || frames.iter().filter(|frame| frame.stream == stream);
+    assert!(of_it().next().is_some_and(|frame| frame.kind == HEADERS), "{stream}: {frames:?}");
+    assert!(of_it().next_back().is_some_and(Frame::ends_stream), "{stream}: {frames:?}");
+    let body = of_it().filter(|frame| frame.kind == DATA).flat_map(|frame| frame.payload.clone()).collect();
+    String::from_utf8(body).unwrap()
+}
+
+/// A client that has had a response, so that the windows that it was granted are in force.
+async fn settled(address: SocketAddr) -> Peer {
+    let mut client = Peer::connect(address).await;
+    client.request(END_STREAM, 1, "GET", "/", &[]).await;
+    whole(&client.rest_of(1).await, 1);
+    client
+}
+
+/// A POST with a megabyte, announced or not.
+async fn send_large(client: &mut Peer, stream: u32, announced: bool) {
+    let body = vec![b'x'; 1_000_000];
+    let length: &[_] = if announced { &[("content-length", "1000000")] } else { &[] };
+    client.request(0, stream, "POST", "/", length).await;
+    let mut pieces = body.chunks(16_384).peekable();
+    while let Some(piece) = pieces.next() {
+        let flags = if pieces.peek().is_none() { END_STREAM } else { 0 };
+        within("all to be taken", client.send(DATA, flags, stream, piece)).await;
+    }
+}
+
+/// Each client sends all before it reads, and its connection serves another request.
+async fn all_get_over_http2(clients: usize, address: SocketAddr, part: &'static str) {
+    for announced in [true, false] {
+        let mut tasks = JoinSet::new();
+        for _ in 0..clients {
+            tasks.spawn(async move {
+                let mut client = settled(address).await;
+                send_large(&mut client, 3, announced).await;
+                let body = whole(&client.rest_of(3).await, 3);
+                assert!(body.contains(part), "{body}");
+                client.request(END_STREAM, 5, "GET", "/", &[]).await;
+                whole(&client.rest_of(5).await, 5);
+            });
+        }
+        within("all clients", tasks.join_all()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_a_large_body_arrives_over_http2() {
+    let upstream = Upstream::playing([ok("")]).await;
+    let service = gateway(upstream.address, &["--max-body-size", "1000"]).await;
+    all_get_over_http2(10, service.address, "\"status\":413").await;
+}
+
+#[tokio::test]
+async fn a_failure_of_a_large_request_arrives_over_http2() {
+    let (address, _socket) = refusing();
+    let service = gateway(address, &[]).await;
+    all_get_over_http2(10, service.address, "\"status\":502").await;
+}
+
+#[tokio::test]
+async fn an_early_refusal_of_a_large_request_arrives_over_http2() {
+    for reads in [true, false] {
+        let (address, _tasks) = early(reads).await;
+        let service = gateway(address, &[]).await;
+        all_get_over_http2(10, service.address, "no!").await;
+    }
+}
+
+/// The head of the response is there before the client has said all.
+#[tokio::test]
+async fn a_client_that_is_still_sending_over_http2_is_not_reset() {
+    let (address, _tasks) = early(true).await;
+    let small = gateway(address, &["--max-body-size", "4"]).await;
+    let any = gateway(address, &["--request-buffer-time", "0s"]).await;
+    let cases = [
+        (&small, &[("content-length", "6")][..], "\"status\":413"),
+        (&small, &[("expect", "magic")], "\"status\":417"),
+        (&any, &[("content-length", "6")], "no!"),
+        (&any, &[], "no!"),
+    ];
+    for (service, fields, part) in cases {
+        let mut client = settled(service.address).await;
+        client.request(0, 3, "POST", "/", fields).await;
+        let head = within(format!("{fields:?}, {part}"), client.frame()).await.expect("the head of the response");
+        assert_eq!((head.kind, head.stream), (HEADERS, 3), "{head:?}");
+        let mut frames = vec![head];
+        for (flags, piece) in [(0, b"hel"), (END_STREAM, b"lo!")] {
+            client.send(DATA, flags, 3, piece).await;
+            sleep(PAUSE).await;
+        }
+        frames.extend(client.rest_of(3).await);
+        let body = whole(&frames, 3);
+        assert!(body.contains(part), "{fields:?}: {body}");
+        // A reset that came late would come before the next response.
+        client.request(END_STREAM, 5, "GET", "/", &[]).await;
+        whole(&client.rest_of(5).await, 5);
+    }
+}
+
+#[tokio::test]
+async fn small_bodies_in_frames_of_their_own_each_get_their_failure() {
+    let (address, _socket) = refusing();
+    for flags in [&[][..], &["--request-buffer-time", "0s"]] {
+        let service = gateway(address, flags).await;
+        let mut client = Peer::connect(service.address).await;
+        let mut frames = Vec::new();
+        for (round, stream) in (1..).step_by(2).take(50).enumerate() {
+            client.request(0, stream, "POST", "/", &[]).await;
+            sleep(Duration::from_millis(round as u64 % 4 * 4)).await;
+            client.send(DATA, END_STREAM, stream, b"abc").await;
+            frames.extend(client.rest_of(stream).await);
+            let body = whole(&frames, stream);
+            assert!(body.contains("\"status\":502"), "{flags:?}, round {round}: {body}");
+        }
+    }
+}
