@@ -15,7 +15,7 @@ use support::{
     gateway,
     http2::{DATA, END_STREAM, Frame, GOAWAY, HEADERS, Peer, RST_STREAM},
     message::{Response, get, position, read_until},
-    refusing,
+    refusing, until_zero,
     upstream::{Upstream, ok, read_request},
     within,
 };
@@ -341,6 +341,56 @@ async fn an_early_refusal_of_the_upstream_says_that_the_connection_ends() {
             let response = response(&mut client, &mut Vec::new()).await;
             let told = (response.status, response.field("connection"), response.text());
             assert_eq!(told, (401, Some("close"), "no!".to_owned()), "{reads}");
+        }
+    }
+}
+
+/// All is said, but for a byte of the body now and then: the request holds nothing that belongs to all any more.
+#[tokio::test]
+#[ignore = "shows a defect"]
+async fn a_slow_upload_holds_nothing_once_it_is_refused() {
+    for reads in [false, true] {
+        let (address, _tasks) = early(reads).await;
+        let mut service = gateway(address, &["--admin", "127.0.0.1:0"]).await;
+        let admin = service.admin().await;
+        let mut client = connect(service.address).await;
+        client.write_all(begun().as_bytes()).await.unwrap();
+        assert_eq!(response(&mut client, &mut Vec::new()).await.status, 401);
+        let (_reading, mut writing) = client.into_split();
+        let _drip = JoinSet::from_iter([async move {
+            while writing.write_all(b"x").await.is_ok() {
+                sleep(PAUSE).await;
+            }
+        }]);
+        until_zero(admin, "retry_service_upstream_connections").await;
+        until_zero(admin, "retry_service_connections").await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "shows a defect"]
+async fn a_slow_upload_over_http2_holds_nothing_once_it_is_refused() {
+    for reads in [false, true] {
+        let (address, _tasks) = early(reads).await;
+        let mut service = gateway(address, &["--admin", "127.0.0.1:0"]).await;
+        let admin = service.admin().await;
+        let mut client = Peer::connect(service.address).await;
+        client.request(0, 1, "POST", "/", &[]).await;
+        client.send(DATA, 0, 1, b"hello").await;
+        let mut received = Vec::new();
+        while !received.ends_with(b"no!") {
+            let frame = client.frame().await.expect("the response");
+            received.extend(frame.payload);
+        }
+        let drip = async {
+            loop {
+                client.send(DATA, 0, 1, b"x").await;
+                sleep(PAUSE).await;
+            }
+        };
+        tokio::select! {
+            () = drip => {}
+            () = until_zero(admin, "retry_service_upstream_connections") => {}
         }
     }
 }
