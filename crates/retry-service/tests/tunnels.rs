@@ -210,6 +210,21 @@ async fn open_tunnels_are_counted_whatever_is_reloaded_meanwhile() {
     until_zero(admin, "retry_service_tunnels").await;
 }
 
+/// Tunnels outlast many a reload.
+#[cfg(unix)]
+#[tokio::test]
+#[ignore = "shows a defect"]
+async fn the_limit_on_tunnels_holds_over_reloads() {
+    let (address, mut tunnels, _tasks) = upstream().await;
+    let mut service = gateway(address, &["--max-tunnels", "1"]).await;
+    let (mut client, mut server) = open(&service, &mut tunnels).await;
+    service.signal("HUP").await;
+    service.log_line("Reloaded, generation ").await;
+    let (head, _second) = handshake(service.address).await;
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    passes(&mut client, &mut server).await;
+}
+
 #[tokio::test]
 async fn the_sample_has_no_tunnels() {
     let (address, _tunnels, _tasks) = upstream().await;
