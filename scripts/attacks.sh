@@ -1,0 +1,180 @@
+#!/usr/bin/env bash
+# Attacks the gateway, nginx and HAProxy alike, a few seconds each, and prints a table: what an attack makes each of them
+# hold and use, what well-behaved clients get meanwhile (20 GETs a second, each on a connection of its own), and what is
+# still held afterwards. All three have the same limits: 2 s for everything a client or the upstream lets them wait for,
+# 128 connections to the upstream. A star marks where the gateway is worse than twice the better of the others.
+#
+#   scripts/attacks.sh [attack ...]     all unless some are named; `scripts/attacks.py list` names them
+#
+# SECONDS_EACH (4) and SECONDS_AFTER (2) set how long an attack lasts, and when the memory is read once more; PEERS which
+# contenders, GATEWAY a gateway that is built already. Where nginx or HAProxy is missing and the system's packages can be
+# installed, it is. Everything listens on loopback, on ports from $PORT (23000) up. Needs Linux and Python 3.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+PORT=${PORT:-23000}
+PATH=$PATH:/usr/sbin
+work=$(mktemp -d)
+declare -A pid
+
+say() { printf '%s\n' "$*"; }
+
+stop() {
+    kill -KILL "${pid[$1]}" 2>/dev/null || true
+    wait "${pid[$1]}" 2>/dev/null || true
+    unset "pid[$1]"
+}
+
+# nginx ends its workers on SIGTERM alone.
+stop_nginx() {
+    kill -TERM "${pid[nginx]}" 2>/dev/null || true
+    wait "${pid[nginx]}" 2>/dev/null || true
+    unset "pid[nginx]"
+}
+
+cleanup() {
+    [ -z "${pid[nginx]-}" ] || stop_nginx
+    for name in "${!pid[@]}"; do stop "$name"; done
+    rm -rf "$work"
+}
+trap cleanup EXIT
+
+# --- Setting up -------------------------------------------------------------------------------------------------------
+
+missing=()
+for tool in nginx haproxy; do command -v "$tool" >/dev/null || missing+=("$tool"); done
+if [ ${#missing[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    say "Installing ${missing[*]} ..."
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"; } >/dev/null || true
+fi
+peers=(gateway)
+for peer in nginx haproxy; do
+    if command -v "$peer" >/dev/null; then peers+=("$peer"); else say "LEFT OUT: $peer, which is not installed and cannot be"; fi
+done
+[ -z "${PEERS:-}" ] || read -ra peers <<<"$PEERS"
+ulimit -n 8192 2>/dev/null || true
+
+gateway=${GATEWAY:-}
+if [ -z "$gateway" ]; then
+    # As it is deployed (docs/deploy/Containerfile); without make, as it is built by default.
+    features=jemalloc
+    command -v make >/dev/null || features=
+    say "Building${features:+ with $features} ..."
+    gateway=$(cargo build --release --locked --quiet --message-format=json-render-diagnostics -p retry-service \
+        --bin retry-service --features "$features" | sed -n 's|.*"executable":"\([^"]*/retry-service\)".*|\1|p')
+fi
+
+# start <name> <port> <command ...>: runs until stopped, and waits until it listens.
+start() {
+    local name=$1 port=$2
+    shift 2
+    "$@" >"$work/$name.log" 2>&1 &
+    pid[$name]=$!
+    for _ in $(seq 100); do
+        kill -0 "${pid[$name]}" 2>/dev/null || break
+        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && return
+        sleep 0.05
+    done
+    say "attacks: $name does not listen on $port: $(tail -3 "$work/$name.log")" >&2
+    exit 1
+}
+
+# start_proxy <peer>: sets h1 and h2, the ports where it speaks HTTP/1.1 and HTTP/2 with prior knowledge.
+start_proxy() {
+    local peer=$1 config
+    PORT=$((PORT + 2))
+    h1=$PORT h2=$PORT config=$work/$peer.$PORT
+    case $peer in
+    gateway)
+        RUST_LOG=error start "$peer" "$h1" "$gateway" --forward --listen "127.0.0.1:$h1" --upstream "http://127.0.0.1:$upstream" \
+            --header-timeout 2s --caller-timeout 2s --timeout 2s --connect-timeout 2s --upstream-max-connections 128
+        ;;
+    nginx)
+        # On one port it would speak HTTP/2 alone, before 1.25.1.
+        h2=$((PORT + 1))
+        cat >"$config" <<NGINX
+daemon off; worker_processes 1; pid $config.pid; error_log /dev/null;
+events { worker_connections 4000; }
+http {
+    access_log off; proxy_temp_path $work/nginx-tmp; client_body_temp_path $work/nginx-body;
+    fastcgi_temp_path $work/t1; uwsgi_temp_path $work/t2; scgi_temp_path $work/t3;
+    client_header_timeout 2s; client_body_timeout 2s; send_timeout 2s; keepalive_timeout 2s;
+    client_max_body_size 64m;
+    map \$http_upgrade \$connection_header { default upgrade; "" ""; }
+    upstream backend {
+        $(for _ in 1 2 3 4; do echo "server 127.0.0.1:$upstream max_fails=0 max_conns=32;"; done)
+        keepalive 128;
+    }
+    server {
+        listen 127.0.0.1:$h1 backlog=4096;
+        listen 127.0.0.1:$h2 http2 backlog=4096;
+        location / {
+            proxy_pass http://backend; proxy_http_version 1.1;
+            proxy_set_header Connection \$connection_header; proxy_set_header Upgrade \$http_upgrade;
+            proxy_next_upstream error timeout http_502 http_503 http_504; proxy_next_upstream_tries 4;
+            proxy_connect_timeout 2s; proxy_send_timeout 2s; proxy_read_timeout 2s;
+        }
+        location = /tunnel {
+            proxy_pass http://backend; proxy_http_version 1.1;
+            proxy_set_header Connection \$connection_header; proxy_set_header Upgrade \$http_upgrade;
+            proxy_read_timeout 600s;
+        }
+    }
+}
+NGINX
+        start "$peer" "$h1" nginx -c "$config" -e /dev/null
+        ;;
+    haproxy)
+        cat >"$config" <<HAPROXY
+global
+    nbthread 1
+    maxconn 2000
+defaults
+    mode http
+    timeout connect 2s
+    timeout queue 2s
+    timeout client 2s
+    timeout http-request 2s
+    timeout http-keep-alive 2s
+    timeout server 2s
+    timeout tunnel 600s
+    option abortonclose
+    retries 3
+    retry-on conn-failure empty-response response-timeout junk-response 502 503 504
+    http-reuse always
+frontend in
+    bind 127.0.0.1:$h1 backlog 4096
+    default_backend out
+backend out
+    server one 127.0.0.1:$upstream maxconn 128
+HAPROXY
+        start "$peer" "$h1" haproxy -db -f "$config"
+        ;;
+    *) say "attacks: $peer: expected gateway, nginx or haproxy" >&2; exit 1 ;;
+    esac
+}
+
+# --- Attacking --------------------------------------------------------------------------------------------------------
+
+attacks=("$@")
+[ ${#attacks[@]} -gt 0 ] || mapfile -t attacks < <(scripts/attacks.py list)
+say "$(uname -sr), $(nproc) processors; nginx $(nginx -v 2>&1 | sed 's/.*\///' || true), HAProxy $(haproxy -v 2>/dev/null | awk 'NR == 1 { print $3 }' || true)"
+say "Over idle: peak memory, processor time, sockets at the end of ${SECONDS_EACH:-4} s; memory and sockets ${SECONDS_AFTER:-2} s after the attackers are gone."
+say
+scripts/attacks.py columns
+for attack in "${attacks[@]}"; do
+    title=$(scripts/attacks.py title "$attack")
+    : >"$work/rows"
+    for peer in "${peers[@]}"; do
+        # A fresh upstream as well, so that no attack leaves it anything.
+        PORT=$((PORT + 2)) upstream=$PORT
+        start upstream "$upstream" python3 scripts/attacks.py upstream "$upstream"
+        start_proxy "$peer"
+        measured=$(python3 scripts/attacks.py run "$attack" "${pid[$peer]}" "$h1" "$h2")
+        printf '%s\t%s\n' "$peer" "$measured" >>"$work/rows"
+        if [ "$peer" = nginx ]; then stop_nginx; else stop "$peer"; fi
+        stop upstream
+    done
+    say "$attack: $title"
+    scripts/attacks.py table "$work/rows"
+done
