@@ -13,7 +13,7 @@ use retry_client::Client;
 
 use crate::{
     finish::Finish,
-    gateway::{Caller, Tunnels},
+    gateway::Caller,
     generation::{Generation, Routes},
     outgoing::Outgoing,
     problem::Problem,
@@ -25,23 +25,13 @@ use crate::{
 #[derive(Debug)]
 pub struct Front {
     current: RwLock<Arc<Generation>>,
-    earlier: Mutex<Vec<Earlier>>,
+    /// Those before it, of which some may have requests in flight.
+    earlier: Mutex<Vec<Weak<Generation>>>,
     /// Whether the last reload was refused.
     refused: AtomicBool,
     room: Room,
-}
-
-/// A configuration before the current one, which may have requests in flight, or tunnels, which outlast it.
-#[derive(Debug)]
-struct Earlier {
-    generation: Weak<Generation>,
-    tunnels: Option<Tunnels>,
-}
-
-impl Earlier {
-    fn is_over(&self) -> bool {
-        self.generation.strong_count() == 0 && self.tunnels.as_ref().is_none_or(|tunnels| tunnels.count() == 0)
-    }
+    /// Tunnels outlast the configuration that they began with.
+    tunnels: Room,
 }
 
 impl Front {
@@ -53,17 +43,21 @@ impl Front {
 
     /// A service that begins with this configuration.
     #[must_use]
-    pub fn of(generation: Generation) -> Self {
+    pub fn of(mut generation: Generation) -> Self {
+        let tunnels = Room::default();
+        generation.routes.count_tunnels_in(&tunnels);
         Self {
             current: RwLock::new(Arc::new(generation)),
             earlier: Mutex::default(),
             refused: AtomicBool::new(false),
             room: Room::default(),
+            tunnels,
         }
     }
 
     /// Serves new requests by another configuration; those in flight keep theirs. Returns its number.
     pub fn replace(&self, mut with: Generation) -> u64 {
+        with.routes.count_tunnels_in(&self.tunnels);
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         with.number = current.number + 1;
         with.since = Timestamp::now();
@@ -71,8 +65,8 @@ impl Front {
         let before = std::mem::replace(&mut *current, Arc::new(with));
         drop(current);
         let mut earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
-        earlier.retain(|earlier| !earlier.is_over());
-        earlier.push(Earlier { generation: Arc::downgrade(&before), tunnels: before.routes.tunnels().cloned() });
+        earlier.retain(|generation| generation.strong_count() > 0);
+        earlier.push(Arc::downgrade(&before));
         self.refused.store(false, Relaxed);
         number
     }
@@ -95,16 +89,14 @@ impl Front {
     /// The sum of something over all clients with requests: that of the current configuration, and those before it.
     pub(crate) fn sum(&self, of: impl Fn(&Client) -> usize) -> usize {
         let earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
-        let earlier = earlier.iter().filter_map(|earlier| earlier.generation.upgrade());
-        earlier.map(|generation| of(generation.routes.client())).sum::<usize>() + of(self.current().routes.client())
+        let earlier = earlier.iter().filter_map(Weak::upgrade).map(|generation| of(generation.routes.client()));
+        earlier.sum::<usize>() + of(self.current().routes.client())
     }
 
     /// How many tunnels are open, or being opened, whatever configuration they began with.
     #[must_use]
     pub fn tunnels(&self) -> usize {
-        let earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
-        let earlier = earlier.iter().filter_map(|earlier| earlier.tunnels.as_ref()).map(Tunnels::count);
-        earlier.sum::<usize>() + self.current().routes.tunnels().map_or(0, Tunnels::count)
+        self.tunnels.taken()
     }
 
     /// How many requests are being answered.

@@ -1,12 +1,6 @@
 //! The gateway: every request goes on to the upstream, and is repeated where that is safe.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use http::{
     HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
@@ -18,7 +12,7 @@ use hyper::body::Incoming;
 use retry_client::{Body, Client, FramingError, ResponseBody, check_framing, origin_form};
 use tokio::time::Instant;
 
-use crate::{finish::Finish, outgoing::Outgoing, problem::Problem, tasks::Tasks};
+use crate::{finish::Finish, outgoing::Outgoing, problem::Problem, room::Room, tasks::Tasks};
 
 mod address;
 mod forwarded;
@@ -33,10 +27,10 @@ mod server_timing;
 mod trusted_proxies;
 mod tunnel;
 
-pub(crate) use self::inbound::{Rest, Stalled, TooLarge};
+pub(crate) use self::inbound::{Rest, Stalled, TooLarge, UnderWay};
 use self::{
     address::Destination,
-    inbound::{BodyLimits, Inbound},
+    inbound::{BodyLimits, Inbound, Progress},
     journal::Named,
     marks::Marks,
     tunnel::Handshake,
@@ -88,8 +82,9 @@ impl Gateway {
         &self.client
     }
 
-    pub(crate) const fn tunnels(&self) -> &Tunnels {
-        &self.settings.tunnels
+    /// Counts its tunnels among those of other configurations.
+    pub(crate) fn count_tunnels_in(&mut self, room: &Room) {
+        self.settings.tunnels.count_in(room);
     }
 
     /// Answers one request. Dropping the future, as when the caller hangs up, ends its attempts.
@@ -151,8 +146,8 @@ impl Gateway {
     fn inbound(&self, body: Incoming, caller: &Caller, received: &mut Received) -> Inbound {
         let GatewaySettings { max_body_size, caller_time, min_upload_rate, .. } = self.settings;
         let limits = BodyLimits { size: max_body_size, silence: caller_time, rate: min_upload_rate };
-        let responded = Arc::clone(received.responded.get_or_insert_default());
-        let (inbound, rest) = Inbound::new(body, limits, caller.line().upload(), responded);
+        let response = received.response.get_or_insert_default().clone();
+        let (inbound, rest) = Inbound::new(body, limits, caller.line().upload(), response);
         received.rest = (received.version == Version::HTTP_2).then_some(rest);
         inbound
     }
@@ -181,7 +176,7 @@ impl Gateway {
             scheme: addressing.scheme(trusted, request.headers()),
             host: None,
             rest: None,
-            responded: None,
+            response: None,
         }
     }
 
@@ -311,8 +306,8 @@ struct Received {
     handshake: Option<Handshake>,
     /// What is left of the request's body when it is answered.
     rest: Option<Rest>,
-    /// Tells that body that it is, if there is one.
-    responded: Option<Arc<AtomicBool>>,
+    /// Tells that body how far the response is, if there is one.
+    response: Option<Progress>,
 }
 
 impl Received {
@@ -320,8 +315,8 @@ impl Received {
     fn conclude(self, answer: Result<Response<Outgoing>, Problem>, caller: &Caller) -> Response<Outgoing> {
         let mut response = answer.unwrap_or_else(|problem| problem.into_response(&self.method, &self.uri));
         response.headers_mut().insert(X_REQUEST_ID, self.id);
-        if let Some(responded) = self.responded {
-            responded.store(true, Relaxed);
+        if let Some(progress) = self.response {
+            response.body_mut().tell(progress.begin());
             let line = caller.line();
             let is_error = response.status().is_client_error() || response.status().is_server_error();
             if self.version < Version::HTTP_2 && (line.has_unread() || line.has_upload() && is_error) {

@@ -6,12 +6,7 @@ use jiff::Timestamp;
 use retry_client::Client;
 
 use crate::{
-    app::App,
-    gateway::{Gateway, Tunnels},
-    metrics::Metrics,
-    record::Listeners,
-    settings::Listing,
-    tasks::Tasks,
+    app::App, gateway::Gateway, metrics::Metrics, record::Listeners, room::Room, settings::Listing, tasks::Tasks,
 };
 
 /// Who answers.
@@ -32,11 +27,10 @@ impl Routes {
         }
     }
 
-    /// The tunnels that they have made, if they make any.
-    pub(crate) fn tunnels(&self) -> Option<&Tunnels> {
-        match self {
-            Self::Sample(_) => None,
-            Self::Gateway(gateway) => Some(gateway.tunnels()),
+    /// Counts the tunnels that they make, if they make any, among those of other configurations.
+    pub(crate) fn count_tunnels_in(&mut self, room: &Room) {
+        if let Self::Gateway(gateway) = self {
+            gateway.count_tunnels_in(room);
         }
     }
 }

@@ -11,7 +11,11 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use retry_client::ResponseBody;
 
-use crate::{finish::Finish, gateway::Rest, streams::ResponseStream};
+use crate::{
+    finish::Finish,
+    gateway::{Rest, UnderWay},
+    streams::ResponseStream,
+};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -22,6 +26,8 @@ pub struct Outgoing {
     finish: Option<Finish>,
     /// What is to be read of the request before this ends.
     rest: Option<Box<Rest>>,
+    /// Tells the request's body how far this is.
+    under_way: Option<UnderWay>,
     /// Read, and kept for that.
     trailers: Option<Box<Frame<Bytes>>>,
     /// Of HTTP/2, which bounds what its client may leave unread.
@@ -55,12 +61,17 @@ impl Kind {
 
 impl Outgoing {
     pub(crate) fn upstream(body: ResponseBody) -> Self {
-        Self { body: Kind::Upstream(body), finish: None, rest: None, trailers: None, stream: None }
+        Self { body: Kind::Upstream(body), finish: None, rest: None, under_way: None, trailers: None, stream: None }
     }
 
     /// Ends only once the rest of the request was read.
     pub(crate) fn end_after(&mut self, rest: Rest) {
         self.rest = Some(Box::new(rest));
+    }
+
+    /// Tells that it is under way, and once it is over.
+    pub(crate) fn tell(&mut self, under_way: UnderWay) {
+        self.under_way = Some(under_way);
     }
 
     /// Ties what is to be done at the end of the answer to its body.
@@ -133,7 +144,7 @@ impl Outgoing {
 
 impl From<Full<Bytes>> for Outgoing {
     fn from(body: Full<Bytes>) -> Self {
-        Self { body: Kind::Own(body), finish: None, rest: None, trailers: None, stream: None }
+        Self { body: Kind::Own(body), finish: None, rest: None, under_way: None, trailers: None, stream: None }
     }
 }
 

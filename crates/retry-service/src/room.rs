@@ -1,4 +1,4 @@
-//! Room for so many requests at a time, of all configurations together.
+//! Room for so many requests, or tunnels, at a time, of all configurations together.
 
 use std::sync::{
     Arc,

@@ -258,7 +258,8 @@ async fn a_port_in_use_takes_one_line_and_exit_code_1() {
 
 #[tokio::test]
 async fn flags_have_twins_in_the_environment() {
-    let (backend, requests, _tasks) = raw_backend("HTTP/1.1 502 Bad\r\ncontent-length: 0\r\n\r\n").await;
+    let (backend, requests, _tasks) =
+        raw_backend("HTTP/1.1 502 Bad\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await;
     let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
     for (name, value) in [
         ("LISTEN", "localhost:0"),

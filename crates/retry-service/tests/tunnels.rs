@@ -213,7 +213,6 @@ async fn open_tunnels_are_counted_whatever_is_reloaded_meanwhile() {
 /// Tunnels outlast many a reload.
 #[cfg(unix)]
 #[tokio::test]
-#[ignore = "shows a defect"]
 async fn the_limit_on_tunnels_holds_over_reloads() {
     let (address, mut tunnels, _tasks) = upstream().await;
     let mut service = gateway(address, &["--max-tunnels", "1"]).await;

@@ -347,7 +347,6 @@ async fn an_early_refusal_of_the_upstream_says_that_the_connection_ends() {
 
 /// All is said, but for a byte of the body now and then: the request holds nothing that belongs to all any more.
 #[tokio::test]
-#[ignore = "shows a defect"]
 async fn a_slow_upload_holds_nothing_once_it_is_refused() {
     for reads in [false, true] {
         let (address, _tasks) = early(reads).await;
@@ -368,7 +367,6 @@ async fn a_slow_upload_holds_nothing_once_it_is_refused() {
 }
 
 #[tokio::test]
-#[ignore = "shows a defect"]
 async fn a_slow_upload_over_http2_holds_nothing_once_it_is_refused() {
     for reads in [false, true] {
         let (address, _tasks) = early(reads).await;

@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicU8, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -45,17 +45,53 @@ pub(crate) struct Inbound {
 struct Pace {
     /// Bytes a second; `None` if any will do.
     least: Option<u64>,
-    bytes: u64,
-    waited: Duration,
+    /// For how long the caller may still be waited for. Each byte earns some.
+    credit: Duration,
+    /// More than that is not earned, lest a fast beginning pays for a slow end.
+    most: Duration,
     waiting_since: Option<Instant>,
-    /// Once the response has begun, its caller may have good reasons to be slow.
-    responded: Arc<AtomicBool>,
+    response: Progress,
+    /// Whether the response was over before.
+    is_rest: bool,
+}
+
+/// How far the response to a request is. While it is under way, the caller may have good reasons to send slowly, such as
+/// a conversation; before and behind it, all that is waited for is the body.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Progress(Arc<AtomicU8>);
+
+const UNDER_WAY: u8 = 1;
+const OVER: u8 = 2;
+
+impl Progress {
+    /// Notes that the response has begun, and that it is over once what this returns is dropped.
+    pub(crate) fn begin(self) -> UnderWay {
+        self.0.store(UNDER_WAY, Relaxed);
+        UnderWay(self)
+    }
+}
+
+/// A response that is under way until this is dropped.
+#[derive(Debug)]
+pub(crate) struct UnderWay(Progress);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.0.store(OVER, Relaxed);
+    }
 }
 
 /// How long a body may arrive slowly at first: Apache's `RequestReadTimeout` allows as long.
 const GRACE: Duration = Duration::from_secs(20);
 
+/// And behind the response, as nginx's `lingering_timeout` has it.
+const REST_GRACE: Duration = Duration::from_secs(5);
+
 impl Pace {
+    fn new(least: Option<u64>, silence: Duration, response: Progress) -> Self {
+        Self { least, credit: GRACE, most: silence.max(GRACE), waiting_since: None, response, is_rest: false }
+    }
+
     fn begin_wait(&mut self) {
         if self.least.is_some() && self.waiting_since.is_none() {
             self.waiting_since = Some(Instant::now());
@@ -64,14 +100,24 @@ impl Pace {
 
     /// Whether it is fast enough, now that so many bytes more have arrived.
     fn is_enough(&mut self, bytes: usize) -> bool {
-        self.bytes = self.bytes.saturating_add(bytes as u64);
-        if let Some(since) = self.waiting_since.take() {
-            self.waited += since.elapsed();
-        }
         let Some(least) = self.least else { return true };
-        self.waited <= GRACE
-            || self.responded.load(Relaxed)
-            || self.bytes >= self.waited.as_secs().saturating_mul(least)
+        let waited = self.waiting_since.take().map_or(Duration::ZERO, |since| since.elapsed());
+        match self.response.0.load(Relaxed) {
+            UNDER_WAY => return true,
+            OVER if !self.is_rest => {
+                (self.is_rest, self.credit, self.most) = (true, REST_GRACE, REST_GRACE);
+                return true;
+            }
+            _ => {}
+        }
+        let earned = (bytes as u64).saturating_mul(1_000_000_000) / least.max(1);
+        match self.credit.saturating_add(Duration::from_nanos(earned)).checked_sub(waited) {
+            Some(credit) => {
+                self.credit = credit.min(self.most);
+                true
+            }
+            None => false,
+        }
     }
 }
 
@@ -105,10 +151,10 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 impl Inbound {
     /// The body, and what will be left of it once nobody sends it on any more.
     ///
-    /// `responded` is set once the response has begun.
-    pub(crate) fn new(body: Incoming, limits: BodyLimits, upload: Upload, responded: Arc<AtomicBool>) -> (Self, Rest) {
+    /// `response` tells how far the response is.
+    pub(crate) fn new(body: Incoming, limits: BodyLimits, upload: Upload, response: Progress) -> (Self, Rest) {
         let BodyLimits { size, silence, rate } = limits;
-        let pace = Pace { least: rate, bytes: 0, waited: Duration::ZERO, waiting_since: None, responded };
+        let pace = Pace::new(rate, silence, response);
         let (rest, dropped) = oneshot::channel();
         let inbound = Self {
             body: Some(body),
@@ -249,16 +295,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_the_time_counts_in_which_the_caller_is_waited_for() {
-        let new = |responded| Pace {
-            least: Some(500),
-            bytes: 0,
-            waited: Duration::ZERO,
-            waiting_since: None,
-            responded: Arc::new(AtomicBool::new(responded)),
-        };
+        let new = || Pace::new(Some(500), GRACE, Progress::default());
         // A byte a second.
         let drip = async |pace: &mut Pace| {
-            for second in 0..60 {
+            for second in 0..120 {
                 pace.begin_wait();
                 sleep(Duration::from_secs(1)).await;
                 if !pace.is_enough(1) {
@@ -267,16 +307,27 @@ mod tests {
             }
             None
         };
-        assert_eq!(drip(&mut new(false)).await, Some(20));
-        assert_eq!(drip(&mut new(true)).await, None);
-        assert_eq!(drip(&mut Pace { least: None, ..new(false) }).await, None);
+        assert_eq!(drip(&mut new()).await, Some(20));
+        assert_eq!(drip(&mut Pace::new(None, GRACE, Progress::default())).await, None);
+        // A fast beginning pays for no more than a silence of the length that is allowed.
+        for (silence, second) in [(GRACE, 20), (Duration::from_secs(60), 60)] {
+            let mut pace = Pace::new(Some(500), silence, Progress::default());
+            assert!(pace.is_enough(1_000_000));
+            assert_eq!(drip(&mut pace).await, Some(second));
+        }
+        let mut pace = new();
+        let response = pace.response.clone().begin();
+        assert_eq!(drip(&mut pace).await, None);
+        // The first byte behind the response begins anew.
+        drop(response);
+        assert_eq!(drip(&mut pace).await, Some(6));
         // The upstream is slow, not the caller.
-        let mut pace = new(false);
+        let mut pace = new();
         for _ in 0..60 {
             sleep(Duration::from_secs(1)).await;
             assert!(pace.is_enough(1));
         }
-        let mut pace = new(false);
+        let mut pace = new();
         for _ in 0..60 {
             pace.begin_wait();
             sleep(Duration::from_secs(1)).await;

@@ -19,16 +19,18 @@ use hyper::upgrade::{OnUpgrade, Upgraded, on};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional},
-    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep_until},
 };
 
-use crate::tasks::Tasks;
+use crate::{
+    room::{Place, Room},
+    tasks::Tasks,
+};
 
 /// How many tunnels there may be, and how long one may be idle. Clones share the count.
 #[derive(Clone, Debug)]
 pub struct Tunnels {
-    places: Arc<Semaphore>,
+    room: Room,
     most: usize,
     idle: Option<Duration>,
 }
@@ -37,14 +39,12 @@ impl Tunnels {
     /// So many at a time, each idle for as long as `idle` at most; `None` is for ever.
     #[must_use]
     pub fn new(most: usize, idle: Option<Duration>) -> Self {
-        let most = most.min(Semaphore::MAX_PERMITS);
-        Self { places: Arc::new(Semaphore::new(most)), most, idle }
+        Self { room: Room::default(), most, idle }
     }
 
-    /// How many are open, or being opened.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.most.saturating_sub(self.places.available_permits())
+    /// Counts them among those of other configurations.
+    pub(crate) fn count_in(&mut self, room: &Room) {
+        self.room = room.clone();
     }
 }
 
@@ -52,7 +52,7 @@ impl Tunnels {
 pub(crate) struct Handshake {
     protocol: HeaderValue,
     caller: OnUpgrade,
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
 }
 
 impl Handshake {
@@ -68,7 +68,7 @@ impl Handshake {
 
     /// Counts it among the tunnels, if there may be one more.
     pub(crate) fn enter(&mut self, tunnels: &Tunnels) -> bool {
-        self.place = Arc::clone(&tunnels.places).try_acquire_owned().ok();
+        self.place = tunnels.room.enter(tunnels.most);
         self.place.is_some()
     }
 
