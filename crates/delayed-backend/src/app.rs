@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Request, StatusCode, Version};
+use http::{HeaderMap, Method, Request, StatusCode, Version};
 use http_body::Body;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
@@ -19,7 +19,7 @@ use crate::connection::Connection;
 use crate::journal::{Journal, KEPT, Record};
 use crate::route::Route;
 use crate::script::Script;
-use crate::turn::Turn;
+use crate::turn::{self, Turn};
 use crate::wire::Wire;
 
 /// The largest body that is echoed.
@@ -160,7 +160,11 @@ impl App {
     /// Answers what the script has no say in, and takes back what it may have left behind.
     fn answer_plainly(&self, route: Route, head: &Parts, wire: &Wire) -> Answer {
         wire.order(None);
-        self.answer(route, head, &Bytes::new())
+        let mut answer = self.answer(route, head, &Bytes::new());
+        if head.method == Method::HEAD && head.version == Version::HTTP_2 {
+            turn::strip_body(&mut answer);
+        }
+        answer
     }
 
     fn answer(&self, route: Route, head: &Parts, body: &Bytes) -> Answer {

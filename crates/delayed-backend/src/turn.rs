@@ -150,7 +150,7 @@ fn has_content(status: StatusCode) -> bool {
 }
 
 /// hyper sends no body in answer to HEAD over HTTP/1.1, but leaves HTTP/2 to us.
-fn strip_body(answer: &mut Answer) {
+pub(crate) fn strip_body(answer: &mut Answer) {
     if let Some(length) = answer.body().size_hint().exact() {
         answer.headers_mut().insert(header::CONTENT_LENGTH, length.into());
     }

@@ -13,6 +13,7 @@ use crate::tls::Identity;
 use crate::{
     AttemptEvent, Client, RetryMethods, RetryRules, connect::Connector, error::Error, error::Redacted, pool::Limits,
     pool::Pool, pool::Protocol, proxy::Proxy, response_buffer::ResponseBuffer, target::Target, tls::Tls,
+    uploads::Uploads,
 };
 
 /// Settings that have been checked.
@@ -25,8 +26,8 @@ pub(crate) struct Config {
     pub(crate) rules: RetryRules,
     pub(crate) resume: bool,
     pub(crate) response_buffer: ResponseBuffer,
-    /// How long a request's body may be read ahead.
-    pub(crate) request_buffer_time: Option<Duration>,
+    /// If a request's body is read ahead of its connection.
+    pub(crate) uploads: Option<Uploads>,
 }
 
 /// Builds a [`Client`]; what is not set keeps its default.
@@ -328,7 +329,10 @@ impl ClientBuilder {
         };
         let tls = tls.load(target.is_https(), http2)?;
         let connector = Connector::new(server, connect_timeout, proxy.clone(), tls);
-        let config = Config { target, proxy, place, rules, resume, response_buffer, request_buffer_time };
+        // One connection of HTTP/2 is for all.
+        let connections = if http2 { Semaphore::MAX_PERMITS } else { pool_max_connections };
+        let uploads = request_buffer_time.map(|time| Uploads::new(time, connect_timeout, connections));
+        let config = Config { target, proxy, place, rules, resume, response_buffer, uploads };
         Ok(Client::from_config(config, Pool::new(connector, limits, Protocol { http2, preserve_header_case })))
     }
 }

@@ -54,8 +54,9 @@ impl<'a> Transport for Hyper<'a> {
 
 async fn exchange(client: &Client, sending: Sending<'_>, delivery: Delivery) -> Result<Answer<ResponseBody>, Failure> {
     let repeatable = sending.is_repeatable();
-    if let Some(time) = client.config().request_buffer_time {
-        Box::pin(sending.read_ahead(time)).await;
+    if let Some(uploads) = &client.config().uploads {
+        let ready = Box::pin(sending.read_ahead(uploads)).await;
+        ready.map_err(|error| Failure::to_connect(error, &client.config().place))?;
     }
     let response = answer(client, sending).await?;
     match delivery {

@@ -94,6 +94,7 @@ mod rules;
 mod target;
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
+mod uploads;
 mod watched;
 
 pub use body::Body;

@@ -139,6 +139,10 @@ impl Limits {
     }
 }
 
+/// How much a connection may hold of what it reads or writes: the largest head, and a piece of a body. hyper's own limit
+/// of some 400 KiB is for few connections.
+const BUFFER: usize = response_head::MAX_SIZE + 16 * 1024;
+
 impl Pool {
     pub(crate) fn new(connector: Connector, limits: Limits, protocol: Protocol) -> Arc<Self> {
         // One connection is enough for all, so all wait for that one.
@@ -230,6 +234,7 @@ impl Pool {
             return self.share(stream, activity).await;
         }
         let (sender, connection) = http1::Builder::new()
+            .max_buf_size(BUFFER)
             .max_headers(response_head::MAX_FIELDS)
             .max_header_size(response_head::MAX_SIZE)
             .preserve_header_case(self.protocol.preserve_header_case)

@@ -1,9 +1,6 @@
 //! A request on its way into a call: what is known of it, and what each attempt sends.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request,
@@ -12,13 +9,14 @@ use http::{
 use retry_core::Attempt;
 
 use crate::{
-    Body,
+    Body, BoxError,
     error::Error,
     failure::Fate,
     idempotency_key::{self, IDEMPOTENCY_KEY},
     replay::{Replay, RequestBody},
     response_buffer::is_grpc,
     rules::RetryRules,
+    uploads::Uploads,
 };
 
 /// A request as its caller gives it.
@@ -101,13 +99,15 @@ impl<'a> Sending<'a> {
     }
 
     /// Reads the body ahead, so that a slow sender takes up no connection: for the first attempt, and not where its sender
-    /// waits for the server.
-    pub(crate) async fn read_ahead(&self, time: Duration) {
+    /// waits for the server. If it is still coming then, it waits for a place among those.
+    pub(crate) async fn read_ahead(&self, uploads: &Uploads) -> Result<(), BoxError> {
+        let Some(stream) = self.prepared.body.stream() else { return Ok(()) };
         let headers = self.prepared.head.headers();
         let waits = |name: &HeaderName| *name == EXPECT || *name == UPGRADE;
         if self.attempt.number == 1 && !is_grpc(headers) && !headers.keys().any(waits) {
-            self.prepared.body.read_ahead(time).await;
+            uploads.read_ahead(stream).await;
         }
+        uploads.enter(stream).await
     }
 
     /// Notes that a connection has handed the request back, unsent.

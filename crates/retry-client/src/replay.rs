@@ -2,18 +2,15 @@
 
 use std::{
     fmt,
-    future::poll_fn,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
-use tokio::time::timeout;
 
 use crate::{
     BoxError,
@@ -21,6 +18,7 @@ use crate::{
     expect_continue::{Consent, Wait},
     idle::Activity,
     memory::{Held, Memory},
+    uploads::Place,
 };
 
 /// How much of what was kept is sent at a time.
@@ -52,16 +50,17 @@ impl Replay {
                 ahead: None,
                 trailers: None,
                 ended: false,
+                place: None,
                 turn: 0,
             }))),
         }
     }
 
-    /// Reads it to its end, until no more of it can be kept, or until the time is over.
-    pub(crate) async fn read_ahead(&self, time: Duration) {
-        if let Self::Stream(stream) = self {
-            // What came in time is kept.
-            let _ = timeout(time, poll_fn(|cx| lock(stream).poll_ahead(cx))).await;
+    /// The body, if it is read from somewhere.
+    pub(crate) fn stream(&self) -> Option<&Mutex<Stream>> {
+        match self {
+            Self::Empty | Self::Whole(_) => None,
+            Self::Stream(stream) => Some(stream),
         }
     }
 
@@ -123,6 +122,8 @@ pub(crate) struct Stream {
     /// Read ahead of the attempt, and not kept.
     ahead: Option<Result<Frame<Bytes>, BoxError>>,
     ended: bool,
+    /// Among those that are still coming, once it needs one.
+    place: Option<Place>,
     /// The attempt that may read: only the latest.
     turn: u32,
 }
@@ -140,7 +141,7 @@ impl Stream {
                 return Poll::Ready(Some(Err(SourceFailed(error).into())));
             }
             None => {
-                self.ended = true;
+                self.end();
                 return Poll::Ready(None);
             }
         };
@@ -154,10 +155,10 @@ impl Stream {
     }
 
     /// Ready once nothing more can be read and kept.
-    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while !self.ended && self.ahead.is_none() {
             let Some(next) = ready!(Pin::new(&mut self.source).poll_frame(cx)) else {
-                self.ended = true;
+                self.end();
                 break;
             };
             match next {
@@ -172,7 +173,24 @@ impl Stream {
         if let Some(trailers) = frame.trailers_ref() {
             self.trailers = Some(trailers.clone());
         }
-        self.ended = frame.is_trailers() || self.source.is_end_stream();
+        if frame.is_trailers() || self.source.is_end_stream() {
+            self.end();
+        }
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+        self.place = None;
+    }
+
+    /// Whether it is still coming, and has no place among those yet.
+    pub(crate) fn needs_place(&self) -> bool {
+        !self.ended && self.place.is_none()
+    }
+
+    /// Holds a place until its end.
+    pub(crate) fn hold(&mut self, place: Place) {
+        self.place = Some(place).filter(|_| !self.ended);
     }
 
     /// Whether all of it may be kept, as far as its announced length tells.
@@ -208,7 +226,7 @@ impl Stream {
 }
 
 /// A poisoned lock means that a caller's body panicked while it was read; the call is failing already.
-fn lock(stream: &Mutex<Stream>) -> std::sync::MutexGuard<'_, Stream> {
+pub(crate) fn lock(stream: &Mutex<Stream>) -> std::sync::MutexGuard<'_, Stream> {
     stream.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -337,7 +355,10 @@ mod tests {
 
     use http_body_util::BodyExt;
 
+    use std::time::Duration;
+
     use super::*;
+    use crate::uploads::Uploads;
 
     /// A body of these parts, with a trailer.
     fn streamed(parts: &[&'static str]) -> Body {
@@ -386,9 +407,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_was_read_ahead_is_sent_first_whether_all_of_it_could_be_kept_or_not() {
         let time = Duration::from_secs(1);
+        let uploads = Uploads::new(time, time, 4);
         for (limit, can_repeat) in [(6, true), (5, false), (2, false), (0, false)] {
             let replay = Replay::new(streamed(&["ab", "cd", "ef"]), limit, &Memory::new(1000));
-            replay.read_ahead(time).await;
+            uploads.read_ahead(replay.stream().unwrap()).await;
             assert!(replay.can_repeat(), "nothing is lost yet");
             assert_eq!(read(replay.attempt(), 9).await, ("abcdef".to_owned(), true), "{limit}");
             assert_eq!(replay.can_repeat(), can_repeat, "{limit}");
@@ -397,10 +419,37 @@ mod tests {
         let replay = Replay::new(Body::new(body), 100, &Memory::new(1000));
         sender.send_data(Bytes::from("ab")).await.unwrap();
         let begin = tokio::time::Instant::now();
-        replay.read_ahead(time).await;
+        uploads.read_ahead(replay.stream().unwrap()).await;
         assert_eq!(begin.elapsed(), time, "a sender that waits for the response is not waited for");
         drop(sender);
         assert_eq!(read(replay.attempt(), 1).await.0, "ab");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_that_are_still_coming_have_half_of_the_places() {
+        let uploads = Uploads::new(Duration::ZERO, Duration::from_secs(3), 3);
+        let slow = || {
+            let (sender, body) = http_body_util::channel::Channel::<Bytes, BoxError>::new(1);
+            (sender, Replay::new(Body::new(body), 100, &Memory::new(1000)))
+        };
+        let [(first_sender, first), (_sender, second), (_other, third)] = [slow(), slow(), slow()];
+        for slow in [&first, &second] {
+            uploads.enter(slow.stream().unwrap()).await.unwrap();
+        }
+        // It has one.
+        uploads.enter(second.stream().unwrap()).await.unwrap();
+        let error = uploads.enter(third.stream().unwrap()).await.unwrap_err();
+        assert_eq!(error.to_string(), "no connection within 3s");
+        let whole = Replay::new(streamed(&[]), 100, &Memory::new(1000));
+        uploads.read_ahead(whole.stream().unwrap()).await;
+        uploads.enter(whole.stream().unwrap()).await.unwrap();
+        // The end of a body frees its place.
+        drop(first_sender);
+        read(first.attempt(), 9).await;
+        uploads.enter(third.stream().unwrap()).await.unwrap();
+        drop(second);
+        let (_sender, fourth) = slow();
+        uploads.enter(fourth.stream().unwrap()).await.unwrap();
     }
 
     #[tokio::test]

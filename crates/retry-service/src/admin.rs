@@ -4,7 +4,7 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Request, Response, StatusCode,
+    HeaderValue, Method, Request, Response, StatusCode,
     header::{ACCEPT, CONTENT_TYPE},
 };
 use http_body_util::Full;
@@ -16,7 +16,7 @@ use crate::{
     Front, Limits,
     line::Line,
     metrics::{Metrics, Now},
-    prometheus_text, serve,
+    outgoing, prometheus_text, serve,
     tasks::Tasks,
 };
 
@@ -46,7 +46,12 @@ impl Admin {
             service_fn(move |request| {
                 // Noted, so that nobody takes the answer for one of hyper's.
                 drop(line.enter());
-                let answer = admin.answer(&request);
+                let mut answer = admin.answer(&request);
+                if request.method() == Method::HEAD {
+                    let mut content = std::mem::take(answer.body_mut());
+                    outgoing::leave_out(&mut content, answer.headers_mut());
+                    *answer.body_mut() = content;
+                }
                 async { Ok::<_, Infallible>(answer) }
             })
         };

@@ -6,7 +6,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering::Relaxed},
 };
 
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use retry_client::Client;
@@ -111,11 +111,15 @@ impl Front {
         let Generation { routes, max_in_flight, listeners, .. } = &*generation;
         let record = Record::new(listeners, caller.ip(), request.method(), request.uri());
         let mut finish = Finish::new(record, caller.line().enter(), self.room.enter(*max_in_flight));
+        let is_head = request.method() == Method::HEAD;
         let mut response = match routes {
             _ if !finish.has_place() => turn_away(routes, caller, request, &mut finish),
             Routes::Sample(app) => Box::pin(app.answer(*request)).await.map(Into::into),
             Routes::Gateway(gateway) => gateway.answer(caller, request, &mut finish).await,
         };
+        if is_head {
+            Outgoing::leave_out_content(&mut response);
+        }
         finish.answered(&response);
         finish.keep(generation);
         response.body_mut().finish_with(finish);

@@ -17,14 +17,22 @@ pub(crate) fn of<B>(request: &Request<B>) -> Result<Option<HeaderValue>, BadHost
         return Err(BadHost);
     }
     match (request.uri().authority(), host) {
+        // Over HTTP/1.1 the target goes before; over HTTP/2 they have to agree.
+        (Some(authority), Some(host)) if request.version() == Version::HTTP_2 && !is_same(authority.as_str(), host) => {
+            Err(BadHost)
+        }
         (Some(authority), Some(host)) if authority.as_str().as_bytes() == host.as_bytes() => Ok(Some(host.clone())),
         (Some(authority), _) if is_host(authority.as_str().as_bytes()) => {
             HeaderValue::from_str(authority.as_str()).map(Some).map_err(|_| BadHost)
         }
         (Some(_), _) => Err(BadHost),
-        (None, None) if request.version() == Version::HTTP_11 => Err(BadHost),
+        (None, None) if request.version() > Version::HTTP_10 => Err(BadHost),
         (None, host) => Ok(host.cloned()),
     }
+}
+
+fn is_same(authority: &str, host: &HeaderValue) -> bool {
+    authority.as_bytes().eq_ignore_ascii_case(host.as_bytes())
 }
 
 /// Whether it is a host with or without a port, in the form of RFC 3986, section 3.2: no user name, and nothing that
