@@ -434,7 +434,12 @@ async fn small_bodies_in_packets_of_their_own_each_get_their_failure() {
                     sleep(Duration::from_millis(round % 4 * 4)).await;
                 }
                 let what = format!("{flags:?}, {framing}, round {round}");
-                client.write_all(body.as_bytes()).await.expect(&what);
+                let (first, rest) = body.split_at(body.len() / 2);
+                client.write_all(first.as_bytes()).await.expect(&what);
+                if round % 3 > 0 {
+                    sleep(Duration::from_millis(round % 3)).await;
+                }
+                client.write_all(rest.as_bytes()).await.expect(&what);
                 let response = response(&mut client, &mut bytes).await;
                 assert_eq!(response.status, 502, "{what}");
                 if ends(&mut client, &response).await {
@@ -445,14 +450,21 @@ async fn small_bodies_in_packets_of_their_own_each_get_their_failure() {
     }
 }
 
-/// They write all before they read.
+/// They write all before they read, and not in one go: what goes out first does not hide how the connection ends.
 async fn all_get(clients: usize, address: SocketAddr, request: &str, status: u16) {
     let mut tasks = JoinSet::new();
     for _ in 0..clients {
         let request = request.to_owned();
         tasks.spawn(async move {
             let mut client = connect(address).await;
-            let written = within("all to be taken", client.write_all(request.as_bytes())).await;
+            let write = async {
+                for piece in request.as_bytes().chunks(65_536) {
+                    client.write_all(piece).await?;
+                    sleep(Duration::from_millis(2)).await;
+                }
+                Ok::<_, std::io::Error>(())
+            };
+            let written = within("all to be taken", write).await;
             let mut received = Vec::new();
             // It may be kept.
             while position(&received, b"}").is_none() && position(&received, b"no!").is_none() {
