@@ -293,8 +293,9 @@ class Peer:
     def window(self, stream):
         return self.windows.get(stream, self.settings.get(INITIAL_WINDOW_SIZE, DEFAULT_WINDOW))
 
-    def max_frame_size(self):
-        return self.settings.get(MAX_FRAME_SIZE, DEFAULT_MAX_FRAME_SIZE)
+    def beyond_max_frame_size(self):
+        """A length that no frame may have; at most that which any frame can have."""
+        return min(self.settings.get(MAX_FRAME_SIZE, DEFAULT_MAX_FRAME_SIZE) + 1, 2**24 - 1)
 
     def upload(self, stream, length, padding=None, end=True):
         """Sends a body as the windows allow, until it is whole or the server has ended the stream."""
@@ -594,20 +595,20 @@ def _(peer):
 
 @case("4.2", "DATA larger than SETTINGS_MAX_FRAME_SIZE", opened)
 def _(peer):
-    peer.send(DATA, END_STREAM, 1, bytes(peer.max_frame_size() + 1))
+    peer.send(DATA, END_STREAM, 1, bytes(peer.beyond_max_frame_size()))
     peer.stream_error(FRAME_SIZE_ERROR)
 
 
 @case("4.2", "HEADERS larger than SETTINGS_MAX_FRAME_SIZE")
 def _(peer):
-    more = [("x-long", "x" * (peer.max_frame_size() + 1))]
-    peer.request(more=more)
+    block = peer.block()
+    peer.send(HEADERS, WHOLE, 1, block + bytes(peer.beyond_max_frame_size() - len(block)))
     peer.connection_error(FRAME_SIZE_ERROR)
 
 
 @case("4.2", "SETTINGS larger than SETTINGS_MAX_FRAME_SIZE")
 def _(peer):
-    peer.send(SETTINGS, 0, 0, settings((0x7FFF, 0)) * (peer.max_frame_size() // 6 + 1))
+    peer.send(SETTINGS, 0, 0, bytes(peer.beyond_max_frame_size()))
     peer.connection_error(FRAME_SIZE_ERROR)
 
 

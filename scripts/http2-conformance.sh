@@ -32,6 +32,8 @@ address() { sed -n 's|.*'"$2"' http://\([0-9.:]*\).*|\1|p' "$work/$1.log" | head
 serve() {
     local name=$1
     shift
+    # The redirection below happens in the new process, which may be late.
+    : >"$work/$name.log"
     RUST_LOG=info "$@" --listen 127.0.0.1:0 2>"$work/$name.log" &
     pids+=($!)
     for _ in $(seq 200); do
