@@ -15,6 +15,8 @@ cd "$(dirname "$0")/.."
 PORT=${PORT:-23000}
 PATH=$PATH:/usr/sbin
 work=$(mktemp -d)
+# nginx's workers are another user's where it starts as root, and have to reach their temporary files.
+chmod 711 "$work"
 declare -A pid
 
 say() { printf '%s\n' "$*"; }
