@@ -120,10 +120,11 @@ mod tests {
         check(Version::HTTP_11, "/", &["a b"], Err(BadHost));
         check(Version::HTTP_11, "http://good/", &["evil"], Ok(Some("good")));
         check(Version::HTTP_11, "http://good/", &["a b"], Err(BadHost));
-        check(Version::HTTP_2, "http://good/", &["evil"], Ok(Some("good")));
+        check(Version::HTTP_2, "http://good/", &["evil"], Err(BadHost));
+        check(Version::HTTP_2, "http://good/", &["Good"], Ok(Some("good")));
         check(Version::HTTP_2, "http://good/", &[], Ok(Some("good")));
         check(Version::HTTP_2, "/", &["a"], Ok(Some("a")));
-        check(Version::HTTP_2, "/", &[], Ok(None));
+        check(Version::HTTP_2, "/", &[], Err(BadHost));
         check(Version::HTTP_2, "http://u:p@good/", &[], Err(BadHost));
     }
 }
