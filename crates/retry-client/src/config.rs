@@ -225,7 +225,9 @@ impl ClientBuilder {
 
     /// Reads a streamed request body for up to this time before the request takes a connection, until it is whole or no
     /// more of it can be kept: slow senders then take up no connection of a server's. Not for gRPC, upgrades, and
-    /// requests with `Expect`, whose senders may wait for the server.
+    /// requests with `Expect`, whose senders may wait for the server. Bodies that are still coming then take half of
+    /// [`pool_max_connections`](Self::pool_max_connections) at most over HTTP/1.1; a request that finds none of those free
+    /// waits as for a connection.
     pub fn request_buffer_time(mut self, time: Duration) -> Self {
         self.request_buffer_time = Some(time);
         self

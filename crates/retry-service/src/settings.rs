@@ -190,7 +190,8 @@ pub struct Settings {
     #[arg(default_value = "90s", value_parser = duration::parse)]
     pub upstream_idle_timeout: Duration,
 
-    /// How many connections to the backend there may be; a request that finds none free waits [with --forward: 1024]
+    /// How many connections to the backend there may be; a request that finds none free waits. Bodies that are still
+    /// coming when their requests begin have half of them [with --forward: 1024]
     #[arg(long, env = "RETRY_SERVICE_UPSTREAM_MAX_CONNECTIONS", value_name = "N", help_heading = "The backend")]
     #[arg(default_value = "off", default_value_if("forward", "true", "1024"), value_parser = limit(at_least_one))]
     pub upstream_max_connections: Limit<usize>,

@@ -12,7 +12,7 @@ use std::{net::SocketAddr, sync::atomic::Ordering::SeqCst, time::Duration};
 
 use bytes::Bytes;
 use delayed_backend::Backend;
-use http::{Request, StatusCode, Version};
+use http::{Method, Request, StatusCode, Version};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -544,6 +544,30 @@ async fn over_http2_too_a_body_that_looks_like_a_refusal_is_passed_on_as_it_is()
 /// A client that speaks HTTP/2 from the first byte.
 fn http2_client() -> Client<HttpConnector, Full<Bytes>> {
     Client::builder(TokioExecutor::new()).http2_only(true).build_http()
+}
+
+/// RFC 9110, section 9.3.2.
+#[tokio::test]
+async fn a_response_to_head_has_no_content_over_http2_either() {
+    let backend = backend("ok").await;
+    let mut service = gateway(backend.address(), &["--admin", "127.0.0.1:0"]).await;
+    let admin = service.admin().await;
+    let client = http2_client();
+    for (url, status) in [
+        (format!("http://{}/", service.address), StatusCode::EXPECTATION_FAILED),
+        (format!("http://{admin}/healthz"), StatusCode::OK),
+        (format!("http://{}/unknown", backend.address()), StatusCode::NOT_FOUND),
+    ] {
+        for method in [Method::GET, Method::HEAD] {
+            let request = Request::builder().method(&method).uri(&url).header("expect", "nothing");
+            let response = client.request(request.body(Full::default()).unwrap()).await.unwrap();
+            assert_eq!(response.status(), status, "{method} {url}");
+            let length = response.headers()["content-length"].to_str().unwrap().parse::<usize>().unwrap();
+            assert!(length > 0, "{method} {url}");
+            let content = response.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(content.len(), if method == Method::GET { length } else { 0 }, "{method} {url}");
+        }
+    }
 }
 
 #[tokio::test]

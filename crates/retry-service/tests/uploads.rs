@@ -106,6 +106,23 @@ async fn an_upload_over_http2_takes_no_upstream_connection_before_it_is_whole() 
     assert!(upstream.received()[1].body().contains("hello"));
 }
 
+#[tokio::test]
+async fn uploads_that_are_slow_on_purpose_leave_half_of_the_upstream_connections_to_others() {
+    let upstream = Upstream::playing([ok("got")]).await;
+    let limits = ["--request-buffer-time", "10ms", "--upstream-max-connections", "2"];
+    let service = gateway(upstream.address, &limits).await;
+    let mut uploads = Vec::new();
+    for head in ["content-length: 100\r\n\r\nhello", "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"] {
+        for _ in 0..2 {
+            let mut client = connect(service.address).await;
+            client.write_all(format!("POST / HTTP/1.1\r\nhost: a\r\n{head}").as_bytes()).await.unwrap();
+            uploads.push(client);
+        }
+    }
+    sleep(4 * PAUSE).await;
+    assert_eq!(get(service.address).await.text(), "got");
+}
+
 /// Its sender is waited for no longer than the time that is set.
 #[tokio::test]
 async fn an_upload_that_stops_goes_on_after_the_time_for_it() {
