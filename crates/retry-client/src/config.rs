@@ -331,9 +331,7 @@ impl ClientBuilder {
         };
         let tls = tls.load(target.is_https(), http2)?;
         let connector = Connector::new(server, connect_timeout, proxy.clone(), tls);
-        // One connection of HTTP/2 is for all.
-        let connections = if http2 { Semaphore::MAX_PERMITS } else { pool_max_connections };
-        let uploads = request_buffer_time.map(|time| Uploads::new(time, connect_timeout, connections));
+        let uploads = request_buffer_time.map(|time| Uploads::new(time, connect_timeout, pool_max_connections));
         let config = Config { target, proxy, place, rules, resume, response_buffer, uploads };
         Ok(Client::from_config(config, Pool::new(connector, limits, Protocol { http2, preserve_header_case })))
     }

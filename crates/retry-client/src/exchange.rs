@@ -1,5 +1,7 @@
 //! One attempt over hyper: one exchange, within the idle timeout.
 
+use std::sync::Mutex;
+
 use http::{HeaderName, HeaderValue, Request, Response, Version, header::TRAILER};
 use http_body::Body as _;
 
@@ -13,9 +15,11 @@ use crate::{
     framing::check_framing,
     pool::Wanted,
     prepared::Sending,
+    replay::Stream,
     response::ResponseBody,
     response_buffer::{ResponseBuffer, is_stream},
     resume::Resuming,
+    uploads::Uploads,
 };
 
 /// What to do with the body of the response.
@@ -54,9 +58,8 @@ impl<'a> Transport for Hyper<'a> {
 
 async fn exchange(client: &Client, sending: Sending<'_>, delivery: Delivery) -> Result<Answer<ResponseBody>, Failure> {
     let repeatable = sending.is_repeatable();
-    if let Some(uploads) = &client.config().uploads {
-        let ready = Box::pin(sending.read_ahead(uploads)).await;
-        ready.map_err(|error| Failure::to_connect(error, &client.config().place))?;
+    if let Some((uploads, stream)) = client.config().uploads.as_ref().zip(sending.stream()) {
+        Box::pin(wait_for_body(client, uploads, &sending, stream)).await?;
     }
     let response = answer(client, sending).await?;
     match delivery {
@@ -81,6 +84,23 @@ async fn exchange(client: &Client, sending: Sending<'_>, delivery: Delivery) -> 
         }
         Delivery::Whole => Box::pin(read(response, ResponseBody::whole)).await,
     }
+}
+
+/// Waits until a body is worth a connection.
+async fn wait_for_body(
+    client: &Client,
+    uploads: &Uploads,
+    sending: &Sending<'_>,
+    stream: &Mutex<Stream>,
+) -> Result<(), Failure> {
+    if sending.may_read_ahead() {
+        uploads.read_ahead(stream).await;
+    }
+    // A shared connection has room for all.
+    if client.pool().is_shared() {
+        return Ok(());
+    }
+    uploads.enter(stream).await.map_err(|error| Failure::to_connect(error, &client.config().place))
 }
 
 /// The answer, as soon as its head is there.

@@ -159,6 +159,11 @@ impl Pool {
         })
     }
 
+    /// Whether exchanges share a connection, or will.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.protocol.http2 || self.lock().shared.is_some()
+    }
+
     /// How many connections there are, those being made included.
     pub(crate) fn connections(&self) -> usize {
         self.limits.most.saturating_sub(self.places.available_permits())

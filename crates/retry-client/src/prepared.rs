@@ -1,6 +1,9 @@
 //! A request on its way into a call: what is known of it, and what each attempt sends.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request,
@@ -9,14 +12,13 @@ use http::{
 use retry_core::Attempt;
 
 use crate::{
-    Body, BoxError,
+    Body,
     error::Error,
     failure::Fate,
     idempotency_key::{self, IDEMPOTENCY_KEY},
-    replay::{Replay, RequestBody},
+    replay::{Replay, RequestBody, Stream},
     response_buffer::is_grpc,
     rules::RetryRules,
-    uploads::Uploads,
 };
 
 /// A request as its caller gives it.
@@ -98,16 +100,17 @@ impl<'a> Sending<'a> {
         self.prepared.idempotent && self.prepared.body.can_repeat() && self.prepared.body.fits()
     }
 
-    /// Reads the body ahead, so that a slow sender takes up no connection: for the first attempt, and not where its sender
-    /// waits for the server. If it is still coming then, it waits for a place among those.
-    pub(crate) async fn read_ahead(&self, uploads: &Uploads) -> Result<(), BoxError> {
-        let Some(stream) = self.prepared.body.stream() else { return Ok(()) };
+    /// The body, if it is read from somewhere.
+    pub(crate) fn stream(&self) -> Option<&'a Mutex<Stream>> {
+        self.prepared.body.stream()
+    }
+
+    /// Whether the body may be read ahead of the connection: for the first attempt, and not where its sender may wait for
+    /// the server.
+    pub(crate) fn may_read_ahead(&self) -> bool {
         let headers = self.prepared.head.headers();
         let waits = |name: &HeaderName| *name == EXPECT || *name == UPGRADE;
-        if self.attempt.number == 1 && !is_grpc(headers) && !headers.keys().any(waits) {
-            uploads.read_ahead(stream).await;
-        }
-        uploads.enter(stream).await
+        self.attempt.number == 1 && !is_grpc(headers) && !headers.keys().any(waits)
     }
 
     /// Notes that a connection has handed the request back, unsent.

@@ -16,7 +16,8 @@ use crate::{
     Front, Limits,
     line::Line,
     metrics::{Metrics, Now},
-    outgoing, prometheus_text, serve,
+    outgoing::Outgoing,
+    prometheus_text, serve,
     tasks::Tasks,
 };
 
@@ -46,11 +47,9 @@ impl Admin {
             service_fn(move |request| {
                 // Noted, so that nobody takes the answer for one of hyper's.
                 drop(line.enter());
-                let mut answer = admin.answer(&request);
+                let mut answer = admin.answer(&request).map(Outgoing::from);
                 if request.method() == Method::HEAD {
-                    let mut content = std::mem::take(answer.body_mut());
-                    outgoing::leave_out(&mut content, answer.headers_mut());
-                    *answer.body_mut() = content;
+                    Outgoing::leave_out_content(&mut answer);
                 }
                 async { Ok::<_, Infallible>(answer) }
             })

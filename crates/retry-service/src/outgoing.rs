@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, header::CONTENT_LENGTH};
+use http::{Response, header::CONTENT_LENGTH};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use retry_client::ResponseBody;
@@ -60,23 +60,14 @@ impl Kind {
     }
 }
 
-/// Leaves out the content of a response to HEAD, but tells its length: hyper sees to that over HTTP/1.1 only.
-pub(crate) fn leave_out(content: &mut Full<Bytes>, headers: &mut HeaderMap) {
-    if let Some(length) = content.size_hint().exact() {
-        headers.insert(CONTENT_LENGTH, length.into());
-    }
-    *content = Full::default();
-}
-
 impl Outgoing {
-    /// Leaves out the content, as the request was HEAD. The upstream has done so itself.
+    /// Leaves out the content of a response to HEAD, but tells its length: hyper sees to that over HTTP/1.1 only. The
+    /// upstream has done so itself.
     pub(crate) fn leave_out_content(response: &mut Response<Self>) {
-        let mut own = match &mut response.body_mut().body {
-            Kind::Own(content) => std::mem::take(content),
-            Kind::Upstream(_) => return,
-        };
-        leave_out(&mut own, response.headers_mut());
-        response.body_mut().body = Kind::Own(own);
+        let Kind::Own(content) = &mut response.body_mut().body else { return };
+        // A whole body knows its length.
+        let length = std::mem::take(content).size_hint().lower();
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
 
     pub(crate) fn upstream(body: ResponseBody) -> Self {

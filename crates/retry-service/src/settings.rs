@@ -815,6 +815,10 @@ mod tests {
         check(&["--upstream-ca", url], "--upstream-ca: 'http://***@h/x': No such file or directory (os error 2)");
         check(&["--config", url], "--config: cannot read 'http://***@h/x': No such file or directory (os error 2)");
         check(
+            &["--upstream", "http://***@h"],
+            "--upstream: *** stands for a user name and password that are not shown",
+        );
+        check(
             &["--upstream", "ftp://me:hush@h"],
             "--upstream: base URL 'ftp://***@h': expected a URL that starts with http:// or https://",
         );

@@ -254,6 +254,8 @@ async fn a_port_in_use_takes_one_line_and_exit_code_1() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
     assert_one_line(&run_to_end(&["--listen", &address]).await, 1, &format!("cannot listen on {address}: "));
+    let arguments = ["--listen", "127.0.0.1:0", "--admin", &address];
+    assert_one_line(&run_to_end(&arguments).await, 1, &format!("--admin: cannot listen on {address}: "));
 }
 
 #[tokio::test]

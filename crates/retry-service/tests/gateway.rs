@@ -18,7 +18,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use support::{Answer, QUICK, Service, backend, gateway, raw_backend, refusing};
+use support::{Answer, QUICK, Service, backend, gateway, raw_backend, refusing, within};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -618,21 +618,53 @@ async fn over_http2_a_broken_answer_is_not_taken_for_whole() {
     }
 }
 
+/// A gateway to this server, with these arguments.
+async fn secured(backend: &Backend, more: &[&str]) -> Service {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_retry-service"));
+    command.args(QUICK).args(["--listen", "127.0.0.1:0", "--upstream", &backend.url()]).args(more);
+    Service::spawn(command).await
+}
+
+/// A file with the authority of this server.
+fn authority_of(backend: &Backend, name: &str) -> String {
+    let file = std::env::temp_dir().join(format!("retry-service-{name}-{}.pem", std::process::id()));
+    std::fs::write(&file, backend.authority_pem().unwrap()).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
 #[tokio::test]
 async fn an_https_upstream_is_trusted_by_its_authority() {
     let backend = Backend::start_tls("status=503,ok".parse().unwrap()).await.unwrap();
-    let authority = std::env::temp_dir().join(format!("retry-service-authority-{}.pem", std::process::id()));
-    std::fs::write(&authority, backend.authority_pem().unwrap()).unwrap();
-    let start = async |more: &[&str]| {
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_retry-service"));
-        command.args(QUICK).args(["--listen", "127.0.0.1:0", "--upstream", &backend.url()]).args(more);
-        Service::spawn(command).await
-    };
-    let service = start(&["--upstream-ca", authority.to_str().unwrap()]).await;
+    let authority = authority_of(&backend, "authority");
+    let service = secured(&backend, &["--upstream-ca", &authority]).await;
     assert_eq!(get(service.address, "/hello").await.status, 200);
     assert_eq!(backend.received(), 2);
-    let stranger = start(&[]).await;
+    let stranger = secured(&backend, &[]).await;
     assert_eq!(get(stranger.address, "/hello").await.status, 502);
     assert_eq!(backend.received(), 2);
+    std::fs::remove_file(authority).unwrap();
+}
+
+/// The server speaks HTTP/2, as is found out when the connection is made: there is room for all on it.
+#[tokio::test]
+async fn uploads_share_a_connection_without_a_limit_of_their_own() {
+    let backend = Backend::start_tls("ok".parse().unwrap()).await.unwrap();
+    let authority = authority_of(&backend, "uploads");
+    let limits = ["--upstream-max-connections", "1", "--request-buffer-time", "10ms"];
+    let service = secured(&backend, &[&limits[..], &["--upstream-ca", &authority]].concat()).await;
+    assert_eq!(get(service.address, "/hello").await.status, 200);
+    let mut uploads = Vec::new();
+    for _ in 0..3 {
+        let mut client = TcpStream::connect(service.address).await.unwrap();
+        let begun = "PUT /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n";
+        client.write_all(begun.as_bytes()).await.unwrap();
+        uploads.push(client);
+    }
+    let all = async {
+        while backend.received() < 4 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    within("all uploads to be on their way", all).await;
     std::fs::remove_file(authority).unwrap();
 }
