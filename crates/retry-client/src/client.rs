@@ -188,10 +188,10 @@ impl Client {
         self.0.config.rules.waits.get()
     }
 
-    /// How many retries the budget would grant now; none without a budget. See [`RetryBudget::left`].
+    /// How many retries the budget would grant now; none without a budget. See [`RetryBudget::available`].
     #[must_use]
     pub fn budget_left(&self) -> Option<f64> {
-        self.0.config.rules.budget.as_ref().map(RetryBudget::left)
+        self.0.config.rules.budget.as_ref().map(RetryBudget::available)
     }
 
     fn send(&self, method: Method, path: &str, body: Body) -> impl Future<Output = Answer> + Send {

@@ -109,7 +109,7 @@ async fn a_budget_is_shared_by_the_calls_that_draw_on_it() {
     let budget = RetryBudget::tokens(10, 5, 10);
     let client = client(&backend).budget(budget.clone()).build().unwrap();
     client.get("/hello").await.unwrap();
-    assert_eq!((backend.received(), budget.left()), (3, 0.0));
+    assert_eq!((backend.received(), budget.available()), (3, 0.0));
     client.get("/hello").await.unwrap();
     assert_eq!(backend.received(), 4);
 }

@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let policy = RetryPolicy::builder().count(3).interval(Duration::from_millis(20)).build()?;
     let begin = Smol.now();
     let answer = block_on(
-        Retry::on(Smol, policy)
+        Retry::with_runtime(Smol, policy)
             .run(|attempt| async move { if attempt.number < 3 { Err("busy") } else { Ok("Hello World!!!") } }),
     );
     assert_eq!(answer.map_err(|gave_up| gave_up.to_string())?, "Hello World!!!");

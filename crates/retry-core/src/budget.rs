@@ -38,7 +38,7 @@ pub(crate) enum Cost {
 ///
 /// let failed = retry.run(|_| async { Err::<(), _>("down") }).await.unwrap_err();
 /// assert_eq!((failed.reason(), failed.attempts()), (Reason::Budget, 2));
-/// assert!(budget.left() < 1.0);
+/// assert!(budget.available() < 1.0);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # }).unwrap();
 /// ```
@@ -91,7 +91,7 @@ impl RetryBudget {
     /// What is left, for metrics: retries (fractions included), or tokens in the token form. The floor
     /// per second is added when a retry is asked for, so it may be a little more.
     #[must_use]
-    pub fn left(&self) -> f64 {
+    pub fn available(&self) -> f64 {
         match &*self.0 {
             Kind::Share(bucket) => bucket.left.load(Relaxed) as f64 / WHOLE as f64,
             Kind::Tokens(bucket) => bucket.left.load(Relaxed) as f64,
@@ -332,12 +332,12 @@ mod tests {
     fn tokens_are_never_more_than_the_capacity() {
         let budget = RetryBudget::tokens(500, 5, 10);
         budget.refund(Cost::Nothing);
-        assert_eq!(budget.left(), 500.0);
+        assert_eq!(budget.available(), 500.0);
         assert!(budget.withdraw(Cost::Timeout, false, Nanos(0)));
         budget.refund(Cost::Nothing);
-        assert_eq!(budget.left(), 491.0);
+        assert_eq!(budget.available(), 491.0);
         budget.refund(Cost::Timeout);
-        assert_eq!(budget.left(), 500.0);
+        assert_eq!(budget.available(), 500.0);
     }
 
     #[test]
@@ -345,9 +345,9 @@ mod tests {
         let budget = RetryBudget::in_flight(0.2, 3).unwrap();
         (0..20).for_each(|_| budget.begin());
         assert!(withdraws(&budget, 0) && withdraws(&budget, 0));
-        assert_eq!(budget.left(), 2.0);
+        assert_eq!(budget.available(), 2.0);
         budget.end(true);
-        assert_eq!(budget.left(), 2.0, "one place given back, and one fewer: a fifth of 19 is 3");
+        assert_eq!(budget.available(), 2.0, "one place given back, and one fewer: a fifth of 19 is 3");
     }
 
     #[test]
@@ -375,7 +375,7 @@ mod tests {
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
         // 400 calls at a quarter, and the floor: whatever was not granted is still there.
-        assert_eq!(granted as f64 + budget.left(), 108.0);
+        assert_eq!(granted as f64 + budget.available(), 108.0);
     }
 
     #[test]
@@ -435,7 +435,7 @@ mod tests {
                     now += later;
                     prop_assert_eq!(withdraws(&budget, now), model.withdraw(now));
                 }
-                prop_assert_eq!(budget.left(), model.left as u64 as f64 / 1e9);
+                prop_assert_eq!(budget.available(), model.left as u64 as f64 / 1e9);
             }
         }
     }

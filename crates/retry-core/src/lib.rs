@@ -67,7 +67,7 @@
 //! * `log`: each retry at level debug and each call that gives up at level warn, with the target
 //!   `retry_core`; of the outcome only the verdict, as errors may hold secrets.
 //!
-//! Without features the crate is `no_std` (it needs `alloc`) and brings no runtime: [`Retry::on`]
+//! Without features the crate is `no_std` (it needs `alloc`) and brings no runtime: [`Retry::with_runtime`]
 //! takes any [`Runtime`], and [`Session`] needs none.
 //!
 //! # What it does not do
@@ -105,7 +105,7 @@ pub use plan::{Plan, Step};
 pub use policy::{PolicyError, RetryPolicy, RetryPolicyBuilder};
 #[cfg(feature = "tokio")]
 pub use retry::retry;
-pub use retry::{AnyError, Attempt, Classify, Event, Observe, Report, Retry, Unobserved};
+pub use retry::{Attempt, Classify, Event, NoObserver, Observe, Report, Retry, RetryAnyError};
 pub use runtime::Runtime;
 #[cfg(feature = "tokio")]
 pub use runtime::TokioRuntime;

@@ -58,7 +58,7 @@ const JOURNAL_LIMIT: u16 = 16;
 /// What is not set: every `Err` is retried and every `Ok` accepted, nothing observes, there is no
 /// budget and no limit per attempt, and the journal keeps 16 attempts without their times.
 #[derive(Clone, Debug)]
-pub struct Retry<R, C = AnyError, O = Unobserved> {
+pub struct Retry<R, C = RetryAnyError, O = NoObserver> {
     policy: RetryPolicy,
     runtime: R,
     classify: C,
@@ -77,19 +77,19 @@ impl Retry<TokioRuntime> {
     /// On tokio's timer.
     #[must_use]
     pub const fn new(policy: RetryPolicy) -> Self {
-        Self::on(TokioRuntime, policy)
+        Self::with_runtime(TokioRuntime, policy)
     }
 }
 
 impl<R: Runtime> Retry<R> {
     /// On any runtime.
     #[must_use]
-    pub const fn on(runtime: R, policy: RetryPolicy) -> Self {
+    pub const fn with_runtime(runtime: R, policy: RetryPolicy) -> Self {
         Self {
             policy,
             runtime,
-            classify: AnyError,
-            observe: Unobserved,
+            classify: RetryAnyError,
+            observe: NoObserver,
             budget: None,
             attempt_timeout: Nanos::MAX,
             journal_limit: JOURNAL_LIMIT,
@@ -252,8 +252,8 @@ impl<R: Runtime, C, O> Settings for &Retry<R, C, O> {
 #[cfg(feature = "tokio")]
 impl Settings for RetryPolicy {
     type Runtime = TokioRuntime;
-    type Classify = AnyError;
-    type Observe = Unobserved;
+    type Classify = RetryAnyError;
+    type Observe = NoObserver;
 
     fn policy(&self) -> &RetryPolicy {
         self
@@ -263,12 +263,12 @@ impl Settings for RetryPolicy {
         &TokioRuntime
     }
 
-    fn classify(&self) -> &AnyError {
-        &AnyError
+    fn classify(&self) -> &RetryAnyError {
+        &RetryAnyError
     }
 
-    fn observe(&self) -> &Unobserved {
-        &Unobserved
+    fn observe(&self) -> &NoObserver {
+        &NoObserver
     }
 
     fn budget(&self) -> Option<&RetryBudget> {
@@ -318,9 +318,9 @@ pub trait Classify<T, E> {
 
 /// Retries every error and accepts every success. The default.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct AnyError;
+pub struct RetryAnyError;
 
-impl<T, E> Classify<T, E> for AnyError {
+impl<T, E> Classify<T, E> for RetryAnyError {
     type Discard = Ready<()>;
 
     fn classify(&self, outcome: &Result<T, E>) -> Verdict {
@@ -375,9 +375,9 @@ pub trait Observe<T, E> {
 
 /// Tells nobody. The default.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Unobserved;
+pub struct NoObserver;
 
-impl<T, E> Observe<T, E> for Unobserved {
+impl<T, E> Observe<T, E> for NoObserver {
     fn observe(&self, _event: Event<'_, T, E>) {}
 }
 

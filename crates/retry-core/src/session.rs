@@ -366,14 +366,14 @@ mod tests {
         let budget = RetryBudget::tokens(500, 5, 10);
         let mut session = Session::start(&policy, Some(&budget), Duration::ZERO);
         assert_eq!(session.decide(Verdict::Retry, secs(0.0), || 0), Wait(secs(1.0)));
-        assert_eq!(budget.left(), 495.0);
+        assert_eq!(budget.available(), 495.0);
         assert_eq!(session.decide(Verdict::Retry, secs(1.0), || 0), Wait(secs(2.0)));
-        assert_eq!(budget.left(), 490.0);
+        assert_eq!(budget.available(), 490.0);
         assert_eq!(session.decide(Verdict::Accept, secs(3.0), || 0), Finish(Reason::Accepted));
-        assert_eq!(budget.left(), 495.0);
+        assert_eq!(budget.available(), 495.0);
         let mut session = Session::start(&policy, Some(&budget), secs(4.0));
         session.decide(Verdict::RetryTimeout, secs(4.0), || 0);
-        assert_eq!(budget.left(), 485.0, "a timeout costs more");
+        assert_eq!(budget.available(), 485.0, "a timeout costs more");
     }
 
     #[test]
@@ -382,7 +382,7 @@ mod tests {
         let budget = RetryBudget::tokens(4, 5, 10);
         let mut session = Session::start(&policy, Some(&budget), Duration::ZERO);
         assert_eq!(session.decide(Verdict::Retry, secs(0.0), || 0), Finish(Reason::Budget));
-        assert_eq!(budget.left(), 4.0);
+        assert_eq!(budget.available(), 4.0);
     }
 
     #[test]
@@ -392,7 +392,7 @@ mod tests {
         Session::start(&exhausted, Some(&budget), Duration::ZERO).decide(Verdict::Retry, secs(0.0), || 0);
         let late = sample().deadline(secs(1.0)).build().unwrap();
         Session::start(&late, Some(&budget), Duration::ZERO).decide(Verdict::Retry, secs(0.0), || 0);
-        assert_eq!(budget.left(), 500.0);
+        assert_eq!(budget.available(), 500.0);
     }
 
     #[test]
@@ -418,7 +418,7 @@ mod tests {
         calls.drain(..4);
         assert_eq!(retrying(&mut calls), 3, "the floor of 3, above 20 % of 16... rounded down");
         calls.clear();
-        assert_eq!(budget.left(), 3.0, "dropped calls give back their places");
+        assert_eq!(budget.available(), 3.0, "dropped calls give back their places");
     }
 
     proptest! {

@@ -190,7 +190,7 @@ async fn dropped_during_a_wait_nothing_more_runs_and_places_are_given_back() {
     assert_eq!(runs.get(), 1);
     let other = retry.run(|_| async { Ok::<_, ()>(()) }).await;
     assert!(other.is_ok());
-    assert_eq!(budget.left(), 0.0, "no call is in flight, so none may be in retry");
+    assert_eq!(budget.available(), 0.0, "no call is in flight, so none may be in retry");
 }
 
 #[tokio::test(start_paused = true)]
@@ -353,8 +353,8 @@ impl retry_core::Runtime for &Counting {
 async fn a_wait_of_zero_asks_for_no_timer_and_nothing_reads_the_clock_unasked() {
     let runtime = Counting::default();
     let zero = sample().interval(Duration::ZERO).build().unwrap();
-    let _ = Retry::on(&runtime, zero).run(|_| async { Err::<(), _>(()) }).await;
+    let _ = Retry::with_runtime(&runtime, zero).run(|_| async { Err::<(), _>(()) }).await;
     assert_eq!(runtime.0.get(), 0);
-    let _ = Retry::on(&runtime, RetryPolicy::SAMPLE).run(|_| async { Err::<(), _>(()) }).await;
+    let _ = Retry::with_runtime(&runtime, RetryPolicy::SAMPLE).run(|_| async { Err::<(), _>(()) }).await;
     assert_eq!(runtime.0.get(), 3);
 }
