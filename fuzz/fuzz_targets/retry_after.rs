@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, header::RETRY_AFTER};
 use libfuzzer_sys::fuzz_target;
 
 // The parser is private to its crate, and stays so: this is the file itself.
-#[path = "../../crates/retry-client/src/retry_after.rs"]
+#[path = "../../crates/retry-client/src/response/retry_after.rs"]
 mod parser;
 
 // The first four bytes are today, up to the year 2106; each line after them is a header.

@@ -8,16 +8,15 @@ use http::{
 };
 
 use crate::{
-    Body, ClientBuilder, ResponseBody, RetryBudget,
-    call::call,
-    config::Config,
+    builder::{ClientBuilder, Config},
+    connection::{pool::Pool, proxy::Proxy},
     error::Error,
-    exchange::{Delivery, Hyper},
-    forward,
-    pool::Pool,
-    prepared::Given,
-    proxy::Proxy,
+    request::{attempt_request::Given, body::Body, hop_by_hop},
+    response::body::ResponseBody,
+    retry::retry_loop::call,
+    transport::{Delivery, Hyper},
 };
+use retry_core::RetryBudget;
 
 /// A client for one base URL. Cheap to clone; clones share the connection pool.
 ///
@@ -168,11 +167,11 @@ impl Client {
         let joined = self.0.config.target.join(path);
         let given = joined.map(|uri| {
             let mut given = at(uri, request);
-            forward::readdress(given.head.headers_mut());
+            hop_by_hop::readdress(given.head.headers_mut());
             given
         });
         let mut response = self.deliver(given).await?;
-        forward::remove_hop_by_hop(response.headers_mut());
+        hop_by_hop::remove_hop_by_hop(response.headers_mut());
         Ok(response)
     }
 

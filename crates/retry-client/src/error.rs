@@ -6,7 +6,10 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use retry_core::{Journal, Reason};
 
-use crate::{BoxError, History};
+use crate::{
+    error_chain::{BoxError, root},
+    retry::history::History,
+};
 
 /// Why a request has no answer.
 ///
@@ -173,22 +176,8 @@ impl Error {
     /// What lies at the root, in one line: `Connection refused (os error 111)`.
     #[must_use]
     pub fn cause(&self) -> String {
-        root_of(self)
+        root(self).to_string()
     }
-}
-
-/// What lies at the root of an error, in one line.
-pub(crate) fn root_of(error: &(dyn StdError + 'static)) -> String {
-    root(error).to_string()
-}
-
-/// The innermost error, which says what happened; those around it say where.
-fn root<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost
 }
 
 impl fmt::Display for Error {

@@ -12,10 +12,20 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
-    Body, BoxError, Client, Error, RequestBody, ResponseBody, RetryRules,
-    call::{Discardable, Transport, call},
-    failure::Failure,
-    prepared::{Given, Sending},
+    client::Client,
+    error::Error,
+    error_chain::BoxError,
+    request::{
+        attempt_request::{Given, Sending},
+        body::Body,
+        replay::RequestBody,
+    },
+    response::body::ResponseBody,
+    retry::{
+        config::RetryRules,
+        failure::Failure,
+        retry_loop::{Discardable, Transport, call},
+    },
 };
 
 type Answer<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Error>> + Send>>;

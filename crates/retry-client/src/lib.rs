@@ -59,62 +59,39 @@
 //! It follows no redirects, keeps no cookies, caches nothing and decompresses nothing: each of these
 //! changes what a request means, and belongs above a client that decides what may be sent again.
 
-mod body;
-mod call;
-mod classify;
+mod base_url;
+mod builder;
 mod client;
-mod config;
-mod connect;
 mod connection;
-mod drain;
 mod error;
-mod event;
-mod exchange;
-mod expect_continue;
-mod failure;
-mod forward;
-mod framing;
-mod gauge;
-mod history;
-mod idempotency_key;
-mod idle;
-mod keep_alive;
+mod error_chain;
 mod layer;
-mod memory;
-mod pool;
-mod prepared;
-mod proxy;
-mod replay;
+mod request;
 mod response;
-mod response_buffer;
-mod response_head;
-mod resume;
-mod retry_after;
-mod rules;
-mod target;
-#[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
-mod tls;
-mod uploads;
-mod watched;
+mod retry;
+mod transport;
 
-pub use body::Body;
-pub use classify::RetryMethods;
+pub use base_url::origin_form;
+pub use builder::ClientBuilder;
 pub use client::Client;
-pub use config::ClientBuilder;
 pub use error::{Error, ErrorKind};
-pub use event::{AttemptEvent, Outcome};
-pub use forward::{remove_hop_by_hop, trim_values};
-pub use framing::{FramingError, check_framing};
-pub use history::{History, Step};
 pub use layer::{RetryLayer, RetryService};
-pub use replay::RequestBody;
-pub use response::ResponseBody;
+pub use request::{
+    body::Body,
+    hop_by_hop::{remove_hop_by_hop, trim_values},
+    replay::RequestBody,
+};
+pub use response::{
+    body::ResponseBody,
+    framing::{FramingError, check_framing},
+};
+pub use retry::{
+    attempt_event::{AttemptEvent, Outcome},
+    classify::RetryMethods,
+    config::RetryRules,
+    history::{History, Step},
+};
 pub use retry_core::{self, Journal, Reason, RetryBudget, RetryPolicy};
-pub use rules::RetryRules;
-pub use target::origin_form;
-
-/// Any error that can cross threads: what bodies of callers may fail with.
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The README's snippets, run as doctests here because they need both libraries.
 #[cfg(doctest)]

@@ -15,7 +15,7 @@ use rustls::{
 };
 use rustls_native_certs::{CertificateResult, load_native_certs};
 
-use crate::{error::Error, failure::find};
+use crate::{error::Error, error_chain::find};
 
 /// A connector with TLS over it, for URLs that ask for it.
 pub(crate) type Secure<C> = HttpsConnector<C>;

@@ -14,16 +14,17 @@ use retry_core::{Attempt, Classify, Event, Report, Verdict};
 use tokio::time::{Sleep, sleep};
 
 use crate::{
-    classify::{self, on_answer, on_failure},
-    drain::drain,
     error::Error,
-    event::{AttemptEvent, Outcome},
-    failure::Failure,
-    gauge::Counted,
-    history::History,
-    prepared::{Given, Prepared, Sending},
-    retry_after::retry_after,
-    rules::RetryRules,
+    request::attempt_request::{Given, Prepared, Sending},
+    response::{drain::drain, retry_after::retry_after},
+    retry::{
+        attempt_event::{AttemptEvent, Outcome},
+        backoff_gauge::Counted,
+        classify::{self, on_answer, on_failure},
+        config::RetryRules,
+        failure::Failure,
+        history::History,
+    },
 };
 
 /// On the heap, as it passes through many hands.

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 
-use crate::BoxError;
+use crate::error_chain::BoxError;
 
 /// The body of a request: nothing, bytes, or a stream.
 ///

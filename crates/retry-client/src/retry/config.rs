@@ -5,7 +5,11 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::{HeaderName, StatusCode};
 use retry_core::{Retry, RetryBudget, RetryPolicy, TokioRuntime};
 
-use crate::{RetryMethods, error::Error, event::AttemptEvent, gauge::Gauge, memory::Memory};
+use crate::{
+    error::Error,
+    request::buffer_quota::Memory,
+    retry::{attempt_event::AttemptEvent, backoff_gauge::Gauge, classify::RetryMethods},
+};
 
 type Observer = Arc<dyn Fn(&AttemptEvent<'_>) + Send + Sync>;
 

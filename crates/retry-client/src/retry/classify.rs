@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::Method;
 use retry_core::Verdict;
 
-use crate::failure::Fate;
+use crate::retry::failure::Fate;
 
 /// Which methods may be repeated although the server may have processed the request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use retry_core::Record;
 
-use crate::event::Outcome;
+use crate::retry::attempt_event::Outcome;
 
 /// The attempts of a call that was retried, each with what came of it: among the extensions of its response, or on
 /// its [`Error`](crate::Error). It displays as one line, for a log:

@@ -1,16 +1,16 @@
 //! What an error of the transport means. This is the one place that knows how hyper puts things.
 
-use std::{error::Error as StdError, io};
+use std::error::Error as StdError;
 
 use hyper_util::client::legacy;
 
 use crate::{
-    BoxError,
-    error::{Error, root_of},
-    proxy::NoTunnel,
-    replay::SourceFailed,
-    response_head::BadHead,
-    tls,
+    connection::{proxy::NoTunnel, tls},
+    error::Error,
+    error_chain::BoxError,
+    error_chain::{find, root},
+    request::replay::SourceFailed,
+    response::head_limits::BadHead,
 };
 
 /// An attempt without an answer: what went wrong, and what became of the request.
@@ -50,14 +50,14 @@ impl Failure {
         let why = tls::why_hopeless(&*error);
         let refused = find::<NoTunnel>(&*error).is_some_and(NoTunnel::is_hopeless);
         let fate = if refused || why.is_some() { Fate::Hopeless } else { Fate::NeverSent };
-        let why = why.or_else(|| tls::explain(&*error).map(str::to_owned)).unwrap_or_else(|| root_of(&*error));
+        let why = why.or_else(|| tls::explain(&*error).map(str::to_owned)).unwrap_or_else(|| root(&*error).to_string());
         Self { error: Error::connect(place, &why, error), fate }
     }
 
     fn read(error: &(dyn StdError + 'static)) -> (Fate, fn(BoxError, &str) -> Error) {
         // Of hyper-util's pooled client, beneath a layer.
         if find::<legacy::Error>(error).is_some_and(legacy::Error::is_connect) {
-            return (Fate::NeverSent, |error, place| Error::connect(place, &root_of(&*error), error));
+            return (Fate::NeverSent, |error, place| Error::connect(place, &root(&*error).to_string(), error));
         }
         if find::<SourceFailed>(error).is_some() {
             return (Fate::Hopeless, |error, _| Error::body_failed(error));
@@ -78,7 +78,7 @@ impl Failure {
             };
         }
         if is(hyper::Error::is_user) {
-            return (Fate::Hopeless, |error, _| Error::bad_input(root_of(&*error)));
+            return (Fate::Hopeless, |error, _| Error::bad_input(root(&*error).to_string()));
         }
         let http2 = find::<h2::Error>(error);
         if http2.is_some_and(is_malformed) {
@@ -115,20 +115,4 @@ fn is_flood(error: &h2::Error) -> bool {
 fn is_refusal(error: &h2::Error) -> bool {
     let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
     error.is_remote() && (refused || error.is_go_away())
-}
-
-/// Finds an error of this type in a chain.
-pub(crate) fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        next = match error.downcast_ref().and_then(io::Error::get_ref) {
-            // Its `source` would be that of what it holds.
-            Some(held) => Some(held),
-            None => error.source(),
-        };
-    }
-    None
 }

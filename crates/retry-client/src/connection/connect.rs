@@ -18,11 +18,13 @@ use tokio::{net::TcpStream, time::timeout};
 use tower_service::Service;
 
 use crate::{
-    BoxError,
-    idle::Activity,
-    proxy::Proxy,
-    tls::Loaded,
-    watched::{Place, Watched},
+    connection::{
+        proxy::Proxy,
+        stall_timeout::Activity,
+        tls::Loaded,
+        tracked_io::{Place, Watched},
+    },
+    error_chain::BoxError,
 };
 
 pub(crate) type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;

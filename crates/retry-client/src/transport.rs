@@ -6,20 +6,20 @@ use http::{HeaderName, HeaderValue, Request, Response, Version, header::TRAILER}
 use http_body::Body as _;
 
 use crate::{
-    Client, ErrorKind,
-    call::{Answer, Transport},
-    connection::Unanswered,
-    error::Error,
-    failure::{Failure, Fate},
-    forward::trim_values,
-    framing::check_framing,
-    pool::Wanted,
-    prepared::Sending,
-    replay::Stream,
-    response::ResponseBody,
-    response_buffer::{ResponseBuffer, is_stream},
-    resume::Resuming,
-    uploads::Uploads,
+    client::Client,
+    connection::{exchange::Unanswered, pool::Wanted},
+    error::{Error, ErrorKind},
+    request::{attempt_request::Sending, hop_by_hop::trim_values, replay::Stream, upload_limit::Uploads},
+    response::{
+        body::ResponseBody,
+        buffering::{ResponseBuffer, is_stream},
+        framing::check_framing,
+        resume::Resuming,
+    },
+    retry::{
+        failure::{Failure, Fate},
+        retry_loop::{Answer, Transport},
+    },
 };
 
 /// What to do with the body of the response.

@@ -13,12 +13,14 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::{
-    BoxError,
-    body::{Body, Kind},
-    expect_continue::{Consent, Wait},
-    idle::Activity,
-    memory::{Held, Memory},
-    uploads::Place,
+    connection::stall_timeout::Activity,
+    error_chain::BoxError,
+    request::{
+        body::{Body, Kind},
+        buffer_quota::{Held, Memory},
+        expect_continue::{Consent, Wait},
+        upload_limit::Place,
+    },
 };
 
 /// How much of what was kept is sent at a time.
@@ -358,7 +360,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::uploads::Uploads;
+    use crate::request::upload_limit::Uploads;
 
     /// A body of these parts, with a trailer.
     fn streamed(parts: &[&'static str]) -> Body {

@@ -10,7 +10,7 @@ use std::{
 use http::StatusCode;
 use tokio::time::{Sleep, sleep};
 
-use crate::BoxError;
+use crate::error_chain::BoxError;
 
 /// How long the server is waited for: not all know of the expectation. curl and Go wait as long.
 const LIMIT: Duration = Duration::from_secs(1);

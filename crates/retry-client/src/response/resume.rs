@@ -15,8 +15,11 @@ use http_body::{Body as _, Frame, SizeHint};
 use retry_core::{Journal, Record};
 
 use crate::{
-    Body, Client, Error, ResponseBody,
-    event::{AttemptEvent, Outcome, Place},
+    client::Client,
+    error::Error,
+    request::body::Body,
+    response::body::ResponseBody,
+    retry::attempt_event::{AttemptEvent, Outcome, Place},
 };
 
 /// What to ask for again.

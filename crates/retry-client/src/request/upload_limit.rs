@@ -12,9 +12,9 @@ use tokio::{
 };
 
 use crate::{
-    BoxError,
-    connect::within,
-    replay::{Stream, lock},
+    connection::connect::within,
+    error_chain::BoxError,
+    request::replay::{Stream, lock},
 };
 
 /// So that slow senders do not take all connections, a body is read ahead for a while, and those that are still coming

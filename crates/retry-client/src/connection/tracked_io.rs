@@ -20,7 +20,7 @@ use hyper_util::{
 use socket2::SockRef;
 use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
 
-use crate::idle::Activity;
+use crate::connection::stall_timeout::Activity;
 
 /// A place among the connections that there may be, until this is dropped or left.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::client::proxy::matcher::Matcher;
 
-use crate::{BoxError, connect::Plain, error::Error};
+use crate::{connection::connect::Plain, error::Error, error_chain::BoxError};
 
 /// A proxy for one server.
 #[derive(Clone, Debug)]

@@ -9,11 +9,20 @@ use retry_core::{RetryBudget, RetryPolicy};
 use tokio::sync::Semaphore;
 
 #[cfg(feature = "tls")]
-use crate::tls::Identity;
+use crate::connection::tls::Identity;
 use crate::{
-    AttemptEvent, Client, RetryMethods, RetryRules, connect::Connector, error::Error, error::Redacted, pool::Limits,
-    pool::Pool, pool::Protocol, proxy::Proxy, response_buffer::ResponseBuffer, target::Target, tls::Tls,
-    uploads::Uploads,
+    base_url::Target,
+    client::Client,
+    connection::{
+        connect::Connector,
+        pool::{Limits, Pool, Protocol},
+        proxy::Proxy,
+        tls::Tls,
+    },
+    error::{Error, Redacted},
+    request::upload_limit::Uploads,
+    response::buffering::ResponseBuffer,
+    retry::{attempt_event::AttemptEvent, classify::RetryMethods, config::RetryRules},
 };
 
 /// Settings that have been checked.

@@ -21,12 +21,14 @@ use tokio::{
 };
 
 use crate::{
-    BoxError,
-    connect::{Connecting, Connector, Stream, within},
-    connection::{Connection, Share, Task},
-    idle::{Activity, Idle},
-    response_head,
-    watched::Place,
+    connection::{
+        connect::{Connecting, Connector, Stream, within},
+        exchange::{Connection, Share, Task},
+        stall_timeout::{Activity, Idle},
+        tracked_io::Place,
+    },
+    error_chain::BoxError,
+    response::head_limits,
 };
 
 /// A connection used so recently is hardly about to be closed: servers keep connections for two seconds and more.
@@ -141,7 +143,7 @@ impl Limits {
 
 /// How much a connection may hold of what it reads or writes: the largest head, and a piece of a body. hyper's own limit
 /// of some 400 KiB is for few connections.
-const BUFFER: usize = response_head::MAX_SIZE + 16 * 1024;
+const BUFFER: usize = head_limits::MAX_SIZE + 16 * 1024;
 
 impl Pool {
     pub(crate) fn new(connector: Connector, limits: Limits, protocol: Protocol) -> Arc<Self> {
@@ -240,8 +242,8 @@ impl Pool {
         }
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(BUFFER)
-            .max_headers(response_head::MAX_FIELDS)
-            .max_header_size(response_head::MAX_SIZE)
+            .max_headers(head_limits::MAX_FIELDS)
+            .max_header_size(head_limits::MAX_SIZE)
             .preserve_header_case(self.protocol.preserve_header_case)
             .handshake(stream)
             .await?;
@@ -255,7 +257,7 @@ impl Pool {
     async fn share(&self, stream: Stream, activity: Activity) -> Result<Box<Connection>, BoxError> {
         let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .max_header_list_size(response_head::MAX_SIZE as u32)
+            .max_header_list_size(head_limits::MAX_SIZE as u32)
             .handshake(stream)
             .await?;
         let task = tokio::spawn(connection).abort_handle();

@@ -12,13 +12,14 @@ use http::{
 use retry_core::Attempt;
 
 use crate::{
-    Body,
     error::Error,
-    failure::Fate,
-    idempotency_key::{self, IDEMPOTENCY_KEY},
-    replay::{Replay, RequestBody, Stream},
-    response_buffer::is_grpc,
-    rules::RetryRules,
+    request::{
+        body::Body,
+        idempotency_key::{self, IDEMPOTENCY_KEY},
+        replay::{Replay, RequestBody, Stream},
+    },
+    response::buffering::is_grpc,
+    retry::{config::RetryRules, failure::Fate},
 };
 
 /// A request as its caller gives it.

@@ -1,0 +1,7 @@
+pub(crate) mod attempt_event;
+pub(crate) mod backoff_gauge;
+pub(crate) mod classify;
+pub(crate) mod config;
+pub(crate) mod failure;
+pub(crate) mod history;
+pub(crate) mod retry_loop;
