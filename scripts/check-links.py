@@ -1,0 +1,57 @@
+#!/usr/bin/env python3
+"""Checks that every link in the Markdown files leads to a file of this repository, and every anchor to a heading.
+
+Links to other sites are not followed.
+"""
+
+import os
+import re
+import subprocess
+import sys
+
+
+def text_of(path):
+    """A page without its code."""
+    with open(path, encoding="utf-8") as file:
+        text = re.sub(r"^ *```.*?^ *```", "", file.read(), flags=re.DOTALL | re.MULTILINE)
+    return text
+
+
+def anchors(path):
+    """The anchors that GitHub gives to the headings of a page."""
+    found = set()
+    for heading in re.findall(r"^#+ +(.+?) *#*$", text_of(path), flags=re.MULTILINE):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+        slug, number = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-"), 0
+        while f"{slug}-{number}" * bool(number) in found or not number and slug in found:
+            number += 1
+        found.add(f"{slug}-{number}" if number else slug)
+    return found
+
+
+def main():
+    os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+    pages = subprocess.run(["git", "ls-files", "*.md"], check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+    checked, problems = 0, []
+    for page in pages:
+        text = re.sub(r"`[^`\n]*`", "code", text_of(page))
+        targets = re.findall(r"\]\(<?([^)>\s]+)>?(?: \"[^\"]*\")?\)", text) + re.findall(r"^\[[^\]]+\]: +(\S+)", text, re.MULTILINE)
+        for target in targets:
+            if re.match(r"[a-z]+:", target):
+                continue
+            checked += 1
+            path, _, anchor = target.partition("#")
+            file = os.path.normpath(os.path.join(os.path.dirname(page), path)) if path else page
+            if not os.path.exists(file):
+                problems.append(f"{page}: {target}: there is no such file")
+            elif anchor and file.endswith(".md") and anchor not in anchors(file):
+                problems.append(f"{page}: {target}: there is no such heading")
+    for problem in problems:
+        print(f"check-links: {problem}", file=sys.stderr)
+    if not problems:
+        print(f"All {checked} links between {len(pages)} pages lead somewhere.")
+    return bool(problems)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

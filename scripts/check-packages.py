@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+"""Checks every package in Cargo.lock: that it needs no newer Rust than ours, and that deny.toml allows its licence, its
+name and its source.
+
+This is the quick part of what cargo-deny checks by the same file, without its installation; scripts/audit.sh is the whole.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+
+CRATES_IO = "registry+https://github.com/rust-lang/crates.io-index"
+
+
+def load(path):
+    with open(path, "rb") as file:
+        return tomllib.load(file)
+
+
+def version(text):
+    numbers = [int(number) for number in text.split("-")[0].split(".")]
+    return numbers + [0] * (3 - len(numbers))
+
+
+def allowed(expression, licences):
+    """Whether an SPDX expression holds where only these licences are allowed. Exceptions (WITH) are not."""
+    expression = re.sub(r"([\w.+-]+) WITH ([\w.+-]+)", r"\1-WITH-\2", expression.replace("/", " OR "))
+    tokens = re.findall(r"[()]|[\w.+-]+", expression)
+    python = [{"OR": "or", "AND": "and"}.get(token, token if token in "()" else str(token in licences)) for token in tokens]
+    try:
+        return bool(eval(" ".join(python), {"__builtins__": {}}))
+    except SyntaxError:
+        return False
+
+
+def main():
+    os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+    ours = load("Cargo.toml")["workspace"]["package"]["rust-version"]
+    deny = load("deny.toml")
+    command = ["cargo", "metadata", "--locked", "--format-version", "1", "--all-features"]
+    packages = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["packages"]
+
+    problems = []
+    for package in packages:
+        name = f"{package['name']} {package['version']}"
+        if package["rust_version"] and version(package["rust_version"]) > version(ours):
+            problems.append(f"{name} needs Rust {package['rust_version']}, ours is {ours}")
+        if not allowed(package["license"] or "none", deny["licenses"]["allow"]):
+            problems.append(f"{name} has the licence {package['license']}, which deny.toml does not allow")
+        if package["name"] in deny["bans"]["deny"]:
+            problems.append(f"{name} is banned by deny.toml")
+        if package["source"] not in (None, CRATES_IO):
+            problems.append(f"{name} comes from {package['source']}")
+    for problem in problems:
+        print(f"check-packages: {problem}", file=sys.stderr)
+    if not problems:
+        print(f"All {len(packages)} packages build with Rust {ours} and have allowed licences, names and sources.")
+    return bool(problems)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
