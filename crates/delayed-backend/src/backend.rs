@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::app::App;
-use crate::journal::Record;
+use crate::handler::App;
+use crate::recorder::Record;
 use crate::script::Script;
 use crate::server::run;
 
@@ -51,7 +51,7 @@ impl Backend {
     /// When there is no free port, or no certificate can be made.
     #[cfg(feature = "tls")]
     pub async fn start_tls(script: Script) -> io::Result<Self> {
-        let identity = crate::tls::Identity::new("127.0.0.1").map_err(io::Error::other)?;
+        let identity = crate::server::tls::Identity::new("127.0.0.1").map_err(io::Error::other)?;
         Self::start_app(App::new(script).with_tls(identity)).await
     }
 
@@ -92,7 +92,7 @@ impl Backend {
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn authority_pem(&self) -> Option<&str> {
-        self.app.identity.as_ref().map(crate::tls::Identity::authority_pem)
+        self.app.identity.as_ref().map(crate::server::tls::Identity::authority_pem)
     }
 
     /// How many requests have met the script so far.

@@ -1,121 +1,91 @@
-//! The command line, and its twin in the environment.
+//! The program: its command line, its log, and how it stops.
 
-use std::num::NonZeroU32;
-#[cfg(feature = "tls")]
-use std::path::PathBuf;
+mod args;
+mod log_line;
+
+use std::env;
+use std::error::Error;
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser as _};
 
-use crate::duration;
-use crate::listen::ListenAddress;
-use crate::script::Script;
+use self::args::Cli;
+use crate::common::signals::Signals;
+use crate::common::usage_error;
+use crate::handler::App;
+use crate::server::run;
 
-// Where a negative number is a likely slip, it is taken as a value, so that the error can name the
-// flag and what it allows.
+/// How long requests in flight may take once the process is asked to stop.
+const DRAIN: Duration = Duration::from_secs(30);
 
-/// The mock backend of the retry sample: late for most of its requests, in time for every fourth.
-///
-/// Or whatever else its script says.
-#[derive(Debug, Clone, Parser)]
-#[command(name = "delayed-backend", version)]
-pub struct Cli {
-    /// Where to listen; port 0 takes a free port
-    #[arg(long, env = "DELAYED_BACKEND_LISTEN", value_name = "HOST:PORT")]
-    #[arg(default_value = "127.0.0.1:8080")]
-    pub listen: ListenAddress,
-
-    /// How long a delayed answer takes
-    #[arg(long, env = "DELAYED_BACKEND_DELAY", value_name = "DURATION")]
-    #[arg(default_value = "5s", value_parser = duration::parse, allow_hyphen_values = true)]
-    pub delay: Duration,
-
-    /// Every how many requests one is answered at once
-    #[arg(long, env = "DELAYED_BACKEND_HEALTHY_EVERY", value_name = "N")]
-    #[arg(default_value = "4", value_parser = healthy_every, allow_hyphen_values = true)]
-    pub healthy_every: NonZeroU32,
-
-    /// What is done with each request in turn, such as delay*3,ok or close,status=503;retry-after=1
-    ///
-    /// A comma-separated cycle of behaviours: ok, delay=5s, hang, status=503 (with retry-after=1,
-    /// retry-after-date=2s or body=text), reset, close, reset-after=100, close-after=100, truncate or
-    /// truncate=5, stall-after=100, drip=10ms, garbage, huge-headers, chunked, early, goaway,
-    /// refused-stream, down=3s. A semicolon combines them, and *3 repeats them. Without it:
-    /// delay,delay,delay,ok, as --delay and --healthy-every say.
-    #[arg(long, env = "DELAYED_BACKEND_SCRIPT", value_name = "SCRIPT")]
-    #[arg(conflicts_with = "healthy_every")]
-    pub script: Option<Script>,
-
-    /// Draw behaviours from the script at random instead of in turn, the same for the same seed
-    #[arg(long, env = "DELAYED_BACKEND_SEED", value_name = "N")]
-    #[arg(value_parser = seed, allow_hyphen_values = true)]
-    pub seed: Option<u64>,
-
-    /// Serve https, with a certificate made at start
-    #[cfg(feature = "tls")]
-    #[arg(long, env = "DELAYED_BACKEND_TLS")]
-    pub tls: bool,
-
-    /// Where to write the certificate that a client has to trust, as PEM
-    #[cfg(feature = "tls")]
-    #[arg(long, env = "DELAYED_BACKEND_TLS_CERT_OUT", value_name = "FILE")]
-    #[arg(requires = "tls")]
-    pub tls_cert_out: Option<PathBuf>,
-}
-
-impl Cli {
-    /// The script the flags ask for.
-    #[must_use]
-    pub fn script(&self) -> Script {
-        let script = self.script.clone().unwrap_or_else(|| Script::healthy_every(self.healthy_every));
-        let script = script.with_delay(self.delay);
-        match self.seed {
-            Some(seed) => script.with_seed(seed),
-            None => script,
+/// Runs the program.
+#[tokio::main]
+pub async fn main() -> ExitCode {
+    let args: Vec<OsString> = env::args_os().collect();
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error, &args),
+    };
+    log_line::install();
+    match serve(&cli).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("error: {error}"));
+            ExitCode::FAILURE
         }
     }
 }
 
-fn healthy_every(text: &str) -> Result<NonZeroU32, &'static str> {
-    text.parse().map_err(|_| "allowed is a whole number from 1 to 4294967295")
+async fn serve(cli: &Cli) -> Result<(), Box<dyn Error>> {
+    let mut signals = Signals::catch()?;
+    let listener = cli.listen.bind().await?;
+    let app = Arc::new(app(cli)?);
+    log::info!("Serving {}://{}", app.scheme(), listener.local_addr()?);
+
+    let connections = run(listener, app, signals.next()).await?;
+    log::info!("Stopping: requests in flight may finish");
+
+    let patience = tokio::time::timeout(DRAIN, signals.next());
+    connections.drain(async { drop(patience.await) }).await;
+    Ok(())
 }
 
-fn seed(text: &str) -> Result<u64, &'static str> {
-    text.parse().map_err(|_| "allowed is a whole number from 0 to 18446744073709551615")
+#[cfg(not(feature = "tls"))]
+fn app(cli: &Cli) -> Result<App, Box<dyn Error>> {
+    Ok(App::new(cli.script()))
 }
 
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory as _;
-
-    use super::*;
-
-    #[track_caller]
-    fn check(arguments: &[&str], script: &str, delay: &str) {
-        let cli = Cli::parse_from([&["delayed-backend"], arguments].concat());
-        let expected: Script = script.parse().unwrap();
-        assert_eq!(cli.script(), expected.with_delay(duration::parse(delay).unwrap()));
+#[cfg(feature = "tls")]
+fn app(cli: &Cli) -> Result<App, Box<dyn Error>> {
+    let app = App::new(cli.script());
+    if !cli.tls {
+        return Ok(app);
     }
-
-    #[test]
-    fn the_command_line_is_sound() {
-        Cli::command().debug_assert();
+    let identity = crate::server::tls::Identity::new(cli.listen.host())?;
+    if let Some(file) = &cli.tls_cert_out {
+        std::fs::write(file, identity.authority_pem())
+            .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     }
+    Ok(app.with_tls(identity))
+}
 
-    #[test]
-    fn without_flags_it_is_the_sample() {
-        let cli = Cli::parse_from(["delayed-backend"]);
-        assert_eq!(cli.listen.to_string(), "127.0.0.1:8080");
-        assert_eq!(cli.script(), Script::default());
+/// Ends a run that the command line rules out; `--help` and `--version` end here too.
+fn refuse(error: &clap::Error, args: &[OsString]) -> ExitCode {
+    if error.use_stderr() {
+        complain(&format!("error: {}", usage_error::one_line(error, &Cli::command(), args)));
+        return ExitCode::from(2);
     }
+    match error.print() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
 
-    #[test]
-    fn flags_shape_the_script() {
-        check(&["--delay", "0.5", "--healthy-every", "2"], "delay,ok", "500ms");
-        check(&["--healthy-every", "1"], "ok", "5s");
-        check(&["--script", "delay,close", "--delay", "1s"], "delay,close", "1s");
-        let cli = Cli::parse_from(["delayed-backend", "--script", "close*9,ok", "--seed", "7"]);
-        let expected: Script = "close*9,ok".parse().unwrap();
-        assert_eq!(cli.script(), expected.with_seed(7));
-    }
+fn complain(line: &str) {
+    // Should standard error be closed, nobody is left to tell.
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }

@@ -84,45 +84,32 @@
 //! latest answer's fault replaces that of the one before. Under HTTP/2 the body of a request that
 //! meets `refused-stream` or `goaway` is left unread.
 
+#[doc(hidden)]
 pub mod cli;
-pub mod duration;
-pub mod error_payload;
-pub mod listen;
-pub mod log_line;
-pub mod serve;
-pub mod signals;
-pub mod usage_error;
 
-mod answers;
-mod app;
-mod arrival;
 mod backend;
-mod behaviour;
-mod chunked;
-mod connection;
-mod cut;
-mod frames;
-mod journal;
-mod known_bytes;
-mod piece;
-mod range;
-mod route;
+mod common {
+    pub(crate) mod duration;
+    pub(crate) mod error_payload;
+    pub(crate) mod listen;
+    pub(crate) mod signals;
+    pub(crate) mod usage_error;
+}
+mod fault;
+mod handler;
+mod recorder;
+mod routes;
 mod script;
-mod script_text;
 mod server;
-#[cfg(feature = "tls")]
-mod tls;
-mod turn;
-mod wire;
 
-pub use crate::app::App;
 pub use crate::backend::Backend;
-pub use crate::behaviour::Behaviour;
-pub use crate::journal::{BodySeen, Record};
-pub use crate::known_bytes::known_byte;
+pub use crate::fault::Behaviour;
+pub use crate::handler::App;
+pub use crate::recorder::{BodySeen, Record};
+pub use crate::routes::bytes::known_byte;
 pub use crate::script::Script;
-pub use crate::script_text::ScriptError;
-pub use crate::serve::Connections;
+pub use crate::script::parse::ScriptError;
+pub use crate::server::accept::Connections;
 pub use crate::server::run;
 #[cfg(feature = "tls")]
-pub use crate::tls::{Identity, IdentityError};
+pub use crate::server::tls::{Identity, IdentityError};

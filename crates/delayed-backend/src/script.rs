@@ -1,10 +1,13 @@
 //! Which behaviour each request meets: a pure function of the script and the request's number.
 
+pub(crate) mod parse;
+mod span;
+
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
-use crate::behaviour::{Behaviour, Delay};
+use crate::fault::{Behaviour, Delay};
 
 /// How long a bare `delay` takes unless told: the sample's five seconds.
 const USUAL_DELAY: Duration = Duration::from_secs(5);

@@ -1,5 +1,9 @@
 //! Puts the backend on a listener: HTTP/1.1 and HTTP/2 on every connection, and outages.
 
+pub(crate) mod accept;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,10 +16,10 @@ use hyper_util::server::graceful::Watcher;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 
-use crate::app::App;
-use crate::connection::Connection;
-use crate::serve::{Connections, serve};
-use crate::wire::{FaultyIo, Socket};
+use crate::fault::connection::Connection;
+use crate::fault::io::{FaultyIo, Socket};
+use crate::handler::App;
+use crate::server::accept::{Connections, serve};
 
 /// How long to wait before another attempt at a port that someone else has.
 const BIND_PAUSE: Duration = Duration::from_millis(100);

@@ -86,7 +86,7 @@ async fn rust_log_chooses_what_is_shown() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_delayed-backend"));
     command
         .args(["--listen", "127.0.0.1:0", "--healthy-every", "1"])
-        .env("RUST_LOG", "delayed_backend=info,delayed_backend::turn=off");
+        .env("RUST_LOG", "delayed_backend=info,delayed_backend::fault::play=off");
     let mut backend = Backend::spawn(command).await;
     exchange(backend.address, &request("GET", "/hello")).await;
     backend.signal("TERM").await;

@@ -8,24 +8,14 @@ use jiff::fmt::friendly::SpanPrinter;
 /// The text is no duration, or a negative one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("allowed is a duration such as 3s, 200ms or 1m 30s, or a bare number of seconds such as 0.5")]
-pub struct InvalidDuration;
+pub(crate) struct InvalidDuration;
 
 /// Reads `3s`, `200ms`, `1m 30s`, or a bare number of seconds (`3`, `0.5`).
-///
-/// ```
-/// use std::time::Duration;
-///
-/// use delayed_backend::duration;
-///
-/// assert_eq!(duration::parse("1m 30s"), Ok(Duration::from_secs(90)));
-/// assert_eq!(duration::parse("0.5"), Ok(Duration::from_millis(500)));
-/// assert!(duration::parse("soon").is_err());
-/// ```
 ///
 /// # Errors
 ///
 /// When the text is neither, is negative, or is too large to hold.
-pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
+pub(crate) fn parse(text: &str) -> Result<Duration, InvalidDuration> {
     let text = text.trim();
     let parsed = if is_bare_number(text) { format!("{text}s").parse::<SignedDuration>() } else { text.parse() };
     let signed = parsed.map_err(|_| InvalidDuration)?;
@@ -33,16 +23,8 @@ pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
 }
 
 /// Writes a duration so that [`parse`] reads the same one.
-///
-/// ```
-/// use std::time::Duration;
-///
-/// use delayed_backend::duration;
-///
-/// assert_eq!(duration::text(Duration::from_millis(90_500)), "1m 30s 500ms");
-/// ```
 #[must_use]
-pub fn text(duration: Duration) -> String {
+pub(crate) fn text(duration: Duration) -> String {
     SpanPrinter::new().unsigned_duration_to_string(&duration)
 }
 

@@ -9,25 +9,25 @@ use serde::Serialize;
 
 /// What went wrong with a request; its fields appear in the JSON in this order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ErrorPayload {
+pub(crate) struct ErrorPayload {
     /// When, in UTC to the microsecond: `2026-07-06T10:00:00.123456Z`.
-    pub timestamp: String,
+    pub(crate) timestamp: String,
     /// The answer's status code.
-    pub status: u16,
+    pub(crate) status: u16,
     /// The status code's standard phrase.
-    pub reason: &'static str,
+    pub(crate) reason: &'static str,
     /// What went wrong, in words.
-    pub message: String,
+    pub(crate) message: String,
     /// The raw request target, query included.
-    pub path: String,
+    pub(crate) path: String,
     /// The request's method.
-    pub method: String,
+    pub(crate) method: String,
 }
 
 impl ErrorPayload {
     /// Describes the failure of `request` at `time`.
     #[must_use]
-    pub fn new(time: Timestamp, status: StatusCode, message: impl Into<String>, request: &Parts) -> Self {
+    pub(crate) fn new(time: Timestamp, status: StatusCode, message: impl Into<String>, request: &Parts) -> Self {
         let target = request.uri.path_and_query();
         Self {
             timestamp: format!("{time:.6}"),
@@ -41,7 +41,7 @@ impl ErrorPayload {
 
     /// The payload as an answer.
     #[must_use]
-    pub fn into_response(self) -> Response<Full<Bytes>> {
+    pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
         // Numbers and strings always serialize; an empty body is the harmless way to say so in types.
         let json = serde_json::to_vec(&self).unwrap_or_default();
         let mut response = Response::new(Full::from(json));

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use crate::frames::Frames;
+use crate::fault::http2_frames::Frames;
 
 /// What is to go wrong with the bytes a connection sends from now on.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use log::Level;
 ///
 /// `RUST_LOG` chooses what is shown; without it, everything from `info` up. A logger that is
 /// already there stays.
-pub fn install() {
+pub(crate) fn install() {
     let mut builder = env_logger::Builder::from_env(Env::default().default_filter_or("info"));
     builder.format(|out, record| {
         let time = ZonedDateTime::now().datetime();
@@ -28,7 +28,7 @@ pub fn install() {
 
 /// A log event, displayed as one line whatever its message holds.
 #[derive(Debug, Clone, Copy)]
-pub struct LogLine<M> {
+pub(crate) struct LogLine<M> {
     time: DateTime,
     level: Level,
     message: M,
@@ -36,7 +36,7 @@ pub struct LogLine<M> {
 
 impl<M: fmt::Display> LogLine<M> {
     /// An event at `time`, which is local and shown to the millisecond.
-    pub fn new(time: DateTime, level: Level, message: M) -> Self {
+    pub(crate) fn new(time: DateTime, level: Level, message: M) -> Self {
         Self { time, level, message }
     }
 }

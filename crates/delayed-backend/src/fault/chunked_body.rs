@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::answers::AnswerBody;
+use crate::routes::responses::AnswerBody;
 
 /// A body that does not report its exact length, so that hyper sends no `Content-Length`.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ mod tests {
     use http_body_util::{BodyExt as _, Full};
 
     use super::*;
-    use crate::answers::boxed;
+    use crate::routes::responses::boxed;
 
     async fn chunks(text: &'static str) -> Vec<Bytes> {
         let mut body = Chunked::new(boxed(Full::from(text)));

@@ -6,7 +6,7 @@ use http_body::Body;
 use http_body_util::BodyExt as _;
 use sha2::{Digest as _, Sha256};
 
-use crate::journal::BodySeen;
+use crate::recorder::BodySeen;
 
 /// Trailers beyond this are not remembered: nobody is to fill the memory with them.
 const MOST_LINES: usize = 16;

@@ -10,10 +10,10 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use jiff::Timestamp;
 
-use crate::error_payload::ErrorPayload;
-use crate::journal::Report;
-use crate::known_bytes::KnownBytes;
-use crate::range::{Selection, etag, select};
+use crate::common::error_payload::ErrorPayload;
+use crate::recorder::Report;
+use crate::routes::bytes::KnownBytes;
+use crate::routes::range::{Selection, etag, select};
 
 /// A response of the backend.
 pub(crate) type Answer = Response<AnswerBody>;

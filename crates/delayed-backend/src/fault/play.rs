@@ -13,13 +13,13 @@ use http_body_util::{BodyExt as _, Empty};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
-use crate::answers::{self, Answer, boxed};
-use crate::behaviour::{Behaviour, Delay, Fault, RetryAfter};
-use crate::chunked::Chunked;
-use crate::connection::Connection;
-use crate::cut::{Cut, Ending, Sent};
-use crate::frames;
-use crate::wire::{End, Order};
+use crate::fault::chunked_body::Chunked;
+use crate::fault::connection::Connection;
+use crate::fault::http2_frames as frames;
+use crate::fault::io::{End, Order};
+use crate::fault::truncated_body::{Cut, Ending, Sent};
+use crate::fault::{Behaviour, Delay, Fault, RetryAfter};
+use crate::routes::responses::{self as answers, Answer, boxed};
 
 const GARBAGE: &[u8] = b"This is no HTTP at all.\0\xff\r\n\r\n";
 

@@ -12,7 +12,7 @@ use clap::{
 ///
 /// clap spreads it over several and adds the usage, which hides the one thing that matters.
 #[must_use]
-pub fn one_line(error: &clap::Error, command: &Command, args: &[OsString]) -> String {
+pub(crate) fn one_line(error: &clap::Error, command: &Command, args: &[OsString]) -> String {
     let text = error.to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     let told = text

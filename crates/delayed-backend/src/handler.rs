@@ -12,15 +12,15 @@ use http_body::Body;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use crate::answers::{self, Answer};
-use crate::arrival;
-use crate::behaviour::Fault;
-use crate::connection::Connection;
-use crate::journal::{Journal, KEPT, Record};
-use crate::route::Route;
+use crate::fault::Fault;
+use crate::fault::connection::Connection;
+use crate::fault::io::Wire;
+use crate::fault::play::{self as turn, Turn};
+use crate::recorder::body as arrival;
+use crate::recorder::{Journal, KEPT, Record};
+use crate::routes::Route;
+use crate::routes::responses::{self as answers, Answer};
 use crate::script::Script;
-use crate::turn::{self, Turn};
-use crate::wire::Wire;
 
 /// The largest body that is echoed.
 const ECHO_LIMIT: usize = 16 << 20;
@@ -35,7 +35,7 @@ pub struct App {
     journal: Journal,
     connections: AtomicU64,
     #[cfg(feature = "tls")]
-    pub(crate) identity: Option<crate::tls::Identity>,
+    pub(crate) identity: Option<crate::server::tls::Identity>,
 }
 
 impl App {
@@ -54,7 +54,7 @@ impl App {
     /// Serves https, and nothing else, as the server of this certificate.
     #[cfg(feature = "tls")]
     #[must_use]
-    pub fn with_tls(self, identity: crate::tls::Identity) -> Self {
+    pub fn with_tls(self, identity: crate::server::tls::Identity) -> Self {
         Self { identity: Some(identity), ..self }
     }
 

@@ -12,7 +12,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::server::TlsStream;
 
-use crate::wire::Socket;
+use crate::fault::io::Socket;
 
 /// How long a peer may take for its part of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);

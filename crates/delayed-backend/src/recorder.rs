@@ -1,5 +1,7 @@
 //! What arrived: the requests the backend remembers.
 
+pub(crate) mod body;
+
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,11 +1,18 @@
 //! What the backend does with one request, as plain data.
 
+pub(crate) mod chunked_body;
+pub(crate) mod connection;
+pub(crate) mod http2_frames;
+pub(crate) mod io;
+pub(crate) mod play;
+pub(crate) mod truncated_body;
+
 use std::fmt;
 use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::duration;
+use crate::common::duration;
 
 /// What is done with one request; the default is to answer it at once.
 ///

@@ -11,17 +11,17 @@ use tokio::net::TcpListener;
 ///
 /// Names are looked up only when the listener is bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListenAddress(String);
+pub(crate) struct ListenAddress(String);
 
 /// The text is no `HOST:PORT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("allowed is HOST:PORT, such as 127.0.0.1:8080, [::1]:8080 or localhost:8080")]
-pub struct InvalidListenAddress;
+pub(crate) struct InvalidListenAddress;
 
 /// The address is fine, but could not be had.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}")]
-pub struct BindError {
+pub(crate) struct BindError {
     address: ListenAddress,
     source: io::Error,
 }
@@ -29,7 +29,7 @@ pub struct BindError {
 impl ListenAddress {
     /// The host, without the brackets of an IPv6 address.
     #[must_use]
-    pub fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         let host = self.0.rsplit_once(':').map_or(self.0.as_str(), |(host, _)| host);
         host.trim_start_matches('[').trim_end_matches(']')
     }
@@ -39,7 +39,7 @@ impl ListenAddress {
     /// # Errors
     ///
     /// When there is none: the port is taken, the host unknown, the user not allowed.
-    pub async fn bind(&self) -> Result<TcpListener, BindError> {
+    pub(crate) async fn bind(&self) -> Result<TcpListener, BindError> {
         TcpListener::bind(&self.0).await.map_err(|source| BindError { address: self.clone(), source })
     }
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 
-use crate::behaviour::{Behaviour, Delay, Fault, RetryAfter};
-use crate::duration;
-use crate::piece::Piece;
+use crate::common::duration;
+use crate::fault::{Behaviour, Delay, Fault, RetryAfter};
+use crate::script::span::Piece;
 use crate::script::{Script, Step};
 
 const USUAL_PACE: Duration = Duration::from_millis(10);

@@ -8,8 +8,8 @@ use h2::Reason;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 
-use crate::answers::AnswerBody;
-use crate::wire::{End, Order, Wire};
+use crate::fault::io::{End, Order, Wire};
+use crate::routes::responses::AnswerBody;
 
 /// The first bytes of a body.
 ///

@@ -1,5 +1,9 @@
 //! What the backend offers, and where.
 
+pub(crate) mod bytes;
+mod range;
+pub(crate) mod responses;
+
 use http::Method;
 
 /// What a request asks for.

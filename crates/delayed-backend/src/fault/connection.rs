@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::wire::Wire;
+use crate::fault::io::Wire;
 
 /// One connection, as the script sees it.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// closed then, and what `stop` said comes back.
 ///
 /// A connection is open until its conversation ends; its watcher tells it to come to an end.
-pub async fn serve<C, T>(
+pub(crate) async fn serve<C, T>(
     listener: TcpListener,
     mut converse: impl FnMut(TcpStream, Watcher) -> C,
     stop: impl Future<Output = T>,
