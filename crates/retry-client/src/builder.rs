@@ -22,7 +22,7 @@ use crate::{
     error::{Error, Redacted},
     request::upload_limit::Uploads,
     response::buffering::ResponseBuffer,
-    retry::{attempt_event::AttemptEvent, classify::RetryMethods, config::RetryRules},
+    retry::{attempt_event::AttemptEvent, classify::RetryMethods, config::RetryConfig},
 };
 
 /// Settings that have been checked.
@@ -32,7 +32,7 @@ pub(crate) struct Config {
     pub(crate) proxy: Option<Proxy>,
     /// What connections lead to, for messages.
     pub(crate) place: String,
-    pub(crate) rules: RetryRules,
+    pub(crate) rules: RetryConfig,
     pub(crate) resume: bool,
     pub(crate) response_buffer: ResponseBuffer,
     /// If a request's body is read ahead of its connection.
@@ -58,12 +58,12 @@ pub(crate) struct Config {
 /// | `ca_file` | none | an authority to trust beside the system's (feature `tls`) |
 /// | `client_certificate` | none | who the client is (feature `tls`) |
 ///
-/// and those of [`RetryRules`]. The defaults of `timeout` and `connect_timeout` are Ballerina's.
+/// and those of [`RetryConfig`]. The defaults of `timeout` and `connect_timeout` are Ballerina's.
 #[derive(Clone)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct ClientBuilder {
     url: String,
-    rules: RetryRules,
+    rules: RetryConfig,
     timeout: Option<Duration>,
     connect_timeout: Duration,
     http2: bool,
@@ -82,7 +82,7 @@ impl ClientBuilder {
     pub(crate) fn new(url: String) -> Self {
         Self {
             url,
-            rules: RetryRules::default(),
+            rules: RetryConfig::default(),
             timeout: Some(Duration::from_secs(30)),
             connect_timeout: Duration::from_secs(15),
             http2: false,
@@ -99,7 +99,7 @@ impl ClientBuilder {
     }
 
     /// Sets everything about retries at once.
-    pub fn rules(mut self, rules: RetryRules) -> Self {
+    pub fn retry_config(mut self, rules: RetryConfig) -> Self {
         self.rules = rules;
         self
     }
@@ -109,7 +109,7 @@ impl ClientBuilder {
         self.change(|rules| rules.policy(policy))
     }
 
-    /// Sets the statuses that are retried; see [`RetryRules::status_codes`].
+    /// Sets the statuses that are retried; see [`RetryConfig::status_codes`].
     pub fn status_codes(self, codes: impl IntoIterator<Item = u16>) -> Self {
         self.change(|rules| rules.status_codes(codes))
     }
@@ -125,12 +125,12 @@ impl ClientBuilder {
         self.change(|rules| rules.attempt_timeout(timeout))
     }
 
-    /// Draws every retry on a budget; see [`RetryRules::budget`].
+    /// Draws every retry on a budget; see [`RetryConfig::budget`].
     pub fn budget(self, budget: RetryBudget) -> Self {
         self.change(|rules| rules.budget(budget))
     }
 
-    /// Gives requests of other methods an `Idempotency-Key`; see [`RetryRules::add_idempotency_key`].
+    /// Gives requests of other methods an `Idempotency-Key`; see [`RetryConfig::add_idempotency_key`].
     pub fn add_idempotency_key(self, on: bool) -> Self {
         self.change(|rules| rules.add_idempotency_key(on))
     }
@@ -140,27 +140,27 @@ impl ClientBuilder {
         self.change(|rules| rules.attempt_header(name))
     }
 
-    /// Sets how much of a streamed request body is kept; see [`RetryRules::replay_limit`].
+    /// Sets how much of a streamed request body is kept; see [`RetryConfig::replay_limit`].
     pub fn replay_limit(self, bytes: usize) -> Self {
         self.change(|rules| rules.replay_limit(bytes))
     }
 
-    /// Sets how much all such bodies together may hold; see [`RetryRules::replay_memory`].
+    /// Sets how much all such bodies together may hold; see [`RetryConfig::replay_memory`].
     pub fn replay_memory(self, bytes: usize) -> Self {
         self.change(|rules| rules.replay_memory(bytes))
     }
 
-    /// Notes in the journal when attempts ran; see [`RetryRules::timed`].
+    /// Notes in the journal when attempts ran; see [`RetryConfig::timed`].
     pub fn timed(self, on: bool) -> Self {
         self.change(|rules| rules.timed(on))
     }
 
-    /// Sets who is told of each attempt that fails and of each end; see [`RetryRules::observer`].
+    /// Sets who is told of each attempt that fails and of each end; see [`RetryConfig::observer`].
     pub fn observer(self, observer: impl Fn(&AttemptEvent<'_>) + Send + Sync + 'static) -> Self {
         self.change(|rules| rules.observer(observer))
     }
 
-    fn change(mut self, change: impl FnOnce(RetryRules) -> RetryRules) -> Self {
+    fn change(mut self, change: impl FnOnce(RetryConfig) -> RetryConfig) -> Self {
         self.rules = change(self.rules);
         self
     }

@@ -183,13 +183,13 @@ impl Client {
 
     /// How many calls wait for their next attempt.
     #[must_use]
-    pub fn waits(&self) -> usize {
+    pub fn calls_in_backoff(&self) -> usize {
         self.0.config.rules.waits.get()
     }
 
     /// How many retries the budget would grant now; none without a budget. See [`RetryBudget::available`].
     #[must_use]
-    pub fn budget_left(&self) -> Option<f64> {
+    pub fn budget_available(&self) -> Option<f64> {
         self.0.config.rules.budget.as_ref().map(RetryBudget::available)
     }
 

@@ -47,7 +47,7 @@ pub enum ErrorKind {
     /// Connected, and then nothing moved for the `timeout`, or a limit on time ran out.
     Timeout,
     /// The connection broke before the whole answer had come.
-    Broken,
+    ConnectionClosed,
     /// What came was no HTTP, or not what was asked for.
     BadResponse,
     /// [`get_text`](crate::Client::get_text) was answered with a status other than 2xx.
@@ -87,7 +87,7 @@ impl Error {
 
     pub(crate) fn broken(source: BoxError) -> Self {
         let message = format!("the connection broke: {}", root(&*source));
-        Self::new(ErrorKind::Broken, message).because(source)
+        Self::new(ErrorKind::ConnectionClosed, message).because(source)
     }
 
     pub(crate) fn bad_response(source: BoxError) -> Self {
@@ -114,7 +114,7 @@ impl Error {
 
     /// The body of a part ended in order, before all that was announced had come.
     pub(crate) fn cut_short(offset: u64) -> Self {
-        Self::new(ErrorKind::Broken, format!("the body ended at byte {offset}, before the length announced"))
+        Self::new(ErrorKind::ConnectionClosed, format!("the body ended at byte {offset}, before the length announced"))
     }
 
     pub(crate) fn status(response: Response<Bytes>) -> Self {

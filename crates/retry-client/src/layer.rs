@@ -22,7 +22,7 @@ use crate::{
     },
     response::body::ResponseBody,
     retry::{
-        config::RetryRules,
+        config::RetryConfig,
         failure::Failure,
         retry_loop::{Discardable, Transport, call},
     },
@@ -30,20 +30,20 @@ use crate::{
 
 type Answer<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Error>> + Send>>;
 
-/// A tower layer that retries the HTTP service beneath it by [`RetryRules`].
+/// A tower layer that retries the HTTP service beneath it by [`RetryConfig`].
 ///
 /// The service beneath takes `Request<`[`RequestBody`]`>` and is cloned for each attempt. What became
 /// of a request that failed is read from hyper's errors in its error's chain of sources; where there is
 /// none of hyper's, the request counts as one that may have been processed.
 ///
 /// ```
-/// use retry_client::{RetryLayer, RetryPolicy, RetryRules};
+/// use retry_client::{RetryLayer, RetryPolicy, RetryConfig};
 ///
-/// let layer = RetryLayer::new(RetryRules::new(RetryPolicy::SAMPLE).status_codes([502, 503, 504]))?;
+/// let layer = RetryLayer::new(RetryConfig::new(RetryPolicy::SAMPLE).status_codes([502, 503, 504]))?;
 /// # Ok::<(), retry_client::Error>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct RetryLayer(RetryRules);
+pub struct RetryLayer(RetryConfig);
 
 impl RetryLayer {
     /// Checks the rules.
@@ -51,7 +51,7 @@ impl RetryLayer {
     /// # Errors
     ///
     /// When a setting makes no sense; the message names it.
-    pub fn new(rules: RetryRules) -> Result<Self, Error> {
+    pub fn new(rules: RetryConfig) -> Result<Self, Error> {
         rules.check().map(Self)
     }
 }
@@ -68,7 +68,7 @@ impl<S> Layer<S> for RetryLayer {
 #[derive(Clone, Debug)]
 pub struct RetryService<S> {
     inner: S,
-    rules: RetryRules,
+    rules: RetryConfig,
 }
 
 impl<S, B, R> Service<Request<B>> for RetryService<S>

@@ -88,8 +88,8 @@ pub use response::{
 pub use retry::{
     attempt_event::{AttemptEvent, Outcome},
     classify::RetryMethods,
-    config::RetryRules,
-    history::{History, Step},
+    config::RetryConfig,
+    history::{History, HistoryEntry},
 };
 pub use retry_core::{self, Journal, Reason, RetryBudget, RetryPolicy};
 

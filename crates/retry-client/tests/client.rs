@@ -186,7 +186,7 @@ async fn broken_answers_are_retried_for_get_and_not_for_post() {
         let client = Client::builder(format!("http://{address}")).retry(quick(3)).build().unwrap();
         let error = client.post("/", "x").await.unwrap_err();
         assert_eq!((connections.load(SeqCst), error.reason()), (1, Some(Reason::Permanent)), "{broken:?}");
-        assert!(matches!(error.kind(), ErrorKind::Broken | ErrorKind::BadResponse), "{error}");
+        assert!(matches!(error.kind(), ErrorKind::ConnectionClosed | ErrorKind::BadResponse), "{error}");
     }
 }
 

@@ -14,8 +14,8 @@ use http::{HeaderName, Method, Request};
 use http_body_util::BodyExt;
 use hyper_util::{client::legacy, rt::TokioExecutor};
 use retry_client::{
-    Body, Client, ClientBuilder, ErrorKind, History, Journal, Reason, RetryBudget, RetryLayer, RetryMethods,
-    RetryPolicy, RetryRules, retry_core::RetryPolicyBuilder,
+    Body, Client, ClientBuilder, ErrorKind, History, Journal, Reason, RetryBudget, RetryConfig, RetryLayer,
+    RetryMethods, RetryPolicy, retry_core::RetryPolicyBuilder,
 };
 use tokio::{io::AsyncWriteExt, net::TcpListener, time::Instant};
 use tower_layer::Layer;
@@ -163,13 +163,13 @@ async fn calls_that_wait_are_counted_until_they_go_on_or_are_dropped() {
         let client = client.clone();
         async move { client.get("/hello").await.map(drop) }
     });
-    while client.waits() == 0 {
+    while client.calls_in_backoff() == 0 {
         tokio::task::yield_now().await;
     }
-    assert_eq!((client.waits(), client.budget_left()), (1, Some(5.0)));
+    assert_eq!((client.calls_in_backoff(), client.budget_available()), (1, Some(5.0)));
     call.abort();
     assert!(call.await.unwrap_err().is_cancelled());
-    assert_eq!(client.waits(), 0);
+    assert_eq!(client.calls_in_backoff(), 0);
 }
 
 #[tokio::test]
@@ -315,7 +315,7 @@ async fn the_rest_is_taken_once_and_only_where_it_fits() {
 async fn the_layer_gives_any_http_service_the_same_rules() {
     let backend = backend("status=503,reset,ok").await;
     let plain = legacy::Client::builder(TokioExecutor::new()).build_http();
-    let rules = RetryRules::new(policy().build().unwrap()).status_codes([503]);
+    let rules = RetryConfig::new(policy().build().unwrap()).status_codes([503]);
     let mut service = RetryLayer::new(rules.clone()).unwrap().layer(plain.clone());
     let request = |method| {
         let request = Request::builder().method(method).uri(format!("{}/echo", backend.url()));
@@ -328,11 +328,11 @@ async fn the_layer_gives_any_http_service_the_same_rules() {
 
     assert_eq!(service.call(request(Method::POST)).await.unwrap().status(), 503, "a POST is not repeated");
     let error = service.call(request(Method::POST)).await.unwrap_err();
-    assert_eq!((error.kind(), error.reason()), (ErrorKind::Broken, Some(Reason::Permanent)));
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::ConnectionClosed, Some(Reason::Permanent)));
 
     let mut all = RetryLayer::new(rules.methods(RetryMethods::All)).unwrap().layer(plain);
     assert_eq!(all.call(request(Method::POST)).await.unwrap().status(), 200);
-    assert!(RetryLayer::new(RetryRules::default().status_codes([1000])).is_err());
+    assert!(RetryLayer::new(RetryConfig::default().status_codes([1000])).is_err());
 }
 
 #[tokio::test]

@@ -95,10 +95,10 @@ impl Admin {
             reload_refused: self.front.is_refused(),
             in_flight: self.front.in_flight(),
             connections: self.tasks.count(),
-            waits: self.front.sum(Client::waits),
+            waits: self.front.sum(Client::calls_in_backoff),
             upstream_connections: self.front.sum(Client::connections),
             tunnels: self.front.tunnels(),
-            budget_left: generation.routes.client().budget_left(),
+            budget_left: generation.routes.client().budget_available(),
         }
     }
 }

@@ -252,9 +252,9 @@ fn known(method: &Method) -> &'static str {
 /// What came of an attempt: a status, or the kind of failure.
 fn word(outcome: Outcome<'_>) -> String {
     match outcome {
-        Outcome::Answered(status) => return status.as_u16().to_string(),
+        Outcome::Response(status) => return status.as_u16().to_string(),
         Outcome::Failed(error) => failure_word(error),
-        Outcome::Cut => "deadline",
+        Outcome::DeadlineExceeded => "deadline",
         _ => "other",
     }
     .to_owned()
@@ -268,7 +268,7 @@ pub(crate) fn failure_word(error: &Error) -> &'static str {
     match error.kind() {
         ErrorKind::Connect => "connect",
         ErrorKind::Timeout => "timeout",
-        ErrorKind::Broken => "broken",
+        ErrorKind::ConnectionClosed => "broken",
         ErrorKind::BadResponse => "bad_response",
         _ => "bad_request",
     }

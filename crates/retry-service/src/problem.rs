@@ -84,7 +84,7 @@ impl Problem {
         }
         let (status, what) = match error.kind() {
             ErrorKind::Connect => (StatusCode::BAD_GATEWAY, "cannot connect to the upstream"),
-            ErrorKind::Broken => (StatusCode::BAD_GATEWAY, "the connection to the upstream broke"),
+            ErrorKind::ConnectionClosed => (StatusCode::BAD_GATEWAY, "the connection to the upstream broke"),
             ErrorKind::BadResponse => (StatusCode::BAD_GATEWAY, "the upstream gave no valid answer"),
             ErrorKind::Timeout => (StatusCode::GATEWAY_TIMEOUT, "the upstream did not answer in time"),
             _ => return Self::new(StatusCode::BAD_REQUEST, error.to_string()),

@@ -19,7 +19,7 @@ use crate::{
         replay::{Replay, RequestBody, Stream},
     },
     response::buffering::is_grpc,
-    retry::{config::RetryRules, failure::Fate},
+    retry::{config::RetryConfig, failure::Fate},
 };
 
 /// A request as its caller gives it.
@@ -47,7 +47,7 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    pub(crate) fn new(rules: &RetryRules, given: Given) -> Result<Self, Error> {
+    pub(crate) fn new(rules: &RetryConfig, given: Given) -> Result<Self, Error> {
         let Given { mut head, body } = given;
         if head.method() == Method::CONNECT {
             return Err(Error::bad_input("method CONNECT: a tunnel is no request that could be retried".to_owned()));
@@ -64,7 +64,7 @@ impl Prepared {
 }
 
 /// Whether the request may be processed twice; gives it a key to make it so where that is asked for.
-fn prepare(rules: &RetryRules, request: &mut Request<()>) -> bool {
+fn prepare(rules: &RetryConfig, request: &mut Request<()>) -> bool {
     if request.headers().contains_key(UPGRADE) {
         // What follows a switch of protocols is not HTTP's to repeat.
         return false;
@@ -77,21 +77,21 @@ fn prepare(rules: &RetryRules, request: &mut Request<()>) -> bool {
 }
 
 /// Whether a request may be processed twice as it is.
-fn is_idempotent(rules: &RetryRules, method: &Method, headers: &HeaderMap) -> bool {
+fn is_idempotent(rules: &RetryConfig, method: &Method, headers: &HeaderMap) -> bool {
     rules.methods.allow(method) || headers.contains_key(&IDEMPOTENCY_KEY)
 }
 
 /// One attempt at sending a request, which is written out only once there is something to send it over: a great many
 /// may wait for that.
 pub(crate) struct Sending<'a> {
-    rules: &'a RetryRules,
+    rules: &'a RetryConfig,
     pub(crate) prepared: &'a Prepared,
     attempt: Attempt,
 }
 
 impl<'a> Sending<'a> {
     /// An attempt that has sent nothing yet.
-    pub(crate) fn new(rules: &'a RetryRules, prepared: &'a Prepared, attempt: Attempt) -> Self {
+    pub(crate) fn new(rules: &'a RetryConfig, prepared: &'a Prepared, attempt: Attempt) -> Self {
         prepared.sent.store(false, Relaxed);
         Self { rules, prepared, attempt }
     }

@@ -29,11 +29,11 @@ pub struct AttemptEvent<'a> {
 #[non_exhaustive]
 pub enum Outcome<'a> {
     /// An answer with this status.
-    Answered(StatusCode),
+    Response(StatusCode),
     /// No answer.
     Failed(&'a Error),
     /// The deadline cut it.
-    Cut,
+    DeadlineExceeded,
     /// An answer, whose body broke off like this once it was handed over. The rest is asked for, by a call of its own.
     Resumed(&'a Error),
 }
@@ -41,9 +41,9 @@ pub enum Outcome<'a> {
 impl fmt::Display for Outcome<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Answered(status) => write!(f, "answered {status}"),
+            Self::Response(status) => write!(f, "answered {status}"),
             Self::Failed(error) => error.fmt(f),
-            Self::Cut => f.write_str("cut by the deadline"),
+            Self::DeadlineExceeded => f.write_str("cut by the deadline"),
             Self::Resumed(error) => write!(f, "broke off and is resumed: {error}"),
         }
     }

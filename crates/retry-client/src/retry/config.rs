@@ -30,7 +30,7 @@ type Observer = Arc<dyn Fn(&AttemptEvent<'_>) + Send + Sync>;
 /// | `timed` | off | notes in the journal when attempts ran |
 /// | `observer` | none | is told of each attempt that fails, and of each end |
 #[derive(Clone)]
-pub struct RetryRules {
+pub struct RetryConfig {
     pub(crate) policy: RetryPolicy,
     status_codes: Vec<u16>,
     pub(crate) methods: RetryMethods,
@@ -49,7 +49,7 @@ pub struct RetryRules {
 const REPLAY_LIMIT: usize = 64 * 1024;
 const REPLAY_MEMORY: usize = 64 * 1024 * 1024;
 
-impl RetryRules {
+impl RetryConfig {
     /// The defaults around a policy.
     #[must_use]
     pub fn new(policy: RetryPolicy) -> Self {
@@ -178,15 +178,15 @@ impl RetryRules {
     }
 }
 
-impl Default for RetryRules {
+impl Default for RetryConfig {
     fn default() -> Self {
         Self::new(RetryPolicy::default())
     }
 }
 
-impl fmt::Debug for RetryRules {
+impl fmt::Debug for RetryConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RetryRules")
+        f.debug_struct("RetryConfig")
             .field("policy", &self.policy)
             .field("status_codes", &self.status_codes)
             .field("methods", &self.methods)

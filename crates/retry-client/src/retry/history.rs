@@ -15,12 +15,12 @@ use crate::retry::attempt_event::Outcome;
 ///
 /// The latest 16 attempts are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct History(Vec<Step>);
+pub struct History(Vec<HistoryEntry>);
 
 /// One attempt and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Step {
+pub struct HistoryEntry {
     /// The attempt: its number, its times, and the wait that followed.
     pub record: Record,
     /// What came of it, in words: `answered 503 Service Unavailable`.
@@ -31,7 +31,7 @@ const LONGEST: usize = 16;
 
 impl History {
     /// The attempts, in order.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Step> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &HistoryEntry> {
         self.0.iter()
     }
 
@@ -43,7 +43,7 @@ impl History {
             // Many calls may wait for their second attempt.
             self.0.reserve_exact(1);
         }
-        self.0.push(Step { record: *record, outcome: outcome.to_string() });
+        self.0.push(HistoryEntry { record: *record, outcome: outcome.to_string() });
     }
 
     pub(crate) fn is_of_several(&self) -> bool {
@@ -54,7 +54,7 @@ impl History {
 impl fmt::Display for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut wait = None;
-        for (index, Step { record, outcome }) in self.0.iter().enumerate() {
+        for (index, HistoryEntry { record, outcome }) in self.0.iter().enumerate() {
             if index > 0 {
                 f.write_str("; ")?;
             }

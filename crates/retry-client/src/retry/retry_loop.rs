@@ -21,7 +21,7 @@ use crate::{
         attempt_event::{AttemptEvent, Outcome},
         backoff_gauge::Counted,
         classify::{self, on_answer, on_failure},
-        config::RetryRules,
+        config::RetryConfig,
         failure::Failure,
         history::History,
     },
@@ -58,7 +58,7 @@ impl<B: http_body::Body<Data: Send, Error: Send> + Send + 'static> Discardable f
 /// Not an `async fn`, which would hold the request twice.
 pub(crate) fn call<T: Transport>(
     mut transport: T,
-    rules: &RetryRules,
+    rules: &RetryConfig,
     given: Result<Given, Error>,
 ) -> impl Future<Output = Result<Response<T::Body>, Error>> {
     let prepared = given.and_then(|given| Prepared::new(rules, given));
@@ -162,7 +162,7 @@ impl<F: Future<Output = Result<T, Failure>>, T> Future for Limited<'_, F> {
 
 /// Judges the attempts of one call.
 struct Judge<'a> {
-    rules: &'a RetryRules,
+    rules: &'a RetryConfig,
     prepared: &'a Prepared,
 }
 
@@ -191,15 +191,15 @@ fn today() -> SystemTime {
     SystemTime::now()
 }
 
-fn report<B>(rules: &RetryRules, head: &Request<()>, course: &Course, event: &Event<'_, Answer<B>, Failure>) {
+fn report<B>(rules: &RetryConfig, head: &Request<()>, course: &Course, event: &Event<'_, Answer<B>, Failure>) {
     let (record, outcome, ended) = match event {
         Event::Retry { record, outcome, .. } => (record, outcome, None),
         Event::End { record, outcome, reason, .. } => (record, outcome, Some(*reason)),
     };
     let outcome = match outcome {
-        Some(Ok(response)) => Outcome::Answered(response.status()),
+        Some(Ok(response)) => Outcome::Response(response.status()),
         Some(Err(failure)) => Outcome::Failed(&failure.error),
-        None => Outcome::Cut,
+        None => Outcome::DeadlineExceeded,
     };
     if record.attempt > 1 || ended.is_none() {
         course.change(|stage| {
