@@ -13,12 +13,13 @@ use retry_client::Client;
 use tokio::net::TcpListener;
 
 use crate::{
-    Front, Limits,
-    line::Line,
-    metrics::{Metrics, Now},
-    outgoing::Outgoing,
-    prometheus_text, serve,
-    tasks::Tasks,
+    exchange::response_body::Outgoing,
+    router::Front,
+    server::{self, Limits, connection_state::Line, shutdown::Tasks},
+    telemetry::{
+        metrics::{Metrics, Now},
+        prometheus_text,
+    },
 };
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -54,7 +55,7 @@ impl Admin {
                 async { Ok::<_, Infallible>(answer) }
             })
         };
-        drop(serve::serve(listener, Limits::default(), service, &Tasks::default(), std::future::pending()).await);
+        drop(server::serve(listener, Limits::default(), service, &Tasks::default(), std::future::pending()).await);
     }
 
     fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {

@@ -12,12 +12,19 @@ use hyper::body::Incoming;
 use retry_client::{Body, Client, FramingError, ResponseBody, check_framing, origin_form};
 use tokio::time::Instant;
 
-use crate::{finish::Finish, outgoing::Outgoing, problem::Problem, room::Room, tasks::Tasks};
+use crate::{
+    exchange::{
+        error::Problem,
+        finish::Finish,
+        request_body::{BodyLimits, Inbound, Progress, Rest},
+        response_body::Outgoing,
+    },
+    server::{room::Room, shutdown::Tasks},
+};
 
-mod address;
+pub(crate) mod address;
 mod forwarded;
 mod host;
-mod inbound;
 mod journal;
 mod location;
 mod marks;
@@ -27,14 +34,7 @@ mod server_timing;
 mod trusted_proxies;
 mod tunnel;
 
-pub(crate) use self::inbound::{Rest, Stalled, TooLarge, UnderWay};
-use self::{
-    address::Destination,
-    inbound::{BodyLimits, Inbound, Progress},
-    journal::Named,
-    marks::Marks,
-    tunnel::Handshake,
-};
+use self::{address::Destination, journal::Named, marks::Marks, tunnel::Handshake};
 pub use self::{
     address::{Addressing, AddressingSettings, Caller},
     forwarded::Forwarded,

@@ -6,7 +6,11 @@ use jiff::Timestamp;
 use retry_client::Client;
 
 use crate::{
-    app::App, gateway::Gateway, metrics::Metrics, record::Listeners, room::Room, settings::Listing, tasks::Tasks,
+    gateway::Gateway,
+    sample::App,
+    server::{room::Room, shutdown::Tasks},
+    settings::Listing,
+    telemetry::{access_log::Listeners, metrics::Metrics},
 };
 
 /// Who answers.

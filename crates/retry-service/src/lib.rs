@@ -30,52 +30,30 @@ use hyper::service::service_fn;
 use tokio::net::TcpListener;
 
 pub mod admin;
-pub mod app;
-mod connections;
-pub mod duration;
-pub mod error_payload;
-mod finish;
-pub mod front;
+pub mod common;
+pub(crate) mod exchange;
 pub mod gateway;
 pub mod generation;
-pub mod json_line;
-mod line;
-pub mod listen;
-pub mod log_filter;
-pub mod log_line;
-pub mod log_queue;
-pub mod metrics;
-mod outgoing;
-mod patient;
-mod preface;
-mod problem;
-mod prometheus_text;
-mod record;
-mod refusals;
 pub mod reload;
-mod room;
-pub mod serve;
+pub mod router;
+pub mod sample;
+pub mod server;
 pub mod settings;
-pub mod signals;
-mod streams;
-pub mod tasks;
-mod unread;
-pub mod usage_error;
+pub mod telemetry;
 
 pub use crate::{
     admin::Admin,
-    app::App,
-    front::Front,
+    exchange::response_body::Outgoing,
     gateway::{
         Addressing, AddressingSettings, Caller, Forwarded, Gateway, GatewaySettings, TrustedProxies, Tunnels,
         UpstreamName,
     },
     generation::{Generation, Routes},
-    metrics::Metrics,
-    outgoing::Outgoing,
     reload::Reload,
-    serve::{Connections, Limits},
-    tasks::Tasks,
+    router::Front,
+    sample::App,
+    server::{Connections, Limits, shutdown::Tasks},
+    telemetry::metrics::Metrics,
 };
 
 /// Serves on `listener` until `stop` completes, and hands back the connections still open.
@@ -95,5 +73,5 @@ pub async fn run(
             async move { Ok::<_, Infallible>(front.answer(&caller, request).await) }
         })
     };
-    serve::serve(listener, limits, service, &tasks, stop).await
+    server::serve(listener, limits, service, &tasks, stop).await
 }

@@ -4,11 +4,11 @@ use std::{env, error::Error, ffi::OsString, io::Write as _, process::ExitCode, s
 
 use retry_service::{
     Admin, Reload, Tasks,
-    log_line::Log,
+    common::signals::Signals,
     reload::{self, Hangups},
     run,
     settings::{Command, Loaded},
-    signals::Signals,
+    telemetry::logger::Log,
 };
 use tokio::runtime;
 

@@ -6,10 +6,13 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::task::spawn_blocking;
 
 use crate::{
-    App, Front, Gateway, Generation, Routes, Tasks,
-    log_filter::LogFilter,
-    log_line::Log,
+    gateway::Gateway,
+    generation::{Generation, Routes},
+    router::Front,
+    sample::App,
+    server::shutdown::Tasks,
     settings::{Loaded, Reloaded, Settings},
+    telemetry::{log_filter::LogFilter, logger::Log},
 };
 
 /// The settings in force, and what is made of them.

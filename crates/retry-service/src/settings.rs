@@ -12,8 +12,10 @@ use retry_client::{
 };
 
 use crate::{
-    Addressing, AddressingSettings, GatewaySettings, Limits, Metrics, TrustedProxies, Tunnels, UpstreamName, duration,
-    listen::ListenAddress, usage_error,
+    common::{duration, listen::ListenAddress, usage_error},
+    gateway::{Addressing, AddressingSettings, GatewaySettings, TrustedProxies, Tunnels, UpstreamName},
+    server::Limits,
+    telemetry::metrics::Metrics,
 };
 
 mod arguments;

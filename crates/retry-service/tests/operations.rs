@@ -260,7 +260,7 @@ async fn dropped_lines_are_told_once_there_is_room_again() {
 #[test]
 fn a_panic_comes_out() {
     if std::env::var_os("PANICS").is_some() {
-        let _log = retry_service::log_line::Log::start(LogFormat::Sample, "info", Default::default()).unwrap();
+        let _log = retry_service::telemetry::logger::Log::start(LogFormat::Sample, "info", Default::default()).unwrap();
         panic!("this one");
     }
     let mut panicking = Command::new(std::env::current_exe().unwrap());

@@ -16,7 +16,7 @@ use super::{
     max_forwards,
     trusted_proxies::TrustedProxies,
 };
-use crate::line::Line;
+use crate::server::connection_state::Line;
 
 /// How the heads of messages change on their way.
 #[derive(Clone, Debug)]
@@ -215,7 +215,7 @@ fn is_misspelt_id(name: &HeaderName) -> bool {
 }
 
 /// Whether a trailer says what only the gateway may say.
-pub(super) fn is_gateways(name: &HeaderName) -> bool {
+pub(crate) fn is_gateways(name: &HeaderName) -> bool {
     is_forwarding(name) || is_spelling(name.as_str(), X_REQUEST_ID.as_str())
 }
 

@@ -7,9 +7,9 @@ use log::Level;
 use retry_client::{Error, History, Reason};
 use tokio::time::Instant;
 
-use crate::{
+use crate::telemetry::{
+    access_log::milliseconds,
     metrics::{failure_word, reason_word},
-    record::milliseconds,
 };
 
 /// A request, as the log names it. Without its query: people put secrets there.

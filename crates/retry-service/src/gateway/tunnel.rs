@@ -22,9 +22,9 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::{
+use crate::server::{
     room::{Place, Room},
-    tasks::Tasks,
+    shutdown::Tasks,
 };
 
 /// How many tunnels there may be, and how long one may be idle. Clones share the count.

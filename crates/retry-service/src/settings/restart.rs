@@ -29,7 +29,7 @@ mod tests {
     use std::ffi::OsString;
 
     use super::*;
-    use crate::{Limits, settings::Loaded};
+    use crate::{server::Limits, settings::Loaded};
 
     #[test]
     fn the_names_are_those_of_what_is_kept() {

@@ -6,7 +6,10 @@ use clap::ValueEnum;
 use http::{StatusCode, uri::PathAndQuery};
 use retry_client::{RetryMethods, retry_core::Jitter};
 
-use crate::{duration, gateway, listen::ListenAddress};
+use crate::{
+    common::{duration, listen::ListenAddress},
+    gateway,
+};
 
 /// The backend's URL as it was given; its debug output hides it, as it may have a password in it.
 #[derive(Clone, PartialEq, Eq)]

@@ -13,9 +13,11 @@ use http_body_util::Full;
 use retry_client::ResponseBody;
 
 use crate::{
-    finish::Finish,
-    gateway::{Rest, UnderWay},
-    streams::ResponseStream,
+    exchange::{
+        finish::Finish,
+        request_body::{Rest, UnderWay},
+    },
+    server::http2_streams::ResponseStream,
 };
 
 type BoxError = Box<dyn Error + Send + Sync>;

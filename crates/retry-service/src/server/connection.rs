@@ -11,7 +11,7 @@ use std::{
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::{line::Line, tasks::Heard};
+use crate::server::{connection_state::Line, shutdown::Heard};
 
 /// How long a client has to send its request on a connection that is to end.
 pub(crate) const LAST_WORD: Duration = Duration::from_millis(100);
@@ -174,7 +174,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::tasks::Tasks;
+    use crate::server::shutdown::Tasks;
 
     const SECOND: Duration = Duration::from_secs(1);
 

@@ -12,7 +12,7 @@ use serde::ser::{SerializeMap, Serializer};
 /// A log event as a JSON object: `time` (UTC, to the microsecond), `level`, `target`, `message`, and the event's own
 /// fields beside them.
 #[derive(Debug)]
-pub struct JsonLine<'a> {
+pub(crate) struct JsonLine<'a> {
     time: Timestamp,
     record: &'a Record<'a>,
 }
@@ -20,7 +20,7 @@ pub struct JsonLine<'a> {
 impl<'a> JsonLine<'a> {
     /// An event at `time`.
     #[must_use]
-    pub fn new(time: Timestamp, record: &'a Record<'a>) -> Self {
+    pub(crate) fn new(time: Timestamp, record: &'a Record<'a>) -> Self {
         Self { time, record }
     }
 

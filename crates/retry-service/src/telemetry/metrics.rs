@@ -10,7 +10,7 @@ use prometheus_client::{
 };
 use retry_client::{AttemptEvent, Error, ErrorKind, Outcome, Reason};
 
-use crate::refusals::Refusal;
+use crate::telemetry::rejections::Refusal;
 
 /// Seconds: from what one machine can do to what no caller waits for.
 const BUCKETS: [f64; 15] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];

@@ -12,13 +12,11 @@ use jiff::Timestamp;
 use retry_client::Client;
 
 use crate::{
-    finish::Finish,
+    exchange::{error::Problem, finish::Finish, response_body::Outgoing},
     gateway::Caller,
     generation::{Generation, Routes},
-    outgoing::Outgoing,
-    problem::Problem,
-    record::Record,
-    room::Room,
+    server::room::Room,
+    telemetry::access_log::Record,
 };
 
 /// The service. What serves a request can be replaced while it runs.

@@ -7,7 +7,10 @@ use http_body::Body;
 use retry_client::Error;
 use tokio::time::Instant;
 
-use crate::{line::Busy, record::Record, room::Place};
+use crate::{
+    server::{connection_state::Busy, room::Place},
+    telemetry::access_log::Record,
+};
 
 /// Goes along with the answer. Once it is dropped the request's place is free, and its record complete.
 #[derive(Debug)]

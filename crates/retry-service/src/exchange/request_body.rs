@@ -19,8 +19,10 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use super::address::is_gateways;
-use crate::line::{REST_BYTES, REST_TIME, Upload};
+use crate::{
+    gateway::address::is_gateways,
+    server::connection_state::{REST_BYTES, REST_TIME, Upload},
+};
 
 /// A body that may stall only so long, and be only so large.
 #[derive(Debug)]

@@ -6,7 +6,7 @@
 use http::StatusCode;
 use jiff::Timestamp;
 
-use crate::error_payload::ErrorPayload;
+use crate::common::error_payload::ErrorPayload;
 
 /// The answers, by what follows the version.
 const ANSWERS: [(&str, StatusCode, &str); 3] = [

@@ -11,16 +11,6 @@ pub struct InvalidDuration;
 
 /// Reads `3s`, `200ms`, `1m 30s`, or a bare number of seconds (`3`, `0.5`).
 ///
-/// ```
-/// use std::time::Duration;
-///
-/// use retry_service::duration;
-///
-/// assert_eq!(duration::parse("1m 30s"), Ok(Duration::from_secs(90)));
-/// assert_eq!(duration::parse("0.5"), Ok(Duration::from_millis(500)));
-/// assert!(duration::parse("soon").is_err());
-/// ```
-///
 /// # Errors
 ///
 /// When the text is neither, is negative, or is too large to hold.

@@ -22,14 +22,23 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::{
-    connections::{Driven, Entry, LAST_WORD, Open},
-    line::Line,
-    patient::{Patience, Patient},
-    preface::Start,
-    streams::Streams,
-    tasks::Tasks,
+use crate::server::{
+    client_io::{Patience, Patient},
+    connection::{Driven, Entry, LAST_WORD, Open},
+    connection_state::Line,
+    detect_protocol::Start,
+    http2_streams::Streams,
+    shutdown::Tasks,
 };
+
+pub(crate) mod client_io;
+pub(crate) mod connection;
+pub(crate) mod connection_state;
+pub(crate) mod detect_protocol;
+pub(crate) mod http2_streams;
+mod parse_errors;
+pub(crate) mod room;
+pub mod shutdown;
 
 /// How many requests a caller may have in flight on a connection of HTTP/2, and how much of each response waits for its
 /// window. HAProxy and nginx allow as many.

@@ -8,9 +8,11 @@ use retry_client::{Error, Journal};
 use tokio::time::Instant;
 
 use crate::{
-    metrics::{BreakOff, Metrics},
-    refusals::{Refusal, Refusals},
-    tasks::Tasks,
+    server::shutdown::Tasks,
+    telemetry::{
+        metrics::{BreakOff, Metrics},
+        rejections::{Refusal, Refusals},
+    },
 };
 
 /// Who is told, and whose end cuts requests.

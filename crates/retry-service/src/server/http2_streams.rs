@@ -20,7 +20,7 @@ use hyper::rt::Executor;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::{line::Line, tasks::Tasks};
+use crate::server::{connection_state::Line, shutdown::Tasks};
 
 /// How many bytes of responses may wait to be written to one connection. Each of its streams may exceed that by one
 /// piece.

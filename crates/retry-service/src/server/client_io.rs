@@ -17,9 +17,9 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
-use crate::{
-    line::{Line, REST_BYTES, REST_TIME},
-    unread,
+use crate::server::{
+    connection_state::{Line, REST_BYTES, REST_TIME},
+    parse_errors,
 };
 
 /// What callers are connected by.
@@ -254,7 +254,7 @@ impl<T: AsyncRead + Wire + Unpin> AsyncRead for Patient<T> {
 impl<T: AsyncRead + AsyncWrite + Wire + Unpin> AsyncWrite for Patient<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let is_hypers = self.http1().is_some_and(Line::is_silent);
-        let refusal = if is_hypers { unread::with_payload(buf, Timestamp::now()) } else { None };
+        let refusal = if is_hypers { parse_errors::with_payload(buf, Timestamp::now()) } else { None };
         let polled = match &refusal {
             None => Pin::new(&mut self.io).poll_write(cx, buf),
             // Where there is room for some of it only, its caller has left answers unread, and loses the rest of this.

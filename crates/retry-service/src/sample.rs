@@ -6,7 +6,7 @@ use http_body_util::Full;
 use jiff::Timestamp;
 use retry_client::{Client, Error, ErrorKind};
 
-use crate::error_payload::ErrorPayload;
+use crate::common::error_payload::ErrorPayload;
 
 /// The sample's service: `/retry`, whatever the method, gets a text from the backend and hands it on.
 #[derive(Debug)]

@@ -7,10 +7,12 @@ use jiff::Timestamp;
 use retry_client::{Error, ErrorKind, Journal};
 
 use crate::{
-    error_payload::ErrorPayload,
-    gateway::{Stalled, TooLarge},
-    outgoing::Outgoing,
-    refusals::Refusal,
+    common::error_payload::ErrorPayload,
+    exchange::{
+        request_body::{Stalled, TooLarge},
+        response_body::Outgoing,
+    },
+    telemetry::rejections::Refusal,
 };
 
 /// Why a caller does not get an answer of the upstream's.
