@@ -1,6 +1,6 @@
 //! The gateway: every request goes on to the upstream, and is repeated where that is safe.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use http::{
     HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
@@ -15,7 +15,6 @@ use tokio::time::Instant;
 use crate::{
     exchange::{
         error::Problem,
-        finish::Finish,
         request_body::{BodyLimits, Inbound, Progress, Rest},
         response_body::Outgoing,
     },
@@ -92,31 +91,30 @@ impl Gateway {
         &self,
         caller: &Caller,
         mut request: Box<Request<Incoming>>,
-        finish: &mut Finish,
+        received: &mut Received,
     ) -> Response<Outgoing> {
-        let mut received = self.receive(caller, &mut request, finish);
         let destination = match self.destination(&mut request, received.marks) {
             Ok(destination) => destination,
             Err(problem) => {
-                self.leave(request, caller, &mut received);
+                self.leave(request, caller, received);
                 return received.conclude(Err(problem), caller);
             }
         };
         if let Some(handshake) = &mut received.handshake
             && !handshake.enter(&self.settings.tunnels)
         {
-            self.leave(request, caller, &mut received);
+            self.leave(request, caller, received);
             return received.conclude(Err(Problem::too_many_tunnels()), caller);
         }
         if received.marks.max_forwards
             && let Some(response) = max_forwards::respond_at_end(&request)
         {
-            self.leave(request, caller, &mut received);
+            self.leave(request, caller, received);
             return received.conclude(Ok(response.map(Into::into)), caller);
         }
-        let request = self.outbound(caller, request, destination, &mut received).await;
+        let request = self.outbound(caller, request, destination, received).await;
         let outcome = self.client.execute(request).await;
-        let answer = self.hand_back(outcome, &mut received, caller);
+        let answer = self.hand_back(outcome, received, caller);
         received.conclude(answer, caller)
     }
 
@@ -124,12 +122,11 @@ impl Gateway {
     pub(crate) fn turn_away(
         &self,
         caller: &Caller,
-        mut request: Box<Request<Incoming>>,
+        request: Box<Request<Incoming>>,
+        received: &mut Received,
         problem: Problem,
-        finish: &mut Finish,
     ) -> Response<Outgoing> {
-        let mut received = self.receive(caller, &mut request, finish);
-        self.leave(request, caller, &mut received);
+        self.leave(request, caller, received);
         received.conclude(Err(problem), caller)
     }
 
@@ -152,8 +149,8 @@ impl Gateway {
         inbound
     }
 
-    /// What is to be known of a request until it is answered.
-    fn receive(&self, caller: &Caller, request: &mut Request<Incoming>, finish: &mut Finish) -> Received {
+    /// What is to be known of a request until it is answered. `begin` is when its head was there.
+    pub(crate) fn receive(&self, caller: &Caller, request: &mut Request<Incoming>, begin: Instant) -> Received {
         let addressing = &self.settings.addressing;
         if request.version() == Version::HTTP_2 {
             retry_client::trim_values(request.headers_mut());
@@ -161,13 +158,14 @@ impl Gateway {
         let marks = Marks::of(request.headers());
         let trusted = addressing.trusts(caller);
         let id = request_id::keep_or_make(request.headers(), marks, trusted);
-        finish.identified(&id, addressing.client(caller, trusted, request.headers()));
+        let client = addressing.client(caller, trusted, request.headers());
         // What is added to most requests.
         request.headers_mut().reserve(5);
         Received {
-            begin: finish.begin(),
+            begin,
             marks,
             trusted,
+            client,
             handshake: if marks.connection && marks.upgrade { Handshake::take(request) } else { None },
             id,
             method: request.method().clone(),
@@ -291,12 +289,14 @@ fn is_mostly_without_content(method: &Method) -> bool {
 }
 
 /// What is kept of a request for its answer.
-struct Received {
+pub(crate) struct Received {
     begin: Instant,
     marks: Marks,
     /// Whether the peer is believed in what it says of those before it.
     trusted: bool,
-    id: HeaderValue,
+    /// The client's address: the peer's, or the one that trusted proxies forward for.
+    pub(crate) client: IpAddr,
+    pub(crate) id: HeaderValue,
     method: Method,
     uri: Uri,
     version: Version,
@@ -312,10 +312,10 @@ struct Received {
 
 impl Received {
     /// What the caller gets, with the id.
-    fn conclude(self, answer: Result<Response<Outgoing>, Problem>, caller: &Caller) -> Response<Outgoing> {
+    fn conclude(&mut self, answer: Result<Response<Outgoing>, Problem>, caller: &Caller) -> Response<Outgoing> {
         let mut response = answer.unwrap_or_else(|problem| problem.into_response(&self.method, &self.uri));
-        response.headers_mut().insert(X_REQUEST_ID, self.id);
-        if let Some(progress) = self.response {
+        response.headers_mut().insert(X_REQUEST_ID, self.id.clone());
+        if let Some(progress) = self.response.take() {
             response.body_mut().tell(progress.begin());
             let line = caller.line();
             let is_error = response.status().is_client_error() || response.status().is_server_error();
@@ -324,7 +324,7 @@ impl Received {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
         }
-        if let Some(rest) = self.rest {
+        if let Some(rest) = self.rest.take() {
             response.body_mut().end_after(rest);
         }
         response

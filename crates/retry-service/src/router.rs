@@ -104,16 +104,26 @@ impl Front {
     }
 
     /// Answers one request. Dropping the future, as when the caller hangs up, ends its retries.
-    pub async fn answer(&self, caller: &Caller, request: Box<Request<Incoming>>) -> Response<Outgoing> {
+    pub async fn answer(&self, caller: &Caller, mut request: Box<Request<Incoming>>) -> Response<Outgoing> {
         let generation = self.current();
         let Generation { routes, max_in_flight, listeners, .. } = &*generation;
         let record = Record::new(listeners, caller.ip(), request.method(), request.uri());
         let mut finish = Finish::new(record, caller.line().enter(), self.room.enter(*max_in_flight));
         let is_head = request.method() == Method::HEAD;
         let mut response = match routes {
-            _ if !finish.has_place() => turn_away(routes, caller, request, &mut finish),
+            Routes::Sample(_) if !finish.has_place() => {
+                Problem::too_busy().into_response(request.method(), request.uri())
+            }
             Routes::Sample(app) => Box::pin(app.answer(*request)).await.map(Into::into),
-            Routes::Gateway(gateway) => gateway.answer(caller, request, &mut finish).await,
+            Routes::Gateway(gateway) => {
+                let mut received = gateway.receive(caller, &mut request, finish.begin());
+                finish.identified(&received.id, received.client);
+                if finish.has_place() {
+                    gateway.answer(caller, request, &mut received).await
+                } else {
+                    gateway.turn_away(caller, request, &mut received, Problem::too_busy())
+                }
+            }
         };
         if is_head {
             Outgoing::leave_out_content(&mut response);
@@ -122,17 +132,5 @@ impl Front {
         finish.keep(generation);
         response.body_mut().finish_with(finish);
         response
-    }
-}
-
-fn turn_away(
-    routes: &Routes,
-    caller: &Caller,
-    request: Box<Request<Incoming>>,
-    finish: &mut Finish,
-) -> Response<Outgoing> {
-    match routes {
-        Routes::Sample(_) => Problem::too_busy().into_response(request.method(), request.uri()),
-        Routes::Gateway(gateway) => gateway.turn_away(caller, request, Problem::too_busy(), finish),
     }
 }
