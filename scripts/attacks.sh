@@ -89,7 +89,7 @@ start_proxy() {
     case $peer in
     gateway)
         RUST_LOG=error start "$peer" "$h1" "$gateway" --forward --listen "127.0.0.1:$h1" --upstream "http://127.0.0.1:$upstream" \
-            --header-timeout 2s --caller-timeout 2s --timeout 2s --connect-timeout 2s --upstream-max-connections 128
+            --header-timeout 2s --client-timeout 2s --timeout 2s --connect-timeout 2s --upstream-max-connections 128
         ;;
     nginx)
         # On one port it would speak HTTP/2 alone, before 1.25.1.

@@ -1,10 +1,11 @@
-//! Any text as a settings file: never a panic; what is refused is pointed at in one line, and no password is shown.
+//! Any text as a settings file: loading never panics, an error is one line that names the location, and no password is
+//! shown.
 #![no_main]
 
 use std::{env, ffi::OsString, fs, path::PathBuf, process, sync::LazyLock};
 
 use libfuzzer_sys::fuzz_target;
-use retry_service::settings::Loaded;
+use retry_service::settings::LoadedSettings;
 
 static FILE: LazyLock<PathBuf> =
     LazyLock::new(|| env::temp_dir().join(format!("retry-service-fuzz-{}.toml", process::id())));
@@ -13,26 +14,26 @@ static FILE: LazyLock<PathBuf> =
 const SECRET: &str = "s3cr3t";
 
 fuzz_target!(|text: &str| {
-    // A file of authorities is read, and a device may never end.
+    // The file of certificate authorities is read, and reading a device may never end.
     if ["/dev", "/proc", "/sys"].iter().any(|folder| text.contains(folder)) {
         return;
     }
     let file = FILE.to_str().expect("a path in UTF-8");
     fs::write(file, text).expect("a file for temporary use");
-    let outcome = Loaded::from_args(["retry-service", "--config", file].map(OsString::from));
+    let outcome = LoadedSettings::from_args(["retry-service", "--config", file].map(OsString::from));
     let shown = match &outcome {
-        Ok(loaded) => format!("{}{loaded:?}", loaded.listing),
-        Err(refusal) => refusal.to_string(),
+        Ok(loaded) => format!("{}{loaded:?}", loaded.dump),
+        Err(error) => error.to_string(),
     };
     if text.contains(SECRET) && text.lines().filter(|line| line.contains(SECRET)).all(is_password) {
         assert!(!shown.contains(SECRET), "a password is shown: {shown}\nof: {text:?}");
     }
-    if let Err(refusal) = &outcome {
-        assert_eq!(refusal.asked(), None, "{text:?}");
+    if let Err(error) = &outcome {
+        assert_eq!(error.help(), None, "{text:?}");
         assert!(!shown.contains(['\n', '\r']), "not one line: {shown:?}\nof: {text:?}");
         let rest = shown.strip_prefix(file).and_then(|rest| rest.strip_prefix(':'));
         let line = rest.and_then(|rest| rest.split_once(": ")).and_then(|(line, _)| line.parse::<usize>().ok());
-        // Settings that do not go together are told by their flag, where the file does not have the one that is wrong.
+        // Settings that contradict each other are reported by flag if the file does not set the invalid one.
         let flag = shown.strip_prefix("--").and_then(|rest| rest.split_once(": ")).map(|(flag, _)| flag);
         if flag.is_some_and(|flag| !text.lines().any(|line| key(line) == Some(flag))) {
             return;

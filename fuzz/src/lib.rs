@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use retry_service::{Front, Gateway, Routes, Tasks, run, settings::Loaded};
+use retry_service::{Front, Gateway, Routes, Tasks, run, settings::LoadedSettings};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -100,14 +100,14 @@ impl Bench {
 async fn start_gateway(upstream: SocketAddr) -> (SocketAddr, Arc<Front>) {
     let upstream = format!("--upstream=http://{upstream}");
     let args = ["retry-service", "--forward", &upstream, "--listen=127.0.0.1:0", "--count=0", "--host=keep"];
-    let limits = ["--timeout=5s", "--connect-timeout=5s", "--header-timeout=5s", "--caller-timeout=5s"];
+    let limits = ["--timeout=5s", "--connect-timeout=5s", "--header-timeout=5s", "--client-timeout=5s"];
     let args = args.iter().chain(&limits).map(OsString::from);
-    let Loaded { settings, client, .. } = Loaded::from_args(args).expect("the settings are sound");
+    let LoadedSettings { settings, client, .. } = LoadedSettings::from_args(args).expect("the settings are sound");
     let listener = settings.listen.bind().await.expect("a free port");
     let address = listener.local_addr().expect("the port");
     let tasks = Tasks::default();
     let routes = Routes::Gateway(Box::new(Gateway::new(client, settings.gateway(0), tasks.clone())));
-    let front = Arc::new(Front::new(routes, settings.max_in_flight));
+    let front = Arc::new(Front::new(routes, settings.limits.max_in_flight));
     tokio::spawn(run(listener, Arc::clone(&front), settings.limits(), tasks, pending()));
     (address, front)
 }

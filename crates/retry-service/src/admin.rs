@@ -82,10 +82,7 @@ impl Admin {
     fn config(&self) -> String {
         let generation = self.front.current();
         let refused = if self.front.is_refused() { "; a reload since then was refused" } else { "" };
-        format!(
-            "# generation {}, in force since {}{refused}\n{}",
-            generation.number, generation.since, generation.listing
-        )
+        format!("# generation {}, in force since {}{refused}\n{}", generation.number, generation.since, generation.dump)
     }
 
     fn now(&self) -> Now {

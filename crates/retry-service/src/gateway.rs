@@ -1,11 +1,11 @@
-//! The gateway: every request goes on to the upstream, and is repeated where that is safe.
+//! The gateway: forwards every request to the upstream, and retries where that is safe.
 
 use std::{net::IpAddr, time::Duration};
 
 use http::{
-    HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{CONNECTION, CONTENT_LENGTH, EXPECT, UPGRADE},
-    request::Parts,
+    uri::PathAndQuery,
 };
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -21,35 +21,36 @@ use crate::{
     server::{room::Room, shutdown::Tasks},
 };
 
-pub(crate) mod address;
-mod forwarded;
+pub(crate) mod downstream;
+pub(crate) mod forwarded;
+pub(crate) mod headers;
 mod host;
-mod journal;
-mod location;
-mod marks;
+pub(crate) mod location;
 mod max_forwards;
+mod present_headers;
 mod request_id;
+mod retry_log;
 mod server_timing;
-mod trusted_proxies;
-mod tunnel;
+pub(crate) mod trusted_proxies;
+pub(crate) mod upgrade;
+pub(crate) mod via;
 
-use self::{address::Destination, journal::Named, marks::Marks, tunnel::Handshake};
-pub use self::{
-    address::{Addressing, AddressingSettings, Caller},
-    forwarded::Forwarded,
-    location::UpstreamName,
-    trusted_proxies::TrustedProxies,
-    tunnel::Tunnels,
+use self::{
+    downstream::Downstream,
+    forwarded::Hop,
+    headers::HeaderRules,
+    present_headers::PresentHeaders,
+    request_id::X_REQUEST_ID,
+    retry_log::RetryLog,
+    upgrade::{Handshake, TunnelLimits},
 };
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// Sends every request on through a client, whose rules say what is repeated.
+/// Forwards every request through a client, which retries it.
 #[derive(Debug)]
 pub struct Gateway {
     client: Client,
     settings: GatewaySettings,
-    /// Where tunnels run, which outlive the request that asked for them.
+    /// Runs tunnels, which outlive their requests.
     tasks: Tasks,
 }
 
@@ -57,21 +58,21 @@ pub struct Gateway {
 #[derive(Clone, Debug)]
 pub struct GatewaySettings {
     /// How the heads of messages change.
-    pub addressing: Addressing,
-    /// Bytes in the body of a request; a larger one is answered 413. None is any.
+    pub headers: HeaderRules,
+    /// Maximum size of a request body in bytes; larger ones get a 413.
     pub max_body_size: Option<u64>,
-    /// How long a caller may send nothing of a body it has begun.
-    pub caller_time: Duration,
-    /// How many bytes of a body a caller has to send in a second, after a while; `None` is any number.
+    /// How long a client may send nothing of a request body.
+    pub client_timeout: Duration,
+    /// Minimum rate of an upload in bytes per second.
     pub min_upload_rate: Option<u64>,
-    /// How many tunnels there may be, and how long nothing may pass through one; `None` is for ever.
-    pub tunnels: Tunnels,
-    /// Whether answers tell of the attempts in a `Server-Timing` header.
+    /// Limits of tunnels.
+    pub tunnels: TunnelLimits,
+    /// Whether responses have a `Server-Timing` header.
     pub server_timing: bool,
 }
 
 impl Gateway {
-    /// A gateway to the client's server.
+    /// Creates a gateway to the server of `client`.
     #[must_use]
     pub const fn new(client: Client, settings: GatewaySettings, tasks: Tasks) -> Self {
         Self { client, settings, tasks }
@@ -81,165 +82,158 @@ impl Gateway {
         &self.client
     }
 
-    /// Counts its tunnels among those of other configurations.
+    /// Shares the count of tunnels with other configurations.
     pub(crate) fn count_tunnels_in(&mut self, room: &Room) {
         self.settings.tunnels.count_in(room);
     }
 
-    /// Answers one request. Dropping the future, as when the caller hangs up, ends its attempts.
-    pub(crate) async fn answer(
+    /// Collects what is needed of a request for its response and for the logs.
+    pub(crate) fn receive<'a>(
         &self,
-        caller: &Caller,
-        mut request: Box<Request<Incoming>>,
-        received: &mut Received,
-    ) -> Response<Outgoing> {
-        let destination = match self.destination(&mut request, received.marks) {
-            Ok(destination) => destination,
-            Err(problem) => {
-                self.leave(request, caller, received);
-                return received.conclude(Err(problem), caller);
-            }
-        };
-        if let Some(handshake) = &mut received.handshake
-            && !handshake.enter(&self.settings.tunnels)
-        {
-            self.leave(request, caller, received);
-            return received.conclude(Err(Problem::too_many_tunnels()), caller);
-        }
-        if received.marks.max_forwards
-            && let Some(response) = max_forwards::respond_at_end(&request)
-        {
-            self.leave(request, caller, received);
-            return received.conclude(Ok(response.map(Into::into)), caller);
-        }
-        let request = self.outbound(caller, request, destination, received).await;
-        let outcome = self.client.execute(request).await;
-        let answer = self.hand_back(outcome, received, caller);
-        received.conclude(answer, caller)
-    }
-
-    /// Answers a request that does not go on for a reason that is not its own.
-    pub(crate) fn turn_away(
-        &self,
-        caller: &Caller,
-        request: Box<Request<Incoming>>,
-        received: &mut Received,
-        problem: Problem,
-    ) -> Response<Outgoing> {
-        self.leave(request, caller, received);
-        received.conclude(Err(problem), caller)
-    }
-
-    /// Leaves the body of a request that does not go on.
-    fn leave(&self, request: Box<Request<Incoming>>, caller: &Caller, received: &mut Received) {
-        let body = request.into_body();
-        if !body.is_end_stream() {
-            drop(self.inbound(body, caller, received));
-        }
-    }
-
-    /// The body of a request, of which the rest is read before the response ends. Over HTTP/1.1 the connection sees to
-    /// that.
-    fn inbound(&self, body: Incoming, caller: &Caller, received: &mut Received) -> Inbound {
-        let GatewaySettings { max_body_size, caller_time, min_upload_rate, .. } = self.settings;
-        let limits = BodyLimits { size: max_body_size, silence: caller_time, rate: min_upload_rate };
-        let response = received.response.get_or_insert_default().clone();
-        let (inbound, rest) = Inbound::new(body, limits, caller.line().upload(), response);
-        received.rest = (received.version == Version::HTTP_2).then_some(rest);
-        inbound
-    }
-
-    /// What is to be known of a request until it is answered. `begin` is when its head was there.
-    pub(crate) fn receive(&self, caller: &Caller, request: &mut Request<Incoming>, begin: Instant) -> Received {
-        let addressing = &self.settings.addressing;
+        downstream: &'a Downstream,
+        request: &mut Request<Incoming>,
+        begin: Instant,
+    ) -> RequestContext<'a> {
         if request.version() == Version::HTTP_2 {
             retry_client::trim_values(request.headers_mut());
         }
-        let marks = Marks::of(request.headers());
-        let trusted = addressing.trusts(caller);
-        let id = request_id::keep_or_make(request.headers(), marks, trusted);
-        let client = addressing.client(caller, trusted, request.headers());
-        // What is added to most requests.
+        let rules = &self.settings.headers;
+        let present = PresentHeaders::of(request.headers());
+        let is_trusted = rules.trusts(downstream.ip());
+        // For the headers that most requests get.
         request.headers_mut().reserve(5);
-        Received {
+        RequestContext {
+            downstream,
             begin,
-            marks,
-            trusted,
-            client,
-            handshake: if marks.connection && marks.upgrade { Handshake::take(request) } else { None },
-            id,
+            present,
+            is_trusted,
+            client: rules.client(downstream.ip(), is_trusted, request.headers()),
+            id: request_id::of(request.headers(), is_trusted && present.x_request_id),
             method: request.method().clone(),
             uri: request.uri().clone(),
             version: request.version(),
-            scheme: addressing.scheme(trusted, request.headers()),
+            scheme: rules.scheme(is_trusted, request.headers()),
             host: None,
+            handshake: if present.connection && present.upgrade { Handshake::take(request) } else { None },
             rest: None,
             response: None,
         }
     }
 
-    /// Where the request goes, as far as its head tells; or why it does not go on.
-    fn destination(&self, request: &mut Request<Incoming>, marks: Marks) -> Result<Destination, Problem> {
-        let refuse = |status, message: &str| Err(Problem::new(status, message));
-        if *request.method() == Method::CONNECT {
-            return refuse(StatusCode::NOT_IMPLEMENTED, "this is a gateway to one server: it opens no tunnels");
+    /// Responds to a request. Dropping the future, as when the client disconnects, cancels its attempts.
+    pub(crate) async fn respond(
+        &self,
+        context: &mut RequestContext<'_>,
+        mut request: Box<Request<Incoming>>,
+    ) -> Response<Outgoing> {
+        let path = match self.validate(context, &mut request) {
+            Ok(path) => path,
+            Err(problem) => return self.reject(context, request, problem),
+        };
+        if context.present.max_forwards
+            && let Some(response) = max_forwards::respond_at_end(&request)
+        {
+            self.discard_body(context, request);
+            return context.conclude(response.map(Into::into));
         }
-        if marks.content_length || marks.transfer_encoding {
-            check_framing(request.headers_mut()).map_err(|error| Problem::unframed(&error))?;
+        let request = self.outbound(context, request, path).await;
+        let result = self.client.execute(request).await;
+        match self.inbound(context, result) {
+            Ok(response) => context.conclude(response),
+            Err(problem) => context.fail(problem),
+        }
+    }
+
+    /// Responds with an error instead of forwarding the request.
+    pub(crate) fn reject(
+        &self,
+        context: &mut RequestContext<'_>,
+        request: Box<Request<Incoming>>,
+        problem: Problem,
+    ) -> Response<Outgoing> {
+        self.discard_body(context, request);
+        context.fail(problem)
+    }
+
+    /// Checks the head of a request. Returns the path that is requested from the upstream.
+    fn validate(
+        &self,
+        context: &mut RequestContext<'_>,
+        request: &mut Request<Incoming>,
+    ) -> Result<PathAndQuery, Problem> {
+        let present = context.present;
+        let error = |status, message: &str| Err(Problem::new(status, message));
+        if *request.method() == Method::CONNECT {
+            return error(
+                StatusCode::NOT_IMPLEMENTED,
+                "CONNECT is not supported: this is a gateway to a single server",
+            );
+        }
+        if present.content_length || present.transfer_encoding {
+            check_framing(request.headers_mut()).map_err(|error| Problem::framing(&error))?;
         }
         let Some(path) = origin_form(request.method(), request.uri()) else {
-            return refuse(StatusCode::BAD_REQUEST, "the target of the request is no path");
+            return error(StatusCode::BAD_REQUEST, "the target of the request has no path");
         };
         let Ok(host) = host::of(request) else {
-            return refuse(StatusCode::BAD_REQUEST, "the request has to name one host");
+            return error(StatusCode::BAD_REQUEST, "the request must have exactly one valid host");
         };
-        if marks.via && self.settings.addressing.has_seen(request.headers()) {
+        context.host = host;
+        if present.via && self.settings.headers.is_loop(request.headers()) {
             return Err(Problem::looped());
         }
-        let expected = if marks.expect { request.headers().get(EXPECT) } else { None };
-        if expected.is_some_and(|expected| !expected.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
-            return refuse(StatusCode::EXPECTATION_FAILED, "of all expectations only 100-continue is met");
+        let expectation = if present.expect { request.headers().get(EXPECT) } else { None };
+        if expectation.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+            return error(StatusCode::EXPECTATION_FAILED, "the only supported expectation is 100-continue");
         }
-        if let Some(limit) = self.settings.max_body_size.filter(|_| marks.content_length) {
+        if let Some(limit) = self.settings.max_body_size.filter(|_| present.content_length) {
             let length = request.headers().get(CONTENT_LENGTH);
             let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
             if length.is_some_and(|length| length > limit) {
                 return Err(Problem::too_large(limit));
             }
         }
-        Ok(Destination { path, host })
+        if let Some(handshake) = &mut context.handshake
+            && !handshake.enter(&self.settings.tunnels)
+        {
+            return Err(Problem::too_many_tunnels());
+        }
+        Ok(path)
     }
 
-    /// The request as it goes on.
+    /// The request to the upstream.
     async fn outbound(
         &self,
-        caller: &Caller,
+        context: &mut RequestContext<'_>,
         mut request: Box<Request<Incoming>>,
-        destination: Destination,
-        received: &mut Received,
+        path: PathAndQuery,
     ) -> Request<Body> {
-        received.host.clone_from(&destination.host);
-        let Received { marks, trusted, id, .. } = &*received;
-        self.settings.addressing.readdress(&mut request, *marks, caller, *trusted, destination, id);
-        if let Some(handshake) = &received.handshake {
-            handshake.ask(request.headers_mut());
+        let hop = Hop {
+            ip: context.downstream.ip(),
+            ip_value: context.downstream.ip_value(),
+            host: context.host.as_ref(),
+            is_trusted: context.is_trusted,
+        };
+        self.settings.headers.rewrite_request(&mut request, context.present, path, hop, &context.id);
+        if let Some(handshake) = &context.handshake {
+            handshake.forward(request.headers_mut());
         }
         let (mut head, body) = request.into_parts();
-        let body = self.body(&head, body, caller, received).await;
-        // Which version goes out is the client's matter.
+        // The client chooses the version.
         head.version = Version::HTTP_11;
+        let body = self.outbound_body(context, body).await;
         Request::from_parts(head, body)
     }
 
-    /// The body as it goes on: none if none comes.
-    async fn body(&self, head: &Parts, body: Incoming, caller: &Caller, received: &mut Received) -> Body {
+    /// The body of the request to the upstream; empty if the client sends none.
+    async fn outbound_body(&self, context: &mut RequestContext<'_>, body: Incoming) -> Body {
         if body.is_end_stream() {
             return Body::empty();
         }
-        let announces_nothing = body.size_hint().exact().is_none();
-        let mut inbound = self.inbound(body, caller, received);
-        if announces_nothing && is_mostly_without_content(&head.method) && !received.marks.expect {
-            // It may be that the end is all that is still to come.
+        let is_length_unknown = body.size_hint().exact().is_none();
+        let mut inbound = self.receive_body(context, body);
+        if is_length_unknown && is_usually_without_content(&context.method) && !context.present.expect {
+            // The body may turn out to be empty.
             Box::pin(inbound.read_first()).await;
             if inbound.is_end_stream() {
                 return Body::empty();
@@ -248,33 +242,50 @@ impl Gateway {
         Body::new(inbound)
     }
 
-    /// Makes the upstream's answer the one that the caller gets.
-    fn hand_back(
+    /// Discards the body of a request that is not forwarded.
+    fn discard_body(&self, context: &mut RequestContext<'_>, request: Box<Request<Incoming>>) {
+        let body = request.into_body();
+        if !body.is_end_stream() {
+            drop(self.receive_body(context, body));
+        }
+    }
+
+    /// The body of a request, within its limits. Over HTTP/2, what is left of it is read before the response ends; over
+    /// HTTP/1.1, the connection does that.
+    fn receive_body(&self, context: &mut RequestContext<'_>, body: Incoming) -> Inbound {
+        let GatewaySettings { max_body_size, client_timeout, min_upload_rate, .. } = self.settings;
+        let limits = BodyLimits { size: max_body_size, silence: client_timeout, rate: min_upload_rate };
+        let response = context.response.get_or_insert_default().clone();
+        let (inbound, rest) = Inbound::new(body, limits, context.downstream.line().upload(), response);
+        context.rest = (context.version == Version::HTTP_2).then_some(rest);
+        inbound
+    }
+
+    /// The response to the client.
+    fn inbound(
         &self,
-        outcome: Result<Response<ResponseBody>, retry_client::Error>,
-        received: &mut Received,
-        caller: &Caller,
+        context: &mut RequestContext<'_>,
+        result: Result<Response<ResponseBody>, retry_client::Error>,
     ) -> Result<Response<Outgoing>, Problem> {
-        let mut response = outcome.map_err(|error| {
+        let mut response = result.map_err(|error| {
             let problem = Problem::of(&error);
             if !problem.is_refusal() {
-                received.named().failed(&error, problem.status());
+                context.retry_log().failed(&error, problem.status());
             }
             problem
         })?;
-        received.named().answered(&response);
+        context.retry_log().responded(&response);
         *response.version_mut() = Version::HTTP_11;
-        let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        let protocol = if switches { response.headers().get(UPGRADE).cloned() } else { None };
+        let is_switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let protocol = if is_switching { response.headers().get(UPGRADE).cloned() } else { None };
         retry_client::remove_hop_by_hop(response.headers_mut());
-        if switches {
-            let handshake = received.handshake.take().ok_or_else(Problem::unasked_switch)?;
-            caller.line().tunnel();
+        if is_switching {
+            let handshake = context.handshake.take().ok_or_else(Problem::unasked_switch)?;
+            context.downstream.line().tunnel();
             handshake.complete(&mut response, protocol, &self.settings.tunnels, &self.tasks);
         }
-        let addressing = &self.settings.addressing;
-        addressing.relocate(response.headers_mut(), received.scheme, received.host.as_ref());
-        addressing.add_via(response.headers_mut(), received.version);
+        let RequestContext { version, scheme, host, .. } = context;
+        self.settings.headers.rewrite_response(response.headers_mut(), *version, scheme, host.as_ref());
         if self.settings.server_timing {
             server_timing::add(&mut response);
         }
@@ -282,45 +293,64 @@ impl Gateway {
     }
 }
 
-/// Whether content in a request of this method has no meaning of its own (RFC 9110, section 9.3): some servers refuse
-/// even an empty one.
-fn is_mostly_without_content(method: &Method) -> bool {
+/// Whether content in a request of this method has no defined meaning (RFC 9110, section 9.3): some servers reject even
+/// an empty body.
+fn is_usually_without_content(method: &Method) -> bool {
     [Method::GET, Method::HEAD, Method::DELETE, Method::OPTIONS, Method::TRACE].contains(method)
 }
 
-/// What is kept of a request for its answer.
-pub(crate) struct Received {
+/// What is needed of a request for its response and for the logs.
+pub(crate) struct RequestContext<'a> {
+    downstream: &'a Downstream,
     begin: Instant,
-    marks: Marks,
-    /// Whether the peer is believed in what it says of those before it.
-    trusted: bool,
-    /// The client's address: the peer's, or the one that trusted proxies forward for.
-    pub(crate) client: IpAddr,
-    pub(crate) id: HeaderValue,
+    present: PresentHeaders,
+    /// Whether the forwarding headers of the peer are trusted.
+    is_trusted: bool,
+    client: IpAddr,
+    id: HeaderValue,
     method: Method,
     uri: Uri,
     version: Version,
-    /// The scheme by which the client knows the gateway.
+    /// The scheme that the client used.
     scheme: &'static str,
+    /// The host that the request is for; `None` until it is validated, and for an HTTP/1.0 request without a host.
     host: Option<HeaderValue>,
     handshake: Option<Handshake>,
-    /// What is left of the request's body when it is answered.
+    /// Over HTTP/2, what is left of the request's body when the response ends.
     rest: Option<Rest>,
-    /// Tells that body how far the response is, if there is one.
+    /// Informs that body about the progress of the response, if there is a body.
     response: Option<Progress>,
 }
 
-impl Received {
-    /// What the caller gets, with the id.
-    fn conclude(&mut self, answer: Result<Response<Outgoing>, Problem>, caller: &Caller) -> Response<Outgoing> {
-        let mut response = answer.unwrap_or_else(|problem| problem.into_response(&self.method, &self.uri));
+impl RequestContext<'_> {
+    /// The id that identifies the request in all logs.
+    pub(crate) fn id(&self) -> &HeaderValue {
+        &self.id
+    }
+
+    /// The address of the client, which may differ from the peer's if the peer is a trusted proxy.
+    pub(crate) fn client(&self) -> IpAddr {
+        self.client
+    }
+
+    fn retry_log(&self) -> RetryLog<'_> {
+        RetryLog { begin: self.begin, id: &self.id, method: &self.method, uri: &self.uri }
+    }
+
+    fn fail(&mut self, problem: Problem) -> Response<Outgoing> {
+        let response = problem.into_response(&self.method, &self.uri);
+        self.conclude(response)
+    }
+
+    /// The response, with the request's id, and tied to what is left of the request's body.
+    fn conclude(&mut self, mut response: Response<Outgoing>) -> Response<Outgoing> {
         response.headers_mut().insert(X_REQUEST_ID, self.id.clone());
         if let Some(progress) = self.response.take() {
             response.body_mut().tell(progress.begin());
-            let line = caller.line();
+            let line = self.downstream.line();
             let is_error = response.status().is_client_error() || response.status().is_server_error();
             if self.version < Version::HTTP_2 && (line.has_unread() || line.has_upload() && is_error) {
-                // The connection ends behind it: RFC 9112, section 9.6.
+                // The connection closes after this response: RFC 9112, section 9.6.
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
         }
@@ -329,19 +359,15 @@ impl Received {
         }
         response
     }
-
-    fn named(&self) -> Named<'_> {
-        Named { begin: self.begin, id: &self.id, method: &self.method, uri: &self.uri }
-    }
 }
 
 impl Problem {
-    fn unframed(error: &FramingError) -> Self {
+    fn framing(error: &FramingError) -> Self {
         let status = match error {
             // RFC 9112, section 6.1.
             FramingError::TransferCoding(_) => StatusCode::NOT_IMPLEMENTED,
             _ => StatusCode::BAD_REQUEST,
         };
-        Self::new(status, format!("the head of the request is refused: {error}"))
+        Self::new(status, error.to_string())
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     gateway::Gateway,
     sample::App,
     server::{room::Room, shutdown::Tasks},
-    settings::Listing,
+    settings::Dump,
     telemetry::{access_log::Listeners, metrics::Metrics},
 };
 
@@ -46,7 +46,7 @@ pub struct Generation {
     pub(crate) max_in_flight: usize,
     pub(crate) listeners: Arc<Listeners>,
     /// The settings that it was made of.
-    pub(crate) listing: Listing,
+    pub(crate) dump: Dump,
     /// Counts configurations, from 1.
     pub(crate) number: u64,
     /// When it came into force.
@@ -61,7 +61,7 @@ impl Generation {
             routes,
             max_in_flight,
             listeners: Arc::default(),
-            listing: Listing::default(),
+            dump: Dump::default(),
             number: 1,
             since: Timestamp::now(),
         }
@@ -95,8 +95,8 @@ impl Generation {
 
     /// Sets what `/config` shows.
     #[must_use]
-    pub fn listing(mut self, listing: Listing) -> Self {
-        self.listing = listing;
+    pub fn dump(mut self, dump: Dump) -> Self {
+        self.dump = dump;
         self
     }
 }

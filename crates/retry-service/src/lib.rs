@@ -44,10 +44,7 @@ pub mod telemetry;
 pub use crate::{
     admin::Admin,
     exchange::response_body::Outgoing,
-    gateway::{
-        Addressing, AddressingSettings, Caller, Forwarded, Gateway, GatewaySettings, TrustedProxies, Tunnels,
-        UpstreamName,
-    },
+    gateway::{Gateway, GatewaySettings, downstream::Downstream},
     generation::{Generation, Routes},
     reload::Reload,
     router::Front,
@@ -65,12 +62,12 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Connections {
     let service = |address, line| {
-        let (front, caller) = (Arc::clone(&front), Arc::new(Caller::new(address, line)));
+        let (front, downstream) = (Arc::clone(&front), Arc::new(Downstream::new(address, line)));
         service_fn(move |request| {
-            let (front, caller) = (Arc::clone(&front), Arc::clone(&caller));
+            let (front, downstream) = (Arc::clone(&front), Arc::clone(&downstream));
             // On the heap: each of the futures around one another would hold it otherwise.
             let request = Box::new(request);
-            async move { Ok::<_, Infallible>(front.answer(&caller, request).await) }
+            async move { Ok::<_, Infallible>(front.answer(&downstream, request).await) }
         })
     };
     server::serve(listener, limits, service, &tasks, stop).await

@@ -7,7 +7,7 @@ use retry_service::{
     common::signals::Signals,
     reload::{self, Hangups},
     run,
-    settings::{Command, Loaded},
+    settings::{Command, LoadedSettings},
     telemetry::logger::Log,
 };
 use tokio::runtime;
@@ -18,12 +18,12 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = env::args_os().collect();
-    let loaded = match Loaded::from_args(args.clone()) {
+    let loaded = match LoadedSettings::from_args(args.clone()) {
         Ok(loaded) => loaded,
-        Err(refusal) => match refusal.asked() {
+        Err(error) => match error.help() {
             Some(text) => return print(text),
             None => {
-                complain(&format!("error: {refusal}"));
+                complain(&format!("error: {error}"));
                 return ExitCode::from(2);
             }
         },
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         }
     }
     match loaded.settings.command {
-        _ if loaded.settings.print_config => return print(&loaded.listing),
+        _ if loaded.settings.print_config => return print(&loaded.dump),
         Some(Command::Plan) => return plan(&loaded),
         None => {}
     }
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    raise_descriptor_limit(loaded.settings.max_connections);
+    raise_descriptor_limit(loaded.settings.limits.max_connections);
     match start(args, loaded, Arc::clone(&log)) {
         Ok(code) => code,
         Err(error) => {
@@ -57,16 +57,16 @@ fn main() -> ExitCode {
 }
 
 /// On one processor, one thread serves all: handing work between threads would be all they add.
-fn start(args: Vec<OsString>, loaded: Loaded, log: Arc<Log>) -> Result<ExitCode, Box<dyn Error>> {
+fn start(args: Vec<OsString>, loaded: LoadedSettings, log: Arc<Log>) -> Result<ExitCode, Box<dyn Error>> {
     let alone = std::thread::available_parallelism().is_ok_and(|processors| processors.get() == 1);
     let mut builder = if alone { runtime::Builder::new_current_thread() } else { runtime::Builder::new_multi_thread() };
     builder.enable_all().build()?.block_on(serve(args, loaded, log))
 }
 
-async fn serve(args: Vec<OsString>, loaded: Loaded, log: Arc<Log>) -> Result<ExitCode, Box<dyn Error>> {
+async fn serve(args: Vec<OsString>, loaded: LoadedSettings, log: Arc<Log>) -> Result<ExitCode, Box<dyn Error>> {
     let (mut signals, mut hangups) = (Signals::catch()?, Hangups::catch()?);
     let listener = loaded.settings.listen.bind().await?;
-    let admin = match &loaded.settings.admin.0 {
+    let admin = match &loaded.settings.operations.admin.0 {
         Some(address) => Some(address.bind().await.map_err(|error| format!("--admin: {error}"))?),
         None => None,
     };
@@ -102,7 +102,7 @@ async fn serve(args: Vec<OsString>, loaded: Loaded, log: Arc<Log>) -> Result<Exi
     let connections = run(listener, Arc::clone(&front), limits, tasks, stop).await;
     log::info!("Stopping: requests in flight may finish");
 
-    let patience = tokio::time::timeout(reload.settings().drain_timeout, signals.next());
+    let patience = tokio::time::timeout(reload.settings().timeouts.drain_timeout, signals.next());
     let (mut requests, mut tunnels) = (0, 0);
     let patience = async {
         drop(patience.await);
@@ -127,16 +127,16 @@ fn raise_descriptor_limit(connections: usize) {
     }
 }
 
-fn plan(loaded: &Loaded) -> ExitCode {
-    let basis = match (loaded.settings.attempt_timeout.0, loaded.settings.timeout.0) {
+fn plan(loaded: &LoadedSettings) -> ExitCode {
+    let basis = match (loaded.settings.timeouts.attempt_timeout.0, loaded.settings.timeouts.timeout.0) {
         (Some(limit), _) => format!("Each attempt ends within {limit:?} (--attempt-timeout)."),
         (None, Some(timeout)) => {
-            let connect = loaded.settings.connect_timeout;
+            let connect = loaded.settings.timeouts.connect_timeout;
             format!("Each attempt connects within {connect:?} and then gets no byte for {timeout:?}.")
         }
         (None, None) => "An attempt may take any time: --timeout and --attempt-timeout are off.".to_owned(),
     };
-    let asked = match (loaded.settings.status_codes.is_empty(), loaded.settings.retry_after_max) {
+    let asked = match (loaded.settings.retries.status_codes.is_empty(), loaded.settings.retries.retry_after_max) {
         (true, _) => String::new(),
         (false, most) => {
             format!(" With Retry-After the backend may ask for waits of up to {most:?} (--retry-after-max).")

@@ -11,7 +11,7 @@ use crate::{
     router::Front,
     sample::App,
     server::shutdown::Tasks,
-    settings::{Loaded, Reloaded, Settings},
+    settings::{LoadedSettings, ReloadedSettings, Settings},
     telemetry::{log_filter::LogFilter, logger::Log},
 };
 
@@ -19,7 +19,7 @@ use crate::{
 pub struct Reload {
     /// The command line, which is read again as well.
     args: Vec<OsString>,
-    loaded: Arc<Loaded>,
+    loaded: Arc<LoadedSettings>,
     front: Arc<Front>,
     tasks: Tasks,
     /// Tells this process from others, in `Via`.
@@ -30,7 +30,7 @@ pub struct Reload {
 impl Reload {
     /// Makes a service of the settings that were read from `args`.
     #[must_use]
-    pub fn new(args: Vec<OsString>, loaded: Loaded, tasks: Tasks, log: Arc<Log>) -> Self {
+    pub fn new(args: Vec<OsString>, loaded: LoadedSettings, tasks: Tasks, log: Arc<Log>) -> Self {
         let instance = fastrand::u32(..);
         let front = Arc::new(Front::of(generation(&loaded, instance, &tasks)));
         Self { args, loaded: Arc::new(loaded), front, tasks, instance, log }
@@ -53,11 +53,11 @@ impl Reload {
     pub async fn now(&mut self) {
         let (in_force, args) = (Arc::clone(&self.loaded), self.args.clone());
         // Files are read, those of the authorities included.
-        let read = match spawn_blocking(move || in_force.again(args)).await {
+        let read = match spawn_blocking(move || in_force.reload(args)).await {
             Ok(Ok(read)) => read,
-            Ok(Err(refusal)) => {
+            Ok(Err(error)) => {
                 self.front.keep();
-                log::error!("Reload refused, the settings stay as they were: {refusal}");
+                log::error!("Reload refused, the settings stay as they were: {error}");
                 return;
             }
             Err(failed) => {
@@ -66,9 +66,9 @@ impl Reload {
                 return;
             }
         };
-        let Reloaded { loaded, changed, need_restart } = read;
+        let ReloadedSettings { loaded, changed, need_restart } = read;
         let settings = &loaded.settings;
-        self.log.change(settings.log_format, &LogFilter::from_env(settings.log_filter()).directives);
+        self.log.change(settings.operations.log_format, &LogFilter::from_env(settings.log_filter()).directives);
         let number = self.front.replace(generation(&loaded, self.instance, &self.tasks));
         for warning in loaded.warnings.iter().filter(|warning| !self.loaded.warnings.contains(warning)) {
             log::warn!("{warning}");
@@ -97,18 +97,18 @@ impl fmt::Debug for Reload {
 }
 
 /// What the settings make.
-fn generation(loaded: &Loaded, instance: u32, tasks: &Tasks) -> Generation {
-    let Loaded { settings, client, metrics, listing, .. } = loaded;
+fn generation(loaded: &LoadedSettings, instance: u32, tasks: &Tasks) -> Generation {
+    let LoadedSettings { settings, client, metrics, dump, .. } = loaded;
     let routes = if settings.forward {
         Routes::Gateway(Box::new(Gateway::new(client.clone(), settings.gateway(instance), tasks.clone())))
     } else {
         Routes::Sample(App::new(client.clone(), &settings.path))
     };
-    Generation::new(routes, settings.max_in_flight)
-        .access_log(settings.access_log)
+    Generation::new(routes, settings.limits.max_in_flight)
+        .access_log(settings.operations.access_log)
         .metrics(metrics.clone())
         .tasks(tasks.clone())
-        .listing(listing.clone())
+        .dump(dump.clone())
 }
 
 /// Begins to log as the settings and `RUST_LOG` say. `dropped` counts lines that nobody reads.
@@ -119,11 +119,11 @@ fn generation(loaded: &Loaded, instance: u32, tasks: &Tasks) -> Generation {
 pub fn start_log(settings: &Settings, dropped: Counter) -> io::Result<Log> {
     let LogFilter { directives, problems } = LogFilter::from_env(settings.log_filter());
     // First without it, as it may be a misspelt level that would hide what is said of it.
-    let log = Log::start(settings.log_format, settings.log_filter(), dropped)?;
+    let log = Log::start(settings.operations.log_format, settings.log_filter(), dropped)?;
     for problem in problems {
         log::warn!("{problem}");
     }
-    log.change(settings.log_format, &directives);
+    log.change(settings.operations.log_format, &directives);
     Ok(log)
 }
 
@@ -182,9 +182,9 @@ mod tests {
     async fn no_debug_output_has_a_password() {
         for mode in ["--forward", "--forward=false"] {
             let args: Vec<_> = ["retry-service", mode, "--upstream", "http://me:hush@h:1"].map(OsString::from).into();
-            let loaded = Loaded::from_args(args.clone()).unwrap();
-            let again = loaded.again(args.clone()).unwrap();
-            let log = Arc::new(Log::start(loaded.settings.log_format, "off", Counter::default()).unwrap());
+            let loaded = LoadedSettings::from_args(args.clone()).unwrap();
+            let again = loaded.reload(args.clone()).unwrap();
+            let log = Arc::new(Log::start(loaded.settings.operations.log_format, "off", Counter::default()).unwrap());
             let shown = format!("{again:?} {:?}", Reload::new(args, loaded, Tasks::default(), log));
             assert!(!shown.contains("hush") && !shown.contains("bWU6"), "{shown}");
         }

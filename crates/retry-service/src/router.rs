@@ -13,7 +13,7 @@ use retry_client::Client;
 
 use crate::{
     exchange::{error::Problem, finish::Finish, response_body::Outgoing},
-    gateway::Caller,
+    gateway::downstream::Downstream,
     generation::{Generation, Routes},
     server::room::Room,
     telemetry::access_log::Record,
@@ -104,11 +104,11 @@ impl Front {
     }
 
     /// Answers one request. Dropping the future, as when the caller hangs up, ends its retries.
-    pub async fn answer(&self, caller: &Caller, mut request: Box<Request<Incoming>>) -> Response<Outgoing> {
+    pub async fn answer(&self, downstream: &Downstream, mut request: Box<Request<Incoming>>) -> Response<Outgoing> {
         let generation = self.current();
         let Generation { routes, max_in_flight, listeners, .. } = &*generation;
-        let record = Record::new(listeners, caller.ip(), request.method(), request.uri());
-        let mut finish = Finish::new(record, caller.line().enter(), self.room.enter(*max_in_flight));
+        let record = Record::new(listeners, downstream.ip(), request.method(), request.uri());
+        let mut finish = Finish::new(record, downstream.line().enter(), self.room.enter(*max_in_flight));
         let is_head = request.method() == Method::HEAD;
         let mut response = match routes {
             Routes::Sample(_) if !finish.has_place() => {
@@ -116,12 +116,12 @@ impl Front {
             }
             Routes::Sample(app) => Box::pin(app.answer(*request)).await.map(Into::into),
             Routes::Gateway(gateway) => {
-                let mut received = gateway.receive(caller, &mut request, finish.begin());
-                finish.identified(&received.id, received.client);
+                let mut context = gateway.receive(downstream, &mut request, finish.begin());
+                finish.identified(context.id(), context.client());
                 if finish.has_place() {
-                    gateway.answer(caller, request, &mut received).await
+                    gateway.respond(&mut context, request).await
                 } else {
-                    gateway.turn_away(caller, request, &mut received, Problem::too_busy())
+                    gateway.reject(&mut context, request, Problem::too_busy())
                 }
             }
         };

@@ -80,7 +80,7 @@ async fn an_idle_http2_connection_is_closed_though_its_client_answers_pings() {
 async fn an_http2_client_that_takes_nothing_of_its_responses_loses_them() {
     for length in [2, 1_000_000] {
         let upstream = Upstream::playing([ok(&"x".repeat(length))]).await;
-        let flags = ["--caller-timeout", "500ms", "--upstream-max-connections", "10"];
+        let flags = ["--client-timeout", "500ms", "--upstream-max-connections", "10"];
         let mut service = gateway(upstream.address, &[&flags[..], &ADMIN].concat()).await;
         let admin = service.admin().await;
         let mut client = Peer::connect_with_window(service.address, 0).await;
@@ -247,7 +247,7 @@ async fn interim_responses_without_end_are_no_progress() {
 #[tokio::test]
 async fn a_client_that_goes_after_one_more_byte_is_noticed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let flags = ["--access-log", "--timeout", "off", "--caller-timeout", "10m"];
+    let flags = ["--access-log", "--timeout", "off", "--client-timeout", "10m"];
     let mut service = gateway(listener.local_addr().unwrap(), &flags).await;
     for (what, request, resets) in [
         ("fin", "GET /gone HTTP/1.1\r\nhost: a\r\n\r\n", false),
@@ -296,7 +296,7 @@ async fn an_http2_client_that_reads_slowly_gets_its_response() {
     const STEP: usize = 8192;
     for flags in [&[][..], &["--response-buffer", "2MiB"]] {
         let (upstream, _asked, _tasks) = large_responses(1 << 20).await;
-        let service = gateway(upstream, &[&["--caller-timeout", "500ms"], flags].concat()).await;
+        let service = gateway(upstream, &[&["--client-timeout", "500ms"], flags].concat()).await;
         let mut client = Peer::connect_with_window(service.address, STEP as u32).await;
         client.request(END_STREAM, 1, "GET", "/", &[]).await;
         let mut received = 0;
@@ -333,7 +333,7 @@ async fn interim_responses_without_end_are_no_progress_over_http2() {
 #[tokio::test]
 async fn a_client_that_goes_during_an_upload_that_nobody_reads_frees_the_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let flags = ["--timeout", "off", "--caller-timeout", "10m", "--drain-timeout", "10m"];
+    let flags = ["--timeout", "off", "--client-timeout", "10m", "--drain-timeout", "10m"];
     let mut service = gateway(listener.local_addr().unwrap(), &[&flags[..], &ADMIN].concat()).await;
     let admin = service.admin().await;
     let mut client = TcpStream::connect(service.address).await.unwrap();

@@ -11,7 +11,7 @@ mod support;
 
 use std::{net::SocketAddr, process::Command, time::Duration};
 
-use retry_service::settings::LogFormat;
+use retry_service::telemetry::logger::LogFormat;
 use serde_json::Value;
 use support::{
     Answer, QUICK, Service, backend, call, gateway, message,

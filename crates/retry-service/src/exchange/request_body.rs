@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    gateway::address::is_gateways,
+    gateway::headers::remove_reserved,
     server::connection_state::{REST_BYTES, REST_TIME, Upload},
 };
 
@@ -202,10 +202,7 @@ impl Inbound {
     /// Counts a frame; of trailers, what only the gateway may say is left out.
     fn count(&mut self, mut frame: Frame<Bytes>) -> Result<Frame<Bytes>, BoxError> {
         if let Some(trailers) = frame.trailers_mut() {
-            let names: Vec<_> = trailers.keys().filter(|name| is_gateways(name)).cloned().collect();
-            for name in names {
-                trailers.remove(name);
-            }
+            remove_reserved(trailers);
             return Ok(frame);
         }
         let length = frame.data_ref().map_or(0, Bytes::len);

@@ -1,11 +1,12 @@
-//! `X-Forwarded-*` and `Forwarded` (RFC 7239): whom the upstream is told that a request came from.
+//! `X-Forwarded-*` and `Forwarded` (RFC 7239): tell the upstream where a request came from.
 //!
-//! What a client sends of them is its own invention, so it is replaced; what a trusted proxy sends is added to. Trusted
-//! proxies add at the end, so lists are read from there, up to what is malformed: a client may have sent that to a proxy
-//! that only adds. Of the two families only the one that is asked for goes on: the other could say something else.
+//! Headers from clients are replaced, since a client can write anything into them; headers from trusted proxies are
+//! extended. Trusted proxies append, so lists are read from their end, up to the first malformed item: a client may have
+//! sent that to a proxy that only appends. Only one of the two families is forwarded, as the other could contradict it.
 
 use std::net::{IpAddr, SocketAddr};
 
+use clap::ValueEnum;
 use http::{HeaderMap, HeaderName, HeaderValue, header::FORWARDED};
 
 use super::host::is_host;
@@ -18,65 +19,67 @@ const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// The prefix of all headers of one family.
 const X_FORWARDED: &str = "x-forwarded-";
 
-/// Which headers tell the upstream of the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Forwarded {
-    /// `X-Forwarded-For`, `X-Forwarded-Host` and `X-Forwarded-Proto`.
+/// The headers that tell the upstream about the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ForwardedHeaders {
+    /// X-Forwarded-For, X-Forwarded-Host and X-Forwarded-Proto
     XForwarded,
-    /// `Forwarded` (RFC 7239).
+    /// Forwarded (RFC 7239)
+    #[value(name = "forwarded")]
     Standard,
-    /// None, and none of those that came goes on.
+    /// None; those that a client or proxy sent are removed
+    #[value(alias = "none")]
     Off,
 }
 
-/// What is told of one request.
+/// What the gateway knows of one request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hop<'a> {
     /// The peer's address.
     pub(crate) ip: IpAddr,
-    /// The same as a header value.
+    /// The peer's address as a header value.
     pub(crate) ip_value: &'a HeaderValue,
+    /// The host that the request is for.
     pub(crate) host: Option<&'a HeaderValue>,
-    /// Whether the peer is believed in what it says of those before it.
-    pub(crate) trusted: bool,
+    /// Whether the forwarding headers of the peer are trusted.
+    pub(crate) is_trusted: bool,
 }
 
-/// Whether a header belongs to either family.
-pub(crate) fn is_forwarding(name: &HeaderName) -> bool {
+/// Whether a header belongs to one of the two families.
+pub(super) fn is_forwarding(name: &HeaderName) -> bool {
     *name == FORWARDED || is_x_forwarded(name)
 }
 
-/// Whether it is one of `X-Forwarded-*`, or `X-Real-IP`, in any spelling.
+/// Whether a header is one of `X-Forwarded-*`, or `X-Real-IP`, in any spelling.
 fn is_x_forwarded(name: &HeaderName) -> bool {
     let start = name.as_str().get(..X_FORWARDED.len());
     start.is_some_and(|start| is_spelling(start, X_FORWARDED)) || is_spelling(name.as_str(), X_REAL_IP.as_str())
 }
 
-/// Whether a name reads like another to a server that takes `_` for `-`, as CGI does.
-pub(crate) fn is_spelling(name: &str, of: &str) -> bool {
+/// Whether a server that treats `_` as `-`, as CGI does, takes one name for another.
+pub(super) fn is_spelling(name: &str, of: &str) -> bool {
     let same = |(one, other): (u8, u8)| one == other || one == b'_' && other == b'-';
     name.len() == of.len() && name.bytes().zip(of.bytes()).all(same)
 }
 
-impl Forwarded {
-    /// Adds a hop to a request's headers. `exist` tells whether they have any of either family.
-    pub(crate) fn add(self, headers: &mut HeaderMap, exist: bool, hop: Hop<'_>) {
-        if exist {
-            self.remove_unwanted(headers, hop.trusted);
+impl ForwardedHeaders {
+    /// Adds a hop to the headers of a request. `has_any` says whether they have any of either family.
+    pub(super) fn add(self, headers: &mut HeaderMap, has_any: bool, hop: Hop<'_>) {
+        if has_any {
+            self.remove_unwanted(headers, hop.is_trusted);
         }
         match self {
-            Self::XForwarded => add_x_forwarded(headers, exist, hop),
-            Self::Standard => add_forwarded(headers, exist, hop),
+            Self::XForwarded => add_x_forwarded(headers, has_any, hop),
+            Self::Standard => add_forwarded(headers, has_any, hop),
             Self::Off => {}
         }
     }
 
-    /// Removes what does not go on: everything that a peer says that is not believed, other spellings, and the other
-    /// family.
-    fn remove_unwanted(self, headers: &mut HeaderMap, trusted: bool) {
+    /// Removes what is not forwarded: all headers of a peer that is not trusted, other spellings, and the other family.
+    fn remove_unwanted(self, headers: &mut HeaderMap, is_trusted: bool) {
         let stays = |name: &HeaderName| match self {
-            Self::XForwarded => trusted && is_x_forwarded(name) && !name.as_str().contains('_'),
-            Self::Standard => trusted && *name == FORWARDED,
+            Self::XForwarded => is_trusted && is_x_forwarded(name) && !name.as_str().contains('_'),
+            Self::Standard => is_trusted && *name == FORWARDED,
             Self::Off => false,
         };
         let unwanted: Vec<_> = headers.keys().filter(|name| is_forwarding(name) && !stays(name)).cloned().collect();
@@ -85,9 +88,9 @@ impl Forwarded {
         }
     }
 
-    /// The addresses that a request was forwarded for, in the order in which they were added; `None` for what is no
-    /// address.
-    pub(crate) fn chain(self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+    /// The addresses that a request was forwarded for, in the order in which they were added; `None` for an item that
+    /// is no address.
+    pub(super) fn chain(self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
         match self {
             Self::XForwarded => {
                 well_formed(headers, &X_FORWARDED_FOR, is_plain).iter().map(|address| address_of(address)).collect()
@@ -100,22 +103,22 @@ impl Forwarded {
         }
     }
 
-    /// The scheme that the client used, as a trusted proxy tells.
-    pub(crate) fn scheme(self, headers: &HeaderMap) -> Option<&'static str> {
-        let told = match self {
+    /// The scheme that the client used, according to a trusted proxy.
+    pub(super) fn scheme(self, headers: &HeaderMap) -> Option<&'static str> {
+        let scheme = match self {
             Self::XForwarded => well_formed(headers, &X_FORWARDED_PROTO, is_plain).pop()?,
             Self::Standard => parameter(well_formed(headers, &FORWARDED, is_element).last()?, "proto")?,
             Self::Off => return None,
         };
-        ["http", "https"].into_iter().find(|scheme| told.eq_ignore_ascii_case(scheme))
+        ["http", "https"].into_iter().find(|known| scheme.eq_ignore_ascii_case(known))
     }
 }
 
-/// Adds the peer to those before it; host and scheme are those that the first of them saw.
-fn add_x_forwarded(headers: &mut HeaderMap, exist: bool, hop: Hop<'_>) {
-    let chain = if exist { well_formed(headers, &X_FORWARDED_FOR, is_plain) } else { Vec::new() };
+/// Appends the peer to `X-Forwarded-For`. Host and scheme stay as the first proxy set them.
+fn add_x_forwarded(headers: &mut HeaderMap, has_any: bool, hop: Hop<'_>) {
+    let chain = if has_any { well_formed(headers, &X_FORWARDED_FOR, is_plain) } else { Vec::new() };
     append(headers, X_FORWARDED_FOR, &chain, hop.ip_value);
-    if exist {
+    if has_any {
         keep_well_formed(headers, X_FORWARDED_HOST, |host| is_host(host.as_bytes()));
         keep_well_formed(headers, X_FORWARDED_PROTO, is_plain);
     }
@@ -125,22 +128,22 @@ fn add_x_forwarded(headers: &mut HeaderMap, exist: bool, hop: Hop<'_>) {
     headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
 }
 
-/// Adds an element to `Forwarded`.
-fn add_forwarded(headers: &mut HeaderMap, exist: bool, hop: Hop<'_>) {
+/// Appends an element to `Forwarded`.
+fn add_forwarded(headers: &mut HeaderMap, has_any: bool, hop: Hop<'_>) {
     let by = match hop.ip {
         IpAddr::V4(ip) => format!("for={ip}"),
         IpAddr::V6(ip) => format!("for=\"[{ip}]\""),
     };
-    // It has neither quotes nor backslashes, being a host.
+    // A host contains neither quotes nor backslashes.
     let host = hop.host.and_then(|host| host.to_str().ok());
     let host = host.map_or_else(String::new, |host| format!(";host=\"{host}\""));
-    let chain = if exist { well_formed(headers, &FORWARDED, is_element) } else { Vec::new() };
+    let chain = if has_any { well_formed(headers, &FORWARDED, is_element) } else { Vec::new() };
     if let Ok(element) = HeaderValue::try_from(format!("{by}{host};proto=http")) {
         append(headers, FORWARDED, &chain, &element);
     }
 }
 
-/// Makes a value the last of a list, all in one line.
+/// Appends a value to a list, and sets the header to the result as a single field line.
 fn append(headers: &mut HeaderMap, name: HeaderName, list: &[String], value: &HeaderValue) {
     if list.is_empty() {
         headers.insert(name, value.clone());
@@ -151,7 +154,7 @@ fn append(headers: &mut HeaderMap, name: HeaderName, list: &[String], value: &He
     headers.insert(name, joined.unwrap_or_else(|_| value.clone()));
 }
 
-/// Leaves what is well-formed of a header.
+/// Removes the malformed items of a header.
 fn keep_well_formed(headers: &mut HeaderMap, name: HeaderName, is_item: impl Fn(&str) -> bool) {
     if headers.contains_key(&name) {
         let items = well_formed(headers, &name, is_item);
@@ -164,15 +167,15 @@ fn keep_well_formed(headers: &mut HeaderMap, name: HeaderName, is_item: impl Fn(
     }
 }
 
-/// How many commas one quoted string may have.
+/// Maximum number of commas in a quoted string.
 const QUOTED_COMMAS: usize = 8;
 
-/// The items at the end of a list that are well-formed, up to one that is not.
+/// The well-formed items at the end of a list.
 fn well_formed(headers: &HeaderMap, name: &HeaderName, is_item: impl Fn(&str) -> bool) -> Vec<String> {
     let values: Vec<_> = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
     let list = values.join(",");
     let (mut items, mut rest) = (Vec::new(), list.as_str());
-    // From the end: a comma may stand in quotes, and then what follows it has one quote too many.
+    // From the end: a comma may be quoted, and then the part behind it has an unbalanced quote.
     let (mut from, mut quoted) = (rest.len(), 0);
     while !rest.is_empty() {
         let comma = rest.get(..from).and_then(|before| before.rfind(','));
@@ -192,23 +195,23 @@ fn well_formed(headers: &HeaderMap, name: &HeaderName, is_item: impl Fn(&str) ->
     items
 }
 
-/// Whether it is an address or a name that needs no quotes.
+/// Whether an item is an address or a name that needs no quotes.
 fn is_plain(item: &str) -> bool {
     !item.is_empty() && item.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:-[]%".contains(&byte))
 }
 
-/// Whether it is an element of `Forwarded`: RFC 7239, section 4.
+/// Whether an item is an element of `Forwarded`: RFC 7239, section 4.
 fn is_element(item: &str) -> bool {
     pairs(item).is_some_and(|pairs| !pairs.is_empty())
 }
 
-/// The value of a parameter of an element, without its quotes.
+/// The unquoted value of a parameter of an element.
 fn parameter(element: &str, name: &str) -> Option<String> {
     let (_, value) = pairs(element)?.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
     Some(value)
 }
 
-/// The parameters of an element; `None` if it is malformed.
+/// The parameters of an element; `None` if the element is malformed.
 fn pairs(element: &str) -> Option<Vec<(String, String)>> {
     let (mut pairs, mut rest) = (Vec::new(), element.trim());
     loop {
@@ -222,7 +225,7 @@ fn pairs(element: &str) -> Option<Vec<(String, String)>> {
     }
 }
 
-/// The value that a text begins with, a token or a quoted string, and what follows it.
+/// Parses the token or quoted string at the start of a text; returns it with the rest of the text.
 fn value_at(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([';', ' ', '\t']).unwrap_or(text.len());
@@ -241,7 +244,7 @@ fn value_at(text: &str) -> Option<(String, &str)> {
     None
 }
 
-/// An address with or without a port; `None` for what is none, such as `unknown`.
+/// Parses an address with or without a port; `None` for anything else, such as `unknown`.
 fn address_of(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
@@ -255,25 +258,26 @@ mod tests {
     const FOR: &str = "x-forwarded-for";
 
     #[track_caller]
-    fn check(forwarded: Forwarded, trusted: bool, given: &[(&str, &str)], expected: &[(&str, &str)]) {
+    fn check(forwarded: ForwardedHeaders, is_trusted: bool, sent: &[(&str, &str)], expected: &[(&str, &str)]) {
         let mut headers = HeaderMap::new();
-        for (name, value) in given {
+        for (name, value) in sent {
             headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         }
         let (ip_value, host) = (HeaderValue::from_static("10.1.2.3"), HeaderValue::from_static("shop:80"));
-        let hop = Hop { ip: "10.1.2.3".parse().unwrap(), ip_value: &ip_value, host: Some(&host), trusted };
-        forwarded.add(&mut headers, !given.is_empty(), hop);
-        let mut told: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
-        told.sort_unstable();
-        assert_eq!(told, expected);
+        let hop = Hop { ip: "10.1.2.3".parse().unwrap(), ip_value: &ip_value, host: Some(&host), is_trusted };
+        forwarded.add(&mut headers, !sent.is_empty(), hop);
+        let mut headers: Vec<_> =
+            headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        headers.sort_unstable();
+        assert_eq!(headers, expected);
     }
 
     const NEW: [(&str, &str); 3] = [(FOR, "10.1.2.3"), ("x-forwarded-host", "shop:80"), ("x-forwarded-proto", "http")];
     const NEW_STANDARD: [(&str, &str); 1] = [("forwarded", "for=10.1.2.3;host=\"shop:80\";proto=http")];
 
     #[test]
-    fn what_a_client_says_is_replaced() {
-        let said = [
+    fn headers_from_a_client_are_replaced() {
+        let sent = [
             (FOR, "1.1.1.1"),
             ("x-forwarded-host", "evil"),
             ("x-forwarded-proto", "https"),
@@ -282,15 +286,15 @@ mod tests {
             ("x-real-ip", "1.1.1.1"),
             ("forwarded", "for=1.1.1.1"),
         ];
-        check(Forwarded::XForwarded, false, &[], &NEW);
-        check(Forwarded::XForwarded, false, &said, &NEW);
-        check(Forwarded::Standard, false, &said, &NEW_STANDARD);
-        check(Forwarded::Off, false, &said, &[]);
+        check(ForwardedHeaders::XForwarded, false, &[], &NEW);
+        check(ForwardedHeaders::XForwarded, false, &sent, &NEW);
+        check(ForwardedHeaders::Standard, false, &sent, &NEW_STANDARD);
+        check(ForwardedHeaders::Off, false, &sent, &[]);
     }
 
     #[test]
-    fn what_a_trusted_proxy_says_is_added_to() {
-        let said = [
+    fn headers_from_a_trusted_proxy_are_extended() {
+        let sent = [
             (FOR, "1.1.1.1"),
             (FOR, "2.2.2.2"),
             ("x-forwarded-host", "outer"),
@@ -304,43 +308,43 @@ mod tests {
             ("x-forwarded-port", "443"),
             ("x-forwarded-proto", "https"),
         ];
-        check(Forwarded::XForwarded, true, &said, &added);
+        check(ForwardedHeaders::XForwarded, true, &sent, &added);
         let chained = [("forwarded", "for=1.1.1.1, for=10.1.2.3;host=\"shop:80\";proto=http")];
-        check(Forwarded::Standard, true, &said, &chained);
-        check(Forwarded::Off, true, &said, &[]);
+        check(ForwardedHeaders::Standard, true, &sent, &chained);
+        check(ForwardedHeaders::Off, true, &sent, &[]);
     }
 
     #[test]
-    fn what_stands_before_something_malformed_is_dropped() {
+    fn items_before_a_malformed_one_are_dropped() {
         for malformed in ["for=\"unclosed", "for=1.1.1.1, for=\"a\\\"", "for=é", "nonsense", "for=1.1.1.1, ;"] {
-            check(Forwarded::Standard, true, &[("forwarded", malformed)], &NEW_STANDARD);
+            check(ForwardedHeaders::Standard, true, &[("forwarded", malformed)], &NEW_STANDARD);
         }
         let kept = [("forwarded", "for=2.2.2.2, for=10.1.2.3;host=\"shop:80\";proto=http")];
         for before in ["for=\"x, for=2.2.2.2", "for=é,for=2.2.2.2", ", for=2.2.2.2", "\", for=2.2.2.2"] {
-            check(Forwarded::Standard, true, &[("forwarded", before)], &kept);
+            check(ForwardedHeaders::Standard, true, &[("forwarded", before)], &kept);
         }
-        check(Forwarded::Standard, true, &[("forwarded", "for=\"x"), ("forwarded", "for=2.2.2.2")], &kept);
+        check(ForwardedHeaders::Standard, true, &[("forwarded", "for=\"x"), ("forwarded", "for=2.2.2.2")], &kept);
         let quoted = [("forwarded", "for=\"a, b\", for=10.1.2.3;host=\"shop:80\";proto=http")];
-        check(Forwarded::Standard, true, &[("forwarded", "for=\"a, b\"")], &quoted);
+        check(ForwardedHeaders::Standard, true, &[("forwarded", "for=\"a, b\"")], &quoted);
         for malformed in ["<script>", "1.1.1.1, ", "a\"b", ""] {
-            let said = [(FOR, malformed), ("x-forwarded-host", "a b"), ("x-forwarded-proto", "<x>")];
-            check(Forwarded::XForwarded, true, &said, &NEW);
+            let sent = [(FOR, malformed), ("x-forwarded-host", "a b"), ("x-forwarded-proto", "<x>")];
+            check(ForwardedHeaders::XForwarded, true, &sent, &NEW);
         }
         for before in ["\", 2.2.2.2", ", 2.2.2.2", "<script>,2.2.2.2", "1.1.1.1,, 2.2.2.2"] {
             let kept = [(FOR, "2.2.2.2, 10.1.2.3"), NEW[1], NEW[2]];
-            check(Forwarded::XForwarded, true, &[(FOR, before)], &kept);
+            check(ForwardedHeaders::XForwarded, true, &[(FOR, before)], &kept);
         }
         let hosts = [("x-forwarded-host", "outer"), ("x-forwarded-host", "<script>")];
-        check(Forwarded::XForwarded, true, &hosts, &NEW);
+        check(ForwardedHeaders::XForwarded, true, &hosts, &NEW);
         let hosts = [NEW[0], ("x-forwarded-host", "outer, inner"), NEW[2]];
-        check(Forwarded::XForwarded, true, &[("x-forwarded-host", "outer, inner")], &hosts);
+        check(ForwardedHeaders::XForwarded, true, &[("x-forwarded-host", "outer, inner")], &hosts);
     }
 
     #[test]
-    fn other_spellings_never_go_on() {
+    fn other_spellings_are_never_forwarded() {
         for name in ["x_forwarded_for", "x-forwarded_for", "x_forwarded_host", "x_real_ip"] {
             for trusted in [true, false] {
-                check(Forwarded::XForwarded, trusted, &[(name, "6.6.6.6")], &NEW);
+                check(ForwardedHeaders::XForwarded, trusted, &[(name, "6.6.6.6")], &NEW);
             }
         }
         assert!(
@@ -351,19 +355,21 @@ mod tests {
 
     #[test]
     fn the_chain_is_read_from_either_family() {
-        let check = |forwarded: Forwarded, name: &'static str, value: &'static str, expected: &[Option<&str>]| {
-            let headers = HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))]);
-            let expected: Vec<Option<IpAddr>> =
-                expected.iter().map(|address| address.map(|address| address.parse().unwrap())).collect();
-            assert_eq!(forwarded.chain(&headers), expected, "{value}");
-        };
-        let x = |value, expected: &[Option<&str>]| check(Forwarded::XForwarded, FOR, value, expected);
+        let check =
+            |forwarded: ForwardedHeaders, name: &'static str, value: &'static str, expected: &[Option<&str>]| {
+                let headers = HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))]);
+                let expected: Vec<Option<IpAddr>> =
+                    expected.iter().map(|address| address.map(|address| address.parse().unwrap())).collect();
+                assert_eq!(forwarded.chain(&headers), expected, "{value}");
+            };
+        let x = |value, expected: &[Option<&str>]| check(ForwardedHeaders::XForwarded, FOR, value, expected);
         x(
             "1.1.1.1, 2.2.2.2:80,::1, [::2], [::3]:80",
             &[Some("1.1.1.1"), Some("2.2.2.2"), Some("::1"), Some("::2"), Some("::3")],
         );
         x("unknown, ::ffff:1.1.1.1", &[None, Some("1.1.1.1")]);
-        let standard = |value, expected: &[Option<&str>]| check(Forwarded::Standard, "forwarded", value, expected);
+        let standard =
+            |value, expected: &[Option<&str>]| check(ForwardedHeaders::Standard, "forwarded", value, expected);
         standard("for=1.1.1.1;proto=http, For=\"[::1]:80\"", &[Some("1.1.1.1"), Some("::1")]);
         standard("proto=http, for=_hidden, for=\"1.1.1.1, 2.2.2.2\"", &[None, None, None]);
         standard("for=\"x, for=1.1.1.1", &[Some("1.1.1.1")]);
@@ -372,15 +378,15 @@ mod tests {
     }
 
     #[test]
-    fn the_scheme_is_the_one_that_the_client_used() {
-        let check = |forwarded: Forwarded, name: &'static str, value: &'static str, expected| {
+    fn the_scheme_is_that_of_the_client() {
+        let check = |forwarded: ForwardedHeaders, name: &'static str, value: &'static str, expected| {
             let headers = HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))]);
             assert_eq!(forwarded.scheme(&headers), expected, "{value}");
         };
-        check(Forwarded::XForwarded, "x-forwarded-proto", "https", Some("https"));
-        check(Forwarded::XForwarded, "x-forwarded-proto", "javascript, HTTPS", Some("https"));
-        check(Forwarded::XForwarded, "x-forwarded-proto", "javascript", None);
-        check(Forwarded::Standard, "forwarded", "for=a;proto=http, for=b;proto=https", Some("https"));
-        check(Forwarded::Off, "x-forwarded-proto", "https", None);
+        check(ForwardedHeaders::XForwarded, "x-forwarded-proto", "https", Some("https"));
+        check(ForwardedHeaders::XForwarded, "x-forwarded-proto", "javascript, HTTPS", Some("https"));
+        check(ForwardedHeaders::XForwarded, "x-forwarded-proto", "javascript", None);
+        check(ForwardedHeaders::Standard, "forwarded", "for=a;proto=http, for=b;proto=https", Some("https"));
+        check(ForwardedHeaders::Off, "x-forwarded-proto", "https", None);
     }
 }

@@ -1,23 +1,23 @@
-//! Which host a request is for. RFC 9112, section 3.2; RFC 9113, section 8.3.1.
+//! The host that a request is for. RFC 9112, section 3.2; RFC 9113, section 8.3.1.
 
 use std::net::Ipv6Addr;
 
 use http::{HeaderValue, Request, Version, header::HOST};
 
-/// The request names no host where it has to, several, or one that is none.
+/// The host of a request is missing, ambiguous or malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BadHost;
 
-/// The host that a request is for, as `Host` has it: the one in its target, or else in its `Host`. `None` for a request
-/// of HTTP/1.0 that names none.
-pub(crate) fn of<B>(request: &Request<B>) -> Result<Option<HeaderValue>, BadHost> {
+/// The host that a request is for, in the form of `Host`: that of its target, or else of its `Host` header. `None` for an
+/// HTTP/1.0 request without a host.
+pub(super) fn of<B>(request: &Request<B>) -> Result<Option<HeaderValue>, BadHost> {
     let mut named = request.headers().get_all(HOST).iter();
     let host = named.next();
     if named.next().is_some() || host.is_some_and(|host| !is_host(host.as_bytes())) {
         return Err(BadHost);
     }
     match (request.uri().authority(), host) {
-        // Over HTTP/1.1 the target goes before; over HTTP/2 they have to agree.
+        // Over HTTP/1.1 the target takes precedence; over HTTP/2 both must agree.
         (Some(authority), Some(host)) if request.version() == Version::HTTP_2 && !is_same(authority.as_str(), host) => {
             Err(BadHost)
         }
@@ -35,9 +35,9 @@ fn is_same(authority: &str, host: &HeaderValue) -> bool {
     authority.as_bytes().eq_ignore_ascii_case(host.as_bytes())
 }
 
-/// Whether it is a host with or without a port, in the form of RFC 3986, section 3.2: no user name, and nothing that
-/// whoever puts it into a URL or a page could be misled by. An empty one is that of a target without a host.
-pub(crate) fn is_host(text: &[u8]) -> bool {
+/// Whether a text is a host with an optional port, in the form of RFC 3986, section 3.2: without a user name, and safe to
+/// put into a URL or a page. An empty one belongs to a target without a host.
+pub(super) fn is_host(text: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(text) else { return false };
     if let Some(rest) = text.strip_prefix('[') {
         return rest
@@ -48,7 +48,7 @@ pub(crate) fn is_host(text: &[u8]) -> bool {
     is_name(name) && is_port(port)
 }
 
-/// Whether it is empty, or a colon and a port.
+/// Whether a text is empty, or a colon and a port.
 fn is_port(text: &str) -> bool {
     match text.strip_prefix(':') {
         None => text.is_empty(),
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_host_is_refused() {
+    fn a_malformed_host_is_an_error() {
         for host in [
             "",
             "a",
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_host_of_the_target_counts() {
+    fn the_host_of_the_target_takes_precedence() {
         let check = |version, uri: &str, hosts: &[&str], expected: Result<Option<&str>, BadHost>| {
             let mut request = Request::builder().version(version).uri(uri);
             for host in hosts {

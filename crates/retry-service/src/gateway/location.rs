@@ -1,26 +1,25 @@
-//! `Location` and `Content-Location` of an upstream that knows itself by another name than its clients do.
-//!
-//! With its own name in `Host` it builds URLs that lead past the gateway.
+//! `Location` and `Content-Location`: an upstream that gets its own name in `Host` may return URLs that bypass the
+//! gateway. They are rewritten.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Uri,
     header::{CONTENT_LOCATION, LOCATION},
 };
 
-/// What the upstream's own URLs begin with.
+/// Rewrites URLs that begin with the base URL of the upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UpstreamName {
+pub struct LocationRewriter {
     scheme: String,
     host: String,
     port: u16,
-    /// The path of the base URL, without a slash at its end.
+    /// The path of the base URL, without a trailing slash.
     prefix: String,
 }
 
-impl UpstreamName {
-    /// The name in a base URL such as `http://host:port/prefix`; `None` if it has no host.
+impl LocationRewriter {
+    /// Takes a base URL such as `http://host:port/prefix`. Returns `None` if it has no host.
     #[must_use]
-    pub fn of(url: &str) -> Option<Self> {
+    pub fn new(url: &str) -> Option<Self> {
         let uri: Uri = url.parse().ok()?;
         let scheme = uri.scheme_str()?.to_ascii_lowercase();
         let port = uri.port_u16().unwrap_or(default_port(&scheme)?);
@@ -28,19 +27,19 @@ impl UpstreamName {
         Some(Self { scheme, host, port, prefix: uri.path().trim_end_matches('/').to_owned() })
     }
 
-    /// Turns URLs on the upstream's own name into those that the client knows: `scheme` and `host` are its own.
-    pub(crate) fn replace(&self, headers: &mut HeaderMap, scheme: &str, host: Option<&HeaderValue>) {
+    /// Rewrites URLs of the upstream to URLs of the gateway, whose `scheme` and `host` are those that the client used.
+    pub(super) fn rewrite(&self, headers: &mut HeaderMap, scheme: &str, host: Option<&HeaderValue>) {
         for name in [LOCATION, CONTENT_LOCATION] {
-            self.replace_in(headers, &name, scheme, host);
+            self.rewrite_one(headers, &name, scheme, host);
         }
     }
 
-    fn replace_in(&self, headers: &mut HeaderMap, name: &HeaderName, scheme: &str, host: Option<&HeaderValue>) {
+    fn rewrite_one(&self, headers: &mut HeaderMap, name: &HeaderName, scheme: &str, host: Option<&HeaderValue>) {
         let Some(rest) = headers.get(name).and_then(|url| self.rest_of(url.to_str().ok()?)) else { return };
         let slash = if rest.starts_with('/') { "" } else { "/" };
         let url = match host.and_then(|host| host.to_str().ok()).filter(|host| !host.is_empty()) {
             Some(host) => format!("{scheme}://{host}{slash}{rest}"),
-            // A client that names no host knows its own.
+            // The client did not send a host, and resolves a path against the one that it knows.
             None => format!("{slash}{rest}"),
         };
         if let Ok(url) = HeaderValue::try_from(url) {
@@ -48,7 +47,7 @@ impl UpstreamName {
         }
     }
 
-    /// What follows the base URL in one that begins with it, path, query and fragment.
+    /// Returns what follows the base URL: path, query and fragment. `None` if the URL does not begin with the base URL.
     fn rest_of<'a>(&self, url: &'a str) -> Option<&'a str> {
         let (scheme, rest) = match url.strip_prefix("//") {
             Some(rest) => (self.scheme.clone(), rest),
@@ -63,9 +62,9 @@ impl UpstreamName {
         if scheme != self.scheme || !host.eq_ignore_ascii_case(&self.host) || port != self.port {
             return None;
         }
-        // What lies outside the base path cannot be reached through the gateway.
+        // A URL outside the base path cannot be reached through the gateway.
         let rest = path.strip_prefix(&*self.prefix)?;
-        // Two slashes would name a host if nothing stood before them.
+        // A path that begins with two slashes would be read as a host.
         (rest.is_empty() || rest.starts_with(['/', '?', '#']) && !rest.starts_with("//")).then_some(rest)
     }
 }
@@ -83,14 +82,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_on_the_upstreams_own_name_become_the_clients() {
+    fn urls_of_the_upstream_become_urls_of_the_gateway() {
         let check = |base: &str, location: &'static str, expected: &str| {
             let mut headers = HeaderMap::from_iter([
                 (LOCATION, HeaderValue::from_static(location)),
                 (CONTENT_LOCATION, HeaderValue::from_static(location)),
             ]);
             let host = HeaderValue::from_static("shop.example");
-            UpstreamName::of(base).unwrap().replace(&mut headers, "https", Some(&host));
+            LocationRewriter::new(base).unwrap().rewrite(&mut headers, "https", Some(&host));
             assert_eq!(headers[LOCATION], expected, "{location}");
             assert_eq!(headers[CONTENT_LOCATION], expected, "{location}");
         };
@@ -127,7 +126,7 @@ mod tests {
     #[test]
     fn a_client_without_a_host_gets_a_path() {
         let mut headers = HeaderMap::from_iter([(LOCATION, HeaderValue::from_static("http://h/a"))]);
-        UpstreamName::of("http://h").unwrap().replace(&mut headers, "http", None);
+        LocationRewriter::new("http://h").unwrap().rewrite(&mut headers, "http", None);
         assert_eq!(headers[LOCATION], "/a");
     }
 }

@@ -1,4 +1,4 @@
-//! `Max-Forwards`: how far TRACE and OPTIONS may go. RFC 9110, section 7.6.2.
+//! `Max-Forwards`: limits how often TRACE and OPTIONS are forwarded. RFC 9110, section 7.6.2.
 
 use bytes::Bytes;
 use http::{
@@ -7,38 +7,38 @@ use http::{
 };
 use http_body_util::Full;
 
-/// What no TRACE tells (RFC 9110, section 9.3.8).
+/// Headers that a response to TRACE must not contain (RFC 9110, section 9.3.8).
 const SECRETS: [HeaderName; 3] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE");
 
-/// The gateway's own response to a request that may go no further.
-pub(crate) fn respond_at_end<B>(request: &Request<B>) -> Option<Response<Full<Bytes>>> {
-    let is_at_end = counts(request.method()) && left(request.headers()) == Some(0);
+/// The gateway's own response to a request that must not be forwarded any more.
+pub(super) fn respond_at_end<B>(request: &Request<B>) -> Option<Response<Full<Bytes>>> {
+    let is_at_end = applies_to(request.method()) && left(request.headers()) == Some(0);
     is_at_end.then(|| if *request.method() == Method::TRACE { trace(request) } else { options() })
 }
 
-/// Counts one forward.
-pub(crate) fn count_down(method: &Method, headers: &mut HeaderMap) {
-    if counts(method)
+/// Decrements the header.
+pub(super) fn count_down(method: &Method, headers: &mut HeaderMap) {
+    if applies_to(method)
         && let Some(left) = left(headers)
     {
         headers.insert(MAX_FORWARDS, left.saturating_sub(1).into());
     }
 }
 
-/// Whether the method is one that the header is for; with others it is ignored.
-fn counts(method: &Method) -> bool {
+/// Whether the header applies to this method. With other methods it is ignored.
+fn applies_to(method: &Method) -> bool {
     *method == Method::TRACE || *method == Method::OPTIONS
 }
 
-/// How often the request may be forwarded; `None` if it does not say so in a number.
+/// The number of forwards left; `None` if there is no valid number.
 fn left(headers: &HeaderMap) -> Option<u64> {
     let text = headers.get(MAX_FORWARDS)?.to_str().ok()?;
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-/// The request as it was received.
+/// The request as it was received, without its credentials.
 fn trace<B>(request: &Request<B>) -> Response<Full<Bytes>> {
     let mut message = format!("TRACE {} {:?}\r\n", request.uri(), request.version()).into_bytes();
     for (name, value) in request.headers().iter().filter(|(name, _)| !SECRETS.contains(name)) {
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn forwards_are_counted_down_for_trace_and_options() {
+    fn max_forwards_is_decremented_for_trace_and_options() {
         let check = |method: Method, forwards: &str, expected: &str, ends: bool| {
             let mut request = request(method.clone(), forwards);
             assert_eq!(respond_at_end(&request).is_some(), ends, "{method} {forwards}");
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_tells_no_secrets() {
+    fn a_trace_contains_no_credentials() {
         let response = respond_at_end(&request(Method::TRACE, "0")).unwrap();
         let body = format!("{:?}", response.into_body());
         assert!(body.contains("TRACE /x HTTP/1.1\\r\\nmax-forwards: 0\\r\\nx-a: 1\\r\\n\\r\\n"), "{body}");

@@ -1,4 +1,4 @@
-//! `Server-Timing` (W3C): what became of a request's time, for the browser's tools.
+//! `Server-Timing` (W3C): shows attempts and delays in a browser's developer tools.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -7,26 +7,26 @@ use retry_client::Journal;
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// Tells of the attempts and waits that led to a response.
-pub(crate) fn add<B>(response: &mut Response<B>) {
-    let told = response.extensions().get::<Journal>().map(tell);
-    if let Some(value) = told.and_then(|told| HeaderValue::try_from(told).ok()) {
+/// Adds the header with the attempts and delays that led to a response.
+pub(super) fn add<B>(response: &mut Response<B>) {
+    let metrics = response.extensions().get::<Journal>().map(metrics);
+    if let Some(value) = metrics.and_then(|metrics| HeaderValue::try_from(metrics).ok()) {
         response.headers_mut().append(SERVER_TIMING, value);
     }
 }
 
-fn tell(journal: &Journal) -> String {
-    let mut told = String::new();
+fn metrics(journal: &Journal) -> String {
+    let mut metrics = String::new();
     for record in journal.iter() {
-        let separator = if told.is_empty() { "" } else { ", " };
-        let took = record.timing.map_or(Duration::ZERO, |timing| timing.duration);
+        let separator = if metrics.is_empty() { "" } else { ", " };
+        let duration = record.timing.map_or(Duration::ZERO, |timing| timing.duration);
         // Writing to a string cannot fail.
-        let _ = write!(told, "{separator}attempt{};dur={:.3}", record.attempt, milliseconds(took));
+        let _ = write!(metrics, "{separator}attempt{};dur={:.3}", record.attempt, milliseconds(duration));
         if let Some(wait) = record.wait {
-            let _ = write!(told, ", wait{};dur={:.3}", record.attempt, milliseconds(wait));
+            let _ = write!(metrics, ", wait{};dur={:.3}", record.attempt, milliseconds(wait));
         }
     }
-    told
+    metrics
 }
 
 fn milliseconds(duration: Duration) -> f64 {

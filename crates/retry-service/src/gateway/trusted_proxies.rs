@@ -1,23 +1,23 @@
-//! Which peers are believed when they say for whom they forward.
+//! The proxies whose forwarding headers are trusted.
 
 use std::{net::IpAddr, str::FromStr};
 
 use ipnet::IpNet;
 
-/// The networks of proxies that are believed. Everybody else is a client.
+/// Networks of trusted proxies. Every other peer is a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustedProxies(Vec<IpNet>);
 
 impl TrustedProxies {
-    /// Whether this address is one of theirs.
-    pub(crate) fn contains(&self, ip: IpAddr) -> bool {
+    /// Whether this is the address of a trusted proxy.
+    pub(super) fn contains(&self, ip: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&ip))
     }
 
-    /// The client that a chain of proxies forwards for: the last of `chain` that is not a trusted proxy itself, as only
-    /// what trusted proxies have added is to be believed. `chain` has the addresses in the order in which they were
-    /// added, `None` for what is no address.
-    pub(crate) fn client(&self, peer: IpAddr, chain: impl DoubleEndedIterator<Item = Option<IpAddr>>) -> IpAddr {
+    /// The client that a chain of proxies forwards for: the last address in `chain` that is not a trusted proxy, since
+    /// only addresses added by trusted proxies can be trusted. `chain` is in the order in which the addresses were added,
+    /// with `None` for an item that is no address.
+    pub(super) fn client(&self, peer: IpAddr, chain: impl DoubleEndedIterator<Item = Option<IpAddr>>) -> IpAddr {
         let mut client = peer;
         for address in chain.rev() {
             let Some(address) = address.filter(|_| self.contains(client)) else { break };
@@ -30,15 +30,15 @@ impl TrustedProxies {
 impl FromStr for TrustedProxies {
     type Err = &'static str;
 
-    /// Reads networks such as `10.0.0.0/8,fd00::/8`, separated by commas; an address alone is a network of one, and
-    /// `off` or `none` is no network.
+    /// Parses networks such as `10.0.0.0/8,fd00::/8`, separated by commas. An address is a network of one; `off` and
+    /// `none` are no networks.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if ["", "off", "none"].contains(&text.trim()) {
             return Ok(Self::default());
         }
         let network = |text: &str| text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
         let networks: Result<Vec<_>, _> = text.split(',').map(|text| network(text.trim())).collect();
-        networks.map(Self).map_err(|_| "allowed are networks and addresses, such as 10.0.0.0/8,fd00::/8")
+        networks.map(Self).map_err(|_| "expected networks and addresses, such as 10.0.0.0/8,fd00::/8")
     }
 }
 
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn networks_are_read_from_a_list() {
+    fn networks_are_parsed_from_a_list() {
         let check = |text: &str, inside: &[&str], outside: &[&str]| {
             let proxies: TrustedProxies = text.parse().unwrap();
             for ip in inside {
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_the_last_that_no_trusted_proxy_vouches_for() {
+    fn the_client_is_the_last_address_that_is_no_trusted_proxy() {
         let proxies: TrustedProxies = "10.0.0.0/8".parse().unwrap();
         let check = |peer: &str, chain: &[&str], expected: &str| {
             let chain = chain.iter().map(|address| address.parse().ok());

@@ -1,61 +1,70 @@
-//! Settings in a TOML file: keys are the flags' names, values what the flags take.
+//! The configuration file: TOML, with the names of the flags as keys.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, ffi::OsString, fs, path::Path};
 
+use clap::Command;
 use toml::{Spanned, Value};
 
-use super::Refusal;
+use super::{
+    error::SettingsError,
+    flags::{self, LISTS},
+};
 
-/// Settings that are lists.
-const LISTS: [&str; 2] = ["status-codes", "trusted-proxies"];
-
-/// One setting of a file.
-pub(crate) struct Entry {
-    pub(crate) name: String,
-    /// As the flag would be given it.
-    pub(crate) value: String,
-    /// Where it is: `gateway.toml:3`.
-    pub(crate) place: String,
+/// A setting in the file.
+pub(super) struct Entry {
+    pub(super) name: String,
+    /// The value as the flag takes it.
+    pub(super) value: String,
+    /// The line of the file, such as `gateway.toml:3`.
+    pub(super) location: String,
 }
 
-/// Reads a file's settings, in the order of their lines.
-pub(crate) fn read(path: &Path) -> Result<Vec<Entry>, Refusal> {
-    let text = fs::read_to_string(path)
-        .map_err(|error| Refusal::setting("config", &format_args!("cannot read '{}': {error}", path.display())))?;
-    parse(&text, &path.display().to_string())
+/// Reads and checks the settings of a file, in the order of its lines.
+pub(super) fn read(path: &Path, command: &Command) -> Result<Vec<Entry>, SettingsError> {
+    let text = fs::read_to_string(path).map_err(|error| {
+        SettingsError::setting("config", &format_args!("cannot read '{}': {error}", path.display()))
+    })?;
+    let entries = parse(&text, &path.display().to_string(), command)?;
+    entries.iter().try_for_each(|entry| check(entry, command))?;
+    Ok(entries)
 }
 
-fn parse(text: &str, file: &str) -> Result<Vec<Entry>, Refusal> {
-    let place = |offset: usize| {
+fn parse(text: &str, file: &str, command: &Command) -> Result<Vec<Entry>, SettingsError> {
+    let location = |offset: usize| {
         let line = text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1;
         format!("{file}:{line}")
     };
     let settings: BTreeMap<Spanned<String>, Value> = toml::from_str(text).map_err(|error| {
-        let place = error.span().map_or_else(|| file.to_owned(), |span| place(span.start));
-        // Of a key that is there twice toml tells no more than where it is.
-        let what = match (error.message(), error.span().and_then(|span| text.get(span))) {
+        let location = error.span().map_or_else(|| file.to_owned(), |span| location(span.start));
+        // The message for a duplicate key does not name the key.
+        let message = match (error.message(), error.span().and_then(|span| text.get(span))) {
             ("duplicate key", Some(key)) => format!("duplicate key '{}'", key.trim_matches(['"', '\''])),
             (message, _) => message.lines().next().unwrap_or_default().to_owned(),
         };
-        Refusal::wrong(&format!("{place}: {what}"))
+        SettingsError::invalid(&format!("{location}: {message}"))
     })?;
     let mut settings: Vec<_> = settings.into_iter().collect();
     settings.sort_by_key(|(name, _)| name.span().start);
-    settings.into_iter().map(|(name, value)| entry(place(name.span().start), name.into_inner(), &value)).collect()
+    let entry = |(name, value): (Spanned<String>, Value)| {
+        let location = location(name.span().start);
+        let name = name.into_inner();
+        match plain(&value, flags::is_in(command, LISTS, &name)) {
+            Ok(value) => Ok(Entry { name, value, location }),
+            Err(reason) => Err(SettingsError::invalid(&format!("{location}: {name}: {reason}"))),
+        }
+    };
+    settings.into_iter().map(entry).collect()
 }
 
-fn entry(place: String, name: String, value: &Value) -> Result<Entry, Refusal> {
-    let refuse = |why: &str| Err(Refusal::wrong(&format!("{place}: {name}: {why}")));
+/// The value as a flag takes it, with commas between the items of a list.
+fn plain(value: &Value, may_be_list: bool) -> Result<String, &'static str> {
     let plain = match value {
-        Value::Table(_) => return refuse("is a table: settings stand by themselves, at the top of the file"),
-        Value::Array(_) if !LISTS.contains(&&*name) => return refuse("is a list: allowed is one value"),
+        Value::Table(_) => return Err("is a table: settings are keys at the top level of the file"),
+        Value::Array(_) if !may_be_list => return Err("is a list: expected one value"),
         Value::Array(values) => values.iter().map(scalar).collect::<Option<Vec<_>>>().map(|values| values.join(",")),
         value => scalar(value),
     };
-    match plain {
-        Some(value) => Ok(Entry { name, value, place }),
-        None => refuse("allowed is one value, or a list of them"),
-    }
+    plain.ok_or("expected a value, or a list of values")
 }
 
 fn scalar(value: &Value) -> Option<String> {
@@ -68,34 +77,44 @@ fn scalar(value: &Value) -> Option<String> {
     }
 }
 
+/// Checks one entry as its flag would be checked, so that the error can name its line.
+fn check(Entry { name, value, location }: &Entry, command: &Command) -> Result<(), SettingsError> {
+    let invalid = |message: &str| SettingsError::invalid(&format!("{location}: {message}"));
+    if !flags::is_known(command, name) {
+        let tip = flags::similar(command, name)
+            .map_or_else(String::new, |name| format!("; tip: a similar one exists: '{name}'"));
+        return Err(invalid(&format!("unknown setting '{name}'{tip}")));
+    }
+    let args: [OsString; 2] = ["retry-service".into(), format!("--{name}={value}").into()];
+    let parsed = command.clone().try_get_matches_from(&args);
+    parsed.map(drop).map_err(|error| invalid(&format!("{name}: {}", SettingsError::usage(&error, command, &args))))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn values_are_what_flags_would_be_given() {
+    fn values_are_converted_to_what_the_flags_take() {
         let text = "# ours\ncount = 5\nbackoff-factor = 1.5\nforward = true\n\nstatus-codes = [502, 503]\n";
-        let told: Vec<_> = parse(text, "g.toml")
-            .ok()
-            .unwrap()
-            .into_iter()
-            .map(|Entry { name, value, place }| format!("{place} {name}={value}"))
-            .collect();
+        let entries = parse(text, "g.toml", &flags::command()).ok().unwrap();
+        let entries: Vec<_> =
+            entries.iter().map(|Entry { name, value, location }| format!("{location} {name}={value}")).collect();
         let expected = ["g.toml:2 count=5", "g.toml:3 backoff-factor=1.5", "g.toml:4 forward=true"];
-        assert_eq!(told, [&expected[..], &["g.toml:6 status-codes=502,503"]].concat());
+        assert_eq!(entries, [&expected[..], &["g.toml:6 status-codes=502,503"]].concat());
     }
 
     #[test]
-    fn what_is_no_setting_is_told_with_its_line() {
+    fn an_error_names_its_line() {
         let check = |text: &str, expected: &str| {
-            assert_eq!(parse(text, "g.toml").err().unwrap().to_string(), expected);
+            assert_eq!(parse(text, "g.toml", &flags::command()).err().unwrap().to_string(), expected);
         };
-        let table = "is a table: settings stand by themselves, at the top of the file";
+        let table = "is a table: settings are keys at the top level of the file";
         check("count = 5\n[retry]\ncount = 3", &format!("g.toml:2: retry: {table}"));
         check("\nretry.count = 3", &format!("g.toml:2: retry: {table}"));
-        check("upstream = [\"http://a\", \"http://b\"]", "g.toml:1: upstream: is a list: allowed is one value");
-        check("status-codes = [[1]]", "g.toml:1: status-codes: allowed is one value, or a list of them");
-        check("\ncount = 2020-01-01", "g.toml:2: count: allowed is one value, or a list of them");
+        check("upstream = [\"http://a\", \"http://b\"]", "g.toml:1: upstream: is a list: expected one value");
+        check("status-codes = [[1]]", "g.toml:1: status-codes: expected a value, or a list of values");
+        check("\ncount = 2020-01-01", "g.toml:2: count: expected a value, or a list of values");
         check("count = 1\ncount = 2", "g.toml:2: duplicate key 'count'");
         check("count = 1\nlisten", "g.toml:2: key with no value, expected `=`");
     }

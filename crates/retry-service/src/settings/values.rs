@@ -1,4 +1,4 @@
-//! What settings are made of: each reads itself from text, and says what is allowed where it can't.
+//! The types of settings, and their parsers. An error says what is expected.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -6,37 +6,50 @@ use clap::ValueEnum;
 use http::{StatusCode, uri::PathAndQuery};
 use retry_client::{RetryMethods, retry_core::Jitter};
 
-use crate::{
-    common::{duration, listen::ListenAddress},
-    gateway,
-};
+use crate::common::{duration, listen::ListenAddress};
 
-/// The backend's URL as it was given; its debug output hides it, as it may have a password in it.
+/// The URL of the upstream as it was given. Neither its `Debug` nor its `Display` output has the user name and password.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Upstream(pub(crate) String);
+pub struct UpstreamUrl(String);
 
-impl From<&str> for Upstream {
+impl UpstreamUrl {
+    /// The URL with the user name and password.
+    pub(crate) fn secret(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for UpstreamUrl {
     fn from(url: &str) -> Self {
         Self(url.to_owned())
     }
 }
 
-impl fmt::Debug for Upstream {
+impl fmt::Debug for UpstreamUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Upstream(…)")
+        write!(f, "UpstreamUrl({self})")
     }
 }
 
-/// What turns a setting off.
+impl fmt::Display for UpstreamUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.split_once("://").zip(self.0.rsplit_once('@')) {
+            Some(((scheme, _), (_, host))) => write!(f, "{scheme}://***@{host}"),
+            None => f.write_str(&self.0),
+        }
+    }
+}
+
+/// Whether this text turns a setting off.
 pub(crate) fn is_off(text: &str) -> bool {
     ["off", "none"].contains(&text.trim())
 }
 
-/// A setting that can be turned off: `off` (or `none`), or a value.
+/// A value, or `None` for `off` (or `none`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit<T>(pub Option<T>);
 
-/// Reads `off`, or else what `parse` reads.
+/// Parses `off`, or what `parse` parses.
 pub(crate) fn limit<T, E: fmt::Display>(
     parse: impl Fn(&str) -> Result<T, E> + Clone,
 ) -> impl Fn(&str) -> Result<Limit<T>, String> + Clone {
@@ -46,7 +59,7 @@ pub(crate) fn limit<T, E: fmt::Display>(
     }
 }
 
-/// Reads the idle timeout, for which a negative value is off, as Ballerina has it.
+/// Parses the idle timeout. A negative value turns it off, as in Ballerina.
 pub(crate) fn timeout(text: &str) -> Result<Limit<Duration>, String> {
     let parsed = match text.trim().strip_prefix('-') {
         Some(negative) => duration::parse(negative).map(|_off| None),
@@ -54,22 +67,22 @@ pub(crate) fn timeout(text: &str) -> Result<Limit<Duration>, String> {
         None => duration::parse(text).map(Some),
     };
     match parsed {
-        Ok(Some(Duration::ZERO)) => Err("allowed is more than zero, or a negative value for no timeout".to_owned()),
+        Ok(Some(Duration::ZERO)) => Err("expected more than zero, or a negative value for no timeout".to_owned()),
         Ok(timeout) => Ok(Limit(timeout)),
         Err(error) => Err(format!("{error}, or a negative value for no timeout")),
     }
 }
 
-/// Reads a time above zero.
+/// Parses a duration above zero.
 pub(crate) fn above_zero(text: &str) -> Result<Duration, String> {
     let duration = duration::parse(text).map_err(|error| error.to_string())?;
     if duration.is_zero() {
-        return Err("allowed is more than zero".to_owned());
+        return Err("expected more than zero".to_owned());
     }
     Ok(duration)
 }
 
-/// Reads a number of bytes: `65536`, `64KiB`, `1MiB`, `1GiB`.
+/// Parses a number of bytes: `65536`, `64KiB`, `1MiB`, `1GiB`.
 pub(crate) fn bytes(text: &str) -> Result<usize, &'static str> {
     let text = text.trim();
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
@@ -83,46 +96,46 @@ pub(crate) fn bytes(text: &str) -> Result<usize, &'static str> {
     digits.parse::<usize>().ok().and_then(|number| number.checked_mul(unit)).ok_or(BYTES)
 }
 
-const BYTES: &str = "allowed is a number of bytes such as 65536, 64KiB or 1MiB";
+const BYTES: &str = "expected a number of bytes such as 65536, 64KiB or 1MiB";
 
-/// Reads the limit on the head of a request.
+/// Parses the maximum size of a request head.
 pub(crate) fn header_size(text: &str) -> Result<usize, &'static str> {
-    const LEAST: usize = 8 * 1024;
+    const MINIMUM: usize = 8 * 1024;
     match bytes(text) {
-        Ok(size) if size >= LEAST => Ok(size),
-        _ => Err("allowed is a number of bytes from 8KiB up"),
+        Ok(size) if size >= MINIMUM => Ok(size),
+        _ => Err("expected a number of bytes, at least 8KiB"),
     }
 }
 
-/// Reads a number of things of which there has to be one.
+/// Parses a whole number from 1 up.
 pub(crate) fn at_least_one(text: &str) -> Result<usize, &'static str> {
-    // The most that a semaphore can count.
-    const MOST: usize = usize::MAX >> 3;
-    text.parse().ok().filter(|number| (1..=MOST).contains(number)).ok_or("allowed is a whole number from 1 up")
+    // The most permits that a semaphore can have.
+    const MAXIMUM: usize = usize::MAX >> 3;
+    text.parse().ok().filter(|number| (1..=MAXIMUM).contains(number)).ok_or("expected a whole number, at least 1")
 }
 
-/// Reads the share of calls that retries may add.
+/// Parses the ratio of a retry budget.
 pub(crate) fn ratio(text: &str) -> Result<f64, &'static str> {
-    text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio)).ok_or("allowed is a number from 0 to 1")
+    text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio)).ok_or("expected a number from 0 to 1")
 }
 
-/// Reads a whole number of retries.
+/// Parses a number of retries.
 pub(crate) fn count(text: &str) -> Result<u32, &'static str> {
-    text.parse().map_err(|_| "allowed is a whole number from 0 to 4294967295")
+    text.parse().map_err(|_| "expected a whole number from 0 to 4294967295")
 }
 
-/// Reads the path of the sample's request.
+/// Parses the path of the sample's request.
 pub(crate) fn path(text: &str) -> Result<String, &'static str> {
     let valid = text.starts_with('/') && text.parse::<PathAndQuery>().is_ok();
-    valid.then(|| text.to_owned()).ok_or("allowed is a path that starts with /, such as /hello")
+    valid.then(|| text.to_owned()).ok_or("expected a path that starts with /, such as /hello")
 }
 
-/// Statuses to retry.
+/// Status codes to retry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusCodes(pub(crate) Vec<u16>);
 
 impl StatusCodes {
-    /// Whether there are none.
+    /// Whether no status code is retried.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -138,11 +151,11 @@ impl FromStr for StatusCodes {
         }
         let code = |code: &str| code.trim().parse().ok().filter(|code| StatusCode::from_u16(*code).is_ok());
         let codes: Option<_> = text.split(',').map(code).collect();
-        codes.map(Self).ok_or("allowed are codes from 100 to 999, such as 502,503")
+        codes.map(Self).ok_or("expected codes from 100 to 999, such as 502,503")
     }
 }
 
-/// Which methods are repeated.
+/// Methods that are retried though the upstream may have processed the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Methods {
     /// GET, HEAD, OPTIONS, TRACE, PUT and DELETE
@@ -160,92 +173,61 @@ impl From<Methods> for RetryMethods {
     }
 }
 
-/// How waits are spread.
+/// How delays are randomized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Spread {
-    /// Each wait as long as computed
+pub enum JitterKind {
+    /// No randomization
     #[value(alias = "off")]
     None,
-    /// From zero to the wait computed
+    /// Between zero and the computed delay
     Full,
-    /// From half the wait computed to all of it
+    /// Between half the computed delay and all of it
     Equal,
-    /// From the first wait to three times the one before
+    /// Between the first delay and three times the previous one
     Decorrelated,
 }
 
-impl From<Spread> for Jitter {
-    fn from(spread: Spread) -> Self {
-        match spread {
-            Spread::None => Self::None,
-            Spread::Full => Self::Full,
-            Spread::Equal => Self::Equal,
-            Spread::Decorrelated => Self::Decorrelated,
+impl From<JitterKind> for Jitter {
+    fn from(kind: JitterKind) -> Self {
+        match kind {
+            JitterKind::None => Self::None,
+            JitterKind::Full => Self::Full,
+            JitterKind::Equal => Self::Equal,
+            JitterKind::Decorrelated => Self::Decorrelated,
         }
     }
 }
 
-/// Which headers tell the upstream of the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Forwarded {
-    /// X-Forwarded-For, X-Forwarded-Host, X-Forwarded-Proto
-    XForwarded,
-    /// Forwarded (RFC 7239)
-    Forwarded,
-    /// None, and none of those that came
-    #[value(alias = "none")]
-    Off,
-}
-
-impl From<Forwarded> for gateway::Forwarded {
-    fn from(forwarded: Forwarded) -> Self {
-        match forwarded {
-            Forwarded::XForwarded => Self::XForwarded,
-            Forwarded::Forwarded => Self::Standard,
-            Forwarded::Off => Self::Off,
-        }
-    }
-}
-
-/// Which `Host` the upstream gets.
+/// The `Host` that is sent to the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Host {
-    /// The one that the caller sent
+    /// The host that the client sent
     Keep,
-    /// Its own, from its URL; URLs with that in Location are turned back
+    /// The host of the upstream's URL; it is replaced by the client's in Location
     Rewrite,
 }
 
-/// Whether something is done.
+/// On or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Switch {
-    /// It is
+    /// Enabled
     On,
-    /// It is not
+    /// Disabled
     #[value(alias = "none")]
     Off,
 }
 
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// As in the sample
-    Sample,
-    /// A JSON object on each line
-    Json,
-}
-
-/// Reads an address, or a port on this machine alone.
+/// Parses an address, or a port on the loopback interface.
 pub(crate) fn admin(text: &str) -> Result<ListenAddress, &'static str> {
     let loopback = text.parse::<u16>().map(|port| format!("127.0.0.1:{port}"));
     let address = loopback.as_deref().unwrap_or(text);
-    address.parse().map_err(|_| "allowed is a port, or HOST:PORT such as 127.0.0.1:9091")
+    address.parse().map_err(|_| "expected a port, or HOST:PORT such as 127.0.0.1:9091")
 }
 
-/// What the program is to do.
+/// A command other than serving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Command {
-    /// Print what the policy will do, and end
+    /// Print the schedule of attempts and delays, then exit
     Plan,
 }
 
@@ -254,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parity_a_negative_timeout_is_off_and_zero_is_refused() {
+    fn parity_a_negative_timeout_is_off_and_zero_is_an_error() {
         let check = |text: &str, expected| assert_eq!(timeout(text).ok(), expected, "{text}");
         check("2", Some(Limit(Some(Duration::from_secs(2)))));
         check("-1", Some(Limit(None)));
@@ -300,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_alone_is_for_this_machine_alone() {
+    fn a_port_alone_is_on_the_loopback_interface() {
         let check = |text: &str, expected: Option<&str>| {
             assert_eq!(admin(text).ok().map(|address| address.to_string()).as_deref(), expected, "{text}");
         };
@@ -311,18 +293,17 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_off_says_so() {
+    fn off_and_none_turn_a_setting_off() {
         let read = limit(ratio);
         assert_eq!(read("off"), Ok(Limit(None)));
         assert_eq!(read("none"), Ok(Limit(None)));
         for off in ["off", "none"] {
-            assert_eq!(Spread::from_str(off, false), Ok(Spread::None));
-            assert_eq!(Forwarded::from_str(off, false), Ok(Forwarded::Off));
+            assert_eq!(JitterKind::from_str(off, false), Ok(JitterKind::None));
             assert_eq!(Switch::from_str(off, false), Ok(Switch::Off));
         }
         assert_eq!(read("0.2"), Ok(Limit(Some(0.2))));
         for nonsense in ["NaN", "1.1", "-0.1", "x"] {
-            assert_eq!(read(nonsense), Err("allowed is a number from 0 to 1, or off".to_owned()));
+            assert_eq!(read(nonsense), Err("expected a number from 0 to 1, or off".to_owned()));
         }
     }
 }

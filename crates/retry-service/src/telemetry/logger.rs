@@ -8,6 +8,7 @@ use std::sync::{OnceLock, PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use env_logger::Target;
 use jiff::{Timestamp, ZonedDateTime};
 use log::{Level, Metadata, Record};
@@ -15,12 +16,20 @@ use prometheus_client::metrics::counter::Counter;
 
 use crate::{
     common::log_line::LogLine,
-    settings::LogFormat,
     telemetry::{json_format::JsonLine, log_queue::LogQueue},
 };
 
 /// How long the last lines may take to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// The format of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines as in the sample
+    Sample,
+    /// One JSON object per line
+    Json,
+}
 
 /// The log of the process. Dropping this waits a second at most for the last lines to be written.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! Upgrades, WebSocket above all: once both ends agree on another protocol, bytes go to and fro.
+//! Upgrades, such as WebSocket: once both sides agree on another protocol, the gateway is a tunnel between them.
 
 use std::{
     io,
@@ -27,113 +27,119 @@ use crate::server::{
     shutdown::Tasks,
 };
 
-/// How many tunnels there may be, and how long one may be idle. Clones share the count.
+/// Limits the number of tunnels, and how long one may be idle. Clones share the count.
 #[derive(Clone, Debug)]
-pub struct Tunnels {
+pub struct TunnelLimits {
     room: Room,
-    most: usize,
-    idle: Option<Duration>,
+    maximum: usize,
+    idle_timeout: Option<Duration>,
 }
 
-impl Tunnels {
-    /// So many at a time, each idle for as long as `idle` at most; `None` is for ever.
+impl TunnelLimits {
+    /// Allows `maximum` tunnels at a time, and closes one that is idle for `idle_timeout`.
     #[must_use]
-    pub fn new(most: usize, idle: Option<Duration>) -> Self {
-        Self { room: Room::default(), most, idle }
+    pub fn new(maximum: usize, idle_timeout: Option<Duration>) -> Self {
+        Self { room: Room::default(), maximum, idle_timeout }
     }
 
-    /// Counts them among those of other configurations.
+    /// Shares the count with other configurations.
     pub(crate) fn count_in(&mut self, room: &Room) {
         self.room = room.clone();
     }
 }
 
-/// A caller's wish to switch protocols.
+/// A client's request to switch to another protocol.
 pub(crate) struct Handshake {
     protocol: HeaderValue,
-    caller: OnUpgrade,
+    client: OnUpgrade,
     place: Option<Place>,
 }
 
 impl Handshake {
-    /// The wish of a request that has one. Not for `h2c`: it would carry requests that are not seen here.
+    /// Returns the handshake of a request that asks for another protocol. `h2c` is not supported, since requests would
+    /// then bypass the gateway.
     pub(crate) fn take<B>(request: &mut Request<B>) -> Option<Self> {
         let headers = request.headers();
-        let asks = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-        let asks = asks.flat_map(|value| value.split(',')).any(|option| option.trim().eq_ignore_ascii_case("upgrade"));
+        let options = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+        let mut options = options.flat_map(|value| value.split(','));
+        let asks = options.any(|option| option.trim().eq_ignore_ascii_case("upgrade"));
         let protocol = headers.get(UPGRADE).filter(|protocol| !names_h2c(protocol)).cloned();
         let protocol = protocol.filter(|_| asks && request.version() == Version::HTTP_11)?;
-        Some(Self { protocol, caller: on(request), place: None })
+        Some(Self { protocol, client: on(request), place: None })
     }
 
-    /// Counts it among the tunnels, if there may be one more.
-    pub(crate) fn enter(&mut self, tunnels: &Tunnels) -> bool {
-        self.place = tunnels.room.enter(tunnels.most);
+    /// Counts as a tunnel from here on. Returns whether the limit allows it.
+    pub(crate) fn enter(&mut self, tunnels: &TunnelLimits) -> bool {
+        self.place = tunnels.room.enter(tunnels.maximum);
         self.place.is_some()
     }
 
-    /// Asks the upstream the same.
-    pub(crate) fn ask(&self, headers: &mut HeaderMap) {
+    /// Forwards the handshake to the upstream.
+    pub(crate) fn forward(&self, headers: &mut HeaderMap) {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, self.protocol.clone());
     }
 
-    /// Joins both ends once the caller has the upstream's consent.
+    /// Starts the tunnel. It opens once the client has received the upstream's response.
     pub(crate) fn complete<B>(
         self,
         response: &mut Response<B>,
         protocol: Option<HeaderValue>,
-        tunnels: &Tunnels,
+        tunnels: &TunnelLimits,
         tasks: &Tasks,
     ) {
         let upstream = on(&mut *response);
         let headers = response.headers_mut();
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol.unwrap_or(self.protocol));
-        let (caller, place, idle) = (self.caller, self.place, tunnels.idle);
+        let (client, place, idle_timeout) = (self.client, self.place, tunnels.idle_timeout);
         tasks.spawn(async move {
             let _place = place;
-            if let Err(error) = join(caller, upstream, idle).await {
+            if let Err(error) = tunnel(client, upstream, idle_timeout).await {
                 log::debug!("Tunnel ended early: {error}");
             }
         });
     }
 }
 
-async fn join(
-    caller: OnUpgrade,
+/// Copies bytes in both directions until both have ended, or nothing passes for `idle_timeout`.
+async fn tunnel(
+    client: OnUpgrade,
     upstream: OnUpgrade,
-    idle: Option<Duration>,
+    idle_timeout: Option<Duration>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let (caller, upstream) = tokio::try_join!(caller, upstream)?;
-    let last = Last(Arc::new(Moment { origin: Instant::now(), last: AtomicU64::new(0) }));
-    let end = |io: Upgraded| End { io: TokioIo::new(io), last: last.clone() };
-    let (mut caller, mut upstream) = (end(caller), end(upstream));
+    let (client, upstream) = tokio::try_join!(client, upstream)?;
+    let activity = Arc::new(Activity::default());
+    let end = |io: Upgraded| ActiveIo { io: TokioIo::new(io), activity: Arc::clone(&activity) };
+    let (mut client, mut upstream) = (end(client), end(upstream));
     tokio::select! {
-        copied = copy_bidirectional(&mut caller, &mut upstream) => drop(copied?),
-        () = last.idle_for(idle) => return Err("nothing passed through it for too long".into()),
+        copied = copy_bidirectional(&mut client, &mut upstream) => drop(copied?),
+        () = activity.idle_for(idle_timeout) => return Err("idle timeout".into()),
     }
     Ok(())
 }
 
-/// When something last passed through a tunnel.
-#[derive(Clone, Debug)]
-struct Last(Arc<Moment>);
-
+/// When bytes last passed through a tunnel.
 #[derive(Debug)]
-struct Moment {
+struct Activity {
     origin: Instant,
-    /// In nanoseconds since `origin`.
+    /// Nanoseconds since `origin`.
     last: AtomicU64,
 }
 
-impl Last {
-    fn note(&self) {
-        let now = u64::try_from(self.0.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.0.last.store(now, Relaxed);
+impl Default for Activity {
+    fn default() -> Self {
+        Self { origin: Instant::now(), last: AtomicU64::new(0) }
+    }
+}
+
+impl Activity {
+    fn record(&self) {
+        let now = u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.last.store(now, Relaxed);
     }
 
-    /// Completes once nothing has passed for so long; never without a limit.
+    /// Completes once there was no activity for this long; never if there is no limit.
     async fn idle_for(&self, limit: Option<Duration>) {
         let mut seen = Instant::now();
         loop {
@@ -141,7 +147,7 @@ impl Last {
                 return std::future::pending().await;
             };
             sleep_until(due).await;
-            let last = self.0.origin + Duration::from_nanos(self.0.last.load(Relaxed));
+            let last = self.origin + Duration::from_nanos(self.last.load(Relaxed));
             if last <= seen {
                 return;
             }
@@ -150,24 +156,24 @@ impl Last {
     }
 }
 
-/// One end of a tunnel, which notes what passes.
-struct End {
+/// One end of a tunnel, which records activity.
+struct ActiveIo {
     io: TokioIo<Upgraded>,
-    last: Last,
+    activity: Arc<Activity>,
 }
 
-impl AsyncRead for End {
+impl AsyncRead for ActiveIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        self.last.note();
+        self.activity.record();
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for End {
+impl AsyncWrite for ActiveIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
-        self.last.note();
+        self.activity.record();
         Poll::Ready(Ok(written))
     }
 
@@ -190,19 +196,19 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_tunnel_is_idle_once_nothing_has_passed_for_its_limit() {
-        let last = Last(Arc::new(Moment { origin: Instant::now(), last: AtomicU64::new(0) }));
+    async fn a_tunnel_is_idle_once_nothing_has_passed_for_its_timeout() {
+        let activity = Arc::new(Activity::default());
         let begin = Instant::now();
-        let busy = last.clone();
+        let busy = Arc::clone(&activity);
         tokio::spawn(async move {
             for _ in 0..5 {
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                busy.note();
+                busy.record();
             }
         });
-        last.idle_for(Some(Duration::from_secs(2))).await;
+        activity.idle_for(Some(Duration::from_secs(2))).await;
         assert_eq!(begin.elapsed(), Duration::from_secs(7));
-        let for_ever = last.idle_for(None);
-        assert!(tokio::time::timeout(Duration::from_secs(1_000_000), for_ever).await.is_err());
+        let without_limit = activity.idle_for(None);
+        assert!(tokio::time::timeout(Duration::from_secs(1_000_000), without_limit).await.is_err());
     }
 }

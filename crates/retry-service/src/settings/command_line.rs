@@ -1,87 +1,86 @@
-//! The command line, before clap reads it.
+//! The command line before clap parses it: what clap would misread.
 
 use std::ffi::OsString;
 
 use clap::{Arg, Command};
 
-use super::Refusal;
+use super::error::SettingsError;
 
-/// What people take for the value of a flag that needs none.
+/// Values that are often given to a flag that needs none.
 const SWITCHES: [&str; 9] = ["true", "false", "on", "off", "yes", "no", "none", "1", "0"];
 
-/// Joins values that begin with a minus to their flags, as clap would take those for flags themselves: then it is the
-/// setting that refuses them, with what is allowed.
+/// Joins values that begin with a minus to their flags. clap would parse them as flags, and its error would not say
+/// what the setting expects.
 ///
 /// # Errors
 ///
-/// What clap would read as something else: a value behind a flag that needs none, and a second upstream in place of the
-/// first.
-pub(super) fn prepare(args: Vec<OsString>, command: &Command) -> Result<Vec<OsString>, Refusal> {
-    let mut prepared = Vec::with_capacity(args.len());
+/// Returns an error for what clap would accept with another meaning: a value after a flag that needs none, and a second
+/// upstream, which would replace the first.
+pub(super) fn normalize(args: Vec<OsString>, command: &Command) -> Result<Vec<OsString>, SettingsError> {
+    let mut normalized = Vec::with_capacity(args.len());
     let mut upstreams = 0;
     let mut args = args.into_iter().peekable();
     while let Some(mut flag) = args.next() {
         let text = flag.to_str().unwrap_or_default();
         if text == "--" {
-            prepared.push(flag);
+            normalized.push(flag);
             break;
         }
         let name = text.strip_prefix("--").unwrap_or_default().to_owned();
         upstreams += u32::from(name.split('=').next() == Some("upstream"));
         if upstreams > 1 {
-            return Err(Refusal::wrong("--upstream is there twice: there is one upstream"));
+            return Err(SettingsError::invalid("--upstream is given twice: there is only one upstream"));
         }
         if let Some(arg) = command.get_arguments().find(|arg| arg.get_long() == Some(&name)) {
             let value = args.peek().and_then(|value| value.to_str()).unwrap_or_default();
             if !needs_value(arg) {
                 if SWITCHES.contains(&value) {
-                    let allowed =
-                        if arg.get_action().takes_values() { format!(", or --{name}={value}") } else { String::new() };
-                    return Err(Refusal::wrong(&format!("--{name} {value}: allowed is --{name}{allowed}")));
+                    let assigned =
+                        if arg.get_action().takes_values() { format!(" or --{name}={value}") } else { String::new() };
+                    let message = format!("--{name} {value}: expected --{name}{assigned}");
+                    return Err(SettingsError::invalid(&message));
                 }
             } else if is_negative(value) {
                 flag.push("=");
                 flag.push(value);
                 args.next();
             } else {
-                prepared.push(flag);
+                normalized.push(flag);
                 flag = match args.next() {
                     Some(value) => value,
                     None => break,
                 };
             }
         }
-        prepared.push(flag);
+        normalized.push(flag);
     }
-    Ok(prepared.into_iter().chain(args).collect())
+    Ok(normalized.into_iter().chain(args).collect())
 }
 
-/// Whether what follows a flag is its value.
+/// Whether the next argument is the value of this flag.
 fn needs_value(arg: &Arg) -> bool {
     arg.get_action().takes_values() && !arg.is_require_equals_set()
 }
 
-/// Whether a value looks like a negative number or time.
+/// Whether a value looks like a negative number or duration.
 fn is_negative(value: &str) -> bool {
     value.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit() || c == '.'))
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
-    use crate::settings::Settings;
+    use crate::settings::flags;
 
-    fn prepared(args: &[&str]) -> Result<Vec<String>, String> {
+    fn normalized(args: &[&str]) -> Result<Vec<String>, String> {
         let args = args.iter().map(OsString::from).collect();
-        let prepared = prepare(args, &Settings::command()).map_err(|refusal| refusal.to_string())?;
-        Ok(prepared.into_iter().map(|arg| arg.into_string().unwrap()).collect())
+        let normalized = normalize(args, &flags::command()).map_err(|error| error.to_string())?;
+        Ok(normalized.into_iter().map(|arg| arg.into_string().unwrap()).collect())
     }
 
     #[test]
     fn a_negative_value_belongs_to_its_flag() {
-        let check = |args: &[&str], expected: &[&str]| assert_eq!(prepared(args).unwrap(), expected);
+        let check = |args: &[&str], expected: &[&str]| assert_eq!(normalized(args).unwrap(), expected);
         check(&["--interval", "-1s", "--count", "3"], &["--interval=-1s", "--count", "3"]);
         check(&["--interval", "--count", "3"], &["--interval", "--count", "3"]);
         check(&["--forward", "-1"], &["--forward", "-1"]);
@@ -91,12 +90,12 @@ mod tests {
     }
 
     #[test]
-    fn what_clap_would_misread_is_refused() {
-        let check = |args: &[&str], expected: &str| assert_eq!(prepared(args).unwrap_err(), expected);
-        check(&["--forward", "true"], "--forward true: allowed is --forward, or --forward=true");
-        check(&["--access-log", "off"], "--access-log off: allowed is --access-log, or --access-log=off");
-        check(&["--print-config", "true"], "--print-config true: allowed is --print-config");
-        let twice = "--upstream is there twice: there is one upstream";
+    fn arguments_that_clap_would_misread_are_errors() {
+        let check = |args: &[&str], expected: &str| assert_eq!(normalized(args).unwrap_err(), expected);
+        check(&["--forward", "true"], "--forward true: expected --forward or --forward=true");
+        check(&["--access-log", "off"], "--access-log off: expected --access-log or --access-log=off");
+        check(&["--print-config", "true"], "--print-config true: expected --print-config");
+        let twice = "--upstream is given twice: there is only one upstream";
         check(&["--upstream", "http://a", "--upstream=http://b"], twice);
         check(&["--upstream=http://me:secret@a", "--upstream", "http://b"], twice);
     }

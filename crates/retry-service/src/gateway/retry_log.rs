@@ -1,4 +1,4 @@
-//! The log of what retrying did: one line for each request that was retried or failed.
+//! The log target `retries`: one line for each request that was retried or failed.
 
 use std::fmt::Display;
 
@@ -12,29 +12,29 @@ use crate::telemetry::{
     metrics::{failure_word, reason_word},
 };
 
-/// A request, as the log names it. Without its query: people put secrets there.
-pub(crate) struct Named<'a> {
-    /// When its head was there.
+/// A request as the log identifies it. The query is left out, since it may contain secrets.
+pub(crate) struct RetryLog<'a> {
+    /// When the request's head was received.
     pub(crate) begin: Instant,
     pub(crate) id: &'a HeaderValue,
     pub(crate) method: &'a Method,
     pub(crate) uri: &'a Uri,
 }
 
-/// How a request ended: a line's fields beside the request's name.
+/// How a request ended.
 struct End<'a> {
-    /// What the client gets.
+    /// The status that the client gets.
     status: StatusCode,
-    /// What came of the last attempt, in the metrics' words.
+    /// The outcome of the last attempt, as in the metrics.
     outcome: &'a str,
-    /// Why there was no further attempt, unless the last one was a success.
+    /// Why there was no further attempt; `None` if the last one succeeded.
     reason: Option<Reason>,
     attempts: u32,
 }
 
-impl Named<'_> {
-    /// Tells of an answer that took more than one attempt.
-    pub(crate) fn answered<B>(&self, response: &Response<B>) {
+impl RetryLog<'_> {
+    /// Logs a response that took more than one attempt.
+    pub(crate) fn responded<B>(&self, response: &Response<B>) {
         if let Some(history) = response.extensions().get::<History>() {
             let status = response.status();
             let level = if status.is_server_error() { Level::Warn } else { Level::Info };
@@ -43,27 +43,26 @@ impl Named<'_> {
         }
     }
 
-    /// Tells of a request that got no answer, so that its caller gets this status.
+    /// Logs a request without a response from the upstream. The client gets `status`.
     pub(crate) fn failed(&self, error: &Error, status: StatusCode) {
         let attempts = error.journal().map_or(0, retry_client::Journal::attempts);
         let reason = error.reason();
-        let why = match reason {
+        let suffix = match reason {
             None => String::new(),
-            Some(Reason::Permanent) => "; not safe or no use to repeat".to_owned(),
+            Some(Reason::Permanent) => "; cannot be retried".to_owned(),
             Some(reason) => format!("; {reason}"),
         };
         let end = End { status, outcome: failure_word(error), reason, attempts };
         match error.history() {
-            Some(history) => self.log(Level::Warn, &end, &format_args!("{history}{why}")),
+            Some(history) => self.log(Level::Warn, &end, &format_args!("{history}{suffix}")),
             None => {
-                // Authorities that are not trusted are not asked twice.
-                let told = error.to_string().replace("a CA file adds one", "--upstream-ca adds one");
-                self.log(Level::Warn, &end, &format_args!("{told}{why}"));
+                let message = error.to_string().replace("a CA file adds one", "--upstream-ca adds one");
+                self.log(Level::Warn, &end, &format_args!("{message}{suffix}"));
             }
         }
     }
 
-    fn log(&self, level: Level, end: &End<'_>, told: &dyn Display) {
+    fn log(&self, level: Level, end: &End<'_>, message: &dyn Display) {
         let Self { begin, id, method, uri } = self;
         let End { status, outcome, reason, attempts } = end;
         let (path, id, status, reason) =
@@ -72,7 +71,7 @@ impl Named<'_> {
         log::log!(
             target: "retries", level,
             method:%, path, status, outcome, reason:serde, attempts, duration_ms, request_id = id;
-            "{method} {path}: {told}; id {id}"
+            "{method} {path}: {message}; id {id}"
         );
     }
 }

@@ -1,0 +1,214 @@
+//! What the settings describe: the client, the gateway and the server's limits.
+
+use std::sync::Arc;
+
+use http::Uri;
+use retry_client::{
+    Client, RetryBudget, RetryPolicy,
+    retry_core::{Plan, PolicyError},
+};
+
+use super::{
+    error::SettingsError,
+    flags::Settings,
+    values::{Host, Switch},
+};
+use crate::{
+    gateway::{GatewaySettings, headers::HeaderRules, location::LocationRewriter, upgrade::TunnelLimits, via::Via},
+    server::Limits,
+    telemetry::metrics::Metrics,
+};
+
+impl Settings {
+    /// The retry policy.
+    ///
+    /// # Errors
+    ///
+    /// If the settings are no valid policy.
+    pub fn policy(&self) -> Result<RetryPolicy, PolicyError> {
+        let policy = RetryPolicy::builder()
+            .count(self.retries.count)
+            .interval(self.retries.interval)
+            .backoff_factor(self.retries.backoff_factor)
+            .max_wait_interval(self.retries.max_wait_interval)
+            .jitter(self.retries.jitter.into())
+            .max_retry_after(self.retries.retry_after_max);
+        match self.timeouts.deadline.0 {
+            Some(deadline) => policy.deadline(deadline),
+            None => policy,
+        }
+        .build()
+    }
+
+    /// The schedule of the policy.
+    ///
+    /// # Errors
+    ///
+    /// If the settings are no valid policy.
+    pub fn plan(&self) -> Result<Plan, PolicyError> {
+        let idle = self.timeouts.timeout.0.map(|timeout| timeout.saturating_add(self.timeouts.connect_timeout));
+        Ok(self.policy()?.plan(self.timeouts.attempt_timeout.0.or(idle)))
+    }
+
+    /// The retry budget; `None` if retries need none.
+    pub(super) fn budget(&self) -> Result<Option<RetryBudget>, SettingsError> {
+        let budget =
+            self.retries.budget_ratio.0.map(|ratio| RetryBudget::share(ratio, self.retries.budget_min_per_sec));
+        budget.transpose().map_err(|error| SettingsError::setting("budget-ratio", &error))
+    }
+
+    /// Whether the budget of these settings can stay in use with others.
+    pub(super) fn shares_budget_with(&self, other: &Self) -> bool {
+        let budget = |settings: &Self| (settings.retries.budget_ratio, settings.retries.budget_min_per_sec);
+        budget(self) == budget(other) && self.upstream == other.upstream
+    }
+
+    /// The client that calls the upstream.
+    pub(super) fn client(
+        &self,
+        metrics: Option<Arc<Metrics>>,
+        budget: Option<RetryBudget>,
+    ) -> Result<Client, SettingsError> {
+        let Self { retries, timeouts, connections, forwarding, limits, .. } = self;
+        let url = self.upstream.secret();
+        let policy = self.policy().map_err(|error| {
+            // Without the name of the field, which the flag already says.
+            let message = error.to_string();
+            let reason = message.strip_prefix(error.field()).and_then(|rest| rest.strip_prefix(" is "));
+            let reason = format_args!("invalid value {}", reason.unwrap_or(&message));
+            SettingsError::setting(error.field().replace('_', "-"), &reason)
+        })?;
+        let mut client = Client::builder(url)
+            .retry(policy)
+            .connect_timeout(timeouts.connect_timeout)
+            .status_codes(retries.status_codes.0.iter().copied())
+            .retry_methods(retries.retry_methods.into())
+            .replay_limit(limits.replay_limit)
+            .replay_memory(limits.replay_memory)
+            .pool_max_idle(connections.upstream_max_idle)
+            .pool_idle_timeout(connections.upstream_idle_timeout)
+            .http2_prior_knowledge(connections.upstream_http2)
+            .preserve_header_case(forwarding.preserve_header_case);
+        if self.forward {
+            client = client
+                .resume(true)
+                .response_buffer(forwarding.response_buffer)
+                .response_buffer_time(forwarding.response_buffer_time)
+                .request_buffer_time(forwarding.request_buffer_time)
+                .timed(forwarding.server_timing);
+        }
+        client = match timeouts.timeout.0 {
+            Some(timeout) => client.timeout(timeout),
+            None => client.no_timeout(),
+        };
+        if let Some(timeout) = timeouts.attempt_timeout.0 {
+            client = client.attempt_timeout(timeout);
+        }
+        if let Some(budget) = budget {
+            client = client.budget(budget);
+        }
+        if let Some(maximum) = connections.upstream_max_connections.0 {
+            client = client.pool_max_connections(maximum);
+        }
+        if let Some(metrics) = metrics {
+            client = client.observer(move |event| metrics.attempt(event));
+        }
+        if let Some(file) = &connections.upstream_ca {
+            client = client.ca_file(file);
+        }
+        let client = client.build().map_err(|error| {
+            let message = error.to_string();
+            match (message.strip_prefix("ca_file "), message.strip_suffix("; set ca_file")) {
+                (Some(reason), _) => SettingsError::setting("upstream-ca", &reason),
+                (None, Some(reason)) => {
+                    SettingsError::setting("upstream", &format_args!("{reason}; set --upstream-ca"))
+                }
+                (None, None) => SettingsError::setting("upstream", &message),
+            }
+        })?;
+        if url.parse::<Uri>().is_ok_and(|url| url.port_u16() == Some(0)) {
+            return Err(SettingsError::setting("upstream", &"port 0 cannot be connected to"));
+        }
+        if url.contains("://***@") {
+            let reason = "*** stands for a user name and password that are not shown";
+            return Err(SettingsError::setting("upstream", &reason));
+        }
+        Ok(client)
+    }
+
+    /// The limits on clients.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits {
+            connections: self.limits.max_connections,
+            header_size: self.limits.max_header_size,
+            header_time: self.timeouts.header_timeout,
+            caller_time: self.timeouts.client_timeout,
+            preserve_header_case: self.forwarding.preserve_header_case,
+        }
+    }
+
+    /// The settings of the gateway. `instance` distinguishes this process from others in `Via`.
+    #[must_use]
+    pub fn gateway(&self, instance: u32) -> GatewaySettings {
+        let Self { timeouts, forwarding, limits, .. } = self;
+        GatewaySettings {
+            headers: HeaderRules {
+                forwarded: forwarding.forwarded,
+                trusted_proxies: forwarding.trusted_proxies.clone(),
+                location: match forwarding.host {
+                    Host::Keep => None,
+                    Host::Rewrite => LocationRewriter::new(self.upstream.secret()),
+                },
+                via: (forwarding.via == Switch::On).then(|| Via::new(instance)),
+            },
+            max_body_size: limits.max_body_size.0.map(|bytes| bytes as u64),
+            client_timeout: timeouts.client_timeout,
+            min_upload_rate: limits.min_upload_rate.0.map(|bytes| bytes as u64),
+            tunnels: TunnelLimits::new(limits.max_tunnels, timeouts.tunnel_timeout.0),
+            server_timing: forwarding.server_timing,
+        }
+    }
+
+    /// What the program does, as the log shows it at start.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let Self { upstream, path, .. } = self;
+        let file = match &self.config {
+            Some(path) => format!("config file {}", path.display()),
+            None => "no config file".to_owned(),
+        };
+        if self.forward {
+            format!("Gateway to {upstream}, {file}")
+        } else {
+            format!("Sample that gets {path} from {upstream}, {file}")
+        }
+    }
+
+    /// The log filter if `RUST_LOG` is not set. A gateway logs a line for each request that was retried instead of one
+    /// for each attempt, and one for each response that was resumed.
+    #[must_use]
+    pub fn log_filter(&self) -> &'static str {
+        if self.forward { "info,retry_client=error,retry_client::resume=warn" } else { "info" }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{ffi::OsString, time::Duration};
+
+    use crate::settings::LoadedSettings;
+
+    #[test]
+    fn the_plan_includes_the_limits_of_an_attempt() {
+        let check = |args: &[&str], expected: Option<u64>| {
+            let args = ["retry-service"].iter().chain(args).map(OsString::from);
+            let worst_case = LoadedSettings::from_args(args).unwrap().settings.plan().unwrap().worst_case();
+            assert_eq!(worst_case, expected.map(Duration::from_secs));
+        };
+        check(&[], Some(4 * 17 + 21));
+        check(&["--attempt-timeout", "1s"], Some(4 + 21));
+        check(&["--timeout", "-1"], None);
+        check(&["--timeout", "-1", "--deadline", "9s"], Some(9));
+    }
+}

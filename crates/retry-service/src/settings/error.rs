@@ -1,0 +1,83 @@
+//! Why settings cannot be used: one line that names the setting, its value and what is expected.
+
+use std::{ffi::OsString, fmt, io::IsTerminal as _};
+
+use crate::common::usage_error;
+
+/// The settings are invalid, or the command line asks for help instead.
+#[derive(Debug)]
+pub struct SettingsError(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    /// The text of `--help` or `--version`.
+    Help(String),
+    Invalid(String),
+    /// A setting that is invalid together with others, so that its parser could not tell.
+    Setting {
+        name: String,
+        reason: String,
+    },
+}
+
+impl SettingsError {
+    pub(super) fn invalid(message: &str) -> Self {
+        Self(Kind::Invalid(printable(message)))
+    }
+
+    pub(super) fn setting(name: impl Into<String>, reason: &impl ToString) -> Self {
+        Self(Kind::Setting { name: name.into(), reason: printable(&reason.to_string()) })
+    }
+
+    pub(super) fn usage(error: &clap::Error, command: &clap::Command, args: &[OsString]) -> Self {
+        if !error.use_stderr() {
+            let text = error.render();
+            let is_colored = std::io::stdout().is_terminal();
+            return Self(Kind::Help(if is_colored { text.ansi().to_string() } else { text.to_string() }));
+        }
+        Self::invalid(&usage_error::one_line(error, command, args))
+    }
+
+    /// Names where the setting was set, such as the line of the file, in place of its flag.
+    pub(super) fn located(self, locate: impl Fn(&str) -> String) -> Self {
+        match &self.0 {
+            Kind::Setting { name, reason } => Self::invalid(&format!("{}: {reason}", locate(name))),
+            Kind::Help(_) | Kind::Invalid(_) => self,
+        }
+    }
+
+    /// Returns the text of `--help` or `--version`, if that was asked for.
+    #[must_use]
+    pub fn help(&self) -> Option<&str> {
+        match &self.0 {
+            Kind::Help(text) => Some(text),
+            Kind::Invalid(_) | Kind::Setting { .. } => None,
+        }
+    }
+}
+
+/// A message on one line, since values and keys may contain line breaks, and without the user name and password of a
+/// URL that was given for another setting.
+fn printable(message: &str) -> String {
+    let mut parts = message.split("://");
+    let mut printable = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| c.is_whitespace() || "'\"/".contains(c)).unwrap_or(part.len());
+        let secret = part.get(..end).and_then(|authority| authority.rfind('@')).filter(|_| !part.starts_with("***"));
+        printable += "://";
+        printable += if secret.is_some() { "***" } else { "" };
+        printable += part.get(secret.unwrap_or(0)..).unwrap_or_default();
+    }
+    printable.replace(['\n', '\r'], " ")
+}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Help(text) | Kind::Invalid(text) => f.write_str(text),
+            Kind::Setting { name, reason } => write!(f, "--{name}: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for SettingsError {}

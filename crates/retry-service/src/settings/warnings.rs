@@ -1,0 +1,106 @@
+//! Settings that were given and have no effect, or another one than it seems.
+
+use super::{
+    dump::Dump,
+    flags::{self, GATEWAY_ONLY, Settings},
+};
+
+/// Returns a warning for each of them. A value that is also the default needs none.
+pub(super) fn find(settings: &Settings, dump: &Dump, command: &clap::Command) -> Vec<String> {
+    let Settings { forward, upstream, retries, timeouts, .. } = settings;
+    let mut warnings = Vec::new();
+    let mut no_effect = |name: &str, reason: String| {
+        warnings.extend(dump.given(name).map(|given| format!("{given} has no effect: {reason}")));
+    };
+    if let Some((attempt, deadline)) = timeouts.attempt_timeout.0.zip(timeouts.deadline.0)
+        && attempt >= deadline
+    {
+        let reason = format!("an attempt of {attempt:?} does not end before the deadline of {deadline:?} (--deadline)");
+        no_effect("attempt-timeout", reason);
+    }
+    if *forward {
+        no_effect("path", "with --forward, every request keeps its own path".to_owned());
+    } else {
+        for name in flags::names(command, GATEWAY_ONLY) {
+            no_effect(name, "without --forward, no request is forwarded".to_owned());
+        }
+    }
+    if !upstream.secret().get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://")) {
+        no_effect("upstream-ca", "the URL of the upstream starts with http:// (--upstream)".to_owned());
+    }
+    if retries.budget_ratio.0.is_none() {
+        no_effect("budget-min-per-sec", "there is no budget (--budget-ratio)".to_owned());
+    }
+    if let (Some(idle), Some(deadline), None) = (timeouts.timeout.0, timeouts.deadline.0, timeouts.attempt_timeout.0)
+        && idle >= deadline
+        && retries.count > 0
+    {
+        let given = dump.given("deadline").unwrap_or_else(|| "--deadline".to_owned());
+        warnings.push(format!(
+            "{given} of {deadline:?} leaves no time for a second attempt if the upstream does not respond, as the first \
+             one then takes {idle:?} (--timeout); --attempt-timeout limits it"
+        ));
+    }
+    let (interval, maximum) = (retries.interval, retries.max_wait_interval);
+    if interval > maximum && retries.count > 0 {
+        let given = dump.given("interval").unwrap_or_else(|| format!("--interval, by default {interval:?},"));
+        warnings.push(format!("{given} has no effect: no delay exceeds {maximum:?} (--max-wait-interval)"));
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use crate::settings::LoadedSettings;
+
+    #[test]
+    fn a_setting_without_effect_is_reported_with_the_reason() {
+        let check = |args: &[&str], expected: &[&str]| {
+            let args = ["retry-service"].iter().chain(args).map(OsString::from);
+            let warnings = LoadedSettings::from_args(args).unwrap().warnings;
+            let warnings: Vec<_> = warnings.iter().filter(|line| line.starts_with("--")).collect();
+            assert_eq!(warnings, expected);
+        };
+        check(&[], &[]);
+        check(&["--forward"], &[]);
+        check(&["--deadline", "3s", "--attempt-timeout", "2s"], &[]);
+        check(
+            &["--deadline", "3s", "--attempt-timeout", "3s"],
+            &["--attempt-timeout has no effect: an attempt of 3s does not end before the deadline of 3s (--deadline)"],
+        );
+        check(
+            &["--forward", "--deadline", "3s"],
+            &["--deadline of 3s leaves no time for a second attempt if the upstream does not respond, as the \
+                 first one then takes 30s (--timeout); --attempt-timeout limits it"],
+        );
+        check(&["--forward", "--deadline", "3s", "--timeout", "1s"], &[]);
+        check(&["--forward", "--deadline", "3s", "--count", "0"], &[]);
+        check(&["--interval", "20s"], &[]);
+        check(&["--interval", "21s", "--count", "0"], &[]);
+        check(&["--interval", "21s"], &["--interval has no effect: no delay exceeds 20s (--max-wait-interval)"]);
+        check(
+            &["--max-wait-interval", "1s"],
+            &["--interval, by default 3s, has no effect: no delay exceeds 1s (--max-wait-interval)"],
+        );
+        check(&["--host", "keep", "--via=on"], &[]);
+        check(
+            &["--host", "rewrite", "--max-body-size", "1MiB"],
+            &[
+                "--host has no effect: without --forward, no request is forwarded",
+                "--max-body-size has no effect: without --forward, no request is forwarded",
+            ],
+        );
+        check(&["--forward", "--host", "rewrite", "--max-body-size", "1MiB"], &[]);
+        check(
+            &["--forward", "--path", "/other"],
+            &["--path has no effect: with --forward, every request keeps its own path"],
+        );
+        check(
+            &["--budget-min-per-sec", "5"],
+            &["--budget-min-per-sec has no effect: there is no budget (--budget-ratio)"],
+        );
+        check(&["--budget-min-per-sec", "5", "--budget-ratio", "0.1"], &[]);
+    }
+}
