@@ -78,7 +78,7 @@ impl Error {
     }
 
     pub(crate) fn attempt_timeout(limit: Duration) -> Self {
-        Self::new(ErrorKind::Timeout, format!("attempt timeout: no answer within {limit:?}"))
+        Self::new(ErrorKind::Timeout, format!("attempt timeout: no response within {limit:?}"))
     }
 
     pub(crate) fn deadline() -> Self {
@@ -86,35 +86,37 @@ impl Error {
     }
 
     pub(crate) fn broken(source: BoxError) -> Self {
-        let message = format!("the connection broke: {}", root(&*source));
+        let message = format!("connection error: {}", root(&*source));
         Self::new(ErrorKind::ConnectionClosed, message).because(source)
     }
 
     pub(crate) fn bad_response(source: BoxError) -> Self {
-        let message = format!("no valid HTTP answer: {}", root(&*source));
+        let message = format!("invalid HTTP response: {}", root(&*source));
         Self::new(ErrorKind::BadResponse, message).because(source)
     }
 
     /// What came is no HTTP, as from a server that speaks TLS.
     pub(crate) fn other_protocol(source: BoxError) -> Self {
-        let message =
-            "no valid HTTP answer: what came is no HTTP; the URL of a server that speaks TLS starts with https://";
+        let message = "invalid HTTP response: the server does not speak HTTP; the URL of a server that speaks TLS starts with https://";
         Self::new(ErrorKind::BadResponse, message.to_owned()).because(source)
     }
 
     /// The head of a response makes no sense.
     pub(crate) fn bad_head(source: BoxError) -> Self {
-        let message = format!("the head of the response is refused: {}", root(&*source));
+        let message = format!("invalid response head: {}", root(&*source));
         Self::new(ErrorKind::BadResponse, message).because(source)
     }
 
     pub(crate) fn cannot_resume(offset: u64, why: &str) -> Self {
-        Self::new(ErrorKind::BadResponse, format!("cannot go on with the body at byte {offset}: {why}"))
+        Self::new(ErrorKind::BadResponse, format!("cannot resume the body at byte {offset}: {why}"))
     }
 
     /// The body of a part ended in order, before all that was announced had come.
     pub(crate) fn cut_short(offset: u64) -> Self {
-        Self::new(ErrorKind::ConnectionClosed, format!("the body ended at byte {offset}, before the length announced"))
+        Self::new(
+            ErrorKind::ConnectionClosed,
+            format!("incomplete body: it ended at byte {offset}, before its announced length"),
+        )
     }
 
     pub(crate) fn status(response: Response<Bytes>) -> Self {

@@ -141,7 +141,7 @@ async fn told(outcome: Result<Response<ResponseBody>, Error>) -> String {
         Err(error) => return failed(&error),
     };
     let (status, attempts) = (response.status().as_u16(), response.extensions().get::<Journal>().unwrap().attempts());
-    let breaks = if response.into_body().bytes().await.is_err() { ", body breaks" } else { "" };
+    let breaks = if response.into_body().bytes().await.is_err() { ", body incomplete" } else { "" };
     format!("{status}{breaks} · {attempts}")
 }
 

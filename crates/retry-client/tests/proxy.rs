@@ -197,7 +197,7 @@ async fn a_tunnel_that_is_refused_for_good_is_asked_for_once() {
         let proxy = Proxy::start(Some(refusal)).await;
         let variables = [("HTTP_PROXY", proxy.url()), (OPTIONS, "http2".to_owned())];
         let expected = format!(
-            "cannot connect to server.invalid through proxy {}: the proxy answered {status} to CONNECT [{attempts}]",
+            "cannot connect to server.invalid through proxy {}: the proxy returned {status} for CONNECT [{attempts}]",
             proxy.address
         );
         assert_eq!(outcome("http://server.invalid".to_owned(), &variables).await, expected);

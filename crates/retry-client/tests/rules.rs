@@ -125,9 +125,9 @@ async fn an_observer_is_told_of_each_attempt_that_fails_and_of_the_end() {
     });
     client.build().unwrap().get("/hello").await.unwrap();
     let told = told.lock().unwrap();
-    assert_eq!(told[0], "GET 1 answered 503 Service Unavailable None");
-    assert!(told[1].starts_with("GET 2 the connection broke: "), "{told:?}");
-    assert_eq!(told[2], "GET 3 answered 200 OK Some(Accepted)");
+    assert_eq!(told[0], "GET 1 returned 503 Service Unavailable None");
+    assert!(told[1].starts_with("GET 2 failed: connection error: "), "{told:?}");
+    assert_eq!(told[2], "GET 3 returned 200 OK Some(Accepted)");
 }
 
 #[tokio::test]
@@ -145,11 +145,11 @@ async fn a_call_that_was_retried_has_its_history_in_one_line() {
     let response = client.get("/hello").await.unwrap();
     let history = response.extensions().get::<History>().unwrap();
     let outcomes: Vec<_> = history.iter().map(|step| step.outcome.as_str()).collect();
-    assert_eq!((outcomes[0], outcomes[2]), ("answered 503 Service Unavailable", "answered 200 OK"));
-    assert!(outcomes[1].starts_with("the connection broke: "), "{history}");
+    assert_eq!((outcomes[0], outcomes[2]), ("returned 503 Service Unavailable", "returned 200 OK"));
+    assert!(outcomes[1].starts_with("failed: connection error: "), "{history}");
     let line = history.to_string();
-    assert!(line.starts_with("attempt 1 answered 503 Service Unavailable in "), "{line}");
-    assert!(line.contains("s; 1ms later attempt 2 the connection broke: "), "{line}");
+    assert!(line.starts_with("attempt 1 returned 503 Service Unavailable in "), "{line}");
+    assert!(line.contains("s; 1ms later attempt 2 failed: connection error: "), "{line}");
 
     assert!(client.get("/hello").await.unwrap().extensions().get::<History>().is_none(), "one attempt has none");
 }
@@ -267,10 +267,10 @@ async fn an_observer_is_told_of_a_body_that_is_gone_on_with() {
     client.build().unwrap().get("/bytes/20000").await.unwrap().into_body().bytes().await.unwrap();
     let told = told.lock().unwrap();
     assert_eq!(told.len(), 3, "{told:?}");
-    assert_eq!(told[0], "/bytes/20000 answered 200 OK Some(Accepted)");
-    assert!(told[1].starts_with("/bytes/20000 broke off and is resumed: the connection broke: "), "{told:?}");
+    assert_eq!(told[0], "/bytes/20000 returned 200 OK Some(Accepted)");
+    assert!(told[1].starts_with("/bytes/20000 was incomplete and is resumed: connection error: "), "{told:?}");
     assert!(told[1].ends_with(" None"), "{told:?}");
-    assert_eq!(told[2], "/bytes/20000 answered 206 Partial Content Some(Accepted)");
+    assert_eq!(told[2], "/bytes/20000 returned 206 Partial Content Some(Accepted)");
 }
 
 /// A server that breaks the first body off after `abc` of `abcdef`, and answers whatever comes next with this.
@@ -304,11 +304,11 @@ async fn the_rest_is_taken_once_and_only_where_it_fits() {
     assert_eq!(breaks_then(rest).await.unwrap(), "abcdef");
     let whole = "HTTP/1.1 200 OK\r\netag: \"v1\"\r\ncontent-length: 6\r\n\r\nabcdef";
     let error = breaks_then(whole).await.unwrap_err();
-    assert_eq!(error.to_string(), "cannot go on with the body at byte 3: it was answered 200 OK");
+    assert_eq!(error.to_string(), "cannot resume the body at byte 3: the server returned 200 OK");
     let other =
         "HTTP/1.1 206 Partial Content\r\netag: \"v2\"\r\ncontent-range: bytes 3-5/6\r\ncontent-length: 3\r\n\r\nxyz";
     let error = breaks_then(other).await.unwrap_err();
-    assert_eq!(error.to_string(), "cannot go on with the body at byte 3: it has changed since");
+    assert_eq!(error.to_string(), "cannot resume the body at byte 3: the ETag has changed");
 }
 
 #[tokio::test]

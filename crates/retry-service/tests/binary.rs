@@ -282,5 +282,5 @@ async fn flags_have_twins_in_the_environment() {
     assert_eq!(call(service.address, "GET", "/retry").await.status, 502);
     assert_eq!(requests.load(SeqCst), 3);
     let line = service.next_log().await;
-    assert!(line.contains("/other: attempt 1 of 3 failed: answered 502 Bad Gateway; next attempt in 1ms"), "{line}");
+    assert!(line.contains("/other: attempt 1 of 3 returned 502 Bad Gateway; next attempt in 1ms"), "{line}");
 }

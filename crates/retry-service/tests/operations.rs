@@ -124,10 +124,10 @@ async fn a_request_that_was_retried_is_one_line_of_the_log() {
     let lines = service.rest_of_log().await;
     let told: Vec<_> = lines.iter().map(|line| message(line)).collect();
     assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[0].starts_with("GET /hello: attempt 1 answered 503 Service Unavailable in "), "{}", told[0]);
-    assert!(told[0].contains("s; 1ms later attempt 2 the connection broke: "), "{}", told[0]);
+    assert!(told[0].starts_with("GET /hello: attempt 1 returned 503 Service Unavailable in "), "{}", told[0]);
+    assert!(told[0].contains("s; 1ms later attempt 2 failed: connection error: "), "{}", told[0]);
     assert!(
-        told[0].contains("attempt 3 answered 200 OK in ") && told[0].ends_with(&format!("; id {id}")),
+        told[0].contains("attempt 3 returned 200 OK in ") && told[0].ends_with(&format!("; id {id}")),
         "{}",
         told[0]
     );
@@ -306,7 +306,7 @@ async fn responses_that_break_off_are_told_and_counted() {
     let line = &lines[0];
     assert_eq!((&line["level"], &line["target"]), (&"WARN".into(), &"retries".into()));
     let told = line["message"].as_str().unwrap();
-    assert!(told.starts_with("GET /hello: the response broke off after 3 bytes: the connection broke: "), "{told}");
+    assert!(told.starts_with("GET /hello: the response broke off after 3 bytes: connection error: "), "{told}");
     let id = line["request_id"].as_str().unwrap();
     assert!(told.ends_with(&format!("; id {id}")) && id.len() > 1, "{told}");
     assert_eq!((&line["status"], &line["outcome"], &line["attempts"]), (&200.into(), &"broken".into(), &1.into()));
@@ -358,14 +358,14 @@ async fn a_response_that_is_resumed_is_a_retry_and_one_line() {
     assert_eq!(lines.len(), 3, "{lines:?}");
     for line in &lines[..2] {
         let told = line["message"].as_str().unwrap();
-        assert!(told.contains("/hello: the body broke off after 3 bytes: "), "{told}");
+        assert!(told.contains("/hello: response body incomplete after 3 bytes: "), "{told}");
         let id = line["request_id"].as_str().unwrap();
-        assert!(told.ends_with(&format!("; asking for the rest; id {id}")) && id.len() > 1, "{told}");
+        assert!(told.ends_with(&format!("; resuming; id {id}")) && id.len() > 1, "{told}");
     }
     assert_eq!(lines[2]["request_id"], lines[1]["request_id"]);
     let told = lines[2]["message"].as_str().unwrap();
-    let why = "the response broke off after 3 bytes: could not be resumed: cannot go on with the body at byte 3: \
-               it was answered 404 Not Found; id ";
+    let why = "the response broke off after 3 bytes: could not be resumed: cannot resume the body at byte 3: \
+               the server returned 404 Not Found; id ";
     assert!(told.contains(why), "{told}");
 }
 

@@ -89,7 +89,7 @@ fn place(uri: &Uri, default_port: u16) -> String {
 
 /// The proxy's refusal of a tunnel.
 #[derive(Debug, thiserror::Error)]
-#[error("the proxy answered {0} to CONNECT")]
+#[error("the proxy returned {0} for CONNECT")]
 pub(crate) struct NoTunnel(StatusCode);
 
 impl NoTunnel {

@@ -74,24 +74,24 @@ impl Anchor {
     /// body, if announced.
     fn check(&self, status: StatusCode, headers: &HeaderMap, length: Option<u64>, offset: u64) -> Result<Part, String> {
         if status != StatusCode::PARTIAL_CONTENT {
-            return Err(format!("it was answered {status}"));
+            return Err(format!("the server returned {status}"));
         }
         if headers.get(ETAG).is_some_and(|etag| *etag != self.etag) {
-            return Err("it has changed since".to_owned());
+            return Err("the ETag has changed".to_owned());
         }
         let range = headers.get(CONTENT_RANGE).and_then(|range| range.to_str().ok()).and_then(ContentRange::parse);
-        let Some(range) = range else { return Err("the part sent does not say where it begins and ends".to_owned()) };
+        let Some(range) = range else { return Err("the response has no valid Content-Range".to_owned()) };
         if range.first != offset {
-            return Err(format!("the part sent begins at {}", range.first));
+            return Err(format!("the response starts at byte {}", range.first));
         }
         let Some(total) = range.total.or(self.total) else {
-            return Err("the part sent does not say how long the whole is".to_owned());
+            return Err("the total length is unknown".to_owned());
         };
         if self.total.is_some_and(|announced| announced != total) {
-            return Err("its length has changed since".to_owned());
+            return Err("the total length has changed".to_owned());
         }
         if range.last >= total || length.is_some_and(|length| length != range.last - range.first + 1) {
-            return Err("the part sent contradicts its own range".to_owned());
+            return Err("the response contradicts its Content-Range".to_owned());
         }
         Ok(Part { end: range.last + 1, total })
     }
@@ -193,7 +193,7 @@ impl Resuming {
     fn pass(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         self.offset += frame.data_ref().map_or(0, |data| data.len() as u64);
         if self.end.is_some_and(|end| self.offset > end) {
-            return self.fail(Error::cannot_resume(self.offset, "the part sent is longer than its range"));
+            return self.fail(Error::cannot_resume(self.offset, "the response is longer than its Content-Range"));
         }
         Poll::Ready(Some(Ok(frame)))
     }
@@ -213,7 +213,7 @@ impl Resuming {
         // So that it is filtered by this name wherever it is from.
         log::warn!(
             target: "retry_client::resume", offset = *offset, request_id = origin.request_id();
-            "GET {}: the body broke off after {offset} bytes: {broken}; asking for the rest; id {}",
+            "GET {}: response body incomplete after {offset} bytes: {broken}; resuming; id {}",
             Place(&origin.uri), origin.request_id()
         );
         if let Some(observer) = &client.config().rules.observer {
@@ -295,15 +295,15 @@ mod tests {
         check(None, 206, &[fits], Ok(6));
         check(None, 206, &[("content-range", "bytes 3-4/6")], Ok(5));
         check(Some(6), 206, &[("content-range", "bytes 3-5/*")], Ok(6));
-        check(None, 206, &[("content-range", "bytes 3-5/*")], Err("the part sent does not say how long the whole is"));
-        check(Some(6), 200, &[("etag", "\"v1\"")], Err("it was answered 200 OK"));
-        check(Some(6), 412, &[], Err("it was answered 412 Precondition Failed"));
-        check(Some(6), 206, &[fits, ("etag", "\"v2\"")], Err("it has changed since"));
-        check(Some(6), 206, &[fits, ("etag", "W/\"v1\"")], Err("it has changed since"));
-        check(Some(6), 206, &[("content-range", "bytes 0-5/6")], Err("the part sent begins at 0"));
-        check(Some(6), 206, &[("content-range", "bytes 3-6/7")], Err("its length has changed since"));
-        check(Some(6), 206, &[("content-range", "bytes 3-6/6")], Err("the part sent contradicts its own range"));
-        check(Some(6), 206, &[("content-range", "bytes 3-9/*")], Err("the part sent contradicts its own range"));
+        check(None, 206, &[("content-range", "bytes 3-5/*")], Err("the total length is unknown"));
+        check(Some(6), 200, &[("etag", "\"v1\"")], Err("the server returned 200 OK"));
+        check(Some(6), 412, &[], Err("the server returned 412 Precondition Failed"));
+        check(Some(6), 206, &[fits, ("etag", "\"v2\"")], Err("the ETag has changed"));
+        check(Some(6), 206, &[fits, ("etag", "W/\"v1\"")], Err("the ETag has changed"));
+        check(Some(6), 206, &[("content-range", "bytes 0-5/6")], Err("the response starts at byte 0"));
+        check(Some(6), 206, &[("content-range", "bytes 3-6/7")], Err("the total length has changed"));
+        check(Some(6), 206, &[("content-range", "bytes 3-6/6")], Err("the response contradicts its Content-Range"));
+        check(Some(6), 206, &[("content-range", "bytes 3-9/*")], Err("the response contradicts its Content-Range"));
         for nonsense in [
             "",
             "bytes",
@@ -316,10 +316,10 @@ mod tests {
             "bytes 5-3/6",
             "bytes 3-18446744073709551615/18446744073709551615",
         ] {
-            let expected = Err("the part sent does not say where it begins and ends");
+            let expected = Err("the response has no valid Content-Range");
             check(Some(6), 206, &[("content-range", nonsense)], expected);
         }
-        check(Some(6), 206, &[], Err("the part sent does not say where it begins and ends"));
+        check(Some(6), 206, &[], Err("the response has no valid Content-Range"));
     }
 
     #[test]

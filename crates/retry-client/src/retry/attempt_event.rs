@@ -41,10 +41,10 @@ pub enum Outcome<'a> {
 impl fmt::Display for Outcome<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Response(status) => write!(f, "answered {status}"),
-            Self::Failed(error) => error.fmt(f),
-            Self::DeadlineExceeded => f.write_str("cut by the deadline"),
-            Self::Resumed(error) => write!(f, "broke off and is resumed: {error}"),
+            Self::Response(status) => write!(f, "returned {status}"),
+            Self::Failed(error) => write!(f, "failed: {error}"),
+            Self::DeadlineExceeded => f.write_str("exceeded the deadline"),
+            Self::Resumed(error) => write!(f, "was incomplete and is resumed: {error}"),
         }
     }
 }
@@ -62,7 +62,7 @@ impl AttemptEvent<'_> {
         let (attempt, of) = (record.attempt, u64::from(count) + 1);
         log::warn!(
             method:% = method, attempt, wait_ms = record.wait.map_or(0, |wait| wait.as_millis() as u64);
-            "{method} {}: attempt {attempt} of {of} failed: {outcome}; {next}", Place(uri)
+            "{method} {}: attempt {attempt} of {of} {outcome}; {next}", Place(uri)
         );
     }
 }
@@ -76,7 +76,7 @@ impl fmt::Display for Next {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Wait(wait) => write!(f, "next attempt in {wait:?}"),
-            Self::End(Reason::Permanent) => f.write_str("not safe or no use to repeat"),
+            Self::End(Reason::Permanent) => f.write_str("cannot be retried"),
             Self::End(reason) => reason.fmt(f),
         }
     }

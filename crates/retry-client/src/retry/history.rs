@@ -10,7 +10,7 @@ use crate::retry::attempt_event::Outcome;
 /// its [`Error`](crate::Error). It displays as one line, for a log:
 ///
 /// ```text
-/// attempt 1 answered 503 Service Unavailable in 2.1ms; 80ms later attempt 2 answered 200 OK in 1.4ms
+/// attempt 1 returned 503 Service Unavailable in 2.1ms; 80ms later attempt 2 returned 200 OK in 1.4ms
 /// ```
 ///
 /// The latest 16 attempts are kept.
@@ -23,7 +23,7 @@ pub struct History(Vec<HistoryEntry>);
 pub struct HistoryEntry {
     /// The attempt: its number, its times, and the wait that followed.
     pub record: Record,
-    /// What came of it, in words: `answered 503 Service Unavailable`.
+    /// What came of it, in words: `returned 503 Service Unavailable`.
     pub outcome: String,
 }
 
