@@ -96,11 +96,11 @@ async fn rust_log_chooses_what_is_shown() {
 #[tokio::test]
 async fn bad_input_takes_one_line_and_exit_code_2() {
     for (arguments, expected) in [
-        (["--delay", "soon"], "invalid value 'soon' for '--delay <DURATION>': allowed is a duration such as 3s"),
+        (["--delay", "soon"], "invalid value 'soon' for '--delay <DURATION>': expected a duration such as 3s"),
         (["--delay", "1s\n2"], "'--delay <DURATION>'"),
         (["--delay=-1s", "--delay=1s"], "invalid value '-1s' for '--delay <DURATION>'"),
-        (["--healthy-every", "0"], "invalid value '0' for '--healthy-every <N>': allowed is a whole number from 1"),
-        (["--listen", "8080"], "invalid value '8080' for '--listen <HOST:PORT>': allowed is HOST:PORT"),
+        (["--healthy-every", "0"], "invalid value '0' for '--healthy-every <N>': expected a whole number from 1"),
+        (["--listen", "8080"], "invalid value '8080' for '--listen <HOST:PORT>': expected HOST:PORT"),
         (["--dely", "3s"], "unexpected argument '--dely' found"),
     ] {
         assert_one_line(&run_to_end(&arguments).await, 2, expected);
@@ -111,7 +111,7 @@ async fn bad_input_takes_one_line_and_exit_code_2() {
             r#"for '--script <SCRIPT>': item 2, column 4, "statsu": no such behaviour; allowed are ok,"#,
         ),
         (&["--script", "ok", "--healthy-every", "2"], "cannot be used with '--healthy-every <N>'"),
-        (&["--script", "ok", "--seed=-1"], "'--seed <N>': allowed is a whole number from 0"),
+        (&["--script", "ok", "--seed=-1"], "'--seed <N>': expected a whole number from 0"),
         #[cfg(feature = "tls")]
         (&["--tls-cert-out", "x.pem"], "required arguments were not provided: --tls"),
     ] {

@@ -88,13 +88,10 @@ fn a_mistake_in_the_file_is_told_with_its_line_before_anything_starts() {
     check("\ncuont = 5", "2: unknown setting 'cuont'; tip: a similar one exists: 'count'");
     check("config = \"x\"", "1: unknown setting 'config'");
     check("confg = \"x\"", "1: unknown setting 'confg'");
-    check(
-        "count = -1",
-        "1: count: invalid value '-1' for '--count <N>': allowed is a whole number from 0 to 4294967295",
-    );
-    check("[retry]\ncount = 1", "1: retry: is a table: settings stand by themselves, at the top of the file");
+    check("count = -1", "1: count: invalid value '-1' for '--count <N>': expected a whole number from 0 to 4294967295");
+    check("[retry]\ncount = 1", "1: retry: is a table: settings are keys at the top level of the file");
     check("backoff-factor = 0", "1: backoff-factor: invalid value 0: expected a finite number above zero");
-    check("\nupstream = 'http://h:0'", "2: upstream: nothing can be reached at port 0");
+    check("\nupstream = 'http://h:0'", "2: upstream: port 0 cannot be connected to");
     check(
         "jitter = \"some\"",
         "1: jitter: invalid value 'some' for '--jitter <KIND>' [possible values: none, full, equal, decorrelated]",
@@ -131,7 +128,7 @@ fn warnings(arguments: &[&str], environment: &[(&str, &str)]) -> Vec<String> {
 fn a_variable_that_is_no_setting_is_told_with_a_similar_one() {
     let environment = [("RETRY_SERVICE_CUONT", "5"), ("RETRY_SERVICE_SERVICE_HOST", "10.0.0.1")];
     let expected =
-        "RETRY_SERVICE_CUONT is no setting, and has no effect; tip: a similar one exists: RETRY_SERVICE_COUNT";
+        "RETRY_SERVICE_CUONT is not a setting, and has no effect; tip: a similar one exists: RETRY_SERVICE_COUNT";
     assert_eq!(warnings(&[], &environment), [expected]);
 }
 
@@ -184,9 +181,9 @@ async fn what_has_no_effect_is_told_with_where_it_is_set() {
     let expected = [
         "--attempt-timeout has no effect: an attempt of 2s does not end before the deadline of 2s (--deadline)"
             .to_owned(),
-        "RETRY_SERVICE_MAX_BODY_SIZE has no effect: without --forward no request is forwarded".to_owned(),
-        "--upstream-ca has no effect: the upstream's URL starts with http:// (--upstream)".to_owned(),
-        format!("{path}:1: interval has no effect: no wait is longer than 20s (--max-wait-interval)"),
+        "RETRY_SERVICE_MAX_BODY_SIZE has no effect: without --forward, no request is forwarded".to_owned(),
+        "--upstream-ca has no effect: the URL of the upstream starts with http:// (--upstream)".to_owned(),
+        format!("{path}:1: interval has no effect: no delay exceeds 20s (--max-wait-interval)"),
     ];
     assert_eq!(told, expected);
     for arguments in [&[][..], &["--forward"], &["--forward", "--config", "../../docs/deploy/retry-service.toml"]] {

@@ -30,8 +30,8 @@ async fn the_first_lines_say_what_the_program_does_and_what_has_no_effect() {
         lines
     };
     let unknown =
-        "RETRY_SERVICE_CUONT is no setting, and has no effect; tip: a similar one exists: RETRY_SERVICE_COUNT";
-    let path = "--path has no effect: with --forward every request keeps its own";
+        "RETRY_SERVICE_CUONT is not a setting, and has no effect; tip: a similar one exists: RETRY_SERVICE_COUNT";
+    let path = "--path has no effect: with --forward, every request keeps its own path";
     let gateway = format!("Gateway to http://***@{upstream}, no config file");
     assert_eq!(first_lines(&["--forward"], "").await, [path, unknown, &gateway]);
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/deploy/retry-service.toml");

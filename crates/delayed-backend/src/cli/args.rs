@@ -77,11 +77,11 @@ impl Cli {
 }
 
 fn healthy_every(text: &str) -> Result<NonZeroU32, &'static str> {
-    text.parse().map_err(|_| "allowed is a whole number from 1 to 4294967295")
+    text.parse().map_err(|_| "expected a whole number from 1 to 4294967295")
 }
 
 fn seed(text: &str) -> Result<u64, &'static str> {
-    text.parse().map_err(|_| "allowed is a whole number from 0 to 18446744073709551615")
+    text.parse().map_err(|_| "expected a whole number from 0 to 18446744073709551615")
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use jiff::fmt::friendly::SpanPrinter;
 
 /// The text is no duration, or a negative one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("allowed is a duration such as 3s, 200ms or 1m 30s, or a bare number of seconds such as 0.5")]
+#[error("expected a duration such as 3s, 200ms or 1m 30s, or a bare number of seconds such as 0.5")]
 pub(crate) struct InvalidDuration;
 
 /// Reads `3s`, `200ms`, `1m 30s`, or a bare number of seconds (`3`, `0.5`).

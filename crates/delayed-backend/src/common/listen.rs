@@ -15,7 +15,7 @@ pub(crate) struct ListenAddress(String);
 
 /// The text is no `HOST:PORT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("allowed is HOST:PORT, such as 127.0.0.1:8080, [::1]:8080 or localhost:8080")]
+#[error("expected HOST:PORT, such as 127.0.0.1:8080, [::1]:8080 or localhost:8080")]
 pub(crate) struct InvalidListenAddress;
 
 /// The address is fine, but could not be had.
