@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""The upstream, the attacks and the well-behaved clients of scripts/attacks.sh. Python's standard library is all it needs.
+"""The upstream, the attacks and the well-behaved clients of scripts/attacks.sh. Needs only the standard library.
 
-    attacks.py upstream PORT                  serve the paths that the attacks ask for, until killed
-    attacks.py list                           name the attacks
-    attacks.py title ATTACK                   say in words what an attack is
-    attacks.py columns                        print the head of the table
-    attacks.py run ATTACK PID H1PORT H2PORT   attack one proxy, and print what was measured, separated by tabs
-    attacks.py table FILE                     print the rows of one attack, `name<TAB>what run printed` each
+    attacks.py upstream PORT                  serve the paths that the attacks request, until killed
+    attacks.py list                           print the names of the attacks
+    attacks.py title ATTACK                   print the description of an attack
+    attacks.py columns                        print the header of the table
+    attacks.py run ATTACK PID H1PORT H2PORT   attack one proxy and print the measurements, separated by tabs
+    attacks.py table FILE                     print the rows of one attack, each `name<TAB>output of run`
 
-SECONDS_EACH and SECONDS_AFTER set how long an attack lasts, and how long after it the memory is read once more.
+SECONDS_EACH sets how long an attack lasts, SECONDS_AFTER how long after it the memory is read again.
 """
 
 import asyncio
@@ -41,13 +41,13 @@ async def discard(reader, length):
 
 
 async def hang(reader):
-    """Reads and discards until the other end closes."""
+    """Reads and discards until the peer closes."""
     while await reader.read(65536):
         pass
 
 
 async def respond(reader, writer):
-    """One request. Returns whether the connection can carry another."""
+    """Handles one request. Returns whether the connection can be reused."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     path = head.split(" ", 2)[1]
     headers = {}
@@ -57,7 +57,7 @@ async def respond(reader, writer):
     length = int(headers.get("content-length", "0"))
 
     if path == "/stall":
-        # Reads nothing of the body; the StreamReader stops the transport once its buffer is full.
+        # Does not read the body. The StreamReader pauses the transport when its buffer is full.
         await asyncio.sleep(3600)
     elif path == "/silent":
         await hang(reader)
@@ -105,8 +105,8 @@ async def upstream(port):
         await server.serve_forever()
 
 
-# --- Clients that attack ----------------------------------------------------------------------------------------------
-# Each function runs in a process of its own until it is killed, which closes what it has open.
+# --- Attacking clients ------------------------------------------------------------------------------------------------
+# Each function runs in its own process until it is killed, which closes its sockets.
 
 
 def connect(port, receive_buffer=None):
@@ -121,7 +121,7 @@ def connect(port, receive_buffer=None):
 
 
 def offer(client, data):
-    """Sends what the kernel takes now; returns how much, and None where the connection has ended."""
+    """Sends what the kernel accepts now. Returns how much, or None if the connection has ended."""
     try:
         return client.send(data)
     except BlockingIOError:
@@ -131,7 +131,7 @@ def offer(client, data):
 
 
 def take(client):
-    """Returns what has come, b"" where nothing has, None where the connection has ended."""
+    """Returns the bytes received so far, b"" if there are none, or None if the connection has ended."""
     try:
         return client.recv(65536) or None
     except BlockingIOError:
@@ -141,7 +141,7 @@ def take(client):
 
 
 def read_all(clients, when_read=None):
-    """Reads from all of them for ever, and closes those that the proxy closes."""
+    """Reads from all of them until killed, and closes those that the proxy closes."""
     selector = selectors.DefaultSelector()
     for client in clients:
         selector.register(client, selectors.EVENT_READ)
@@ -155,7 +155,7 @@ def read_all(clients, when_read=None):
                 when_read(key.fileobj, data)
 
 
-# HTTP/2 by hand (RFC 9113): nine bytes, then the payload.
+# HTTP/2 frames (RFC 9113): nine bytes, then the payload.
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEADERS, SETTINGS, PING, WINDOW_UPDATE = 1, 4, 6, 8
 ACK = 1
@@ -175,7 +175,7 @@ def settings(window=None):
 def get(stream, path):
     block = b""
     for name, value in ((b":method", b"GET"), (b":scheme", b"http"), (b":path", path), (b":authority", b"localhost")):
-        # A literal without indexing, its name a literal as well (RFC 7541, 6.2.2).
+        # A literal field without indexing, with a literal name (RFC 7541, 6.2.2).
         block += b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
     return frame(HEADERS, END_STREAM | END_HEADERS, stream, block)
 
@@ -272,7 +272,7 @@ def unread_uploads(h1, _):
         for client in list(left):
             sent = offer(client, body[: min(left[client], len(body))])
             if sent is None:
-                # The proxy has ended it: nothing is left to send.
+                # The proxy has closed it.
                 client.close()
                 del left[client]
             else:
@@ -311,7 +311,7 @@ def one_more_byte(h1, _):
     for number, client in enumerate(clients):
         offer(client, b"x")
         if number % 2:
-            # A reset in place of a FIN.
+            # A reset instead of a FIN.
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
     time.sleep(3600)
@@ -326,13 +326,13 @@ ATTACKS = {
     "first-letter": (first_letter, "`P` and silence, 500 connections"),
     "idle-http2": (idle_http2, "HTTP/2 connections without a request that acknowledge each PING, 300"),
     "zero-window": (zero_window, "HTTP/2, INITIAL_WINDOW_SIZE=0, 6 connections x 100 GETs"),
-    "unread-responses": (unread_responses, "HTTP/2, responses of 4 MiB that nobody reads, 5 connections x 100 GETs"),
+    "unread-responses": (unread_responses, "HTTP/2, unread responses of 4 MiB, 5 connections x 100 GETs"),
     "one-byte-segments": (one_byte_segments, "POSTs of 60 KB in segments of one byte, 20"),
-    "unread-uploads": (unread_uploads, "POSTs of 16 MiB to an upstream that reads the head alone, 10"),
+    "unread-uploads": (unread_uploads, "POSTs of 16 MiB to an upstream that reads only the head, 10"),
     "slow-uploads": (slow_uploads, "POSTs at 1 byte/s, 300"),
-    "idle-tunnels": (idle_tunnels, "WebSockets through which nothing passes, 200"),
-    "one-more-byte": (one_more_byte, "GETs that the upstream does not answer; the client sends one more byte and closes, 300"),
-    "endless-102": (endless_102, "GETs that the upstream answers with 102 every 5 ms, without end, 50"),
+    "idle-tunnels": (idle_tunnels, "idle WebSockets, 200"),
+    "one-more-byte": (one_more_byte, "GETs without a response from the upstream; the client sends one more byte and closes, 300"),
+    "endless-102": (endless_102, "GETs for which the upstream sends 102 every 5 ms for ever, 50"),
 }
 
 # --- Measuring --------------------------------------------------------------------------------------------------------
@@ -383,7 +383,7 @@ def sockets(tree):
 
 
 async def get_hello(port):
-    """Returns how long a GET on a connection of its own took, None where its response was not 200."""
+    """Returns how long a GET on its own connection took, or None if its response was not 200."""
     began = time.monotonic()
 
     async def exchange():
@@ -404,7 +404,7 @@ async def get_hello(port):
 
 
 async def well_behaved(port, seconds):
-    """Starts the GETs at a fixed rate, however long each takes. Yields all once `seconds` have passed, done or not."""
+    """Starts the GETs at a fixed rate, however long each takes. Returns all after `seconds`, done or not."""
     began = time.monotonic()
     tasks = []
     for number in range(round(seconds * GETS_PER_SECOND)):
@@ -420,7 +420,7 @@ async def measure(attack, process, h1, h2):
     tree = process_tree(process)
     for each in tree:
         try:
-            # VmHWM starts again from the memory of now (proc(5)).
+            # Resets VmHWM to the current memory (proc(5)).
             with open(f"/proc/{each}/clear_refs", "w", encoding="ascii") as file:
                 file.write("5")
         except OSError:
@@ -449,7 +449,7 @@ async def measure(attack, process, h1, h2):
 
 COLUMNS = ("idle MiB", "peak MiB", "CPU s", "200s", "p99 ms", "sockets", "MiB after", "sockets after")
 WIDTHS = (10, 10, 8, 8, 9, 9, 11, 15)
-# What is compared. Less than this is noise: it counts as this.
+# The columns that are compared. Smaller values are noise and count as these.
 FLOORS = {"peak MiB": 1, "CPU s": 0.1, "p99 ms": 20, "sockets": 20, "MiB after": 1}
 
 
@@ -471,14 +471,14 @@ def table(file):
     peers = [row for name, row in rows.items() if name != "gateway"]
 
     def worse(name, column, value):
-        """Whether the gateway's number is worse than twice the better of its peers'."""
+        """Returns whether the gateway's number is worse than twice the best of its peers'."""
         if name != "gateway" or not peers:
             return False
         if column == "200s":
             return 2 * value[0] < max(peer[column][0] for peer in peers)
         if column not in FLOORS:
             return False
-        # A peer that turned well-behaved clients away was quick with the rest: no measure for the others.
+        # Peers that failed more well-behaved clients are not compared by the latency of the rest.
         served = [peer for peer in peers if column != "p99 ms" or peer["200s"][0] >= rows[name]["200s"][0]]
         best = min((peer[column] for peer in served), default=float("inf"))
         return value > 2 * max(best, FLOORS[column])

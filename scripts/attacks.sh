@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# Attacks the gateway, nginx and HAProxy alike, a few seconds each, and prints a table: what an attack makes each of them
-# hold and use, what well-behaved clients get meanwhile (20 GETs a second, each on a connection of its own), and what is
-# still held afterwards. All three have the same limits: 2 s for everything a client or the upstream lets them wait for,
-# 128 connections to the upstream. A star marks where the gateway is worse than twice the better of the others.
+# Runs the same attacks against the gateway, nginx and HAProxy, a few seconds each, and prints a table: the resources
+# that each uses during and after the attack, and how well-behaved clients fare meanwhile (20 GETs a second, each on its
+# own connection). All three have the same limits: 2 s for every wait for a client or the upstream, and 128 connections
+# to the upstream. A star marks where the gateway is worse than twice the better of the others.
 #
-#   scripts/attacks.sh [attack ...]     all unless some are named; `scripts/attacks.py list` names them
+#   scripts/attacks.sh [attack ...]     all by default; `scripts/attacks.py list` names them
 #
-# SECONDS_EACH (4) and SECONDS_AFTER (2) set how long an attack lasts, and when the memory is read once more; PEERS which
-# contenders, GATEWAY a gateway that is built already. Where nginx or HAProxy is missing and the system's packages can be
-# installed, it is. Everything listens on loopback, on ports from $PORT (23000) up. Needs Linux and Python 3.
+# SECONDS_EACH (4) sets how long an attack lasts, SECONDS_AFTER (2) when the memory is read again, PEERS the contenders,
+# and GATEWAY a program that is already built. Installs nginx and HAProxy with apt-get if it may. Everything listens on
+# loopback, on ports from $PORT (23000) up. Needs Linux and Python 3.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 PORT=${PORT:-23000}
 PATH=$PATH:/usr/sbin
 work=$(mktemp -d)
-# nginx's workers are another user's where it starts as root, and have to reach their temporary files.
+# If nginx starts as root, its workers run as another user and need access to their temporary files.
 chmod 711 "$work"
 declare -A pid
 
@@ -27,7 +27,7 @@ stop() {
     unset "pid[$1]"
 }
 
-# nginx ends its workers on SIGTERM alone.
+# nginx stops its workers only on SIGTERM.
 stop_nginx() {
     kill -TERM "${pid[nginx]}" 2>/dev/null || true
     wait "${pid[nginx]}" 2>/dev/null || true
@@ -51,14 +51,14 @@ if [ ${#missing[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/nu
 fi
 peers=(gateway)
 for peer in nginx haproxy; do
-    if command -v "$peer" >/dev/null; then peers+=("$peer"); else say "LEFT OUT: $peer, which is not installed and cannot be"; fi
+    if command -v "$peer" >/dev/null; then peers+=("$peer"); else say "LEFT OUT: $peer, which is not installed"; fi
 done
 [ -z "${PEERS:-}" ] || read -ra peers <<<"$PEERS"
 ulimit -n 8192 2>/dev/null || true
 
 gateway=${GATEWAY:-}
 if [ -z "$gateway" ]; then
-    # As it is deployed (docs/deploy/Containerfile); without make, as it is built by default.
+    # Built as in docs/deploy/Containerfile, or with default features if make is missing.
     features=jemalloc
     command -v make >/dev/null || features=
     say "Building${features:+ with $features} ..."
@@ -66,7 +66,7 @@ if [ -z "$gateway" ]; then
         --bin retry-service --features "$features" | sed -n 's|.*"executable":"\([^"]*/retry-service\)".*|\1|p')
 fi
 
-# start <name> <port> <command ...>: runs until stopped, and waits until it listens.
+# start <name> <port> <command ...>: starts a program and waits until it listens.
 start() {
     local name=$1 port=$2
     shift 2
@@ -81,7 +81,7 @@ start() {
     exit 1
 }
 
-# start_proxy <peer>: sets h1 and h2, the ports where it speaks HTTP/1.1 and HTTP/2 with prior knowledge.
+# start_proxy <peer>: starts a proxy and sets h1 and h2, its ports for HTTP/1.1 and HTTP/2 with prior knowledge.
 start_proxy() {
     local peer=$1 config
     PORT=$((PORT + 2))
@@ -92,7 +92,7 @@ start_proxy() {
             --header-timeout 2s --client-timeout 2s --timeout 2s --connect-timeout 2s --upstream-max-connections 128
         ;;
     nginx)
-        # On one port it would speak HTTP/2 alone, before 1.25.1.
+        # Before 1.25.1, a port for HTTP/2 serves nothing else.
         h2=$((PORT + 1))
         cat >"$config" <<NGINX
 daemon off; worker_processes 1; pid $config.pid; error_log /dev/null;
@@ -161,14 +161,14 @@ HAPROXY
 attacks=("$@")
 [ ${#attacks[@]} -gt 0 ] || mapfile -t attacks < <(scripts/attacks.py list)
 say "$(uname -sr), $(nproc) processors; nginx $(nginx -v 2>&1 | sed 's/.*\///' || true), HAProxy $(haproxy -v 2>/dev/null | awk 'NR == 1 { print $3 }' || true)"
-say "Over idle: peak memory, processor time, sockets at the end of ${SECONDS_EACH:-4} s; memory and sockets ${SECONDS_AFTER:-2} s after the attackers are gone."
+say "Above idle: peak memory, processor time, and sockets at the end of ${SECONDS_EACH:-4} s; memory and sockets ${SECONDS_AFTER:-2} s after the attack."
 say
 scripts/attacks.py columns
 for attack in "${attacks[@]}"; do
     title=$(scripts/attacks.py title "$attack")
     : >"$work/rows"
     for peer in "${peers[@]}"; do
-        # A fresh upstream as well, so that no attack leaves it anything.
+        # With a new upstream, so that no attack affects the next.
         PORT=$((PORT + 2)) upstream=$PORT
         start upstream "$upstream" python3 scripts/attacks.py upstream "$upstream"
         start_proxy "$peer"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Checks the packages in Cargo.lock with cargo-deny, by the rules in deny.toml: licences, bans, sources, and known
-# vulnerabilities. Installs cargo-deny into target/tools if there is none, which takes some minutes. The advisory database
-# comes from GitHub: where that cannot be reached the script says so, checks the rest, and exits with 3.
+# Checks the packages in Cargo.lock with cargo-deny and the rules in deny.toml: licences, bans, sources, and known
+# vulnerabilities. Installs cargo-deny into target/tools if it is missing, which takes some minutes. The advisory
+# database comes from GitHub. If it cannot be fetched, the script checks the rest and exits with 3.
 #
 #   scripts/audit.sh [--without-advisories]
 set -euo pipefail

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Measures the gateway beside other proxies: in one run, alternating, with one processor for the proxy and another for
-# load and backend. Prints medians and ratios; the absolute numbers are those of the machine and the moment.
+# Compares the gateway with other proxies in one run, in alternation, with one processor for the proxy and another for
+# the load and the backend. Prints medians and ratios; the absolute numbers depend on the machine.
 #
-#   scripts/bench.sh [healthy] [flaky] [held]     all three unless some are named
+#   scripts/bench.sh [healthy] [flaky] [held]     all three by default
 #
-# ROUNDS (3), SECONDS_EACH (4), CONNECTIONS (64) and HELD (9000) set how long and how much, PEERS which contenders.
-# Where nginx, HAProxy, wrk or make are missing and the system's packages can be installed, they are. Envoy takes part where
-# it is on the path, or $ENVOY names it. Everything listens on loopback, on ports from $PORT (21000) up.
+# ROUNDS (3), SECONDS_EACH (4), CONNECTIONS (64) and HELD (9000) set the extent, PEERS the contenders. Installs nginx,
+# HAProxy, wrk and make with apt-get if it may. Envoy takes part if it is on the path or $ENVOY names it. Everything
+# listens on loopback, on ports from $PORT (21000) up.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -25,7 +25,7 @@ trap cleanup EXIT
 
 say() { printf '%s\n' "$*"; }
 
-# --- Setting up -------------------------------------------------------------------------------------------------------
+# --- Setup ------------------------------------------------------------------------------------------------------------
 
 PATH=$PATH:/usr/sbin
 missing=()
@@ -34,19 +34,20 @@ if [ ${#missing[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/nu
     say "Installing ${missing[*]} ..."
     apt-get update -qq >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
 fi
-command -v wrk >/dev/null || { say "bench: wrk makes the load, and is not installed" >&2; exit 1; }
-[ "$(nproc)" -ge 2 ] || { say "bench: two processors are needed" >&2; exit 1; }
+command -v wrk >/dev/null || { say "bench: wrk is not installed" >&2; exit 1; }
+[ "$(nproc)" -ge 2 ] || { say "bench: needs two processors" >&2; exit 1; }
 
 peers=(bare gateway)
 for peer in nginx haproxy; do command -v "$peer" >/dev/null && peers+=("$peer"); done
 [ -n "$ENVOY" ] && peers+=(envoy)
 [ -n "${PEERS:-}" ] && read -ra peers <<<"$PEERS"
 
-# As it is deployed (docs/deploy/Containerfile); without make, as it is built by default.
+# Built as in docs/deploy/Containerfile, or with default features if make is missing.
 features=jemalloc
 command -v make >/dev/null || features=
 say "Building${features:+ with $features} ..."
-# executable <name> <what ...>. One at a time: an example brings in the features of what only tests and examples need.
+# executable <name> <target ...>: builds a program and prints its path. Each is built alone, because an example enables
+# features of dev-dependencies.
 executable() {
     local name=$1
     shift
@@ -56,7 +57,7 @@ executable() {
 bench=$(executable bench --example bench)
 gateway=$(executable retry-service --bin retry-service --features "$features")
 
-# start <name> <cpu> <address> <command ...>: runs until the end, and waits until it listens.
+# start <name> <cpu> <address> <command ...>: starts a program and waits until it listens.
 start() {
     local name=$1 cpu=$2 listen=$3
     shift 3
@@ -182,24 +183,24 @@ start_backend() {
 
 # --- Measuring --------------------------------------------------------------------------------------------------------
 
-# The processes of a contender: itself and its children.
+# The process ids of a contender and its children.
 tree() { printf '%s ' "$1"; ps -o pid= --ppid "$1" | tr '\n' ' '; }
 
-# Processor time so far, in clock ticks.
+# Its processor time so far, in clock ticks.
 ticks() {
     local sum=0 id
     for id in $(tree "$1"); do sum=$((sum + $(awk '{ print $14 + $15 }' "/proc/$id/stat"))); done
     say "$sum"
 }
 
-# memory <pid> VmRSS|VmHWM: in KiB.
+# memory <pid> VmRSS|VmHWM: its memory in KiB.
 memory() {
     local sum=0 id
     for id in $(tree "$1"); do sum=$((sum + $(awk -v what="$2:" '$1 == what { print $2 }' "/proc/$id/status"))); done
     say "$sum"
 }
 
-# load <address> <seconds>: requests, requests per second, p50 and p99 in milliseconds, and what was no 2xx.
+# load <address> <seconds>: prints requests, requests per second, p50 and p99 in ms, and responses other than 2xx.
 load() {
     taskset -c $LOAD_CPU wrk -t1 -c"$CONNECTIONS" -d"$2"s --latency "http://$1/hello" | awk '
         function ms(t) { return t ~ /us$/ ? t / 1000 : t ~ /ms$/ ? t + 0 : t * 1000 }
@@ -231,7 +232,7 @@ compare() {
     done
     local reference=bare
     [ -f "$work/bare.rounds" ] || reference=${contenders[0]}
-    printf '%-9s %9s %7s %9s %7s %9s %8s %8s %10s\n' '' requests/s ratio 'CPU us/rq' ratio 'p50 ms' 'p99 ms' 'peak MiB' 'no 2xx'
+    printf '%-9s %9s %7s %9s %7s %9s %8s %8s %10s\n' '' requests/s ratio 'CPU us/rq' ratio 'p50 ms' 'p99 ms' 'peak MiB' 'not 2xx'
     local rate_of_bare cpu_of_bare
     rate_of_bare=$(cut -d' ' -f1 "$work/$reference.rounds" | median)
     cpu_of_bare=$(cut -d' ' -f5 "$work/$reference.rounds" | median)
@@ -248,7 +249,7 @@ compare() {
     for peer in backend "${contenders[@]}"; do stop "$peer"; done
 }
 
-# hold <label> <peer> <backend> <gateway's flags ...>: memory per request that waits.
+# hold <label> <peer> <backend> <gateway's flags ...>: prints the memory per waiting request.
 hold() {
     local label=$1 peer=$2 backend=$3 before after
     shift 3
@@ -262,7 +263,7 @@ hold() {
         grep -q holding "$work/held" && break
         sleep 0.1
     done
-    # What is still being sent or answered settles.
+    # Lets requests and responses in flight settle.
     sleep 2
     after=$(memory "${pid[$peer]}" VmRSS)
     printf '%-28s %8.1f KiB each\n' "$label" "$(awk -v a="$before" -v b="$after" -v n="$HELD" 'BEGIN { print (b - a) / n }')"
@@ -279,14 +280,14 @@ for part in "${wanted[@]}"; do
     case $part in
     healthy) compare "A healthy backend, retries configured" ok ;;
     flaky)
-        compare "Three of four answers are 503: four attempts a request on average, four at the most, without a wait" flaky \
+        compare "Three of four responses are 503: four attempts per request on average and at most, without a wait" flaky \
             --interval 0 --jitter none --budget-ratio off ;;
     held)
-        printf '\n%s\n' "$HELD requests held"
+        printf '\n%s\n' "$HELD waiting requests"
         start_backend hanging hang
         start_backend busy busy
-        hold "gateway, between attempts" gateway busy --interval 1h --max-wait-interval 1h --jitter none --budget-ratio off
-        for peer in "${peers[@]}"; do hold "$peer, upstream hangs" "$peer" hanging --timeout off --upstream-max-connections off; done ;;
+        hold "gateway, in backoff" gateway busy --interval 1h --max-wait-interval 1h --jitter none --budget-ratio off
+        for peer in "${peers[@]}"; do hold "$peer, no response" "$peer" hanging --timeout off --upstream-max-connections off; done ;;
     *) say "bench: $part: expected healthy, flaky or held" >&2; exit 1 ;;
     esac
 done

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks that arrows between crates point down only, and that the engine without features stands alone.
+# Checks that crates depend only on those below them, and that retry-core without features depends on no runtime.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,7 +8,8 @@ fail() {
     exit 1
 }
 
-# forbid <crate> <names of crates> <features ...>. A name that no package has forbids nothing, and so is a mistake.
+# forbid <crate> <names of crates> <features ...>: fails if the crate depends on one of these. A name that no package
+# has is an error, since it would forbid nothing.
 forbid() {
     local crate=$1 names=$2 name tree found
     shift 2
@@ -27,4 +28,4 @@ forbid retry-core 'hyper http retry-client' --all-features
 forbid retry-client 'retry-service delayed-backend clap env_logger' --all-features
 forbid retry-service 'delayed-backend' --all-features
 forbid delayed-backend 'retry-core retry-client retry-service' --all-features
-printf 'The arrows between the crates point down only.\n'
+printf 'Crates depend only on those below them.\n'

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Checks the files under docs/deploy with the tools of those they are for: systemd-analyze, the schemas of Kubernetes and
-# of Compose, and hadolint. The latter three are in checkers.txt. What could not be checked is listed at the end, and fails
-# the script where CI is `true`. What the files set is a test's matter: crates/retry-service/tests/deploy.rs.
+# Checks the files in docs/deploy with systemd-analyze, the schemas of Kubernetes and Compose, and hadolint. All but the
+# first come from checkers.txt. Lists what could not be checked, and fails in that case if CI is `true`. The settings in
+# these files are tested in crates/retry-service/tests/deploy.rs.
 set -euo pipefail
 cd "$(dirname "$0")/../docs/deploy"
 work=$(mktemp -d)
@@ -17,7 +17,7 @@ skipped=()
 skip() { skipped+=("$1"); }
 
 if command -v systemd-analyze >/dev/null; then
-    # The program itself need not be installed here.
+    # The program does not have to be installed.
     mkdir -p "$work/unit"
     sed "s|/usr/local/bin/retry-service|$(command -v true)|" retry-service.service >"$work/unit/retry-service.service"
     check 'retry-service.service: systemd-analyze verify' systemd-analyze verify --man=no "$work/unit/retry-service.service"
@@ -27,7 +27,7 @@ fi
 
 if tools=$(../../scripts/checkers.sh); then
     for manifest in sidecar.yaml replicas.yaml; do
-        check "$manifest: Kubernetes' schema, strictly" "$tools/kubernetes-validate" --strict "$manifest"
+        check "$manifest: Kubernetes' schema, strict" "$tools/kubernetes-validate" --strict "$manifest"
     done
     check "compose.yaml: Compose's schema" "$tools/check-jsonschema" --builtin-schema vendor.compose-spec compose.yaml
     check 'Containerfile: hadolint' "$tools/hadolint" Containerfile

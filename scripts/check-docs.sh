@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks what the documents say about the code: the tests that docs/parity.md names exist, the README's commands work, and
-# its snippets compile in a program that depends on the libraries as the README says.
+# Checks what the documents say about the code: the tests that docs/parity.md names exist, the README's commands work,
+# and its snippets compile in a program that depends on the libraries as the README says.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 failed=0

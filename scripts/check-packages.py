@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
-"""Checks every package in Cargo.lock: that it needs no newer Rust than ours, and that deny.toml allows its licence, its
-name and its source.
+"""Checks that no package in Cargo.lock needs a newer Rust than ours, and that deny.toml allows its licence, name and source.
 
-This is the quick part of what cargo-deny checks by the same file, without its installation; scripts/audit.sh is the whole.
+cargo-deny checks more, with the same file, but takes minutes to install: see scripts/audit.sh.
 """
 
 import json

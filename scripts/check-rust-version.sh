@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Checks `rust-version` as far as that is possible without that toolchain: every crate inherits the workspace's version and
-# its lints, and the lint `incompatible_msrv` denies newer parts of the standard library. If the toolchain is installed,
-# the crates are compiled with it, which finds newer syntax; a job in .github/workflows/ci.yml installs it. The packages in
-# Cargo.lock are checked by scripts/check-packages.py.
+# Checks `rust-version` as far as that is possible without that toolchain: every crate inherits the workspace's version
+# and its lints, and the lint `incompatible_msrv` denies newer parts of the standard library. If the toolchain is
+# installed, the crates are compiled with it, which finds newer syntax; a job in .github/workflows/ci.yml installs it.
+# The packages in Cargo.lock are checked by scripts/check-packages.py.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints the folder with the programs from checkers.txt, which it installs into target/checkers first unless they are there.
+# Prints the folder with the programs from checkers.txt. Installs them into target/checkers first if necessary.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

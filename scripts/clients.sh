@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Shows that clients nobody wrote for this work through the gateway unchanged: curl over HTTP/1.1 and HTTP/2, Python's
-# standard library, h2load, and a browser (Chromium, headless). The backend fails two requests of three; no client may
-# notice. What is not installed is taken from the system's packages where that is allowed, and told of otherwise.
+# Tests common clients with the gateway: curl over HTTP/1.1 and HTTP/2, Python's standard library, h2load, and headless
+# Chromium. The backend fails two requests of three, and no client may notice. Installs missing clients with apt-get if
+# it may, and reports those that it skips.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,10 +15,10 @@ cleanup() {
 trap cleanup EXIT
 
 failed=0
-told() { printf '%-8s %-34s %s\n' "$1" "$2" "$3"; }
+print_row() { printf '%-8s %-34s %s\n' "$1" "$2" "$3"; }
 # check <client> <what> <expected> <got>
 check() {
-    if [ "$3" = "$4" ]; then told ok "$1" "$2"; else told FAILED "$1" "$2: expected '$3', got '$4'"; failed=1; fi
+    if [ "$3" = "$4" ]; then print_row ok "$1" "$2"; else print_row FAILED "$1" "$2: expected '$3', got '$4'"; failed=1; fi
 }
 
 # has <command> <package>
@@ -27,13 +27,13 @@ has() {
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2" >/dev/null 2>&1 || true
     fi
-    command -v "$1" >/dev/null || { told skipped "$1" 'not installed'; return 1; }
+    command -v "$1" >/dev/null || { print_row skipped "$1" 'not installed'; return 1; }
 }
 
 built=$(cargo build --locked --quiet --release --message-format=json-render-diagnostics -p delayed-backend -p retry-service --bins)
 executable() { sed -n 's|.*"executable":"\([^"]*/'"$1"'\)".*|\1|p' <<<"$built"; }
 
-# serve <name> <command ...>: sets `address` to where it listens.
+# serve <name> <command ...>: starts a program and sets `address` to where it listens.
 serve() {
     local name=$1
     shift
@@ -92,6 +92,6 @@ if [ -n "$browser" ]; then
     check "$(basename "$browser")" 'shows the page' 'Hello World!!!' "$(sed -n 's/.*\(Hello World!!!\).*/\1/p' <<<"$page")"
 fi
 
-# Every request above came to the backend at least three times over; the log has a line for each that was retried.
-told "" 'requests that were retried' "$(grep -c 'attempt 1 ' "$work/gateway.log")"
+# The log has a line for each request that was retried.
+print_row '' 'retried requests' "$(grep -c 'attempt 1 ' "$work/gateway.log")"
 exit "$failed"

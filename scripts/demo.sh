@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# The sample from end to end: runs both programs, calls the service, shows what happens beside what
-# the sample predicts, and fails at the first difference. Written for macOS' bash 3.2, too.
+# Runs the sample end to end: starts both programs, calls the service, prints each event with its predicted time, and
+# fails at the first difference. Works with bash 3.2, as on macOS.
 set -euo pipefail
 
 usage='Usage: scripts/demo.sh [--fast] [--backend-port N] [--service-port N]
 
-Shows the retry sample at work and checks it. Exit code: 0 all as predicted, 1 not so, 2 bad usage.
+Runs the retry sample and checks it. Exit code: 0 all as predicted, 1 a difference, 2 bad usage.
 
-  --fast            a fifth of the times, and more patience with a busy machine
-  --backend-port N  where the backend listens (the sample: 8080)
-  --service-port N  where the service listens (the sample: 9090)
-  --help            this text
+  --fast            run at five times the speed, with more tolerance for a busy machine
+  --backend-port N  port of the backend (8080 in the sample)
+  --service-port N  port of the service (9090 in the sample)
+  --help            print this text
 
-Without a port the demo takes a free one, so that it runs whatever else this machine serves.'
+By default the demo uses free ports.'
 
 refuse() { echo "demo.sh: $1; see --help" >&2 && exit 2; }
 fail() { echo "Verdict: FAILED. $1" >&2 && exit 1; }
@@ -22,7 +22,7 @@ port() {
     echo "$((10#$2))"
 }
 
-speed=1 late=300 backend_port=0 service_port=0 # late: how many ms an event may be late
+speed=1 late=300 backend_port=0 service_port=0 # late: the tolerance in ms
 while (($#)); do
     case $1 in
         --fast) speed=5 late=500 ;;
@@ -43,8 +43,8 @@ fi
 
 day=86400000 start=0
 
-# Since the demo began; before that, the time of day. Before bash 5 and without GNU date, it takes
-# the perl that macOS brings along.
+# Prints the time since the demo began, or before that, the time of day. Falls back to perl, which macOS includes, if
+# neither bash 5 nor GNU date is available.
 now() {
     local ms=${EPOCHREALTIME:-}
     ms=${ms/./} ms=${ms%???}
@@ -53,15 +53,15 @@ now() {
     echo $(((ms - start) % day))
 }
 
-# What takes the sample $1 seconds, as the logs write it.
+# Prints $1 seconds of the sample at the demo's speed, as in the logs.
 span() {
     local ms=$(($1 * 1000 / speed))
     if ((ms < 1000)); then echo "${ms}ms"; else printf '%gs' "${ms}e-3"; fi
 }
 
-# --- Processes. Each is a job of this shell, so that none is forgotten.
+# --- Processes. Each is a job of this shell, so that clean_up finds it.
 
-# Asks a process to end, insists after 5 s, and returns its exit status.
+# Stops a process, kills it after 5 s, and returns its exit status.
 stop() {
     local tries
     kill "$1" 2>/dev/null || true
@@ -82,7 +82,7 @@ clean_up() {
     rm -rf "$dir"
 }
 
-# Starts $1, the backend or the service, and sets `pid`, and `port` once it serves.
+# Starts $1, the backend or the service, waits until it serves, and sets `pid` and `port`.
 launch() {
     local who=$1 log=$dir/$((launched += 1)).$1.log tries
     shift
@@ -103,18 +103,18 @@ launch_backend() {
     backend=$pid backend_port=$port
 }
 
-# Calls the service; the answer is awaited in the background.
+# Calls the service, and reads the response in the background.
 call() {
     exec 3<>"/dev/tcp/127.0.0.1/$service_port"
     zero=$(now)
     echo "$zero GET /retry" >>"$dir/0.caller.log"
     printf 'GET /retry HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n' >&3
-    read_answer <&3 &
+    read_response <&3 &
     exec 3>&-
 }
 
-# Notes status and text; of an error in JSON, its message.
-read_answer() {
+# Logs the status and the body; of an error in JSON, only its message.
+read_response() {
     local status='' header='' body=''
     IFS= read -r status || true
     while IFS= read -r header && [[ $header != $'\r' ]]; do :; done
@@ -124,17 +124,17 @@ read_answer() {
     echo "$(now) $status: $body" >>"$dir/9.caller.log"
 }
 
-# --- The timeline: what happened beside what was expected.
+# --- The timeline: actual and expected events.
 
-# Expects as the next event: $1 seconds after the call (- is any time), from $2, a text like $3.
+# Expects as the next event: $1 seconds after the call (- for any time), from $2, a text that matches $3.
 expect() {
     local due=$1
     [[ $due == - ]] || due=$((due * 1000 / speed))
     expected+=("$due|$2|$3")
 }
 
-# All events so far, as `ms who text`. Within a millisecond the order of the logs decides: a call
-# comes before all that it causes, its answer last.
+# Prints all events so far as `ms who text`. Events in the same millisecond are in the order of the log files: the call
+# comes first, its response last.
 events() {
     awk -v start="$start" -v day="$day" '
         FNR == 1 { who = FILENAME; sub(/.*\/[0-9]+\./, "", who); sub(/\.log$/, "", who) }
@@ -148,7 +148,7 @@ events() {
     ' "$dir"/*.log | sort -s -n -k 1,1
 }
 
-# Shows and checks the events up to $1 that were not shown yet.
+# Prints and checks new events up to $1.
 show() {
     local at who what
     while read -r at who what; do
@@ -167,18 +167,18 @@ check() {
     difference="
   expected: $source${predicted:+ at $predicted s, up to $late ms late}: $pattern
   seen:     $who at $measured s: $what"
-    # shellcheck disable=SC2053 # It is a pattern.
+    # shellcheck disable=SC2053 # The right side is a pattern.
     [[ $who == "$source" && $what == $pattern ]] || fail "$difference"
     if [[ $due != - ]]; then
-        # Never early, but for a clock that is being adjusted.
+        # Early only if the clock is being adjusted.
         ((at >= due - 20 && at <= due + late)) || fail "$difference"
         ((at - due <= latest)) || latest=$((at - due))
     fi
     seen=$((seen + 1))
 }
 
-# Follows the events for $1 seconds of the sample after the call, or until all expected ones are
-# there. Each is shown 200 ms late, lest one that came before it turn up after it.
+# Follows the events until $1 seconds of the sample after the call, or until all expected ones have occurred. Prints
+# each after 200 ms, so that earlier events from another log are not missed.
 follow() {
     while (($(now) - zero < $1 * 1000 / speed && seen < ${#expected[@]})); do
         show "$(($(now) - 200))"
@@ -186,7 +186,7 @@ follow() {
     done
 }
 
-# Follows them until all are there or the last is overdue; nothing else may have happened.
+# Follows the events until all have occurred or the last is overdue. There may be no others.
 finish() {
     follow 40
     show "$day"
@@ -206,8 +206,8 @@ built=$(cargo build --locked --quiet --message-format=json-render-diagnostics -p
 executable() { sed -n 's|.*"executable":"\([^"]*/'"$1"'\)".*|\1|p' <<<"$built"; }
 delayed_backend=$(executable delayed-backend) retry_service=$(executable retry-service)
 
-# UTC makes the logs' times comparable to ours. Every flag has a twin in the environment: at the
-# sample's speed none is set, and no flag is given but for the addresses.
+# UTC makes the times in the logs comparable to ours. At normal speed, the programs get no settings but the addresses;
+# with --fast, variables set the times.
 export TZ=UTC0 LC_ALL=C RUST_LOG=info
 unset "${!RETRY_SERVICE_@}" "${!DELAYED_BACKEND_@}"
 if ((speed > 1)); then
@@ -231,7 +231,7 @@ timed_out() { failed "$1" "idle timeout: nothing was read or written for $(span 
 refused() { failed "$1" "cannot connect to ${upstream#http://}: Connection refused*" "${3-next attempt in $(span "$2")}"; }
 
 scene '1. The delayed backend' \
-    "Three requests of four take $(span 5), the service gives up after $(span 2): its fourth attempt gets through."
+    "Three of four requests take $(span 5), and the service times out after $(span 2): its fourth attempt succeeds."
 launch_backend
 upstream=http://127.0.0.1:$backend_port
 launch service "$retry_service" --listen "127.0.0.1:$service_port" --upstream "$upstream"
@@ -250,7 +250,7 @@ expect 27 caller '200 OK: Hello World!!!'
 call
 finish
 
-scene '2. The outage' 'The backend is stopped: the service answers 502 once its attempts are used up.'
+scene '2. The outage' 'The backend is stopped: the service responds with 502 after its last attempt.'
 stop "$backend" || fail "The backend ended with exit code $?, not 0"
 expect - backend "$stopping"
 expect 0 caller 'GET /retry'
@@ -263,7 +263,7 @@ call
 finish
 
 scene '   The outage ends' \
-    'While a caller waits, the backend is started again, healthy from its first request on: the caller gets its answer.'
+    'The backend is restarted during a call, healthy from its first request on: the call succeeds.'
 expect 0 caller 'GET /retry'
 expect 0 service "$(refused 1 3)"
 expect 3 service "$(refused 2 6)"
@@ -280,5 +280,5 @@ stop "$backend" || fail "The backend ended with exit code $?, not 0"
 expect - service "$stopping"
 expect - backend "$stopping"
 finish
-printf '\n%sVerdict: all as predicted: %s events in their order, none more than %s ms late.%s\n' \
+printf '\n%sVerdict: all as predicted: %s events in order, none more than %s ms late.%s\n' \
     "$green" "$seen" "$latest" "$plain"

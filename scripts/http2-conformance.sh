@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Checks every HTTP/2 server here against RFC 9113 and RFC 7541: the gateway, the sample's service, the backend and the
-# admin listener. See http2-conformance.py, to which arguments are passed on. RETRY_SERVICE_BINARY and
-# DELAYED_BACKEND_BINARY name programs that are built already.
+# Checks every HTTP/2 server in this repository against RFC 9113 and RFC 7541: the gateway, the sample's service, the
+# backend and the admin listener. Passes its arguments to http2-conformance.py. RETRY_SERVICE_BINARY and
+# DELAYED_BACKEND_BINARY name programs that are already built.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -25,14 +25,14 @@ if [ -z "$service" ] || [ -z "$backend" ]; then
 fi
 unset "${!RETRY_SERVICE_@}" "${!DELAYED_BACKEND_@}"
 
-# address <name> <text>: the address that the log has behind this text.
+# address <name> <text>: prints the address that follows this text in a log.
 address() { sed -n 's|.*'"$2"' http://\([0-9.:]*\).*|\1|p' "$work/$1.log" | head -n 1; }
 
-# serve <name> <command ...>: starts it, and waits until it serves.
+# serve <name> <command ...>: starts a program and waits until it serves.
 serve() {
     local name=$1
     shift
-    # The redirection below happens in the new process, which may be late.
+    # The redirection below happens in the new process, which may be slow to start.
     : >"$work/$name.log"
     RUST_LOG=info "$@" --listen 127.0.0.1:0 2>"$work/$name.log" &
     pids+=($!)

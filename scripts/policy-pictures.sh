@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes what docs/choosing-a-policy.md shows of the simulation: the picture, the CSV files, and the
-# table between the guide's two marks. With --check it changes nothing and fails if a fresh run differs.
+# Runs the simulation and updates the picture, the CSV files and the table in docs/choosing-a-policy.md. With --check it
+# changes nothing, and fails if they are out of date.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,7 +17,7 @@ mkdir "$fresh/pictures"
 cargo run --quiet --locked --release -p retry-core --example simulation -- --out "$fresh/pictures" >"$fresh/table.md"
 
 [ "$(grep -cxE '<!-- (end of )?simulation -->' "$guide")" = 2 ] || {
-    printf '%s lacks the marks around the table\n' "$guide" >&2
+    printf '%s lacks the markers around the table\n' "$guide" >&2
     exit 1
 }
 awk -v table="$fresh/table.md" '

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# 100,000 requests through the gateway while its settings are read again 20 times, five times from a broken file: none
-# fails, and each is served by one configuration. Prints the counts. REQUESTS and RELOADS set other numbers.
+# Sends 100,000 requests through the gateway while it reloads its settings 20 times, five times from an invalid file. No
+# request may fail, and each is served by one configuration. Prints the counts. REQUESTS and RELOADS set other numbers.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 RELOAD_REQUESTS=${REQUESTS:-100000} RELOADS=${RELOADS:-20} \

@@ -1,42 +1,42 @@
 #!/usr/bin/env bash
-# Kills the backend and starts it again, at random, while many callers GET their own numbers from it.
-# The client's report goes to standard output and nowhere else. Needs Linux: it reads /proc.
+# Kills and restarts the backend at random while many callers send requests to it, and prints the client's report. Needs
+# Linux: it reads /proc.
 set -euo pipefail
 
 usage='Usage: scripts/soak.sh [--minutes N | --seconds N] [--concurrency N] [--http2] [--seed N]
 
-Shows that no caller loses its answer to a server that comes and goes, and that the client keeps nothing.
-Exit code: 0 so it was, 1 not so, 2 bad usage.
+Checks that no request fails while the server is killed and restarted, and that the client leaks no memory or sockets.
+Exit code: 0 success, 1 failure, 2 bad usage.
 
-  --minutes N      how long (2)
-  --seconds N      the same in seconds; 20 is enough for a first look
-  --concurrency N  how many callers at a time (32)
+  --minutes N      duration (2)
+  --seconds N      duration in seconds; 20 is enough for a first look
+  --concurrency N  number of concurrent callers (32)
   --http2          HTTP/2 with prior knowledge instead of HTTP/1.1
-  --seed N         for the times of kills and starts (a new one each time, and printed)
-  --help           this text'
+  --seed N         seed for the times of kills and restarts (random, and printed)
+  --help           print this text'
 
 refuse() { echo "soak.sh: $1; see --help" >&2 && exit 2; }
 
-whole() {
-    [[ $2 =~ ^[0-9]{1,5}$ && $((10#$2)) -gt 0 ]] || refuse "$1 takes a whole number from 1 to 99999, not '$2'"
+positive() {
+    [[ $2 =~ ^[0-9]{1,5}$ && $((10#$2)) -gt 0 ]] || refuse "$1 takes a number from 1 to 99999, not '$2'"
     echo "$((10#$2))"
 }
 
 seconds=120 concurrency=32 protocol='' seed=$RANDOM
 while (($#)); do
     case $1 in
-        --minutes) seconds=$(whole "$1" "${2-}"); seconds=$((seconds * 60)); shift ;;
-        --seconds) seconds=$(whole "$1" "${2-}"); shift ;;
-        --concurrency) concurrency=$(whole "$1" "${2-}"); shift ;;
+        --minutes) seconds=$(positive "$1" "${2-}"); seconds=$((seconds * 60)); shift ;;
+        --seconds) seconds=$(positive "$1" "${2-}"); shift ;;
+        --concurrency) concurrency=$(positive "$1" "${2-}"); shift ;;
         --http2) protocol=http2 ;;
-        --seed) seed=$(whole "$1" "${2-}"); shift ;;
+        --seed) seed=$(positive "$1" "${2-}"); shift ;;
         --help) echo "$usage"; exit ;;
         *) refuse "unknown option '$1'" ;;
     esac
     shift
 done
 
-backend='' load='' # The two processes of this script; it ends no other.
+backend='' load='' # The two processes that this script starts.
 
 clean_up() {
     trap '' HUP INT TERM
@@ -50,19 +50,19 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-# Sets `drawn` to a number from $1 to $2. No subshell, which would draw the same ones again.
+# Sets `drawn` to a random number from $1 to $2. Not printed, because a subshell would repeat the same numbers.
 draw() { drawn=$(($1 + RANDOM % ($2 - $1 + 1))); }
 
-# Sleeps for a time from $1 to $2 milliseconds.
+# Sleeps for $1 to $2 milliseconds.
 pause() {
     draw "$1" "$2"
     sleep "$((drawn / 1000)).$(printf '%03d' $((drawn % 1000)))"
 }
 
-# Whether something accepts connections at the port.
+# Succeeds if something accepts connections on the port.
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; }
 
-# A quarter of the answers take a moment, so that a kill meets requests in flight.
+# One response in four is delayed, so that there are requests in flight when the backend is killed.
 start_backend() {
     local tries
     RUST_LOG=error "$delayed_backend" --listen "127.0.0.1:$port" --script 'ok*3,delay=20ms' &
@@ -77,7 +77,7 @@ start_backend() {
     return 1
 }
 
-# By surprise, or on request with its requests in flight finished.
+# Kills the backend, or stops it after its requests in flight.
 stop_backend() {
     local signal=KILL
     draw 1 2
@@ -89,7 +89,7 @@ stop_backend() {
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 echo 'Building the backend and the callers ...' >&2
-# A run's own time is none to compile in, and a debug build would measure itself.
+# Built first, so that compiling does not count as run time; a debug build would be too slow.
 built=$(cargo build --locked --quiet --release --message-format=json-render-diagnostics \
     -p delayed-backend -p retry-client --bin delayed-backend --example soak)
 executable() { sed -n 's|.*"executable":"\([^"]*/'"$1"'\)".*|\1|p' <<<"$built"; }
@@ -97,8 +97,8 @@ delayed_backend=$(executable delayed-backend) soak=$(executable soak)
 
 unset "${!DELAYED_BACKEND_@}"
 RANDOM=$seed outages=0
-# Below the ports that connections get as their own: a caller that knocks while nobody listens could
-# otherwise be given this very port, and be connected to itself.
+# Below the range of ephemeral ports. Otherwise a caller could get this port while nobody listens, and connect to
+# itself.
 for ((tries = 0; tries < 20; tries++)); do
     draw 20000 30000
     port=$drawn
