@@ -1,5 +1,5 @@
-//! Any bytes as a caller's request head: what the upstream gets are requests with one line, one host, one length, and
-//! nothing in a value that would end it; each of them is one that the caller sent, with its body.
+//! Arbitrary bytes as a request head. The upstream may only receive requests with one request line, one host, one length,
+//! and no value that contains a line end. Each of them has to be one that the client sent, with its body.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -13,13 +13,13 @@ use retry_fuzz::{
 
 static BENCH: LazyLock<Bench> = LazyLock::new(Bench::start);
 
-/// The last request of each connection: the gateway closes behind it, and so says that it is done.
+/// The last request on each connection. The gateway closes the connection after it, which shows that it is done.
 const LAST: &[u8] = b"GET /last HTTP/1.1\r\nHost: last\r\nConnection: close\r\n\r\n";
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| { mutate(data, size, max_size, seed) });
 
 fuzz_target!(|input: &[u8]| {
-    // HTTP/2 has no request heads like these.
+    // This is the start of HTTP/2, which has no such request heads.
     if input.starts_with(b"PRI * HTTP/2.0") {
         return;
     }
@@ -39,27 +39,27 @@ fuzz_target!(|input: &[u8]| {
     assert!(received.faults.is_empty(), "{}\nof: {shown}", received.faults.join("\n"));
     assert!(received.heads <= sent.most, "{} requests, of {}: {received:?}\nof: {shown}", received.heads, sent.most);
     if let Some(target) = &sent.coded {
-        let went_on = received.requests.iter().any(|request| request.target == *target);
-        assert!(!went_on, "a request with other transfer codings goes on: {received:?}\nof: {shown}");
+        let was_forwarded = received.requests.iter().any(|request| request.target == *target);
+        assert!(!was_forwarded, "a request with other transfer codings was forwarded: {received:?}\nof: {shown}");
     }
     if sent.certain {
-        // Some may have been refused, but what goes on does so unchanged and in order.
+        // Some may have been rejected. The others have to be forwarded unchanged and in order.
         let mut left = sent.requests.iter();
         for got in &received.requests {
             let same = left.any(|sent| sent.method == got.method && sent.body == got.body);
-            assert!(same, "{got:?} is none of {:?}, or out of order\nof: {shown}", sent.requests);
+            assert!(same, "{got:?} is not in {:?}, or out of order\nof: {shown}", sent.requests);
         }
     }
 });
 
-/// What a strict reader finds in a caller's bytes.
+/// What a strict parser finds in a client's bytes.
 struct Sent {
     requests: Vec<Request>,
-    /// Whether it found no fault in them, and no part of another request.
+    /// Whether there was no error, and no part of a further request.
     certain: bool,
-    /// The target of a request that has a transfer coding other than one `chunked`, if no other request has this target.
+    /// The target of a request with a transfer coding other than a single `chunked`, if no other request has this target.
     coded: Option<String>,
-    /// How many requests a tolerant reader may find.
+    /// The most requests that a tolerant parser may find.
     most: usize,
 }
 
@@ -78,7 +78,7 @@ impl Sent {
                 Err(fault) => {
                     sent.certain = false;
                     let head = Head::read(rest, Reading::Strict);
-                    // All that follows a head whose body is not whole is of this body.
+                    // Everything after a head with an incomplete body belongs to this body.
                     let is_body = head.is_ok() && matches!(fault, Fault::Incomplete);
                     sent.most += if is_body { 1 } else { empty_lines(rest) };
                     sent.coded = head.ok().and_then(|head| coded_target(&head, bytes));
@@ -90,13 +90,13 @@ impl Sent {
     }
 }
 
-/// How many lines are empty, each of which may end a head.
+/// Returns the number of empty lines, each of which may end a head.
 fn empty_lines(bytes: &[u8]) -> usize {
     let ends = |at: usize| bytes[at + 1..].starts_with(b"\n") || bytes[at + 1..].starts_with(b"\r\n");
     (0..bytes.len()).filter(|at| bytes[*at] == b'\n' && ends(*at)).count()
 }
 
-/// The target of a head that has a transfer coding other than one `chunked`; none where the target is not unique.
+/// Returns the target of a head with a transfer coding other than a single `chunked`. `None` if the target is not unique.
 fn coded_target(head: &Head, bytes: &[u8]) -> Option<String> {
     let is_coded = !head.all("transfer-encoding").is_empty() && !head.is_chunked();
     let target = head.start.split(' ').nth(1).filter(|target| is_coded && target.starts_with('/'))?;

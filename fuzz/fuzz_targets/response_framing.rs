@@ -1,9 +1,9 @@
-//! Any bytes as the upstream's response: what the caller gets is well framed, and whole only where the upstream's
-//! response was.
+//! Arbitrary bytes as the upstream's response. The client has to receive a well-framed response, which is complete only if
+//! the upstream's was.
 //!
-//! The first byte says what the caller asks; the rest is the response, behind which the upstream closes the connection.
-//! `H` is HEAD, `P` is POST, `0` is GET of HTTP/1.0, `K` is GET twice at once on one connection, and anything else is
-//! GET. A lower-case letter has the response come in two parts.
+//! The first byte selects the request; the rest is the response, after which the upstream closes the connection. `H` is
+//! HEAD, `P` is POST, `0` is GET over HTTP/1.0, `K` is two pipelined GETs, and anything else is GET. With a lower-case
+//! letter the response is sent in two parts.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -40,38 +40,38 @@ fuzz_target!(|input: &[u8]| {
     BENCH.respond(Respond::Bytes(parts));
     let (bytes, end) = block_on(async {
         let mut stream = BENCH.connect().await;
-        let told = call_to_the_end(&mut stream, request.as_bytes()).await;
+        let received = call_to_the_end(&mut stream, request.as_bytes()).await;
         drop(stream);
         BENCH.settle().await;
-        told
+        received
     });
 
-    let given = Response::read(response, method, End::Closed, Reading::Tolerant);
-    let shown = format!("of: {}\ntold, {end:?}: {}", response.escape_ascii(), bytes.escape_ascii());
+    let sent = Response::read(response, method, End::Closed, Reading::Tolerant);
+    let shown = format!("of: {}\nreceived, {end:?}: {}", response.escape_ascii(), bytes.escape_ascii());
     let mut rest = &bytes[..];
     for _ in 0..most {
-        let told = match Response::read(rest, method, end, Reading::Strict) {
-            Ok(told) => told,
-            // Its caller knows that it is not whole.
+        let received = match Response::read(rest, method, end, Reading::Strict) {
+            Ok(received) => received,
+            // The client can tell that it is incomplete.
             Err(Fault::Incomplete) => return,
-            Err(Fault::Invalid(what)) => panic!("the caller is told {what}\n{shown}"),
+            Err(Fault::Invalid(what)) => panic!("the client receives {what}\n{shown}"),
         };
-        rest = &rest[told.size..];
-        let chunked = !told.head.all("transfer-encoding").is_empty();
+        rest = &rest[received.size..];
+        let chunked = !received.head.all("transfer-encoding").is_empty();
         assert!(!chunked || request != OLD, "HTTP/1.0 has no chunks\n{shown}");
-        // The gateway adds Via to what is the upstream's.
-        if told.head.all("via").is_empty() {
-            assert!(told.status >= 500, "a failure is the status {}\n{shown}", told.status);
+        // The gateway adds Via to responses of the upstream.
+        if received.head.all("via").is_empty() {
+            assert!(received.status >= 500, "a failure is the status {}\n{shown}", received.status);
             continue;
         }
-        match &given {
-            Ok(given) => {
-                assert_eq!(told.status, given.status, "another status\n{shown}");
-                let body = (told.body.escape_ascii().to_string(), given.body.escape_ascii().to_string());
-                assert_eq!(body.0, body.1, "another body\n{shown}");
+        match &sent {
+            Ok(sent) => {
+                assert_eq!(received.status, sent.status, "a different status\n{shown}");
+                let body = (received.body.escape_ascii().to_string(), sent.body.escape_ascii().to_string());
+                assert_eq!(body.0, body.1, "a different body\n{shown}");
             }
-            Err(fault) => panic!("whole, although {fault:?}\n{shown}"),
+            Err(fault) => panic!("complete, although {fault:?}\n{shown}"),
         }
     }
-    assert!(rest.is_empty(), "more than was asked for: {}\n{shown}", rest.escape_ascii());
+    assert!(rest.is_empty(), "more than was requested: {}\n{shown}", rest.escape_ascii());
 });

@@ -1,4 +1,4 @@
-//! Any bytes as `Retry-After`: never a panic, and seconds are what they say.
+//! Arbitrary bytes as `Retry-After`: parsing never panics, and seconds have their value.
 #![no_main]
 
 use std::time::{Duration, SystemTime};
@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, HeaderValue, header::RETRY_AFTER};
 use libfuzzer_sys::fuzz_target;
 
-// The parser is private to its crate, and stays so: this is the file itself.
+// The parser is private to its crate, so its file is included here.
 #[path = "../../crates/retry-client/src/response/retry_after.rs"]
 mod parser;
 
-// The first four bytes are today, up to the year 2106; each line after them is a header.
+// The first four bytes are the current time, up to the year 2106. Each line after them is a header.
 fuzz_target!(|input: (u32, &[u8])| {
     let (seconds, lines) = input;
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.into());
@@ -28,7 +28,7 @@ fuzz_target!(|input: (u32, &[u8])| {
     if first.is_empty() || !first.bytes().all(|byte| byte.is_ascii_digit()) {
         return;
     }
-    // Counted by hand, so as not to ask the parser's own tool.
+    // Computed independently of the parser.
     let counted = first.bytes().fold(0_u64, |sum, digit| sum.saturating_mul(10).saturating_add((digit - b'0').into()));
     assert_eq!(found, Some(Duration::from_secs(counted)), "{first:?}");
 });

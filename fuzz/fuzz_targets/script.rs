@@ -1,5 +1,5 @@
-//! Any text as a script: never a panic; what is read prints as a text that reads the same; what is
-//! refused is pointed at in one line.
+//! Arbitrary text as a script: parsing never panics, a script is displayed as text that parses to the same script, and an
+//! error message is one line that points at the error.
 #![no_main]
 
 use delayed_backend::Script;

@@ -1,5 +1,5 @@
-//! Any text as a settings file: loading never panics, an error is one line that names the location, and no password is
-//! shown.
+//! Arbitrary text as a settings file: loading never panics, an error message is one line that names the location, and no
+//! password is shown.
 #![no_main]
 
 use std::{env, ffi::OsString, fs, path::PathBuf, process, sync::LazyLock};
@@ -10,11 +10,11 @@ use retry_service::settings::LoadedSettings;
 static FILE: LazyLock<PathBuf> =
     LazyLock::new(|| env::temp_dir().join(format!("retry-service-fuzz-{}.toml", process::id())));
 
-/// What the password in an upstream's URL contains, in the seeds.
+/// Part of the password in an upstream's URL, in the seeds.
 const SECRET: &str = "s3cr3t";
 
 fuzz_target!(|text: &str| {
-    // The file of certificate authorities is read, and reading a device may never end.
+    // This file would be read, and reading a device may never end.
     if ["/dev", "/proc", "/sys"].iter().any(|folder| text.contains(folder)) {
         return;
     }
@@ -33,7 +33,7 @@ fuzz_target!(|text: &str| {
         assert!(!shown.contains(['\n', '\r']), "not one line: {shown:?}\nof: {text:?}");
         let rest = shown.strip_prefix(file).and_then(|rest| rest.strip_prefix(':'));
         let line = rest.and_then(|rest| rest.split_once(": ")).and_then(|(line, _)| line.parse::<usize>().ok());
-        // Settings that contradict each other are reported by flag if the file does not set the invalid one.
+        // Contradictory settings are reported by flag if the file does not set the invalid one.
         let flag = shown.strip_prefix("--").and_then(|rest| rest.split_once(": ")).map(|(flag, _)| flag);
         if flag.is_some_and(|flag| !text.lines().any(|line| key(line) == Some(flag))) {
             return;
@@ -43,12 +43,12 @@ fuzz_target!(|text: &str| {
     }
 });
 
-/// The key that a line sets.
+/// Returns the key that a line sets.
 fn key(line: &str) -> Option<&str> {
     Some(line.split_once('=')?.0.trim().trim_matches(['"', '\'']))
 }
 
-/// Whether a line is an upstream whose password has the secret in it, and nothing else has.
+/// Returns whether a line sets an upstream with the secret in its password, and nowhere else.
 fn is_password(line: &str) -> bool {
     let value = line.strip_prefix("upstream").map(str::trim_start).and_then(|rest| rest.strip_prefix('='));
     let Some(url) = value.map(|value| value.trim_start().trim_start_matches(['"', '\''])) else { return false };

@@ -1,13 +1,13 @@
-//! A reader of HTTP/1.1 messages that shares no code with the gateway, and is strict.
+//! A strict parser of HTTP/1.1 messages that shares no code with the gateway.
 
 use std::{fmt, str};
 
-/// Why bytes are not a whole message.
+/// Why bytes are not a complete message.
 #[derive(Debug)]
 pub enum Fault {
-    /// They end too early.
+    /// They end early.
     Incomplete,
-    /// No further bytes can make them one.
+    /// They are invalid, whatever follows.
     Invalid(String),
 }
 
@@ -15,21 +15,22 @@ fn invalid<T>(what: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Invalid(what.into()))
 }
 
-/// How a message is read.
+/// How strictly a message is parsed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
-    /// As what a careful sender sends: lines end with CRLF, and lengths are in their one normal form.
+    /// Lines end with CRLF, and lengths are in canonical form.
     Strict,
-    /// As what has one meaning: lines may end with a bare LF (RFC 9112, section 2.2), and empty lines go before a head.
+    /// Everything unambiguous is accepted: lines may end with a bare LF (RFC 9112, section 2.2), and empty lines may precede
+    /// a head.
     Tolerant,
 }
 
-/// What a message announces of the length of its body.
+/// What a message announces about the length of its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     Length(usize),
     Chunked,
-    /// Nothing: a request has no body, and the body of a response lasts until its connection ends.
+    /// Nothing: a request has no body, and a response's body ends with its connection.
     Unannounced,
 }
 
@@ -37,14 +38,14 @@ pub enum Framing {
 #[derive(Debug)]
 pub struct Head {
     pub start: String,
-    /// Names are in lower case, values without outer white space.
+    /// Names in lower case, values without surrounding white space.
     fields: Vec<(String, Vec<u8>)>,
-    /// How many bytes it takes, the empty line included.
+    /// The size in bytes, including the empty line.
     pub size: usize,
 }
 
 impl Head {
-    /// Reads a head. Each value is free of CR, LF, NUL and other control characters.
+    /// Parses a head. Values contain no CR, LF, NUL or other control characters.
     pub fn read(bytes: &[u8], reading: Reading) -> Result<Self, Fault> {
         let mut lines = Vec::new();
         let mut size = 0;
@@ -58,24 +59,24 @@ impl Head {
             }
         }
         let mut lines = lines.into_iter();
-        let Some(start) = lines.next() else { return invalid("an empty line in place of a start line") };
-        // Invalid UTF-8 may be in the reason phrase of a response. It is no part of what is compared.
+        let Some(start) = lines.next() else { return invalid("an empty line instead of a start line") };
+        // The reason phrase of a response may be invalid UTF-8. It is not compared.
         let start = String::from_utf8_lossy(start).into_owned();
         let fields = lines.map(field).collect::<Result<_, _>>()?;
         Ok(Self { start, fields, size })
     }
 
-    /// The values of all fields of a name.
+    /// Returns the values of all fields with this name.
     pub fn all(&self, name: &str) -> Vec<&[u8]> {
         self.fields.iter().filter(|field| field.0 == name).map(|(_, value)| &value[..]).collect()
     }
 
-    /// Whether the body is chunked, and not coded otherwise.
+    /// Returns whether the only transfer coding is `chunked`.
     pub fn is_chunked(&self) -> bool {
         matches!(&self.all("transfer-encoding")[..], [coding] if coding.eq_ignore_ascii_case(b"chunked"))
     }
 
-    /// What is said of the length of the body.
+    /// Returns what the head announces about the length of the body.
     pub fn framing(&self, reading: Reading) -> Result<Framing, Fault> {
         let framing = self.framing_by_meaning()?;
         match (framing, &self.all("content-length")[..], &self.all("transfer-encoding")[..]) {
@@ -84,7 +85,7 @@ impl Head {
             _ if reading == Reading::Tolerant => {}
             (_, lengths, codings) => {
                 let shown = [lengths, codings].concat().join(&b"\", \""[..]);
-                return invalid(format!("a length that is not in its normal form: \"{}\"", shown.escape_ascii()));
+                return invalid(format!("a length that is not in canonical form: \"{}\"", shown.escape_ascii()));
             }
         }
         Ok(framing)
@@ -101,18 +102,18 @@ impl Head {
             .collect();
         match &lengths[..] {
             [] if self.is_chunked() => Ok(Framing::Chunked),
-            [] if coded => invalid("a transfer coding other than one chunked"),
+            [] if coded => invalid("a transfer coding other than a single chunked"),
             [] => Ok(Framing::Unannounced),
             _ if coded => invalid("both Content-Length and Transfer-Encoding"),
             [Some(first), rest @ ..] if rest.iter().all(|length| *length == Some(*first)) => {
                 Ok(Framing::Length(*first))
             }
-            _ => invalid("no number, or differing numbers, as Content-Length"),
+            _ => invalid("a Content-Length that is not a number, or contradictory ones"),
         }
     }
 }
 
-/// The line at an offset, without its ending, and the offset after it.
+/// Returns the line at an offset, without its ending, and the offset after it.
 fn line(bytes: &[u8], from: usize, reading: Reading) -> Result<(&[u8], usize), Fault> {
     let rest = &bytes[from..];
     let Some(length) = rest.iter().position(|byte| *byte == b'\n') else { return Err(Fault::Incomplete) };
@@ -125,10 +126,12 @@ fn line(bytes: &[u8], from: usize, reading: Reading) -> Result<(&[u8], usize), F
 
 fn field(line: &[u8]) -> Result<(String, Vec<u8>), Fault> {
     let shown = line.escape_ascii();
-    let Some(colon) = line.iter().position(|byte| *byte == b':') else { return invalid(format!("no field: {shown}")) };
+    let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+        return invalid(format!("not a field: {shown}"));
+    };
     let (name, value) = (&line[..colon], trim(&line[colon + 1..]));
     if !is_token(name) {
-        return invalid(format!("a field's name: {shown}"));
+        return invalid(format!("an invalid field name: {shown}"));
     }
     if value.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
         return invalid(format!("a control character in a value: {shown}"));
@@ -152,7 +155,7 @@ fn number(digits: &[u8]) -> Option<usize> {
     all.then(|| str::from_utf8(digits).ok()?.parse().ok()).flatten()
 }
 
-/// Reads the chunks of a body to the end of the trailers: the content, and how many bytes that takes.
+/// Parses a chunked body and its trailers. Returns the content and the size in bytes.
 fn chunks(bytes: &[u8]) -> Result<(Vec<u8>, usize), Fault> {
     let mut content = Vec::new();
     let mut at = 0;
@@ -162,7 +165,7 @@ fn chunks(bytes: &[u8]) -> Result<(Vec<u8>, usize), Fault> {
         let all = !digits.is_empty() && digits.iter().all(u8::is_ascii_hexdigit);
         let size =
             str::from_utf8(digits).ok().filter(|_| all).and_then(|digits| usize::from_str_radix(digits, 16).ok());
-        let Some(size) = size else { return invalid(format!("the size of a chunk: {}", digits.escape_ascii())) };
+        let Some(size) = size else { return invalid(format!("an invalid chunk size: {}", digits.escape_ascii())) };
         at = after;
         if size == 0 {
             break;
@@ -175,11 +178,11 @@ fn chunks(bytes: &[u8]) -> Result<(Vec<u8>, usize), Fault> {
         match bytes[at..] {
             [b'\r', b'\n', ..] => at += 2,
             [] | [b'\r'] => return Err(Fault::Incomplete),
-            _ => return invalid("a chunk that is longer than its size"),
+            _ => return invalid("a chunk longer than its size"),
         }
     }
     loop {
-        // RFC 9112, section 2.2, lets a recipient take LF alone for the end of a line, and hyper does here.
+        // RFC 9112, section 2.2, lets a recipient accept LF alone as the end of a line, and hyper does so here.
         let (trailer, after) = line(bytes, at, Reading::Tolerant)?;
         at = after;
         if trailer.is_empty() {
@@ -189,7 +192,7 @@ fn chunks(bytes: &[u8]) -> Result<(Vec<u8>, usize), Fault> {
     }
 }
 
-/// Reads a body of some framing that begins at an offset: the content, and the offset after it.
+/// Parses the body at an offset. Returns the content and the offset after it.
 fn body(bytes: &[u8], from: usize, framing: Framing) -> Result<(Vec<u8>, usize), Fault> {
     let rest = &bytes[from..];
     match framing {
@@ -202,13 +205,13 @@ fn body(bytes: &[u8], from: usize, framing: Framing) -> Result<(Vec<u8>, usize),
     }
 }
 
-/// A request that was read whole.
+/// A complete request.
 #[derive(PartialEq, Eq)]
 pub struct Request {
     pub method: String,
     pub target: String,
     pub body: Vec<u8>,
-    /// How many bytes it takes.
+    /// The size in bytes.
     pub size: usize,
 }
 
@@ -219,42 +222,44 @@ impl fmt::Debug for Request {
 }
 
 impl Request {
-    /// Reads the body of a request whose head has been read from the same bytes.
+    /// Parses the body of a request whose head was parsed from the same bytes.
     pub fn read(bytes: &[u8], head: &Head) -> Result<Self, Fault> {
         let parts: Vec<_> = head.start.split(' ').collect();
-        let [method, target, "HTTP/1.1"] = parts[..] else { return invalid(format!("a request line: {}", head.start)) };
+        let [method, target, "HTTP/1.1"] = parts[..] else {
+            return invalid(format!("an invalid request line: {}", head.start));
+        };
         if !is_token(method.as_bytes()) || target.is_empty() {
-            return invalid(format!("a request line: {}", head.start));
+            return invalid(format!("an invalid request line: {}", head.start));
         }
         let (method, target) = (method.to_owned(), target.to_owned());
-        // A recipient may go by the chunks alone (RFC 9112, section 6.3).
+        // A recipient may ignore Content-Length if the body is chunked (RFC 9112, section 6.3).
         let framing = if head.is_chunked() { Framing::Chunked } else { head.framing(Reading::Tolerant)? };
         let (body, size) = body(bytes, head.size, framing)?;
         Ok(Self { method, target, body, size })
     }
 }
 
-/// A response that was read whole.
+/// A complete response.
 #[derive(Debug)]
 pub struct Response {
     pub status: u16,
     pub head: Head,
     pub body: Vec<u8>,
-    /// How many bytes it takes, with the informational responses before it.
+    /// The size in bytes, including informational responses before it.
     pub size: usize,
 }
 
 /// How the bytes of a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// In order: nothing was lost.
+    /// Normally: nothing was lost.
     Closed,
     /// With a reset.
     Reset,
 }
 
 impl Response {
-    /// Reads the response to a request of some method from all bytes of a connection.
+    /// Parses the response to a request with this method from all bytes of a connection.
     pub fn read(bytes: &[u8], method: &str, end: End, reading: Reading) -> Result<Self, Fault> {
         let mut at = 0;
         let (status, head) = loop {
@@ -262,7 +267,7 @@ impl Response {
             let status = status(&head.start)?;
             at += head.size;
             match status {
-                101 => return invalid("a protocol that was not asked for"),
+                101 => return invalid("a protocol switch that was not requested"),
                 100..200 => {}
                 _ => break (status, head),
             }
@@ -270,7 +275,7 @@ impl Response {
         let bodiless = method == "HEAD" || matches!(status, 204 | 304);
         let framing = head.framing(reading);
         let (body, size) = match framing {
-            // It has none, whatever is said of its length.
+            // There is no body, whatever the head announces.
             Ok(_) if bodiless => (Vec::new(), at),
             Err(_) if bodiless && reading == Reading::Tolerant => (Vec::new(), at),
             Ok(Framing::Unannounced) if end == End::Reset => return Err(Fault::Incomplete),
@@ -287,6 +292,6 @@ fn status(line: &str) -> Result<u16, Fault> {
     let ends = after.and_then(|after| after.as_bytes().get(3)).is_none_or(|byte| *byte == b' ');
     match code.filter(|_| ends).and_then(|code| code.parse().ok()) {
         Some(status @ 100..) => Ok(status),
-        _ => invalid(format!("a status line: {line}")),
+        _ => invalid(format!("an invalid status line: {line}")),
     }
 }

@@ -1,7 +1,7 @@
-//! What the targets share that go through sockets: a gateway, its upstream, its callers, and a strict reader of what
-//! passes between them.
+//! Shared parts of the targets that use sockets: a gateway, its upstream, its clients, and a strict parser for the messages
+//! between them.
 //!
-//! All of it runs in the thread of the fuzzer, while that waits for an outcome: what one input began does not go on
+//! Everything runs in the fuzzer's thread while it waits for a result, so that nothing started by one input continues
 //! during the next.
 
 use std::{
@@ -29,24 +29,24 @@ pub mod mutate;
 
 use http1::{End, Fault, Head, Reading, Request};
 
-/// No wait is longer: what takes more than this is a fault.
+/// The longest wait. Anything slower is an error.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// After so long without a byte, a caller that is not answered takes the gateway to wait for the rest of a request.
+/// After this time without a byte, a client assumes that the gateway is waiting for the rest of a request.
 const QUIET: Duration = Duration::from_millis(3);
 
-/// In so many turns of the runtime, bytes that were written have been taken note of.
+/// After this many turns of the runtime, written bytes have been noticed.
 const TURNS: usize = 4;
 
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_current_thread().enable_all().build().expect("a runtime"));
 
-/// Runs a future, and everything that was spawned, until the future completes.
+/// Runs a future, and all spawned tasks, until the future completes.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     RUNTIME.block_on(future)
 }
 
-/// A gateway and its upstream, both of which last as long as the process.
+/// A gateway and its upstream, which both run until the process ends.
 pub struct Bench {
     gateway: SocketAddr,
     front: Arc<Front>,
@@ -54,7 +54,7 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Starts both. The gateway makes one attempt for each request, and sends Host on as it is.
+    /// Starts both. The gateway makes one attempt for each request and keeps its Host.
     pub fn start() -> Self {
         block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -66,7 +66,7 @@ impl Bench {
         })
     }
 
-    /// A new connection to the gateway, whose close is a reset: it leaves no port behind that is taken for a while.
+    /// Connects to the gateway. The connection is reset when dropped, so that its port is free again at once.
     pub async fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.gateway).await.expect("the gateway listens");
         prepare(&stream);
@@ -78,20 +78,20 @@ impl Bench {
         *self.upstream.state() = State { respond: response, ..State::default() };
     }
 
-    /// Waits until no request is in flight, and breaks off those that the upstream has a part of. To be called once
-    /// the callers are gone. Returns what the upstream received.
+    /// Waits until no request is in flight, and closes connections on which the upstream has received part of a request.
+    /// Has to be called after the clients are gone. Returns what the upstream received.
     pub async fn settle(&self) -> Received {
         let idle = async {
             while self.front.in_flight() > 0 {
                 yield_now().await;
             }
         };
-        timeout(LIMIT, idle).await.expect("requests end once their callers are gone");
-        // What was written for the upstream has arrived by now. In a few turns it has been read, too.
+        timeout(LIMIT, idle).await.expect("requests end once their clients are gone");
+        // Everything sent to the upstream has arrived by now. After a few turns it has also been read.
         for _ in 0..TURNS {
             yield_now().await;
         }
-        self.upstream.cut.notify_waiters();
+        self.upstream.abort.notify_waiters();
         yield_now().await;
         std::mem::take(&mut self.upstream.state().received)
     }
@@ -117,15 +117,15 @@ fn prepare(stream: &TcpStream) {
     stream.set_zero_linger().expect("a TCP option");
 }
 
-/// What a caller got.
+/// What a client received.
 #[derive(Debug)]
 pub struct Told {
     pub bytes: Vec<u8>,
-    /// None where the connection was still open.
+    /// `None` if the connection was still open.
     pub end: Option<End>,
 }
 
-/// Sends bytes, and reads until the gateway closes the connection or says nothing more.
+/// Sends bytes, and reads until the gateway closes the connection or sends nothing more.
 pub async fn call(stream: &mut TcpStream, bytes: &[u8]) -> Told {
     let mut told = Told { bytes: Vec::new(), end: None };
     let (mut reader, mut writer) = stream.split();
@@ -140,7 +140,7 @@ pub async fn call(stream: &mut TcpStream, bytes: &[u8]) -> Told {
                 Ok(_) => continue,
                 Err(_) => told.end = Some(End::Reset),
             },
-            // Where it fails, the read says why.
+            // If this fails, reading reports why.
             _ = &mut send, if !sent => {
                 sent = true;
                 continue;
@@ -155,7 +155,7 @@ pub async fn call(stream: &mut TcpStream, bytes: &[u8]) -> Told {
 pub async fn call_to_the_end(stream: &mut TcpStream, bytes: &[u8]) -> (Vec<u8>, End) {
     let mut told = Vec::new();
     let end = async {
-        // Where it fails, the read says why.
+        // If this fails, reading reports why.
         let _ = stream.write_all(bytes).await;
         match stream.read_to_end(&mut told).await {
             Ok(_) => End::Closed,
@@ -169,19 +169,19 @@ pub async fn call_to_the_end(stream: &mut TcpStream, bytes: &[u8]) -> (Vec<u8>, 
 /// How the upstream responds.
 #[derive(Clone, Default)]
 pub enum Respond {
-    /// To each request that is whole with an empty 200, on a connection that is kept.
+    /// With an empty 200 to each complete request, on a persistent connection.
     #[default]
     Ok,
-    /// To each head of a request with these bytes, written one after the other, and the end of the connection.
+    /// With these bytes to each request head, in several writes, and then closes the connection.
     Bytes(Vec<Vec<u8>>),
 }
 
 /// What the upstream received.
 #[derive(Debug, Default)]
 pub struct Received {
-    /// How many heads there were, whole or not.
+    /// The number of heads, complete or not.
     pub heads: usize,
-    /// The requests that were whole.
+    /// The complete requests.
     pub requests: Vec<Request>,
     /// Why some of it is not what a gateway may send.
     pub faults: Vec<String>,
@@ -193,12 +193,12 @@ struct State {
     received: Received,
 }
 
-/// An upstream that reads strictly.
+/// An upstream with a strict parser.
 #[derive(Default)]
 struct Upstream {
     state: Mutex<State>,
-    /// Ends the connections on which part of a request has arrived.
-    cut: Notify,
+    /// Closes connections on which part of a request has arrived.
+    abort: Notify,
 }
 
 impl Upstream {
@@ -219,19 +219,19 @@ impl Upstream {
         let mut bytes = Vec::new();
         loop {
             let respond = self.state().respond.clone();
-            let whole = match respond {
-                Respond::Ok => self.whole_request(&mut stream, &mut bytes).await?,
+            let complete = match respond {
+                Respond::Ok => self.complete_request(&mut stream, &mut bytes).await?,
                 Respond::Bytes(parts) => return self.play(&mut stream, &mut bytes, &parts).await,
             };
-            if !whole {
+            if !complete {
                 return Ok(());
             }
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await?;
         }
     }
 
-    /// Whether another request came, and was what a gateway may send.
-    async fn whole_request(&self, stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<bool> {
+    /// Returns whether another request arrived and was valid for a gateway to send.
+    async fn complete_request(&self, stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<bool> {
         let Some(head) = self.head(stream, bytes).await? else { return Ok(false) };
         if head.all("expect").iter().any(|expected| expected.eq_ignore_ascii_case(b"100-continue")) {
             stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
@@ -253,7 +253,7 @@ impl Upstream {
         }
     }
 
-    /// The next head, once it is whole; none where there is none, or a faulty one.
+    /// Returns the next head when it is complete. `None` if there is none or it is invalid.
     async fn head(&self, stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<Option<Head>> {
         loop {
             let head = Head::read(bytes, Reading::Strict).and_then(|head| {
@@ -275,13 +275,13 @@ impl Upstream {
         }
     }
 
-    /// Reads more; whether there was any.
+    /// Reads more bytes. Returns whether there were any.
     async fn more(&self, stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<bool> {
         let partial = !bytes.is_empty();
         tokio::select! {
             biased;
             read = stream.read_buf(bytes) => Ok(read? > 0),
-            () = self.cut.notified(), if partial => Ok(false),
+            () = self.abort.notified(), if partial => Ok(false),
         }
     }
 
@@ -291,13 +291,13 @@ impl Upstream {
         }
         for (number, part) in parts.iter().enumerate() {
             if number > 0 {
-                // The gateway reads what came before by itself.
+                // The gateway handles what arrived before on its own.
                 sleep(Duration::from_millis(1)).await;
             }
             stream.write_all(part).await?;
         }
         stream.shutdown().await?;
-        // A close with bytes unread would be a reset, and overtake the response.
+        // Closing with unread bytes would send a reset, which could overtake the response.
         let end = async {
             while self.more(stream, bytes).await? {}
             Ok(())
@@ -310,26 +310,28 @@ impl Upstream {
     }
 }
 
-/// Whether a head is one that a gateway may send.
+/// Checks that a gateway may send this head.
 fn check(head: &Head) -> Result<(), Fault> {
     let fault = |what: String| Err(Fault::Invalid(what));
     let parts: Vec<_> = head.start.split(' ').collect();
-    let [method, target, "HTTP/1.1"] = parts[..] else { return fault(format!("a request line: {:?}", head.start)) };
+    let [method, target, "HTTP/1.1"] = parts[..] else {
+        return fault(format!("an invalid request line: {:?}", head.start));
+    };
     if !http1::is_token(method.as_bytes()) {
-        return fault(format!("a method: {method:?}"));
+        return fault(format!("an invalid method: {method:?}"));
     }
     let is_path = target.starts_with('/') || target == "*" && method == "OPTIONS";
     if !is_path || target.contains(|c: char| c == '#' || c.is_control()) {
-        return fault(format!("a target: {target:?}"));
+        return fault(format!("an invalid target: {target:?}"));
     }
     let hosts = head.all("host");
     if !matches!(hosts[..], [host] if is_host(host)) {
-        return fault(format!("Host: \"{}\"", hosts.join(&b"\", \""[..]).escape_ascii()));
+        return fault(format!("an invalid Host: \"{}\"", hosts.join(&b"\", \""[..]).escape_ascii()));
     }
     head.framing(Reading::Strict).map(drop)
 }
 
-/// Whether it is a host with or without a port (RFC 9110, section 7.2), which may be empty.
+/// Returns whether this is a host with an optional port (RFC 9110, section 7.2), which may be empty.
 fn is_host(value: &[u8]) -> bool {
     let Ok(value) = std::str::from_utf8(value) else { return false };
     let (host, port) = match value.rsplit_once(':') {

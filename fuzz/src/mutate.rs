@@ -1,6 +1,6 @@
-//! Mutations of the text of HTTP: whole words change, where libFuzzer's own change bytes.
+//! Mutations of HTTP text. These change words, while libFuzzer's own mutations change bytes.
 
-/// What requests and responses are made of, and what does not belong there.
+/// Words that occur in requests and responses, and some that are invalid there.
 #[rustfmt::skip]
 const WORDS: &[&[u8]] = &[
     b"\r\n", b"\r\n\r\n", b"\n", b"\r", b"\0", b"\xff", b" ", b"\t", b":", b"/", b"?", b"#", b"*", b"@", b",", b";",
@@ -13,7 +13,7 @@ const WORDS: &[&[u8]] = &[
     b"X-Request-Id", b"Content-Range", b"text/event-stream", b"ETag",
 ];
 
-/// Changes words, or as often what libFuzzer chooses. Returns the new size.
+/// Mutates words or, half of the time, lets libFuzzer mutate. Returns the new size.
 pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize {
     match seed % 2 {
         0 => change_word(data, size, max_size, seed),
@@ -21,7 +21,7 @@ pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize
     }
 }
 
-/// Puts a word in, in place of another or beside it, or takes one out or repeats it. Returns the new size.
+/// Replaces, inserts, removes or repeats a word. Returns the new size.
 fn change_word(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize {
     let mut random = Random(seed);
     let text = &data[..size];
@@ -42,14 +42,14 @@ fn change_word(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usiz
     size
 }
 
-/// Where pieces begin: words, and each other byte; the end is one, too.
+/// Returns where words and other single bytes begin, and the end.
 fn bounds(text: &[u8]) -> Vec<usize> {
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     let begins = |at: usize| at == 0 || !is_word(text[at]) || !is_word(text[at - 1]);
     (0..text.len()).filter(|at| begins(*at)).chain([text.len()]).collect()
 }
 
-/// SplitMix, as a source of choices.
+/// A SplitMix random number generator.
 struct Random(u32);
 
 impl Random {
