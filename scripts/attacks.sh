@@ -14,12 +14,12 @@ cd "$(dirname "$0")/.."
 
 PORT=${PORT:-23000}
 PATH=$PATH:/usr/sbin
-work=$(mktemp -d)
+# shellcheck source=scripts/common.sh
+. scripts/common.sh
+with_work_folder
 # If nginx starts as root, its workers run as another user and need access to their temporary files.
 chmod 711 "$work"
 declare -A pid
-
-say() { printf '%s\n' "$*"; }
 
 stop() {
     kill -KILL "${pid[$1]}" 2>/dev/null || true
@@ -34,21 +34,15 @@ stop_nginx() {
     unset "pid[nginx]"
 }
 
-cleanup() {
+clean_up() {
     [ -z "${pid[nginx]-}" ] || stop_nginx
     for name in "${!pid[@]}"; do stop "$name"; done
     rm -rf "$work"
 }
-trap cleanup EXIT
 
-# --- Setting up -------------------------------------------------------------------------------------------------------
+# --- Setup ------------------------------------------------------------------------------------------------------------
 
-missing=()
-for tool in nginx haproxy; do command -v "$tool" >/dev/null || missing+=("$tool"); done
-if [ ${#missing[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    say "Installing ${missing[*]} ..."
-    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"; } >/dev/null || true
-fi
+install_missing nginx haproxy
 peers=(gateway)
 for peer in nginx haproxy; do
     if command -v "$peer" >/dev/null; then peers+=("$peer"); else say "LEFT OUT: $peer, which is not installed"; fi
@@ -56,15 +50,8 @@ done
 [ -z "${PEERS:-}" ] || read -ra peers <<<"$PEERS"
 ulimit -n 8192 2>/dev/null || true
 
-gateway=${GATEWAY:-}
-if [ -z "$gateway" ]; then
-    # Built as in docs/deploy/Containerfile, or with default features if make is missing.
-    features=jemalloc
-    command -v make >/dev/null || features=
-    say "Building${features:+ with $features} ..."
-    gateway=$(cargo build --release --locked --quiet --message-format=json-render-diagnostics -p retry-service \
-        --bin retry-service --features "$features" | sed -n 's|.*"executable":"\([^"]*/retry-service\)".*|\1|p')
-fi
+gateway=${GATEWAY-}
+[ -n "$gateway" ] || build_gateway
 
 # start <name> <port> <command ...>: starts a program and waits until it listens.
 start() {
@@ -72,13 +59,7 @@ start() {
     shift 2
     "$@" >"$work/$name.log" 2>&1 &
     pid[$name]=$!
-    for _ in $(seq 100); do
-        kill -0 "${pid[$name]}" 2>/dev/null || break
-        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && return
-        sleep 0.05
-    done
-    say "attacks: $name does not listen on $port: $(tail -3 "$work/$name.log")" >&2
-    exit 1
+    wait_for_port "$name" "${pid[$name]}" 127.0.0.1 "$port"
 }
 
 # start_proxy <peer>: starts a proxy and sets h1 and h2, its ports for HTTP/1.1 and HTTP/2 with prior knowledge.

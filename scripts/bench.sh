@@ -13,27 +13,16 @@ cd "$(dirname "$0")/.."
 ROUNDS=${ROUNDS:-3} SECONDS_EACH=${SECONDS_EACH:-4} CONNECTIONS=${CONNECTIONS:-64} HELD=${HELD:-9000} PORT=${PORT:-21000}
 ENVOY=${ENVOY:-$(command -v envoy || true)}
 PROXY_CPU=0 LOAD_CPU=1
-work=$(mktemp -d)
-declare -A address pid
-
-cleanup() {
-    for id in "${pid[@]}"; do kill "$id" 2>/dev/null || true; done
-    wait 2>/dev/null || true
-    rm -rf "$work"
-}
-trap cleanup EXIT
-
-say() { printf '%s\n' "$*"; }
+# shellcheck source=scripts/common.sh
+. scripts/common.sh
+with_work_folder
+unset pids
+declare -A address pids
 
 # --- Setup ------------------------------------------------------------------------------------------------------------
 
 PATH=$PATH:/usr/sbin
-missing=()
-for tool in nginx haproxy wrk make; do command -v "$tool" >/dev/null || missing+=("$tool"); done
-if [ ${#missing[@]} -gt 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    say "Installing ${missing[*]} ..."
-    apt-get update -qq >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
-fi
+install_missing nginx haproxy wrk make
 command -v wrk >/dev/null || { say "bench: wrk is not installed" >&2; exit 1; }
 [ "$(nproc)" -ge 2 ] || { say "bench: needs two processors" >&2; exit 1; }
 
@@ -42,39 +31,24 @@ for peer in nginx haproxy; do command -v "$peer" >/dev/null && peers+=("$peer");
 [ -n "$ENVOY" ] && peers+=(envoy)
 [ -n "${PEERS:-}" ] && read -ra peers <<<"$PEERS"
 
-# Built as in docs/deploy/Containerfile, or with default features if make is missing.
-features=jemalloc
-command -v make >/dev/null || features=
-say "Building${features:+ with $features} ..."
-# executable <name> <target ...>: builds a program and prints its path. Each is built alone, because an example enables
-# features of dev-dependencies.
-executable() {
-    local name=$1
-    shift
-    cargo build --release --locked --quiet --message-format=json-render-diagnostics -p retry-service "$@" |
-        sed -n 's|.*"executable":"\([^"]*/'"$name"'\)".*|\1|p'
-}
-bench=$(executable bench --example bench)
-gateway=$(executable retry-service --bin retry-service --features "$features")
+build_gateway
+# Built apart from the gateway, because an example enables features of dev-dependencies.
+build --release -p retry-service --example bench
+bench=$(executable bench)
 
 # start <name> <cpu> <address> <command ...>: starts a program and waits until it listens.
 start() {
     local name=$1 cpu=$2 listen=$3
     shift 3
     taskset -c "$cpu" "$@" >"$work/$name.log" 2>&1 &
-    pid[$name]=$! address[$name]=$listen
-    for _ in $(seq 100); do
-        (exec 3<>"/dev/tcp/${listen%:*}/${listen#*:}") 2>/dev/null && return
-        sleep 0.05
-    done
-    say "bench: $name does not listen on $listen: $(tail -3 "$work/$name.log")" >&2
-    exit 1
+    pids[$name]=$! address[$name]=$listen
+    wait_for_port "$name" "${pids[$name]}" "${listen%:*}" "${listen#*:}"
 }
 
 stop() {
-    kill "${pid[$1]}" 2>/dev/null || true
-    wait "${pid[$1]}" 2>/dev/null || true
-    unset "pid[$1]"
+    kill "${pids[$1]}" 2>/dev/null || true
+    wait "${pids[$1]}" 2>/dev/null || true
+    unset "pids[$1]"
 }
 
 next_port() { PORT=$((PORT + 1)); }
@@ -223,9 +197,9 @@ compare() {
     for peer in direct "${contenders[@]}"; do load "${address[$peer]}" 1 >/dev/null; done
     for _ in $(seq "$ROUNDS"); do
         for peer in direct "${contenders[@]}"; do
-            before=$([ "$peer" = direct ] || ticks "${pid[$peer]}")
+            before=$([ "$peer" = direct ] || ticks "${pids[$peer]}")
             read -r n rate p50 p99 bad < <(load "${address[$peer]}" "$SECONDS_EACH")
-            after=$([ "$peer" = direct ] || ticks "${pid[$peer]}")
+            after=$([ "$peer" = direct ] || ticks "${pids[$peer]}")
             awk -v n="$n" -v a="${before:-0}" -v b="${after:-0}" -v hz="$(getconf CLK_TCK)" -v rest="$rate $p50 $p99 $bad" \
                 'BEGIN { print rest, (b - a) * 1e6 / hz / n }' >>"$work/$peer.rounds"
         done
@@ -240,7 +214,7 @@ compare() {
         local rounds=$work/$peer.rounds
         printf '%s %s %s %s %s %s %s\n' "$peer" "$(cut -d' ' -f1 "$rounds" | median)" "$(cut -d' ' -f5 "$rounds" | median)" \
             "$(cut -d' ' -f2 "$rounds" | median)" "$(cut -d' ' -f3 "$rounds" | median)" \
-            "$(if [ "$peer" = direct ]; then say 0; else memory "${pid[$peer]}" VmHWM; fi)" "$(awk '{ s += $4 } END { print s }' "$rounds")" |
+            "$(if [ "$peer" = direct ]; then say 0; else memory "${pids[$peer]}" VmHWM; fi)" "$(awk '{ s += $4 } END { print s }' "$rounds")" |
             awk -v rate="$rate_of_bare" -v cpu="$cpu_of_bare" '{
                 printf "%-9s %9.0f %7.2f %9s %7s %9.2f %8.2f %8s %10d\n", $1, $2, $2 / rate, $1 == "direct" ? "" : sprintf("%.1f", $3),
                     $1 == "direct" ? "" : sprintf("%.2f", $3 / cpu), $4, $5, $1 == "direct" ? "" : sprintf("%.1f", $6 / 1024), $7 }'
@@ -254,10 +228,10 @@ hold() {
     local label=$1 peer=$2 backend=$3 before after
     shift 3
     start_proxy "$peer" "${address[$backend]}" "$@"
-    before=$(memory "${pid[$peer]}" VmRSS)
+    before=$(memory "${pids[$peer]}" VmRSS)
     mkfifo "$work/end"
     taskset -c $LOAD_CPU "$bench" hold "${address[$peer]}" "$HELD" <"$work/end" >"$work/held" &
-    pid[hold]=$!
+    pids[hold]=$!
     exec 4>"$work/end"
     for _ in $(seq 300); do
         grep -q holding "$work/held" && break
@@ -265,7 +239,7 @@ hold() {
     done
     # Lets requests and responses in flight settle.
     sleep 2
-    after=$(memory "${pid[$peer]}" VmRSS)
+    after=$(memory "${pids[$peer]}" VmRSS)
     printf '%-28s %8.1f KiB each\n' "$label" "$(awk -v a="$before" -v b="$after" -v n="$HELD" 'BEGIN { print (b - a) / n }')"
     exec 4>&-
     rm "$work/end"

@@ -5,14 +5,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-work=$(mktemp -d)
-pids=()
-cleanup() {
-    for id in "${pids[@]}"; do kill "$id" 2>/dev/null || true; done
-    wait 2>/dev/null || true
-    rm -rf "$work"
-}
-trap cleanup EXIT
+# shellcheck source=scripts/common.sh
+. scripts/common.sh
+with_work_folder
 
 failed=0
 print_row() { printf '%-8s %-34s %s\n' "$1" "$2" "$3"; }
@@ -21,33 +16,13 @@ check() {
     if [ "$3" = "$4" ]; then print_row ok "$1" "$2"; else print_row FAILED "$1" "$2: expected '$3', got '$4'"; failed=1; fi
 }
 
-# has <command> <package>
+# has <command> <package>: installs the command if necessary, and reports it as skipped if that fails.
 has() {
-    command -v "$1" >/dev/null && return
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2" >/dev/null 2>&1 || true
-    fi
+    install_missing "$1:$2"
     command -v "$1" >/dev/null || { print_row skipped "$1" 'not installed'; return 1; }
 }
 
-built=$(cargo build --locked --quiet --release --message-format=json-render-diagnostics -p delayed-backend -p retry-service --bins)
-executable() { sed -n 's|.*"executable":"\([^"]*/'"$1"'\)".*|\1|p' <<<"$built"; }
-
-# serve <name> <command ...>: starts a program and sets `address` to where it listens.
-serve() {
-    local name=$1
-    shift
-    "$@" 2>"$work/$name.log" &
-    pids+=($!)
-    for _ in $(seq 100); do
-        address=$(sed -n 's|.*Serving http://\([0-9.:]*\)".*|\1|p' "$work/$name.log")
-        [ -n "$address" ] && return
-        sleep 0.05
-    done
-    printf 'clients: %s does not start: %s\n' "$name" "$(cat "$work/$name.log")" >&2
-    exit 1
-}
-
+build --release -p delayed-backend -p retry-service --bins
 serve backend "$(executable delayed-backend)" --listen 127.0.0.1:0 --script 'status=503,truncate=5,ok'
 serve gateway "$(executable retry-service)" --forward --listen 127.0.0.1:0 --upstream "http://$address" --interval 1ms --count 30 --budget-ratio off
 gateway=http://$address

@@ -2,6 +2,9 @@
 # Runs the sample end to end: starts both programs, calls the service, prints each event with its predicted time, and
 # fails at the first difference. Works with bash 3.2, as on macOS.
 set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=scripts/common.sh
+. scripts/common.sh
 
 usage='Usage: scripts/demo.sh [--fast] [--backend-port N] [--service-port N]
 
@@ -199,11 +202,8 @@ scene() { printf '\n%s%s%s\n%s\n\n%9s  %9s  %-7s  %s\n' "$bold" "$1" "$plain" "$
 
 # --- The demo.
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
 echo 'Building delayed-backend and retry-service ...'
-built=$(cargo build --locked --quiet --message-format=json-render-diagnostics -p delayed-backend -p retry-service) ||
-    fail 'The build failed'
-executable() { sed -n 's|.*"executable":"\([^"]*/'"$1"'\)".*|\1|p' <<<"$built"; }
+build -p delayed-backend -p retry-service || fail 'The build failed'
 delayed_backend=$(executable delayed-backend) retry_service=$(executable retry-service)
 
 # UTC makes the times in the logs comparable to ours. At normal speed, the programs get no settings but the addresses;

@@ -2,6 +2,9 @@
 # Kills and restarts the backend at random while many callers send requests to it, and prints the client's report. Needs
 # Linux: it reads /proc.
 set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=scripts/common.sh
+. scripts/common.sh
 
 usage='Usage: scripts/soak.sh [--minutes N | --seconds N] [--concurrency N] [--http2] [--seed N]
 
@@ -87,12 +90,9 @@ stop_backend() {
     backend='' outages=$((outages + 1))
 }
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
 echo 'Building the backend and the callers ...' >&2
 # Built first, so that compiling does not count as run time; a debug build would be too slow.
-built=$(cargo build --locked --quiet --release --message-format=json-render-diagnostics \
-    -p delayed-backend -p retry-client --bin delayed-backend --example soak)
-executable() { sed -n 's|.*"executable":"\([^"]*/'"$1"'\)".*|\1|p' <<<"$built"; }
+build --release -p delayed-backend -p retry-client --bin delayed-backend --example soak
 delayed_backend=$(executable delayed-backend) soak=$(executable soak)
 
 unset "${!DELAYED_BACKEND_@}"
