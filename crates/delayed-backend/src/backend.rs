@@ -1,4 +1,4 @@
-//! A backend for tests: in-process, on a port of its own.
+//! A backend in the same process, for tests.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -7,31 +7,36 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::handler::App;
-use crate::recorder::Record;
+use crate::recorder::report::RecordedRequest;
 use crate::script::Script;
-use crate::server::run;
+use crate::server::Server;
 
-/// A running backend, which is gone when this is dropped, its connections too.
+/// A running backend. Dropping it closes its listener and its connections.
 ///
 /// ```
 /// use delayed_backend::Backend;
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+/// use tokio::net::TcpStream;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let backend = Backend::start("close,status=503,ok".parse()?).await?;
-/// let url = format!("{}/hello", backend.url());
-/// // … call `url` with the client under test, then see what reached the backend:
-/// # let _ = url;
-/// assert_eq!(backend.requests().len(), 0);
+/// let backend = Backend::start("close-after=12,ok".parse()?).await?;
+///
+/// let mut client = TcpStream::connect(backend.address()).await?;
+/// client.write_all(b"GET /hello HTTP/1.1\r\nhost: test\r\n\r\n").await?;
+/// let mut response = String::new();
+/// client.read_to_string(&mut response).await?;
+///
+/// assert_eq!(response, "HTTP/1.1 200");
+/// assert_eq!(backend.requests()[0].behaviour, "close-after=12");
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
 pub struct Backend {
     address: SocketAddr,
-    app: Arc<App>,
-    server: JoinHandle<()>,
+    server: Arc<Server>,
+    task: JoinHandle<()>,
 }
 
 impl Backend {
@@ -39,77 +44,81 @@ impl Backend {
     ///
     /// # Errors
     ///
-    /// When there is no free port.
+    /// If there is no free port.
     pub async fn start(script: Script) -> io::Result<Self> {
-        Self::start_app(App::new(script)).await
+        Self::start_on(local_listener().await?, script)
     }
 
-    /// Starts a backend that serves https; its [authority](Self::authority_pem) is to be trusted.
+    /// Starts a backend that serves https. Clients have to trust its [authority](Self::authority_pem).
     ///
     /// # Errors
     ///
-    /// When there is no free port, or no certificate can be made.
+    /// If there is no free port, or no certificate can be generated.
     #[cfg(feature = "tls")]
     pub async fn start_tls(script: Script) -> io::Result<Self> {
         let identity = crate::server::tls::Identity::new("127.0.0.1").map_err(io::Error::other)?;
-        Self::start_app(App::new(script).with_tls(identity)).await
+        Self::start_server(local_listener().await?, Server::new(script).with_tls(identity))
     }
 
-    async fn start_app(app: App) -> io::Result<Self> {
-        Self::start_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?, app)
-    }
-
-    /// Starts a backend on a listener of one's own, as for another start at the same address.
+    /// Starts a backend on this listener, for example on the address of an earlier backend.
     ///
     /// # Errors
     ///
-    /// When the listener does not know its own address.
+    /// If the listener has no local address.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub fn start_on(listener: TcpListener, app: App) -> io::Result<Self> {
-        let address = listener.local_addr()?;
-        let app = Arc::new(app);
-        let running = run(listener, Arc::clone(&app), std::future::pending());
-        let server = tokio::spawn(async { drop(running.await) });
-        Ok(Self { address, app, server })
+    pub fn start_on(listener: TcpListener, script: Script) -> io::Result<Self> {
+        Self::start_server(listener, Server::new(script))
     }
 
-    /// Where it listens.
+    fn start_server(listener: TcpListener, server: Server) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let server = Arc::new(server);
+        let running = Arc::clone(&server).run(listener, std::future::pending());
+        let task = tokio::spawn(async { drop(running.await) });
+        Ok(Self { address, server, task })
+    }
+
+    /// Returns the address that it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its base URL, without a path or a slash at the end.
+    /// Returns its base URL, without a path and without a slash at the end.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("{}://{}", self.app.scheme(), self.address)
+        format!("{}://{}", self.server.scheme(), self.address)
     }
 
-    /// The certificate of the authority that vouches for it, as PEM; nothing without TLS.
+    /// Returns the certificate of its authority as PEM, or `None` without TLS.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn authority_pem(&self) -> Option<&str> {
-        self.app.identity.as_ref().map(crate::server::tls::Identity::authority_pem)
+        self.server.identity.as_ref().map(crate::server::tls::Identity::authority_pem)
     }
 
-    /// How many requests have met the script so far.
+    /// Returns how many requests the script has applied to.
     #[must_use]
     pub fn received(&self) -> u64 {
-        self.app.received()
+        self.server.received()
     }
 
-    /// The requests that have met the script so far, in order; of very many, the latest.
+    /// Returns the requests that the script has applied to, in order: the latest 50,000.
     #[must_use]
-    pub fn requests(&self) -> Vec<Record> {
-        self.app.requests()
+    pub fn requests(&self) -> Vec<RecordedRequest> {
+        self.server.requests()
     }
 }
 
 impl Drop for Backend {
     fn drop(&mut self) {
-        self.server.abort();
+        self.task.abort();
     }
+}
+
+async fn local_listener() -> io::Result<TcpListener> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await
 }

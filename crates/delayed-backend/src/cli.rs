@@ -1,9 +1,8 @@
-//! The program: its command line, its log, and how it stops.
+//! The program: reads the command line, sets up the log, serves, and stops on a signal.
 
 mod args;
 mod log_line;
 
-use std::env;
 use std::error::Error;
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -13,70 +12,64 @@ use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
 
-use self::args::Cli;
+use crate::cli::args::Args;
 use crate::common::signals::Signals;
 use crate::common::usage_error;
-use crate::handler::App;
-use crate::server::run;
+use crate::server::Server;
 
-/// How long requests in flight may take once the process is asked to stop.
-const DRAIN: Duration = Duration::from_secs(30);
+/// How long requests in flight may take after a signal to stop.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Runs the program.
 #[tokio::main]
 pub async fn main() -> ExitCode {
-    let args: Vec<OsString> = env::args_os().collect();
-    let cli = match Cli::try_parse_from(&args) {
-        Ok(cli) => cli,
-        Err(error) => return refuse(&error, &args),
+    let command_line: Vec<OsString> = std::env::args_os().collect();
+    let args = match Args::try_parse_from(&command_line) {
+        Ok(args) => args,
+        Err(error) => return exit_with(&error, &command_line),
     };
     log_line::install();
-    match serve(&cli).await {
+    match run(&args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&format!("error: {error}"));
+            print_error(&error.to_string());
             ExitCode::FAILURE
         }
     }
 }
 
-async fn serve(cli: &Cli) -> Result<(), Box<dyn Error>> {
+async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let mut signals = Signals::catch()?;
-    let listener = cli.listen.bind().await?;
-    let app = Arc::new(app(cli)?);
-    log::info!("Serving {}://{}", app.scheme(), listener.local_addr()?);
+    let listener = args.listen.bind().await?;
+    let server = Arc::new(server(args)?);
+    log::info!("Serving {}://{}", server.scheme(), listener.local_addr()?);
 
-    let connections = run(listener, app, signals.next()).await?;
+    let connections = server.run(listener, signals.next()).await?;
     log::info!("Stopping: requests in flight may finish");
 
-    let patience = tokio::time::timeout(DRAIN, signals.next());
-    connections.drain(async { drop(patience.await) }).await;
+    let abort = tokio::time::timeout(DRAIN_TIMEOUT, signals.next());
+    connections.drain(async { drop(abort.await) }).await;
     Ok(())
 }
 
-#[cfg(not(feature = "tls"))]
-fn app(cli: &Cli) -> Result<App, Box<dyn Error>> {
-    Ok(App::new(cli.script()))
+fn server(args: &Args) -> Result<Server, Box<dyn Error>> {
+    let server = Server::new(args.script());
+    #[cfg(feature = "tls")]
+    if args.tls {
+        let identity = crate::server::tls::Identity::new(&args.listen_host())?;
+        if let Some(file) = &args.tls_cert_out {
+            std::fs::write(file, identity.authority_pem())
+                .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+        }
+        return Ok(server.with_tls(identity));
+    }
+    Ok(server)
 }
 
-#[cfg(feature = "tls")]
-fn app(cli: &Cli) -> Result<App, Box<dyn Error>> {
-    let app = App::new(cli.script());
-    if !cli.tls {
-        return Ok(app);
-    }
-    let identity = crate::server::tls::Identity::new(cli.listen.host())?;
-    if let Some(file) = &cli.tls_cert_out {
-        std::fs::write(file, identity.authority_pem())
-            .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-    }
-    Ok(app.with_tls(identity))
-}
-
-/// Ends a run that the command line rules out; `--help` and `--version` end here too.
-fn refuse(error: &clap::Error, args: &[OsString]) -> ExitCode {
+/// Reports a command line that clap rejects, or prints what `--help` and `--version` ask for.
+fn exit_with(error: &clap::Error, command_line: &[OsString]) -> ExitCode {
     if error.use_stderr() {
-        complain(&format!("error: {}", usage_error::one_line(error, &Cli::command(), args)));
+        print_error(&usage_error::one_line(error, &Args::command(), command_line));
         return ExitCode::from(2);
     }
     match error.print() {
@@ -85,7 +78,7 @@ fn refuse(error: &clap::Error, args: &[OsString]) -> ExitCode {
     }
 }
 
-fn complain(line: &str) {
-    // Should standard error be closed, nobody is left to tell.
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+fn print_error(message: &str) {
+    // If standard error is closed, there is nowhere to report that.
+    let _ = writeln!(std::io::stderr().lock(), "error: {message}");
 }

@@ -1,166 +1,100 @@
 //! What the backend does with one request, as plain data.
+//!
+//! A new behaviour takes a row in `table.rs`, and code in `play.rs` unless an existing [`Fault`] covers it.
 
 pub(crate) mod chunked_body;
 pub(crate) mod connection;
 pub(crate) mod http2_frames;
 pub(crate) mod io;
 pub(crate) mod play;
+pub(crate) mod table;
 pub(crate) mod truncated_body;
+pub(crate) mod value;
 
 use std::fmt;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 
-use crate::common::duration;
+use crate::fault::io::OutputFault;
+use crate::fault::value::Value as _;
 
-/// What is done with one request; the default is to answer it at once.
+/// What is done with one request. The default is to respond at once.
 ///
-/// Displayed as it is written in a script.
+/// Displayed as a script has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Behaviour {
-    /// A wait between the request and all that follows.
+    /// The wait before the response, or before the fault.
     pub(crate) delay: Option<Delay>,
-    /// Answer with this status instead of the route's own.
+    /// Everything but the delay, as a script has it.
+    pub(crate) parts: Vec<String>,
+    /// The status to respond with, in place of the route's own response.
     pub(crate) status: Option<StatusCode>,
-    /// The `Retry-After` sent with the status.
+    /// The `Retry-After` field of a response with this status.
     pub(crate) retry_after: Option<RetryAfter>,
-    /// The body sent with the status; its standard phrase where there is none.
+    /// The body of a response with this status; its reason phrase if `None`.
     pub(crate) body: Option<String>,
-    /// Add header fields of so many bytes.
-    pub(crate) huge_headers: Option<u32>,
-    /// Send the response without its length.
+    /// The size of the header fields to add, in bytes.
+    pub(crate) huge_headers: u32,
+    /// Whether the response is sent without its length.
     pub(crate) chunked: bool,
-    /// Answer before the request's body is read.
+    /// Whether the response is sent before the request's body is read.
     pub(crate) early: bool,
-    /// What goes wrong beyond the answer's own content.
+    /// What goes wrong, at most one thing.
     pub(crate) fault: Option<Fault>,
 }
 
-/// How long an answer is held back.
+/// How long a response is delayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Delay {
-    /// As long as the script says for all its delays.
-    Usual,
-    /// So long.
+    /// The default of the script.
+    Default,
+    /// This long.
     For(Duration),
 }
 
 /// A `Retry-After` field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RetryAfter {
-    /// This very text, well-formed or not.
-    Text(String),
-    /// The date so far in the future.
+    /// This value, well-formed or not.
+    Field(HeaderValue),
+    /// The date this far in the future.
     DateIn(Duration),
 }
 
-/// What goes wrong with an exchange; at most one thing does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What goes wrong with an exchange.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fault {
+    /// There is no response.
     Hang,
-    Reset,
-    Close,
-    ResetAfter(u64),
-    CloseAfter(u64),
-    /// So many bytes of the body; half of it when not said.
+    /// The connection's output is disturbed, from the response on.
+    Output(OutputFault),
+    /// The body ends after this many bytes, or after half of them.
     Truncate(Option<u64>),
-    StallAfter(u64),
-    Drip(Duration),
-    Garbage,
+    /// GOAWAY, or `Connection: close` over HTTP/1.1.
     Goaway,
+    /// RST_STREAM with REFUSED_STREAM, or a closed connection over HTTP/1.1.
     RefusedStream,
+    /// The whole backend is down for this long.
     Down(Duration),
 }
 
-impl Fault {
-    /// Whether the caller gets nothing of an answer, so that there is no point in shaping one.
-    ///
-    /// `goaway` is not among them: under HTTP/1.1 the answer is given.
-    pub(crate) fn leaves_no_answer(self) -> bool {
-        match self {
-            Self::Hang | Self::Reset | Self::Close | Self::Garbage => true,
-            Self::RefusedStream | Self::Down(_) => true,
-            Self::ResetAfter(_) | Self::CloseAfter(_) | Self::StallAfter(_) => false,
-            Self::Truncate(_) | Self::Drip(_) | Self::Goaway => false,
-        }
-    }
-}
-
 impl Behaviour {
-    /// Whether the request's body is left unread: it is answered too early, or not processed.
-    pub(crate) fn ignores_the_body(&self, http2: bool) -> bool {
+    /// Returns whether the request's body is left unread, because the response is early or the request is not processed.
+    pub(crate) fn ignores_body(&self, http2: bool) -> bool {
         let unprocessed = matches!(self.fault, Some(Fault::Goaway | Fault::RefusedStream));
         self.early || (http2 && unprocessed)
-    }
-
-    /// The parts of the behaviour, as a script has them.
-    fn parts(&self) -> Vec<String> {
-        let mut parts = Vec::new();
-        parts.extend(self.status.map(|status| format!("status={}", status.as_u16())));
-        parts.extend(self.retry_after.as_ref().map(ToString::to_string));
-        parts.extend(self.body.as_ref().map(|body| format!("body={}", Quoted(body))));
-        parts.extend(self.huge_headers.map(|bytes| format!("huge-headers={bytes}")));
-        parts.extend(self.chunked.then(|| "chunked".to_owned()));
-        parts.extend(self.early.then(|| "early".to_owned()));
-        parts.extend(self.fault.map(|fault| fault.to_string()));
-        parts.extend(self.delay.map(|delay| delay.to_string()));
-        parts
     }
 }
 
 impl fmt::Display for Behaviour {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = self.parts();
+        let delay = self.delay.map(|delay| match delay {
+            Delay::Default => "delay".to_owned(),
+            Delay::For(length) => format!("delay={}", length.to_text()),
+        });
+        let parts: Vec<&str> = self.parts.iter().chain(&delay).map(String::as_str).collect();
         f.write_str(if parts.is_empty() { "ok" } else { "" })?;
         f.write_str(&parts.join(";"))
-    }
-}
-
-impl fmt::Display for Delay {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Usual => f.write_str("delay"),
-            Self::For(length) => write!(f, "delay={}", duration::text(*length)),
-        }
-    }
-}
-
-impl fmt::Display for RetryAfter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Text(text) => write!(f, "retry-after={}", Quoted(text)),
-            Self::DateIn(wait) => write!(f, "retry-after-date={}", duration::text(*wait)),
-        }
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Hang => f.write_str("hang"),
-            Self::Reset => f.write_str("reset"),
-            Self::Close => f.write_str("close"),
-            Self::ResetAfter(bytes) => write!(f, "reset-after={bytes}"),
-            Self::CloseAfter(bytes) => write!(f, "close-after={bytes}"),
-            Self::Truncate(None) => f.write_str("truncate"),
-            Self::Truncate(Some(bytes)) => write!(f, "truncate={bytes}"),
-            Self::StallAfter(bytes) => write!(f, "stall-after={bytes}"),
-            Self::Drip(pace) => write!(f, "drip={}", duration::text(*pace)),
-            Self::Garbage => f.write_str("garbage"),
-            Self::Goaway => f.write_str("goaway"),
-            Self::RefusedStream => f.write_str("refused-stream"),
-            Self::Down(length) => write!(f, "down={}", duration::text(*length)),
-        }
-    }
-}
-
-/// A value in quotes where the script would misread it without.
-struct Quoted<'a>(&'a str);
-
-impl fmt::Display for Quoted<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-+.:/_".contains(c);
-        if !self.0.is_empty() && self.0.chars().all(plain) { f.write_str(self.0) } else { write!(f, "\"{}\"", self.0) }
     }
 }

@@ -1,88 +1,86 @@
-//! The mock backend of the retry sample: it answers late, or misbehaves on cue.
+//! The mock backend of the retry sample: delays its responses, or misbehaves as a script says.
 //!
-//! As the sample has it, `GET /hello` is answered `Hello World!!!`, five seconds late but for
-//! every fourth request, which mimics network delays and a service that recovers. Given a script,
-//! it does whatever else a client must be ready for. It is a program for people and, as a
-//! [`Backend`], a fixture for tests:
+//! By default it does what the sample does: `GET /hello` is answered with `Hello World!!!`, five seconds late except for
+//! every fourth request. That simulates a slow network, and a service that recovers. With a script, it also does whatever
+//! else a client has to cope with.
+//!
+//! It is a program, and a fixture for tests, the [`Backend`]:
 //!
 //! ```
 //! use delayed_backend::Backend;
-//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
-//! use tokio::net::TcpStream;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let backend = Backend::start("close-after=12,ok".parse()?).await?;
-//!
-//! let mut caller = TcpStream::connect(backend.address()).await?;
-//! caller.write_all(b"GET /hello HTTP/1.1\r\nhost: test\r\n\r\n").await?;
-//! let mut answer = String::new();
-//! caller.read_to_string(&mut answer).await?;
-//!
-//! assert_eq!(answer, "HTTP/1.1 200");
-//! assert_eq!(backend.requests()[0].behaviour, "close-after=12");
+//! let backend = Backend::start("close,status=503,ok".parse()?).await?;
+//! let url = format!("{}/hello", backend.url());
+//! // Send requests to `url` with the client under test. Then look at what arrived:
+//! assert_eq!(backend.requests().len(), 0);
+//! # let _ = url;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! # What it serves
+//! # Routes
 //!
-//! HTTP/1.1, and HTTP/2 with prior knowledge; with TLS both, chosen by ALPN.
-//!
-//! | path | methods | answer |
+//! | path | methods | response |
 //! |---|---|---|
 //! | `/hello` | GET | `Hello World!!!` |
-//! | `/echo` | any | what arrived, as `message/http`: request line, fields, empty line, body (16 MiB at most) |
-//! | `/bytes/N` | GET, HEAD | `N` [known bytes](known_byte) with a strong `ETag`; `Range`, `If-Range` and `If-Match` hold |
-//! | `/requests` | GET, HEAD | the journal as JSON: of each request its number, time, method, target, version, connection, `Idempotency-Key`, behaviour, and its body's length, SHA-256 and trailers once that has arrived whole |
+//! | `/echo` | any | the request, as `message/http`: request line, header fields, empty line, body (at most 16 MiB) |
+//! | `/bytes/N` | GET, HEAD | `N` [known bytes](known_byte) with a strong `ETag`; supports `Range`, `If-Range` and `If-Match` |
+//! | `/requests` | GET, HEAD | the [recorded requests](RecordedRequest) as JSON |
 //!
-//! The script decides what becomes of the first three, and only they are counted and remembered:
-//! the latest 50,000, and how many were dropped before. Other paths are 404, other methods 405,
-//! and OPTIONS (but for `/echo`) tells the methods.
+//! The script applies to the first three. Only their requests are counted and recorded: the latest 50,000, with the number
+//! of those dropped. Other paths are answered with 404, other methods with 405, and OPTIONS with the allowed methods
+//! (except by `/echo`).
+//!
+//! The backend speaks HTTP/1.1, and HTTP/2 with prior knowledge. With TLS, ALPN selects one of them.
 //!
 //! # Scripts
 //!
-//! A script is a comma-separated list of behaviours. Each request meets the next one, in a cycle;
-//! with a seed, each request draws one at random. `delay*3,ok` has the first stand for three turns,
-//! or have three times the chance. A semicolon combines: `status=503;retry-after=2;delay=1s`.
+//! A script is a comma-separated list of behaviours. Each request gets the next one, in a cycle; with a seed, each request
+//! gets one at random. `delay*3,ok` repeats `delay` three times, or gives it three times the weight. A semicolon combines
+//! behaviours: `status=503;retry-after=2;delay=1s`.
 //!
-//! | behaviour | what happens |
+//! | behaviour | what it does |
 //! |---|---|
-//! | `ok` | the answer, at once; it stands alone |
-//! | `delay`, `delay=1s` | a wait before anything else; without a value as long as [`Script::with_delay`] says |
-//! | `status=503` | this status (200 to 599) and its standard phrase, instead of the answer; 204, 205 and 304 have no body |
-//! | `retry-after=2`, `retry-after-date=2s` | with a status: this `Retry-After`, or the date so far from now |
-//! | `body="so sorry"` | with a status: this text |
-//! | `huge-headers`, `huge-headers=100000` | so many bytes of extra fields; 1 MiB |
-//! | `chunked` | the response does not state its length: no `Content-Length` |
-//! | `early` | the answer comes before the request's body is read; everything else waits for it |
-//! | `hang` | no answer |
-//! | `reset`, `close` | a RST or a FIN before any byte |
-//! | `reset-after=100`, `close-after=100`, `stall-after=100` | so many bytes of the response, its head included, then a RST, a FIN or nothing; a shorter response is not touched |
-//! | `truncate`, `truncate=5` | a body of so many bytes, under the `Content-Length` of the whole; half of it; with `chunked`, the end of the body is missing even if all its bytes are sent |
-//! | `drip`, `drip=1ms` | the response byte by byte, so far apart; 10 ms |
-//! | `garbage` | bytes that are no HTTP, then a FIN |
-//! | `goaway` | the connection is not to be used again |
-//! | `refused-stream` | the request is refused unprocessed |
-//! | `down`, `down=1s` | the listener and all connections are closed for so long; 3 s |
+//! | `ok` | responds at once; not to be combined with others |
+//! | `delay`, `delay=1s` | waits before anything else; by default 5 s, or as long as `--delay` says |
+//! | `status=503` | responds with this status (200 to 599) and its reason phrase; 204, 205 and 304 have no body |
+//! | `retry-after=2` | with `status`: adds `Retry-After` with this value |
+//! | `retry-after-date=2s` | with `status`: adds `Retry-After` with the date this far in the future |
+//! | `body="so sorry"` | with `status`: sends this text as the body |
+//! | `huge-headers`, `huge-headers=100000` | adds header fields of this size in bytes, 1 MiB by default |
+//! | `chunked` | sends the response without `Content-Length` |
+//! | `early` | responds before the request's body is read; all other behaviours read it first |
+//! | `hang` | never responds |
+//! | `reset` | resets the connection (RST) before any byte of the response |
+//! | `close` | closes the connection (FIN) before any byte of the response |
+//! | `reset-after=100` | resets the connection after this many bytes of the response, head included; a shorter one is complete |
+//! | `close-after=100` | as `reset-after`, but closes the connection |
+//! | `stall-after=100` | as `reset-after`, but sends nothing more and leaves the connection open |
+//! | `truncate`, `truncate=5` | ends the body early under its full `Content-Length`: after this many bytes, or after half of them; with `chunked`, the end of the body is always missing |
+//! | `drip`, `drip=1ms` | sends the response byte by byte, with this pause between two bytes, 10 ms by default |
+//! | `garbage` | sends bytes that are not HTTP, and closes the connection |
+//! | `goaway` | asks the client to use another connection |
+//! | `refused-stream` | refuses the request without processing it |
+//! | `down`, `down=1s` | closes the listener and all connections for this long, 3 s by default |
 //!
-//! At most one from `hang` on goes wrong with a request. A value with a comma, semicolon, asterisk,
-//! or space at its end takes double quotes: `retry-after="Fri, 31 Dec 1999 23:59:59 GMT"`.
+//! The behaviours from `hang` on are faults. A request can have at most one. A value with a comma, a semicolon, an
+//! asterisk, or a space at its end takes double quotes: `retry-after="Fri, 31 Dec 1999 23:59:59 GMT"`.
 //!
-//! # What the protocols make of it
+//! # Differences between the protocols
 //!
 //! | behaviour | HTTP/1.1 | HTTP/2 |
 //! |---|---|---|
-//! | `chunked` | `Transfer-Encoding: chunked`; HEAD, 204 and 304 have neither that nor a length | no `content-length`; END_STREAM ends the body |
-//! | `reset`, `close`, `garbage`, `reset-after`, `close-after`, `stall-after`, `drip` | as above | befalls the connection, and with it all streams; what is counted are the bytes the connection sends from this answer on, frame headers included |
-//! | `truncate` | body, then FIN | body, then END_STREAM: the stream is broken, the connection lives |
-//! | `chunked;truncate` | chunks, then FIN without the last chunk | body, then RST_STREAM with INTERNAL_ERROR; the connection lives |
-//! | `goaway` | `Connection: close` on the answer | GOAWAY that disowns this stream and later ones, then FIN; later requests are not counted |
-//! | `refused-stream` | as `close` | RST_STREAM with REFUSED_STREAM; the connection lives |
+//! | `chunked` | `Transfer-Encoding: chunked`, except for HEAD, 204 and 304 | no `content-length`; END_STREAM ends the body |
+//! | `reset`, `close`, `garbage`, `reset-after`, `close-after`, `stall-after`, `drip` | affects the connection | affects the connection, and so all its streams; counts all bytes that the connection sends from this response on, frame headers included |
+//! | `truncate` | body, then FIN | body, then END_STREAM; the connection stays open |
+//! | `chunked;truncate` | chunks, then FIN without the last chunk | body, then RST_STREAM with INTERNAL_ERROR; the connection stays open |
+//! | `goaway` | `Connection: close` on the response | GOAWAY that excludes this stream and later ones, then FIN; later requests are not counted |
+//! | `refused-stream` | as `close` | RST_STREAM with REFUSED_STREAM; the connection stays open |
 //!
-//! A connection plays one fault at a time: where several HTTP/2 streams are answered at once, the
-//! latest answer's fault replaces that of the one before. Under HTTP/2 the body of a request that
-//! meets `refused-stream` or `goaway` is left unread.
+//! A connection has one fault at a time: if several HTTP/2 streams are answered at once, the fault of the latest response
+//! replaces the one before. Over HTTP/2, the body of a request with `refused-stream` or `goaway` is not read.
 
 #[doc(hidden)]
 pub mod cli;
@@ -104,12 +102,9 @@ mod server;
 
 pub use crate::backend::Backend;
 pub use crate::fault::Behaviour;
-pub use crate::handler::App;
-pub use crate::recorder::{BodySeen, Record};
-pub use crate::routes::bytes::known_byte;
+pub use crate::recorder::report::{RecordedBody, RecordedRequest};
+pub use crate::routes::known_bytes::known_byte;
 pub use crate::script::Script;
 pub use crate::script::parse::ScriptError;
+pub use crate::server::Server;
 pub use crate::server::accept::Connections;
-pub use crate::server::run;
-#[cfg(feature = "tls")]
-pub use crate::server::tls::{Identity, IdentityError};

@@ -1,28 +1,28 @@
-//! What the backend offers, and where.
+//! The routes of the backend.
 
-pub(crate) mod bytes;
+pub(crate) mod known_bytes;
 mod range;
 pub(crate) mod responses;
 
 use http::Method;
 
-/// What a request asks for.
+/// What a request asks for, by its path and method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Route {
-    /// The sample's greeting.
+    /// `/hello`: the sample's greeting.
     Hello,
-    /// What arrived.
+    /// `/echo`: the request itself.
     Echo,
-    /// So many known bytes.
+    /// `/bytes/N`: this many known bytes.
     Bytes(u64),
-    /// The journal.
+    /// `/requests`: the recorded requests.
     Requests,
-    /// Which methods a resource has; these.
+    /// OPTIONS; these methods are allowed.
     Options(&'static str),
-    /// A method that a resource does not have; it has these.
-    WrongMethod(&'static str),
-    /// No resource at all.
-    Unknown,
+    /// A method that is not allowed; these are.
+    MethodNotAllowed(&'static str),
+    /// An unknown path.
+    NotFound,
 }
 
 impl Route {
@@ -33,7 +33,7 @@ impl Route {
             "/echo" => return Self::Echo,
             _ => match path.strip_prefix("/bytes/").and_then(length) {
                 Some(length) => (Self::Bytes(length), "GET, HEAD, OPTIONS"),
-                None => return Self::Unknown,
+                None => return Self::NotFound,
             },
         };
         if *method == Method::OPTIONS {
@@ -41,11 +41,11 @@ impl Route {
         } else if allowed.split(", ").any(|one| one == method.as_str()) {
             resource
         } else {
-            Self::WrongMethod(allowed)
+            Self::MethodNotAllowed(allowed)
         }
     }
 
-    /// Whether the script decides what becomes of such a request; only those are counted.
+    /// Returns whether the script applies. Only such requests are counted and recorded.
     pub(crate) fn is_scripted(self) -> bool {
         matches!(self, Self::Hello | Self::Echo | Self::Bytes(_))
     }
@@ -70,23 +70,23 @@ mod tests {
         let (get, head) = ("GET, OPTIONS", "GET, HEAD, OPTIONS");
         check("GET", "/hello", Route::Hello);
         check("OPTIONS", "/hello", Route::Options(get));
-        check("HEAD", "/hello", Route::WrongMethod(get));
-        check("PURGE", "/hello", Route::WrongMethod(get));
-        check("GET", "/hello/", Route::Unknown);
-        check("GET", "/Hello", Route::Unknown);
+        check("HEAD", "/hello", Route::MethodNotAllowed(get));
+        check("PURGE", "/hello", Route::MethodNotAllowed(get));
+        check("GET", "/hello/", Route::NotFound);
+        check("GET", "/Hello", Route::NotFound);
         check("PURGE", "/echo", Route::Echo);
         check("OPTIONS", "/echo", Route::Echo);
         check("GET", "/bytes/0", Route::Bytes(0));
         check("HEAD", "/bytes/18446744073709551615", Route::Bytes(u64::MAX));
-        check("POST", "/bytes/1", Route::WrongMethod(head));
-        check("GET", "/bytes/18446744073709551616", Route::Unknown);
-        check("GET", "/bytes/", Route::Unknown);
-        check("GET", "/bytes/+1", Route::Unknown);
-        check("GET", "/bytes/1/2", Route::Unknown);
+        check("POST", "/bytes/1", Route::MethodNotAllowed(head));
+        check("GET", "/bytes/18446744073709551616", Route::NotFound);
+        check("GET", "/bytes/", Route::NotFound);
+        check("GET", "/bytes/+1", Route::NotFound);
+        check("GET", "/bytes/1/2", Route::NotFound);
         check("GET", "/requests", Route::Requests);
-        check("DELETE", "/requests", Route::WrongMethod(head));
-        check("GET", "/", Route::Unknown);
-        check("GET", "*", Route::Unknown);
-        check("GET", "", Route::Unknown);
+        check("DELETE", "/requests", Route::MethodNotAllowed(head));
+        check("GET", "/", Route::NotFound);
+        check("GET", "*", Route::NotFound);
+        check("GET", "", Route::NotFound);
     }
 }

@@ -1,4 +1,4 @@
-//! Which behaviour each request meets: a pure function of the script and the request's number.
+//! The behaviour of each request, which depends only on the script and the number of the request.
 
 pub(crate) mod parse;
 mod span;
@@ -9,14 +9,13 @@ use std::time::Duration;
 
 use crate::fault::{Behaviour, Delay};
 
-/// How long a bare `delay` takes unless told: the sample's five seconds.
-const USUAL_DELAY: Duration = Duration::from_secs(5);
+/// The sample's delay.
+const DEFAULT_DELAY: Duration = Duration::from_secs(5);
 
-/// Behaviours, one per request, in a cycle or drawn at random.
+/// A sequence of behaviours, one for each request, repeated in a cycle or drawn at random.
 ///
-/// The default is the sample: three requests are delayed by five seconds, the fourth is answered
-/// at once, and so on. Others are parsed from the language that the [crate's front page](crate)
-/// describes, and displayed in it.
+/// The default is that of the sample: three requests are delayed by five seconds, the fourth is answered at once, and so
+/// on. The [crate's documentation](crate) describes the language of scripts.
 ///
 /// ```
 /// use delayed_backend::Script;
@@ -24,18 +23,18 @@ const USUAL_DELAY: Duration = Duration::from_secs(5);
 /// let script: Script = "delay*3,ok".parse()?;
 /// assert_eq!(script, Script::default());
 ///
-/// let mistake = "ok,statsu=503".parse::<Script>().unwrap_err();
-/// assert!(mistake.to_string().starts_with(r#"item 2, column 4, "statsu": no such behaviour"#));
+/// let error = "ok,statsu=503".parse::<Script>().unwrap_err();
+/// assert!(error.to_string().starts_with(r#"item 2, column 4, "statsu": no such behaviour"#));
 /// # Ok::<(), delayed_backend::ScriptError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Script {
     steps: Vec<Step>,
-    usual_delay: Duration,
+    default_delay: Duration,
     seed: Option<u64>,
 }
 
-/// A behaviour, and for how many turns of the cycle it stands.
+/// A behaviour, and how many requests of a cycle get it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Step {
     pub(crate) behaviour: Behaviour,
@@ -43,70 +42,68 @@ pub(crate) struct Step {
 }
 
 impl Script {
-    /// Delays every request but each `n`-th, which is answered at once.
+    /// Returns a script that delays every request but each `n`-th.
     #[must_use]
     pub fn healthy_every(n: NonZeroU32) -> Self {
-        let late = Behaviour { delay: Some(Delay::Usual), ..Behaviour::default() };
-        let late = NonZeroU32::new(n.get() - 1).map(|weight| Step { behaviour: late, weight });
+        let delayed = Behaviour { delay: Some(Delay::Default), ..Behaviour::default() };
+        let delayed = NonZeroU32::new(n.get() - 1).map(|weight| Step { behaviour: delayed, weight });
         let healthy = Step { behaviour: Behaviour::default(), weight: NonZeroU32::MIN };
-        Self::of(late.into_iter().chain([healthy]).collect())
+        Self::from_steps(delayed.into_iter().chain([healthy]).collect())
     }
 
-    /// These steps in a cycle; none at all is a script that always answers.
-    pub(crate) fn of(steps: Vec<Step>) -> Self {
-        Self { steps, usual_delay: USUAL_DELAY, seed: None }
+    /// Returns a script that repeats these steps. Without any, it responds to each request at once.
+    pub(crate) fn from_steps(steps: Vec<Step>) -> Self {
+        Self { steps, default_delay: DEFAULT_DELAY, seed: None }
     }
 
-    /// Sets how long a `delay` without a value of its own takes.
+    /// Sets the length of a `delay` without a value.
     #[must_use]
     pub fn with_delay(self, delay: Duration) -> Self {
-        Self { usual_delay: delay, ..self }
+        Self { default_delay: delay, ..self }
     }
 
-    /// Draws each request's behaviour at random, by weight, instead of going round in a cycle.
+    /// Draws the behaviours at random, by weight, instead of repeating them in a cycle.
     ///
-    /// The same seed gives the same request number the same behaviour, whatever came before.
+    /// With the same seed, the request with the same number gets the same behaviour.
     #[must_use]
     pub fn with_seed(self, seed: u64) -> Self {
         Self { seed: Some(seed), ..self }
     }
 
-    /// What is done with the request of this number; the first is number 1.
+    /// Returns the behaviour for the request with this number; the first is number 1.
     #[must_use]
     pub fn behaviour(&self, number: NonZeroU64) -> Behaviour {
-        let mut turn = self.turn(number.get());
+        let mut position = self.position(number.get());
         for step in &self.steps {
             let weight = u64::from(step.weight.get());
-            if turn < weight {
-                return self.with_delays_told(&step.behaviour);
+            if position < weight {
+                return self.with_default_delay(step.behaviour.clone());
             }
-            turn -= weight;
+            position -= weight;
         }
         Behaviour::default()
     }
 
-    /// The request's place in the cycle, counted from 0.
-    fn turn(&self, number: u64) -> u64 {
-        let turns: u64 = self.steps.iter().map(|step| u64::from(step.weight.get())).sum();
-        let turns = turns.max(1);
+    /// Returns the position of a request in the cycle, counted from 0.
+    fn position(&self, number: u64) -> u64 {
+        let length = self.steps.iter().map(|step| u64::from(step.weight.get())).sum::<u64>().max(1);
         match self.seed {
-            None => (number - 1) % turns,
-            Some(seed) => draw(seed, number, turns),
+            None => (number - 1) % length,
+            Some(seed) => draw(seed, number, length),
         }
     }
 
-    fn with_delays_told(&self, behaviour: &Behaviour) -> Behaviour {
-        let mut behaviour = behaviour.clone();
-        if behaviour.delay == Some(Delay::Usual) {
-            behaviour.delay = Some(Delay::For(self.usual_delay));
+    fn with_default_delay(&self, mut behaviour: Behaviour) -> Behaviour {
+        if behaviour.delay == Some(Delay::Default) {
+            behaviour.delay = Some(Delay::For(self.default_delay));
         }
         behaviour
     }
 }
 
-/// A number below `limit` that depends on nothing but the arguments.
+/// Returns a number below `limit` that depends only on the arguments.
 fn draw(seed: u64, number: u64, limit: u64) -> u64 {
-    // Neighbouring numbers must not start neighbouring generators: an odd constant spreads them.
+    // An odd constant spreads the numbers: generators with neighbouring seeds start alike.
     let spread = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     fastrand::Rng::with_seed(seed ^ spread).u64(..limit)
 }
@@ -135,7 +132,7 @@ impl fmt::Display for Script {
 mod tests {
     use super::*;
 
-    fn played(script: &Script, requests: u64) -> Vec<String> {
+    fn behaviours(script: &Script, requests: u64) -> Vec<String> {
         let numbers = (1..=requests).filter_map(NonZeroU64::new);
         numbers.map(|number| script.behaviour(number).to_string()).collect()
     }
@@ -143,25 +140,25 @@ mod tests {
     #[test]
     fn parity_every_fourth_request_is_healthy() {
         let cycle = ["delay=5s", "delay=5s", "delay=5s", "ok"];
-        assert_eq!(played(&Script::default(), 8), [cycle, cycle].concat());
+        assert_eq!(behaviours(&Script::default(), 8), [cycle, cycle].concat());
     }
 
     #[test]
-    fn healthy_every_request_never_delays() {
-        assert_eq!(played(&Script::healthy_every(NonZeroU32::MIN), 3), ["ok"; 3]);
+    fn healthy_every_1_never_delays() {
+        assert_eq!(behaviours(&Script::healthy_every(NonZeroU32::MIN), 3), ["ok"; 3]);
     }
 
     #[test]
-    fn a_usual_delay_is_told_once_for_all() {
+    fn a_delay_without_a_value_takes_the_default() {
         let script: Script = "delay,delay=1s,ok".parse().unwrap();
         let script = script.with_delay(Duration::from_millis(50));
-        assert_eq!(played(&script, 3), ["delay=50ms", "delay=1s", "ok"]);
+        assert_eq!(behaviours(&script, 3), ["delay=50ms", "delay=1s", "ok"]);
     }
 
     #[test]
-    fn a_weight_stands_for_so_many_turns() {
+    fn a_weight_repeats_a_behaviour() {
         let script: Script = "close*2,ok*3".parse().unwrap();
-        assert_eq!(played(&script, 6), ["close", "close", "ok", "ok", "ok", "close"]);
+        assert_eq!(behaviours(&script, 6), ["close", "close", "ok", "ok", "ok", "close"]);
     }
 
     #[test]
@@ -174,10 +171,10 @@ mod tests {
     fn a_seed_draws_by_weight_and_repeatably() {
         let script: Script = "ok*3,close".parse().unwrap();
         let script = script.with_seed(7);
-        let first = played(&script, 4_000);
-        assert_eq!(first, played(&script, 4_000));
+        let first = behaviours(&script, 4_000);
+        assert_eq!(first, behaviours(&script, 4_000));
         let closed = first.iter().filter(|behaviour| *behaviour == "close").count();
         assert!((900..1_100).contains(&closed), "{closed} of 4000, for a weight of 1 in 4");
-        assert_ne!(first, played(&script.with_seed(8), 4_000));
+        assert_ne!(first, behaviours(&script.with_seed(8), 4_000));
     }
 }

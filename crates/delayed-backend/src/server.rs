@@ -1,4 +1,4 @@
-//! Puts the backend on a listener: HTTP/1.1 and HTTP/2 on every connection, and outages.
+//! Serves the backend on a listener: HTTP/1.1 and HTTP/2 on every connection, with or without TLS.
 
 pub(crate) mod accept;
 #[cfg(feature = "tls")]
@@ -7,6 +7,7 @@ pub(crate) mod tls;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -15,64 +16,152 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::Watcher;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::fault::connection::Connection;
 use crate::fault::io::{FaultyIo, Socket};
-use crate::handler::App;
+use crate::handler::Handler;
+use crate::recorder::report::RecordedRequest;
+use crate::script::Script;
 use crate::server::accept::{Connections, serve};
+#[cfg(feature = "tls")]
+use crate::server::tls::Identity;
 
-/// How long to wait before another attempt at a port that someone else has.
-const BIND_PAUSE: Duration = Duration::from_millis(100);
+/// The pause before the next attempt to listen on a port that is in use.
+const LISTEN_PAUSE: Duration = Duration::from_millis(100);
 
-/// As many connections as may wait to be accepted; what tokio itself asks for.
+/// How many connections may wait to be accepted; tokio's default.
 const BACKLOG: u32 = 1024;
 
-/// Serves `app` on `listener` until `stop` completes, and hands back the connections still open.
+/// A backend that can be served on a listener.
 ///
-/// When the script takes the backend down, the listener and all connections are closed, and the
-/// same address is listened on again once the outage is over.
-///
-/// # Errors
-///
-/// When the listener does not know its own address.
-pub async fn run(listener: TcpListener, app: Arc<App>, stop: impl Future<Output = ()>) -> io::Result<Connections> {
-    let address = listener.local_addr()?;
-    let mut stop = std::pin::pin!(stop);
-    let mut listener = listener;
-    loop {
-        // As many as one: the first outage ends every connection that could ask for another.
-        let (ask, mut asked) = mpsc::channel(1);
-        let converse = |stream, watcher| {
-            let connection = Arc::new(app.connection(ask.clone()));
-            converse(stream, watcher, Arc::clone(&app), connection)
-        };
-        let (connections, asked_for) = serve(listener, converse, async {
-            tokio::select! {
-                () = &mut stop => None,
-                length = asked.recv() => length,
+/// Tests are easier to write with a [`Backend`](crate::Backend), which starts one of these in the background.
+#[derive(Debug)]
+pub struct Server {
+    handler: Arc<Handler>,
+    connections: AtomicU64,
+    #[cfg(feature = "tls")]
+    pub(crate) identity: Option<Identity>,
+}
+
+impl Server {
+    /// Returns a server at the start of `script`.
+    #[must_use]
+    pub fn new(script: Script) -> Self {
+        Self {
+            handler: Arc::new(Handler::new(script)),
+            connections: AtomicU64::new(0),
+            #[cfg(feature = "tls")]
+            identity: None,
+        }
+    }
+
+    /// Serves https only, with the certificate of `identity`.
+    #[cfg(feature = "tls")]
+    pub(crate) fn with_tls(self, identity: Identity) -> Self {
+        Self { identity: Some(identity), ..self }
+    }
+
+    /// Returns the scheme of the server's URLs.
+    pub(crate) fn scheme(&self) -> &'static str {
+        #[cfg(feature = "tls")]
+        if self.identity.is_some() {
+            return "https";
+        }
+        "http"
+    }
+
+    /// Returns how many requests the script has applied to.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.handler.recorder.received()
+    }
+
+    /// Returns the requests that the script has applied to, in order: the latest 50,000.
+    #[must_use]
+    pub fn requests(&self) -> Vec<RecordedRequest> {
+        self.handler.recorder.report().requests
+    }
+
+    /// Serves on `listener` until `stop` completes. Returns the connections that are still open.
+    ///
+    /// When the script takes the backend down, the listener and all connections are closed. After the outage, the server
+    /// listens on the same address again.
+    ///
+    /// # Errors
+    ///
+    /// If the listener has no local address.
+    pub async fn run(
+        self: Arc<Self>,
+        listener: TcpListener,
+        stop: impl Future<Output = ()>,
+    ) -> io::Result<Connections> {
+        let address = listener.local_addr()?;
+        let mut stop = std::pin::pin!(stop);
+        let mut listener = listener;
+        loop {
+            // One message is enough: the first outage closes every connection that could send another.
+            let (outage_sender, mut outages) = mpsc::channel(1);
+            let serve_connection = |stream, watcher| {
+                let number = 1 + self.connections.fetch_add(1, Ordering::Relaxed);
+                let connection = Connection::new(number, outage_sender.clone());
+                Arc::clone(&self).serve_connection(stream, watcher, Arc::new(connection))
+            };
+            let (connections, outage) = serve(listener, serve_connection, async {
+                tokio::select! {
+                    () = &mut stop => None,
+                    length = outages.recv() => length,
+                }
+            })
+            .await;
+            let Some(length) = outage else {
+                return Ok(connections);
+            };
+            connections.abort().await;
+            listener = tokio::select! {
+                () = &mut stop => return Ok(Connections::default()),
+                listener = listen_after_outage(address, length) => listener,
+            };
+        }
+    }
+
+    /// Serves one connection until it ends.
+    async fn serve_connection(self: Arc<Self>, stream: TcpStream, watcher: Watcher, connection: Arc<Connection>) {
+        #[cfg(feature = "tls")]
+        if let Some(identity) = &self.identity {
+            match identity.accept(stream).await {
+                Ok(stream) => return self.serve_http(stream, watcher, connection).await,
+                Err(error) => return log::debug!("TLS handshake failed: {error}"),
             }
-        })
-        .await;
-        let Some(length) = asked_for else {
-            return Ok(connections);
-        };
-        connections.cut().await;
-        listener = tokio::select! {
-            () = &mut stop => return Ok(Connections::default()),
-            listener = outage(address, length) => listener,
-        };
+        }
+        self.serve_http(stream, watcher, connection).await;
+    }
+
+    async fn serve_http<S>(&self, socket: S, watcher: Watcher, connection: Arc<Connection>)
+    where
+        S: Socket + Send + 'static,
+    {
+        let io = TokioIo::new(FaultyIo::new(socket, connection.fault.clone()));
+        let mut protocols = auto::Builder::new(TokioExecutor::new());
+        // hyper limits the time for a request head only if it has a timer.
+        protocols.http1().timer(TokioTimer::new());
+        protocols.http2().timer(TokioTimer::new());
+        let service = service_fn(|request| self.handler.handle(&connection, request));
+        if let Err(error) = watcher.watch(protocols.serve_connection(io, service)).await {
+            log::debug!("Connection closed: {error}");
+        }
     }
 }
 
-/// Refuses connections to `address` for so long, and listens on it again.
+/// Refuses connections to `address` for the length of the outage, then listens on it again.
 ///
-/// The port is kept in the meantime: bound, but not listened on.
-async fn outage(address: SocketAddr, length: Duration) -> TcpListener {
+/// Meanwhile the port stays bound, so that no other process takes it.
+async fn listen_after_outage(address: SocketAddr, length: Duration) -> TcpListener {
     log::info!("Down for {length:?}");
-    let up_again = tokio::time::Instant::now() + length;
+    let end = Instant::now() + length;
     loop {
-        let socket = bound(address);
-        tokio::time::sleep_until(up_again).await;
+        let socket = bind(address);
+        tokio::time::sleep_until(end).await;
         match socket.and_then(|socket| socket.listen(BACKLOG)) {
             Ok(listener) => {
                 log::info!("Up again");
@@ -80,43 +169,13 @@ async fn outage(address: SocketAddr, length: Duration) -> TcpListener {
             }
             Err(error) => log::warn!("Cannot listen on {address} again: {error}"),
         }
-        tokio::time::sleep(BIND_PAUSE).await;
+        tokio::time::sleep(LISTEN_PAUSE).await;
     }
 }
 
-fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     Ok(socket)
-}
-
-/// Serves one connection to its end.
-async fn converse(stream: TcpStream, watcher: Watcher, app: Arc<App>, connection: Arc<Connection>) {
-    #[cfg(feature = "tls")]
-    if let Some(identity) = &app.identity {
-        match identity.accept(stream).await {
-            Ok(stream) => return converse_http(stream, watcher, app, connection).await,
-            Err(error) => return log::debug!("No TLS handshake: {error}"),
-        }
-    }
-    converse_http(stream, watcher, app, connection).await;
-}
-
-async fn converse_http<S>(socket: S, watcher: Watcher, app: Arc<App>, connection: Arc<Connection>)
-where
-    S: Socket + Send + 'static,
-{
-    let io = TokioIo::new(FaultyIo::new(socket, connection.wire.clone()));
-    let mut protocols = auto::Builder::new(TokioExecutor::new());
-    // With a timer, a peer has only so long for its request head.
-    protocols.http1().timer(TokioTimer::new());
-    protocols.http2().timer(TokioTimer::new());
-    let service = service_fn(|request| app.receive(&connection, request));
-    if let Err(error) = watcher.watch(protocols.serve_connection(io, service)).await {
-        log::debug!("Connection ended early: {error}");
-    }
 }

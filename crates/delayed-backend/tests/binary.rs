@@ -35,8 +35,8 @@ fn assert_one_line(output: &Output, code: i32, expected: &str) {
 async fn parity_the_log_is_the_samples() {
     let mut backend = Backend::start(&["--delay", "50ms"]).await;
     for _ in 0..4 {
-        let answer = exchange(backend.address, &request("GET", "/hello")).await;
-        assert!(answer.ends_with("Hello World!!!"), "{answer}");
+        let response = exchange(backend.address, &request("GET", "/hello")).await;
+        assert!(response.ends_with("Hello World!!!"), "{response}");
     }
     let delayed = "Request received from the client to delayed service.";
     let healthy = "Request received from the client to healthy service.";
@@ -49,11 +49,11 @@ async fn parity_the_log_is_the_samples() {
 }
 
 #[tokio::test]
-async fn parity_delayed_answers_take_the_delay() {
+async fn parity_delayed_responses_take_the_delay() {
     let backend = Backend::start(&["--delay", "200ms", "--healthy-every", "2"]).await;
     let start = Instant::now();
-    let answer = exchange(backend.address, &request("GET", "/hello")).await;
-    assert!(answer.ends_with("Hello World!!!"), "{answer}");
+    let response = exchange(backend.address, &request("GET", "/hello")).await;
+    assert!(response.ends_with("Hello World!!!"), "{response}");
     assert!(start.elapsed() >= Duration::from_millis(200));
 }
 
@@ -70,7 +70,7 @@ async fn parity_log_time_is_local() {
 }
 
 #[tokio::test]
-async fn flags_have_twins_in_the_environment() {
+async fn flags_can_be_set_in_the_environment() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_delayed-backend"));
     command
         .env("DELAYED_BACKEND_LISTEN", "localhost:0")
@@ -82,11 +82,11 @@ async fn flags_have_twins_in_the_environment() {
 }
 
 #[tokio::test]
-async fn rust_log_chooses_what_is_shown() {
+async fn rust_log_selects_the_events() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_delayed-backend"));
     command
         .args(["--listen", "127.0.0.1:0", "--healthy-every", "1"])
-        .env("RUST_LOG", "delayed_backend=info,delayed_backend::fault::play=off");
+        .env("RUST_LOG", "delayed_backend=info,delayed_backend::handler=off");
     let mut backend = Backend::spawn(command).await;
     exchange(backend.address, &request("GET", "/hello")).await;
     backend.signal("TERM").await;
@@ -94,7 +94,7 @@ async fn rust_log_chooses_what_is_shown() {
 }
 
 #[tokio::test]
-async fn bad_input_takes_one_line_and_exit_code_2() {
+async fn invalid_arguments_are_reported_in_one_line_with_exit_code_2() {
     for (arguments, expected) in [
         (["--delay", "soon"], "invalid value 'soon' for '--delay <DURATION>': expected a duration such as 3s"),
         (["--delay", "1s\n2"], "'--delay <DURATION>'"),
@@ -126,8 +126,8 @@ async fn a_script_is_played_and_logged() {
     let mut backend = Backend::start(&["--script", script]).await;
     for expected in [
         "Request received from the client to delayed service.",
-        "Request received from the client: GET /hello meets status=503;retry-after=1",
-        "Request received from the client: GET /hello meets close",
+        "Request received from the client: GET /hello gets status=503;retry-after=1",
+        "Request received from the client: GET /hello gets close",
         "Request received from the client to healthy service.",
     ] {
         exchange(backend.address, &request("GET", "/hello")).await;
@@ -141,7 +141,7 @@ async fn a_script_is_played_and_logged() {
 }
 
 #[tokio::test]
-async fn a_seed_plays_the_same_twice() {
+async fn the_same_seed_draws_the_same_behaviours() {
     let mut runs = Vec::new();
     for _ in 0..2 {
         let mut backend = Backend::start(&["--script", "ok*2,close,status=500", "--seed", "3"]).await;
@@ -156,7 +156,7 @@ async fn a_seed_plays_the_same_twice() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_takes_one_line_and_exit_code_1() {
+async fn a_port_in_use_is_reported_in_one_line_with_exit_code_1() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let output = run_to_end(&["--listen", &address]).await;
@@ -185,15 +185,15 @@ async fn signals_let_requests_in_flight_finish() {
         assert!(message(&backend.next_log().await).contains("delayed"));
 
         backend.signal(name).await;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.ends_with("Hello World!!!"), "{answer}");
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        assert!(response.ends_with("Hello World!!!"), "{response}");
         assert_eq!(backend.exit().await.code(), Some(0));
     }
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_the_draining() {
+async fn a_second_signal_aborts_the_drain() {
     let mut backend = Backend::start(&["--delay", "1h"]).await;
     let mut stream = TcpStream::connect(backend.address).await.unwrap();
     stream.write_all(request("GET", "/hello").as_bytes()).await.unwrap();
@@ -206,24 +206,24 @@ async fn a_second_signal_ends_the_draining() {
 }
 
 #[tokio::test]
-async fn running_out_of_descriptors_is_survived_without_spinning() {
+async fn without_file_descriptors_it_pauses_and_then_goes_on() {
     let mut command = Command::new("sh");
     let script = format!("ulimit -n 24; exec '{}' --listen 127.0.0.1:0", env!("CARGO_BIN_EXE_delayed-backend"));
     command.args(["-c", &script]);
     let mut backend = Backend::spawn(command).await;
     let start = Instant::now();
-    let mut crowd = Vec::new();
+    let mut clients = Vec::new();
     for _ in 0..40 {
-        crowd.push(TcpStream::connect(backend.address).await.unwrap());
+        clients.push(TcpStream::connect(backend.address).await.unwrap());
     }
     let first = backend.next_log().await;
     assert!(message(&first).starts_with("Cannot accept connections: "), "{first}");
     assert!(first.contains("level = WARN "), "{first}");
-    drop(crowd);
+    drop(clients);
 
-    let answer = exchange(backend.address, &request("OPTIONS", "/hello")).await;
-    assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+    let response = exchange(backend.address, &request("OPTIONS", "/hello")).await;
+    assert!(response.starts_with("HTTP/1.1 204"), "{response}");
     backend.signal("TERM").await;
-    let complaints = backend.rest_of_log().await.iter().filter(|line| line.contains("Cannot accept")).count();
-    assert!(complaints as u128 <= start.elapsed().as_millis() / 100 + 1, "{complaints}");
+    let warnings = backend.rest_of_log().await.iter().filter(|line| line.contains("Cannot accept")).count();
+    assert!(warnings as u128 <= start.elapsed().as_millis() / 100 + 1, "{warnings}");
 }

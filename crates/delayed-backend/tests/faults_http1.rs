@@ -1,4 +1,4 @@
-//! Every behaviour over HTTP/1.1, as the bytes that a caller sees.
+//! Every behaviour over HTTP/1.1, as the bytes that a client receives.
 
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the message")]
 
@@ -7,18 +7,18 @@ use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use delayed_backend::{App, Backend, Script, known_byte};
+use delayed_backend::{Backend, Script, known_byte};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 
 mod support;
-use support::{exchange, read_answer, request, watch};
+use support::{exchange, read_response, request, watch};
 
 const GET: &str = "GET /hello HTTP/1.1\r\nhost: test\r\n\r\n";
 const HELLO: &str = "Hello World!!!";
 
-/// Silence of this length, after the first byte, is taken for the end.
+/// A response without further bytes for this long is complete.
 const A_WHILE: Duration = Duration::from_millis(250);
 
 /// How an exchange ended.
@@ -28,7 +28,7 @@ enum End {
     Fin,
     /// The server closed with a RST.
     Rst,
-    /// Nothing more came, and nothing was closed.
+    /// Nothing more was sent, and the connection is open.
     Silence,
 }
 
@@ -43,12 +43,12 @@ async fn send(address: SocketAddr, text: &str) -> TcpStream {
     stream
 }
 
-/// All that comes back, and how it ends. The first byte may take its time: the machine is busy.
+/// Returns all bytes, and how they end. The limit for the first byte allows for a busy machine.
 async fn read_to_end(stream: &mut TcpStream) -> (String, End) {
     let mut bytes = Vec::new();
     let end = loop {
-        let patience = if bytes.is_empty() { Duration::from_secs(60) } else { A_WHILE };
-        match timeout(patience, stream.read_buf(&mut bytes)).await {
+        let limit = if bytes.is_empty() { Duration::from_secs(60) } else { A_WHILE };
+        match timeout(limit, stream.read_buf(&mut bytes)).await {
             Ok(Ok(1..)) => {}
             Ok(Ok(0)) => break End::Fin,
             Err(_) => break End::Silence,
@@ -65,16 +65,16 @@ async fn assert_silent(stream: &mut TcpStream) {
     assert!(timeout(A_WHILE, stream.read(&mut [0; 1])).await.is_err());
 }
 
-/// What a caller of `/hello` sees who keeps the connection open.
-async fn seen(script: &str) -> (String, End) {
+/// Returns the response to `/hello` for a client that keeps the connection open.
+async fn response_to(script: &str) -> (String, End) {
     let backend = backend(script).await;
     read_to_end(&mut send(backend.address(), GET).await).await
 }
 
 #[tokio::test]
 async fn ok() {
-    let (answer, end) = seen("ok").await;
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with(HELLO), "{answer}");
+    let (response, end) = response_to("ok").await;
+    assert!(response.starts_with("HTTP/1.1 200 OK\r\n") && response.ends_with(HELLO), "{response}");
     assert_eq!(end, End::Silence);
 }
 
@@ -82,8 +82,8 @@ async fn ok() {
 async fn delay() {
     let backend = backend("delay=100ms").await;
     let start = Instant::now();
-    let answer = exchange(backend.address(), &request("GET", "/hello")).await;
-    assert!(answer.ends_with(HELLO), "{answer}");
+    let response = exchange(backend.address(), &request("GET", "/hello")).await;
+    assert!(response.ends_with(HELLO), "{response}");
     assert!(start.elapsed() >= Duration::from_millis(100));
 }
 
@@ -97,45 +97,45 @@ async fn hang() {
 
 #[tokio::test]
 async fn status() {
-    let (answer, end) = seen("status=503;retry-after=1").await;
-    assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");
-    assert!(answer.contains("retry-after: 1\r\n"), "{answer}");
-    assert!(answer.ends_with("\r\n\r\nService Unavailable"), "{answer}");
+    let (response, end) = response_to("status=503;retry-after=1").await;
+    assert!(response.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{response}");
+    assert!(response.contains("retry-after: 1\r\n"), "{response}");
+    assert!(response.ends_with("\r\n\r\nService Unavailable"), "{response}");
     assert_eq!(end, End::Silence);
 }
 
 #[tokio::test]
-async fn status_with_a_date_to_wait_for() {
-    let (answer, _) = seen("status=503;retry-after=\"Fri, 31 Dec 1999 23:59:59 GMT\"").await;
-    assert!(answer.contains("retry-after: Fri, 31 Dec 1999 23:59:59 GMT\r\n"), "{answer}");
+async fn status_with_a_date_in_retry_after() {
+    let (response, _) = response_to("status=503;retry-after=\"Fri, 31 Dec 1999 23:59:59 GMT\"").await;
+    assert!(response.contains("retry-after: Fri, 31 Dec 1999 23:59:59 GMT\r\n"), "{response}");
 }
 
 #[tokio::test]
 async fn status_without_content() {
-    let (answer, end) = seen("status=204").await;
-    assert!(answer.starts_with("HTTP/1.1 204 No Content\r\n"), "{answer}");
-    assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+    let (response, end) = response_to("status=204").await;
+    assert!(response.starts_with("HTTP/1.1 204 No Content\r\n"), "{response}");
+    assert!(response.ends_with("\r\n\r\n"), "{response}");
     assert_eq!(end, End::Silence);
 }
 
 #[tokio::test]
-async fn status_the_registry_does_not_know() {
-    let (answer, _) = seen("status=599;body=odd").await;
-    assert!(answer.starts_with("HTTP/1.1 599 ") && answer.ends_with("\r\n\r\nodd"), "{answer}");
+async fn status_that_is_not_registered() {
+    let (response, _) = response_to("status=599;body=odd").await;
+    assert!(response.starts_with("HTTP/1.1 599 ") && response.ends_with("\r\n\r\nodd"), "{response}");
 }
 
 #[tokio::test]
 async fn reset() {
-    assert_eq!(seen("reset").await, (String::new(), End::Rst));
+    assert_eq!(response_to("reset").await, (String::new(), End::Rst));
 }
 
 #[tokio::test]
 async fn close() {
-    assert_eq!(seen("close").await, (String::new(), End::Fin));
+    assert_eq!(response_to("close").await, (String::new(), End::Fin));
 }
 
 #[tokio::test]
-async fn a_fault_can_come_late() {
+async fn a_fault_can_be_delayed() {
     let backend = backend("close;delay=100ms").await;
     let start = Instant::now();
     let mut stream = send(backend.address(), GET).await;
@@ -145,68 +145,68 @@ async fn a_fault_can_come_late() {
 
 #[tokio::test]
 async fn reset_after_some_bytes() {
-    assert_eq!(seen("reset-after=12").await, ("HTTP/1.1 200".into(), End::Rst));
+    assert_eq!(response_to("reset-after=12").await, ("HTTP/1.1 200".into(), End::Rst));
 }
 
 #[tokio::test]
 async fn close_after_some_bytes() {
-    assert_eq!(seen("close-after=12").await, ("HTTP/1.1 200".into(), End::Fin));
+    assert_eq!(response_to("close-after=12").await, ("HTTP/1.1 200".into(), End::Fin));
 }
 
 #[tokio::test]
 async fn close_in_the_middle_of_a_long_body() {
     let backend = backend("close-after=100000").await;
     let request = request("GET", "/bytes/1000000");
-    let (answer, end) = read_to_end(&mut send(backend.address(), &request).await).await;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let (response, end) = read_to_end(&mut send(backend.address(), &request).await).await;
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
     assert!(head.contains("content-length: 1000000"), "{head}");
-    assert_eq!(answer.len(), 100_000);
+    assert_eq!(response.len(), 100_000);
     assert!(body.bytes().eq((0..body.len() as u64).map(known_byte)));
     assert_eq!(end, End::Fin);
 }
 
 #[tokio::test]
 async fn stall_after_some_bytes() {
-    assert_eq!(seen("stall-after=12").await, ("HTTP/1.1 200".into(), End::Silence));
+    assert_eq!(response_to("stall-after=12").await, ("HTTP/1.1 200".into(), End::Silence));
 }
 
 #[tokio::test]
-async fn a_fault_out_of_reach_does_no_harm_then_or_later() {
+async fn a_fault_beyond_the_end_of_the_response_has_no_effect() {
     let backend = backend("reset-after=200,ok").await;
     let mut stream = send(backend.address(), GET).await;
-    read_answer(&mut stream, HELLO).await;
+    read_response(&mut stream, HELLO).await;
     stream.write_all(b"GET /requests HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
-    read_answer(&mut stream, "]}").await;
+    read_response(&mut stream, "]}").await;
     stream.write_all(GET.as_bytes()).await.unwrap();
-    read_answer(&mut stream, HELLO).await;
+    read_response(&mut stream, HELLO).await;
 }
 
 #[tokio::test]
 async fn truncate() {
     for (script, body) in [("truncate", "Hello W"), ("truncate=0", ""), ("truncate=5", "Hello")] {
-        let (answer, end) = seen(script).await;
-        assert!(answer.contains("content-length: 14\r\n"), "{answer}");
-        assert!(answer.ends_with(&format!("\r\n\r\n{body}")), "{script}: {answer}");
+        let (response, end) = response_to(script).await;
+        assert!(response.contains("content-length: 14\r\n"), "{response}");
+        assert!(response.ends_with(&format!("\r\n\r\n{body}")), "{script}: {response}");
         assert_eq!(end, End::Fin);
     }
 }
 
 #[tokio::test]
-async fn truncate_of_what_is_short_enough() {
+async fn truncate_leaves_a_short_body_complete() {
     for script in ["truncate=14", "truncate=99", "status=204;truncate", "status=200;body=\"\";truncate"] {
-        let (answer, end) = seen(script).await;
-        assert!(answer.starts_with("HTTP/1.1 20"), "{script}: {answer}");
-        assert_eq!(end, End::Silence, "{script}: {answer}");
+        let (response, end) = response_to(script).await;
+        assert!(response.starts_with("HTTP/1.1 20"), "{script}: {response}");
+        assert_eq!(end, End::Silence, "{script}: {response}");
     }
 }
 
 #[tokio::test]
 async fn nothing_is_truncated_without_content() {
     for script in ["status=204;truncate", "status=304;truncate"] {
-        let (answer, end) = seen(script).await;
-        assert!(!answer.contains("content-length"), "{script}: {answer}");
-        assert!(answer.ends_with("\r\n\r\n"), "{script}: {answer}");
-        assert_eq!(end, End::Silence, "{script}: {answer}");
+        let (response, end) = response_to(script).await;
+        assert!(!response.contains("content-length"), "{script}: {response}");
+        assert!(response.ends_with("\r\n\r\n"), "{script}: {response}");
+        assert_eq!(end, End::Silence, "{script}: {response}");
     }
 }
 
@@ -215,85 +215,85 @@ async fn drip() {
     let backend = backend("drip=1ms").await;
     let start = Instant::now();
     let mut stream = send(backend.address(), GET).await;
-    let answer = read_answer(&mut stream, HELLO).await;
-    assert!(start.elapsed() >= Duration::from_millis(answer.len() as u64 - 1), "{answer}");
+    let response = read_response(&mut stream, HELLO).await;
+    assert!(start.elapsed() >= Duration::from_millis(response.len() as u64 - 1), "{response}");
 }
 
 #[tokio::test]
 async fn garbage() {
-    let (answer, end) = seen("garbage").await;
-    assert!(answer.starts_with("This is no HTTP") && !answer.contains("200"), "{answer}");
+    let (response, end) = response_to("garbage").await;
+    assert!(response.starts_with("This is no HTTP") && !response.contains("200"), "{response}");
     assert_eq!(end, End::Fin);
 }
 
 #[tokio::test]
 async fn huge_headers() {
-    let (answer, end) = seen("huge-headers=100000").await;
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with(HELLO));
-    assert_eq!(answer.matches("xx").count(), 50_000);
+    let (response, end) = response_to("huge-headers=100000").await;
+    assert!(response.starts_with("HTTP/1.1 200 OK\r\n") && response.ends_with(HELLO));
+    assert_eq!(response.matches("xx").count(), 50_000);
     assert_eq!(end, End::Silence);
 }
 
-/// The whole of `HELLO` in chunks.
+/// `HELLO` in chunks.
 const CHUNKS: &str = "7\r\nHello W\r\n7\r\norld!!!\r\n0\r\n\r\n";
 
-/// The head and the body of a response that is chunked and states no length.
+/// Returns the head and the body of a response that is chunked and has no length.
 #[track_caller]
-fn split_chunked(answer: &str) -> (&str, &str) {
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert_eq!(head.matches("transfer-encoding: chunked").count(), 1, "{answer}");
-    assert!(!head.contains("content-length"), "{answer}");
+fn split_chunked(response: &str) -> (&str, &str) {
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
+    assert_eq!(head.matches("transfer-encoding: chunked").count(), 1, "{response}");
+    assert!(!head.contains("content-length"), "{response}");
     (head, body)
 }
 
-/// Like `seen`, for a script that ends `{after}` bytes into the body of a chunked `/hello`.
-async fn seen_into_the_body(fault: &str, after: usize) -> (String, End) {
-    let (whole, _) = seen("chunked").await;
-    let (answer, end) = seen(&format!("chunked;{fault}={}", whole.len() - CHUNKS.len() + after)).await;
-    let (_, body) = split_chunked(&answer);
+/// Returns the body of a chunked `/hello` with a fault after `after` bytes of the body.
+async fn body_with_fault(fault: &str, after: usize) -> (String, End) {
+    let (whole, _) = response_to("chunked").await;
+    let (response, end) = response_to(&format!("chunked;{fault}={}", whole.len() - CHUNKS.len() + after)).await;
+    let (_, body) = split_chunked(&response);
     (body.to_owned(), end)
 }
 
 #[tokio::test]
 async fn chunked() {
-    let (answer, end) = seen("chunked").await;
-    let (head, body) = split_chunked(&answer);
-    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    let (response, end) = response_to("chunked").await;
+    let (head, body) = split_chunked(&response);
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
     assert_eq!((body, end), (CHUNKS, End::Silence));
 }
 
 #[tokio::test]
-async fn chunked_spares_the_connection() {
+async fn chunked_keeps_the_connection_open() {
     let backend = backend("chunked,ok").await;
     let mut stream = send(backend.address(), GET).await;
-    read_answer(&mut stream, CHUNKS).await;
+    read_response(&mut stream, CHUNKS).await;
     stream.write_all(GET.as_bytes()).await.unwrap();
-    let answer = read_answer(&mut stream, HELLO).await;
-    assert!(answer.contains("content-length: 14\r\n"), "{answer}");
+    let response = read_response(&mut stream, HELLO).await;
+    assert!(response.contains("content-length: 14\r\n"), "{response}");
 }
 
 #[tokio::test]
 async fn chunked_with_a_status() {
-    let (answer, end) = seen("status=503;retry-after=1;chunked").await;
-    let (head, body) = split_chunked(&answer);
-    assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("retry-after: 1\r\n"), "{answer}");
+    let (response, end) = response_to("status=503;retry-after=1;chunked").await;
+    let (head, body) = split_chunked(&response);
+    assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("retry-after: 1\r\n"), "{response}");
     assert_eq!((body, end), ("A\r\nService Un\r\n9\r\navailable\r\n0\r\n\r\n", End::Silence));
     for script in ["status=200;body=\"\";chunked", "status=205;chunked"] {
-        let (answer, end) = seen(script).await;
-        assert_eq!((split_chunked(&answer).1, end), ("0\r\n\r\n", End::Silence), "{script}");
+        let (response, end) = response_to(script).await;
+        assert_eq!((split_chunked(&response).1, end), ("0\r\n\r\n", End::Silence), "{script}");
     }
 }
 
 #[tokio::test]
-async fn chunked_with_all_that_shapes_a_response() {
+async fn chunked_with_other_behaviours() {
     for (script, expected) in [
         ("chunked;delay=1ms", End::Silence),
         ("huge-headers=100000;chunked", End::Silence),
         ("chunked;early", End::Silence),
         ("chunked;goaway", End::Fin),
     ] {
-        let (answer, end) = seen(script).await;
-        assert_eq!((split_chunked(&answer).1, end), (CHUNKS, expected), "{script}");
+        let (response, end) = response_to(script).await;
+        assert_eq!((split_chunked(&response).1, end), (CHUNKS, expected), "{script}");
     }
 }
 
@@ -308,18 +308,18 @@ async fn chunked_and_truncated_has_no_last_chunk() {
         ("status=200;body=\"\";chunked;truncate", ""),
         ("status=503;body=odd;chunked;truncate=1", "1\r\no\r\n"),
     ] {
-        let (answer, end) = seen(script).await;
-        assert_eq!((split_chunked(&answer).1, end), (expected, End::Fin), "{script}");
+        let (response, end) = response_to(script).await;
+        assert_eq!((split_chunked(&response).1, end), (expected, End::Fin), "{script}");
     }
 }
 
 #[tokio::test]
-async fn chunked_and_cut_off_in_the_body() {
+async fn chunked_with_a_fault_in_the_body() {
     for (fault, expected) in [("close-after", End::Fin), ("reset-after", End::Rst), ("stall-after", End::Silence)] {
-        let (body, end) = seen_into_the_body(fault, 17).await;
+        let (body, end) = body_with_fault(fault, 17).await;
         assert_eq!((&*body, end), ("7\r\nHello W\r\n7\r\nor", expected), "{fault}");
     }
-    let (body, end) = seen_into_the_body("close-after", CHUNKS.len()).await;
+    let (body, end) = body_with_fault("close-after", CHUNKS.len()).await;
     assert_eq!((&*body, end), (CHUNKS, End::Silence));
 }
 
@@ -328,9 +328,9 @@ async fn chunked_drip() {
     let backend = backend("chunked;drip=1ms").await;
     let start = Instant::now();
     let mut stream = send(backend.address(), GET).await;
-    let answer = read_answer(&mut stream, CHUNKS).await;
-    split_chunked(&answer);
-    assert!(start.elapsed() >= Duration::from_millis(answer.len() as u64 - 1), "{answer}");
+    let response = read_response(&mut stream, CHUNKS).await;
+    split_chunked(&response);
+    assert!(start.elapsed() >= Duration::from_millis(response.len() as u64 - 1), "{response}");
 }
 
 #[tokio::test]
@@ -343,11 +343,14 @@ async fn nothing_is_chunked_without_content() {
         let backend = backend(&format!("{script},ok")).await;
         let text = format!("{method} /bytes/10 HTTP/1.1\r\nhost: test\r\n\r\n");
         let mut stream = send(backend.address(), &text).await;
-        let answer = read_answer(&mut stream, "").await;
-        assert!(answer.ends_with("\r\n\r\n"), "{method} {script}: {answer}");
-        assert!(!answer.contains("transfer-encoding") && !answer.contains("content-length"), "{script}: {answer}");
+        let response = read_response(&mut stream, "").await;
+        assert!(response.ends_with("\r\n\r\n"), "{method} {script}: {response}");
+        assert!(
+            !response.contains("transfer-encoding") && !response.contains("content-length"),
+            "{script}: {response}"
+        );
         stream.write_all(GET.as_bytes()).await.unwrap();
-        read_answer(&mut stream, HELLO).await;
+        read_response(&mut stream, HELLO).await;
     }
 }
 
@@ -355,9 +358,9 @@ async fn nothing_is_chunked_without_content() {
 async fn to_http_1_0_the_end_of_the_connection_is_the_end_of_the_body() {
     let backend = backend("chunked").await;
     let text = "GET /hello HTTP/1.0\r\nconnection: keep-alive\r\n\r\n";
-    let (answer, end) = read_to_end(&mut send(backend.address(), text).await).await;
-    assert!(!answer.contains("transfer-encoding") && !answer.contains("content-length"), "{answer}");
-    assert!(answer.ends_with(&format!("\r\n\r\n{HELLO}")), "{answer}");
+    let (response, end) = read_to_end(&mut send(backend.address(), text).await).await;
+    assert!(!response.contains("transfer-encoding") && !response.contains("content-length"), "{response}");
+    assert!(response.ends_with(&format!("\r\n\r\n{HELLO}")), "{response}");
     assert_eq!(end, End::Fin);
 }
 
@@ -366,40 +369,40 @@ async fn early() {
     let backend = backend("status=413;early").await;
     let head = "POST /echo HTTP/1.1\r\nhost: test\r\ncontent-length: 1000000\r\n\r\n";
     let mut stream = send(backend.address(), head).await;
-    let answer = read_answer(&mut stream, "Payload Too Large").await;
-    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    let response = read_response(&mut stream, "Payload Too Large").await;
+    assert!(response.starts_with("HTTP/1.1 413"), "{response}");
     assert_eq!(backend.requests()[0].body, None);
 }
 
 #[tokio::test]
 async fn goaway_is_connection_close() {
-    let (answer, end) = seen("goaway").await;
-    assert!(answer.contains("connection: close\r\n") && answer.ends_with(HELLO), "{answer}");
+    let (response, end) = response_to("goaway").await;
+    assert!(response.contains("connection: close\r\n") && response.ends_with(HELLO), "{response}");
     assert_eq!(end, End::Fin);
 }
 
 #[tokio::test]
-async fn goaway_reads_the_body_all_the_same() {
+async fn goaway_reads_the_body() {
     let backend = backend("goaway").await;
     let text = "POST /echo HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n\r\nbody";
-    let (answer, end) = read_to_end(&mut send(backend.address(), text).await).await;
-    assert!(answer.ends_with("\r\n\r\nbody"), "{answer}");
+    let (response, end) = read_to_end(&mut send(backend.address(), text).await).await;
+    assert!(response.ends_with("\r\n\r\nbody"), "{response}");
     assert_eq!(end, End::Fin);
 }
 
 #[tokio::test]
 async fn refused_stream_is_close() {
-    assert_eq!(seen("refused-stream").await, (String::new(), End::Fin));
+    assert_eq!(response_to("refused-stream").await, (String::new(), End::Fin));
 }
 
 #[tokio::test]
 async fn down() {
     let backend = backend("down=1s,ok").await;
     let start = Instant::now();
-    let mut bystander = TcpStream::connect(backend.address()).await.unwrap();
+    let mut idle = TcpStream::connect(backend.address()).await.unwrap();
     let mut stream = send(backend.address(), GET).await;
     assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
-    assert_eq!(bystander.read(&mut [0; 1]).await.unwrap(), 0);
+    assert_eq!(idle.read(&mut [0; 1]).await.unwrap(), 0);
     let error = TcpStream::connect(backend.address()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
 
@@ -407,13 +410,13 @@ async fn down() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(start.elapsed() >= Duration::from_secs(1));
-    let answer = exchange(backend.address(), &request("GET", "/hello")).await;
-    assert!(answer.ends_with(HELLO), "{answer}");
+    let response = exchange(backend.address(), &request("GET", "/hello")).await;
+    assert!(response.ends_with(HELLO), "{response}");
     assert_eq!(backend.received(), 2);
 }
 
 #[tokio::test]
-async fn a_body_is_read_whole_before_the_fault() {
+async fn the_request_body_is_read_before_the_fault() {
     for (script, end) in [("close", End::Fin), ("refused-stream", End::Fin), ("reset", End::Rst)] {
         let backend = backend(script).await;
         let body = "x".repeat(1 << 20);
@@ -438,7 +441,7 @@ async fn trailers_are_recorded() {
 }
 
 #[tokio::test]
-async fn the_same_address_can_be_started_on_again() {
+async fn a_backend_can_be_restarted_on_the_same_address() {
     let first = backend("ok").await;
     let address = first.address();
     exchange(address, &request("GET", "/hello")).await;
@@ -449,12 +452,12 @@ async fn the_same_address_can_be_started_on_again() {
             Err(_) => tokio::task::yield_now().await,
         }
     };
-    let second = Backend::start_on(listener, App::default()).unwrap();
+    let second = Backend::start_on(listener, Script::default()).unwrap();
     assert_eq!((second.address(), second.received()), (address, 0));
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off_is_not_recorded() {
+async fn an_incomplete_body_is_not_recorded() {
     let backend = backend("ok").await;
     let head = "POST /echo HTTP/1.1\r\nhost: test\r\ncontent-length: 10\r\n\r\nabc";
     let mut stream = send(backend.address(), head).await;
@@ -467,47 +470,47 @@ async fn a_body_that_breaks_off_is_not_recorded() {
 async fn head_has_a_length_and_no_body() {
     for script in ["ok", "truncate"] {
         let backend = backend(script).await;
-        let answer = exchange(backend.address(), &request("HEAD", "/bytes/10")).await;
-        assert!(answer.contains("content-length: 10\r\n"), "{answer}");
-        assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+        let response = exchange(backend.address(), &request("HEAD", "/bytes/10")).await;
+        assert!(response.contains("content-length: 10\r\n"), "{response}");
+        assert!(response.ends_with("\r\n\r\n"), "{response}");
     }
 }
 
 #[tokio::test]
-async fn connections_are_told_apart() {
+async fn connections_are_numbered() {
     let backend = backend("ok").await;
     let mut stream = send(backend.address(), GET).await;
-    read_answer(&mut stream, HELLO).await;
+    read_response(&mut stream, HELLO).await;
     stream.write_all(GET.as_bytes()).await.unwrap();
-    read_answer(&mut stream, HELLO).await;
+    read_response(&mut stream, HELLO).await;
     exchange(backend.address(), &request("GET", "/hello")).await;
-    let connections: Vec<u64> = backend.requests().iter().map(|record| record.connection).collect();
+    let connections: Vec<u64> = backend.requests().iter().map(|request| request.connection).collect();
     assert_eq!(connections, [1, 1, 2]);
 }
 
 #[tokio::test]
-async fn what_is_played_is_what_the_script_says() {
+async fn requests_get_the_behaviour_that_the_script_says() {
     let script: Script = "ok*3,close,reset,status=503,truncate".parse().unwrap();
     let script = script.with_seed(11);
     watch();
     let backend = Backend::start(script.clone()).await.unwrap();
     for number in (1..=100).filter_map(NonZeroU64::new) {
         let behaviour = script.behaviour(number).to_string();
-        let (answer, end) = read_to_end(&mut send(backend.address(), &request("GET", "/hello")).await).await;
+        let (response, end) = read_to_end(&mut send(backend.address(), &request("GET", "/hello")).await).await;
         let (start, expected) = match behaviour.as_str() {
             "close" => ("", End::Fin),
             "reset" => ("", End::Rst),
             "status=503" => ("HTTP/1.1 503", End::Fin),
             _ => ("HTTP/1.1 200", End::Fin),
         };
-        assert!(answer.starts_with(start) && answer.is_empty() == start.is_empty(), "{answer}");
+        assert!(response.starts_with(start) && response.is_empty() == start.is_empty(), "{response}");
         assert_eq!(end, expected, "{behaviour}");
         assert_eq!(backend.requests().last().unwrap().behaviour, behaviour);
     }
 }
 
 #[tokio::test]
-async fn a_dropped_backend_is_gone() {
+async fn a_dropped_backend_closes_everything() {
     let backend = backend("hang").await;
     let address = backend.address();
     let mut stream = send(address, GET).await;

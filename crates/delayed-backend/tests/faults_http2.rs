@@ -1,4 +1,4 @@
-//! Every behaviour over HTTP/2, as a client library tells of it.
+//! Every behaviour over HTTP/2, as a client library reports it.
 
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the message")]
 
@@ -24,13 +24,13 @@ mod watchdog;
 const HELLO: &str = "Hello World!!!";
 const A_WHILE: Duration = Duration::from_millis(150);
 
-/// One connection to a backend that plays a script.
-struct Caller {
+/// A client with one connection to a backend.
+struct Client {
     backend: Backend,
     sender: SendRequest<Full<Bytes>>,
 }
 
-impl Caller {
+impl Client {
     async fn of(script: &str) -> Self {
         Self::with(script, &Builder::new(TokioExecutor::new())).await
     }
@@ -60,7 +60,7 @@ impl Caller {
     }
 }
 
-/// The content of all DATA frames that have any, and the error after them.
+/// Returns the content of all DATA frames that are not empty, and the error after them.
 async fn frames(response: Response<Incoming>) -> (Vec<Bytes>, Option<hyper::Error>) {
     let mut body = response.into_body();
     let mut frames = Vec::new();
@@ -79,7 +79,7 @@ fn assert_no_length(response: &Response<Incoming>) {
     assert!(!headers.contains_key("content-length") && !headers.contains_key("transfer-encoding"), "{headers:?}");
 }
 
-/// Whether the peer reset the stream, in so many words.
+/// Checks that the peer reset the stream with INTERNAL_ERROR.
 #[track_caller]
 fn assert_stream_reset(error: &hyper::Error) {
     let protocol = cause::<h2::Error>(error).unwrap();
@@ -87,7 +87,7 @@ fn assert_stream_reset(error: &hyper::Error) {
     assert_eq!(protocol.reason(), Some(Reason::INTERNAL_ERROR), "{error:?}");
 }
 
-/// What the first error in the chain of this type is.
+/// Returns the first error of this type in the chain.
 fn cause<E: Error + 'static>(error: &hyper::Error) -> Option<&E> {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = next {
@@ -100,84 +100,84 @@ fn cause<E: Error + 'static>(error: &hyper::Error) -> Option<&E> {
 }
 
 #[track_caller]
-fn assert_connection_broke(error: &hyper::Error) {
+fn assert_connection_lost(error: &hyper::Error) {
     let protocol = cause::<h2::Error>(error);
-    let broke = protocol.is_none_or(h2::Error::is_io);
+    let lost = protocol.is_none_or(h2::Error::is_io);
     let io = cause::<io::Error>(error).is_some() || error.is_canceled() || error.is_closed();
-    assert!(broke || io, "{error:?}");
+    assert!(lost || io, "{error:?}");
     assert!(protocol.is_none_or(|error| !error.is_go_away() && !error.is_reset()), "{error:?}");
 }
 
 #[tokio::test]
 async fn ok_status_and_delay() {
-    let mut caller = Caller::of("ok,status=503;retry-after=2,delay=100ms").await;
-    assert_eq!(caller.text().await.unwrap(), HELLO);
-    let response = caller.hello().await.unwrap();
+    let mut client = Client::of("ok,status=503;retry-after=2,delay=100ms").await;
+    assert_eq!(client.text().await.unwrap(), HELLO);
+    let response = client.hello().await.unwrap();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(response.headers()["retry-after"], "2");
     let start = Instant::now();
-    assert_eq!(caller.text().await.unwrap(), HELLO);
+    assert_eq!(client.text().await.unwrap(), HELLO);
     assert!(start.elapsed() >= Duration::from_millis(100));
 }
 
 #[tokio::test]
 async fn status_without_content() {
     for script in ["status=204", "status=205", "status=304;body=x"] {
-        assert_eq!(Caller::of(script).await.text().await.unwrap(), "", "{script}");
+        assert_eq!(Client::of(script).await.text().await.unwrap(), "", "{script}");
     }
 }
 
 #[tokio::test]
-async fn hang_holds_up_nobody_else() {
-    let mut caller = Caller::of("hang,ok").await;
-    let hanging = caller.send(Method::GET, "/hello");
-    assert_eq!(caller.text().await.unwrap(), HELLO);
+async fn hang_affects_only_its_own_stream() {
+    let mut client = Client::of("hang,ok").await;
+    let hanging = client.send(Method::GET, "/hello");
+    assert_eq!(client.text().await.unwrap(), HELLO);
     assert!(timeout(A_WHILE, hanging).await.is_err());
 }
 
 #[tokio::test]
-async fn reset_close_and_garbage_break_the_connection() {
+async fn reset_close_and_garbage_end_the_connection() {
     for script in ["reset", "close", "reset-after=5", "close-after=5"] {
-        let mut caller = Caller::of(script).await;
-        assert_connection_broke(&caller.text().await.unwrap_err());
+        let mut client = Client::of(script).await;
+        assert_connection_lost(&client.text().await.unwrap_err());
     }
-    let error = Caller::of("garbage").await.text().await.unwrap_err();
+    let error = Client::of("garbage").await.text().await.unwrap_err();
     assert!(cause::<h2::Error>(&error).is_some(), "{error:?}");
 }
 
 #[tokio::test]
 async fn close_in_the_middle_of_a_body() {
-    let mut caller = Caller::of("close-after=5000").await;
-    let response = caller.send(Method::GET, "/bytes/10000").await.unwrap();
+    let mut client = Client::of("close-after=5000").await;
+    let response = client.send(Method::GET, "/bytes/10000").await.unwrap();
     assert_eq!(response.headers()["content-length"], "10000");
-    assert_connection_broke(&response.into_body().collect().await.unwrap_err());
+    assert_connection_lost(&response.into_body().collect().await.unwrap_err());
 }
 
 #[tokio::test]
 async fn stall_after_some_bytes() {
-    let mut caller = Caller::of("stall-after=5000").await;
-    let response = caller.send(Method::GET, "/bytes/10000").await.unwrap();
+    let mut client = Client::of("stall-after=5000").await;
+    let response = client.send(Method::GET, "/bytes/10000").await.unwrap();
     assert!(timeout(A_WHILE, response.into_body().collect()).await.is_err());
 }
 
 #[tokio::test]
 async fn truncate_ends_the_stream_only() {
-    let mut caller = Caller::of("truncate=5,ok").await;
-    let response = caller.hello().await.unwrap();
+    let mut client = Client::of("truncate=5,ok").await;
+    let response = client.hello().await.unwrap();
     assert_eq!(response.headers()["content-length"], "14");
     let error = response.into_body().collect().await.unwrap_err();
     let protocol = cause::<h2::Error>(&error).unwrap();
     assert_eq!(protocol.reason(), Some(Reason::PROTOCOL_ERROR), "{error:?}");
-    assert_eq!(caller.text().await.unwrap(), HELLO);
+    assert_eq!(client.text().await.unwrap(), HELLO);
 }
 
 #[tokio::test]
 async fn chunked_has_no_length() {
-    let mut caller = Caller::of("chunked,status=503;retry-after=2;chunked,chunked;early,ok").await;
+    let mut client = Client::of("chunked,status=503;retry-after=2;chunked,chunked;early,ok").await;
     for (status, expected) in
         [(200, ["Hello W", "orld!!!"]), (503, ["Service Un", "available"]), (200, ["Hello W", "orld!!!"])]
     {
-        let response = caller.hello().await.unwrap();
+        let response = client.hello().await.unwrap();
         assert_eq!(response.status().as_u16(), status);
         assert_eq!(response.headers().contains_key("retry-after"), status == 503);
         assert_no_length(&response);
@@ -185,7 +185,7 @@ async fn chunked_has_no_length() {
         assert!(error.is_none(), "{error:?}");
         assert_eq!(frames, expected);
     }
-    assert_eq!(caller.hello().await.unwrap().headers()["content-length"], "14");
+    assert_eq!(client.hello().await.unwrap().headers()["content-length"], "14");
 }
 
 #[tokio::test]
@@ -199,55 +199,55 @@ async fn chunked_and_truncated_is_a_reset_of_the_stream_only() {
         ("status=503;chunked;truncate=1,ok", 503, "S"),
         ("status=200;body=\"\";chunked;truncate,ok", 200, ""),
     ] {
-        let mut caller = Caller::of(script).await;
-        let response = caller.hello().await.unwrap();
+        let mut client = Client::of(script).await;
+        let response = client.hello().await.unwrap();
         assert_eq!(response.status().as_u16(), status, "{script}");
         assert_no_length(&response);
         let (frames, error) = frames(response).await;
         assert_eq!(frames.concat(), expected.as_bytes(), "{script}");
         assert_stream_reset(&error.unwrap());
-        assert_eq!(caller.text().await.unwrap(), HELLO);
-        let connections: Vec<u64> = caller.backend.requests().iter().map(|record| record.connection).collect();
+        assert_eq!(client.text().await.unwrap(), HELLO);
+        let connections: Vec<u64> = client.backend.requests().iter().map(|request| request.connection).collect();
         assert_eq!(connections, [1, 1]);
     }
 }
 
 #[tokio::test]
-async fn what_comes_before_the_reset_arrives_however_small_the_window() {
+async fn everything_before_the_reset_arrives_through_a_small_window() {
     let mut protocol = Builder::new(TokioExecutor::new());
     protocol.initial_stream_window_size(1000);
-    let mut caller = Caller::with("chunked;truncate=100000", &protocol).await;
-    let (frames, error) = frames(caller.send(Method::GET, "/bytes/1000000").await.unwrap()).await;
+    let mut client = Client::with("chunked;truncate=100000", &protocol).await;
+    let (frames, error) = frames(client.send(Method::GET, "/bytes/1000000").await.unwrap()).await;
     assert!(frames.concat().into_iter().eq((0..100_000).map(known_byte)));
     assert_stream_reset(&error.unwrap());
 }
 
 #[tokio::test]
-async fn chunked_and_cut_off_in_the_body() {
-    let mut caller = Caller::of("chunked;close-after=5000").await;
-    let response = caller.send(Method::GET, "/bytes/10000").await.unwrap();
+async fn chunked_with_a_fault_in_the_body() {
+    let mut client = Client::of("chunked;close-after=5000").await;
+    let response = client.send(Method::GET, "/bytes/10000").await.unwrap();
     assert_no_length(&response);
-    assert_connection_broke(&response.into_body().collect().await.unwrap_err());
+    assert_connection_lost(&response.into_body().collect().await.unwrap_err());
 
-    let mut caller = Caller::of("chunked;reset-after=5000").await;
+    let mut client = Client::of("chunked;reset-after=5000").await;
     // A client may notice the RST before it has read the head.
-    let error = match caller.send(Method::GET, "/bytes/10000").await {
+    let error = match client.send(Method::GET, "/bytes/10000").await {
         Ok(response) => response.into_body().collect().await.unwrap_err(),
         Err(error) => error,
     };
-    assert_connection_broke(&error);
+    assert_connection_lost(&error);
 
-    let mut caller = Caller::of("chunked;stall-after=5000").await;
-    let response = caller.send(Method::GET, "/bytes/10000").await.unwrap();
+    let mut client = Client::of("chunked;stall-after=5000").await;
+    let response = client.send(Method::GET, "/bytes/10000").await.unwrap();
     assert_no_length(&response);
     assert!(timeout(A_WHILE, response.into_body().collect()).await.is_err());
 }
 
 #[tokio::test]
-async fn chunked_drip_takes_its_time() {
-    let mut caller = Caller::of("chunked;drip=1ms").await;
+async fn chunked_drip_pauses_between_bytes() {
+    let mut client = Client::of("chunked;drip=1ms").await;
     let start = Instant::now();
-    let response = caller.hello().await.unwrap();
+    let response = client.hello().await.unwrap();
     assert_no_length(&response);
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), HELLO);
     assert!(start.elapsed() >= Duration::from_millis(HELLO.len() as u64));
@@ -255,7 +255,7 @@ async fn chunked_drip_takes_its_time() {
 
 #[tokio::test]
 async fn chunked_goaway_is_goaway() {
-    let error = Caller::of("chunked;goaway").await.hello().await.unwrap_err();
+    let error = Client::of("chunked;goaway").await.hello().await.unwrap_err();
     assert!(cause::<h2::Error>(&error).unwrap().is_go_away(), "{error:?}");
 }
 
@@ -266,93 +266,93 @@ async fn nothing_is_chunked_or_truncated_without_content() {
         cases.push((Method::GET, script));
     }
     for (method, script) in cases {
-        let response = Caller::of(script).await.send(method, "/bytes/10").await.unwrap();
+        let response = Client::of(script).await.send(method, "/bytes/10").await.unwrap();
         assert_no_length(&response);
         assert!(response.body().is_end_stream(), "{script}");
     }
 }
 
 #[tokio::test]
-async fn drip_takes_its_time() {
-    let mut caller = Caller::of("drip=1ms").await;
+async fn drip_pauses_between_bytes() {
+    let mut client = Client::of("drip=1ms").await;
     let start = Instant::now();
-    assert_eq!(caller.text().await.unwrap(), HELLO);
+    assert_eq!(client.text().await.unwrap(), HELLO);
     assert!(start.elapsed() >= Duration::from_millis(HELLO.len() as u64));
 }
 
 #[tokio::test]
-async fn huge_headers_are_more_than_a_client_takes() {
-    let error = Caller::of("huge-headers").await.text().await.unwrap_err();
+async fn huge_headers_exceed_the_limit_of_a_client() {
+    let error = Client::of("huge-headers").await.text().await.unwrap_err();
     assert!(cause::<h2::Error>(&error).is_some(), "{error:?}");
 }
 
 #[tokio::test]
-async fn early_answers_come_before_the_body() {
-    let mut caller = Caller::of("early").await;
-    assert_eq!(caller.send(Method::POST, "/echo").await.unwrap().status(), StatusCode::OK);
-    assert_eq!(caller.backend.requests()[0].body, None);
+async fn early_responses_come_before_the_body() {
+    let mut client = Client::of("early").await;
+    assert_eq!(client.send(Method::POST, "/echo").await.unwrap().status(), StatusCode::OK);
+    assert_eq!(client.backend.requests()[0].body, None);
 }
 
 #[tokio::test]
-async fn refused_stream_spares_the_connection() {
-    let mut caller = Caller::of("refused-stream,ok").await;
-    let error = caller.send(Method::POST, "/echo").await.unwrap_err();
+async fn refused_stream_keeps_the_connection_open() {
+    let mut client = Client::of("refused-stream,ok").await;
+    let error = client.send(Method::POST, "/echo").await.unwrap_err();
     let protocol = cause::<h2::Error>(&error).unwrap();
     assert!(protocol.is_remote() && protocol.is_reset(), "{error:?}");
     assert_eq!(protocol.reason(), Some(Reason::REFUSED_STREAM));
-    assert_eq!(caller.text().await.unwrap(), HELLO);
-    let connections: Vec<u64> = caller.backend.requests().iter().map(|record| record.connection).collect();
+    assert_eq!(client.text().await.unwrap(), HELLO);
+    let connections: Vec<u64> = client.backend.requests().iter().map(|request| request.connection).collect();
     assert_eq!(connections, [1, 1]);
 }
 
 #[tokio::test]
-async fn goaway_disowns_the_request_it_meets() {
-    let mut caller = Caller::of("ok,goaway").await;
-    assert_eq!(caller.text().await.unwrap(), HELLO);
-    let error = caller.send(Method::POST, "/echo").await.unwrap_err();
+async fn goaway_excludes_its_own_request() {
+    let mut client = Client::of("ok,goaway").await;
+    assert_eq!(client.text().await.unwrap(), HELLO);
+    let error = client.send(Method::POST, "/echo").await.unwrap_err();
     let protocol = cause::<h2::Error>(&error).unwrap();
     assert!(protocol.is_remote() && protocol.is_go_away(), "{error:?}");
     assert_eq!(protocol.reason(), Some(Reason::NO_ERROR));
 }
 
 #[tokio::test]
-async fn goaway_disowns_nothing_that_came_before() {
-    let mut caller = Caller::of("hang,goaway").await;
-    let before = tokio::spawn(caller.send(Method::POST, "/echo"));
-    while caller.backend.received() == 0 {
+async fn goaway_does_not_exclude_earlier_requests() {
+    let mut client = Client::of("hang,goaway").await;
+    let before = tokio::spawn(client.send(Method::POST, "/echo"));
+    while client.backend.received() == 0 {
         tokio::task::yield_now().await;
     }
-    let error = caller.send(Method::POST, "/echo").await.unwrap_err();
+    let error = client.send(Method::POST, "/echo").await.unwrap_err();
     assert!(cause::<h2::Error>(&error).unwrap().is_go_away(), "{error:?}");
-    assert_connection_broke(&before.await.unwrap().unwrap_err());
+    assert_connection_lost(&before.await.unwrap().unwrap_err());
 }
 
 #[tokio::test]
-async fn nothing_is_counted_on_a_connection_that_goes_away() {
-    let mut caller = Caller::of("goaway;delay=100ms,ok").await;
-    let first = caller.send(Method::GET, "/hello");
-    let second = caller.send(Method::GET, "/hello");
+async fn nothing_is_counted_on_a_connection_after_goaway() {
+    let mut client = Client::of("goaway;delay=100ms,ok").await;
+    let first = client.send(Method::GET, "/hello");
+    let second = client.send(Method::GET, "/hello");
     let (first, second) = tokio::join!(first, second);
     for error in [first.unwrap_err(), second.unwrap_err()] {
         assert!(cause::<h2::Error>(&error).unwrap().is_go_away(), "{error:?}");
     }
-    assert_eq!(caller.backend.received(), 1);
+    assert_eq!(client.backend.received(), 1);
 }
 
 #[tokio::test]
 async fn down_closes_the_connection() {
-    let mut caller = Caller::of("down=100ms,ok").await;
-    caller.hello().await.unwrap_err();
-    while TcpStream::connect(caller.backend.address()).await.is_err() {
+    let mut client = Client::of("down=100ms,ok").await;
+    client.hello().await.unwrap_err();
+    while TcpStream::connect(client.backend.address()).await.is_err() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
 #[tokio::test]
 async fn head_has_a_length_and_no_body() {
-    let mut caller = Caller::of("ok,truncate").await;
+    let mut client = Client::of("ok,truncate").await;
     for _ in 0..2 {
-        let response = caller.send(Method::HEAD, "/bytes/10").await.unwrap();
+        let response = client.send(Method::HEAD, "/bytes/10").await.unwrap();
         assert_eq!(response.headers()["content-length"], "10");
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "");
     }

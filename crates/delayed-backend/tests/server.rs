@@ -1,4 +1,4 @@
-//! The server in-process, over real sockets.
+//! The server in the test process, over real sockets.
 
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the message")]
 
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use delayed_backend::{App, Connections, Script, run};
+use delayed_backend::{Connections, Script};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{Request, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -20,14 +20,14 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 mod support;
-use support::{exchange, read_answer, request, watch};
+use support::{exchange, read_response, request, watch};
 
 const HELLO: &str = "Hello World!!!";
 const GET: &str = "GET /hello HTTP/1.1\r\nhost: test\r\n\r\n";
 
 struct Server {
     address: SocketAddr,
-    app: Arc<App>,
+    server: Arc<delayed_backend::Server>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<io::Result<Connections>>,
 }
@@ -40,10 +40,9 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let app = Arc::new(App::new(script));
-        let running = run(listener, Arc::clone(&app), async { drop(stopped.await) });
-        let task = tokio::spawn(running);
-        Self { address, app, stop, task }
+        let server = Arc::new(delayed_backend::Server::new(script));
+        let task = tokio::spawn(Arc::clone(&server).run(listener, async { drop(stopped.await) }));
+        Self { address, server, stop, task }
     }
 
     async fn healthy() -> Self {
@@ -51,7 +50,7 @@ impl Server {
     }
 
     async fn has_received(&self, requests: u64) {
-        while self.app.received() < requests {
+        while self.server.received() < requests {
             tokio::task::yield_now().await;
         }
     }
@@ -77,29 +76,29 @@ fn get_http2(address: SocketAddr) -> Request<Empty<Bytes>> {
 #[tokio::test]
 async fn parity_hello_over_http1() {
     let server = Server::healthy().await;
-    let answer = exchange(server.address, &request("GET", "/hello")).await;
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-    assert!(answer.contains("content-type: text/plain\r\n"), "{answer}");
-    assert!(answer.contains("content-length: 14\r\n"), "{answer}");
-    assert!(answer.ends_with("\r\n\r\nHello World!!!"), "{answer}");
+    let response = exchange(server.address, &request("GET", "/hello")).await;
+    assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+    assert!(response.contains("content-type: text/plain\r\n"), "{response}");
+    assert!(response.contains("content-length: 14\r\n"), "{response}");
+    assert!(response.ends_with("\r\n\r\nHello World!!!"), "{response}");
 }
 
 #[tokio::test]
 async fn parity_head_is_another_method() {
     let server = Server::healthy().await;
-    let answer = exchange(server.address, &request("HEAD", "/hello")).await;
-    assert!(answer.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"), "{answer}");
-    assert!(answer.contains("allow: GET, OPTIONS\r\n"), "{answer}");
-    assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+    let response = exchange(server.address, &request("HEAD", "/hello")).await;
+    assert!(response.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"), "{response}");
+    assert!(response.contains("allow: GET, OPTIONS\r\n"), "{response}");
+    assert!(response.ends_with("\r\n\r\n"), "{response}");
 }
 
 #[tokio::test]
 async fn parity_options_has_no_body() {
     let server = Server::healthy().await;
-    let answer = exchange(server.address, &request("OPTIONS", "/hello")).await;
-    assert!(answer.starts_with("HTTP/1.1 204 No Content\r\n"), "{answer}");
-    assert!(answer.contains("allow: GET, OPTIONS\r\n"), "{answer}");
-    assert!(!answer.contains("content-length"), "{answer}");
+    let response = exchange(server.address, &request("OPTIONS", "/hello")).await;
+    assert!(response.starts_with("HTTP/1.1 204 No Content\r\n"), "{response}");
+    assert!(response.contains("allow: GET, OPTIONS\r\n"), "{response}");
+    assert!(!response.contains("content-length"), "{response}");
 }
 
 #[tokio::test]
@@ -108,7 +107,7 @@ async fn one_connection_carries_many_requests() {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     for _ in 0..3 {
         stream.write_all(GET.as_bytes()).await.unwrap();
-        read_answer(&mut stream, HELLO).await;
+        read_response(&mut stream, HELLO).await;
     }
 }
 
@@ -125,25 +124,25 @@ async fn http2_with_prior_knowledge() {
 }
 
 #[tokio::test]
-async fn parity_hanging_up_during_the_wait_counts() {
+async fn parity_a_client_that_disconnects_during_the_delay_counts() {
     let server = Server::start(2, Duration::from_secs(600)).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(GET.as_bytes()).await.unwrap();
-    // The server closes its side only once it has noticed ours, in the middle of its wait.
+    // The server closes its side only when it has noticed, during the delay, that ours is closed.
     stream.shutdown().await.unwrap();
     assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
 
-    let answer = exchange(server.address, &request("GET", "/hello")).await;
-    assert!(answer.ends_with(HELLO), "{answer}");
+    let response = exchange(server.address, &request("GET", "/hello")).await;
+    assert!(response.ends_with(HELLO), "{response}");
 }
 
 #[tokio::test]
-async fn what_is_no_http_is_refused_and_harms_nobody() {
+async fn input_that_is_not_http_closes_only_its_own_connection() {
     let server = Server::healthy().await;
     for nonsense in ["\0\0\0\0\r\n\r\n", "GET\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nnonsense!!"] {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         stream.write_all(nonsense.as_bytes()).await.unwrap();
-        // Closed or reset; only hanging would be wrong.
+        // Closed or reset: anything but a hang.
         let _ = stream.read_to_end(&mut Vec::new()).await;
     }
     let head = format!("GET /hello HTTP/1.1\r\nx: {}\r\n", "x".repeat(1 << 20));
@@ -151,8 +150,8 @@ async fn what_is_no_http_is_refused_and_harms_nobody() {
     let _ = stream.write_all(head.as_bytes()).await;
     let _ = stream.read_to_end(&mut Vec::new()).await;
 
-    let answer = exchange(server.address, &request("GET", "/hello")).await;
-    assert!(answer.ends_with(HELLO), "{answer}");
+    let response = exchange(server.address, &request("GET", "/hello")).await;
+    assert!(response.ends_with(HELLO), "{response}");
 }
 
 #[tokio::test]
@@ -164,15 +163,15 @@ async fn stopping_lets_requests_in_flight_finish() {
     busy.write_all(GET.as_bytes()).await.unwrap();
     server.has_received(1).await;
     idle.write_all(GET.as_bytes()).await.unwrap();
-    read_answer(&mut idle, HELLO).await;
+    read_response(&mut idle, HELLO).await;
 
     let connections = server.stop().await;
     assert!(TcpStream::connect(address).await.is_err());
     connections.drain(future::pending()).await;
 
-    let mut answer = String::new();
-    busy.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.ends_with(HELLO), "{answer}");
+    let mut response = String::new();
+    busy.read_to_string(&mut response).await.unwrap();
+    assert!(response.ends_with(HELLO), "{response}");
     assert_eq!(idle.read(&mut [0; 1]).await.unwrap(), 0);
 }
 
@@ -194,7 +193,7 @@ async fn stopping_lets_http2_streams_finish() {
 }
 
 #[tokio::test]
-async fn patience_ends_the_draining() {
+async fn the_drain_can_be_aborted() {
     let server = Server::start(2, Duration::from_secs(600)).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(GET.as_bytes()).await.unwrap();

@@ -1,4 +1,4 @@
-//! https, from the handshake to the faults beneath it.
+//! https: the handshake, and faults below TLS.
 
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the message")]
@@ -20,7 +20,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 mod support;
 use support::{request, watch};
 
-/// Connects as a client that trusts `authority` and nobody else.
+/// Connects as a client that trusts only `authority`.
 async fn connect(
     address: SocketAddr,
     name: &'static str,
@@ -54,9 +54,9 @@ async fn hello_over_tls() {
     for name in ["127.0.0.1", "localhost"] {
         let mut stream = connect(backend.address(), name, backend.authority_pem(), &["http/1.1"]).await.unwrap();
         stream.write_all(request("GET", "/hello").as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.ends_with("Hello World!!!"), "{answer}");
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        assert!(response.ends_with("Hello World!!!"), "{response}");
     }
 }
 
@@ -71,7 +71,7 @@ async fn protocols_are_negotiated() {
 }
 
 #[tokio::test]
-async fn an_unknown_authority_is_refused() {
+async fn clients_reject_an_unknown_authority() {
     let backend = backend("ok").await;
     let error = connect(backend.address(), "127.0.0.1", None, &[]).await.unwrap_err();
     assert!(error.to_string().contains("UnknownIssuer"), "{error}");
@@ -79,7 +79,7 @@ async fn an_unknown_authority_is_refused() {
 }
 
 #[tokio::test]
-async fn faults_reach_beneath_tls() {
+async fn faults_apply_below_tls() {
     for (script, expected, end) in [
         ("close", "", Ok(())),
         ("reset", "", Err(io::ErrorKind::ConnectionReset)),
@@ -89,15 +89,15 @@ async fn faults_reach_beneath_tls() {
         let backend = backend(script).await;
         let mut stream = connect(backend.address(), "127.0.0.1", backend.authority_pem(), &[]).await.unwrap();
         stream.write_all(request("GET", "/hello").as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        let read = stream.read_to_end(&mut answer).await;
-        assert_eq!(String::from_utf8(answer).unwrap(), expected, "{script}");
+        let mut response = Vec::new();
+        let read = stream.read_to_end(&mut response).await;
+        assert_eq!(String::from_utf8(response).unwrap(), expected, "{script}");
         assert_eq!(read.map(drop).map_err(|error| error.kind()), end, "{script}");
     }
 }
 
 #[tokio::test]
-async fn plain_http_is_no_handshake_and_harms_nobody() {
+async fn plain_http_fails_the_handshake_of_its_own_connection_only() {
     let backend = backend("ok").await;
     let mut stream = TcpStream::connect(backend.address()).await.unwrap();
     stream.write_all(request("GET", "/hello").as_bytes()).await.unwrap();
@@ -116,7 +116,7 @@ async fn the_binary_serves_https_and_writes_the_certificate() {
     std::fs::remove_file(&file).unwrap();
     let mut stream = connect(backend.address, "localhost", Some(&pem), &[]).await.unwrap();
     stream.write_all(request("GET", "/hello").as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.ends_with("Hello World!!!"), "{answer}");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    assert!(response.ends_with("Hello World!!!"), "{response}");
 }

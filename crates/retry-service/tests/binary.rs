@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use delayed_backend::{App, Backend};
+use delayed_backend::Backend;
 
 mod support;
 use support::{Service, call, delayed_backend, message, raw_backend, refusing};
@@ -178,7 +178,7 @@ async fn a_backend_that_comes_back_while_a_caller_waits_saves_the_call() {
     let address = service.address;
     let caller = tokio::spawn(async move { call(address, "GET", "/retry").await });
     assert!(service.next_log().await.contains("attempt 1 of 4"));
-    let healthy = App::new("ok".parse().unwrap());
+    let healthy = "ok".parse().unwrap();
     let _backend = Backend::start_on(socket.listen(16).unwrap(), healthy).unwrap();
     let answer = caller.await.unwrap();
     assert_eq!((answer.status, answer.body.as_str()), (200, "Hello World!!!"));

@@ -6,7 +6,7 @@ mod support;
 
 use std::{env, fmt::Write as _, fs, net::SocketAddr, time::Duration};
 
-use delayed_backend::{App, Backend};
+use delayed_backend::Backend;
 use support::{Service, backend, gateway, refusing};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -96,7 +96,7 @@ async fn observe_refusals(row: &Row, method: &str) -> String {
     let call = tokio::spawn(async move { call(caller, &method, &row).await });
     let failed_twice = async { while !service.next_log().await.contains("attempt 2 ") {} };
     timeout(Duration::from_secs(30), failed_twice).await.unwrap();
-    let _backend = Backend::start_on(socket.listen(16).unwrap(), App::new("ok".parse().unwrap())).unwrap();
+    let _backend = Backend::start_on(socket.listen(16).unwrap(), "ok".parse().unwrap()).unwrap();
     format!("{} once it connects", call.await.unwrap())
 }
 

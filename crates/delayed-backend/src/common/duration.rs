@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use jiff::fmt::friendly::SpanPrinter;
 
 /// The text is no duration, or a negative one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -20,12 +19,6 @@ pub(crate) fn parse(text: &str) -> Result<Duration, InvalidDuration> {
     let parsed = if is_bare_number(text) { format!("{text}s").parse::<SignedDuration>() } else { text.parse() };
     let signed = parsed.map_err(|_| InvalidDuration)?;
     Duration::try_from(signed).map_err(|_| InvalidDuration)
-}
-
-/// Writes a duration so that [`parse`] reads the same one.
-#[must_use]
-pub(crate) fn text(duration: Duration) -> String {
-    SpanPrinter::new().unsigned_duration_to_string(&duration)
 }
 
 fn is_bare_number(text: &str) -> bool {

@@ -27,13 +27,6 @@ pub(crate) struct BindError {
 }
 
 impl ListenAddress {
-    /// The host, without the brackets of an IPv6 address.
-    #[must_use]
-    pub(crate) fn host(&self) -> &str {
-        let host = self.0.rsplit_once(':').map_or(self.0.as_str(), |(host, _)| host);
-        host.trim_start_matches('[').trim_end_matches(']')
-    }
-
     /// Binds the first address the host resolves to that can be bound.
     ///
     /// # Errors
@@ -96,13 +89,6 @@ mod tests {
             "a\n:1",
         ] {
             assert_eq!(text.parse::<ListenAddress>(), Err(InvalidListenAddress), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn the_host_has_no_brackets() {
-        for (text, host) in [("[::1]:80", "::1"), ("localhost:80", "localhost"), ("1.2.3.4:5", "1.2.3.4")] {
-            assert_eq!(text.parse::<ListenAddress>().unwrap().host(), host);
         }
     }
 

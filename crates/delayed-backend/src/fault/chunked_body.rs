@@ -1,4 +1,4 @@
-//! A body whose length is not known beforehand.
+//! A body without a known length.
 
 use std::mem;
 use std::pin::Pin;
@@ -7,27 +7,27 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::routes::responses::AnswerBody;
+use crate::routes::responses::ResponseBody;
 
 /// A body that does not report its exact length, so that hyper sends no `Content-Length`.
 #[derive(Debug)]
-pub(crate) struct Chunked {
-    body: AnswerBody,
+pub(crate) struct ChunkedBody {
+    body: ResponseBody,
     /// The second half of a frame whose first half has been returned.
     second_half: Bytes,
 }
 
-impl Chunked {
-    pub(crate) fn new(body: AnswerBody) -> Self {
+impl ChunkedBody {
+    pub(crate) fn new(body: ResponseBody) -> Self {
         Self { body, second_half: Bytes::new() }
     }
 }
 
-impl Body for Chunked {
+impl Body for ChunkedBody {
     type Data = Bytes;
     type Error = h2::Error;
 
-    /// Returns each frame of the body in two halves: a short body, too, takes more than one chunk.
+    /// Returns each frame of the body in two halves, so that a short body takes more than one chunk too.
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         if self.second_half.is_empty() {
             let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)) else {
@@ -59,7 +59,7 @@ mod tests {
     use crate::routes::responses::boxed;
 
     async fn chunks(text: &'static str) -> Vec<Bytes> {
-        let mut body = Chunked::new(boxed(Full::from(text)));
+        let mut body = ChunkedBody::new(boxed(Full::from(text)));
         let mut chunks = Vec::new();
         while let Some(frame) = body.frame().await {
             chunks.push(frame.unwrap().into_data().unwrap());
@@ -68,15 +68,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_comes_in_halves() {
+    async fn each_frame_is_sent_in_halves() {
         assert_eq!(chunks("").await, Vec::<Bytes>::new());
         assert_eq!(chunks("a").await, ["a"]);
         assert_eq!(chunks("abc").await, ["ab", "c"]);
     }
 
     #[test]
-    fn the_length_is_not_exact() {
-        let hint = Chunked::new(boxed(Full::from("abc"))).size_hint();
+    fn the_length_is_only_a_lower_bound() {
+        let hint = ChunkedBody::new(boxed(Full::from("abc"))).size_hint();
         assert_eq!((hint.lower(), hint.exact()), (3, None));
     }
 }

@@ -1,48 +1,56 @@
-//! What the requests of one connection share.
+//! The state that the requests of one connection share.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::fault::io::Wire;
+use crate::fault::io::FaultSlot;
 
-/// One connection, as the script sees it.
+/// One connection of a client.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    /// The first is number 1.
+    /// Its number; the first is number 1.
     pub(crate) number: u64,
-    pub(crate) wire: Wire,
+    /// The fault of its output.
+    pub(crate) fault: FaultSlot,
     outages: mpsc::Sender<Duration>,
     requests: AtomicU32,
-    leaving: AtomicBool,
+    ignores_requests: AtomicBool,
 }
 
 impl Connection {
+    /// Returns a new connection. An outage is started by a message to `outages`.
     pub(crate) fn new(number: u64, outages: mpsc::Sender<Duration>) -> Self {
-        Self { number, wire: Wire::default(), outages, requests: AtomicU32::new(0), leaving: AtomicBool::new(false) }
+        Self {
+            number,
+            fault: FaultSlot::default(),
+            outages,
+            requests: AtomicU32::new(0),
+            ignores_requests: AtomicBool::new(false),
+        }
     }
 
-    /// Takes note of a request and says what the highest stream before it was, were this HTTP/2.
+    /// Counts a request, and returns the highest HTTP/2 stream before it.
     ///
-    /// That holds for clients that use every stream in turn, as they do: 1, 3, 5 and so on.
-    pub(crate) fn request_arrived(&self) -> u32 {
+    /// Assumes that the client uses every stream in turn: 1, 3, 5 and so on.
+    pub(crate) fn count_request(&self) -> u32 {
         let before = self.requests.fetch_add(1, Ordering::Relaxed);
         before.saturating_mul(2).saturating_sub(1)
     }
 
-    /// From now on nothing that arrives is looked at.
-    pub(crate) fn leave(&self) {
-        self.leaving.store(true, Ordering::Relaxed);
+    /// Ignores all requests to come.
+    pub(crate) fn ignore_requests(&self) {
+        self.ignores_requests.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn is_leaving(&self) -> bool {
-        self.leaving.load(Ordering::Relaxed)
+    pub(crate) fn ignores_requests(&self) -> bool {
+        self.ignores_requests.load(Ordering::Relaxed)
     }
 
-    /// Takes the whole backend down for a while; it ends this connection, too.
-    pub(crate) fn take_down(&self, length: Duration) {
-        // Where this fails, the backend is going down already.
+    /// Takes the whole backend down for this long, which closes this connection too.
+    pub(crate) fn start_outage(&self, length: Duration) {
+        // Fails only if an outage has started already.
         let _ = self.outages.try_send(length);
     }
 }

@@ -1,12 +1,11 @@
-//! A connection's bytes, and the faults that can be ordered for them.
+//! A socket whose output can be disturbed.
 //!
-//! hyper never misbehaves, so what it writes goes through a [`FaultyIo`]. The code that answers a
-//! request holds the other end, a [`Wire`], and orders what is to go wrong with the bytes to come.
-//! Reading is never disturbed.
+//! hyper itself never misbehaves, so its output passes through a [`FaultyIo`]. The code that responds to a request sets
+//! the fault of the bytes to come in the [`FaultSlot`] of the connection. Input always passes unchanged.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,130 +14,134 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use crate::fault::http2_frames::Frames;
+use crate::fault::http2_frames::FrameTracker;
 
-/// What is to go wrong with the bytes a connection sends from now on.
+/// A fault of the bytes that a connection sends from now on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Order {
-    /// Send so many more bytes, and then end.
-    After(u64, End),
-    /// Send what has been written by the next flush, and then end.
-    Flush(End),
-    /// Send these bytes in place of all others, and then close.
-    Instead(Bytes),
-    /// Finish the HTTP/2 frame under way, send these bytes in place of all others, and then close.
-    InsteadOfNextFrame(Bytes),
-    /// Send a byte at a time, so far apart.
+pub(crate) enum OutputFault {
+    /// Send this many more bytes, then end.
+    EndAfter(u64, ConnectionEnd),
+    /// Send everything up to the next flush, then end.
+    EndAfterFlush(ConnectionEnd),
+    /// Send these bytes in place of all others, then close.
+    Replace(Bytes),
+    /// Finish the current HTTP/2 frame, send these bytes in place of all others, then close.
+    ReplaceNextFrame(Bytes),
+    /// Send one byte at a time, with this pause between two.
     Drip(Duration),
 }
 
-/// How a connection stops to send.
+/// How a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum ConnectionEnd {
     /// With a RST.
     Reset,
     /// With a FIN.
     Close,
-    /// Without a word.
+    /// Not at all: it stays open, and nothing more is sent.
     Stall,
 }
 
-/// The handle by which faults are ordered.
+/// Holds the fault of a connection's output, if there is one.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Wire(Arc<Mutex<Option<Order>>>);
+pub(crate) struct FaultSlot(Arc<Mutex<Option<OutputFault>>>);
 
-impl Wire {
-    /// Replaces the standing order, if any.
-    pub(crate) fn order(&self, order: Option<Order>) {
-        *self.standing() = order;
+impl FaultSlot {
+    /// Replaces the fault.
+    pub(crate) fn set(&self, fault: Option<OutputFault>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 
-    fn standing(&self) -> MutexGuard<'_, Option<Order>> {
-        // The lock is never held across anything that can panic, and an order is never half set.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn get(&self) -> Option<OutputFault> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// What faults need of a socket beyond reading and writing.
+/// A socket that a fault can reset.
 pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin {
     /// Makes dropping the socket send a RST.
-    fn reset_when_dropped(&self) -> io::Result<()>;
+    fn reset_on_drop(&self) -> io::Result<()>;
 }
 
 impl Socket for TcpStream {
-    fn reset_when_dropped(&self) -> io::Result<()> {
+    fn reset_on_drop(&self) -> io::Result<()> {
         self.set_zero_linger()
     }
 }
 
-/// A socket that carries out the orders given to its [`Wire`].
+/// A socket whose output has the fault in a [`FaultSlot`].
 #[derive(Debug)]
 pub(crate) struct FaultyIo<S> {
     socket: S,
-    wire: Wire,
-    sent: Frames,
+    fault: FaultSlot,
+    frames: FrameTracker,
     pause: Option<Pin<Box<Sleep>>>,
     ended: bool,
 }
 
 impl<S: Socket> FaultyIo<S> {
-    pub(crate) fn new(socket: S, wire: Wire) -> Self {
-        Self { socket, wire, sent: Frames::default(), pause: None, ended: false }
+    pub(crate) fn new(socket: S, fault: FaultSlot) -> Self {
+        Self { socket, fault, frames: FrameTracker::default(), pause: None, ended: false }
     }
 
     fn write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let order = self.wire.standing().clone();
-        match order {
-            None | Some(Order::Flush(_)) => self.pass(cx, bytes),
-            Some(Order::After(0, end)) => self.end(cx, end).map_ok(|()| 0),
-            Some(Order::After(left, end)) => self.pass_some(cx, bytes, left, end),
-            Some(Order::Instead(other)) => self.replace(cx, other),
-            Some(Order::InsteadOfNextFrame(other)) => match bytes.get(..self.sent.rest_of_frame(bytes)) {
-                None | Some([]) => self.replace(cx, other),
+        match self.fault.get() {
+            None | Some(OutputFault::EndAfterFlush(_)) => self.pass(cx, bytes),
+            Some(OutputFault::EndAfter(0, end)) => self.end(cx, end).map_ok(|()| 0),
+            Some(OutputFault::EndAfter(left, end)) => self.pass_at_most(cx, bytes, left, end),
+            Some(OutputFault::Replace(replacement)) => self.replace(cx, replacement),
+            Some(OutputFault::ReplaceNextFrame(replacement)) => match bytes.get(..self.frames.rest_of_frame(bytes)) {
+                None | Some([]) => self.replace(cx, replacement),
                 Some(rest_of_frame) => self.pass(cx, rest_of_frame),
             },
-            Some(Order::Drip(pace)) => self.pass_slowly(cx, bytes, pace),
+            Some(OutputFault::Drip(pause)) => self.drip(cx, bytes, pause),
         }
     }
 
     fn pass(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.socket).poll_write(cx, bytes))?;
-        self.sent.advance(bytes.get(..written).unwrap_or_default());
+        self.frames.advance(bytes.get(..written).unwrap_or_default());
         Poll::Ready(Ok(written))
     }
 
-    fn pass_some(&mut self, cx: &mut Context<'_>, bytes: &[u8], left: u64, end: End) -> Poll<io::Result<usize>> {
-        let most = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
-        let written = ready!(self.pass(cx, bytes.get(..most).unwrap_or_default()))?;
-        self.wire.order(Some(Order::After(left - written as u64, end)));
+    fn pass_at_most(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        left: u64,
+        end: ConnectionEnd,
+    ) -> Poll<io::Result<usize>> {
+        let limit = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+        let written = ready!(self.pass(cx, bytes.get(..limit).unwrap_or_default()))?;
+        self.fault.set(Some(OutputFault::EndAfter(left - written as u64, end)));
         Poll::Ready(Ok(written))
     }
 
-    fn pass_slowly(&mut self, cx: &mut Context<'_>, bytes: &[u8], pace: Duration) -> Poll<io::Result<usize>> {
+    fn drip(&mut self, cx: &mut Context<'_>, bytes: &[u8], pause: Duration) -> Poll<io::Result<usize>> {
         if let Some(pause) = &mut self.pause {
             ready!(pause.as_mut().poll(cx));
             self.pause = None;
         }
         let written = ready!(self.pass(cx, bytes.get(..1).unwrap_or_default()))?;
-        self.pause = Some(Box::pin(tokio::time::sleep(pace)));
+        self.pause = Some(Box::pin(tokio::time::sleep(pause)));
         Poll::Ready(Ok(written))
     }
 
-    fn replace(&mut self, cx: &mut Context<'_>, mut other: Bytes) -> Poll<io::Result<usize>> {
-        while other.has_remaining() {
-            let written = ready!(Pin::new(&mut self.socket).poll_write(cx, &other))?;
-            other.advance(written);
-            self.wire.order(Some(Order::Instead(other.clone())));
+    fn replace(&mut self, cx: &mut Context<'_>, mut replacement: Bytes) -> Poll<io::Result<usize>> {
+        while replacement.has_remaining() {
+            let written = ready!(Pin::new(&mut self.socket).poll_write(cx, &replacement))?;
+            replacement.advance(written);
+            self.fault.set(Some(OutputFault::Replace(replacement.clone())));
         }
-        self.end(cx, End::Close).map_ok(|()| 0)
+        self.end(cx, ConnectionEnd::Close).map_ok(|()| 0)
     }
 
-    /// Stops to send. But for a stall this comes out as an error, so that hyper drops the socket.
-    fn end(&mut self, cx: &mut Context<'_>, end: End) -> Poll<io::Result<()>> {
+    /// Ends the connection with an error, which makes hyper drop the socket. A stall stays pending.
+    fn end(&mut self, cx: &mut Context<'_>, end: ConnectionEnd) -> Poll<io::Result<()>> {
         match end {
-            End::Stall => return Poll::Pending,
-            End::Close => ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?,
-            End::Reset => self.socket.reset_when_dropped()?,
+            ConnectionEnd::Stall => return Poll::Pending,
+            ConnectionEnd::Close => ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?,
+            ConnectionEnd::Reset => self.socket.reset_on_drop()?,
         }
         self.ended = true;
         Poll::Ready(Err(ended()))
@@ -146,7 +149,7 @@ impl<S: Socket> FaultyIo<S> {
 }
 
 fn ended() -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionAborted, "ended as the script says")
+    io::Error::new(io::ErrorKind::ConnectionAborted, "ended by the script")
 }
 
 impl<S: Socket> AsyncWrite for FaultyIo<S> {
@@ -158,16 +161,15 @@ impl<S: Socket> AsyncWrite for FaultyIo<S> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(Pin::new(&mut this.socket).poll_flush(cx))?;
-        let order = this.wire.standing().clone();
-        match order {
-            Some(Order::Flush(end)) => this.end(cx, end),
+        match this.fault.get() {
+            Some(OutputFault::EndAfterFlush(end)) => this.end(cx, end),
             _ => Poll::Ready(Ok(())),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        // A FIN after the end would spoil a RST.
+        // A FIN before the socket is dropped would replace the RST.
         if this.ended { Poll::Ready(Ok(())) } else { Pin::new(&mut this.socket).poll_shutdown(cx) }
     }
 }
@@ -189,7 +191,7 @@ mod tests {
     use super::*;
 
     impl Socket for DuplexStream {
-        fn reset_when_dropped(&self) -> io::Result<()> {
+        fn reset_on_drop(&self) -> io::Result<()> {
             RESET.store(true, Ordering::Relaxed);
             Ok(())
         }
@@ -197,12 +199,12 @@ mod tests {
 
     static RESET: AtomicBool = AtomicBool::new(false);
 
-    /// What the peer reads, when `text` is written under `order`.
-    async fn sent(order: Option<Order>, text: &str) -> (String, io::Result<()>) {
+    /// Returns what the peer reads when `text` is written with this fault, and the result of writing it.
+    async fn sent(fault: Option<OutputFault>, text: &str) -> (String, io::Result<()>) {
         let (near, mut far) = duplex(1024);
-        let wire = Wire::default();
-        let mut io = FaultyIo::new(near, wire.clone());
-        wire.order(order);
+        let slot = FaultSlot::default();
+        let mut io = FaultyIo::new(near, slot.clone());
+        slot.set(fault);
         let result = async {
             io.write_all(text.as_bytes()).await?;
             io.flush().await
@@ -215,53 +217,53 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_orders_everything_passes() {
-        let (read, result) = sent(None, "answer").await;
-        assert_eq!(read, "answer");
+    async fn without_a_fault_everything_passes() {
+        let (read, result) = sent(None, "response").await;
+        assert_eq!(read, "response");
         result.unwrap();
     }
 
     #[tokio::test]
-    async fn the_end_comes_after_so_many_bytes() {
-        for (bytes, expected) in [(0, ""), (1, "a"), (5, "answe")] {
-            let (read, result) = sent(Some(Order::After(bytes, End::Close)), "answer").await;
+    async fn the_connection_ends_after_the_given_number_of_bytes() {
+        for (bytes, expected) in [(0, ""), (1, "r"), (7, "respons")] {
+            let (read, result) = sent(Some(OutputFault::EndAfter(bytes, ConnectionEnd::Close)), "response").await;
             assert_eq!(read, expected);
             assert_eq!(result.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
         }
-        let (read, result) = sent(Some(Order::After(6, End::Close)), "answer").await;
-        assert_eq!(read, "answer");
+        let (read, result) = sent(Some(OutputFault::EndAfter(8, ConnectionEnd::Close)), "response").await;
+        assert_eq!(read, "response");
         result.unwrap();
     }
 
     #[tokio::test]
-    async fn a_reset_is_asked_of_the_socket() {
-        let (read, result) = sent(Some(Order::After(2, End::Reset)), "answer").await;
-        assert_eq!(read, "an");
+    async fn a_reset_is_set_on_the_socket() {
+        let (read, result) = sent(Some(OutputFault::EndAfter(2, ConnectionEnd::Reset)), "response").await;
+        assert_eq!(read, "re");
         result.unwrap_err();
         assert!(RESET.load(Ordering::Relaxed));
     }
 
     #[tokio::test]
     async fn the_end_waits_for_the_flush() {
-        let (read, result) = sent(Some(Order::Flush(End::Close)), "answer").await;
-        assert_eq!(read, "answer");
+        let (read, result) = sent(Some(OutputFault::EndAfterFlush(ConnectionEnd::Close)), "response").await;
+        assert_eq!(read, "response");
         result.unwrap_err();
     }
 
     #[tokio::test]
-    async fn other_bytes_take_the_place() {
-        let (read, result) = sent(Some(Order::Instead("noise".into())), "answer").await;
+    async fn a_replacement_is_sent_in_place_of_the_output() {
+        let (read, result) = sent(Some(OutputFault::Replace("noise".into())), "response").await;
         assert_eq!(read, "noise");
         result.unwrap_err();
     }
 
     #[tokio::test]
-    async fn a_frame_under_way_is_finished_first() {
+    async fn the_current_frame_is_finished_before_the_replacement() {
         let (near, mut far) = duplex(1024);
-        let wire = Wire::default();
-        let mut io = FaultyIo::new(near, wire.clone());
+        let slot = FaultSlot::default();
+        let mut io = FaultyIo::new(near, slot.clone());
         io.write_all(b"\0\0\x03header").await.unwrap();
-        wire.order(Some(Order::InsteadOfNextFrame("!".into())));
+        slot.set(Some(OutputFault::ReplaceNextFrame("!".into())));
         io.write_all(b"abcnext").await.unwrap_err();
         drop(io);
         let mut read = String::new();
@@ -270,17 +272,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_drip_takes_its_time() {
+    async fn a_drip_pauses_between_bytes() {
         let start = Instant::now();
-        let (read, result) = sent(Some(Order::Drip(Duration::from_secs(1))), "answer").await;
-        assert_eq!(read, "answer");
+        let (read, result) = sent(Some(OutputFault::Drip(Duration::from_secs(1))), "response").await;
+        assert_eq!(read, "response");
         result.unwrap();
-        assert_eq!(start.elapsed(), Duration::from_secs(5));
+        assert_eq!(start.elapsed(), Duration::from_secs(7));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_stall_never_ends() {
-        let stalled = sent(Some(Order::After(3, End::Stall)), "answer");
+        let stalled = sent(Some(OutputFault::EndAfter(3, ConnectionEnd::Stall)), "response");
         let result = tokio::time::timeout(Duration::from_secs(3600), stalled).await;
         assert!(result.is_err());
     }

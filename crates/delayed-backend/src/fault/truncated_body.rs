@@ -8,76 +8,76 @@ use h2::Reason;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 
-use crate::fault::io::{End, Order, Wire};
-use crate::routes::responses::AnswerBody;
+use crate::fault::io::{ConnectionEnd, FaultSlot, OutputFault};
+use crate::routes::responses::ResponseBody;
 
 /// The first bytes of a body.
 ///
-/// If the length is known, that of the whole body is stated, and a body that is short enough is
-/// not cut. If it is not (`chunked`), the end of the body is always missing.
+/// If the length of the whole body is known, that length is announced, and a body that is short enough is sent complete.
+/// If it is not known (`chunked`), the end of the body is always missing.
 #[derive(Debug)]
-pub(crate) struct Cut {
-    body: AnswerBody,
-    promised: Option<u64>,
+pub(crate) struct TruncatedBody {
+    body: ResponseBody,
+    announced: Option<u64>,
     left: u64,
-    is_cut: bool,
+    incomplete: bool,
     ending: Ending,
 }
 
-/// What happens on the connection where the body is cut.
+/// How a truncated body ends.
 #[derive(Debug)]
 pub(crate) enum Ending {
-    /// The connection is closed: HTTP/1.1.
-    Close(Wire),
+    /// The connection is closed (HTTP/1.1).
+    Close(FaultSlot),
     /// The HTTP/2 stream ends, in contradiction to its `Content-Length`.
     EndStream,
-    /// The HTTP/2 stream is reset: without a length, END_STREAM would make the body complete.
-    Reset(Sent),
+    /// The HTTP/2 stream is reset, because END_STREAM would complete a body without a length.
+    Reset(ResetAfterSend),
 }
 
-/// Whether the bytes before the reset have been sent.
+/// Resets a stream once everything before the reset has been sent.
 #[derive(Debug, Default)]
-pub(crate) enum Sent {
-    /// The marker behind these bytes has not been returned yet.
+pub(crate) enum ResetAfterSend {
+    /// The marker frame has not been returned yet.
     #[default]
     Unmarked,
-    /// The receiver completes when the marker is dropped.
+    /// The receiver completes when the marker frame is dropped.
     Marked(oneshot::Receiver<()>),
 }
 
-impl Cut {
-    /// Cuts `body` after this many bytes, or after half of them.
-    pub(crate) fn new(body: AnswerBody, bytes: Option<u64>, ending: Ending) -> Self {
+impl TruncatedBody {
+    /// Truncates `body` after this many bytes, or after half of them if `None`.
+    pub(crate) fn new(body: ResponseBody, bytes: Option<u64>, ending: Ending) -> Self {
         let size = body.size_hint();
-        let (promised, left) = (size.exact(), bytes.unwrap_or(size.lower() / 2));
-        Self { body, promised, left, is_cut: promised.is_none_or(|length| left < length), ending }
+        let (announced, left) = (size.exact(), bytes.unwrap_or(size.lower() / 2));
+        Self { body, announced, left, incomplete: announced.is_none_or(|length| left < length), ending }
     }
 
-    /// The length of the whole body, if it is sent.
-    pub(crate) fn promised(&self) -> Option<u64> {
-        self.promised
+    /// Returns the length of the whole body, if it is known.
+    pub(crate) fn announced(&self) -> Option<u64> {
+        self.announced
     }
 
     fn end(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         match &mut self.ending {
-            _ if !self.is_cut => Poll::Ready(None),
+            _ if !self.incomplete => Poll::Ready(None),
             Ending::EndStream => Poll::Ready(None),
-            Ending::Close(wire) => {
-                // hyper, left waiting for more of the body, flushes what it has of it.
-                wire.order(Some(Order::Flush(End::Close)));
+            Ending::Close(slot) => {
+                // While hyper waits for more of the body, it flushes what it has.
+                slot.set(Some(OutputFault::EndAfterFlush(ConnectionEnd::Close)));
                 Poll::Pending
             }
-            Ending::Reset(sent) => sent.poll_reset(cx),
+            Ending::Reset(reset) => reset.poll_frame(cx),
         }
     }
 }
 
-impl Sent {
-    /// Returns an empty frame, and the error that resets the stream once that frame has been sent.
+impl ResetAfterSend {
+    /// Returns an empty frame, then the error that resets the stream once that frame has been sent.
     ///
-    /// h2 discards what a stream still has in its queue when the stream is reset. It drops a DATA
-    /// frame when the frame is on its way to the socket, and sends a stream's frames in order.
-    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+    /// h2 discards the queue of a stream that is reset. It sends the frames of a stream in order, and drops each when it
+    /// is written to the socket.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         match self {
             Self::Unmarked => {
                 let (sender, dropped) = oneshot::channel();
@@ -85,7 +85,7 @@ impl Sent {
                 Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(Marker(sender))))))
             }
             Self::Marked(dropped) => {
-                // An error, because nothing is ever sent on the channel.
+                // Always an error, because nothing is sent on the channel.
                 let _ = ready!(Pin::new(dropped).poll(cx));
                 Poll::Ready(Some(Err(Reason::INTERNAL_ERROR.into())))
             }
@@ -94,7 +94,7 @@ impl Sent {
 }
 
 /// The content of an empty DATA frame.
-struct Marker(#[expect(dead_code, reason = "it is there to be dropped")] oneshot::Sender<()>);
+struct Marker(#[expect(dead_code, reason = "only its drop matters")] oneshot::Sender<()>);
 
 impl AsRef<[u8]> for Marker {
     fn as_ref(&self) -> &[u8] {
@@ -102,7 +102,7 @@ impl AsRef<[u8]> for Marker {
     }
 }
 
-impl Body for Cut {
+impl Body for TruncatedBody {
     type Data = Bytes;
     type Error = h2::Error;
 
@@ -121,6 +121,6 @@ impl Body for Cut {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.promised.map(SizeHint::with_exact).unwrap_or_default()
+        self.announced.map(SizeHint::with_exact).unwrap_or_default()
     }
 }

@@ -1,62 +1,32 @@
-//! The answers of each route, before the script has its way with them.
+//! Responses before the script is applied, and what all routes need to make them.
 
 use std::convert::Infallible;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::request::Parts;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use http_body::Body;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Empty, Full};
 use jiff::Timestamp;
 
 use crate::common::error_payload::ErrorPayload;
-use crate::recorder::Report;
-use crate::routes::bytes::KnownBytes;
-use crate::routes::range::{Selection, etag, select};
+use crate::recorder::report::Report;
 
 /// A response of the backend.
-pub(crate) type Answer = Response<AnswerBody>;
+pub(crate) type Response = http::Response<ResponseBody>;
 
-/// Its body.
+/// The body of a response.
 ///
-/// An error resets the stream; over HTTP/1.1 there is none.
-pub(crate) type AnswerBody = UnsyncBoxBody<Bytes, h2::Error>;
+/// An error resets the HTTP/2 stream. Over HTTP/1.1 there is none.
+pub(crate) type ResponseBody = UnsyncBoxBody<Bytes, h2::Error>;
 
-pub(crate) fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
-    typed(status, "text/plain", body)
+pub(crate) fn hello() -> Response {
+    text(StatusCode::OK, "Hello World!!!")
 }
 
-pub(crate) fn allowed_methods(allowed: &'static str) -> Answer {
-    let mut answer = Response::new(boxed(Full::default()));
-    *answer.status_mut() = StatusCode::NO_CONTENT;
-    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
-    answer
-}
-
-pub(crate) fn method_not_allowed(request: &Parts, allowed: &'static str) -> Answer {
-    let mut answer = error(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", request);
-    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
-    answer
-}
-
-pub(crate) fn not_found(request: &Parts) -> Answer {
-    let (path, method) = (request.uri.path(), &request.method);
-    let message = format!("no matching resource found for path : {path} , method : {method}");
-    error(StatusCode::NOT_FOUND, message, request)
-}
-
-pub(crate) fn error(status: StatusCode, message: impl Into<String>, request: &Parts) -> Answer {
-    ErrorPayload::new(Timestamp::now(), status, message, request).into_response().map(boxed)
-}
-
-pub(crate) fn journal(report: &Report) -> Answer {
-    // Numbers, strings and dates always serialize; an empty body is how the types say otherwise.
-    typed(StatusCode::OK, "application/json", serde_json::to_vec(report).unwrap_or_default())
-}
-
-/// The request as it arrived, in the form that TRACE gives it (RFC 9110, section 9.3.8).
-pub(crate) fn echo(request: &Parts, body: &[u8]) -> Answer {
+/// Returns the request as it arrived, in the format of TRACE (RFC 9110, section 9.3.8).
+pub(crate) fn echo(request: &Parts, body: &[u8]) -> Response {
     let Parts { method, uri, version, headers, .. } = request;
     let target = uri.path_and_query().map_or("", |target| target.as_str());
     let mut message = BytesMut::new();
@@ -71,48 +41,62 @@ pub(crate) fn echo(request: &Parts, body: &[u8]) -> Answer {
     typed(StatusCode::OK, "message/http", message.freeze())
 }
 
-/// The known bytes, or the part of them that is asked for.
-pub(crate) fn known_bytes(request: &Parts, length: u64) -> Answer {
-    let (status, from, to) = match select(&request.method, &request.headers, length) {
-        Selection::Whole => (StatusCode::OK, 0, length),
-        Selection::Part { first, last } => (StatusCode::PARTIAL_CONTENT, first, last + 1),
-        Selection::Unsatisfiable => return unsatisfiable(request, length),
-        Selection::Changed => {
-            return error(StatusCode::PRECONDITION_FAILED, "It has changed", request);
-        }
-    };
-    let mut answer = Response::new(boxed(KnownBytes::new(from, to)));
-    *answer.status_mut() = status;
-    set(&mut answer, header::CONTENT_TYPE, "text/plain");
-    set(&mut answer, header::ACCEPT_RANGES, "bytes");
-    set(&mut answer, header::ETAG, &etag(length));
-    if status == StatusCode::PARTIAL_CONTENT {
-        set(&mut answer, header::CONTENT_RANGE, &format!("bytes {from}-{}/{length}", to - 1));
-    }
-    answer
+pub(crate) fn requests(report: &Report) -> Response {
+    // Serializing numbers, strings and dates cannot fail.
+    typed(StatusCode::OK, "application/json", serde_json::to_vec(report).unwrap_or_default())
 }
 
-fn unsatisfiable(request: &Parts, length: u64) -> Answer {
-    let mut answer = error(StatusCode::RANGE_NOT_SATISFIABLE, "There is no such part", request);
-    set(&mut answer, header::CONTENT_RANGE, &format!("bytes */{length}"));
-    answer
+pub(crate) fn options(allowed: &str) -> Response {
+    let mut response = Response::new(boxed(Full::default()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    set(&mut response, header::ALLOW, allowed);
+    response
 }
 
-fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(boxed(Full::new(body.into())));
-    *answer.status_mut() = status;
-    set(&mut answer, header::CONTENT_TYPE, content_type);
-    answer
+pub(crate) fn method_not_allowed(request: &Parts, allowed: &str) -> Response {
+    let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", request);
+    set(&mut response, header::ALLOW, allowed);
+    response
 }
 
-/// Sets a field, unless the text cannot stand in one.
-pub(crate) fn set(answer: &mut Answer, name: header::HeaderName, value: &str) {
+pub(crate) fn not_found(request: &Parts) -> Response {
+    let (path, method) = (request.uri.path(), &request.method);
+    let message = format!("no matching resource found for path : {path} , method : {method}");
+    error(StatusCode::NOT_FOUND, message, request)
+}
+
+/// Returns the JSON error payload.
+pub(crate) fn error(status: StatusCode, message: impl Into<String>, request: &Parts) -> Response {
+    ErrorPayload::new(Timestamp::now(), status, message, request).into_response().map(boxed)
+}
+
+pub(crate) fn text(status: StatusCode, body: impl Into<Bytes>) -> Response {
+    typed(status, "text/plain", body)
+}
+
+fn typed(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Response {
+    let mut response = Response::new(boxed(Full::new(body.into())));
+    *response.status_mut() = status;
+    set(&mut response, header::CONTENT_TYPE, content_type);
+    response
+}
+
+/// Sets a header field, if the value is valid.
+pub(crate) fn set(response: &mut Response, name: header::HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
-        answer.headers_mut().insert(name, value);
+        response.headers_mut().insert(name, value);
     }
 }
 
-pub(crate) fn boxed<B>(body: B) -> AnswerBody
+/// Removes the body of a response to HEAD, and keeps its length. hyper does so over HTTP/1.1, but not over HTTP/2.
+pub(crate) fn remove_body(response: &mut Response) {
+    if let Some(length) = response.body().size_hint().exact() {
+        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    }
+    *response.body_mut() = boxed(Empty::new());
+}
+
+pub(crate) fn boxed<B>(body: B) -> ResponseBody
 where
     B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
 {

@@ -1,27 +1,16 @@
-//! The script language, read: text in, [`Script`] out, and an error that points at the mistake.
+//! Parses a script. An error names the position of the mistake.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
-use std::time::Duration;
 
-use http::{HeaderValue, StatusCode};
-
-use crate::common::duration;
-use crate::fault::{Behaviour, Delay, Fault, RetryAfter};
-use crate::script::span::Piece;
+use crate::fault::Behaviour;
+use crate::fault::table::{Class, KEYWORDS, Keyword, names};
+use crate::script::span::Span;
 use crate::script::{Script, Step};
 
-const USUAL_PACE: Duration = Duration::from_millis(10);
-const USUAL_OUTAGE: Duration = Duration::from_secs(3);
-const USUAL_HEADERS: u32 = 1 << 20;
-const MOST_HEADERS: u32 = 16 << 20;
-
-const BEHAVIOURS: &str = "ok, delay, status, retry-after, retry-after-date, body, huge-headers, chunked, \
-     early, hang, reset, close, reset-after, close-after, truncate, stall-after, drip, garbage, \
-     goaway, refused-stream, down";
-
-/// A script has a mistake; displayed as one line that points at it.
+/// A script is invalid. Displayed as one line, with the position of the mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScriptError {
     item: usize,
@@ -32,27 +21,25 @@ pub struct ScriptError {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 enum Problem {
-    #[error("a behaviour is missing here")]
+    #[error("a behaviour is missing")]
     Missing,
-    #[error("no such behaviour; allowed are {BEHAVIOURS}")]
+    #[error("no such behaviour; allowed are {}", names())]
     Unknown,
-    #[error("allowed is {0}")]
+    #[error("takes {0}")]
     Value(&'static str),
-    #[error("it takes no value")]
-    NoValue,
     #[error("the closing quote is missing")]
     OpenQuote,
-    #[error("it is there twice")]
+    #[error("is given twice")]
     Twice,
-    #[error("ok stands alone; leave it out")]
+    #[error("ok cannot be combined with other behaviours; leave it out")]
     Alone,
-    #[error("only one thing can go wrong with a request, and another is there already")]
+    #[error("a request can have only one fault, and has another already")]
     TwoFaults,
-    #[error("the caller never sees an answer, so it cannot have a status, body, headers or chunks")]
-    NoAnswer,
-    #[error("it goes with a status, and there is none")]
+    #[error("this fault leaves no response, so there can be no status, headers or body, and nothing chunked or early")]
+    NoResponse,
+    #[error("needs a status")]
     NeedsStatus,
-    #[error("after * comes how often, a whole number from 1 to 4294967295")]
+    #[error("the number after * has to be from 1 to 4294967295")]
     Weight,
 }
 
@@ -69,204 +56,121 @@ impl FromStr for Script {
     type Err = ScriptError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let items = Piece { text, at: 0 }.split(',');
+        let items = Span { text, position: 0 }.split(',');
         let steps = items
             .iter()
             .enumerate()
             .map(|(index, item)| step(item.trim()).map_err(|mistake| mistake.locate(text, index)));
-        steps.collect::<Result<_, _>>().map(Self::of)
+        steps.collect::<Result<_, _>>().map(Self::from_steps)
     }
 }
 
-/// What is wrong, and with which piece of the script.
+/// A part of the script, and what is wrong with it.
 #[derive(Debug, Clone, Copy)]
-struct Mistake<'a>(Piece<'a>, Problem);
+struct Mistake<'a>(Span<'a>, Problem);
 
 impl Mistake<'_> {
     fn locate(self, script: &str, index: usize) -> ScriptError {
-        let Self(piece, problem) = self;
-        let before = script.get(..piece.at).unwrap_or_default();
-        ScriptError { item: index + 1, column: before.chars().count() + 1, found: piece.text.to_owned(), problem }
+        let Self(span, problem) = self;
+        let before = script.get(..span.position).unwrap_or_default();
+        ScriptError { item: index + 1, column: before.chars().count() + 1, found: span.text.to_owned(), problem }
     }
 }
 
-fn step(item: Piece<'_>) -> Result<Step, Mistake<'_>> {
+fn step(item: Span<'_>) -> Result<Step, Mistake<'_>> {
     let mut halves = item.split('*').into_iter();
     let behaviour = behaviour(halves.next().unwrap_or(item).trim())?;
-    let weight = match (halves.next(), halves.next()) {
+    let weight = match (halves.next().map(Span::trim), halves.next()) {
         (None, _) => NonZeroU32::MIN,
-        (Some(weight), None) => read(weight.trim(), Problem::Weight, |text| text.parse().ok())?,
+        (Some(weight), None) => weight.text.parse().map_err(|_| Mistake(weight, Problem::Weight))?,
         (Some(_), Some(second)) => return Err(Mistake(second, Problem::Weight)),
     };
     Ok(Step { behaviour, weight })
 }
 
-fn behaviour(item: Piece<'_>) -> Result<Behaviour, Mistake<'_>> {
-    let parts = item.split(';');
+fn behaviour(item: Span<'_>) -> Result<Behaviour, Mistake<'_>> {
+    let spans = item.split(';');
     let mut behaviour = Behaviour::default();
-    for part in &parts {
-        let part = Part::of(part.trim())?;
-        if part.name.text == "ok" && parts.len() > 1 {
-            return Err(Mistake(part.name, Problem::Alone));
+    let mut keywords: Vec<&Keyword> = Vec::new();
+    // By the position of the keyword, so that equal behaviours are displayed alike.
+    let mut parts = BTreeMap::new();
+    for span in spans.iter().map(|span| span.trim()) {
+        let (name, value) = split_value(span)?;
+        let (index, keyword) = find(name)?;
+        if keyword.class == Class::Alone && spans.len() > 1 {
+            return Err(Mistake(name, Problem::Alone));
         }
-        part.add_to(&mut behaviour)?;
+        let value = (keyword.add)(&mut behaviour, value.map(|value| value.text))
+            .map_err(|allowed| Mistake(span, Problem::Value(allowed)))?;
+        if let Some(problem) = keywords.iter().find_map(|other| conflict(keyword, other)) {
+            return Err(Mistake(span, problem));
+        }
+        keywords.push(keyword);
+        if !matches!(keyword.class, Class::Alone | Class::Delay) {
+            let value = value.map(|value| format!("={value}")).unwrap_or_default();
+            parts.insert(index, format!("{}{value}", keyword.name()));
+        }
     }
-    match contradiction(&behaviour) {
+    behaviour.parts = parts.into_values().collect();
+    match contradiction(&keywords, behaviour.status.is_some()) {
         Some(problem) => Err(Mistake(item, problem)),
         None => Ok(behaviour),
     }
 }
 
-fn contradiction(behaviour: &Behaviour) -> Option<Problem> {
-    let extras = behaviour.retry_after.is_some() || behaviour.body.is_some();
-    if behaviour.status.is_none() && extras {
-        return Some(Problem::NeedsStatus);
-    }
-    let Behaviour { status, huge_headers, chunked, early, .. } = behaviour;
-    let shaped = status.is_some() || huge_headers.is_some() || *chunked || *early;
-    let unseen = behaviour.fault.is_some_and(Fault::leaves_no_answer);
-    (shaped && unseen).then_some(Problem::NoAnswer)
+/// Splits `name=value`.
+fn split_value(part: Span<'_>) -> Result<(Span<'_>, Option<Span<'_>>), Mistake<'_>> {
+    let Some(equals) = part.text.find('=') else {
+        return Ok((part, None));
+    };
+    let value = part.from(equals + 1).trim();
+    let value = value.unquote().ok_or(Mistake(value, Problem::OpenQuote))?;
+    Ok((part.to(equals).trim(), Some(value)))
 }
 
-/// One `name` or `name=value`.
-#[derive(Debug, Clone, Copy)]
-struct Part<'a> {
-    whole: Piece<'a>,
-    name: Piece<'a>,
-    value: Option<Piece<'a>>,
+/// Returns a keyword and its position in the table.
+fn find(name: Span<'_>) -> Result<(usize, &'static Keyword), Mistake<'_>> {
+    let problem = if name.text.is_empty() { Problem::Missing } else { Problem::Unknown };
+    KEYWORDS.iter().enumerate().find(|(_, keyword)| keyword.name() == name.text).ok_or(Mistake(name, problem))
 }
 
-impl<'a> Part<'a> {
-    fn of(whole: Piece<'a>) -> Result<Self, Mistake<'a>> {
-        let Some(equals) = whole.text.find('=') else {
-            return Ok(Self { whole, name: whole, value: None });
-        };
-        let value = whole.from(equals + 1).trim();
-        let value = Some(value.unquote().ok_or(Mistake(value, Problem::OpenQuote))?);
-        Ok(Self { whole, name: whole.to(equals).trim(), value })
-    }
-
-    fn add_to(self, to: &mut Behaviour) -> Result<(), Mistake<'a>> {
-        match self.name.text {
-            "" => Err(Mistake(self.whole, Problem::Missing)),
-            "ok" => self.alone(()),
-            "delay" => self.once(&mut to.delay, self.delay()?),
-            "status" => self.once(&mut to.status, self.needed(STATUS, status)?),
-            "retry-after" => self.once(&mut to.retry_after, self.needed(HEADER, retry_after)?),
-            "retry-after-date" => self.once(&mut to.retry_after, self.needed(DATE, date_in)?),
-            "body" => self.once(&mut to.body, self.needed(TEXT, |text| Some(text.to_owned()))?),
-            "huge-headers" => self.once(&mut to.huge_headers, self.headers()?),
-            "chunked" => self.alone(()).map(|()| to.chunked = true),
-            "early" => self.alone(()).map(|()| to.early = true),
-            _ => {
-                let fault = self.fault()?;
-                let taken = to.fault.replace(fault).is_some();
-                if taken { Err(Mistake(self.whole, Problem::TwoFaults)) } else { Ok(()) }
-            }
-        }
-    }
-
-    fn fault(self) -> Result<Fault, Mistake<'a>> {
-        match self.name.text {
-            "hang" => self.alone(Fault::Hang),
-            "reset" => self.alone(Fault::Reset),
-            "close" => self.alone(Fault::Close),
-            "garbage" => self.alone(Fault::Garbage),
-            "goaway" => self.alone(Fault::Goaway),
-            "refused-stream" => self.alone(Fault::RefusedStream),
-            "reset-after" => self.needed(BYTES, number).map(Fault::ResetAfter),
-            "close-after" => self.needed(BYTES, number).map(Fault::CloseAfter),
-            "stall-after" => self.needed(BYTES, number).map(Fault::StallAfter),
-            "truncate" => self.optional(BYTES, number).map(Fault::Truncate),
-            "drip" => self.optional(TIME, time).map(|pace| Fault::Drip(pace.unwrap_or(USUAL_PACE))),
-            "down" => self.optional(TIME, time).map(|long| Fault::Down(long.unwrap_or(USUAL_OUTAGE))),
-            _ => Err(Mistake(self.name, Problem::Unknown)),
-        }
-    }
-
-    fn delay(self) -> Result<Delay, Mistake<'a>> {
-        Ok(self.optional(TIME, time)?.map_or(Delay::Usual, Delay::For))
-    }
-
-    fn headers(self) -> Result<u32, Mistake<'a>> {
-        Ok(self.optional(HEADERS, header_bytes)?.unwrap_or(USUAL_HEADERS))
-    }
-
-    fn once<T>(self, place: &mut Option<T>, value: T) -> Result<(), Mistake<'a>> {
-        match place.replace(value) {
-            Some(_) => Err(Mistake(self.whole, Problem::Twice)),
-            None => Ok(()),
-        }
-    }
-
-    fn alone<T>(self, meaning: T) -> Result<T, Mistake<'a>> {
-        match self.value {
-            Some(_) => Err(Mistake(self.whole, Problem::NoValue)),
-            None => Ok(meaning),
-        }
-    }
-
-    fn needed<T>(self, allowed: &'static str, reader: fn(&str) -> Option<T>) -> Result<T, Mistake<'a>> {
-        let value = self.value.ok_or(Mistake(self.whole, Problem::Value(allowed)))?;
-        reader(value.text).ok_or(Mistake(self.whole, Problem::Value(allowed)))
-    }
-
-    fn optional<T>(self, allowed: &'static str, reader: fn(&str) -> Option<T>) -> Result<Option<T>, Mistake<'a>> {
-        self.value.map(|_| self.needed(allowed, reader)).transpose()
+/// Returns why two keywords exclude each other.
+fn conflict(one: &Keyword, other: &Keyword) -> Option<Problem> {
+    match (one.class, other.class) {
+        (Class::Fault | Class::NoResponse, Class::Fault | Class::NoResponse) => Some(Problem::TwoFaults),
+        (Class::RetryAfter, Class::RetryAfter) => Some(Problem::Twice),
+        _ => (one.name() == other.name()).then_some(Problem::Twice),
     }
 }
 
-const STATUS: &str = "a status from 200 to 599, such as status=503";
-const BYTES: &str = "a number of bytes, such as 100";
-const TIME: &str = "a duration such as 3s, 200ms or 1m 30s, or a number of seconds";
-const HEADERS: &str = "a number of bytes from 1 to 16777216";
-const HEADER: &str = "what a header field may hold, such as retry-after=2; a comma takes quotes";
-const DATE: &str = "how far in the future the date is, such as retry-after-date=2s";
-const TEXT: &str = "the body's text, such as body=\"try later\"";
-
-fn read<'a, T>(piece: Piece<'a>, problem: Problem, reader: fn(&str) -> Option<T>) -> Result<T, Mistake<'a>> {
-    reader(piece.text).ok_or(Mistake(piece, problem))
-}
-
-fn status(text: &str) -> Option<StatusCode> {
-    let status = StatusCode::from_bytes(text.as_bytes()).ok()?;
-    (200..600).contains(&status.as_u16()).then_some(status)
-}
-
-fn number(text: &str) -> Option<u64> {
-    text.parse().ok()
-}
-
-fn header_bytes(text: &str) -> Option<u32> {
-    text.parse().ok().filter(|bytes| (1..=MOST_HEADERS).contains(bytes))
-}
-
-fn time(text: &str) -> Option<Duration> {
-    duration::parse(text).ok()
-}
-
-fn retry_after(text: &str) -> Option<RetryAfter> {
-    HeaderValue::from_str(text).ok().map(|_| RetryAfter::Text(text.to_owned()))
-}
-
-fn date_in(text: &str) -> Option<RetryAfter> {
-    time(text).map(RetryAfter::DateIn)
+/// Returns what is wrong with a combination of keywords.
+fn contradiction(keywords: &[&Keyword], has_status: bool) -> Option<Problem> {
+    let any = |class| keywords.iter().any(|keyword| keyword.class == class);
+    if (any(Class::RetryAfter) || any(Class::Body)) && !has_status {
+        Some(Problem::NeedsStatus)
+    } else {
+        (any(Class::Response) && any(Class::NoResponse)).then_some(Problem::NoResponse)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use http::{HeaderValue, StatusCode};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fault::value::Value;
 
     #[track_caller]
-    fn reads(text: &str, shown: &str) {
+    fn check(text: &str, shown: &str) {
         let script: Script = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
         assert_eq!(script.to_string(), shown);
     }
 
     #[track_caller]
-    fn refuses(text: &str, item: usize, column: usize, found: &str, problem: Problem) {
+    fn check_error(text: &str, item: usize, column: usize, found: &str, problem: Problem) {
         let error = text.parse::<Script>().unwrap_err();
         let found = found.to_owned();
         assert_eq!(error, ScriptError { item, column, found, problem });
@@ -274,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn every_behaviour_is_read() {
+    fn every_behaviour_is_parsed() {
         for text in [
             "ok",
             "delay",
@@ -306,130 +210,97 @@ mod tests {
             "status=503;retry-after=2;delay=1s",
             "ok,delay*3,close",
         ] {
-            reads(text, text);
+            check(text, text);
         }
     }
 
     #[test]
-    fn other_spellings_are_read() {
-        reads(" delay = 5s , ok ", "delay=5s,ok");
-        reads("delay=1s;status=503", "status=503;delay=1s");
-        reads("delay=0.5", "delay=500ms");
-        reads("drip,down,huge-headers", "drip=10ms,down=3s,huge-headers=1048576");
-        reads("truncate;chunked;status=200, goaway ; chunked", "status=200;chunked;truncate,chunked;goaway");
-        reads("ok*1, ok * 2", "ok,ok*2");
-        reads("status=503;body=\"a*b;c,d=e\"*2", "status=503;body=\"a*b;c,d=e\"*2");
+    fn other_spellings_are_parsed() {
+        check(" delay = 5s , ok ", "delay=5s,ok");
+        check("delay=1s;status=503", "status=503;delay=1s");
+        check("delay=0.5", "delay=500ms");
+        check("drip,down,huge-headers", "drip=10ms,down=3s,huge-headers=1048576");
+        check("truncate;chunked;status=200, goaway ; chunked", "status=200;chunked;truncate,chunked;goaway");
+        check("ok*1, ok * 2", "ok,ok*2");
+        check("status=503;body=\"a*b;c,d=e\"*2", "status=503;body=\"a*b;c,d=e\"*2");
     }
 
     #[test]
-    fn a_mistake_is_pointed_at() {
+    fn errors_name_the_position_of_the_mistake() {
         let value = Problem::Value;
-        refuses("", 1, 1, "", Problem::Missing);
-        refuses("ok,", 2, 4, "", Problem::Missing);
-        refuses("ok,,ok", 2, 4, "", Problem::Missing);
-        refuses("ok, statsu=503", 2, 5, "statsu", Problem::Unknown);
-        refuses("é,ok", 1, 1, "é", Problem::Unknown);
-        refuses("status=503;body=é,x", 2, 19, "x", Problem::Unknown);
-        refuses("status", 1, 1, "status", value(STATUS));
-        refuses("status=99", 1, 1, "status=99", value(STATUS));
-        refuses("status=100", 1, 1, "status=100", value(STATUS));
-        refuses("status=600", 1, 1, "status=600", value(STATUS));
-        refuses("ok,delay=soon", 2, 4, "delay=soon", value(TIME));
-        refuses("reset-after", 1, 1, "reset-after", value(BYTES));
-        refuses("reset-after=-1", 1, 1, "reset-after=-1", value(BYTES));
-        refuses("huge-headers=0", 1, 1, "huge-headers=0", value(HEADERS));
-        refuses("status=503;retry-after=\"a\nb\"", 1, 12, "retry-after=\"a\nb\"", value(HEADER));
-        refuses("hang=3s", 1, 1, "hang=3s", Problem::NoValue);
-        refuses("chunked=3", 1, 1, "chunked=3", Problem::NoValue);
-        refuses("ok;delay", 1, 1, "ok", Problem::Alone);
-        refuses("delay;delay=1s", 1, 7, "delay=1s", Problem::Twice);
-        refuses("reset;close", 1, 7, "close", Problem::TwoFaults);
-        refuses("ok,hang;status=503", 2, 4, "hang;status=503", Problem::NoAnswer);
-        refuses("close;early", 1, 1, "close;early", Problem::NoAnswer);
+        check_error("", 1, 1, "", Problem::Missing);
+        check_error("ok,", 2, 4, "", Problem::Missing);
+        check_error("ok,,ok", 2, 4, "", Problem::Missing);
+        check_error("ok, statsu=503", 2, 5, "statsu", Problem::Unknown);
+        check_error("é,ok", 1, 1, "é", Problem::Unknown);
+        check_error("status=503;body=é,x", 2, 19, "x", Problem::Unknown);
+        check_error("status", 1, 1, "status", value(StatusCode::ALLOWED));
+        check_error("status=99", 1, 1, "status=99", value(StatusCode::ALLOWED));
+        check_error("status=100", 1, 1, "status=100", value(StatusCode::ALLOWED));
+        check_error("status=600", 1, 1, "status=600", value(StatusCode::ALLOWED));
+        check_error("ok,delay=soon", 2, 4, "delay=soon", value(Duration::ALLOWED));
+        check_error("reset-after", 1, 1, "reset-after", value(u64::ALLOWED));
+        check_error("reset-after=-1", 1, 1, "reset-after=-1", value(u64::ALLOWED));
+        check_error("huge-headers=0", 1, 1, "huge-headers=0", value(u32::ALLOWED));
+        check_error("status=503;retry-after=\"a\nb\"", 1, 12, "retry-after=\"a\nb\"", value(HeaderValue::ALLOWED));
+        check_error("hang=3s", 1, 1, "hang=3s", value("no value"));
+        check_error("chunked=3", 1, 1, "chunked=3", value("no value"));
+        check_error("ok;delay", 1, 1, "ok", Problem::Alone);
+        check_error("delay;delay=1s", 1, 7, "delay=1s", Problem::Twice);
+        check_error("reset;close", 1, 7, "close", Problem::TwoFaults);
+        check_error("ok,hang;status=503", 2, 4, "hang;status=503", Problem::NoResponse);
+        check_error("close;early", 1, 1, "close;early", Problem::NoResponse);
         for fault in ["hang", "reset", "close", "garbage", "refused-stream", "down"] {
             let item = format!("chunked;{fault}");
-            refuses(&item, 1, 1, &item, Problem::NoAnswer);
+            check_error(&item, 1, 1, &item, Problem::NoResponse);
         }
-        refuses("retry-after=1", 1, 1, "retry-after=1", Problem::NeedsStatus);
-        refuses("ok*0", 1, 4, "0", Problem::Weight);
-        refuses("ok*", 1, 4, "", Problem::Weight);
-        refuses("ok*2*3", 1, 6, "3", Problem::Weight);
-        refuses("status=503;body=\"late,ok", 1, 17, "\"late,ok", Problem::OpenQuote);
-        refuses("status=503;body=a\"b\"", 1, 17, "a\"b\"", Problem::OpenQuote);
+        check_error("retry-after=1", 1, 1, "retry-after=1", Problem::NeedsStatus);
+        check_error("ok*0", 1, 4, "0", Problem::Weight);
+        check_error("ok*", 1, 4, "", Problem::Weight);
+        check_error("ok*2*3", 1, 6, "3", Problem::Weight);
+        check_error("status=503;body=\"late,ok", 1, 17, "\"late,ok", Problem::OpenQuote);
+        check_error("status=503;body=a\"b\"", 1, 17, "a\"b\"", Problem::OpenQuote);
     }
 
     #[test]
-    fn what_is_allowed_is_told() {
+    fn an_unknown_behaviour_lists_those_that_are_allowed() {
         let error = "ok,statsu=503".parse::<Script>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            format!("item 2, column 4, \"statsu\": no such behaviour; allowed are {BEHAVIOURS}")
+            format!("item 2, column 4, \"statsu\": no such behaviour; allowed are {}", names())
         );
     }
 
-    fn waits() -> impl Strategy<Value = Duration> {
-        (0..=u64::from(u32::MAX), 0..1_000_000_000_u32).prop_map(|(s, ns)| Duration::new(s, ns))
+    /// Values of the kind of this example, valid or not.
+    fn values(example: &str) -> BoxedStrategy<String> {
+        let durations = (0..=u64::from(u32::MAX), 0..1_000_000_000_u32).prop_map(|(s, ns)| Duration::new(s, ns));
+        if example.ends_with('s') {
+            durations.prop_map(|duration| duration.to_text()).boxed()
+        } else if example.parse::<u64>().is_ok() {
+            prop_oneof![any::<u64>(), 200..600_u64].prop_map(|number| number.to_string()).boxed()
+        } else {
+            "[^\"]{0,12}".prop_map(|text| format!("\"{text}\"")).boxed()
+        }
     }
 
-    fn visible_faults() -> impl Strategy<Value = Fault> {
-        prop_oneof![
-            any::<u64>().prop_map(Fault::ResetAfter),
-            any::<u64>().prop_map(Fault::CloseAfter),
-            any::<u64>().prop_map(Fault::StallAfter),
-            any::<Option<u64>>().prop_map(Fault::Truncate),
-            waits().prop_map(Fault::Drip),
-            Just(Fault::Goaway),
-        ]
-    }
-
-    fn hiding_faults() -> impl Strategy<Value = Fault> {
-        prop_oneof![
-            Just(Fault::Hang),
-            Just(Fault::Reset),
-            Just(Fault::Close),
-            Just(Fault::Garbage),
-            Just(Fault::RefusedStream),
-            waits().prop_map(Fault::Down),
-        ]
-    }
-
-    fn delays() -> impl Strategy<Value = Option<Delay>> {
-        prop::option::of(prop_oneof![Just(Delay::Usual), waits().prop_map(Delay::For)])
-    }
-
-    fn answered() -> impl Strategy<Value = Behaviour> {
-        let retry_after =
-            prop_oneof!["[ -!#-~]{0,12}".prop_map(RetryAfter::Text), waits().prop_map(RetryAfter::DateIn),];
-        let answer = (200..600_u16, prop::option::of(retry_after), prop::option::of("[^\"]{0,8}"));
-        let shape = (prop::option::of(1..=MOST_HEADERS), any::<bool>(), any::<bool>());
-        let fault = prop::option::of(visible_faults());
-        (prop::option::of(answer), shape, fault, delays()).prop_map(|(answer, shape, fault, delay)| {
-            let (status, retry_after, body) = answer.map_or((None, None, None), |(s, r, b)| (Some(s), r, b));
-            Behaviour {
-                delay,
-                status: status.and_then(|code| StatusCode::from_u16(code).ok()),
-                retry_after,
-                body,
-                huge_headers: shape.0,
-                chunked: shape.1,
-                early: shape.2,
-                fault,
+    /// Every form of every keyword, with random values.
+    fn parts() -> impl Strategy<Value = String> {
+        let forms: Vec<_> = KEYWORDS.iter().flat_map(Keyword::forms).collect();
+        prop::sample::select(forms).prop_flat_map(|form| match form.split_once('=') {
+            Some((name, example)) => {
+                let name = name.to_owned();
+                values(example).prop_map(move |value| format!("{name}={value}")).boxed()
             }
+            None => Just(form).boxed(),
         })
     }
 
-    fn unanswered() -> impl Strategy<Value = Behaviour> {
-        (hiding_faults(), delays()).prop_map(|(fault, delay)| Behaviour {
-            delay,
-            fault: Some(fault),
-            ..Behaviour::default()
-        })
-    }
-
+    /// Scripts of keywords that can be combined.
     fn scripts() -> impl Strategy<Value = Script> {
-        let behaviour = prop_oneof![answered(), unanswered()];
-        let step = (behaviour, any::<NonZeroU32>()).prop_map(|(behaviour, weight)| Step { behaviour, weight });
-        prop::collection::vec(step, 1..5).prop_map(Script::of)
+        let behaviour = prop::collection::vec(parts(), 1..4).prop_map(|parts| parts.join(";"));
+        let step = (behaviour, any::<NonZeroU32>()).prop_map(|(behaviour, weight)| format!("{behaviour}*{weight}"));
+        let step = step.prop_filter_map("not valid", |step| step.parse::<Script>().map(|_| step).ok());
+        prop::collection::vec(step, 1..5).prop_map(|steps| steps.join(",").parse().unwrap())
     }
 
     proptest! {
@@ -439,14 +310,14 @@ mod tests {
         }
 
         #[test]
-        fn nor_does_text_that_looks_like_a_script(text in "(ok|delay|status|body|chunked|down|[=;,*\" 0-9é]){0,20}") {
+        fn nor_does_text_that_resembles_a_script(text in "(ok|delay|status|body|chunked|down|[=;,*\" 0-9é]){0,20}") {
             if let Err(error) = text.parse::<Script>() {
                 prop_assert_eq!(error.to_string().lines().count(), 1);
             }
         }
 
         #[test]
-        fn what_is_shown_reads_back_the_same(script in scripts()) {
+        fn a_script_is_displayed_as_text_that_parses_to_it(script in scripts()) {
             prop_assert_eq!(script.to_string().parse(), Ok(script));
         }
     }

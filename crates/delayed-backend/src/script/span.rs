@@ -1,15 +1,16 @@
-//! Pieces of a text, cut so that each still knows where it stood.
+//! Parts of a text that keep their position.
 
-/// A part of a text, and where it starts there, in bytes.
+/// A part of a text.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Piece<'a> {
+pub(crate) struct Span<'a> {
     pub(crate) text: &'a str,
-    pub(crate) at: usize,
+    /// The position in the text, in bytes.
+    pub(crate) position: usize,
 }
 
-impl<'a> Piece<'a> {
+impl<'a> Span<'a> {
     pub(crate) fn from(self, start: usize) -> Self {
-        Self { text: self.text.get(start..).unwrap_or_default(), at: self.at + start }
+        Self { text: self.text.get(start..).unwrap_or_default(), position: self.position + start }
     }
 
     pub(crate) fn to(self, end: usize) -> Self {
@@ -18,25 +19,25 @@ impl<'a> Piece<'a> {
 
     pub(crate) fn trim(self) -> Self {
         let text = self.text.trim_start();
-        Self { text: text.trim_end(), at: self.at + self.text.len() - text.len() }
+        Self { text: text.trim_end(), position: self.position + self.text.len() - text.len() }
     }
 
-    /// The pieces between the separators that stand outside quotes; always at least one.
+    /// Returns the spans between separators outside quotes; always at least one.
     pub(crate) fn split(self, separator: char) -> Vec<Self> {
-        let mut pieces = Vec::new();
+        let mut spans = Vec::new();
         let (mut start, mut quoted) = (0, false);
-        for (at, c) in self.text.char_indices() {
+        for (index, c) in self.text.char_indices() {
             quoted ^= c == '"';
             if c == separator && !quoted {
-                pieces.push(self.to(at).from(start));
-                start = at + c.len_utf8();
+                spans.push(self.to(index).from(start));
+                start = index + c.len_utf8();
             }
         }
-        pieces.push(self.from(start));
-        pieces
+        spans.push(self.from(start));
+        spans
     }
 
-    /// What stands between the quotes, if there are any; nothing if they do not match.
+    /// Removes the quotes, if there are any. Returns `None` if they do not match.
     pub(crate) fn unquote(self) -> Option<Self> {
         let inner = match self.text.strip_prefix('"') {
             None => self.text,
@@ -50,16 +51,16 @@ impl<'a> Piece<'a> {
 mod tests {
     use super::*;
 
-    fn piece(text: &str) -> Piece<'_> {
-        Piece { text, at: 0 }
+    fn span(text: &str) -> Span<'_> {
+        Span { text, position: 0 }
     }
 
     #[test]
-    fn separators_in_quotes_do_not_separate() {
+    fn separators_in_quotes_are_ignored() {
         let check = |text: &str, expected: &[(&str, usize)]| {
-            let pieces = piece(text).split(',');
-            let pieces: Vec<_> = pieces.iter().map(|piece| (piece.text, piece.at)).collect();
-            assert_eq!(pieces, expected);
+            let spans = span(text).split(',');
+            let spans: Vec<_> = spans.iter().map(|span| (span.text, span.position)).collect();
+            assert_eq!(spans, expected);
         };
         check("", &[("", 0)]);
         check("a,b", &[("a", 0), ("b", 2)]);
@@ -69,17 +70,17 @@ mod tests {
     }
 
     #[test]
-    fn pieces_know_where_they_stand() {
-        let inner = piece("ab  cd ").from(2).trim();
-        assert_eq!((inner.text, inner.at), ("cd", 4));
-        assert_eq!((inner.to(1).text, inner.from(1).at), ("c", 5));
+    fn spans_keep_their_position() {
+        let inner = span("ab  cd ").from(2).trim();
+        assert_eq!((inner.text, inner.position), ("cd", 4));
+        assert_eq!((inner.to(1).text, inner.from(1).position), ("c", 5));
         assert_eq!(inner.from(9).text, "");
     }
 
     #[test]
-    fn quotes_come_in_pairs() {
+    fn quotes_have_to_match() {
         let check = |text: &str, expected: Option<&str>| {
-            assert_eq!(piece(text).unquote().map(|piece| piece.text), expected);
+            assert_eq!(span(text).unquote().map(|span| span.text), expected);
         };
         check("a", Some("a"));
         check("\"a b\"", Some("a b"));

@@ -1,8 +1,7 @@
 //! Accepts connections, and lets them finish.
 //!
-//! Stopping has two steps, because requests in flight deserve their answers: [`serve`] stops
-//! accepting and hands back the [`Connections`] still open; [`Connections::drain`] lets them
-//! finish, for as long as the caller has patience.
+//! Stopping has two steps, so that requests in flight get their responses: [`serve`] stops accepting and returns the open
+//! [`Connections`]; [`Connections::drain`] lets them finish.
 
 use std::io;
 use std::time::Duration;
@@ -11,16 +10,16 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-/// How long to leave a listener alone that cannot accept, as when descriptors run out.
+/// The pause after a listener has failed to accept, for example because there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Has `converse` serve every connection to `listener` until `stop` completes; the listener is
-/// closed then, and what `stop` said comes back.
+/// Serves the connections to `listener` until `stop` completes, then closes the listener. Returns the open connections
+/// and the output of `stop`.
 ///
-/// A connection is open until its conversation ends; its watcher tells it to come to an end.
+/// A connection is open until the future that `serve_connection` returns completes. The watcher asks it to finish.
 pub(crate) async fn serve<C, T>(
     listener: TcpListener,
-    mut converse: impl FnMut(TcpStream, Watcher) -> C,
+    mut serve_connection: impl FnMut(TcpStream, Watcher) -> C,
     stop: impl Future<Output = T>,
 ) -> (Connections, T)
 where
@@ -31,24 +30,24 @@ where
     loop {
         tokio::select! {
             stream = accept(&listener) => {
-                let conversation = converse(stream, connections.graceful.watcher());
-                connections.spawn(conversation);
+                let connection = serve_connection(stream, connections.graceful.watcher());
+                connections.spawn(connection);
             }
-            why = &mut stop => return (connections, why),
+            output = &mut stop => return (connections, output),
         }
     }
 }
 
-/// The next connection, however many attempts at one fail before it.
+/// Returns the next connection, after any number of failed attempts.
 async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                // Small answers must not wait for acknowledgements; a refusal only costs time.
+                // Without a delay for small responses. If the option cannot be set, they are only slower.
                 let _ = stream.set_nodelay(true);
                 return stream;
             }
-            Err(error) if is_the_peers(&error) => {
+            Err(error) if is_connection_error(&error) => {
                 log::debug!("Connection lost before it was accepted: {error}");
             }
             Err(error) => {
@@ -59,15 +58,15 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
-/// Whether the failure is of one connection, and says nothing of the next.
-fn is_the_peers(error: &io::Error) -> bool {
+/// Returns whether the error concerns one connection rather than the listener.
+fn is_connection_error(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
     )
 }
 
-/// The connections a server has open. Dropping this cuts them off.
+/// The open connections of a server. They are aborted when this is dropped.
 #[derive(Debug, Default)]
 pub struct Connections {
     graceful: GracefulShutdown,
@@ -75,23 +74,22 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// Lets requests in flight finish and closes idle connections, until all are closed or
-    /// `patience` completes; whatever is still open then is cut off.
-    pub async fn drain(self, patience: impl Future<Output = ()>) {
+    /// Closes idle connections and lets requests in flight finish. Aborts those that are left when `abort` completes.
+    pub async fn drain(self, abort: impl Future<Output = ()>) {
         tokio::select! {
             () = self.graceful.shutdown() => {}
-            () = patience => {}
+            () = abort => {}
         }
     }
 
-    /// Cuts all connections off, and returns when they are closed.
-    pub async fn cut(mut self) {
+    /// Aborts all connections, and returns when they are closed.
+    pub(crate) async fn abort(mut self) {
         self.tasks.shutdown().await;
     }
 
-    fn spawn(&mut self, conversation: impl Future<Output = ()> + Send + 'static) {
-        // Those that have ended since the last one came, or they would pile up.
+    fn spawn(&mut self, connection: impl Future<Output = ()> + Send + 'static) {
+        // Finished tasks would accumulate otherwise.
         while self.tasks.try_join_next().is_some() {}
-        self.tasks.spawn(conversation);
+        self.tasks.spawn(connection);
     }
 }

@@ -1,4 +1,4 @@
-//! A certificate made at start, and the handshake that presents it.
+//! TLS certificates generated at start, and the handshake with them.
 
 use std::io;
 use std::sync::Arc;
@@ -14,37 +14,36 @@ use tokio_rustls::server::TlsStream;
 
 use crate::fault::io::Socket;
 
-/// How long a peer may take for its part of the handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The names that lead to a backend on the same machine.
+/// The names of a backend on the same machine.
 const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// A server's certificate and key, and the authority that vouches for them.
+/// The certificate and key of a server, issued by an authority of its own.
 ///
-/// Both are made on the spot and never stored, so the authority is safe to trust in a test.
-#[derive(Clone)]
-pub struct Identity {
+/// They are generated for each process and never stored, so tests can safely trust the authority.
+pub(crate) struct Identity {
     authority: String,
     acceptor: TlsAcceptor,
 }
 
-/// A certificate could not be made.
+/// A certificate cannot be generated.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot make a certificate: {0}")]
-pub struct IdentityError(String);
+#[error("cannot generate a certificate: {0}")]
+pub(crate) struct IdentityError(String);
 
 impl Identity {
-    /// A new identity for this machine's own names and for `host`.
+    /// Generates an identity for the local machine and for `host`.
     ///
     /// # Errors
     ///
-    /// When `host` cannot stand in a certificate, or there is no randomness for the keys.
-    pub fn new(host: &str) -> Result<Self, IdentityError> {
-        Self::make(host).map_err(|error| IdentityError(error.to_string()))
+    /// If `host` is not a valid name, or the system has no randomness for the keys.
+    pub(crate) fn new(host: &str) -> Result<Self, IdentityError> {
+        Self::generate(host).map_err(|error| IdentityError(error.to_string()))
     }
 
-    fn make(host: &str) -> Result<Self, Box<dyn std::error::Error>> {
+    fn generate(host: &str) -> Result<Self, Box<dyn std::error::Error>> {
         let authority = CertifiedIssuer::self_signed(authority()?, KeyPair::generate()?)?;
         let key = KeyPair::generate()?;
         let certificate = CertificateParams::new(names(host))?.signed_by(&key, &authority)?;
@@ -58,14 +57,13 @@ impl Identity {
         Ok(Self { authority: authority.pem(), acceptor: TlsAcceptor::from(Arc::new(config)) })
     }
 
-    /// The authority's certificate as PEM: what a client has to trust.
-    #[must_use]
-    pub fn authority_pem(&self) -> &str {
+    /// Returns the certificate of the authority as PEM, for clients to trust.
+    pub(crate) fn authority_pem(&self) -> &str {
         &self.authority
     }
 
     pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        tokio::time::timeout(HANDSHAKE, self.acceptor.accept(stream)).await?
+        tokio::time::timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(stream)).await?
     }
 }
 
@@ -92,7 +90,7 @@ fn names(host: &str) -> Vec<String> {
 }
 
 impl Socket for TlsStream<TcpStream> {
-    fn reset_when_dropped(&self) -> io::Result<()> {
+    fn reset_on_drop(&self) -> io::Result<()> {
         self.get_ref().0.set_zero_linger()
     }
 }
@@ -110,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_no_certificate_can_name_is_an_error() {
-        assert!(Identity::new("é").unwrap_err().to_string().starts_with("cannot make a certificate"));
+    fn an_invalid_host_is_an_error() {
+        assert!(Identity::new("é").unwrap_err().to_string().starts_with("cannot generate a certificate"));
     }
 }

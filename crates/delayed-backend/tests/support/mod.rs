@@ -1,6 +1,6 @@
-//! What the tests share: a raw caller, and the built binary as a child process.
+//! Shared by the tests: a raw client, and the built binary as a child process.
 
-#![allow(dead_code, reason = "each test crate uses its own part")]
+#![allow(dead_code, reason = "each test uses only a part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the message")]
 
 use std::net::SocketAddr;
@@ -14,36 +14,36 @@ mod watchdog;
 
 pub(crate) use watchdog::watch;
 
-/// Sends `request` and reads until the server closes.
+/// Sends `request`, and reads until the server closes the connection.
 pub(crate) async fn exchange(address: SocketAddr, request: &str) -> String {
     watch();
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    response
 }
 
-/// A request of its own connection.
+/// Returns a request that closes its connection.
 pub(crate) fn request(method: &str, target: &str) -> String {
     format!("{method} {target} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")
 }
 
-/// Reads one answer with a body of known length, and leaves the connection open.
-pub(crate) async fn read_answer(stream: &mut TcpStream, body: &str) -> String {
-    let mut answer = Vec::new();
-    while !(answer.ends_with(body.as_bytes()) && contains(&answer, b"\r\n\r\n")) {
-        let read = stream.read_buf(&mut answer).await.unwrap();
-        assert_ne!(read, 0, "closed after {:?}", String::from_utf8_lossy(&answer));
+/// Reads one response that ends with this body, and leaves the connection open.
+pub(crate) async fn read_response(stream: &mut TcpStream, body: &str) -> String {
+    let mut response = Vec::new();
+    while !(response.ends_with(body.as_bytes()) && contains(&response, b"\r\n\r\n")) {
+        let read = stream.read_buf(&mut response).await.unwrap();
+        assert_ne!(read, 0, "closed after {:?}", String::from_utf8_lossy(&response));
     }
-    String::from_utf8(answer).unwrap()
+    String::from_utf8(response).unwrap()
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 
-/// `delayed-backend` as a child process; it dies with its handle.
+/// `delayed-backend` as a child process, which is killed when this is dropped.
 pub(crate) struct Backend {
     child: Child,
     log: Lines<BufReader<ChildStderr>>,
@@ -91,7 +91,7 @@ impl Backend {
     }
 }
 
-/// The message of a line of the log.
+/// Returns the message of a line of the log.
 pub(crate) fn message(line: &str) -> &str {
     let (_, message) = line.split_once("message = \"").expect(line);
     message.strip_suffix('"').expect(line)

@@ -1,0 +1,106 @@
+//! The recorded requests, as `/requests` reports them in JSON.
+
+use std::num::NonZeroU64;
+
+use http::HeaderValue;
+use http::request::Parts;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::fault::Behaviour;
+
+/// How many characters of a target, or of an `Idempotency-Key`, are recorded.
+const MAX_TEXT: usize = 1024;
+
+/// The content of `/requests`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    /// How many requests there have been.
+    pub(crate) received: u64,
+    /// How many of them are no longer recorded. These are the oldest.
+    pub(crate) dropped: u64,
+    pub(crate) requests: Vec<RecordedRequest>,
+}
+
+/// A request that the script applied to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RecordedRequest {
+    /// Its number; the first is number 1.
+    pub number: NonZeroU64,
+    /// When its head was read.
+    pub time: Timestamp,
+    /// Its method.
+    pub method: String,
+    /// Its path and query, up to 1024 characters.
+    pub target: String,
+    /// Its protocol: `HTTP/1.1` or `HTTP/2.0`.
+    pub version: String,
+    /// The number of its connection; the first is number 1.
+    pub connection: u64,
+    /// Its `Idempotency-Key`.
+    pub idempotency_key: Option<String>,
+    /// Its body, once it is complete.
+    pub body: Option<RecordedBody>,
+    /// What the script did with it.
+    pub behaviour: String,
+}
+
+/// The body of a request, once it is complete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RecordedBody {
+    /// Its length in bytes.
+    pub length: u64,
+    /// Its SHA-256 digest, in hexadecimal.
+    pub sha256: String,
+    /// The trailers after it, as `name: value`.
+    pub trailers: Vec<String>,
+}
+
+impl RecordedRequest {
+    pub(crate) fn new(number: NonZeroU64, head: &Parts, connection: u64, behaviour: &Behaviour) -> Self {
+        let target = head.uri.path_and_query().map_or("", |target| target.as_str());
+        let text = |value: &HeaderValue| truncated(&String::from_utf8_lossy(value.as_bytes()));
+        Self {
+            number,
+            time: Timestamp::now(),
+            method: truncated(head.method.as_str()),
+            target: truncated(target),
+            version: format!("{:?}", head.version),
+            connection,
+            idempotency_key: head.headers.get("idempotency-key").map(text),
+            body: None,
+            behaviour: behaviour.to_string(),
+        }
+    }
+}
+
+fn truncated(text: &str) -> String {
+    text.chars().take(MAX_TEXT).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    #[test]
+    fn only_the_start_of_a_long_target_is_recorded() {
+        assert_eq!(truncated(&"x".repeat(MAX_TEXT + 1)).len(), MAX_TEXT);
+        assert_eq!(truncated("/hello"), "/hello");
+    }
+
+    #[test]
+    fn the_report_is_json() {
+        let (head, ()) = Request::get("/hello").body(()).unwrap().into_parts();
+        let request = RecordedRequest::new(NonZeroU64::MIN, &head, 1, &Behaviour::default());
+        let request = RecordedRequest { time: Timestamp::UNIX_EPOCH, ..request };
+        let report = Report { received: 1, dropped: 0, requests: vec![request] };
+        assert_eq!(
+            serde_json::to_string(&report).unwrap(),
+            r#"{"received":1,"dropped":0,"requests":[{"number":1,"time":"1970-01-01T00:00:00Z","method":"GET","target":"/hello","version":"HTTP/1.1","connection":1,"idempotency_key":null,"body":null,"behaviour":"ok"}]}"#
+        );
+    }
+}
