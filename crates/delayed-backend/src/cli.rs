@@ -1,7 +1,6 @@
 //! The program: reads the command line, sets up the log, serves, and stops on a signal.
 
 mod args;
-mod log_line;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -11,8 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
+use env_logger::Env;
+use jiff::ZonedDateTime;
 
 use crate::cli::args::Args;
+use crate::common::log_line::LogLine;
 use crate::common::signals::Signals;
 use crate::common::usage_error;
 use crate::server::Server;
@@ -28,7 +30,7 @@ pub async fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => return exit_with(&error, &command_line),
     };
-    log_line::install();
+    start_log();
     match run(&args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -36,6 +38,16 @@ pub async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Sends log events to standard error, as `RUST_LOG` says or from `info` up.
+fn start_log() {
+    let mut logger = env_logger::Builder::from_env(Env::default().default_filter_or("info"));
+    logger.format(|out, record| {
+        let time = ZonedDateTime::now().datetime();
+        writeln!(out, "{}", LogLine::new(time, record.level(), record.args()))
+    });
+    logger.init();
 }
 
 async fn run(args: &Args) -> Result<(), Box<dyn Error>> {

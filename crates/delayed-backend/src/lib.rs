@@ -86,13 +86,8 @@
 pub mod cli;
 
 mod backend;
-mod common {
-    pub(crate) mod duration;
-    pub(crate) mod error_payload;
-    pub(crate) mod listen;
-    pub(crate) mod signals;
-    pub(crate) mod usage_error;
-}
+#[allow(unreachable_pub, reason = "retry-service, which has the same files, exports them")]
+mod common;
 mod fault;
 mod handler;
 mod recorder;

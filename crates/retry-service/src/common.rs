@@ -1,4 +1,4 @@
-//! What `retry-service` and `delayed-backend` have in common: the files in this folder are the same in both crates.
+//! Files that `retry-service` and `delayed-backend` share: the two folders are identical, see scripts/check-common.sh.
 
 pub mod duration;
 pub mod error_payload;

@@ -1,20 +1,20 @@
-//! Durations as people write them on a command line.
+//! Durations as written on a command line.
 
 use std::time::Duration;
 
 use jiff::SignedDuration;
 
-/// The text is no duration, or a negative one.
+/// The text is not a duration, or it is negative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected a duration such as 3s, 200ms or 1m 30s, or a bare number of seconds such as 0.5")]
-pub(crate) struct InvalidDuration;
+pub struct InvalidDuration;
 
-/// Reads `3s`, `200ms`, `1m 30s`, or a bare number of seconds (`3`, `0.5`).
+/// Parses `3s`, `200ms`, `1m 30s`, or a bare number of seconds (`3`, `0.5`).
 ///
 /// # Errors
 ///
-/// When the text is neither, is negative, or is too large to hold.
-pub(crate) fn parse(text: &str) -> Result<Duration, InvalidDuration> {
+/// If the text is neither, is negative, or is too large.
+pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
     let text = text.trim();
     let parsed = if is_bare_number(text) { format!("{text}s").parse::<SignedDuration>() } else { text.parse() };
     let signed = parsed.map_err(|_| InvalidDuration)?;
@@ -35,7 +35,7 @@ mod tests {
     }
 
     #[test]
-    fn units_are_read() {
+    fn units_are_parsed() {
         check("3s", Some(Duration::from_secs(3)));
         check("200ms", Some(Duration::from_millis(200)));
         check("1m 30s", Some(Duration::from_secs(90)));
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_wait_is_refused() {
+    fn anything_else_is_rejected() {
         for text in [
             "",
             " ",

@@ -1,50 +1,54 @@
-//! The JSON body of an answer that is an error.
+//! The JSON body of an error response.
 
 use bytes::Bytes;
-use http::request::Parts;
-use http::{Response, StatusCode, header};
+use http::{Method, Response, StatusCode, Uri, header};
 use http_body_util::Full;
 use jiff::Timestamp;
 use serde::Serialize;
 
-/// What went wrong with a request; its fields appear in the JSON in this order.
+/// An error, with its fields in the order of the JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct ErrorPayload {
-    /// When, in UTC to the microsecond: `2026-07-06T10:00:00.123456Z`.
-    pub(crate) timestamp: String,
-    /// The answer's status code.
-    pub(crate) status: u16,
-    /// The status code's standard phrase.
-    pub(crate) reason: &'static str,
-    /// What went wrong, in words.
-    pub(crate) message: String,
-    /// The raw request target, query included.
-    pub(crate) path: String,
-    /// The request's method.
-    pub(crate) method: String,
+pub struct ErrorPayload {
+    /// The time in UTC, to the microsecond: `2026-07-06T10:00:00.123456Z`.
+    pub timestamp: String,
+    /// The status code of the response.
+    pub status: u16,
+    /// The reason phrase of the status code.
+    pub reason: &'static str,
+    /// A description of the error.
+    pub message: String,
+    /// The path and query of the request.
+    pub path: String,
+    /// The method of the request.
+    pub method: String,
 }
 
 impl ErrorPayload {
-    /// Describes the failure of `request` at `time`.
+    /// Describes the failure of a request.
     #[must_use]
-    pub(crate) fn new(time: Timestamp, status: StatusCode, message: impl Into<String>, request: &Parts) -> Self {
-        let target = request.uri.path_and_query();
+    pub fn new(time: Timestamp, status: StatusCode, message: impl Into<String>, method: &Method, uri: &Uri) -> Self {
+        let target = uri.path_and_query();
         Self {
             timestamp: format!("{time:.6}"),
             status: status.as_u16(),
             reason: status.canonical_reason().unwrap_or_default(),
             message: message.into(),
             path: target.map_or_else(String::new, ToString::to_string),
-            method: request.method.to_string(),
+            method: method.to_string(),
         }
     }
 
-    /// The payload as an answer.
+    /// Returns the payload as JSON.
     #[must_use]
-    pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
-        // Numbers and strings always serialize; an empty body is the harmless way to say so in types.
-        let json = serde_json::to_vec(&self).unwrap_or_default();
-        let mut response = Response::new(Full::from(json));
+    pub fn to_json(&self) -> Vec<u8> {
+        // Serializing numbers and strings cannot fail.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Returns a response with the payload.
+    #[must_use]
+    pub fn into_response(self) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::from(self.to_json()));
         *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or_default();
         response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
         response
@@ -53,15 +57,9 @@ impl ErrorPayload {
 
 #[cfg(test)]
 mod tests {
-    use http::Request;
     use http_body_util::BodyExt as _;
 
     use super::*;
-
-    fn request(method: &str, target: &str) -> Parts {
-        let request = Request::builder().method(method).uri(target).body(()).unwrap();
-        request.into_parts().0
-    }
 
     #[tokio::test]
     async fn parity_error_payload_fields_in_order() {
@@ -69,7 +67,8 @@ mod tests {
             "2026-07-06T10:00:00.123456789Z".parse().unwrap(),
             StatusCode::INTERNAL_SERVER_ERROR,
             "it \"broke\"",
-            &request("GET", "/path?x=1"),
+            &Method::GET,
+            &Uri::from_static("/path?x=1"),
         );
         let response = payload.into_response();
         assert_eq!(response.status(), 500);
@@ -87,7 +86,8 @@ mod tests {
             Timestamp::UNIX_EPOCH,
             StatusCode::NOT_FOUND,
             "",
-            &request("PURGE", "http://127.0.0.1/a?b"),
+            &Method::from_bytes(b"PURGE").unwrap(),
+            &Uri::from_static("http://127.0.0.1/a?b"),
         );
         assert_eq!(payload.timestamp, "1970-01-01T00:00:00.000000Z");
         assert_eq!(payload.path, "/a?b");

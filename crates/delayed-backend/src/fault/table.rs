@@ -2,8 +2,6 @@
 //!
 //! The parser, its error messages, `--help` and the table in the crate's documentation all follow [`KEYWORDS`].
 
-use std::time::Duration;
-
 use bytes::Bytes;
 
 use crate::fault::io::{ConnectionEnd, OutputFault};
@@ -101,7 +99,7 @@ pub(crate) static KEYWORDS: &[Keyword] = &[
         usage: "huge-headers[=100000]",
         class: Class::Response,
         meaning: "adds header fields of this size in bytes, 1 MiB by default",
-        add: |to, value| or_default(value, 1 << 20, |bytes| to.huge_headers = bytes),
+        add: |to, value| or_default(value, "1048576", |bytes| to.huge_headers = bytes),
     },
     Keyword {
         usage: "chunked",
@@ -163,7 +161,7 @@ pub(crate) static KEYWORDS: &[Keyword] = &[
         class: Class::Fault,
         meaning: "sends the response byte by byte, with this pause between two bytes, 10 ms by default",
         add: |to, value| {
-            or_default(value, Duration::from_millis(10), |pause| {
+            or_default(value, "10ms", |pause| {
                 to.fault = Some(Fault::Output(OutputFault::Drip(pause)));
             })
         },
@@ -193,7 +191,7 @@ pub(crate) static KEYWORDS: &[Keyword] = &[
         usage: "down[=1s]",
         class: Class::NoResponse,
         meaning: "closes the listener and all connections for this long, 3 s by default",
-        add: |to, value| or_default(value, Duration::from_secs(3), |length| to.fault = Some(Fault::Down(length))),
+        add: |to, value| or_default(value, "3s", |length| to.fault = Some(Fault::Down(length))),
     },
 ];
 

@@ -12,17 +12,17 @@ const MAX_HEADERS: u32 = 16 << 20;
 
 /// A type of values.
 pub(crate) trait Value: Sized {
-    /// What is allowed, as an error message names it.
-    const ALLOWED: &'static str;
+    /// What is expected, as an error message names it.
+    const EXPECTED: &'static str;
 
-    /// Reads a value. Returns `None` if it is not allowed.
+    /// Reads a value. Returns `None` if it is invalid.
     fn parse(text: &str) -> Option<Self>;
 
     /// Returns the text that [`parse`](Self::parse) reads as the same value.
     fn to_text(&self) -> String;
 }
 
-/// The result of reading a value: its text in a script, if there is one, or what would be allowed.
+/// The result of reading a value: its text in a script, if there is one, or what is expected.
 pub(crate) type Parsed = Result<Option<String>, &'static str>;
 
 /// Rejects any value.
@@ -35,7 +35,7 @@ pub(crate) fn none(text: Option<&str>) -> Parsed {
 
 /// Reads a value that has to be given.
 pub(crate) fn required<V: Value>(text: Option<&str>, set: impl FnOnce(V)) -> Parsed {
-    let value = text.and_then(V::parse).ok_or(V::ALLOWED)?;
+    let value = text.and_then(V::parse).ok_or(V::EXPECTED)?;
     let text = value.to_text();
     set(value);
     Ok(Some(text))
@@ -53,13 +53,13 @@ pub(crate) fn optional<V: Value>(text: Option<&str>, set: impl FnOnce(Option<V>)
 }
 
 /// Reads a value that has a default.
-pub(crate) fn or_default<V: Value>(text: Option<&str>, default: V, set: impl FnOnce(V)) -> Parsed {
-    required(Some(text.unwrap_or(&default.to_text())), set)
+pub(crate) fn or_default<V: Value>(text: Option<&str>, default: &str, set: impl FnOnce(V)) -> Parsed {
+    required(text.or(Some(default)), set)
 }
 
 /// A number of bytes.
 impl Value for u64 {
-    const ALLOWED: &'static str = "a number of bytes, such as 100";
+    const EXPECTED: &'static str = "a number of bytes, such as 100";
 
     fn parse(text: &str) -> Option<Self> {
         text.parse().ok()
@@ -72,7 +72,7 @@ impl Value for u64 {
 
 /// The size of header fields, in bytes.
 impl Value for u32 {
-    const ALLOWED: &'static str = "a number of bytes from 1 to 16777216";
+    const EXPECTED: &'static str = "a number of bytes from 1 to 16777216";
 
     fn parse(text: &str) -> Option<Self> {
         text.parse().ok().filter(|bytes| (1..=MAX_HEADERS).contains(bytes))
@@ -84,7 +84,7 @@ impl Value for u32 {
 }
 
 impl Value for Duration {
-    const ALLOWED: &'static str = "a duration such as 3s, 200ms or 1m 30s, or a number of seconds";
+    const EXPECTED: &'static str = "a duration such as 3s, 200ms or 1m 30s, or a number of seconds";
 
     fn parse(text: &str) -> Option<Self> {
         duration::parse(text).ok()
@@ -96,7 +96,7 @@ impl Value for Duration {
 }
 
 impl Value for StatusCode {
-    const ALLOWED: &'static str = "a status from 200 to 599, such as status=503";
+    const EXPECTED: &'static str = "a status from 200 to 599, such as status=503";
 
     fn parse(text: &str) -> Option<Self> {
         let status = Self::from_bytes(text.as_bytes()).ok()?;
@@ -110,7 +110,7 @@ impl Value for StatusCode {
 
 /// The value of a header field.
 impl Value for HeaderValue {
-    const ALLOWED: &'static str = "a valid field value, such as retry-after=2; one with a comma needs quotes";
+    const EXPECTED: &'static str = "a valid field value, such as retry-after=2; one with a comma needs quotes";
 
     fn parse(text: &str) -> Option<Self> {
         Self::from_str(text).ok()
@@ -123,7 +123,7 @@ impl Value for HeaderValue {
 
 /// The text of a body.
 impl Value for String {
-    const ALLOWED: &'static str = "a text, such as body=\"try later\"";
+    const EXPECTED: &'static str = "a text, such as body=\"try later\"";
 
     fn parse(text: &str) -> Option<Self> {
         Some(text.to_owned())

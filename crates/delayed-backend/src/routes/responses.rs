@@ -67,7 +67,7 @@ pub(crate) fn not_found(request: &Parts) -> Response {
 
 /// Returns the JSON error payload.
 pub(crate) fn error(status: StatusCode, message: impl Into<String>, request: &Parts) -> Response {
-    ErrorPayload::new(Timestamp::now(), status, message, request).into_response().map(boxed)
+    ErrorPayload::new(Timestamp::now(), status, message, &request.method, &request.uri).into_response().map(boxed)
 }
 
 pub(crate) fn text(status: StatusCode, body: impl Into<Bytes>) -> Response {

@@ -23,9 +23,9 @@ pub struct ScriptError {
 enum Problem {
     #[error("a behaviour is missing")]
     Missing,
-    #[error("no such behaviour; allowed are {}", names())]
+    #[error("no such behaviour; expected one of {}", names())]
     Unknown,
-    #[error("takes {0}")]
+    #[error("expected {0}")]
     Value(&'static str),
     #[error("the closing quote is missing")]
     OpenQuote,
@@ -101,7 +101,7 @@ fn behaviour(item: Span<'_>) -> Result<Behaviour, Mistake<'_>> {
             return Err(Mistake(name, Problem::Alone));
         }
         let value = (keyword.add)(&mut behaviour, value.map(|value| value.text))
-            .map_err(|allowed| Mistake(span, Problem::Value(allowed)))?;
+            .map_err(|expected| Mistake(span, Problem::Value(expected)))?;
         if let Some(problem) = keywords.iter().find_map(|other| conflict(keyword, other)) {
             return Err(Mistake(span, problem));
         }
@@ -234,15 +234,15 @@ mod tests {
         check_error("ok, statsu=503", 2, 5, "statsu", Problem::Unknown);
         check_error("é,ok", 1, 1, "é", Problem::Unknown);
         check_error("status=503;body=é,x", 2, 19, "x", Problem::Unknown);
-        check_error("status", 1, 1, "status", value(StatusCode::ALLOWED));
-        check_error("status=99", 1, 1, "status=99", value(StatusCode::ALLOWED));
-        check_error("status=100", 1, 1, "status=100", value(StatusCode::ALLOWED));
-        check_error("status=600", 1, 1, "status=600", value(StatusCode::ALLOWED));
-        check_error("ok,delay=soon", 2, 4, "delay=soon", value(Duration::ALLOWED));
-        check_error("reset-after", 1, 1, "reset-after", value(u64::ALLOWED));
-        check_error("reset-after=-1", 1, 1, "reset-after=-1", value(u64::ALLOWED));
-        check_error("huge-headers=0", 1, 1, "huge-headers=0", value(u32::ALLOWED));
-        check_error("status=503;retry-after=\"a\nb\"", 1, 12, "retry-after=\"a\nb\"", value(HeaderValue::ALLOWED));
+        check_error("status", 1, 1, "status", value(StatusCode::EXPECTED));
+        check_error("status=99", 1, 1, "status=99", value(StatusCode::EXPECTED));
+        check_error("status=100", 1, 1, "status=100", value(StatusCode::EXPECTED));
+        check_error("status=600", 1, 1, "status=600", value(StatusCode::EXPECTED));
+        check_error("ok,delay=soon", 2, 4, "delay=soon", value(Duration::EXPECTED));
+        check_error("reset-after", 1, 1, "reset-after", value(u64::EXPECTED));
+        check_error("reset-after=-1", 1, 1, "reset-after=-1", value(u64::EXPECTED));
+        check_error("huge-headers=0", 1, 1, "huge-headers=0", value(u32::EXPECTED));
+        check_error("status=503;retry-after=\"a\nb\"", 1, 12, "retry-after=\"a\nb\"", value(HeaderValue::EXPECTED));
         check_error("hang=3s", 1, 1, "hang=3s", value("no value"));
         check_error("chunked=3", 1, 1, "chunked=3", value("no value"));
         check_error("ok;delay", 1, 1, "ok", Problem::Alone);
@@ -267,7 +267,7 @@ mod tests {
         let error = "ok,statsu=503".parse::<Script>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            format!("item 2, column 4, \"statsu\": no such behaviour; allowed are {}", names())
+            format!("item 2, column 4, \"statsu\": no such behaviour; expected one of {}", names())
         );
     }
 

@@ -1,4 +1,4 @@
-//! The JSON body of an answer that is an error.
+//! The JSON body of an error response.
 
 use bytes::Bytes;
 use http::{Method, Response, StatusCode, Uri, header};
@@ -6,25 +6,25 @@ use http_body_util::Full;
 use jiff::Timestamp;
 use serde::Serialize;
 
-/// What went wrong with a request; its fields appear in the JSON in this order.
+/// An error, with its fields in the order of the JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ErrorPayload {
-    /// When, in UTC to the microsecond: `2026-07-06T10:00:00.123456Z`.
+    /// The time in UTC, to the microsecond: `2026-07-06T10:00:00.123456Z`.
     pub timestamp: String,
-    /// The answer's status code.
+    /// The status code of the response.
     pub status: u16,
-    /// The status code's standard phrase.
+    /// The reason phrase of the status code.
     pub reason: &'static str,
-    /// What went wrong, in words.
+    /// A description of the error.
     pub message: String,
-    /// The raw request target, query included.
+    /// The path and query of the request.
     pub path: String,
-    /// The request's method.
+    /// The method of the request.
     pub method: String,
 }
 
 impl ErrorPayload {
-    /// Describes the failure of a request at `time`.
+    /// Describes the failure of a request.
     #[must_use]
     pub fn new(time: Timestamp, status: StatusCode, message: impl Into<String>, method: &Method, uri: &Uri) -> Self {
         let target = uri.path_and_query();
@@ -38,20 +38,14 @@ impl ErrorPayload {
         }
     }
 
-    /// Describes what could not be read as a request: it has neither a path nor a method.
+    /// Returns the payload as JSON.
     #[must_use]
-    pub(crate) fn of_unread(time: Timestamp, status: StatusCode, message: &str) -> Self {
-        let (method, uri) = (Method::default(), Uri::default());
-        Self { path: String::new(), method: String::new(), ..Self::new(time, status, message, &method, &uri) }
-    }
-
-    /// The payload as it is sent.
-    pub(crate) fn to_json(&self) -> Vec<u8> {
-        // Numbers and strings always serialize; an empty body is the harmless way to say so in types.
+    pub fn to_json(&self) -> Vec<u8> {
+        // Serializing numbers and strings cannot fail.
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// The payload as an answer.
+    /// Returns a response with the payload.
     #[must_use]
     pub fn into_response(self) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::from(self.to_json()));

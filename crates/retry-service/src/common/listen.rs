@@ -1,4 +1,4 @@
-//! The address a server is told to listen on.
+//! The address to listen on.
 
 use std::fmt;
 use std::io;
@@ -7,18 +7,18 @@ use std::str::FromStr;
 
 use tokio::net::{TcpListener, TcpSocket, lookup_host};
 
-/// A host or IP address, and a port; port 0 takes a free one.
+/// A host name or IP address, and a port. Port 0 takes a free one.
 ///
-/// Names are looked up only when the listener is bound.
+/// A name is resolved only when the listener is bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenAddress(String);
 
-/// The text is no `HOST:PORT`.
+/// The text is not `HOST:PORT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected HOST:PORT, such as 127.0.0.1:8080, [::1]:8080 or localhost:8080")]
 pub struct InvalidListenAddress;
 
-/// The address is fine, but could not be had.
+/// The address is valid, but cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}")]
 pub struct BindError {
@@ -27,11 +27,11 @@ pub struct BindError {
 }
 
 impl ListenAddress {
-    /// Binds the first address the host resolves to that can be bound.
+    /// Listens on the first address of the host that can be bound.
     ///
     /// # Errors
     ///
-    /// When there is none: the port is taken, the host unknown, the user not allowed.
+    /// If there is none: the port is in use, the host is unknown, or the user is not permitted.
     pub async fn bind(&self) -> Result<TcpListener, BindError> {
         self.bind_first().await.map_err(|source| BindError { address: self.clone(), source })
     }
@@ -66,16 +66,17 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-/// tokio's own queue of 1024 is soon full when a crowd comes back; the system takes off what it does not allow.
-const QUEUE: u32 = 65_535;
+/// How many connections may wait to be accepted; the kernel caps it at `somaxconn`. tokio's default of 1024 is soon
+/// exceeded when many clients reconnect at once.
+const BACKLOG: u32 = 65_535;
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A restart need not wait for the connections of the run before to be forgotten.
+    // A restart does not wait for connections of the previous process in TIME_WAIT.
     #[cfg(not(windows))]
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(QUEUE)
+    socket.listen(BACKLOG)
 }
 
 fn is_name_and_port(text: &str) -> bool {
@@ -90,14 +91,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_and_ports_are_read() {
+    fn hosts_and_ports_are_parsed() {
         for text in ["127.0.0.1:8080", "0.0.0.0:0", "[::1]:9090", "localhost:8080", "my-host.lan:1"] {
             assert_eq!(text.parse(), Ok(ListenAddress(text.to_owned())));
         }
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn anything_else_is_rejected() {
         for text in [
             "",
             "8080",
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_port_in_use_is_said_in_one_line() {
+    async fn a_port_in_use_is_reported_in_one_line() {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = taken.local_addr().unwrap().to_string();
         let error = ListenAddress(address.clone()).bind().await.unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! One line per log event, on standard error, in the sample's shape:
+//! The format of a log event, as in the sample:
 //!
 //! ```text
 //! time = 2021-01-21 19:00:21,374 level = INFO  module = "" message = "…"
@@ -9,7 +9,7 @@ use std::fmt::{self, Write as _};
 use jiff::civil::DateTime;
 use log::Level;
 
-/// A log event, displayed as one line whatever its message holds.
+/// A log event. Always displayed as one line.
 #[derive(Debug, Clone, Copy)]
 pub struct LogLine<M> {
     time: DateTime,
@@ -18,7 +18,7 @@ pub struct LogLine<M> {
 }
 
 impl<M: fmt::Display> LogLine<M> {
-    /// An event at `time`, which is local and shown to the millisecond.
+    /// Returns an event at this local time, which is displayed to the millisecond.
     pub fn new(time: DateTime, level: Level, message: M) -> Self {
         Self { time, level, message }
     }
@@ -34,7 +34,7 @@ impl<M: fmt::Display> fmt::Display for LogLine<M> {
     }
 }
 
-/// Escapes what would end the quotes or the line, so that no message can forge another event.
+/// Escapes quotes and control characters, so that no message can forge another event.
 struct Escaped<'a, W>(&'a mut W);
 
 impl<W: fmt::Write> fmt::Write for Escaped<'_, W> {

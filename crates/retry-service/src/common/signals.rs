@@ -1,11 +1,11 @@
-//! The signals by which a process is asked to stop.
+//! The signals that ask a process to stop.
 
 use std::io;
 
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGINT and SIGTERM, caught from the moment this is made.
+/// Catches SIGINT and SIGTERM.
 #[cfg(unix)]
 #[derive(Debug)]
 pub struct Signals {
@@ -15,16 +15,16 @@ pub struct Signals {
 
 #[cfg(unix)]
 impl Signals {
-    /// Starts to catch them; the process no longer dies of them.
+    /// Starts to catch the signals, which no longer terminate the process.
     ///
     /// # Errors
     ///
-    /// When the system refuses the handlers.
+    /// If the handlers cannot be installed.
     pub fn catch() -> io::Result<Self> {
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
-    /// Waits for the next of them.
+    /// Waits for the next signal.
     pub async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
@@ -33,23 +33,23 @@ impl Signals {
     }
 }
 
-/// Ctrl-C, the one such signal every platform has.
+/// Catches Ctrl-C, which every platform has.
 #[cfg(not(unix))]
 #[derive(Debug)]
 pub struct Signals(());
 
 #[cfg(not(unix))]
 impl Signals {
-    /// Starts to catch it.
+    /// Starts to catch the signal.
     ///
     /// # Errors
     ///
-    /// Never on this platform; elsewhere the system may refuse.
+    /// Never on this platform.
     pub fn catch() -> io::Result<Self> {
         Ok(Self(()))
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     pub async fn next(&mut self) {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending().await

@@ -1,4 +1,4 @@
-//! What is said of a wrong command line: one line.
+//! Reports an invalid command line in one line.
 
 use std::ffi::OsString;
 
@@ -7,42 +7,42 @@ use clap::{
     error::{ContextKind, ErrorKind},
 };
 
-/// The error as one line: what is wrong, with which flag or variable and value, and what is allowed. `args` are those
-/// that led to it, the program's name included.
+/// Returns the error as one line: the flag or variable, its value, and what is expected. `args` are the arguments that
+/// led to it, with the name of the program.
 ///
-/// clap spreads it over several and adds the usage, which hides the one thing that matters.
+/// clap prints several lines and adds the usage, which hides the error.
 #[must_use]
 pub fn one_line(error: &clap::Error, command: &Command, args: &[OsString]) -> String {
     let text = error.to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let told = text
+    let message = text
         .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty())
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
-        .fold(String::new(), |told, line| match line {
-            _ if told.is_empty() => line.to_owned(),
-            tip if tip.starts_with("tip: ") => told + "; " + tip,
-            line => told + " " + line,
+        .fold(String::new(), |message, line| match line {
+            _ if message.is_empty() => line.to_owned(),
+            tip if tip.starts_with("tip: ") => message + "; " + tip,
+            line => message + " " + line,
         });
     match variable(error, command, args) {
-        Some(variable) => format!("{variable}: {told}"),
-        None => told,
+        Some(variable) => format!("{variable}: {message}"),
+        None => message,
     }
 }
 
-/// The variable that a wrong value is from, where it is from the environment.
+/// Returns the environment variable that an invalid value is from. `None` if it is from the command line.
 fn variable(error: &clap::Error, command: &Command, args: &[OsString]) -> Option<String> {
     if !matches!(error.kind(), ErrorKind::InvalidValue | ErrorKind::ValueValidation) {
         return None;
     }
-    let wrong = error.get(ContextKind::InvalidArg)?.to_string();
-    // How an argument is shown is known once the command is built.
+    let invalid = error.get(ContextKind::InvalidArg)?.to_string();
+    // The display form of an argument depends on the built command.
     let mut built = command.clone();
     built.build();
-    let variable = built.get_arguments().find(|arg| arg.to_string() == wrong)?.get_env()?;
-    let alone = command.clone().mut_args(|arg| arg.env(None::<&'static str>)).try_get_matches_from(args);
-    alone.is_ok().then(|| variable.to_string_lossy().into_owned())
+    let variable = built.get_arguments().find(|arg| arg.to_string() == invalid)?.get_env()?;
+    let without_environment = command.clone().mut_args(|arg| arg.env(None::<&'static str>)).try_get_matches_from(args);
+    without_environment.is_ok().then(|| variable.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]
@@ -51,7 +51,7 @@ mod tests {
 
     use super::*;
 
-    /// A variable that is set everywhere, and no number.
+    /// A variable that is set everywhere, and is not a number.
     const NAME: &str = "PATH";
 
     #[track_caller]
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_takes_one_line() {
+    fn each_error_is_one_line() {
         check(&["--port", "x"], "invalid value 'x' for '--port <port>': invalid digit found in string");
         check(
             &["--mode", "fats"],
@@ -78,10 +78,10 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_is_named_where_it_is_what_is_wrong() {
-        let told = "for '--number <number>': invalid digit found in string";
-        check(&[], &format!("{NAME}: invalid value '{}' {told}", std::env::var(NAME).unwrap()));
-        check(&["--number", "x"], &format!("invalid value 'x' {told}"));
+    fn a_variable_is_named_if_its_value_is_invalid() {
+        let problem = "for '--number <number>': invalid digit found in string";
+        check(&[], &format!("{NAME}: invalid value '{}' {problem}", std::env::var(NAME).unwrap()));
+        check(&["--number", "x"], &format!("invalid value 'x' {problem}"));
         check(&["--number", "1", "--port", "1"], "the argument '--port <port>' cannot be used with '--name <name>'");
     }
 }

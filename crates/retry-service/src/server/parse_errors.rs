@@ -3,7 +3,7 @@
 //! hyper gives it itself: 400, 414 or 431, without a body. The payload that every other error has is added on its way
 //! out.
 
-use http::StatusCode;
+use http::{Method, StatusCode, Uri};
 use jiff::Timestamp;
 
 use crate::common::error_payload::ErrorPayload;
@@ -35,7 +35,8 @@ pub(crate) fn with_payload(answer: &[u8], time: Timestamp) -> Option<Vec<u8>> {
     if length != "content-length: 0" || !date.starts_with("date: ") || rest.next().is_some() {
         return None;
     }
-    let payload = ErrorPayload::of_unread(time, code, message).to_json();
+    let payload = ErrorPayload::new(time, code, message, &Method::default(), &Uri::default());
+    let payload = ErrorPayload { path: String::new(), method: String::new(), ..payload }.to_json();
     let head = format!(
         "{status_line}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n{date}\r\n\r\n",
         payload.len()

@@ -1,42 +1,25 @@
-//! One line per log event, on standard error, in the sample's shape:
+//! The format of a log event, as in the sample:
 //!
 //! ```text
 //! time = 2021-01-21 19:00:21,374 level = INFO  module = "" message = "…"
 //! ```
 
 use std::fmt::{self, Write as _};
-use std::io::Write as _;
 
-use env_logger::Env;
-use jiff::ZonedDateTime;
 use jiff::civil::DateTime;
 use log::Level;
 
-/// Sends the `log` crate's events to standard error, one [`LogLine`] each.
-///
-/// `RUST_LOG` chooses what is shown; without it, everything from `info` up. A logger that is
-/// already there stays.
-pub(crate) fn install() {
-    let mut builder = env_logger::Builder::from_env(Env::default().default_filter_or("info"));
-    builder.format(|out, record| {
-        let time = ZonedDateTime::now().datetime();
-        writeln!(out, "{}", LogLine::new(time, record.level(), record.args()))
-    });
-    // The only failure is a logger installed earlier, as by a test that runs the server in-process.
-    let _ = builder.try_init();
-}
-
-/// A log event, displayed as one line whatever its message holds.
+/// A log event. Always displayed as one line.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct LogLine<M> {
+pub struct LogLine<M> {
     time: DateTime,
     level: Level,
     message: M,
 }
 
 impl<M: fmt::Display> LogLine<M> {
-    /// An event at `time`, which is local and shown to the millisecond.
-    pub(crate) fn new(time: DateTime, level: Level, message: M) -> Self {
+    /// Returns an event at this local time, which is displayed to the millisecond.
+    pub fn new(time: DateTime, level: Level, message: M) -> Self {
         Self { time, level, message }
     }
 }
@@ -51,7 +34,7 @@ impl<M: fmt::Display> fmt::Display for LogLine<M> {
     }
 }
 
-/// Escapes what would end the quotes or the line, so that no message can forge another event.
+/// Escapes quotes and control characters, so that no message can forge another event.
 struct Escaped<'a, W>(&'a mut W);
 
 impl<W: fmt::Write> fmt::Write for Escaped<'_, W> {
