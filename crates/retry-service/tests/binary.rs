@@ -1,4 +1,4 @@
-//! The built binary, end to end.
+//! The binary, end to end: the sample, its exit codes, and its command line.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the message")]
 
 use std::{
@@ -19,33 +19,33 @@ use delayed_backend::Backend;
 mod support;
 use support::{Service, call, delayed_backend, message, raw_backend, refusing};
 
-/// Waits that a test does not notice, and a timeout that only a delayed answer misses.
+/// Short delays, and a timeout that only a delayed response exceeds.
 const QUICK: [&str; 4] = ["--interval", "1ms", "--timeout", "300ms"];
 
 #[tokio::test]
-async fn parity_retry_answers_every_method_with_the_backends_text() {
+async fn parity_retry_responds_to_every_method_with_the_backends_text() {
     let (backend, _running) = delayed_backend(Duration::ZERO).await;
     let service = Service::start(backend, &QUICK).await;
     for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"] {
-        let answer = call(service.address, method, "/retry?x=1").await;
-        assert_eq!((answer.status, answer.body.as_str()), (200, "Hello World!!!"), "{method}");
-        answer.has_header("content-type: text/plain");
-        answer.has_header("content-length: 14");
+        let response = call(service.address, method, "/retry?x=1").await;
+        assert_eq!((response.status, response.text().as_str()), (200, "Hello World!!!"), "{method}");
+        response.has_header("content-type: text/plain");
+        response.has_header("content-length: 14");
     }
     let head = call(service.address, "HEAD", "/retry").await;
-    assert_eq!((head.status, head.body.as_str()), (200, ""));
+    assert_eq!((head.status, head.text().as_str()), (200, ""));
     head.has_header("content-type: text/plain");
     head.has_header("content-length: 14");
 }
 
 #[tokio::test]
-async fn parity_four_attempts_and_then_the_answer() {
+async fn parity_the_fourth_attempt_gets_the_response() {
     let (backend, _running) = delayed_backend(Duration::from_secs(60)).await;
     let flags = ["--interval", "20ms", "--max-wait-interval", "30ms", "--timeout", "300ms"];
     let mut service = Service::start(backend, &flags).await;
     let begin = Instant::now();
-    let answer = call(service.address, "GET", "/retry").await;
-    assert_eq!((answer.status, answer.body.as_str()), (200, "Hello World!!!"));
+    let response = call(service.address, "GET", "/retry").await;
+    assert_eq!((response.status, response.text().as_str()), (200, "Hello World!!!"));
     assert!(begin.elapsed() >= Duration::from_millis(3 * 300 + 20 + 30 + 30));
     for (number, wait) in [(1, "20ms"), (2, "30ms"), (3, "30ms")] {
         let expected = format!(
@@ -57,39 +57,39 @@ async fn parity_four_attempts_and_then_the_answer() {
         assert!(line.contains(r#" level = WARN  module = "" message = "#), "{line}");
     }
     service.signal("TERM").await;
-    assert_eq!(service.rest_of_log().await.len(), 1, "one line for each failed attempt, one for the end");
+    assert_eq!(service.rest_of_log().await.len(), 1, "one line for each failed attempt, and one for the stop");
 }
 
 #[tokio::test]
-async fn parity_4xx_and_5xx_are_handed_on_with_body_and_content_headers() {
+async fn parity_4xx_and_5xx_are_passed_on_with_body_and_content_headers() {
     let (backend, requests, _tasks) = raw_backend(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/html\r\ncontent-language: de\r\n\
          x-internal: 1\r\ncontent-length: 4\r\nconnection: close\r\n\r\nbusy",
     )
     .await;
     let service = Service::start(backend, &QUICK).await;
-    let answer = call(service.address, "GET", "/retry").await;
-    assert_eq!((answer.status, answer.body.as_str(), requests.load(SeqCst)), (503, "busy", 1));
-    answer.has_header("content-type: text/html");
-    answer.has_header("content-language: de");
-    answer.has_header("content-length: 4");
-    assert!(!answer.headers.contains("x-internal"));
+    let response = call(service.address, "GET", "/retry").await;
+    assert_eq!((response.status, response.text().as_str(), requests.load(SeqCst)), (503, "busy", 1));
+    response.has_header("content-type: text/html");
+    response.has_header("content-language: de");
+    response.has_header("content-length: 4");
+    assert!(!response.head.contains("x-internal"));
 
     let listed = Service::start(backend, &[&QUICK[..], &["--status-codes", "502,503"]].concat()).await;
-    let answer = call(listed.address, "POST", "/retry").await;
-    assert_eq!((answer.status, answer.body.as_str(), requests.load(SeqCst)), (503, "busy", 5));
+    let response = call(listed.address, "POST", "/retry").await;
+    assert_eq!((response.status, response.text().as_str(), requests.load(SeqCst)), (503, "busy", 5));
 }
 
 #[tokio::test]
-async fn parity_refused_is_502_once_the_retries_are_used_up() {
+async fn parity_a_refused_connection_is_502_after_the_last_retry() {
     let (backend, _socket) = refusing();
     let mut service = Service::start(backend, &QUICK).await;
-    let answer = call(service.address, "PUT", "/retry?x=1").await;
-    assert_eq!(answer.status, 502);
-    answer.has_header("content-type: application/json");
-    assert_eq!(answer.field("message"), "Something wrong with the connection: Connection refused (os error 111)");
-    assert_eq!((answer.field("status"), answer.field("reason")), (502.into(), "Bad Gateway".into()));
-    assert_eq!((answer.field("path"), answer.field("method")), ("/retry?x=1".into(), "PUT".into()));
+    let response = call(service.address, "PUT", "/retry?x=1").await;
+    assert_eq!(response.status, 502);
+    response.has_header("content-type: application/json");
+    assert_eq!(response.json("message"), "Something wrong with the connection: Connection refused (os error 111)");
+    assert_eq!((response.json("status"), response.json("reason")), (502.into(), "Bad Gateway".into()));
+    assert_eq!((response.json("path"), response.json("method")), ("/retry?x=1".into(), "PUT".into()));
     for number in 1..4 {
         assert!(message(&service.next_log().await).contains(&format!("attempt {number} of 4 failed: cannot connect")));
     }
@@ -97,17 +97,17 @@ async fn parity_refused_is_502_once_the_retries_are_used_up() {
 }
 
 #[tokio::test]
-async fn parity_an_idle_timeout_is_500_once_the_retries_are_used_up() {
+async fn parity_an_idle_timeout_is_500_after_the_last_retry() {
     let (backend, requests, _tasks) = raw_backend("").await;
     let service = Service::start(backend, &QUICK).await;
-    let answer = call(service.address, "GET", "/retry").await;
-    assert_eq!((answer.status, requests.load(SeqCst)), (500, 4));
-    assert_eq!(answer.field("message"), "Idle timeout triggered before initiating inbound response");
-    assert_eq!(answer.field("reason"), "Internal Server Error");
+    let response = call(service.address, "GET", "/retry").await;
+    assert_eq!((response.status, requests.load(SeqCst)), (500, 4));
+    assert_eq!(response.json("message"), "Idle timeout triggered before initiating inbound response");
+    assert_eq!(response.json("reason"), "Internal Server Error");
     let fields: Vec<_> = ["timestamp", "status", "reason", "message", "path", "method"]
-        .map(|field| answer.body.find(&format!("\"{field}\":")).unwrap())
+        .map(|field| response.text().find(&format!("\"{field}\":")).unwrap())
         .into();
-    assert!(fields.is_sorted(), "{}", answer.body);
+    assert!(fields.is_sorted(), "{}", response.text());
 }
 
 #[tokio::test]
@@ -115,44 +115,44 @@ async fn parity_another_path_is_404_with_the_error_payload() {
     let (backend, _socket) = refusing();
     let service = Service::start(backend, &QUICK).await;
     for path in ["/", "/retry/", "/x"] {
-        let answer = call(service.address, "GET", &format!("{path}?q")).await;
-        assert_eq!(answer.status, 404);
+        let response = call(service.address, "GET", &format!("{path}?q")).await;
+        assert_eq!(response.status, 404);
         let expected = format!("no matching resource found for path : {path} , method : GET");
-        assert_eq!((answer.field("message"), answer.field("path")), (expected.into(), format!("{path}?q").into()));
+        assert_eq!((response.json("message"), response.json("path")), (expected.into(), format!("{path}?q").into()));
     }
 }
 
 #[tokio::test]
-async fn sigterm_during_a_wait_lets_the_caller_have_its_answer() {
+async fn sigterm_during_a_delay_does_not_cancel_the_request() {
     let (backend, _running) = delayed_backend(Duration::from_secs(60)).await;
     let mut service = Service::start(backend, &["--interval", "500ms", "--timeout", "300ms"]).await;
     let address = service.address;
-    let caller = tokio::spawn(async move { call(address, "GET", "/retry").await });
+    let client = tokio::spawn(async move { call(address, "GET", "/retry").await });
     assert!(service.next_log().await.contains("attempt 1 of 4"));
     service.signal("TERM").await;
     assert!(message(&service.next_log().await).starts_with("Stopping"));
-    assert!(TcpStream::connect(address).await.is_err(), "no new connection is accepted");
-    assert_eq!(caller.await.unwrap().body, "Hello World!!!");
+    assert!(TcpStream::connect(address).await.is_err(), "new connections are not accepted");
+    assert_eq!(client.await.unwrap().text(), "Hello World!!!");
     assert!(service.exit().await.success());
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_it_at_once() {
+async fn a_second_signal_ends_the_process_at_once() {
     let (backend, _requests, _tasks) = raw_backend("").await;
     let mut service = Service::start(backend, &["--interval", "1h", "--timeout", "100ms"]).await;
-    let mut caller = TcpStream::connect(service.address).await.unwrap();
-    caller.write_all(b"GET /retry HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut client = TcpStream::connect(service.address).await.unwrap();
+    client.write_all(b"GET /retry HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     assert!(service.next_log().await.contains("attempt 1 of 4"));
     service.signal("INT").await;
     assert!(message(&service.next_log().await).starts_with("Stopping"));
     service.signal("INT").await;
-    let told = "Cut off, as they did not end in time: requests: 1, connections: 1, of which tunnels: 0";
-    assert_eq!(message(&service.next_log().await), told);
+    let expected = "Cut off, as they did not end in time: requests: 1, connections: 1, of which tunnels: 0";
+    assert_eq!(message(&service.next_log().await), expected);
     assert_eq!(service.exit().await.code(), Some(1));
 }
 
 #[tokio::test]
-async fn a_caller_that_hangs_up_stops_its_retries() {
+async fn retries_stop_when_the_client_disconnects() {
     let (backend, requests, _tasks) = raw_backend("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n").await;
     let flags = ["--interval", "1h", "--max-wait-interval", "1h", "--status-codes", "503", "--access-log"];
     let mut service = Service::start(backend, &flags).await;
@@ -161,10 +161,10 @@ async fn a_caller_that_hangs_up_stops_its_retries() {
             .into_iter()
             .enumerate()
     {
-        let mut caller = TcpStream::connect(service.address).await.unwrap();
-        caller.write_all(request.as_bytes()).await.unwrap();
+        let mut client = TcpStream::connect(service.address).await.unwrap();
+        client.write_all(request.as_bytes()).await.unwrap();
         assert!(service.next_log().await.contains("attempt 1 of 4"));
-        drop(caller);
+        drop(client);
         let line = timeout(Duration::from_secs(30), service.next_log()).await.expect(request);
         assert!(line.contains("caller hung up"), "{request}: {line}");
         assert_eq!(requests.load(SeqCst), round + 1);
@@ -172,20 +172,20 @@ async fn a_caller_that_hangs_up_stops_its_retries() {
 }
 
 #[tokio::test]
-async fn a_backend_that_comes_back_while_a_caller_waits_saves_the_call() {
+async fn a_backend_that_recovers_during_a_delay_gets_the_next_attempt() {
     let (backend, socket) = refusing();
     let mut service = Service::start(backend, &["--interval", "300ms", "--timeout", "60s"]).await;
     let address = service.address;
-    let caller = tokio::spawn(async move { call(address, "GET", "/retry").await });
+    let client = tokio::spawn(async move { call(address, "GET", "/retry").await });
     assert!(service.next_log().await.contains("attempt 1 of 4"));
     let healthy = "ok".parse().unwrap();
     let _backend = Backend::start_on(socket.listen(16).unwrap(), healthy).unwrap();
-    let answer = caller.await.unwrap();
-    assert_eq!((answer.status, answer.body.as_str()), (200, "Hello World!!!"));
+    let response = client.await.unwrap();
+    assert_eq!((response.status, response.text().as_str()), (200, "Hello World!!!"));
 }
 
 #[tokio::test]
-async fn no_credential_is_ever_shown() {
+async fn credentials_are_never_shown() {
     let (address, _socket) = refusing();
     let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
     command
@@ -194,9 +194,9 @@ async fn no_credential_is_ever_shown() {
         .env("RETRY_SERVICE_PATH", "/hello?token=hidden")
         .env("RUST_LOG", "trace");
     let mut service = Service::spawn(command).await;
-    let answer = call(service.address, "GET", "/retry").await;
+    let response = call(service.address, "GET", "/retry").await;
     service.signal("TERM").await;
-    let shown = service.rest_of_log().await.join("\n") + &answer.body;
+    let shown = service.rest_of_log().await.join("\n") + &response.text();
     assert!(shown.contains("cannot connect"), "{shown}");
     assert!(!shown.contains("secret") && !shown.contains("bWU6"), "{shown}");
 }
@@ -217,7 +217,7 @@ fn assert_one_line(output: &Output, code: i32, expected: &str) {
 }
 
 #[tokio::test]
-async fn bad_input_takes_one_line_and_exit_code_2() {
+async fn invalid_arguments_are_reported_in_one_line_with_exit_code_2() {
     for (arguments, expected) in [
         (["--interval", "soon"], "'soon' for '--interval <DURATION>': expected a duration such as 3s"),
         (["--count", "-1"], "'--count <N>'"),
@@ -253,7 +253,7 @@ async fn bad_input_takes_one_line_and_exit_code_2() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_takes_one_line_and_exit_code_1() {
+async fn a_port_in_use_is_reported_in_one_line_with_exit_code_1() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
     assert_one_line(&run_to_end(&["--listen", &address]).await, 1, &format!("cannot listen on {address}: "));
@@ -262,7 +262,7 @@ async fn a_port_in_use_takes_one_line_and_exit_code_1() {
 }
 
 #[tokio::test]
-async fn flags_have_twins_in_the_environment() {
+async fn every_flag_can_be_set_in_the_environment() {
     let (backend, requests, _tasks) =
         raw_backend("HTTP/1.1 502 Bad\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await;
     let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));

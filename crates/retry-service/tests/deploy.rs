@@ -1,4 +1,4 @@
-//! The files under `docs/deploy` set what there is to be set, to values that make sense.
+//! The files in `docs/deploy` set existing settings to valid values.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a failed expectation is the message")]
 
 use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
@@ -7,7 +7,7 @@ fn file(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/deploy")).join(name)
 }
 
-/// What the program says is in force, with where it came from.
+/// The settings in force, with their sources.
 fn in_force(arguments: &[&str], environment: &BTreeMap<String, String>) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_retry-service"))
         .args(arguments)
@@ -20,7 +20,7 @@ fn in_force(arguments: &[&str], environment: &BTreeMap<String, String>) -> Strin
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The variables of the program in a file, however it writes them: `NAME: value`, `NAME=value`, or
+/// The variables of the program that a file sets, in any of the forms `NAME: value`, `NAME=value` and
 /// `{ name: NAME, value: "value" }`.
 fn variables(name: &str) -> BTreeMap<String, String> {
     let text = fs::read_to_string(file(name)).unwrap();
@@ -37,29 +37,29 @@ fn variables(name: &str) -> BTreeMap<String, String> {
 
 #[test]
 fn every_variable_is_a_setting() {
-    for (name, least) in [("Containerfile", 4), ("compose.yaml", 2), ("sidecar.yaml", 2), ("replicas.yaml", 4)] {
+    for (name, minimum) in [("Containerfile", 4), ("compose.yaml", 2), ("sidecar.yaml", 2), ("replicas.yaml", 4)] {
         let variables = variables(name);
-        assert!(variables.len() >= least, "{name}: {variables:?}");
-        let told = in_force(&[], &variables);
+        assert!(variables.len() >= minimum, "{name}: {variables:?}");
+        let settings = in_force(&[], &variables);
         for (variable, value) in &variables {
-            let line = told.lines().find(|line| line.ends_with(&format!("# environment, {variable}")));
-            let line = line.unwrap_or_else(|| panic!("{name}: {variable} is no setting: {told}"));
+            let line = settings.lines().find(|line| line.ends_with(&format!("# environment, {variable}")));
+            let line = line.unwrap_or_else(|| panic!("{name}: {variable} is not a setting: {settings}"));
             assert!(line.contains(&format!("= \"{value}\"")), "{name}: {line}");
         }
     }
 }
 
 #[test]
-fn the_settings_file_is_sound_and_the_unit_reads_it() {
-    let told = in_force(&["--config", file("retry-service.toml").to_str().unwrap()], &BTreeMap::new());
-    let from_file = told.lines().filter(|line| line.contains("retry-service.toml:")).count();
-    assert_eq!(from_file, 8, "{told}");
+fn the_configuration_file_is_valid_and_the_unit_reads_it() {
+    let settings = in_force(&["--config", file("retry-service.toml").to_str().unwrap()], &BTreeMap::new());
+    let from_file = settings.lines().filter(|line| line.contains("retry-service.toml:")).count();
+    assert_eq!(from_file, 8, "{settings}");
     let unit = fs::read_to_string(file("retry-service.service")).unwrap();
     assert!(unit.contains("\nExecStart=/usr/local/bin/retry-service --config /etc/retry-service.toml\n"));
 }
 
 #[test]
-fn there_is_time_to_drain() {
+fn supervisors_wait_longer_than_the_drain_timeout() {
     let drain = in_force(&["--forward"], &BTreeMap::new());
     assert!(drain.contains("drain-timeout = \"30s\""), "{drain}");
     for (name, line) in [
@@ -73,7 +73,7 @@ fn there_is_time_to_drain() {
 }
 
 #[test]
-fn a_reload_is_a_hangup_but_for_settings_that_are_a_copy() {
+fn systemd_reloads_with_sighup_unless_the_configuration_is_a_credential() {
     let unit = fs::read_to_string(file("retry-service.service")).unwrap();
     assert!(unit.contains("\nExecReload=/bin/kill -HUP $MAINPID\n"));
     let drop_in = fs::read_to_string(file("password.conf")).unwrap();
@@ -84,7 +84,7 @@ fn a_reload_is_a_hangup_but_for_settings_that_are_a_copy() {
 }
 
 #[test]
-fn the_images_are_there_or_built_without_what_was_built_here() {
+fn images_exist_or_are_built_without_local_build_output() {
     let compose = fs::read_to_string(file("compose.yaml")).unwrap();
     let images: Vec<_> = compose.lines().filter_map(|line| line.trim().strip_prefix("image: ")).collect();
     let [app, "retry-service"] = images[..] else { panic!("{images:?}") };

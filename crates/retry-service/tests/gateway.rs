@@ -1,4 +1,4 @@
-//! The gateway, as a program: what callers and the upstream see of it.
+//! The gateway, end to end: what clients and the upstream see of it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,77 +8,49 @@
 
 mod support;
 
-use std::{net::SocketAddr, sync::atomic::Ordering::SeqCst, time::Duration};
+use std::{future::pending, net::SocketAddr, sync::atomic::Ordering::SeqCst, time::Duration};
 
-use bytes::Bytes;
 use delayed_backend::Backend;
 use http::{Method, Request, StatusCode, Version};
 use http_body_util::{BodyExt as _, Full};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
+use support::{
+    QUICK, Service, backend, call, gateway, http2,
+    message::{self, Response, exchange, exchange_bytes, read_until},
+    raw_backend, refusing,
+    upstream::{Reply, Upstream, ok},
+    within,
 };
-use support::{Answer, QUICK, Service, backend, gateway, raw_backend, refusing, within};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     task::JoinSet,
-    time::timeout,
+    time::sleep,
 };
 
-/// Believes what the callers of this test say, among it their request ids.
+/// Trusts the clients of these tests, including their request ids.
 const TRUSTED: [&str; 2] = ["--trusted-proxies", "127.0.0.1"];
 
-/// Sends these bytes and reads until the gateway closes.
-async fn raw(address: SocketAddr, request: impl AsRef<[u8]>) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(request.as_ref()).await.unwrap();
-    let mut answer = Vec::new();
-    // A connection that breaks has said what it had to say.
-    let _ = stream.read_to_end(&mut answer).await;
-    String::from_utf8_lossy(&answer).into_owned()
-}
-
-async fn send(address: SocketAddr, head: &str, body: &str) -> Answer {
-    let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
-    let request = format!("{head}\r\nhost: shop.example\r\n{length}connection: close\r\n\r\n{body}");
-    Answer::parse(&raw(address, request).await)
-}
-
-async fn get(address: SocketAddr, path: &str) -> Answer {
-    send(address, &format!("GET {path} HTTP/1.1"), "").await
-}
-
-/// An upstream for one request, which is what it hands back.
-async fn recorder() -> (SocketAddr, tokio::task::JoinHandle<String>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let request = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut request = Vec::new();
-        while !request.ends_with(b"hello") {
-            assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
-        }
-        let answer = "HTTP/1.1 200 OK\r\nconnection: x-mine\r\nx-mine: 1\r\nx-kept: 2\r\ncontent-length: 2\r\n\r\nok";
-        stream.write_all(answer.as_bytes()).await.unwrap();
-        String::from_utf8(request).unwrap()
-    });
-    (address, request)
+/// Sends a request with a `Content-Length` if there is a body.
+async fn send(address: SocketAddr, head: &str, body: &str) -> Response {
+    let length = if body.is_empty() { String::new() } else { format!("\r\ncontent-length: {}", body.len()) };
+    message::send(address, &format!("{head}{length}"), body).await
 }
 
 #[tokio::test]
-async fn a_request_goes_on_as_it_came_but_for_what_concerns_one_hop() {
-    let (upstream, request) = recorder().await;
-    let service = gateway(upstream, &TRUSTED).await;
-    let head = "REPORT /../a%2Fb/./c?q=%20&r HTTP/1.1\r\nx-kept: 1\r\nconnection: x-mine\r\nx-mine: 2\r\nkeep-alive: 3\r\nx-request-id: me-7";
-    let answer = send(service.address, head, "hello").await;
-    let request = request.await.unwrap();
+async fn a_request_is_forwarded_unchanged_except_for_hop_by_hop_headers() {
+    let reply = "HTTP/1.1 200 OK\r\nconnection: x-mine\r\nx-mine: 1\r\nx-kept: 2\r\ncontent-length: 2\r\n\r\nok";
+    let upstream = Upstream::playing([Reply::new(reply)]).await;
+    let service = gateway(upstream.address, &TRUSTED).await;
+    let head = "REPORT /../a%2Fb/./c?q=%20&r HTTP/1.1\r\nx-kept: 1\r\nconnection: x-mine\r\nx-mine: 2\r\n\
+                keep-alive: 3\r\nx-request-id: me-7";
+    let response = send(service.address, head, "hello").await;
+    let request = upstream.only().text;
     let mut lines = request.split("\r\n");
     assert_eq!(lines.next(), Some("REPORT /../a%2Fb/./c?q=%20&r HTTP/1.1"));
     let mut headers: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
     headers.sort_unstable();
-    let [length, told_host, via, rest @ ..] = &headers[..] else { panic!("{request}") };
-    assert_eq!((*length, *told_host), ("content-length: 5", "host: shop.example"));
+    let [length, host, via, rest @ ..] = &headers[..] else { panic!("{request}") };
+    assert_eq!((*length, *host), ("content-length: 5", "host: shop.example"));
     assert!(via.starts_with("via: 1.1 retry-service-"), "{via}");
     let expected = [
         "x-forwarded-for: 127.0.0.1",
@@ -88,63 +60,61 @@ async fn a_request_goes_on_as_it_came_but_for_what_concerns_one_hop() {
         "x-request-id: me-7",
     ];
     assert_eq!(rest, expected);
-    assert_eq!((answer.status, answer.body.as_str()), (200, "ok"));
-    answer.has_header("x-kept: 2");
-    answer.has_header("x-request-id: me-7");
-    assert!(answer.headers.contains("via: 1.1 retry-service-"), "{}", answer.headers);
-    assert!(!answer.headers.contains("x-mine"), "{}", answer.headers);
+    assert_eq!((response.status, response.text().as_str()), (200, "ok"));
+    response.has_header("x-kept: 2");
+    response.has_header("x-request-id: me-7");
+    assert!(response.head.contains("via: 1.1 retry-service-"), "{}", response.head);
+    assert!(!response.head.contains("x-mine"), "{}", response.head);
 }
 
 #[tokio::test]
-async fn a_question_about_the_server_as_a_whole_stays_one() {
-    let (upstream, request) = recorder().await;
-    let service = gateway(upstream, &[]).await;
+async fn options_of_the_whole_server_is_forwarded_as_such() {
+    let upstream = Upstream::playing([ok("ok")]).await;
+    let service = gateway(upstream.address, &[]).await;
     send(service.address, "OPTIONS * HTTP/1.1", "hello").await;
-    let request = request.await.unwrap();
-    assert!(request.starts_with("OPTIONS * HTTP/1.1\r\n"), "{request}");
+    assert_eq!(upstream.only().line(), "OPTIONS * HTTP/1.1");
 }
 
 #[tokio::test]
-async fn host_and_forwarded_are_by_choice() {
+async fn host_and_forwarded_can_be_selected() {
     let backend = backend("ok").await;
     let service = gateway(backend.address(), &["--host", "keep", "--forwarded", "forwarded"]).await;
-    let echo = get(service.address, "/echo").await.body;
+    let echo = call(service.address, "GET", "/echo").await.text();
     assert!(echo.contains("\nhost: shop.example\r\n"), "{echo}");
     assert!(echo.contains("forwarded: for=127.0.0.1;host=\"shop.example\";proto=http\r\n"), "{echo}");
     assert!(!echo.contains("x-forwarded-for"), "{echo}");
 }
 
 #[tokio::test]
-async fn hiccups_are_invisible() {
-    for hiccup in
+async fn short_failures_are_invisible_to_the_client() {
+    for fault in
         ["status=503", "reset", "close", "garbage", "reset-after=20", "status=502", "truncate", "close-after=200"]
     {
-        let backend = backend(&format!("{hiccup},{hiccup},ok")).await;
+        let backend = backend(&format!("{fault},{fault},ok")).await;
         let service = gateway(backend.address(), &[]).await;
-        let answer = get(service.address, "/bytes/1000").await;
-        assert_eq!((answer.status, answer.body.len()), (200, 1000), "{hiccup}");
-        assert_eq!(backend.requests().len(), 3, "{hiccup}");
+        let response = call(service.address, "GET", "/bytes/1000").await;
+        assert_eq!((response.status, response.body.len()), (200, 1000), "{fault}");
+        assert_eq!(backend.requests().len(), 3, "{fault}");
     }
 }
 
 #[tokio::test]
-async fn a_large_answer_that_breaks_off_is_gone_on_with() {
+async fn a_large_response_that_is_incomplete_is_resumed() {
     let backend = backend("close-after=100000,ok").await;
     let service = gateway(backend.address(), &[]).await;
-    let answer = get(service.address, "/bytes/300000").await;
-    assert_eq!((answer.status, answer.body.len()), (200, 300_000));
+    let response = call(service.address, "GET", "/bytes/300000").await;
+    assert_eq!((response.status, response.body.len()), (200, 300_000));
     assert_eq!(backend.requests().len(), 2);
 }
 
 #[tokio::test]
-async fn an_answer_that_cannot_be_saved_cannot_be_taken_for_whole() {
+async fn a_response_that_cannot_be_completed_is_recognizably_incomplete() {
     let backend = backend("close-after=50000").await;
     let service = gateway(backend.address(), &["--count", "0"]).await;
     let request = "GET /bytes/300000 HTTP/1.1\r\nhost: a\r\n\r\n";
-    let answer = raw(service.address, request).await;
-    let (head, body) = answer.split_once("\r\n\r\n").expect(&answer);
-    assert!(head.to_ascii_lowercase().contains("content-length: 300000"), "{head}");
-    assert!(body.len() < 300_000);
+    let response = exchange(service.address, request).await;
+    assert_eq!(response.field("content-length"), Some("300000"));
+    assert!(!response.whole && response.body.len() < 300_000);
     assert_eq!(backend.requests().len(), 1);
 }
 
@@ -153,24 +123,24 @@ async fn a_post_that_may_have_been_processed_is_sent_once() {
     for (fault, status) in [("reset", 502), ("close", 502), ("garbage", 502), ("status=503", 503)] {
         let backend = backend(fault).await;
         let service = gateway(backend.address(), &[]).await;
-        let answer = send(service.address, "POST /echo HTTP/1.1", "pay").await;
-        assert_eq!(answer.status, status, "{fault}");
+        let response = send(service.address, "POST /echo HTTP/1.1", "pay").await;
+        assert_eq!(response.status, status, "{fault}");
         assert_eq!(backend.requests().len(), 1, "{fault}");
     }
 }
 
 #[tokio::test]
-async fn when_attempts_run_out_the_last_answer_is_the_callers() {
+async fn the_last_response_is_passed_on_when_there_are_no_retries_left() {
     let backend = backend("status=503;retry-after=0").await;
     let service = gateway(backend.address(), &["--count", "2"]).await;
-    let direct = get(backend.address(), "/hello").await;
-    let answer = get(service.address, "/hello").await;
-    assert_eq!((answer.status, answer.body), (503, direct.body));
+    let direct = call(backend.address(), "GET", "/hello").await;
+    let response = call(service.address, "GET", "/hello").await;
+    assert_eq!((response.status, response.body), (503, direct.body));
     assert_eq!(backend.requests().len(), 1 + 3);
 }
 
 #[tokio::test]
-async fn no_header_of_a_callers_changes_the_policy() {
+async fn no_header_of_a_client_changes_the_policy() {
     let backend = backend("status=503").await;
     let service = gateway(backend.address(), &["--count", "1"]).await;
     let head = "GET /hello HTTP/1.1\r\nx-envoy-max-retries: 9\r\nx-envoy-retry-on: 5xx\r\nl5d-retry-limit: 9\r\nl5d-retry-http: 5xx";
@@ -179,25 +149,28 @@ async fn no_header_of_a_callers_changes_the_policy() {
 }
 
 #[tokio::test]
-async fn what_the_upstream_does_has_its_status() {
-    let (nobody, _socket) = refusing();
-    let service = gateway(nobody, &["--count", "1"]).await;
-    let answer = get(service.address, "/x?y").await;
-    assert_eq!((answer.status, answer.field("message")), (502, "cannot connect to the upstream (2 attempts)".into()));
-    assert_eq!(answer.field("path"), "/x?y");
+async fn each_failure_of_the_upstream_has_its_own_status() {
+    let (address, _socket) = refusing();
+    let service = gateway(address, &["--count", "1"]).await;
+    let response = call(service.address, "GET", "/x?y").await;
+    assert_eq!(
+        (response.status, response.json("message")),
+        (502, "cannot connect to the upstream (2 attempts)".into())
+    );
+    assert_eq!(response.json("path"), "/x?y");
 
     let (silent, requests, _tasks) = raw_backend("").await;
     let service = gateway(silent, &["--count", "1", "--timeout", "100ms"]).await;
-    let answer = get(service.address, "/").await;
+    let response = call(service.address, "GET", "/").await;
     assert_eq!(
-        (answer.status, answer.field("message")),
+        (response.status, response.json("message")),
         (504, "the upstream did not answer in time (2 attempts)".into())
     );
     assert_eq!(requests.load(SeqCst), 2);
 }
 
 #[tokio::test]
-async fn a_caller_that_hangs_up_ends_the_attempts() {
+async fn attempts_are_cancelled_when_the_client_disconnects() {
     let backend = backend("status=503").await;
     let flags = ["--interval", "1h", "--max-wait-interval", "1h", "--access-log"];
     let mut service = gateway(backend.address(), &[&flags[..], &TRUSTED].concat()).await;
@@ -209,25 +182,25 @@ async fn a_caller_that_hangs_up_ends_the_attempts() {
     .into_iter()
     .enumerate()
     {
-        let mut caller = TcpStream::connect(service.address).await.unwrap();
-        caller.write_all(request.as_bytes()).await.unwrap();
+        let mut client = TcpStream::connect(service.address).await.unwrap();
+        client.write_all(request.as_bytes()).await.unwrap();
         let arrives = async {
             while backend.requests().len() == round {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(Duration::from_secs(30), arrives).await.expect(request);
-        drop(caller);
-        let line = timeout(Duration::from_secs(30), service.next_log()).await.expect(request);
+        within("the request", arrives).await;
+        drop(client);
+        let line = service.next_log().await;
         assert!(line.contains(" 499 ") && line.contains("caller hung up"), "{request}: {line}");
         assert!(line.contains(" id mine,"), "{request}: {line}");
         assert_eq!(backend.requests().len(), round + 1, "{request}");
     }
 }
 
-/// The upstream says nothing, so nothing but the caller's leaving is there to be noticed.
+/// The upstream sends nothing, so that the only event is the end of the client's connection.
 #[tokio::test]
-async fn a_caller_that_hangs_up_is_noticed_while_the_upstream_is_silent() {
+async fn a_disconnect_of_the_client_is_noticed_while_the_upstream_is_silent() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut service = gateway(silent.local_addr().unwrap(), &["--timeout", "off", "--access-log"]).await;
     for (request, end) in [
@@ -235,168 +208,140 @@ async fn a_caller_that_hangs_up_is_noticed_while_the_upstream_is_silent() {
         ("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello", "hello"),
         ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n", "0\r\n\r\n"),
     ] {
-        let mut caller = TcpStream::connect(service.address).await.unwrap();
-        caller.write_all(request.as_bytes()).await.unwrap();
-        let (mut upstream, _) = silent.accept().await.unwrap();
-        let mut received = Vec::new();
-        while !received.ends_with(end.as_bytes()) {
-            assert_ne!(upstream.read_buf(&mut received).await.unwrap(), 0, "{request}");
-        }
-        drop(caller);
-        let line = timeout(Duration::from_secs(30), service.next_log()).await.expect(request);
+        let mut client = TcpStream::connect(service.address).await.unwrap();
+        client.write_all(request.as_bytes()).await.unwrap();
+        let (mut upstream, _) = within("a connection", silent.accept()).await.unwrap();
+        read_until(&mut upstream, end).await;
+        drop(client);
+        let line = service.next_log().await;
         assert!(line.contains("caller hung up"), "{request}: {line}");
     }
 }
 
-/// The wait for the head of a request is limited; neither is an upload that goes on after the answer cut by that, nor is
-/// it a way round, whether the next head comes too slowly or not at all.
+/// The timeout for request heads does not apply to an upload that continues after the response, and applies again to the
+/// next request, whether its head arrives too slowly or not at all.
 #[tokio::test]
-async fn an_early_answer_neither_cuts_the_upload_nor_lifts_the_limit_on_the_next_request() {
+async fn an_early_response_neither_aborts_the_upload_nor_disables_the_timeout_of_the_next_request() {
     for slow in [true, false] {
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let service = gateway(upstream.local_addr().unwrap(), &["--header-timeout", "500ms"]).await;
-        let mut caller = TcpStream::connect(service.address).await.unwrap();
-        caller.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n").await.unwrap();
-        let (mut server, _) = upstream.accept().await.unwrap();
-        let mut received = Vec::new();
-        while !received.ends_with(b"\r\n\r\n") {
-            assert_ne!(server.read_buf(&mut received).await.unwrap(), 0);
-        }
+        let mut client = TcpStream::connect(service.address).await.unwrap();
+        client.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n").await.unwrap();
+        let (mut server, _) = within("a connection", upstream.accept()).await.unwrap();
+        read_until(&mut server, "\r\n\r\n").await;
         server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"ok") {
-            assert_ne!(caller.read_buf(&mut answer).await.unwrap(), 0);
-        }
-        // Twice as long as a head may take.
+        read_until(&mut client, "ok").await;
+        // Twice the timeout.
         for _ in 0..10 {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            caller.write_all(b"x").await.unwrap();
+            sleep(Duration::from_millis(100)).await;
+            client.write_all(b"x").await.unwrap();
         }
-        while !received.ends_with(b"xxxxxxxxxx") {
-            assert_ne!(server.read_buf(&mut received).await.unwrap(), 0, "the upload was cut off");
-        }
-        let (mut reading, mut writing) = caller.into_split();
-        let given_up_on = async {
-            // A reset is an end as well.
-            let _ = reading.read_to_end(&mut answer).await;
+        read_until(&mut server, "xxxxxxxxxx").await;
+        let (mut reading, mut writing) = client.into_split();
+        let closed = async {
+            // Or reset.
+            let _ = reading.read_to_end(&mut Vec::new()).await;
         };
         let dribble = async {
             while slow && writing.write_all(b"x").await.is_ok() {
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                sleep(Duration::from_millis(100)).await;
             }
-            std::future::pending::<()>().await;
+            pending::<()>().await;
         };
         let ended = async {
             tokio::select! {
-                () = given_up_on => {}
+                () = closed => {}
                 () = dribble => {}
             }
         };
-        timeout(Duration::from_secs(30), ended).await.expect("the caller is given up on");
+        within("the end of the connection", ended).await;
     }
 }
 
 #[tokio::test]
-async fn a_request_in_circles_is_refused() {
+async fn a_loop_is_rejected() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = free.local_addr().unwrap();
     drop(free);
     let service = Service::start(address, &["--forward", "--listen", &address.to_string(), "--status-codes", ""]).await;
-    assert_eq!(get(service.address, "/").await.status, 508);
+    assert_eq!(call(service.address, "GET", "/").await.status, 508);
 }
 
 #[tokio::test]
-async fn more_requests_than_allowed_are_turned_away_at_once() {
+async fn requests_over_the_limit_in_flight_are_rejected_at_once() {
     let (silent, requests, _tasks) = raw_backend("").await;
     let service = gateway(silent, &[&["--max-in-flight", "1"], &TRUSTED[..]].concat()).await;
-    let mut held = TcpStream::connect(service.address).await.unwrap();
-    held.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let mut first = TcpStream::connect(service.address).await.unwrap();
+    first.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     while requests.load(SeqCst) == 0 {
         tokio::task::yield_now().await;
     }
-    let answer = send(service.address, "GET / HTTP/1.1\r\nx-request-id: mine", "").await;
-    assert_eq!(answer.status, 503);
-    answer.has_header("retry-after: 1");
-    answer.has_header("x-request-id: mine");
+    let response = send(service.address, "GET / HTTP/1.1\r\nx-request-id: mine", "").await;
+    assert_eq!(response.status, 503);
+    response.has_header("retry-after: 1");
+    response.has_header("x-request-id: mine");
     assert_eq!(requests.load(SeqCst), 1);
 }
 
 #[tokio::test]
-async fn what_is_too_large_is_refused() {
+async fn requests_over_a_size_limit_are_rejected() {
     let backend = backend("ok").await;
     let service = gateway(backend.address(), &["--max-body-size", "10", "--max-header-size", "8KiB"]).await;
     assert_eq!(send(service.address, "POST /echo HTTP/1.1", "0123456789").await.status, 200);
     assert_eq!(send(service.address, "POST /echo HTTP/1.1", "0123456789a").await.status, 413);
     let chunked = "POST /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\nb\r\n0123456789a\r\n0\r\n\r\n";
-    assert_eq!(Answer::parse(&raw(service.address, chunked).await).status, 413);
+    assert_eq!(exchange(service.address, chunked).await.status, 413);
     let head = format!("GET / HTTP/1.1\r\nx: {}", "x".repeat(9000));
-    let answer = send(service.address, &head, "").await;
-    assert_eq!((answer.status, answer.field("message")), (431, "the head of the request is too large".into()));
+    assert_eq!(send(service.address, &head, "").await.status, 431);
     let service = gateway(backend.address(), &["--max-header-size", "128KiB"]).await;
-    let answer = get(service.address, &format!("/{}", "x".repeat(70_000))).await;
-    assert_eq!((answer.status, answer.field("message")), (414, "the target of the request is too long".into()));
+    let response = call(service.address, "GET", &format!("/{}", "x".repeat(70_000))).await;
+    assert_eq!((response.status, response.json("message")), (414, "the target of the request is too long".into()));
 }
 
 #[tokio::test]
-async fn a_body_is_asked_for_once_it_can_go_on() {
+async fn a_client_that_expects_100_continue_gets_it_if_the_upstream_can_be_reached() {
     let backend = backend("ok").await;
     let service = gateway(backend.address(), &[]).await;
-    let mut caller = TcpStream::connect(service.address).await.unwrap();
+    let mut client = TcpStream::connect(service.address).await.unwrap();
     let head =
         "PUT /echo HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\nconnection: close\r\n\r\n";
-    caller.write_all(head.as_bytes()).await.unwrap();
-    let mut go_on = [0; 25];
-    caller.read_exact(&mut go_on).await.unwrap();
-    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
-    caller.write_all(b"hello").await.unwrap();
-    let mut answer = String::new();
-    caller.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    client.write_all(head.as_bytes()).await.unwrap();
+    assert_eq!(read_until(&mut client, "\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
+    client.write_all(b"hello").await.unwrap();
+    let mut response = String::new();
+    client.read_to_string(&mut response).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
 
-    let (nobody, _socket) = refusing();
-    let service = gateway(nobody, &[]).await;
-    assert!(raw(service.address, head).await.starts_with("HTTP/1.1 502"), "no body is asked for in vain");
-    let head = head.replace("100-continue", "a miracle");
-    assert!(raw(service.address, head).await.starts_with("HTTP/1.1 417"));
+    let (address, _socket) = refusing();
+    let service = gateway(address, &[]).await;
+    let response = exchange_bytes(service.address, head).await;
+    assert!(response.starts_with(b"HTTP/1.1 502"), "the body is not requested");
+    let response = exchange_bytes(service.address, head.replace("100-continue", "a miracle")).await;
+    assert!(response.starts_with(b"HTTP/1.1 417"));
 }
 
 #[tokio::test]
-async fn trailers_pass_both_ways() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let upstream = listener.local_addr().unwrap();
-    let upstream = (
-        upstream,
-        tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut request = Vec::new();
-            while !request.ends_with(b"\r\n\r\n") || !request.windows(5).any(|end| end == b"\r\n0\r\n") {
-                assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
-            }
-            let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n2\r\nok\r\n0\r\nx-sum: 2\r\n\r\n";
-            stream.write_all(answer.as_bytes()).await.unwrap();
-            String::from_utf8(request).unwrap()
-        }),
-    );
-    let service = gateway(upstream.0, &[]).await;
-    let request = "PUT / HTTP/1.1\r\nhost: a\r\nte: trailers\r\nconnection: close, te\r\ntransfer-encoding: chunked\r\ntrailer: x-check\r\n\r\n5\r\nhello\r\n0\r\nx-check: 1\r\n\r\n";
-    let answer = raw(service.address, request).await;
-    assert!(answer.ends_with("0\r\nx-sum: 2\r\n\r\n"), "{answer}");
-    let arrived = upstream.1.await.unwrap();
-    assert!(arrived.ends_with("5\r\nhello\r\n0\r\nx-check: 1\r\n\r\n"), "{arrived}");
-    assert!(arrived.contains("te: trailers\r\n"), "{arrived}");
+async fn trailers_are_forwarded_in_both_directions() {
+    let reply = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n\
+                 2\r\nok\r\n0\r\nx-sum: 2\r\n\r\n";
+    let upstream = Upstream::playing([Reply::new(reply)]).await;
+    let service = gateway(upstream.address, &[]).await;
+    let request = "PUT / HTTP/1.1\r\nhost: a\r\nte: trailers\r\nconnection: close, te\r\n\
+                   transfer-encoding: chunked\r\ntrailer: x-check\r\n\r\n5\r\nhello\r\n0\r\nx-check: 1\r\n\r\n";
+    let response = exchange(service.address, request).await;
+    assert_eq!(response.trailers, "x-sum: 2\r\n\r\n", "{response:?}");
+    let received = upstream.only();
+    assert!(received.text.ends_with("5\r\nhello\r\n0\r\nx-check: 1\r\n\r\n"), "{received:?}");
+    assert_eq!(received.fields("te"), ["trailers"], "{received:?}");
 }
 
 #[tokio::test]
-async fn another_protocol_passes_through_once_agreed_on() {
+async fn an_upgraded_connection_is_a_tunnel() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let upstream = listener.local_addr().unwrap();
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
-        let mut request = Vec::new();
-        while !request.ends_with(b"\r\n\r\n") {
-            stream.read_buf(&mut request).await.unwrap();
-        }
-        let request = String::from_utf8(request).unwrap();
+        let request = read_until(&mut stream, "\r\n\r\n").await;
         assert!(request.contains("upgrade: chat\r\n") && request.contains("connection: upgrade\r\n"), "{request}");
         stream
             .write_all(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: chat\r\nconnection: upgrade\r\n\r\nhi")
@@ -406,35 +351,31 @@ async fn another_protocol_passes_through_once_agreed_on() {
         tokio::io::copy(&mut read, &mut write).await.unwrap();
     });
     let service = gateway(upstream, &[]).await;
-    let mut caller = TcpStream::connect(service.address).await.unwrap();
-    caller.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: chat\r\n\r\nyo").await.unwrap();
-    let mut said = Vec::new();
-    while !said.ends_with(b"hiyo") {
-        assert_ne!(caller.read_buf(&mut said).await.unwrap(), 0, "{}", String::from_utf8_lossy(&said));
-    }
-    assert!(said.starts_with(b"HTTP/1.1 101 "));
-    caller.shutdown().await.unwrap();
-    assert_eq!(caller.read_buf(&mut said).await.unwrap(), 0);
+    let mut client = TcpStream::connect(service.address).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: chat\r\n\r\nyo").await.unwrap();
+    let received = read_until(&mut client, "hiyo").await;
+    assert!(received.starts_with("HTTP/1.1 101 "), "{received}");
+    client.shutdown().await.unwrap();
+    assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
 }
 
 #[tokio::test]
-async fn an_upgrade_is_not_repeated() {
+async fn an_upgrade_is_not_retried() {
     let backend = backend("status=503").await;
     let service = gateway(backend.address(), &[]).await;
     let request = "GET /hello HTTP/1.1\r\nhost: a\r\nconnection: upgrade, close\r\nupgrade: websocket\r\n\r\n";
-    assert!(raw(service.address, request).await.starts_with("HTTP/1.1 503"));
+    assert_eq!(exchange(service.address, request).await.status, 503);
     assert_eq!(backend.requests().len(), 1);
 }
 
 #[tokio::test]
-async fn attempts_are_told_to_those_who_ask() {
+async fn attempts_are_in_server_timing_and_in_the_access_log() {
     let backend = backend("status=503,ok").await;
     let mut service = gateway(backend.address(), &[&["--server-timing", "--access-log"], &TRUSTED[..]].concat()).await;
-    let answer = send(service.address, "GET /hello?secret HTTP/1.1\r\nx-request-id: r1", "").await;
-    let timing = answer.headers.lines().find(|line| line.starts_with("server-timing: ")).expect(&answer.headers);
-    let told: Vec<_> =
-        timing["server-timing: ".len()..].split(", ").map(|part| part.split(';').next().unwrap()).collect();
-    assert_eq!(told, ["attempt1", "wait1", "attempt2"]);
+    let response = send(service.address, "GET /hello?secret HTTP/1.1\r\nx-request-id: r1", "").await;
+    let timing = response.field("server-timing").expect(&response.head);
+    let metrics: Vec<_> = timing.split(", ").map(|metric| metric.split(';').next().unwrap()).collect();
+    assert_eq!(metrics, ["attempt1", "wait1", "attempt2"]);
     service.signal("TERM").await;
     let log = service.rest_of_log().await.join("\n");
     assert!(log.contains("127.0.0.1 GET /hello 200 "), "{log}");
@@ -443,41 +384,41 @@ async fn attempts_are_told_to_those_who_ask() {
 }
 
 #[tokio::test]
-async fn a_stop_under_load_loses_no_request_that_was_accepted() {
+async fn a_stop_under_load_loses_no_accepted_request() {
     let backend = backend("delay=50ms").await;
     let mut service = gateway(backend.address(), &[]).await;
-    let mut callers = JoinSet::new();
+    let mut clients = JoinSet::new();
     for _ in 0..40 {
         let address = service.address;
-        callers.spawn(async move {
+        clients.spawn(async move {
             let mut answered = 0;
-            // Until the gateway takes no more connections.
+            // Until the gateway accepts no more connections.
             while let Ok(mut stream) = TcpStream::connect(address).await {
                 stream.write_all(b"GET /hello HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
-                let mut answer = Vec::new();
-                match stream.read_to_end(&mut answer).await {
-                    Ok(_) if answer.starts_with(b"HTTP/1.1 200") => answered += 1,
-                    other => return Err((answered, other, String::from_utf8_lossy(&answer).into_owned())),
+                let mut response = Vec::new();
+                match stream.read_to_end(&mut response).await {
+                    Ok(_) if response.starts_with(b"HTTP/1.1 200") => answered += 1,
+                    other => return Err((answered, other, String::from_utf8_lossy(&response).into_owned())),
                 }
             }
             Ok(answered)
         });
     }
     while backend.requests().len() < 200 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        sleep(Duration::from_millis(5)).await;
     }
     service.signal("TERM").await;
-    assert!(timeout(Duration::from_secs(20), service.exit()).await.unwrap().success());
+    assert!(within("the exit", service.exit()).await.success());
     let mut answered = 0;
-    while let Some(outcome) = callers.join_next().await {
+    while let Some(outcome) = clients.join_next().await {
         answered += outcome.unwrap().unwrap();
     }
-    assert_eq!(answered, backend.requests().len(), "every request that reached the upstream was answered");
-    println!("{answered} requests, all answered");
+    assert_eq!(answered, backend.requests().len(), "every request that reached the upstream got its response");
+    println!("{answered} requests, each with a response");
 }
 
 #[tokio::test]
-async fn a_broken_answer_is_not_taken_for_whole_even_by_http_1_0() {
+async fn an_incomplete_response_is_recognizable_even_over_http_1_0() {
     let (upstream, _, _tasks) =
         raw_backend("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n").await;
     let service = gateway(upstream, &["--response-buffer", "0"]).await;
@@ -487,63 +428,46 @@ async fn a_broken_answer_is_not_taken_for_whole_even_by_http_1_0() {
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
 
-/// What hyper says itself of a request that it cannot read gets a payload; what an upstream says that looks like it does
-/// not.
+/// The body looks like a response that hyper itself sends to a malformed request.
 #[tokio::test]
-async fn a_body_that_looks_like_a_refusal_is_passed_on_as_it_is() {
+async fn a_body_that_looks_like_an_error_response_is_passed_on_unchanged() {
     let refusal = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\ndate: now\r\n\r\n";
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let service = gateway(listener.local_addr().unwrap(), &[]).await;
-    let mut caller = TcpStream::connect(service.address).await.unwrap();
-    // A POST, so that the answer is passed on as it comes.
-    caller.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n").await.unwrap();
-    let (mut upstream, _) = listener.accept().await.unwrap();
-    let head = async |stream: &mut TcpStream| {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            assert_ne!(stream.read_buf(&mut head).await.unwrap(), 0);
-        }
-    };
-    head(&mut upstream).await;
-    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", refusal.len());
-    upstream.write_all(answer.as_bytes()).await.unwrap();
-    head(&mut caller).await;
+    let mut client = TcpStream::connect(service.address).await.unwrap();
+    // The response to a POST is not buffered for long.
+    client.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    let (mut upstream, _) = within("a connection", listener.accept()).await.unwrap();
+    read_until(&mut upstream, "\r\n\r\n").await;
+    let response = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", refusal.len());
+    upstream.write_all(response.as_bytes()).await.unwrap();
+    read_until(&mut client, "\r\n\r\n").await;
     upstream.write_all(refusal.as_bytes()).await.unwrap();
     let mut body = vec![0; refusal.len()];
-    caller.read_exact(&mut body).await.unwrap();
+    client.read_exact(&mut body).await.unwrap();
     assert_eq!(String::from_utf8(body).unwrap(), refusal);
-    // And after that the caller's own mistake is told as any other.
-    caller.write_all(b"what?\r\n\r\n").await.unwrap();
-    let mut answer = String::new();
-    caller.read_to_string(&mut answer).await.unwrap();
-    let answer = Answer::parse(&answer);
-    assert_eq!((answer.status, answer.field("message")), (400, "this is no valid request".into()), "{}", answer.body);
+    // After that, a malformed request is rejected as usual.
+    client.write_all(b"what?\r\n\r\n").await.unwrap();
+    let mut response = Vec::new();
+    client.read_to_end(&mut response).await.unwrap();
+    assert_eq!(Response::parse(&response).status, 400);
 }
 
-/// On HTTP/2 nothing is put among the frames.
 #[tokio::test]
-async fn over_http2_too_a_body_that_looks_like_a_refusal_is_passed_on_as_it_is() {
+async fn a_body_that_looks_like_an_error_response_is_passed_on_unchanged_over_http2() {
     let refusal = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\ndate: now\r\n\r\n";
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let service = gateway(listener.local_addr().unwrap(), &[]).await;
-    let client = http2_client();
+    let client = http2::client();
     let request = Request::post(format!("http://{}/", service.address)).body(Full::default()).unwrap();
-    let answer = tokio::spawn(client.request(request));
-    let (mut upstream, _) = listener.accept().await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        assert_ne!(upstream.read_buf(&mut head).await.unwrap(), 0);
-    }
+    let response = tokio::spawn(client.request(request));
+    let (mut upstream, _) = within("a connection", listener.accept()).await.unwrap();
+    read_until(&mut upstream, "\r\n\r\n").await;
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", refusal.len());
     upstream.write_all(head.as_bytes()).await.unwrap();
-    let answer = answer.await.unwrap().unwrap();
+    let response = response.await.unwrap().unwrap();
     upstream.write_all(refusal.as_bytes()).await.unwrap();
-    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), refusal);
-}
-
-/// A client that speaks HTTP/2 from the first byte.
-fn http2_client() -> Client<HttpConnector, Full<Bytes>> {
-    Client::builder(TokioExecutor::new()).http2_only(true).build_http()
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), refusal);
 }
 
 /// RFC 9110, section 9.3.2.
@@ -552,7 +476,7 @@ async fn a_response_to_head_has_no_content_over_http2_either() {
     let backend = backend("ok").await;
     let mut service = gateway(backend.address(), &["--admin", "127.0.0.1:0"]).await;
     let admin = service.admin().await;
-    let client = http2_client();
+    let client = http2::client();
     for (url, status) in [
         (format!("http://{}/", service.address), StatusCode::EXPECTATION_FAILED),
         (format!("http://{admin}/healthz"), StatusCode::OK),
@@ -571,11 +495,11 @@ async fn a_response_to_head_has_no_content_over_http2_either() {
 }
 
 #[tokio::test]
-async fn http2_works_on_either_side_and_on_both() {
+async fn http2_works_with_clients_and_upstreams_and_both() {
     for upstream_http2 in [false, true] {
         let backend = backend("status=503,ok").await;
         let service = gateway(backend.address(), if upstream_http2 { &["--upstream-http2"] } else { &[] }).await;
-        let client = http2_client();
+        let client = http2::client();
         let request = Request::put(format!("http://{}/echo?q", service.address))
             .header("cookie", "a=1")
             .header("cookie", "b=2")
@@ -593,19 +517,19 @@ async fn http2_works_on_either_side_and_on_both() {
         assert!(echoed.contains("cookie: a=1; b=2\r\n") || echoed.contains("cookie: a=1; b=2\n"), "{echoed}");
         assert!(echoed.ends_with("payload"), "{echoed}");
         assert_eq!(backend.received(), 2);
-        // HTTP/1.1 at the same port.
-        assert_eq!(get(service.address, "/hello").await.status, 200);
+        // HTTP/1.1 on the same port.
+        assert_eq!(call(service.address, "GET", "/hello").await.status, 200);
     }
 }
 
 #[tokio::test]
-async fn over_http2_a_broken_answer_is_not_taken_for_whole() {
-    let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n";
-    let (upstream, requests, _tasks) = raw_backend(answer).await;
+async fn an_incomplete_response_is_recognizable_over_http2() {
+    let response = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    let (upstream, requests, _tasks) = raw_backend(response).await;
     let service = gateway(upstream, &["--response-buffer", "0"]).await;
-    let client = http2_client();
+    let client = http2::client();
     for number in 1..=2 {
-        // The reset of the stream may overtake its head.
+        // The reset of the stream may arrive before its head.
         let error = match client.get(format!("http://{}/", service.address).parse().unwrap()).await {
             Ok(response) => {
                 assert_eq!(response.status(), StatusCode::OK);
@@ -618,14 +542,14 @@ async fn over_http2_a_broken_answer_is_not_taken_for_whole() {
     }
 }
 
-/// A gateway to this server, with these arguments.
-async fn secured(backend: &Backend, more: &[&str]) -> Service {
+/// A gateway to this backend.
+async fn gateway_to(backend: &Backend, more: &[&str]) -> Service {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_retry-service"));
     command.args(QUICK).args(["--listen", "127.0.0.1:0", "--upstream", &backend.url()]).args(more);
     Service::spawn(command).await
 }
 
-/// A file with the authority of this server.
+/// A file with the certificate authority of this backend.
 fn authority_of(backend: &Backend, name: &str) -> String {
     let file = std::env::temp_dir().join(format!("retry-service-{name}-{}.pem", std::process::id()));
     std::fs::write(&file, backend.authority_pem().unwrap()).unwrap();
@@ -633,38 +557,38 @@ fn authority_of(backend: &Backend, name: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_https_upstream_is_trusted_by_its_authority() {
+async fn an_https_upstream_is_trusted_through_its_certificate_authority() {
     let backend = Backend::start_tls("status=503,ok".parse().unwrap()).await.unwrap();
     let authority = authority_of(&backend, "authority");
-    let service = secured(&backend, &["--upstream-ca", &authority]).await;
-    assert_eq!(get(service.address, "/hello").await.status, 200);
+    let service = gateway_to(&backend, &["--upstream-ca", &authority]).await;
+    assert_eq!(call(service.address, "GET", "/hello").await.status, 200);
     assert_eq!(backend.received(), 2);
-    let stranger = secured(&backend, &[]).await;
-    assert_eq!(get(stranger.address, "/hello").await.status, 502);
+    let untrusting = gateway_to(&backend, &[]).await;
+    assert_eq!(call(untrusting.address, "GET", "/hello").await.status, 502);
     assert_eq!(backend.received(), 2);
     std::fs::remove_file(authority).unwrap();
 }
 
-/// The server speaks HTTP/2, as is found out when the connection is made: there is room for all on it.
+/// The backend negotiates HTTP/2, so that all uploads share a connection.
 #[tokio::test]
-async fn uploads_share_a_connection_without_a_limit_of_their_own() {
+async fn uploads_over_http2_share_a_connection() {
     let backend = Backend::start_tls("ok".parse().unwrap()).await.unwrap();
     let authority = authority_of(&backend, "uploads");
     let limits = ["--upstream-max-connections", "1", "--request-buffer-time", "10ms"];
-    let service = secured(&backend, &[&limits[..], &["--upstream-ca", &authority]].concat()).await;
-    assert_eq!(get(service.address, "/hello").await.status, 200);
+    let service = gateway_to(&backend, &[&limits[..], &["--upstream-ca", &authority]].concat()).await;
+    assert_eq!(call(service.address, "GET", "/hello").await.status, 200);
     let mut uploads = Vec::new();
     for _ in 0..3 {
         let mut client = TcpStream::connect(service.address).await.unwrap();
-        let begun = "PUT /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n";
-        client.write_all(begun.as_bytes()).await.unwrap();
+        let start = "PUT /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n";
+        client.write_all(start.as_bytes()).await.unwrap();
         uploads.push(client);
     }
     let all = async {
         while backend.received() < 4 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            sleep(Duration::from_millis(10)).await;
         }
     };
-    within("all uploads to be on their way", all).await;
+    within("all uploads", all).await;
     std::fs::remove_file(authority).unwrap();
 }

@@ -1,13 +1,24 @@
-//! HTTP/2 by the frame, for what a well-behaved library does not send.
+//! HTTP/2: a client, and a peer frame by frame for what a well-behaved library does not send.
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
 };
 
 use super::within;
+
+/// A well-behaved client that speaks HTTP/2 only.
+pub(crate) fn client() -> Client<HttpConnector, Full<Bytes>> {
+    Client::builder(TokioExecutor::new()).http2_only(true).build_http()
+}
 
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
@@ -52,7 +63,7 @@ impl Peer {
         Self::connect_with(address, &[]).await
     }
 
-    /// Connects as a client that takes so many bytes of each response unasked.
+    /// Connects as a client with this initial window.
     pub(crate) async fn connect_with_window(address: SocketAddr, window: u32) -> Self {
         let mut setting = INITIAL_WINDOW_SIZE.to_be_bytes().to_vec();
         setting.extend(window.to_be_bytes());
@@ -86,7 +97,7 @@ impl Peer {
         self.stream.write_all(&frame).await.unwrap();
     }
 
-    /// Sends a head, or trailers, whose fields nobody checks; `flags` are none or [`END_STREAM`].
+    /// Sends a head, or trailers, without checking the fields. `flags` are none or [`END_STREAM`].
     pub(crate) async fn send_fields(&mut self, flags: u8, stream: u32, fields: &[(&str, &str)]) {
         let block = fields.iter().flat_map(|(name, value)| encoded(name, value)).collect::<Vec<_>>();
         let mut pieces = block.chunks(16_384).peekable();
@@ -106,7 +117,7 @@ impl Peer {
         self.send_fields(flags, stream, &[&pseudo[..], authority, more].concat()).await;
     }
 
-    /// The next frame that says something of a stream or the connection's end; `None` once that has come.
+    /// The next DATA, HEADERS, RST_STREAM or GOAWAY frame; `None` once the connection is closed.
     pub(crate) async fn frame(&mut self) -> Option<Frame> {
         loop {
             let mut head = [0; 9];
@@ -129,21 +140,21 @@ impl Peer {
         }
     }
 
-    /// Reads until the other end has ended this stream or the connection, in whichever way; returns the frames.
+    /// Reads until the peer has ended or reset this stream, or the connection; returns the frames.
     pub(crate) async fn rest_of(&mut self, stream: u32) -> Vec<Frame> {
         let mut frames = Vec::new();
         while let Some(frame) = self.frame().await {
-            let over =
+            let is_last =
                 frame.kind == GOAWAY || frame.stream == stream && (frame.kind == RST_STREAM || frame.ends_stream());
             frames.push(frame);
-            if over {
+            if is_last {
                 break;
             }
         }
         frames
     }
 
-    /// Reads the head of the next request; returns its stream.
+    /// Reads the head of the next request, and returns its stream.
     pub(crate) async fn next_request(&mut self) -> u32 {
         loop {
             let frame = self.frame().await.expect("a request");

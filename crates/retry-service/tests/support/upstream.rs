@@ -1,4 +1,4 @@
-//! An upstream of raw sockets that plays given bytes and notes what it receives.
+//! An upstream on raw sockets: it sends given bytes, and records what it receives.
 
 use std::{
     net::SocketAddr,
@@ -15,7 +15,7 @@ use tokio::{
 
 use super::message::{fields, position};
 
-/// What is sent in reply to one request, and whether the connection ends after it.
+/// The bytes to send in response to a request, and whether to close the connection after them.
 #[derive(Clone, Debug)]
 pub(crate) struct Reply {
     bytes: Vec<u8>,
@@ -24,23 +24,23 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// After these bytes the connection stays open for another request.
+    /// Sends these bytes, and keeps the connection open for another request.
     pub(crate) fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self { bytes: bytes.into(), closes: false, pauses: None }
     }
 
-    /// After these bytes the connection ends.
+    /// Closes the connection after these bytes.
     pub(crate) fn then_close(self) -> Self {
         Self { closes: true, ..self }
     }
 
-    /// Pauses after so many bytes.
+    /// Pauses after this number of bytes.
     pub(crate) fn pausing(self, after: usize, pause: Duration) -> Self {
         Self { pauses: Some((after, pause)), ..self }
     }
 }
 
-/// A response of 200 with a length.
+/// A 200 with a `Content-Length`.
 pub(crate) fn ok(body: &str) -> Reply {
     Reply::new(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()))
 }
@@ -48,9 +48,9 @@ pub(crate) fn ok(body: &str) -> Reply {
 /// A request as it was received.
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
-    /// Counts connections from 0.
+    /// The number of the connection, from 0.
     pub(crate) connection: usize,
-    /// The bytes of it, framing included.
+    /// The received bytes, including the framing.
     pub(crate) text: String,
 }
 
@@ -59,18 +59,18 @@ impl Received {
         self.text.split("\r\n").next().unwrap()
     }
 
-    /// The values of a field, a line each.
+    /// The values of a field, one per line.
     pub(crate) fn fields(&self, name: &str) -> Vec<&str> {
         fields(&self.text, name)
     }
 
-    /// The body with its framing.
+    /// The body, including its framing.
     pub(crate) fn body(&self) -> &str {
         self.text.split_once("\r\n\r\n").unwrap().1
     }
 }
 
-/// Reads whole requests, and gives each the reply that a function of its number, from 0, and its bytes returns.
+/// Reads complete requests. A function of the number of the request, from 0, and of its bytes returns the reply.
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
@@ -107,18 +107,18 @@ impl Upstream {
         Self { address, received, _tasks: tasks }
     }
 
-    /// The n-th request gets the n-th of these replies; further ones get the last.
+    /// Sends these replies in turn, and the last one to all further requests.
     pub(crate) async fn playing(replies: impl Into<Vec<Reply>>) -> Self {
         let replies = replies.into();
         Self::start(move |number, _| replies[number.min(replies.len() - 1)].clone()).await
     }
 
-    /// What it has received so far.
+    /// The requests received so far.
     pub(crate) fn received(&self) -> Vec<Received> {
         self.received.lock().unwrap().clone()
     }
 
-    /// The one request that it has received.
+    /// The only request received so far.
     #[track_caller]
     pub(crate) fn only(&self) -> Received {
         let received = self.received();
@@ -127,7 +127,7 @@ impl Upstream {
     }
 }
 
-/// An error ends the connection, whether by script or not.
+/// Sends a reply. An error closes the connection, whether it is part of the reply or not.
 async fn play(stream: &mut TcpStream, reply: &Reply) -> Result<(), std::io::Error> {
     let (before, pause) = reply.pauses.unwrap_or((reply.bytes.len(), Duration::ZERO));
     let (first, second) = reply.bytes.split_at(before);
@@ -143,7 +143,7 @@ async fn play(stream: &mut TcpStream, reply: &Reply) -> Result<(), std::io::Erro
     Ok(())
 }
 
-/// Reads a request by what its head says of its length; bytes that follow it stay in the buffer.
+/// Reads a request according to its framing. Bytes that follow it stay in the buffer.
 pub(crate) async fn read_request(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<String> {
     loop {
         if let Some(length) = request_length(bytes) {
@@ -156,13 +156,13 @@ pub(crate) async fn read_request(stream: &mut TcpStream, bytes: &mut Vec<u8>) ->
     }
 }
 
-/// The length of the request that the bytes begin with, once it is whole.
+/// The length of the request at the start of the bytes; `None` until it is complete.
 fn request_length(bytes: &[u8]) -> Option<usize> {
     let head = position(bytes, b"\r\n\r\n")? + 4;
     let (text, rest) = (String::from_utf8_lossy(&bytes[..head]), &bytes[head..]);
     if fields(&text, "transfer-encoding").iter().any(|codings| codings.contains("chunked")) {
         let last = if rest.starts_with(b"0\r\n") { 0 } else { position(rest, b"\r\n0\r\n")? + 2 };
-        // Trailers, or an empty line at once.
+        // Trailers, or just an empty line.
         let end = position(&rest[last + 1..], b"\r\n\r\n")?;
         return Some(head + last + 1 + end + 4);
     }
