@@ -1,4 +1,5 @@
-//! How the process ends: at once where nothing is in flight, and with everybody served that the kernel let in.
+//! The stop of the process: it is immediate if nothing is in flight, and every connection that the kernel has accepted is
+//! served.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -24,34 +25,34 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// How long what is in flight would have, and half of that.
+/// A drain timeout, and half of it.
 const DRAIN: [&str; 2] = ["--drain-timeout", "30s"];
 const AT_ONCE: Duration = Duration::from_secs(15);
 
-/// Stops it while nothing is in flight.
-async fn ends_at_once(mut service: Service, what: &str) {
-    // It has seen what was sent before.
+/// Stops the process, which must not wait for the drain timeout.
+async fn stops_at_once(mut service: Service, what: &str) {
+    // Until it has seen what was sent before.
     sleep(Duration::from_millis(50)).await;
     service.signal("TERM").await;
     let ended = timeout(AT_ONCE, service.exit()).await;
-    let status = ended.unwrap_or_else(|_| panic!("{what} keeps the process from its end"));
+    let status = ended.unwrap_or_else(|_| panic!("{what} delays the stop"));
     assert!(status.success(), "{what}: {status}");
 }
 
 #[tokio::test]
-async fn connections_without_a_request_do_not_keep_the_process_from_its_end() {
+async fn connections_without_a_request_do_not_delay_the_stop() {
     let upstream = Upstream::playing([ok("")]).await;
-    for begin in [&b""[..], b"G", b"GET / HTT", b"GET / HTTP/1.1\r\nhost: a\r\n", b"P", b"PRI", &PREFACE[..20], PREFACE]
+    for start in [&b""[..], b"G", b"GET / HTT", b"GET / HTTP/1.1\r\nhost: a\r\n", b"P", b"PRI", &PREFACE[..20], PREFACE]
     {
         let service = gateway(upstream.address, &DRAIN).await;
         let mut client = TcpStream::connect(service.address).await.unwrap();
-        client.write_all(begin).await.unwrap();
-        ends_at_once(service, &format!("{:?}", begin.escape_ascii().to_string())).await;
+        client.write_all(start).await.unwrap();
+        stops_at_once(service, &format!("{:?}", start.escape_ascii().to_string())).await;
     }
 }
 
 #[tokio::test]
-async fn idle_connections_do_not_keep_the_process_from_its_end() {
+async fn idle_connections_do_not_delay_the_stop() {
     let upstream = Upstream::playing([ok("")]).await;
     let service = gateway(upstream.address, &DRAIN).await;
     let mut first = TcpStream::connect(service.address).await.unwrap();
@@ -61,13 +62,13 @@ async fn idle_connections_do_not_keep_the_process_from_its_end() {
     second.request(END_STREAM, 1, "GET", "/", &[]).await;
     second.rest_of(1).await;
     let _third = Peer::connect(service.address).await;
-    // The next request, begun.
+    // The start of the next request.
     first.write_all(b"GET / HTT").await.unwrap();
-    ends_at_once(service, "an idle connection").await;
+    stops_at_once(service, "an idle connection").await;
 }
 
 #[tokio::test]
-async fn requests_in_flight_are_waited_for_beside_connections_without_one() {
+async fn the_stop_waits_for_requests_in_flight_but_not_for_idle_connections() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut service = gateway(listener.local_addr().unwrap(), &DRAIN).await;
     let mut idle = TcpStream::connect(service.address).await.unwrap();
@@ -83,8 +84,8 @@ async fn requests_in_flight_are_waited_for_beside_connections_without_one() {
         servers.push(server);
     }
     service.signal("TERM").await;
-    // The others are long gone by the time that these are answered.
-    let _ = within("the idle one to end", idle.read_to_end(&mut Vec::new())).await;
+    // The idle connection is closed before the responses.
+    let _ = within("the end of the idle connection", idle.read_to_end(&mut Vec::new())).await;
     sleep(Duration::from_millis(500)).await;
     for mut server in servers {
         server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").await.unwrap();
@@ -94,21 +95,21 @@ async fn requests_in_flight_are_waited_for_beside_connections_without_one() {
     let response = Response::parse(&received);
     assert_eq!((response.text().as_str(), response.field("connection")), ("hello", Some("close")));
     let mut body = Vec::new();
-    // A GOAWAY comes first.
+    // The first frame is a GOAWAY.
     while let Some(frame) = second.frame().await {
         if frame.kind == DATA {
             body.extend(frame.payload);
         }
     }
     assert_eq!(body, b"hello");
-    let status = timeout(AT_ONCE, service.exit()).await.expect("the end of the process");
+    let status = timeout(AT_ONCE, service.exit()).await.expect("the exit");
     assert!(status.success(), "{status}");
 }
 
-/// They look established to their clients, who have sent their requests.
+/// The clients of connections in the accept queue have already sent their requests.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn every_connection_that_the_kernel_has_accepted_is_served() {
+async fn connections_in_the_accept_queue_are_served() {
     const CLIENTS: usize = 300;
     rlimit::increase_nofile_limit(8192).unwrap();
     let upstream = Upstream::playing([ok("served")]).await;
@@ -132,15 +133,15 @@ async fn every_connection_that_the_kernel_has_accepted_is_served() {
             }
         }
         assert!(lost.is_empty(), "{more:?}: {} of {CLIENTS}, such as {:?}", lost.len(), lost[0]);
-        let status = timeout(AT_ONCE, service.exit()).await.expect("the end of the process");
+        let status = timeout(AT_ONCE, service.exit()).await.expect("the exit");
         assert!(status.success(), "{status}");
     }
 }
 
-/// What the gateway has of a response is sent, though nothing more of it is to come from the upstream.
+/// The gateway sends the rest of a response even if the upstream has nothing more to send.
 #[tokio::test]
-async fn responses_that_clients_read_slowly_arrive_whole() {
-    // Some end in what the kernel takes, some beyond what the gateway takes, and some between.
+async fn responses_that_clients_read_slowly_arrive_complete() {
+    // Some fit into the kernel's buffers, some exceed the gateway's as well, and some are in between.
     let lengths = || (0..60).map(|number| 2_000_000 + number * 50_000).chain([8 << 20]);
     let upstream = Upstream::start(|_, request| {
         let (_, length) = request.split_once("GET /").unwrap();
@@ -161,36 +162,36 @@ async fn responses_that_clients_read_slowly_arrive_whole() {
         for (_, client) in &clients {
             within("the head", client.peek(&mut [0])).await.unwrap();
         }
-        // It is stuck in writing them.
+        // Until writes of the gateway block.
         sleep(Duration::from_secs(1)).await;
         service.signal("TERM").await;
         sleep(Duration::from_millis(500)).await;
-        let mut cut = Vec::new();
+        let mut incomplete = Vec::new();
         for (length, mut client) in clients {
             let mut received = Vec::new();
             let _ = within("the rest", client.read_to_end(&mut received)).await;
             let response = Response::parse(&received);
             if response.body.len() < length {
-                cut.push((response.body.len(), length));
+                incomplete.push((response.body.len(), length));
             }
         }
-        assert!(cut.is_empty(), "{flags:?}: {} of {}: {cut:?}", cut.len(), lengths().count());
-        let status = timeout(AT_ONCE, service.exit()).await.expect("the end of the process");
+        assert!(incomplete.is_empty(), "{flags:?}: {} of {}: {incomplete:?}", incomplete.len(), lengths().count());
+        let status = timeout(AT_ONCE, service.exit()).await.expect("the exit");
         assert!(status.success(), "{flags:?}: {status}");
     }
 }
 
 #[tokio::test]
-async fn a_response_that_its_http2_client_reads_slowly_arrives_whole() {
+async fn a_response_that_an_http2_client_reads_slowly_arrives_complete() {
     for (length, flags) in [(100_000, &[][..]), (8 << 20, &[]), (8 << 20, &["--response-buffer", "8MiB"])] {
         let upstream = Upstream::playing([ok(&"x".repeat(length))]).await;
         let mut service = gateway(upstream.address, &[&DRAIN, flags].concat()).await;
         let mut client = Peer::connect(service.address).await;
         client.request(END_STREAM, 1, "GET", "/", &[]).await;
         let mut received = 0;
-        // As much as it may send unasked.
+        // The initial window.
         while received < 65_535 {
-            let frame = client.frame().await.expect("a part of the response");
+            let frame = client.frame().await.expect("part of the response");
             received += if frame.kind == DATA { frame.payload.len() } else { 0 };
         }
         sleep(Duration::from_millis(100)).await;
@@ -204,7 +205,7 @@ async fn a_response_that_its_http2_client_reads_slowly_arrives_whole() {
             let frame = frame.unwrap_or_else(|| panic!("{flags:?}: the end after {received} of {length} bytes"));
             received += if frame.kind == DATA { frame.payload.len() } else { 0 };
         }
-        let status = timeout(AT_ONCE, service.exit()).await.expect("the end of the process");
+        let status = timeout(AT_ONCE, service.exit()).await.expect("the exit");
         assert!(status.success(), "{flags:?}: {status}");
     }
 }

@@ -1,4 +1,4 @@
-//! What one client, or one upstream, may take of what belongs to all: time, connections, memory.
+//! Limits on what one client, or the upstream, can use of shared resources: time, connections, memory.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -30,23 +30,24 @@ use tokio::{
 const ADMIN: [&str; 2] = ["--admin", "127.0.0.1:0"];
 
 #[tokio::test]
-async fn a_client_that_begins_like_http2_and_says_no_more_is_given_up_on() {
+async fn an_incomplete_http2_preface_times_out() {
     let upstream = Upstream::playing([ok("")]).await;
     let service = gateway(upstream.address, &["--header-timeout", "300ms"]).await;
-    for begin in [&b"P"[..], b"PRI", &PREFACE[..PREFACE.len() - 1]] {
+    for start in [&b"P"[..], b"PRI", &PREFACE[..PREFACE.len() - 1]] {
         let mut client = TcpStream::connect(service.address).await.unwrap();
-        client.write_all(begin).await.unwrap();
+        client.write_all(start).await.unwrap();
         // Closed or reset.
-        let _ = within(begin.escape_ascii(), client.read_to_end(&mut Vec::new())).await;
+        let _ =
+            within(format_args!("the end after {}", start.escape_ascii()), client.read_to_end(&mut Vec::new())).await;
     }
 }
 
 #[tokio::test]
-async fn a_method_may_begin_like_http2() {
+async fn a_method_may_begin_like_the_http2_preface() {
     for method in ["P", "PR", "PRI", "PRINT", "PRIVATE"] {
         let upstream = Upstream::playing([ok("printed")]).await;
         let service = gateway(upstream.address, &[]).await;
-        // In pieces, as it may arrive.
+        // In two packets.
         let mut client = TcpStream::connect(service.address).await.unwrap();
         client.write_all(method.as_bytes()).await.unwrap();
         sleep(Duration::from_millis(20)).await;
@@ -60,7 +61,7 @@ async fn a_method_may_begin_like_http2() {
 }
 
 #[tokio::test]
-async fn an_idle_http2_connection_is_closed_though_its_client_answers_pings() {
+async fn an_idle_http2_connection_is_closed_even_if_its_client_answers_pings() {
     let upstream = Upstream::playing([ok("")]).await;
     let service = gateway(upstream.address, &["--header-timeout", "300ms"]).await;
     for requests in [0, 1] {
@@ -69,15 +70,15 @@ async fn an_idle_http2_connection_is_closed_though_its_client_answers_pings() {
             client.request(END_STREAM, stream, "GET", "/", &[]).await;
             assert!(client.rest_of(stream).await.iter().all(|frame| frame.kind != GOAWAY));
         }
-        // Each PING is acknowledged meanwhile.
+        // This acknowledges each PING.
         let end = async { while client.frame().await.is_some() {} };
         within(format!("the end after {requests} requests"), end).await;
     }
 }
 
-/// Its window never opens, so its responses never end: each would hold a connection to the upstream.
+/// Its window is never opened, so that its responses never end. Each would occupy an upstream connection.
 #[tokio::test]
-async fn an_http2_client_that_takes_nothing_of_its_responses_loses_them() {
+async fn responses_that_an_http2_client_does_not_read_are_reset() {
     for length in [2, 1_000_000] {
         let upstream = Upstream::playing([ok(&"x".repeat(length))]).await;
         let flags = ["--client-timeout", "500ms", "--upstream-max-connections", "10"];
@@ -90,7 +91,7 @@ async fn an_http2_client_that_takes_nothing_of_its_responses_loses_them() {
         }
         let mut reset = Vec::new();
         while reset.len() < streams.len() {
-            let frame = client.frame().await.expect("all streams to be reset");
+            let frame = client.frame().await.expect("a reset of each stream");
             assert_ne!(frame.kind, GOAWAY, "{length}: {frame:?}");
             if frame.kind == RST_STREAM {
                 reset.push(frame.stream);
@@ -104,14 +105,14 @@ async fn an_http2_client_that_takes_nothing_of_its_responses_loses_them() {
     }
 }
 
-/// An upstream whose response to every request has this length; a permit for each that has been asked for.
+/// An upstream whose responses have this length. Each request adds a permit.
 async fn large_responses(length: usize) -> (SocketAddr, Arc<Semaphore>, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
     let response: Arc<[u8]> = [head.into_bytes(), vec![b'x'; length]].concat().into();
-    let asked = Arc::new(Semaphore::new(0));
-    let count = Arc::clone(&asked);
+    let requests = Arc::new(Semaphore::new(0));
+    let count = Arc::clone(&requests);
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
         let mut connections = JoinSet::new();
@@ -129,18 +130,18 @@ async fn large_responses(length: usize) -> (SocketAddr, Arc<Semaphore>, JoinSet<
             });
         }
     });
-    (address, asked, tasks)
+    (address, requests, tasks)
 }
 
-/// Windows as large as there are, and nothing read.
+/// The clients open the largest possible windows, and read nothing.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn what_http2_clients_leave_unread_takes_little_memory() {
+async fn responses_that_http2_clients_do_not_read_use_little_memory() {
     const CLIENTS: u32 = 5;
     const STREAMS: u32 = 100;
     const LARGEST: u32 = i32::MAX as u32;
     rlimit::increase_nofile_limit(8192).unwrap();
-    let (upstream, asked, _tasks) = large_responses(4 << 20).await;
+    let (upstream, requests, _tasks) = large_responses(4 << 20).await;
     let service = gateway(upstream, &[]).await;
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
@@ -151,17 +152,17 @@ async fn what_http2_clients_leave_unread_takes_little_memory() {
         }
         clients.push(client);
     }
-    let _all = within("all responses", asked.acquire_many(CLIENTS * STREAMS)).await.unwrap();
-    // As much as it reads of them without being able to write.
+    let _all = within("all responses", requests.acquire_many(CLIENTS * STREAMS)).await.unwrap();
+    // The gateway reads as much of them as it can buffer.
     sleep(Duration::from_secs(2)).await;
     let peak = service.peak_memory() >> 20;
-    assert!(peak < 150, "{peak} MiB for {} responses that nobody reads", CLIENTS * STREAMS);
+    assert!(peak < 150, "{peak} MiB for {} unread responses", CLIENTS * STREAMS);
     drop(clients);
     assert_eq!(get(service.address).await.body.len(), 4 << 20);
 }
 
 #[tokio::test]
-async fn idle_connections_give_way_to_newcomers() {
+async fn idle_connections_are_closed_for_new_ones() {
     let upstream = Upstream::playing([ok("ok")]).await;
     let service = gateway(upstream.address, &["--max-connections", "5"]).await;
     let mut clients = JoinSet::new();
@@ -188,15 +189,15 @@ async fn idle_connections_give_way_to_newcomers() {
             }
         });
     }
-    let _all = within("all to be connected", first.acquire_many(5)).await.unwrap();
+    let _all = within("all connections", first.acquire_many(5)).await.unwrap();
     for _ in 0..3 {
         assert_eq!(get(service.address).await.text(), "ok");
     }
 }
 
-/// Nor does the request that nobody reads keep the process from stopping.
+/// The unread request does not delay the stop of the process either.
 #[tokio::test]
-async fn a_connection_to_an_upstream_that_reads_nothing_ends_with_its_request() {
+async fn a_connection_to_an_upstream_that_reads_nothing_is_closed_with_its_request() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let flags = ["--timeout", "500ms", "--drain-timeout", "10m"];
     let mut service = gateway(listener.local_addr().unwrap(), &[&flags[..], &ADMIN].concat()).await;
@@ -210,6 +211,7 @@ async fn a_connection_to_an_upstream_that_reads_nothing_ends_with_its_request() 
     });
     let (mut server, _) = within("a connection", listener.accept()).await.unwrap();
     let mut head = Vec::new();
+    // No more than the head is read.
     while !head.ends_with(b"\r\n\r\n") {
         head.push(within("the head", server.read_u8()).await.unwrap());
     }
@@ -217,12 +219,12 @@ async fn a_connection_to_an_upstream_that_reads_nothing_ends_with_its_request() 
     until_zero(admin, "retry_service_upstream_connections").await;
     until_zero(admin, "retry_service_requests_in_flight").await;
     service.signal("TERM").await;
-    timeout(Duration::from_secs(15), service.exit()).await.expect("the process to end");
+    timeout(Duration::from_secs(15), service.exit()).await.expect("the exit");
     drop(server);
 }
 
 #[tokio::test]
-async fn interim_responses_without_end_are_no_progress() {
+async fn endless_interim_responses_do_not_extend_the_timeout() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let _upstream = JoinSet::from_iter([async move {
@@ -245,7 +247,7 @@ async fn interim_responses_without_end_are_no_progress() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_after_one_more_byte_is_noticed() {
+async fn a_disconnect_after_the_start_of_another_request_is_noticed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let flags = ["--access-log", "--timeout", "off", "--client-timeout", "10m"];
     let mut service = gateway(listener.local_addr().unwrap(), &flags).await;
@@ -265,17 +267,20 @@ async fn a_client_that_goes_after_one_more_byte_is_noticed() {
             client.set_zero_linger().unwrap();
         }
         drop(client);
-        // The upstream learns of it as well: nobody waits for its response.
-        let end = within(format!("{what} to be noticed"), server.read_to_end(&mut Vec::new())).await;
+        // The request to the upstream is cancelled.
+        let end = within(
+            format_args!("the end of the upstream connection after {what}"),
+            server.read_to_end(&mut Vec::new()),
+        )
+        .await;
         assert!(end.is_err() || end.unwrap() == 0, "{what}");
         let line = service.log_line(" /gone ").await;
         assert!(line.contains(" 499 "), "{what}: {line}");
     }
 }
 
-/// The next request, whole, is no hang-up.
 #[tokio::test]
-async fn a_client_that_sends_its_next_request_early_gets_both_responses() {
+async fn a_complete_pipelined_request_is_not_a_disconnect() {
     let upstream =
         Upstream::start(|number, _| ok(&format!("number {number}")).pausing(0, Duration::from_millis(200))).await;
     let service = gateway(upstream.address, &[]).await;
@@ -290,12 +295,12 @@ async fn a_client_that_sends_its_next_request_early_gets_both_responses() {
     assert_eq!(received[1].body(), "hello");
 }
 
-/// It takes some in each moment, and never as much as one piece of the response.
+/// It always reads some of the response, but never a whole frame.
 #[tokio::test]
-async fn an_http2_client_that_reads_slowly_gets_its_response() {
+async fn an_http2_client_that_reads_slowly_gets_the_response() {
     const STEP: usize = 8192;
     for flags in [&[][..], &["--response-buffer", "2MiB"]] {
-        let (upstream, _asked, _tasks) = large_responses(1 << 20).await;
+        let (upstream, _requests, _tasks) = large_responses(1 << 20).await;
         let service = gateway(upstream, &[&["--client-timeout", "500ms"], flags].concat()).await;
         let mut client = Peer::connect_with_window(service.address, STEP as u32).await;
         client.request(END_STREAM, 1, "GET", "/", &[]).await;
@@ -306,16 +311,16 @@ async fn an_http2_client_that_reads_slowly_gets_its_response() {
             if frame.kind == DATA && !frame.payload.is_empty() {
                 received += frame.payload.len();
                 sleep(Duration::from_millis(20)).await;
-                let taken = u32::try_from(frame.payload.len()).unwrap().to_be_bytes();
-                client.send(WINDOW_UPDATE, 0, 0, &taken).await;
-                client.send(WINDOW_UPDATE, 0, 1, &taken).await;
+                let increment = u32::try_from(frame.payload.len()).unwrap().to_be_bytes();
+                client.send(WINDOW_UPDATE, 0, 0, &increment).await;
+                client.send(WINDOW_UPDATE, 0, 1, &increment).await;
             }
         }
     }
 }
 
 #[tokio::test]
-async fn interim_responses_without_end_are_no_progress_over_http2() {
+async fn endless_interim_responses_over_http2_do_not_extend_the_timeout() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let flags = ["--upstream-http2", "--timeout", "500ms", "--count", "0"];
     let service = gateway(listener.local_addr().unwrap(), &flags).await;
@@ -331,7 +336,7 @@ async fn interim_responses_without_end_are_no_progress_over_http2() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_during_an_upload_that_nobody_reads_frees_the_connection() {
+async fn a_disconnect_during_an_unread_upload_frees_the_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let flags = ["--timeout", "off", "--client-timeout", "10m", "--drain-timeout", "10m"];
     let mut service = gateway(listener.local_addr().unwrap(), &[&flags[..], &ADMIN].concat()).await;
@@ -339,7 +344,7 @@ async fn a_client_that_goes_during_an_upload_that_nobody_reads_frees_the_connect
     let mut client = TcpStream::connect(service.address).await.unwrap();
     client.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000000\r\n\r\n").await.unwrap();
     let (server, _) = within("a connection", listener.accept()).await.unwrap();
-    // Until all that there is between them is full.
+    // Until all buffers are full.
     while timeout(Duration::from_millis(300), client.write(&[b'x'; 65_536])).await.is_ok() {}
     client.set_zero_linger().unwrap();
     drop(client);
@@ -349,9 +354,9 @@ async fn a_client_that_goes_during_an_upload_that_nobody_reads_frees_the_connect
 }
 
 #[tokio::test]
-async fn a_connection_on_which_a_response_waits_to_be_read_is_not_idle() {
+async fn a_connection_with_an_unread_response_is_not_idle() {
     let length = 8 << 20;
-    let (upstream, _asked, _tasks) = large_responses(length).await;
+    let (upstream, _requests, _tasks) = large_responses(length).await;
     let flags = ["--response-buffer", "8MiB", "--max-connections", "1", "--header-timeout", "300ms"];
     let service = gateway(upstream, &flags).await;
     let socket = TcpSocket::new_v4().unwrap();
@@ -359,30 +364,30 @@ async fn a_connection_on_which_a_response_waits_to_be_read_is_not_idle() {
     let mut client = socket.connect(service.address).await.unwrap();
     client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
     within("the head", client.peek(&mut [0])).await.unwrap();
-    // A newcomer waits for its place.
-    let newcomer = tokio::spawn(get(service.address));
+    // Another connection waits for this one to close.
+    let other = tokio::spawn(get(service.address));
     sleep(Duration::from_secs(1)).await;
     let mut received = Vec::new();
     let end = within("the rest", client.read_to_end(&mut received)).await;
     let response = Response::parse(&received);
     assert!(response.whole, "{end:?} after {} of {length} bytes", response.body.len());
-    assert_eq!(within("the newcomer", newcomer).await.unwrap().body.len(), length);
+    assert_eq!(within("the other response", other).await.unwrap().body.len(), length);
 }
 
 #[tokio::test]
-async fn an_http2_connection_on_which_a_response_waits_to_be_read_is_not_idle() {
-    // With the default window the end of it waits; nothing more is to come from the upstream.
+async fn an_http2_connection_with_an_unread_response_is_not_idle() {
+    // The default window does not cover the end of the response. The upstream has nothing more to send.
     let length = 100_000;
-    let (upstream, _asked, _tasks) = large_responses(length).await;
+    let (upstream, _requests, _tasks) = large_responses(length).await;
     let service = gateway(upstream, &["--header-timeout", "300ms"]).await;
     let mut client = Peer::connect(service.address).await;
     client.request(END_STREAM, 1, "GET", "/", &[]).await;
     let mut received = 0;
     while received < 65_535 {
-        let frame = client.frame().await.expect("a part of the response");
+        let frame = client.frame().await.expect("part of the response");
         received += if frame.kind == DATA { frame.payload.len() } else { 0 };
     }
-    // PINGs are acknowledged meanwhile. There may be a GOAWAY; this stream is not to lose anything by it.
+    // This acknowledges PINGs. There may be a GOAWAY, but the stream must stay complete.
     let end = timeout(Duration::from_secs(1), async { while client.frame().await.is_some() {} }).await;
     assert!(end.is_err(), "the end after {received} of {length} bytes");
     let more = u32::try_from(length).unwrap().to_be_bytes();

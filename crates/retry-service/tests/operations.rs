@@ -1,4 +1,4 @@
-//! What operators see of the program: its logs, its metrics, and how it ends.
+//! What operators see of the program: its logs, its metrics, and its stop.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,8 +14,8 @@ use std::{net::SocketAddr, process::Command, time::Duration};
 use retry_service::telemetry::logger::LogFormat;
 use serde_json::Value;
 use support::{
-    Answer, QUICK, Service, backend, call, gateway, message,
-    message::exchange_bytes,
+    QUICK, Service, backend, call, gateway, message,
+    message::{Response, exchange_bytes},
     metric, refusing,
     upstream::{Reply, Upstream},
     within,
@@ -28,16 +28,16 @@ use tokio::{
 const GET: &str = "GET /hello HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
 
 #[tokio::test]
-async fn metrics_tell_of_requests_attempts_retries_and_give_ups() {
+async fn metrics_count_requests_attempts_retries_and_give_ups() {
     let backend = backend("status=503,ok,reset,ok,status=503").await;
     let mut service = gateway(backend.address(), &["--admin", "127.0.0.1:0", "--count", "1"]).await;
     let admin = service.admin().await;
     for expected in [200, 200, 503] {
         assert_eq!(call(service.address, "GET", "/hello").await.status, expected);
     }
-    let answer = call(admin, "GET", "/metrics").await;
-    answer.has_header("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8");
-    let told = answer.body;
+    let response = call(admin, "GET", "/metrics").await;
+    response.has_header("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8");
+    let metrics = response.text();
     for (name, expected) in [
         ("requests_total{method=\"GET\",code=\"200\"}", 2.0),
         ("requests_total{method=\"GET\",code=\"503\"}", 1.0),
@@ -52,41 +52,41 @@ async fn metrics_tell_of_requests_attempts_retries_and_give_ups() {
         ("waits_in_progress", 0.0),
         ("requests_in_flight", 0.0),
     ] {
-        assert_eq!(metric(&told, &format!("retry_service_{name}")), expected, "{name} of {told}");
+        assert_eq!(metric(&metrics, &format!("retry_service_{name}")), expected, "{name} of {metrics}");
     }
-    assert!(metric(&told, "retry_service_upstream_connections") >= 1.0);
-    let budget = metric(&told, "retry_service_budget_left");
+    assert!(metric(&metrics, "retry_service_upstream_connections") >= 1.0);
+    let budget = metric(&metrics, "retry_service_budget_left");
     assert!(budget > 0.0 && budget < 11.0, "{budget}");
-    assert!(told.ends_with("# EOF\n"));
+    assert!(metrics.ends_with("# EOF\n"));
 }
 
 #[tokio::test]
-async fn waits_are_counted_while_they_last() {
+async fn requests_in_backoff_are_counted() {
     let backend = backend("status=503").await;
     let mut service =
         gateway(backend.address(), &["--admin", "127.0.0.1:0", "--interval", "1h", "--max-wait-interval", "1h"]).await;
     let (admin, address) = (service.admin().await, service.address);
     let waiting = tokio::spawn(async move { call(address, "GET", "/hello").await });
-    while metric(&call(admin, "GET", "/metrics").await.body, "retry_service_waits_in_progress") < 1.0 {}
-    assert_eq!(metric(&call(admin, "GET", "/metrics").await.body, "retry_service_requests_in_flight"), 1.0);
+    while metric(&call(admin, "GET", "/metrics").await.text(), "retry_service_waits_in_progress") < 1.0 {}
+    assert_eq!(metric(&call(admin, "GET", "/metrics").await.text(), "retry_service_requests_in_flight"), 1.0);
     waiting.abort();
-    while metric(&call(admin, "GET", "/metrics").await.body, "retry_service_waits_in_progress") > 0.0 {}
-    let told = call(admin, "GET", "/metrics").await.body;
-    assert_eq!(metric(&told, "retry_service_requests_total{method=\"GET\",code=\"499\"}"), 1.0);
+    while metric(&call(admin, "GET", "/metrics").await.text(), "retry_service_waits_in_progress") > 0.0 {}
+    let metrics = call(admin, "GET", "/metrics").await.text();
+    assert_eq!(metric(&metrics, "retry_service_requests_total{method=\"GET\",code=\"499\"}"), 1.0);
 }
 
 #[tokio::test]
-async fn it_is_healthy_to_its_end_and_ready_until_it_drains() {
+async fn the_process_is_healthy_until_it_exits_and_ready_until_it_drains() {
     let backend = backend("hang").await;
     let mut service = gateway(backend.address(), &["--admin", "127.0.0.1:0", "--timeout", "off"]).await;
     let (admin, address) = (service.admin().await, service.address);
-    assert_eq!(call(admin, "GET", "/readyz").await.body, "ready\n");
+    assert_eq!(call(admin, "GET", "/readyz").await.text(), "ready\n");
     let request = tokio::spawn(async move { call(address, "GET", "/hello").await });
     until("a request at the backend", || backend.received() > 0).await;
     service.signal("TERM").await;
     assert!(service.next_log().await.contains("Stopping"));
-    let answer = call(admin, "GET", "/readyz").await;
-    assert_eq!((answer.status, answer.body.as_str()), (503, "draining\n"));
+    let response = call(admin, "GET", "/readyz").await;
+    assert_eq!((response.status, response.text().as_str()), (503, "draining\n"));
     assert_eq!(call(admin, "GET", "/healthz").await.status, 200);
     request.abort();
     assert!(service.exit().await.success());
@@ -94,47 +94,37 @@ async fn it_is_healthy_to_its_end_and_ready_until_it_drains() {
 
 #[tokio::test]
 async fn the_admin_listener_shows_the_settings_without_the_password() {
-    let mut service = {
-        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_retry-service"));
-        command.args([
-            "--listen",
-            "127.0.0.1:0",
-            "--upstream",
-            "http://me:secret@127.0.0.1:1",
-            "--admin",
-            "127.0.0.1:0",
-        ]);
-        Service::spawn(command).await
-    };
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_retry-service"));
+    command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--upstream", "http://me:secret@127.0.0.1:1"]);
+    let mut service = Service::spawn(command).await;
     let admin = service.admin().await;
-    let config = call(admin, "GET", "/config").await.body;
+    let config = call(admin, "GET", "/config").await.text();
     assert!(config.contains("upstream = \"http://***@127.0.0.1:1\"") && config.contains("count = \"3\""), "{config}");
     assert_eq!(call(admin, "GET", "/").await.status, 404);
 }
 
 #[tokio::test]
-async fn a_request_that_was_retried_is_one_line_of_the_log() {
+async fn a_retried_request_is_one_line_in_the_log() {
     let backend = backend("status=503,reset,ok,ok").await;
     let mut service = gateway(backend.address(), &[]).await;
-    let id = call(service.address, "GET", "/hello?token=secret").await.headers;
-    let (_, id) = id.split_once("x-request-id: ").unwrap();
-    let id = id.lines().next().unwrap().to_owned();
+    let response = call(service.address, "GET", "/hello?token=secret").await;
+    let id = response.field("x-request-id").unwrap();
     assert_eq!(call(service.address, "GET", "/hello").await.status, 200);
     service.signal("TERM").await;
     let lines = service.rest_of_log().await;
-    let told: Vec<_> = lines.iter().map(|line| message(line)).collect();
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[0].starts_with("GET /hello: attempt 1 returned 503 Service Unavailable in "), "{}", told[0]);
-    assert!(told[0].contains("s; 1ms later attempt 2 failed: connection error: "), "{}", told[0]);
+    let messages: Vec<_> = lines.iter().map(|line| message(line)).collect();
+    assert_eq!(messages.len(), 2, "{messages:?}");
+    assert!(messages[0].starts_with("GET /hello: attempt 1 returned 503 Service Unavailable in "), "{}", messages[0]);
+    assert!(messages[0].contains("s; 1ms later attempt 2 failed: connection error: "), "{}", messages[0]);
     assert!(
-        told[0].contains("attempt 3 returned 200 OK in ") && told[0].ends_with(&format!("; id {id}")),
+        messages[0].contains("attempt 3 returned 200 OK in ") && messages[0].ends_with(&format!("; id {id}")),
         "{}",
-        told[0]
+        messages[0]
     );
 }
 
 #[tokio::test]
-async fn logs_can_be_json() {
+async fn log_lines_can_be_json() {
     let (upstream, _socket) = refusing();
     let arguments = ["--log-format", "json", "--access-log", "--count", "1"];
     let mut service = Service::start(upstream, &[&QUICK[..], &arguments].concat()).await;
@@ -154,7 +144,7 @@ async fn logs_can_be_json() {
 }
 
 #[tokio::test]
-async fn a_caller_that_hangs_up_is_in_the_access_log() {
+async fn a_disconnected_client_is_in_the_access_log() {
     let backend = backend("hang").await;
     let mut service = gateway(backend.address(), &["--access-log"]).await;
     let address = service.address;
@@ -182,23 +172,18 @@ async fn upstream_connections_are_limited() {
     assert_eq!(connections.len(), 2);
 }
 
-/// Waits for this to be so.
-async fn until(what: &str, so: impl Fn() -> bool) {
+/// Waits until a condition holds.
+async fn until(what: &str, holds: impl Fn() -> bool) {
     let wait = async {
-        while !so() {
+        while !holds() {
             tokio::task::yield_now().await;
         }
     };
     within(what, wait).await;
 }
 
-/// Calls with a limit.
-async fn ask(address: SocketAddr, target: &str) -> Answer {
-    within(target, call(address, "GET", target)).await
-}
-
-/// Several calls, one after another on the same connection.
-async fn call_often(address: SocketAddr, path: &str, times: usize) {
+/// Sends requests one after another on the same connection.
+async fn call_repeatedly(address: SocketAddr, path: &str, times: usize) {
     let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
     for number in 0..times {
         let exchange = async {
@@ -219,29 +204,29 @@ async fn call_often(address: SocketAddr, path: &str, times: usize) {
 }
 
 #[tokio::test]
-async fn a_log_that_nobody_reads_holds_up_nothing() {
-    // 12 MB of lines: more than a pipe and the queue hold.
+async fn a_log_that_is_not_read_delays_nothing() {
+    // 12 MB of lines: more than the pipe and the queue can hold.
     let (upstream, _socket) = refusing();
     let mut service = Service::start(upstream, &["--admin", "127.0.0.1:0", "--access-log"]).await;
     let (admin, address, path) = (service.admin().await, service.address, format!("/{}", "x".repeat(12_000)));
-    call_often(address, &path, 1000).await;
-    let health = ask(admin, "/healthz").await;
-    assert_eq!((health.status, health.body.as_str()), (200, "ok\n"));
-    let told = ask(admin, "/metrics").await.body;
-    let dropped = metric(&told, "retry_service_log_lines_dropped_total");
+    call_repeatedly(address, &path, 1000).await;
+    let health = call(admin, "GET", "/healthz").await;
+    assert_eq!((health.status, health.text().as_str()), (200, "ok\n"));
+    let metrics = call(admin, "GET", "/metrics").await.text();
+    let dropped = metric(&metrics, "retry_service_log_lines_dropped_total");
     assert!(dropped > 0.0 && dropped < 1000.0, "{dropped}");
     service.signal("TERM").await;
     assert!(within("the exit", service.exit()).await.success());
 }
 
 #[tokio::test]
-async fn dropped_lines_are_told_once_there_is_room_again() {
+async fn dropped_lines_are_reported_once_lines_are_read_again() {
     let (upstream, _socket) = refusing();
     let arguments = ["--admin", "127.0.0.1:0", "--access-log", "--log-format", "json"];
     let mut service = Service::start(upstream, &arguments).await;
     let (admin, path) = (service.admin().await, format!("/{}", "x".repeat(12_000)));
-    call_often(service.address, &path, 1000).await;
-    let dropped = metric(&ask(admin, "/metrics").await.body, "retry_service_log_lines_dropped_total");
+    call_repeatedly(service.address, &path, 1000).await;
+    let dropped = metric(&call(admin, "GET", "/metrics").await.text(), "retry_service_log_lines_dropped_total");
     let note = loop {
         let line = service.next_log().await;
         if !line.contains(&path) {
@@ -251,86 +236,86 @@ async fn dropped_lines_are_told_once_there_is_room_again() {
     let note: Value = serde_json::from_str(&note).unwrap();
     assert_eq!((&note["level"], &note["target"]), (&"WARN".into(), &"log".into()));
     assert_eq!(note["message"], format!("{dropped} lines of the log were dropped"));
-    // What is logged from now on is read.
-    assert_eq!(ask(service.address, "/after").await.status, 404);
+    // Later lines are not dropped.
+    assert_eq!(call(service.address, "GET", "/after").await.status, 404);
     assert!(service.next_log().await.contains("/after"));
 }
 
-/// Runs itself again, as a process that panics.
+/// Runs this test in another process, which panics.
 #[test]
-fn a_panic_comes_out() {
+fn a_panic_is_logged() {
     if std::env::var_os("PANICS").is_some() {
         let _log = retry_service::telemetry::logger::Log::start(LogFormat::Sample, "info", Default::default()).unwrap();
         panic!("this one");
     }
     let mut panicking = Command::new(std::env::current_exe().unwrap());
-    panicking.args(["--exact", "a_panic_comes_out", "--nocapture"]).env("PANICS", "1");
-    let told = String::from_utf8(panicking.output().unwrap().stderr).unwrap();
-    assert!(told.contains("thread 'a_panic_comes_out' panicked at "), "{told}");
-    assert!(told.contains(":\nthis one\n"), "{told}");
+    panicking.args(["--exact", "a_panic_is_logged", "--nocapture"]).env("PANICS", "1");
+    let stderr = String::from_utf8(panicking.output().unwrap().stderr).unwrap();
+    assert!(stderr.contains("thread 'a_panic_is_logged' panicked at "), "{stderr}");
+    assert!(stderr.contains(":\nthis one\n"), "{stderr}");
 }
 
-/// A response in chunks: its head with these fields, its first chunks, and perhaps its end.
+/// A chunked response with these fields and chunks, which may lack the last one.
 fn chunked(fields: &str, chunks: &str) -> String {
     format!("HTTP/1.1 200 OK\r\n{fields}transfer-encoding: chunked\r\n\r\n{chunks}")
 }
 
-/// Calls a gateway, and returns its metrics and what it logged beside its start and its end.
-async fn told_of(service: &mut Service, admin: SocketAddr) -> (String, Vec<Value>) {
-    let metrics = ask(admin, "/metrics").await.body;
+/// Stops a gateway; returns its metrics, and what it logged other than its start and its stop.
+async fn stop_and_report(service: &mut Service, admin: SocketAddr) -> (String, Vec<Value>) {
+    let metrics = call(admin, "GET", "/metrics").await.text();
     let lines = service.stop().await;
     let lines = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
     (metrics, lines.filter(|line| !line["target"].as_str().unwrap().starts_with("retry_service")).collect())
 }
 
-const TOLD: [&str; 4] = ["--admin", "127.0.0.1:0", "--log-format", "json"];
+const REPORTING: [&str; 4] = ["--admin", "127.0.0.1:0", "--log-format", "json"];
 
 #[tokio::test]
-async fn responses_that_break_off_are_told_and_counted() {
-    let (whole, cut) = (chunked("", "3\r\nabc\r\n0\r\n\r\n"), chunked("", "3\r\nabc\r\n"));
+async fn incomplete_responses_are_logged_and_counted() {
+    let (complete, incomplete) = (chunked("", "3\r\nabc\r\n0\r\n\r\n"), chunked("", "3\r\nabc\r\n"));
     let upstream = Upstream::start(move |number, _| {
-        let reply = if number.is_multiple_of(2) { &whole } else { &cut };
+        let reply = if number.is_multiple_of(2) { &complete } else { &incomplete };
         Reply::new(reply.as_bytes()).then_close()
     })
     .await;
-    let mut service = gateway(upstream.address, &[&TOLD[..], &["--response-buffer", "0"]].concat()).await;
+    let mut service = gateway(upstream.address, &[&REPORTING[..], &["--response-buffer", "0"]].concat()).await;
     let admin = service.admin().await;
-    let mut broken = 0;
+    let mut failed = 0;
     for _ in 0..10 {
         let response = within("a response", exchange_bytes(service.address, GET)).await;
-        broken += u32::from(!response.ends_with(b"0\r\n\r\n"));
+        failed += u32::from(!response.ends_with(b"0\r\n\r\n"));
     }
-    let (metrics, lines) = told_of(&mut service, admin).await;
-    assert_eq!((broken, lines.len()), (5, 5), "{lines:?}");
+    let (metrics, lines) = stop_and_report(&mut service, admin).await;
+    assert_eq!((failed, lines.len()), (5, 5), "{lines:?}");
     assert_eq!(metric(&metrics, "retry_service_responses_broken_total{reason=\"broken\"}"), 5.0);
     let line = &lines[0];
     assert_eq!((&line["level"], &line["target"]), (&"WARN".into(), &"retries".into()));
-    let told = line["message"].as_str().unwrap();
-    assert!(told.starts_with("GET /hello: the response broke off after 3 bytes: connection error: "), "{told}");
+    let message = line["message"].as_str().unwrap();
+    assert!(message.starts_with("GET /hello: the response broke off after 3 bytes: connection error: "), "{message}");
     let id = line["request_id"].as_str().unwrap();
-    assert!(told.ends_with(&format!("; id {id}")) && id.len() > 1, "{told}");
+    assert!(message.ends_with(&format!("; id {id}")) && id.len() > 1, "{message}");
     assert_eq!((&line["status"], &line["outcome"], &line["attempts"]), (&200.into(), &"broken".into(), &1.into()));
     assert!(line["duration_ms"].as_f64().unwrap() > 0.0);
 }
 
 #[tokio::test]
-async fn an_event_stream_that_falls_silent_is_told() {
+async fn an_event_stream_that_times_out_is_logged() {
     let events = chunked("content-type: text/event-stream\r\n", "9\r\ndata: 1\n\n\r\n");
     let length = events.len();
     let upstream = Upstream::playing([Reply::new(events + "x").pausing(length, Duration::from_secs(3600))]).await;
-    let mut service = gateway(upstream.address, &[&TOLD[..], &["--timeout", "100ms"]].concat()).await;
+    let mut service = gateway(upstream.address, &[&REPORTING[..], &["--timeout", "100ms"]].concat()).await;
     let admin = service.admin().await;
     within("the end of the response", exchange_bytes(service.address, GET)).await;
-    let (metrics, lines) = told_of(&mut service, admin).await;
+    let (metrics, lines) = stop_and_report(&mut service, admin).await;
     assert_eq!(metric(&metrics, "retry_service_responses_broken_total{reason=\"timeout\"}"), 1.0);
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert_eq!(lines[0]["outcome"], "timeout");
-    let told = lines[0]["message"].as_str().unwrap();
-    assert!(told.contains("after 9 bytes: idle timeout: nothing was read or written for 100ms; id "), "{told}");
+    let message = lines[0]["message"].as_str().unwrap();
+    assert!(message.contains("after 9 bytes: idle timeout: nothing was read or written for 100ms; id "), "{message}");
 }
 
 #[tokio::test]
-async fn a_response_that_is_resumed_is_a_retry_and_one_line() {
+async fn a_resumed_response_is_one_line_and_counts_as_a_retry() {
     let first = chunked("etag: \"v1\"\r\n", "3\r\nabc\r\n");
     let rest =
         "HTTP/1.1 206 Partial Content\r\netag: \"v1\"\r\ncontent-range: bytes 3-5/6\r\ncontent-length: 3\r\n\r\ndef";
@@ -338,13 +323,13 @@ async fn a_response_that_is_resumed_is_a_retry_and_one_line() {
     let replies = [Reply::new(first.as_bytes()).then_close(), Reply::new(rest)];
     let failing = [Reply::new(first.as_bytes()).then_close(), Reply::new(gone)];
     let upstream = Upstream::playing([replies, failing].concat()).await;
-    let mut service = gateway(upstream.address, &[&TOLD[..], &["--response-buffer", "0"]].concat()).await;
+    let mut service = gateway(upstream.address, &[&REPORTING[..], &["--response-buffer", "0"]].concat()).await;
     let admin = service.admin().await;
     let response = within("a response", exchange_bytes(service.address, GET)).await;
     assert!(response.ends_with(b"def\r\n0\r\n\r\n"), "{}", String::from_utf8_lossy(&response));
     let response = within("a response", exchange_bytes(service.address, GET)).await;
     assert!(response.ends_with(b"abc\r\n"), "{}", String::from_utf8_lossy(&response));
-    let (metrics, lines) = told_of(&mut service, admin).await;
+    let (metrics, lines) = stop_and_report(&mut service, admin).await;
     for (name, expected) in [
         ("attempts_total{outcome=\"200\"}", 2.0),
         ("attempts_total{outcome=\"206\"}", 1.0),
@@ -357,20 +342,20 @@ async fn a_response_that_is_resumed_is_a_retry_and_one_line() {
     }
     assert_eq!(lines.len(), 3, "{lines:?}");
     for line in &lines[..2] {
-        let told = line["message"].as_str().unwrap();
-        assert!(told.contains("/hello: response body incomplete after 3 bytes: "), "{told}");
+        let message = line["message"].as_str().unwrap();
+        assert!(message.contains("/hello: response body incomplete after 3 bytes: "), "{message}");
         let id = line["request_id"].as_str().unwrap();
-        assert!(told.ends_with(&format!("; resuming; id {id}")) && id.len() > 1, "{told}");
+        assert!(message.ends_with(&format!("; resuming; id {id}")) && id.len() > 1, "{message}");
     }
     assert_eq!(lines[2]["request_id"], lines[1]["request_id"]);
-    let told = lines[2]["message"].as_str().unwrap();
+    let message = lines[2]["message"].as_str().unwrap();
     let why = "the response broke off after 3 bytes: could not be resumed: cannot resume the body at byte 3: \
                the server returned 404 Not Found; id ";
-    assert!(told.contains(why), "{told}");
+    assert!(message.contains(why), "{message}");
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_take_the_whole_response_is_in_the_access_log() {
+async fn a_client_that_disconnects_during_the_response_is_in_the_access_log() {
     let part = chunked("", "3\r\nabc\r\n");
     let length = part.len();
     let upstream = Upstream::playing([Reply::new(part + "x").pausing(length, Duration::from_secs(3600))]).await;
@@ -388,11 +373,11 @@ async fn a_client_that_does_not_take_the_whole_response_is_in_the_access_log() {
 }
 
 #[tokio::test]
-async fn counters_are_there_before_they_count() {
+async fn counters_exist_before_they_count() {
     let (upstream, _socket) = refusing();
     let mut service = gateway(upstream, &["--admin", "127.0.0.1:0"]).await;
     let admin = service.admin().await;
-    let told = ask(admin, "/metrics").await.body;
+    let metrics = call(admin, "GET", "/metrics").await.text();
     for name in [
         "requests_total{method=\"GET\",code=\"502\"}",
         "attempts_total{outcome=\"connect\"}",
@@ -407,25 +392,25 @@ async fn counters_are_there_before_they_count() {
         "refusals_total{reason=\"max_in_flight\"}",
         "log_lines_dropped_total",
     ] {
-        assert_eq!(metric(&told, &format!("retry_service_{name}")), 0.0, "{name}");
+        assert_eq!(metric(&metrics, &format!("retry_service_{name}")), 0.0, "{name}");
     }
-    assert!(!told.contains("\"other\""), "{told}");
+    assert!(!metrics.contains("\"other\""), "{metrics}");
 }
 
 #[tokio::test]
-async fn metrics_come_in_the_text_format_for_those_who_ask_for_it() {
+async fn metrics_are_served_in_the_text_format_on_request() {
     let (upstream, _socket) = refusing();
     let mut service = gateway(upstream, &["--admin", "127.0.0.1:0"]).await;
     let admin = service.admin().await;
     let request = "GET /metrics HTTP/1.1\r\nhost: a\r\naccept: text/plain\r\nconnection: close\r\n\r\n";
     let response = within("the metrics", exchange_bytes(admin, request)).await;
-    let response = Answer::parse(&String::from_utf8(response).unwrap());
+    let (response, text) = (Response::parse(&response), Response::parse(&response).text());
     response.has_header("content-type: text/plain; version=0.0.4; charset=utf-8");
     let mut types = std::collections::HashMap::new();
-    for line in response.body.lines() {
+    for line in text.lines() {
         if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').unwrap();
-            assert!(response.body.contains(&format!("# HELP {name} ")), "{name} has no help");
+            assert!(text.contains(&format!("# HELP {name} ")), "{name} has no help");
             types.insert(name.to_owned(), kind.to_owned());
         } else if !line.starts_with('#') {
             let name = line.split(['{', ' ']).next().unwrap();
@@ -439,34 +424,34 @@ async fn metrics_come_in_the_text_format_for_those_who_ask_for_it() {
 }
 
 #[tokio::test]
-async fn requests_turned_away_for_lack_of_room_are_told_once_a_second() {
+async fn rejected_requests_are_logged_at_most_once_per_second() {
     let backend = backend("hang").await;
-    let mut service = gateway(backend.address(), &[&TOLD[..], &["--max-in-flight", "1"]].concat()).await;
+    let mut service = gateway(backend.address(), &[&REPORTING[..], &["--max-in-flight", "1"]].concat()).await;
     let (admin, address) = (service.admin().await, service.address);
     let waiting = tokio::spawn(async move { call(address, "GET", "/hello").await });
     until("a request at the backend", || backend.received() > 0).await;
     for _ in 0..5 {
-        assert_eq!(ask(address, "/no").await.status, 503);
+        assert_eq!(call(address, "GET", "/no").await.status, 503);
     }
     waiting.abort();
-    let (metrics, lines) = told_of(&mut service, admin).await;
+    let (metrics, lines) = stop_and_report(&mut service, admin).await;
     assert_eq!(metric(&metrics, "retry_service_refusals_total{reason=\"max_in_flight\"}"), 5.0);
-    let told: Vec<_> = lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
+    let messages: Vec<_> = lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
     let why = "answered 503, as too many requests are in flight (--max-in-flight): ";
-    assert!(told[0].starts_with(&format!("{why}127.0.0.1 GET /no; id ")), "{told:?}");
-    // Those within the same second are told at its end, or at that of the process.
-    let more = told.iter().filter_map(|told| told.strip_prefix(why)?.strip_suffix(" more requests"));
+    assert!(messages[0].starts_with(&format!("{why}127.0.0.1 GET /no; id ")), "{messages:?}");
+    // Further requests within a second are logged at its end, or when the process stops.
+    let more = messages.iter().filter_map(|message| message.strip_prefix(why)?.strip_suffix(" more requests"));
     let more: usize = more.map(|number| number.parse::<usize>().unwrap()).sum();
-    let alone = told.iter().filter(|told| told.contains("GET /no")).count();
-    assert_eq!((more + alone, lines[0]["level"].as_str()), (5, Some("WARN")), "{told:?}");
+    let alone = messages.iter().filter(|message| message.contains("GET /no")).count();
+    assert_eq!((more + alone, lines[0]["level"].as_str()), (5, Some("WARN")), "{messages:?}");
     assert!(lines.iter().all(|line| line["target"] == "refusals"), "{lines:?}");
 }
 
 #[tokio::test]
-async fn a_tunnel_too_many_is_told() {
+async fn a_rejected_tunnel_is_logged() {
     let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
     let upstream = Upstream::playing([Reply::new(switch)]).await;
-    let mut service = gateway(upstream.address, &[&TOLD[..], &["--max-tunnels", "1"]].concat()).await;
+    let mut service = gateway(upstream.address, &[&REPORTING[..], &["--max-tunnels", "1"]].concat()).await;
     let admin = service.admin().await;
     let request = "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
     let mut clients = Vec::new();
@@ -479,36 +464,36 @@ async fn a_tunnel_too_many_is_told() {
         clients.push(client);
     }
     drop(clients);
-    let (metrics, lines) = told_of(&mut service, admin).await;
+    let (metrics, lines) = stop_and_report(&mut service, admin).await;
     assert_eq!(metric(&metrics, "retry_service_refusals_total{reason=\"max_tunnels\"}"), 1.0);
-    let told: Vec<_> = lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
+    let messages: Vec<_> = lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
     let why = "answered 503, as too many tunnels are open (--max-tunnels): 127.0.0.1 GET /; id ";
-    assert!(told.len() == 1 && told[0].starts_with(why), "{told:?}");
+    assert!(messages.len() == 1 && messages[0].starts_with(why), "{messages:?}");
 }
 
 #[tokio::test]
-async fn large_bodies_and_loops_are_told() {
+async fn rejected_bodies_and_loops_are_logged() {
     let upstream = Upstream::playing([Reply::new("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")]).await;
     let requests = [
         ("POST /large HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello", 413),
         ("POST /large HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 413),
     ];
     for (request, status) in requests {
-        let mut service = gateway(upstream.address, &[&TOLD[..], &["--max-body-size", "4"]].concat()).await;
+        let mut service = gateway(upstream.address, &[&REPORTING[..], &["--max-body-size", "4"]].concat()).await;
         let admin = service.admin().await;
         let request = request.replacen("host", "connection: close\r\nhost", 1);
         let response = within("a response", exchange_bytes(service.address, &request)).await;
         assert!(response.starts_with(format!("HTTP/1.1 {status} ").as_bytes()), "{request}");
-        let (metrics, lines) = told_of(&mut service, admin).await;
+        let (metrics, lines) = stop_and_report(&mut service, admin).await;
         assert_eq!(metric(&metrics, "retry_service_refusals_total{reason=\"max_body_size\"}"), 1.0);
         assert_eq!(lines.len(), 1, "{lines:?}");
-        let told = lines[0]["message"].as_str().unwrap();
+        let message = lines[0]["message"].as_str().unwrap();
         assert!(
-            told.starts_with("answered 413, as the body is too large (--max-body-size): 127.0.0.1 POST /large; id ")
+            message.starts_with("answered 413, as the body is too large (--max-body-size): 127.0.0.1 POST /large; id ")
         );
         assert_eq!(lines[0]["status"], 413);
     }
-    let mut service = gateway(upstream.address, &TOLD).await;
+    let mut service = gateway(upstream.address, &REPORTING).await;
     let admin = service.admin().await;
     within("a response", exchange_bytes(service.address, GET)).await;
     let received = upstream.received();
@@ -516,13 +501,13 @@ async fn large_bodies_and_loops_are_told() {
     let request = GET.replacen("host", &format!("via: {via}\r\nhost"), 1);
     let response = within("a response", exchange_bytes(service.address, &request)).await;
     assert!(response.starts_with(b"HTTP/1.1 508 "), "{request}");
-    let (metrics, lines) = told_of(&mut service, admin).await;
+    let (metrics, lines) = stop_and_report(&mut service, admin).await;
     assert_eq!(metric(&metrics, "retry_service_refusals_total{reason=\"loop\"}"), 1.0);
     assert_eq!((lines.len(), &lines[0]["status"]), (1, &508.into()), "{lines:?}");
 }
 
 #[tokio::test]
-async fn requests_cut_by_the_drain_are_told_as_that() {
+async fn requests_aborted_by_the_drain_are_logged_as_such() {
     let part = chunked("", "3\r\nabc\r\n");
     let length = part.len();
     let hour = Duration::from_secs(3600);
@@ -545,14 +530,14 @@ async fn requests_cut_by_the_drain_are_told_as_that() {
     }
     until("two requests at the upstream", || upstream.received().len() == 2).await;
     let lines = service.stop().await;
-    let told: Vec<_> = lines.iter().map(|line| message(line)).collect();
+    let messages: Vec<_> = lines.iter().map(|line| message(line)).collect();
     assert!(
-        told.contains(&"Cut off, as they did not end in time: requests: 2, connections: 2, of which tunnels: 0"),
-        "{told:?}"
+        messages.contains(&"Cut off, as they did not end in time: requests: 2, connections: 2, of which tunnels: 0"),
+        "{messages:?}"
     );
-    let cut: Vec<_> = told.iter().filter(|told| told.ends_with(", cut by the drain")).collect();
-    assert_eq!(cut.len(), 2, "{told:?}");
-    assert!(cut.iter().any(|told| told.contains(" GET /none 0 0 bytes in ")), "{told:?}");
-    assert!(cut.iter().any(|told| told.contains(" GET /part 200 3 bytes in ")), "{told:?}");
+    let aborted: Vec<_> = messages.iter().filter(|message| message.ends_with(", cut by the drain")).collect();
+    assert_eq!(aborted.len(), 2, "{messages:?}");
+    assert!(aborted.iter().any(|message| message.contains(" GET /none 0 0 bytes in ")), "{messages:?}");
+    assert!(aborted.iter().any(|message| message.contains(" GET /part 200 3 bytes in ")), "{messages:?}");
     assert_eq!(within("the exit", service.exit()).await.code(), Some(1));
 }
