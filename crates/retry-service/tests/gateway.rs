@@ -17,6 +17,7 @@ use support::{
     QUICK, Service, backend, call, gateway, http2,
     message::{self, Response, exchange, exchange_bytes, read_until},
     raw_backend, refusing,
+    temp_file::TempFile,
     upstream::{Reply, Upstream, ok},
     within,
 };
@@ -550,32 +551,29 @@ async fn gateway_to(backend: &Backend, more: &[&str]) -> Service {
 }
 
 /// A file with the certificate authority of this backend.
-fn authority_of(backend: &Backend, name: &str) -> String {
-    let file = std::env::temp_dir().join(format!("retry-service-{name}-{}.pem", std::process::id()));
-    std::fs::write(&file, backend.authority_pem().unwrap()).unwrap();
-    file.to_str().unwrap().to_owned()
+fn authority_of(backend: &Backend) -> TempFile {
+    TempFile::new(backend.authority_pem().unwrap())
 }
 
 #[tokio::test]
 async fn an_https_upstream_is_trusted_through_its_certificate_authority() {
     let backend = Backend::start_tls("status=503,ok".parse().unwrap()).await.unwrap();
-    let authority = authority_of(&backend, "authority");
-    let service = gateway_to(&backend, &["--upstream-ca", &authority]).await;
+    let authority = authority_of(&backend);
+    let service = gateway_to(&backend, &["--upstream-ca", authority.path()]).await;
     assert_eq!(call(service.address, "GET", "/hello").await.status, 200);
     assert_eq!(backend.received(), 2);
     let untrusting = gateway_to(&backend, &[]).await;
     assert_eq!(call(untrusting.address, "GET", "/hello").await.status, 502);
     assert_eq!(backend.received(), 2);
-    std::fs::remove_file(authority).unwrap();
 }
 
 /// The backend negotiates HTTP/2, so that all uploads share a connection.
 #[tokio::test]
 async fn uploads_over_http2_share_a_connection() {
     let backend = Backend::start_tls("ok".parse().unwrap()).await.unwrap();
-    let authority = authority_of(&backend, "uploads");
+    let authority = authority_of(&backend);
     let limits = ["--upstream-max-connections", "1", "--request-buffer-time", "10ms"];
-    let service = gateway_to(&backend, &[&limits[..], &["--upstream-ca", &authority]].concat()).await;
+    let service = gateway_to(&backend, &[&limits[..], &["--upstream-ca", authority.path()]].concat()).await;
     assert_eq!(call(service.address, "GET", "/hello").await.status, 200);
     let mut uploads = Vec::new();
     for _ in 0..3 {
@@ -590,5 +588,4 @@ async fn uploads_over_http2_share_a_connection() {
         }
     };
     within("all uploads", all).await;
-    std::fs::remove_file(authority).unwrap();
 }

@@ -1,6 +1,6 @@
-//! SIGHUP: the settings are read again, and put in force for new requests.
+//! Reloads on SIGHUP: settings are read again, and apply to new requests.
 //!
-//! `RELOAD_REQUESTS` and `RELOADS` set how much there is of both; `scripts/reload.sh` makes them 100,000 and 20.
+//! `RELOAD_REQUESTS` and `RELOADS` set the number of both; `scripts/reload.sh` sets them to 100,000 and 20.
 #![cfg(unix)]
 #![allow(
     clippy::unwrap_used,
@@ -17,8 +17,6 @@ use std::{
     convert::Infallible,
     env, fs,
     net::SocketAddr,
-    path::PathBuf,
-    process,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -33,7 +31,9 @@ use hyper_util::{
     client::legacy::Client,
     rt::{TokioExecutor, TokioIo},
 };
-use support::{Service, call, message::send, refusing, upstream, upstream::Upstream, within};
+use support::{
+    Service, call, message::send, read_metric, refusing, temp_file::TempFile, upstream, upstream::Upstream, within,
+};
 use tokio::{
     net::TcpListener,
     process::Command,
@@ -42,102 +42,73 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// A file of settings; it goes with its handle.
-struct File(PathBuf);
-
-impl File {
-    fn new(text: &str) -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("retry-service-reload-{}-{}.toml", process::id(), NEXT.fetch_add(1, Relaxed));
-        let file = Self(env::temp_dir().join(name));
-        file.write(text);
-        file
-    }
-
-    fn write(&self, text: &str) {
-        fs::write(&self.0, text).unwrap();
-    }
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        fs::remove_file(&self.0).unwrap();
-    }
-}
-
-/// A gateway that has its settings from a file.
-async fn start(file: &File, arguments: &[&str]) -> Service {
+/// A gateway with a configuration file.
+async fn start(file: &TempFile, arguments: &[&str]) -> Service {
     let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
     command.env("RUST_LOG", "info,retries=off,retry_client=off");
     command.args(["--forward", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"]);
-    command.arg(&file.0).args(arguments);
+    command.arg(file.path()).args(arguments);
     Service::spawn(command).await
 }
 
-/// Has the settings read again, and returns what the log says of it.
+/// Reloads, and returns the log line about it.
 async fn reload(service: &mut Service) -> String {
     service.signal("HUP").await;
     service.log_line("Reload").await
 }
 
-async fn metric(admin: SocketAddr, name: &str) -> f64 {
-    let told = call(admin, "GET", "/metrics").await.body;
-    let line = told.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
-    line.unwrap_or_else(|| panic!("no {name} in {told}")).rsplit(' ').next().unwrap().parse().unwrap()
-}
-
 #[tokio::test]
-async fn a_reload_changes_what_it_can_and_names_what_needs_a_restart() {
+async fn a_reload_changes_settings_and_names_those_that_need_a_restart() {
     let (first, second) =
         (Upstream::playing([upstream::ok("first")]).await, Upstream::playing([upstream::ok("second")]).await);
-    let file = File::new(&format!("upstream = \"http://{}\"\nmax-body-size = 1\n", first.address));
+    let file = TempFile::new(&format!("upstream = \"http://{}\"\nmax-body-size = 1\n", first.address));
     let mut service = start(&file, &[]).await;
     let (address, admin) = (service.address, service.admin().await);
     let post = "POST / HTTP/1.1\r\ncontent-length: 5";
     assert_eq!(send(address, post, "hello").await.status, 413);
-    assert!(call(admin, "GET", "/config").await.body.starts_with("# generation 1, in force since 2"));
-    let began = metric(admin, "retry_service_config_reload_timestamp_seconds").await;
+    assert!(call(admin, "GET", "/config").await.text().starts_with("# generation 1, in force since 2"));
+    let began = read_metric(admin, "retry_service_config_reload_timestamp_seconds").await;
 
     file.write(&format!(
         "upstream = \"http://me:hush@{}\"\nmax-connections = 5\nlisten = \"127.0.0.1:1\"\nlog-format = \"json\"\ncuont = 1",
         second.address
     ));
     let refused = reload(&mut service).await;
-    let place = format!("{}:5", file.0.display());
+    let location = format!("{}:5", file.path());
     assert!(
         refused.contains("ERROR") && refused.contains("Reload refused, the settings stay as they were: "),
         "{refused}"
     );
-    assert!(refused.contains(&format!("{place}: unknown setting 'cuont'")), "{refused}");
+    assert!(refused.contains(&format!("{location}: unknown setting 'cuont'")), "{refused}");
     assert_eq!(send(address, post, "hello").await.status, 413);
-    assert_eq!(metric(admin, "retry_service_config_generation").await, 1.0);
-    assert_eq!(metric(admin, "retry_service_config_reload_successful").await, 0.0);
-    assert!(call(admin, "GET", "/config").await.body.contains("; a reload since then was refused\n"));
+    assert_eq!(read_metric(admin, "retry_service_config_generation").await, 1.0);
+    assert_eq!(read_metric(admin, "retry_service_config_reload_successful").await, 0.0);
+    assert!(call(admin, "GET", "/config").await.text().contains("; a reload since then was refused\n"));
 
-    let text = fs::read_to_string(&file.0).unwrap();
+    let text = fs::read_to_string(file.path()).unwrap();
     file.write(&text.replace("cuont", "count"));
     service.signal("HUP").await;
     let restart = service.log_line("needs a restart").await;
-    // `listen` is a flag here, which goes before the file.
+    // The flag `--listen` takes precedence over the file.
     assert!(restart.ends_with("\"Not reloaded, as it needs a restart: max-connections\"}"), "{restart}");
-    let told = service.log_line("Reloaded").await;
+    let line = service.log_line("Reloaded").await;
     let expected = format!("Reloaded, generation 2: Gateway to http://***@{}, config file ", second.address);
-    assert!(told.contains(&expected), "{told}");
-    assert!(told.ends_with("; changed: upstream, count, max-body-size, log-format\"}"), "{told}");
+    assert!(line.contains(&expected), "{line}");
+    assert!(line.ends_with("; changed: upstream, count, max-body-size, log-format\"}"), "{line}");
     let response = send(address, post, "hello").await;
     assert_eq!((response.status, response.text().as_str()), (200, "second"));
-    assert_eq!(metric(admin, "retry_service_config_generation").await, 2.0);
-    assert_eq!(metric(admin, "retry_service_config_reload_successful").await, 1.0);
-    assert!(metric(admin, "retry_service_config_reload_timestamp_seconds").await >= began);
-    // What was counted before goes on to count.
-    assert_eq!(metric(admin, "retry_service_requests_total{method=\"POST\",code=\"413\"}").await, 2.0);
-    let config = call(admin, "GET", "/config").await.body;
+    assert_eq!(read_metric(admin, "retry_service_config_generation").await, 2.0);
+    assert_eq!(read_metric(admin, "retry_service_config_reload_successful").await, 1.0);
+    assert!(read_metric(admin, "retry_service_config_reload_timestamp_seconds").await >= began);
+    // Counters keep their values.
+    assert_eq!(read_metric(admin, "retry_service_requests_total{method=\"POST\",code=\"413\"}").await, 2.0);
+    let config = call(admin, "GET", "/config").await.text();
     assert!(config.starts_with("# generation 2, in force since 2"), "{config}");
     assert!(config.contains("\nmax-connections = \"20000\"") && config.contains("\ncount = \"1\""), "{config}");
     assert!(!config.contains("hush"), "{config}");
 
-    let told = reload(&mut service).await;
-    assert!(told.contains("generation 3") && told.ends_with("; nothing changed\"}"), "{told}");
+    let line = reload(&mut service).await;
+    assert!(line.contains("generation 3") && line.ends_with("; nothing changed\"}"), "{line}");
     assert_eq!((first.received().len(), second.received().len()), (0, 1));
     assert!(service.stop().await.iter().any(|line| line.contains("Stopping")));
 }
@@ -146,36 +117,36 @@ async fn a_reload_changes_what_it_can_and_names_what_needs_a_restart() {
 async fn a_request_in_flight_keeps_its_configuration() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let first = listener.local_addr().unwrap();
-    let (came, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (notify, wait) = (Arc::clone(&came), Arc::clone(&go_on));
+    let (arrived, resume) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (notify, wait) = (Arc::clone(&arrived), Arc::clone(&resume));
     let _upstream = tokio::spawn(async move {
-        // The connection breaks after the reload: the second attempt is one at the same upstream.
-        for answer in ["", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nfirst"] {
+        // The connection is closed after the reload: the second attempt goes to the same upstream.
+        for response in ["", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nfirst"] {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut bytes = Vec::new();
             upstream::read_request(&mut stream, &mut bytes).await.unwrap();
             notify.notify_one();
-            if answer.is_empty() {
+            if response.is_empty() {
                 wait.notified().await;
             }
-            tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes()).await.unwrap();
+            tokio::io::AsyncWriteExt::write_all(&mut stream, response.as_bytes()).await.unwrap();
         }
     });
     let second = Upstream::playing([upstream::ok("second")]).await;
-    let file = File::new(&format!("upstream = \"http://{first}\"\nserver-timing = true\nmax-in-flight = 2\n"));
+    let file = TempFile::new(&format!("upstream = \"http://{first}\"\nserver-timing = true\nmax-in-flight = 2\n"));
     let mut service = start(&file, &[]).await;
     let (address, admin) = (service.address, service.admin().await);
-    let begun = tokio::spawn(send(address, "GET / HTTP/1.1", ""));
-    within("the request", came.notified()).await;
+    let first = tokio::spawn(send(address, "GET / HTTP/1.1", ""));
+    within("the request", arrived.notified()).await;
 
     file.write(&format!("upstream = \"http://{}\"\ncount = 0\nmax-in-flight = 1\n", second.address));
     assert!(reload(&mut service).await.contains("Reloaded"));
-    // Both count.
-    assert_eq!(metric(admin, "retry_service_requests_in_flight").await, 1.0);
-    assert_eq!(metric(admin, "retry_service_upstream_connections").await, 1.0);
+    // Both configurations count.
+    assert_eq!(read_metric(admin, "retry_service_requests_in_flight").await, 1.0);
+    assert_eq!(read_metric(admin, "retry_service_upstream_connections").await, 1.0);
     assert_eq!(send(address, "GET / HTTP/1.1", "").await.status, 503);
-    go_on.notify_one();
-    let response = within("the response", begun).await.unwrap();
+    resume.notify_one();
+    let response = within("the response", first).await.unwrap();
     assert_eq!((response.status, response.text().as_str()), (200, "first"));
     assert_eq!(response.fields("server-timing").len(), 1);
     let response = send(address, "GET / HTTP/1.1", "").await;
@@ -184,65 +155,65 @@ async fn a_request_in_flight_keeps_its_configuration() {
 }
 
 #[tokio::test]
-async fn a_budget_is_kept_unless_its_settings_change() {
+async fn the_budget_is_kept_unless_its_settings_change() {
     let upstream = Upstream::playing([upstream::ok("")]).await;
     let settings = format!("upstream = \"http://{}\"\nbudget-min-per-sec = 0\n", upstream.address);
-    let file = File::new(&(settings.clone() + "budget-ratio = 0.5"));
+    let file = TempFile::new(&(settings.clone() + "budget-ratio = 0.5"));
     let mut service = start(&file, &[]).await;
     let admin = service.admin().await;
     for _ in 0..4 {
         assert_eq!(call(service.address, "GET", "/").await.status, 200);
     }
-    assert_eq!(metric(admin, "retry_service_budget_left").await, 2.0);
+    assert_eq!(read_metric(admin, "retry_service_budget_left").await, 2.0);
     file.write(&(settings.clone() + "budget-ratio = 0.5\ncount = 1"));
     assert!(reload(&mut service).await.contains("changed: count"));
-    assert_eq!(metric(admin, "retry_service_budget_left").await, 2.0);
+    assert_eq!(read_metric(admin, "retry_service_budget_left").await, 2.0);
     file.write(&(settings + "budget-ratio = 0.25"));
     assert!(reload(&mut service).await.contains("changed: count, budget-ratio"));
-    assert_eq!(metric(admin, "retry_service_budget_left").await, 0.0);
+    assert_eq!(read_metric(admin, "retry_service_budget_left").await, 0.0);
 }
 
 #[tokio::test]
-async fn a_sample_becomes_a_gateway() {
+async fn a_reload_can_turn_the_sample_into_a_gateway() {
     let upstream = Upstream::playing([upstream::ok("forwarded")]).await;
     let settings = format!("listen = \"127.0.0.1:0\"\nupstream = \"http://{}\"\n", upstream.address);
-    let file = File::new(&settings);
+    let file = TempFile::new(&settings);
     let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
-    command.arg("--config").arg(&file.0);
+    command.arg("--config").arg(file.path());
     let mut service = Service::spawn(command).await;
     assert_eq!(call(service.address, "GET", "/").await.status, 404);
     file.write(&(settings + "forward = true"));
-    let told = reload(&mut service).await;
-    assert!(told.contains(&format!("Gateway to http://{}", upstream.address)) && told.contains("interval"), "{told}");
+    let line = reload(&mut service).await;
+    assert!(line.contains(&format!("Gateway to http://{}", upstream.address)) && line.contains("interval"), "{line}");
     let response = call(service.address, "GET", "/").await;
-    assert_eq!((response.status, response.body.as_str()), (200, "forwarded"));
+    assert_eq!((response.status, response.text().as_str()), (200, "forwarded"));
 }
 
 #[tokio::test]
-async fn a_sample_is_reloaded_as_well() {
+async fn the_sample_can_be_reloaded() {
     let (backend, _socket) = refusing();
     let mut service = Service::start(backend, &[]).await;
-    let told = reload(&mut service).await;
+    let line = reload(&mut service).await;
     let expected = format!(
         "Reloaded, generation 2: Sample that gets /hello from http://{backend}, no config file; nothing changed"
     );
-    assert!(told.contains(&expected), "{told}");
+    assert!(line.contains(&expected), "{line}");
     assert_eq!(call(service.address, "GET", "/").await.status, 404);
     service.signal("TERM").await;
-    assert!(within("the end", service.exit()).await.success());
+    assert!(within("the exit", service.exit()).await.success());
 }
 
 fn number(variable: &str, default: usize) -> usize {
     env::var(variable).map_or(default, |number| number.parse().unwrap())
 }
 
-/// Two upstreams: which of them was asked for each path, and what it was told of the client.
+/// Two upstreams: how often each of them was asked for each path. A response says which forwarding headers it got.
 #[derive(Clone, Default)]
 struct Asked(Arc<Mutex<Vec<[u8; 2]>>>);
 
 impl Asked {
-    /// Every tenth path is answered 503 first: its attempts have to be at one and the same.
-    async fn answer(self, upstream: usize, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    /// Every tenth path gets a 503 first: all its attempts must go to the same upstream.
+    async fn respond(self, upstream: usize, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
         let path: usize = request.uri().path()[1..].parse().unwrap();
         let first = {
             let mut all = self.0.lock().unwrap();
@@ -265,14 +236,14 @@ impl Asked {
             let (stream, _) = listener.accept().await.unwrap();
             let asked = self.clone();
             connections.spawn(async move {
-                let service = service_fn(move |request| asked.clone().answer(upstream, request));
+                let service = service_fn(move |request| asked.clone().respond(upstream, request));
                 let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
             });
         }
     }
 }
 
-/// What clients got.
+/// The responses that clients got.
 #[derive(Default)]
 struct Tally {
     next: AtomicUsize,
@@ -303,7 +274,7 @@ async fn call_all(gateway: SocketAddr, requests: usize, tally: Arc<Tally>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reloads_under_load_cost_no_request_its_response_and_mix_no_configurations() {
+async fn reloads_under_load_lose_no_response_and_mix_no_configurations() {
     let (requests, reloads) = (number("RELOAD_REQUESTS", 4000), number("RELOADS", 8));
     let asked = Asked::default();
     let mut upstreams = JoinSet::new();
@@ -316,14 +287,14 @@ async fn reloads_under_load_cost_no_request_its_response_and_mix_no_configuratio
         ));
         upstreams.spawn(asked.clone().serve(number, listener));
     }
-    let file = File::new(&files[0]);
+    let file = TempFile::new(&files[0]);
     let mut service = start(&file, &["--budget-ratio", "off"]).await;
     let admin = service.admin().await;
 
     let tally = Arc::new(Tally::default());
-    let mut callers = JoinSet::new();
+    let mut clients = JoinSet::new();
     for _ in 0..32 {
-        callers.spawn(call_all(service.address, requests, Arc::clone(&tally)));
+        clients.spawn(call_all(service.address, requests, Arc::clone(&tally)));
     }
     let (mut good, mut broken) = (0, 0);
     for reloading in 1..=reloads {
@@ -335,7 +306,7 @@ async fn reloads_under_load_cost_no_request_its_response_and_mix_no_configuratio
         timeout(Duration::from_secs(300), due).await.unwrap();
         let is_broken = reloading % 4 == 2;
         if is_broken {
-            // Half of it is for the other upstream.
+            // The first lines are valid, for the other upstream.
             file.write(&(files[(good + 1) % 2].clone() + "count = \"many\""));
             assert!(reload(&mut service).await.contains("Reload refused"));
             broken += 1;
@@ -345,8 +316,8 @@ async fn reloads_under_load_cost_no_request_its_response_and_mix_no_configuratio
             assert!(reload(&mut service).await.contains(&format!("Reloaded, generation {}:", good + 1)));
         }
     }
-    while let Some(caller) = timeout(Duration::from_secs(300), callers.join_next()).await.unwrap() {
-        caller.unwrap();
+    while let Some(client) = timeout(Duration::from_secs(300), clients.join_next()).await.unwrap() {
+        client.unwrap();
     }
 
     let by_upstream = [0, 1].map(|upstream| tally.by_upstream[upstream].load(Relaxed));
@@ -361,6 +332,6 @@ async fn reloads_under_load_cost_no_request_its_response_and_mix_no_configuratio
     assert_eq!(failed, Vec::<String>::new());
     assert_eq!((by_both, by_upstream[0] + by_upstream[1]), (0, requests));
     assert!(by_upstream[0] > 0 && by_upstream[1] > 0);
-    assert_eq!(metric(admin, "retry_service_config_generation").await, (good + 1) as f64);
-    assert_eq!(metric(admin, "retry_service_requests_total{method=\"GET\",code=\"200\"}").await, requests as f64);
+    assert_eq!(read_metric(admin, "retry_service_config_generation").await, (good + 1) as f64);
+    assert_eq!(read_metric(admin, "retry_service_requests_total{method=\"GET\",code=\"200\"}").await, requests as f64);
 }

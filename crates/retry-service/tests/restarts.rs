@@ -1,6 +1,6 @@
-//! An upstream that is killed and started again under load: no caller notices, and no POST is processed twice.
+//! An upstream that is killed and restarted under load: no client notices, and no POST is processed twice.
 //!
-//! `RESTARTS_REQUESTS` sets how many requests there are; `scripts/restarts.sh` makes them 100,000.
+//! `RESTARTS_REQUESTS` sets the number of requests; `scripts/restarts.sh` sets it to 100,000.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -36,7 +36,7 @@ use tokio::{
     time::sleep,
 };
 
-const CALLERS: usize = 32;
+const CLIENTS: usize = 32;
 const UP: Duration = Duration::from_millis(300);
 const DOWN: Duration = Duration::from_millis(100);
 
@@ -44,12 +44,12 @@ fn requests() -> usize {
     env::var("RESTARTS_REQUESTS").map_or(5000, |requests| requests.parse().unwrap())
 }
 
-/// What the upstream did, across its lives: how often it processed each POST.
+/// How often the upstream processed each POST, over all restarts.
 #[derive(Clone, Default)]
 struct Processed(Arc<Mutex<Vec<u8>>>);
 
 impl Processed {
-    async fn answer(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    async fn respond(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
         let path = request.uri().path().to_owned();
         if request.method() == Method::POST {
             let number: usize = path[1..].parse().unwrap();
@@ -58,20 +58,20 @@ impl Processed {
             counts.resize(length, 0);
             counts[number] += 1;
         }
-        // Somewhere in here it is killed.
+        // A kill can happen here.
         yield_now().await;
         Ok(Response::new(Full::from(path)))
     }
 }
 
-/// One life of the upstream.
+/// Runs the upstream until it is killed.
 async fn serve(listener: TcpListener, processed: Processed) {
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         let processed = processed.clone();
         connections.spawn(async move {
-            let service = service_fn(move |request| processed.clone().answer(request));
+            let service = service_fn(move |request| processed.clone().respond(request));
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }
@@ -84,12 +84,12 @@ fn listen(address: SocketAddr) -> TcpListener {
     socket.listen(1024).unwrap()
 }
 
-/// What callers got.
+/// The responses that clients got.
 #[derive(Default)]
 struct Tally {
     next: AtomicUsize,
-    answered: AtomicUsize,
-    /// POSTs that nobody can know the fate of, and so are not repeated.
+    succeeded: AtomicUsize,
+    /// POSTs that may have been processed, and are therefore not retried.
     uncertain: AtomicUsize,
     wrong: Mutex<Vec<String>>,
 }
@@ -108,7 +108,7 @@ async fn call_all(gateway: SocketAddr, tally: Arc<Tally>) {
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         match status {
-            200 if body == format!("/{number}") => tally.answered.fetch_add(1, Relaxed),
+            200 if body == format!("/{number}") => tally.succeeded.fetch_add(1, Relaxed),
             502 | 504 if post => tally.uncertain.fetch_add(1, Relaxed),
             _ => {
                 tally.wrong.lock().unwrap().push(format!("{number}: {status} {body:?}"));
@@ -119,47 +119,47 @@ async fn call_all(gateway: SocketAddr, tally: Arc<Tally>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_upstream_that_restarts_costs_no_caller_its_answer() {
+async fn a_restart_of_the_upstream_loses_no_response() {
     let processed = Processed::default();
     let listener = listen("127.0.0.1:0".parse().unwrap());
     let upstream = listener.local_addr().unwrap();
-    let mut life = tokio::spawn(serve(listener, processed.clone()));
+    let mut running = tokio::spawn(serve(listener, processed.clone()));
     let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
-    // Nobody reads the log here, and a pipe holds only so much.
+    // The log is not read here, and the pipe must not fill up.
     command.env("RUST_LOG", "info,retries=off,retry_client=off").args(["--forward", "--listen", "127.0.0.1:0"]);
     command.args(["--upstream", &format!("http://{upstream}"), "--budget-ratio", "off"]);
     command.args(["--interval", "20ms", "--max-wait-interval", "200ms", "--count", "50"]);
     let service = Service::spawn(command).await;
 
     let tally = Arc::new(Tally::default());
-    let mut callers = JoinSet::new();
-    for _ in 0..CALLERS {
-        callers.spawn(call_all(service.address, Arc::clone(&tally)));
+    let mut clients = JoinSet::new();
+    for _ in 0..CLIENTS {
+        clients.spawn(call_all(service.address, Arc::clone(&tally)));
     }
     let mut restarts = 0;
-    while !callers.is_empty() {
+    while !clients.is_empty() {
         tokio::select! {
-            caller = callers.join_next() => caller.unwrap().unwrap(),
+            client = clients.join_next() => client.unwrap().unwrap(),
             () = sleep(UP) => {
-                life.abort();
-                let _ = life.await;
+                running.abort();
+                let _ = running.await;
                 sleep(DOWN).await;
-                life = tokio::spawn(serve(listen(upstream), processed.clone()));
+                running = tokio::spawn(serve(listen(upstream), processed.clone()));
                 restarts += 1;
             }
         }
     }
 
-    let (answered, uncertain) = (tally.answered.load(Relaxed), tally.uncertain.load(Relaxed));
+    let (succeeded, uncertain) = (tally.succeeded.load(Relaxed), tally.uncertain.load(Relaxed));
     let counts = processed.0.lock().unwrap();
     let (once, twice) =
         (counts.iter().filter(|count| **count == 1).count(), counts.iter().filter(|count| **count > 1).count());
     println!(
-        "{} requests, {restarts} restarts: {answered} answered, {uncertain} POSTs cut off and not repeated, \
+        "{} requests, {restarts} restarts: {succeeded} succeeded, {uncertain} POSTs aborted and not retried, \
          {once} POSTs processed once, {twice} more than once",
         requests()
     );
     assert_eq!(*tally.wrong.lock().unwrap(), Vec::<String>::new());
-    assert_eq!(answered + uncertain, requests());
+    assert_eq!(succeeded + uncertain, requests());
     assert!(restarts > 0 && twice == 0);
 }

@@ -1,31 +1,13 @@
-//! Settings from flags, the environment and a file, as the program takes them.
+//! Settings from flags, the environment and a file, as the program reads them.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed expectation is the message")]
 
-use std::{
-    env, fs,
-    path::PathBuf,
-    process::{self, Command, Output},
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
-};
+#[path = "support/temp_file.rs"]
+#[allow(dead_code, reason = "shared with other tests")]
+mod temp_file;
 
-/// A file for one test; it goes with its handle.
-struct File(PathBuf);
+use std::process::{Command, Output};
 
-impl File {
-    fn new(text: &str) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("retry-service-{}-{}.toml", process::id(), NEXT.fetch_add(1, Relaxed));
-        let path = env::temp_dir().join(name);
-        fs::write(&path, text).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        fs::remove_file(&self.0).unwrap();
-    }
-}
+use temp_file::TempFile;
 
 fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_retry-service"))
@@ -41,18 +23,18 @@ fn stdout(output: &Output) -> String {
 }
 
 #[test]
-fn a_flag_goes_before_a_variable_before_the_file_before_the_default() {
-    let file = File::new(
+fn flags_take_precedence_over_variables_the_file_and_defaults() {
+    let file = TempFile::new(
         "# ours\ncount = 5\ninterval = \"5s\"\nbackoff-factor = 5\nforward = true\nstatus-codes = [500, 503]\n",
     );
-    let path = file.0.to_str().unwrap();
+    let path = file.path();
     let environment = [("RETRY_SERVICE_COUNT", "6"), ("RETRY_SERVICE_INTERVAL", "6s")];
     let text = stdout(&run(&["--config", path, "--count", "7", "--print-config"], &environment));
-    let check = |setting: &str, origin: &str| {
+    let check = |setting: &str, source: &str| {
         let line = text.lines().find(|line| line.starts_with(&format!("{setting} ")));
         assert_eq!(
-            line.and_then(|line| line.split_once(" # ")).map(|(_, told)| told),
-            Some(origin),
+            line.and_then(|line| line.split_once(" # ")).map(|(_, source)| source),
+            Some(source),
             "{setting} in {text}"
         );
     };
@@ -66,10 +48,10 @@ fn a_flag_goes_before_a_variable_before_the_file_before_the_default() {
 }
 
 #[test]
-fn what_is_printed_can_be_read_again() {
+fn printed_settings_can_be_read_again() {
     let first = stdout(&run(&["--forward", "--deadline", "9s", "--print-config"], &[]));
-    let file = File::new(&first);
-    let again = stdout(&run(&["--config", file.0.to_str().unwrap(), "--print-config"], &[]));
+    let file = TempFile::new(&first);
+    let again = stdout(&run(&["--config", file.path(), "--print-config"], &[]));
     let values = |text: &str| {
         text.lines().map(|line| line.split(" # ").next().unwrap().trim_end().to_owned()).collect::<Vec<_>>()
     };
@@ -77,10 +59,10 @@ fn what_is_printed_can_be_read_again() {
 }
 
 #[test]
-fn a_mistake_in_the_file_is_told_with_its_line_before_anything_starts() {
+fn an_error_in_the_file_is_reported_with_its_line() {
     let check = |text: &str, expected: &str| {
-        let file = File::new(text);
-        let path = file.0.to_str().unwrap();
+        let file = TempFile::new(text);
+        let path = file.path();
         let output = run(&["--config", path], &[]);
         assert_eq!(output.status.code(), Some(2));
         assert_eq!(String::from_utf8(output.stderr).unwrap(), format!("error: {path}:{expected}\n"));
@@ -111,21 +93,21 @@ Each attempt ends within 1s (--attempt-timeout).
 ";
     assert_eq!(stdout(&run(&["plan", "--attempt-timeout", "1s"], &[])), plan);
     assert_eq!(stdout(&run(&["--attempt-timeout", "1s", "plan"], &[])), plan);
-    let asked = "With Retry-After the backend may ask for waits of up to 2s (--retry-after-max).\n";
-    assert!(stdout(&run(&["plan", "--forward"], &[])).ends_with(asked));
+    let retry_after = "With Retry-After the backend may ask for waits of up to 2s (--retry-after-max).\n";
+    assert!(stdout(&run(&["plan", "--forward"], &[])).ends_with(retry_after));
 }
 
-/// What is said on standard error before the settings are printed.
+/// The warnings before the settings are printed.
 #[track_caller]
 fn warnings(arguments: &[&str], environment: &[(&str, &str)]) -> Vec<String> {
     let output = run(&[arguments, &["--print-config"]].concat(), environment);
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{told}");
-    told.lines().map(|line| line.strip_prefix("warning: ").unwrap().to_owned()).collect()
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{stderr}");
+    stderr.lines().map(|line| line.strip_prefix("warning: ").unwrap().to_owned()).collect()
 }
 
 #[test]
-fn a_variable_that_is_no_setting_is_told_with_a_similar_one() {
+fn an_unknown_variable_is_reported_with_a_similar_one() {
     let environment = [("RETRY_SERVICE_CUONT", "5"), ("RETRY_SERVICE_SERVICE_HOST", "10.0.0.1")];
     let expected =
         "RETRY_SERVICE_CUONT is not a setting, and has no effect; tip: a similar one exists: RETRY_SERVICE_COUNT";
@@ -139,7 +121,8 @@ fn an_empty_variable_is_not_set() {
     let environment: Vec<_> = empty.iter().map(|name| (name.as_str(), "")).collect();
     let text = stdout(&run(&["--forward", "--print-config"], &environment));
     for line in ["count = \"3\"", "jitter = \"full\"", "status-codes = \"502,503,504\"", "deadline = \"off\""] {
-        let line = text.lines().find(|told| told.starts_with(line)).unwrap_or_else(|| panic!("no {line} in {text}"));
+        let line =
+            text.lines().find(|printed| printed.starts_with(line)).unwrap_or_else(|| panic!("no {line} in {text}"));
         assert!(line.ends_with(" # default"), "{line}");
     }
     assert_eq!(warnings(&[], &environment), Vec::<String>::new());
@@ -171,13 +154,13 @@ fn off_and_none_are_the_same_wherever_a_setting_can_be_off() {
 }
 
 #[tokio::test]
-async fn what_has_no_effect_is_told_with_where_it_is_set() {
-    let file = File::new("interval = \"21s\"\ndeadline = \"2s\"\n");
-    let path = file.0.to_str().unwrap();
+async fn a_setting_without_effect_is_reported_with_its_source() {
+    let file = TempFile::new("interval = \"21s\"\ndeadline = \"2s\"\n");
+    let path = file.path();
     let backend = delayed_backend::Backend::start_tls("ok".parse().unwrap()).await.unwrap();
-    let authority = File::new(backend.authority_pem().unwrap());
-    let arguments = ["--config", path, "--attempt-timeout", "2s", "--upstream-ca", authority.0.to_str().unwrap()];
-    let told = warnings(&arguments, &[("RETRY_SERVICE_MAX_BODY_SIZE", "1MiB")]);
+    let authority = TempFile::new(backend.authority_pem().unwrap());
+    let arguments = ["--config", path, "--attempt-timeout", "2s", "--upstream-ca", authority.path()];
+    let warnings_found = warnings(&arguments, &[("RETRY_SERVICE_MAX_BODY_SIZE", "1MiB")]);
     let expected = [
         "--attempt-timeout has no effect: an attempt of 2s does not end before the deadline of 2s (--deadline)"
             .to_owned(),
@@ -185,7 +168,7 @@ async fn what_has_no_effect_is_told_with_where_it_is_set() {
         "--upstream-ca has no effect: the URL of the upstream starts with http:// (--upstream)".to_owned(),
         format!("{path}:1: interval has no effect: no delay exceeds 20s (--max-wait-interval)"),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(warnings_found, expected);
     for arguments in [&[][..], &["--forward"], &["--forward", "--config", "../../docs/deploy/retry-service.toml"]] {
         assert_eq!(warnings(arguments, &[]), Vec::<String>::new());
     }

@@ -1,4 +1,4 @@
-//! What the program says when it starts, and of an upstream that does not speak what its URL says.
+//! The first lines of the log, and the diagnosis of an upstream whose URL has the wrong scheme.
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the message")]
 
 mod support;
@@ -13,7 +13,7 @@ use tokio::{
 };
 
 #[tokio::test]
-async fn the_first_lines_say_what_the_program_does_and_what_has_no_effect() {
+async fn the_first_lines_are_a_summary_and_warnings() {
     let (upstream, _socket) = refusing();
     let first_lines = async |arguments: &[&str], rust_log: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
@@ -48,7 +48,7 @@ async fn the_first_lines_say_what_the_program_does_and_what_has_no_effect() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_speaks_the_other_of_http_and_https_is_told_as_that() {
+async fn an_upstream_with_the_wrong_scheme_in_its_url_is_diagnosed() {
     let (plain, tls) = (backend("ok").await, Backend::start_tls("ok".parse().unwrap()).await.unwrap());
     for (upstream, status, expected) in [
         (

@@ -30,6 +30,7 @@ use tokio::{
 
 pub(crate) mod http2;
 pub(crate) mod message;
+pub(crate) mod temp_file;
 pub(crate) mod upstream;
 #[path = "../../../delayed-backend/tests/support/watchdog.rs"]
 mod watchdog;
