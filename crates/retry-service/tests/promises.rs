@@ -1,5 +1,5 @@
-//! The table of promises in `docs/gateway.md`: what clients get of each thing that goes wrong with the upstream. It is
-//! what a gateway with no other settings than short waits gives; `UPDATE_DOCS=1` writes what is observed, to be judged.
+//! The table in `docs/gateway.md` that shows what clients get for each failure of the upstream. A gateway with default
+//! settings, except for short delays, produces it. `UPDATE_DOCS=1` writes what is observed, for review.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the message")]
 
 mod support;
@@ -20,14 +20,14 @@ const GUIDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/gateway.md"
 const BEGIN: &str = "<!-- promises -->\n";
 const END: &str = "<!-- end of promises -->";
 
-/// What goes wrong with the first two attempts; the third is fine.
+/// A failure of the first two attempts; the third one succeeds.
 #[derive(Clone, Copy)]
 struct Row {
     what: &'static str,
     behaviour: &'static str,
     target: &'static str,
     upstream_http2: bool,
-    /// More of the request's head.
+    /// Further lines of the request's head.
     head: &'static str,
 }
 
@@ -35,45 +35,45 @@ const fn row(what: &'static str, behaviour: &'static str, target: &'static str) 
     Row { what, behaviour, target, upstream_http2: false, head: "" }
 }
 
-/// The response to this echoes it: it is shorter than `--response-buffer`, and has no `ETag`.
+/// The response to this echoes the request: it is shorter than `--response-buffer`, and has no `ETag`.
 const SHORT: &str = concat!("/echo?", "0123456789012345678901234567890123456789012345678901234567890123456789");
-/// The response to this is longer, and has one.
+/// The response to this is longer than `--response-buffer`, and has an `ETag`.
 const LONG: &str = "/bytes/300000";
 
 fn rows() -> Vec<Row> {
     vec![
-        row("no connection", "refused", SHORT),
-        Row { upstream_http2: true, ..row("refused unprocessed (HTTP/2)", "refused-stream", SHORT) },
-        row("the connection breaks before a response", "reset", SHORT),
+        row("the connection is refused", "refused", SHORT),
+        Row { upstream_http2: true, ..row("the stream is refused unprocessed (HTTP/2)", "refused-stream", SHORT) },
+        row("the connection is closed or reset before a response", "reset", SHORT),
         row("no response within `--timeout`", "hang", SHORT),
-        row("what comes is no HTTP", "garbage", SHORT),
-        row("the head of the response is malformed, too large, or contradicts itself", "huge-headers", SHORT),
+        row("the response is not HTTP", "garbage", SHORT),
+        row("the response head is malformed, too large or contradictory", "huge-headers", SHORT),
         row("502, 503 or 504", "status=503", SHORT),
         row("502, 503 or 504 with `Retry-After`", "status=503;retry-after=0", SHORT),
         row("another status", "status=500", SHORT),
-        row("a short response that names its length breaks off", "truncate", SHORT),
-        row("a short response that names its length stalls", "stall-after=200", SHORT),
-        row("a short chunked response breaks off", "chunked;truncate", SHORT),
+        row("a short response with a `Content-Length` is incomplete", "truncate", SHORT),
+        row("a short response with a `Content-Length` stalls", "stall-after=200", SHORT),
+        row("a short chunked response is incomplete", "chunked;truncate", SHORT),
         row("a short chunked response stalls", "chunked;stall-after=200", SHORT),
         Row {
             upstream_http2: true,
             ..row("a short HTTP/2 response without a length is reset", "chunked;truncate", SHORT)
         },
-        row("a long response with a strong `ETag` breaks off", "close-after=200000", LONG),
-        row("a long chunked response with a strong `ETag` breaks off", "chunked;close-after=200000", LONG),
+        row("a long response with a strong `ETag` is incomplete", "close-after=200000", LONG),
+        row("a long chunked response with a strong `ETag` is incomplete", "chunked;close-after=200000", LONG),
         Row {
             head: "range: bytes=0-299999\r\n",
-            ..row("a long response that cannot be resumed breaks off", "close-after=200000", LONG)
+            ..row("a long response that cannot be resumed is incomplete", "close-after=200000", LONG)
         },
     ]
 }
 
-/// What a client gets, after how many attempts.
+/// What a client gets, and after how many attempts.
 async fn observe(row: &Row, method: &str) -> String {
     let flags: &[&str] = if row.upstream_http2 { &["--upstream-http2"] } else { &[] };
     let flags = [&["--timeout", "1s"], flags].concat();
     if row.behaviour == "refused" {
-        return observe_refusals(row, method).await;
+        return observe_refused(row, method).await;
     }
     let backend = backend(&format!("{0},{0},ok", row.behaviour)).await;
     let service = gateway(backend.address(), &flags).await;
@@ -84,26 +84,26 @@ async fn observe(row: &Row, method: &str) -> String {
     }
 }
 
-/// Nobody listens until the second attempt has failed.
-async fn observe_refusals(row: &Row, method: &str) -> String {
+/// The upstream refuses connections until the second attempt has failed.
+async fn observe_refused(row: &Row, method: &str) -> String {
     let (address, socket) = refusing();
     let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
     command.args(["--forward", "--listen", "127.0.0.1:0", "--upstream", &format!("http://{address}")]);
     command.args(["--interval", "100ms", "--max-wait-interval", "100ms", "--count", "300"]).env("RUST_LOG", "info");
     let mut service = Service::spawn(command).await;
-    let caller = service.address;
+    let address = service.address;
     let (method, row) = (method.to_owned(), *row);
-    let call = tokio::spawn(async move { call(caller, &method, &row).await });
+    let call = tokio::spawn(async move { call(address, &method, &row).await });
     let failed_twice = async { while !service.next_log().await.contains("attempt 2 ") {} };
     timeout(Duration::from_secs(30), failed_twice).await.unwrap();
     let _backend = Backend::start_on(socket.listen(16).unwrap(), "ok".parse().unwrap()).unwrap();
-    format!("{} once it connects", call.await.unwrap())
+    format!("{} once the upstream accepts connections", call.await.unwrap())
 }
 
-/// The status, or that the response broke off.
+/// The status, or that the response is incomplete.
 async fn call(service: SocketAddr, method: &str, row: &Row) -> String {
     let Row { target, head, .. } = row;
-    // The backend has these bytes for GET alone, and echoes what it is sent.
+    // The backend serves bytes for GET only, and echoes the body of a POST.
     let (target, body) = match (method, *target) {
         ("POST", SHORT) => (SHORT, "x".repeat(1000)),
         ("POST", _) => ("/echo", "x".repeat(300_000)),
@@ -116,20 +116,20 @@ async fn call(service: SocketAddr, method: &str, row: &Row) -> String {
     let mut response = Vec::new();
     let ended = timeout(Duration::from_secs(60), stream.read_to_end(&mut response)).await.unwrap();
     let text = String::from_utf8_lossy(&response);
-    let Some((head, body)) = text.split_once("\r\n\r\n") else { return "broken off".to_owned() };
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return "incomplete".to_owned() };
     let announced = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
-    let is_whole = match announced {
+    let is_complete = match announced {
         Some(length) => body.len() == length,
         None => body.ends_with("\r\n0\r\n\r\n"),
     };
-    if ended.is_err() || !is_whole {
-        return "broken off".to_owned();
+    if ended.is_err() || !is_complete {
+        return "incomplete".to_owned();
     }
     head.get(9..12).unwrap().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_table_of_promises_is_what_happens() {
+async fn the_table_of_promises_is_what_is_observed() {
     support::watch();
     let mut cells = JoinSet::new();
     for (index, row) in rows().into_iter().enumerate() {
@@ -137,20 +137,20 @@ async fn the_table_of_promises_is_what_happens() {
     }
     let mut cells = cells.join_all().await;
     cells.sort_unstable();
-    let mut table = String::from("\n| what goes wrong, twice in a row | GET | POST |\n|---|---|---|\n");
+    let mut table = String::from("\n| failure of two attempts in a row | GET | POST |\n|---|---|---|\n");
     for (_, what, get, post) in cells {
         writeln!(table, "| {what} | {get} | {post} |").unwrap();
     }
     table.push('\n');
     let guide = fs::read_to_string(GUIDE).unwrap();
     let (before, rest) = guide.split_once(BEGIN).unwrap();
-    let (told, after) = rest.split_once(END).unwrap();
+    let (documented, after) = rest.split_once(END).unwrap();
     if env::var_os("UPDATE_DOCS").is_some() {
         fs::write(GUIDE, [before, BEGIN, &table, END, after].concat()).unwrap();
         return;
     }
-    for (observed, told) in table.lines().zip(told.lines()) {
-        assert_eq!(observed, told);
+    for (observed, documented) in table.lines().zip(documented.lines()) {
+        assert_eq!(observed, documented);
     }
-    assert_eq!(table.lines().count(), told.lines().count());
+    assert_eq!(table.lines().count(), documented.lines().count());
 }

@@ -1,4 +1,4 @@
-//! Whom the gateway believes what a request says of the client before it.
+//! Which forwarding headers the gateway trusts.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,13 +17,13 @@ use support::{
 };
 use tokio::process::Command;
 
-/// What somebody says of a client before it.
+/// A request with forwarding headers.
 const CLAIMS: &str = "GET / HTTP/1.1\r\nx-forwarded-for: 1.1.1.1\r\nx-forwarded-for: 2.2.2.2\r\n\
     x-forwarded-host: outer.example\r\nx-forwarded-proto: https\r\nx-forwarded-port: 444\r\nx-forwarded-prefix: /evil\r\n\
     x-real-ip: 3.3.3.3\r\nforwarded: for=4.4.4.4;host=outer.example;proto=https\r\nx-request-id: theirs";
 
-/// What the upstream gets of these claims.
-async fn claims(flags: &[&str]) -> Received {
+/// The request that the upstream gets.
+async fn forwarded(flags: &[&str]) -> Received {
     let upstream = Upstream::playing([ok("")]).await;
     let service = gateway(upstream.address, flags).await;
     let response = send(service.address, CLAIMS, "").await;
@@ -33,8 +33,8 @@ async fn claims(flags: &[&str]) -> Received {
     request
 }
 
-/// Those of the fields that say something of the client.
-fn of_the_client(request: &Received) -> Vec<(&'static str, String)> {
+/// The forwarding headers of a request.
+fn forwarding_headers(request: &Received) -> Vec<(&'static str, String)> {
     let names = [
         "x-forwarded-for",
         "x-forwarded-host",
@@ -47,34 +47,34 @@ fn of_the_client(request: &Received) -> Vec<(&'static str, String)> {
     names.into_iter().flat_map(|name| request.fields(name).into_iter().map(move |value| (name, value.into()))).collect()
 }
 
-fn own(pairs: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
+fn owned(pairs: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
     pairs.iter().map(|(name, value)| (*name, (*value).to_owned())).collect()
 }
 
 #[tokio::test]
-async fn what_a_client_that_is_not_trusted_says_of_itself_does_not_go_on() {
+async fn forwarding_headers_of_an_untrusted_client_are_replaced() {
     let x_forwarded =
-        own(&[("x-forwarded-for", "127.0.0.1"), ("x-forwarded-host", "shop.example"), ("x-forwarded-proto", "http")]);
-    let standard = own(&[("forwarded", "for=127.0.0.1;host=\"shop.example\";proto=http")]);
+        owned(&[("x-forwarded-for", "127.0.0.1"), ("x-forwarded-host", "shop.example"), ("x-forwarded-proto", "http")]);
+    let standard = owned(&[("forwarded", "for=127.0.0.1;host=\"shop.example\";proto=http")]);
     let other = &["--trusted-proxies", "10.0.0.0/8,::1"][..];
     for trust in [&[][..], other] {
         for (mode, expected) in [("x-forwarded", &x_forwarded), ("forwarded", &standard), ("off", &Vec::new())] {
-            let request = claims(&[trust, &["--forwarded", mode]].concat()).await;
-            assert_eq!(of_the_client(&request), *expected, "{mode}, {trust:?}");
+            let request = forwarded(&[trust, &["--forwarded", mode]].concat()).await;
+            assert_eq!(forwarding_headers(&request), *expected, "{mode}, {trust:?}");
             assert_ne!(request.fields("x-request-id"), ["theirs"], "{mode}, {trust:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn what_a_trusted_proxy_says_of_its_client_is_added_to() {
-    let request = claims(&["--trusted-proxies", "127.0.0.1"]).await;
+async fn forwarding_headers_of_a_trusted_proxy_are_extended() {
+    let request = forwarded(&["--trusted-proxies", "127.0.0.1"]).await;
     assert_eq!(request.fields("x-forwarded-for").join(", "), "1.1.1.1, 2.2.2.2, 127.0.0.1");
     assert_eq!(request.fields("x-forwarded-host"), ["outer.example"]);
     assert_eq!(request.fields("x-forwarded-proto"), ["https"]);
     assert_eq!(request.fields("x-request-id"), ["theirs"]);
 
-    let request = claims(&["--trusted-proxies", "127.0.0.1", "--forwarded", "forwarded"]).await;
+    let request = forwarded(&["--trusted-proxies", "127.0.0.1", "--forwarded", "forwarded"]).await;
     let forwarded = request.fields("forwarded").join(", ");
     assert!(forwarded.starts_with("for=4.4.4.4;host=outer.example;proto=https, for=127.0.0.1;"), "{forwarded}");
     assert_eq!(request.fields("x-request-id"), ["theirs"]);
@@ -141,7 +141,7 @@ async fn trusted_proxies_are_addresses_and_networks_of_both_families() {
 }
 
 #[tokio::test]
-async fn a_network_that_is_none_is_refused_in_one_line() {
+async fn an_invalid_network_is_reported_in_one_line() {
     for (sent, wrong) in [
         ("10.0.0.0/33", "10.0.0.0/33"),
         ("::1/129", "::1/129"),
@@ -154,34 +154,34 @@ async fn a_network_that_is_none_is_refused_in_one_line() {
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
         command.args(["--forward", "--listen", "127.0.0.1:0", "--trusted-proxies", sent]).kill_on_drop(true);
-        let output = support::within("the refusal", command.output()).await.unwrap();
-        let told = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{sent}: {told}");
-        assert_eq!(told.lines().count(), 1, "{sent}: {told}");
-        assert!(told.contains("--trusted-proxies") && told.contains(wrong), "{sent}: {told}");
+        let output = support::within("the error", command.output()).await.unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{sent}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{sent}: {stderr}");
+        assert!(stderr.contains("--trusted-proxies") && stderr.contains(wrong), "{sent}: {stderr}");
     }
 }
 
 #[tokio::test]
-async fn what_a_trusted_proxy_says_of_its_client_is_no_option_of_the_connection() {
+async fn connection_options_do_not_remove_the_forwarding_headers_of_a_trusted_proxy() {
     for connection in ["X-Forwarded-For", "x-forwarded-for, x-forwarded-host, X-Forwarded-Proto"] {
         let upstream = Upstream::playing([ok("")]).await;
         let service = gateway(upstream.address, &["--trusted-proxies", "127.0.0.1"]).await;
         let claims = "x-forwarded-for: 1.1.1.1\r\nx-forwarded-host: outer.example\r\nx-forwarded-proto: https";
         let head = format!("GET / HTTP/1.1\r\n{claims}\r\nconnection: {connection}");
         assert_eq!(send(service.address, &head, "").await.status, 200);
-        let expected = own(&[
+        let expected = owned(&[
             ("x-forwarded-for", "1.1.1.1, 127.0.0.1"),
             ("x-forwarded-host", "outer.example"),
             ("x-forwarded-proto", "https"),
         ]);
-        assert_eq!(of_the_client(&upstream.only()), expected, "{connection}");
+        assert_eq!(forwarding_headers(&upstream.only()), expected, "{connection}");
     }
 }
 
-/// To many an upstream they are the same: CGI turns both into underscores.
+/// CGI, for example, does not distinguish them: it turns hyphens into underscores.
 #[tokio::test]
-async fn other_spellings_of_what_the_gateway_says_do_not_go_on() {
+async fn other_spellings_of_forwarding_headers_are_removed() {
     for flags in [&[][..], &["--trusted-proxies", "127.0.0.1"]] {
         for name in ["X_Forwarded_For", "x-forwarded_for", "X_Forwarded_Host", "X_Real_IP", "x_request_id"] {
             let upstream = Upstream::playing([ok("")]).await;
@@ -194,7 +194,7 @@ async fn other_spellings_of_what_the_gateway_says_do_not_go_on() {
 }
 
 #[tokio::test]
-async fn what_the_gateway_says_of_a_request_is_not_said_in_its_trailers() {
+async fn forwarding_headers_are_removed_from_trailers() {
     for flags in [&[][..], &["--trusted-proxies", "127.0.0.1"]] {
         let upstream = Upstream::playing([ok("")]).await;
         let service = gateway(upstream.address, flags).await;

@@ -1,4 +1,4 @@
-//! What tunnels take of what belongs to all, how they end, and what is told of them.
+//! Tunnels: their limits, how they end, and how they are counted.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,9 +12,9 @@ mod support;
 use std::{net::SocketAddr, time::Duration};
 
 use support::{
-    Service, call, gateway, message,
+    Service, gateway, message,
     message::{get, read_until},
-    metric, until_zero,
+    read_metric, until_zero,
     upstream::{Reply, Upstream, read_request},
     within,
 };
@@ -31,7 +31,7 @@ const HANDSHAKE: &str = "GET /socket HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\
     sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n";
 
-/// An upstream that agrees to every handshake, and hands the tunnels over; other requests get "plain".
+/// An upstream that accepts every handshake, and sends the tunnels to a channel. It responds "plain" to other requests.
 async fn upstream() -> (SocketAddr, mpsc::UnboundedReceiver<TcpStream>, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -47,7 +47,7 @@ async fn upstream() -> (SocketAddr, mpsc::UnboundedReceiver<TcpStream>, JoinSet<
                 while let Some(request) = read_request(&mut stream, &mut bytes).await {
                     if request.contains("upgrade: websocket\r\n") {
                         stream.write_all(SWITCH.as_bytes()).await.unwrap();
-                        // Nobody may want it.
+                        // The test may have ended.
                         drop(sender.send(stream));
                         return;
                     }
@@ -62,7 +62,7 @@ async fn upstream() -> (SocketAddr, mpsc::UnboundedReceiver<TcpStream>, JoinSet<
     (address, tunnels, tasks)
 }
 
-/// Sends a handshake; returns the head of the response, and the connection.
+/// Sends a handshake; returns the head of the response and the connection.
 async fn handshake(address: SocketAddr) -> (String, TcpStream) {
     let mut client = TcpStream::connect(address).await.unwrap();
     client.write_all(HANDSHAKE.as_bytes()).await.unwrap();
@@ -73,29 +73,29 @@ async fn handshake(address: SocketAddr) -> (String, TcpStream) {
     (String::from_utf8(head).unwrap(), client)
 }
 
-/// Both ends of a new tunnel.
+/// Opens a tunnel, and returns both ends.
 async fn open(service: &Service, tunnels: &mut mpsc::UnboundedReceiver<TcpStream>) -> (TcpStream, TcpStream) {
     let (head, client) = handshake(service.address).await;
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     (client, within("the tunnel's other end", tunnels.recv()).await.unwrap())
 }
 
-/// Something passes both ways.
-async fn passes(client: &mut TcpStream, server: &mut TcpStream) {
+/// Checks that bytes pass in both directions.
+async fn check_open(client: &mut TcpStream, server: &mut TcpStream) {
     client.write_all(b"ping").await.unwrap();
     read_until(server, "ping").await;
     server.write_all(b"pong").await.unwrap();
     read_until(client, "pong").await;
 }
 
-/// The other end is gone, in whichever way.
-async fn is_ended(what: &str, stream: &mut TcpStream) {
+/// Waits until the stream is closed or reset.
+async fn wait_for_end(what: &str, stream: &mut TcpStream) {
     let end = within(what, stream.read(&mut [0])).await;
     assert!(end.is_err() || end.unwrap() == 0, "{what}");
 }
 
 #[tokio::test]
-async fn a_tunnel_too_many_is_refused_until_another_is_closed() {
+async fn a_tunnel_over_the_limit_is_rejected_until_another_is_closed() {
     let (address, mut tunnels, _tasks) = upstream().await;
     let service = gateway(address, &["--max-tunnels", "1"]).await;
     let (mut client, mut server) = open(&service, &mut tunnels).await;
@@ -103,16 +103,16 @@ async fn a_tunnel_too_many_is_refused_until_another_is_closed() {
         let (head, _second) = handshake(service.address).await;
         let head = head.to_ascii_lowercase();
         assert!(head.starts_with("http/1.1 503 ") && head.contains("\r\nretry-after: 1\r\n"), "{head}");
-        // Nobody else minds, the tunnel itself included.
+        // Neither requests nor the open tunnel are affected.
         assert_eq!(get(service.address).await.text(), "plain");
-        passes(&mut client, &mut server).await;
-        assert!(tunnels.try_recv().is_err(), "the upstream hears nothing of it");
+        check_open(&mut client, &mut server).await;
+        assert!(tunnels.try_recv().is_err(), "the handshake is not forwarded");
 
         let (mut first, mut other) = if closes == "the client" { (client, server) } else { (server, client) };
         first.shutdown().await.unwrap();
-        is_ended("the end to be handed on", &mut other).await;
+        wait_for_end("the other end to be closed", &mut other).await;
         drop((first, other));
-        let works = async {
+        let reopened = async {
             loop {
                 let (head, client) = handshake(service.address).await;
                 if head.starts_with("HTTP/1.1 101 ") {
@@ -121,14 +121,14 @@ async fn a_tunnel_too_many_is_refused_until_another_is_closed() {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        client = within(format!("a place after {closes} has closed"), works).await;
+        client = within(format_args!("a tunnel after {closes} has closed one"), reopened).await;
         server = within("the tunnel's other end", tunnels.recv()).await.unwrap();
     }
-    passes(&mut client, &mut server).await;
+    check_open(&mut client, &mut server).await;
 }
 
 #[tokio::test]
-async fn a_handshake_that_the_upstream_refuses_gives_its_place_back() {
+async fn a_failed_handshake_does_not_count_as_a_tunnel() {
     let refusal = "HTTP/1.1 403 Forbidden\r\ncontent-length: 3\r\n\r\nno!";
     let broken = Reply::new("").then_close();
     let switch = Reply::new(SWITCH);
@@ -142,33 +142,33 @@ async fn a_handshake_that_the_upstream_refuses_gives_its_place_back() {
 }
 
 #[tokio::test]
-async fn an_open_tunnel_leaves_the_upstream_s_connections_to_others() {
+async fn tunnels_do_not_count_as_upstream_connections() {
     let (address, mut tunnels, _tasks) = upstream().await;
     let service = gateway(address, &["--upstream-max-connections", "1"]).await;
-    let mut open_ones = Vec::new();
+    let mut ends = Vec::new();
     for _ in 0..3 {
-        open_ones.push(open(&service, &mut tunnels).await);
+        ends.push(open(&service, &mut tunnels).await);
         assert_eq!(get(service.address).await.text(), "plain");
     }
-    for (client, server) in &mut open_ones {
-        passes(client, server).await;
+    for (client, server) in &mut ends {
+        check_open(client, server).await;
     }
 }
 
 #[tokio::test]
-async fn an_idle_tunnel_ends_at_its_limit() {
+async fn an_idle_tunnel_times_out() {
     let (address, mut tunnels, _tasks) = upstream().await;
     let service = gateway(address, &["--tunnel-timeout", "300ms", "--max-tunnels", "1"]).await;
     let (mut client, mut server) = open(&service, &mut tunnels).await;
-    passes(&mut client, &mut server).await;
-    is_ended("the client's end to be closed", &mut client).await;
-    is_ended("the upstream's end to be closed", &mut server).await;
+    check_open(&mut client, &mut server).await;
+    wait_for_end("the client's end to be closed", &mut client).await;
+    wait_for_end("the upstream's end to be closed", &mut server).await;
     open(&service, &mut tunnels).await;
 }
 
-/// Either direction alone will do.
+/// Activity in one direction is enough.
 #[tokio::test]
-async fn a_tunnel_through_which_something_passes_is_not_idle() {
+async fn an_active_tunnel_does_not_time_out() {
     const LIMIT: Duration = Duration::from_secs(1);
     let (address, mut tunnels, _tasks) = upstream().await;
     let service = gateway(address, &["--tunnel-timeout", "1s"]).await;
@@ -181,17 +181,17 @@ async fn a_tunnel_through_which_something_passes_is_not_idle() {
             read_until(to, "x").await;
             sleep(pause).await;
         }
-        passes(&mut client, &mut server).await;
+        check_open(&mut client, &mut server).await;
     }
 }
 
 async fn count(admin: SocketAddr) -> f64 {
-    metric(&call(admin, "GET", "/metrics").await.body, "retry_service_tunnels")
+    read_metric(admin, "retry_service_tunnels").await
 }
 
 #[cfg(unix)]
 #[tokio::test]
-async fn open_tunnels_are_counted_whatever_is_reloaded_meanwhile() {
+async fn open_tunnels_stay_counted_after_a_reload() {
     let (address, mut tunnels, _tasks) = upstream().await;
     let mut service = gateway(address, &ADMIN).await;
     let admin = service.admin().await;
@@ -205,15 +205,14 @@ async fn open_tunnels_are_counted_whatever_is_reloaded_meanwhile() {
     }
     let (mut client, mut server) = open(&service, &mut tunnels).await;
     assert_eq!(count(admin).await, 2.0);
-    passes(&mut client, &mut server).await;
+    check_open(&mut client, &mut server).await;
     drop((first, client, server));
     until_zero(admin, "retry_service_tunnels").await;
 }
 
-/// Tunnels outlast many a reload.
 #[cfg(unix)]
 #[tokio::test]
-async fn the_limit_on_tunnels_holds_over_reloads() {
+async fn the_limit_on_tunnels_includes_tunnels_from_before_a_reload() {
     let (address, mut tunnels, _tasks) = upstream().await;
     let mut service = gateway(address, &["--max-tunnels", "1"]).await;
     let (mut client, mut server) = open(&service, &mut tunnels).await;
@@ -221,7 +220,7 @@ async fn the_limit_on_tunnels_holds_over_reloads() {
     service.log_line("Reloaded, generation ").await;
     let (head, _second) = handshake(service.address).await;
     assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
-    passes(&mut client, &mut server).await;
+    check_open(&mut client, &mut server).await;
 }
 
 #[tokio::test]
@@ -233,24 +232,24 @@ async fn the_sample_has_no_tunnels() {
 }
 
 #[tokio::test]
-async fn the_drain_tells_how_many_tunnels_it_cut_off() {
+async fn the_drain_logs_the_number_of_aborted_tunnels() {
     let (address, mut tunnels, _tasks) = upstream().await;
     let mut service = gateway(address, &["--drain-timeout", "10ms"]).await;
     let (mut client, mut server) = open(&service, &mut tunnels).await;
     let mut second = open(&service, &mut tunnels).await;
-    passes(&mut client, &mut server).await;
-    passes(&mut second.0, &mut second.1).await;
+    check_open(&mut client, &mut server).await;
+    check_open(&mut second.0, &mut second.1).await;
     let lines = service.stop().await;
-    let told: Vec<_> = lines.iter().map(|line| message(line)).collect();
+    let messages: Vec<_> = lines.iter().map(|line| message(line)).collect();
     let expected = "Cut off, as they did not end in time: requests: 0, connections: 2, of which tunnels: 2";
-    assert_eq!(told.last(), Some(&expected), "{told:?}");
-    // No request was cut off.
+    assert_eq!(messages.last(), Some(&expected), "{messages:?}");
+    // No request was aborted.
     assert_eq!(within("the exit", service.exit()).await.code(), Some(0));
-    is_ended("the client's end to be closed", &mut client).await;
-    is_ended("the upstream's end to be closed", &mut server).await;
+    wait_for_end("the client's end to be closed", &mut client).await;
+    wait_for_end("the upstream's end to be closed", &mut server).await;
 }
 
-/// A tunnel that ends by itself ends the drain.
+/// The drain ends with the last tunnel.
 #[tokio::test]
 async fn the_drain_waits_for_tunnels() {
     let (address, mut tunnels, _tasks) = upstream().await;
@@ -259,9 +258,9 @@ async fn the_drain_waits_for_tunnels() {
     service.signal("TERM").await;
     service.log_line("Stopping: ").await;
     sleep(Duration::from_millis(300)).await;
-    passes(&mut client, &mut server).await;
+    check_open(&mut client, &mut server).await;
     drop(client);
-    is_ended("the end to be handed on", &mut server).await;
+    wait_for_end("the upstream's end to be closed", &mut server).await;
     drop(server);
     assert_eq!(within("the exit", service.exit()).await.code(), Some(0));
 }
