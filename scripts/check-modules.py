@@ -74,7 +74,7 @@ class Module:
 class Crate:
     def __init__(self, root):
         self.root_file = root
-        self.modules, self.macros = [], {}
+        self.modules, self.macros, self.given_path = [], {}, None
         self.root = self.load((), root, None, os.path.dirname(root))
         self.edges = {}
         for module in self.modules:
@@ -130,6 +130,8 @@ class Crate:
         words = [token.text for token in tokens[opening + 1 : close]]
         if words[:3] == ["cfg", "(", "test"] or words[:5] == ["cfg", "(", "all", "(", "test"]:
             return None if inner else item_end(tokens, close + 1)
+        if words[:2] == ["path", "="]:
+            self.given_path = words[2].strip('"')
         for token in tokens[opening + 1 : close]:
             text = token.text.strip('"')
             if token.kind == "string" and re.fullmatch(r"\w+(::\w+)+", text):
@@ -145,7 +147,7 @@ class Crate:
             self.read(child, tokens, at + 3, close, os.path.join(folder, name))
             module.children[name] = child
             return close + 1
-        given = self.given_path(tokens, at)
+        given, self.given_path = self.given_path, None
         if given:
             candidates = [os.path.normpath(os.path.join(os.path.dirname(module.file), given))]
         else:
@@ -156,12 +158,6 @@ class Crate:
         below = os.path.dirname(file) if given or file.endswith("mod.rs") else os.path.join(folder, name)
         module.children[name] = self.load(path, file, module, below)
         return at + 3
-
-    @staticmethod
-    def given_path(tokens, at):
-        # `#[path = "…"]`, with no other attribute between it and the declaration.
-        before = [token.text for token in tokens[max(0, at - 6) : at]]
-        return before[4].strip('"') if before[:4] == ["#", "[", "path", "="] else None
 
     def use(self, module, tokens, at):
         line = tokens[at].line
@@ -537,6 +533,10 @@ CASES = {
     "inline modules": (
         {"lib.rs": "mod a; mod b;", "a.rs": "mod x { use super::super::b::B; }", "b.rs": "use crate::a::x::Y; pub struct B;"},
         ["a b"],
+    ),
+    "a file in another place": (
+        {"lib.rs": "mod b; #[path = \"x/y.rs\"] #[allow(dead_code)] mod a;", "x/y.rs": "use crate::b::B;", "b.rs": "use crate::a::A;"},
+        ["b x/y"],
     ),
     "a path in an attribute": (
         {"lib.rs": "mod a; mod b;", "a.rs": '#[serde(with = "crate::b::f")] struct A;', "b.rs": "use crate::a::A; mod f {}"},
