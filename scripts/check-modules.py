@@ -380,15 +380,15 @@ def shortest(edges, group):
     return best[::-1]
 
 
-def report(crate):
-    """Prints a shortest cycle of each group of files that import each other. Returns how many groups there are."""
-    groups = cycles(crate.edges)
-    for group in groups:
+def report(crates):
+    """Prints a shortest cycle of each group of files that import each other. Returns whether there are any."""
+    groups = {tuple(group): crate for crate in crates for group in cycles(crate.edges)}
+    for group, crate in groups.items():
         cycle = shortest(crate.edges, group)
         print(f"check-modules: {len(group)} files import each other, for example:", file=sys.stderr)
         for file, target in zip(cycle, cycle[1:] + cycle[:1]):
             print(f"  {file}:{crate.edges[file][target]} imports {target}", file=sys.stderr)
-    return len(groups)
+    return bool(groups)
 
 
 # --- The picture
@@ -610,7 +610,7 @@ def main(arguments):
     if arguments not in ([], ["--write"]):
         print(__doc__, file=sys.stderr)
         return 2
-    if sum(report(crate) for crate in crates):
+    if report(crates):
         return 1
     files = len({module.file for crate in crates for module in crate.modules})
     text, fresh = architecture()
