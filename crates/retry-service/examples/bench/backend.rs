@@ -1,4 +1,4 @@
-//! The backend of all contenders: as little work as can be.
+//! The backend of all contenders, which does as little as possible.
 
 use std::sync::{
     Arc,
@@ -9,6 +9,8 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
+
+use crate::serve::serve;
 
 const TEXT: &[u8] = b"Hello World!!!";
 
@@ -21,7 +23,7 @@ pub(crate) async fn run(address: &str, behaviour: &str) {
         "hang" => 0,
         other => panic!("{other}: expected ok, flaky, busy or hang"),
     };
-    let answer = move |_: Request<Incoming>| {
+    let respond = move |_: Request<Incoming>| {
         let number = count.fetch_add(1, Relaxed) + 1;
         async move {
             if every == 0 {
@@ -33,5 +35,5 @@ pub(crate) async fn run(address: &str, behaviour: &str) {
             response
         }
     };
-    super::serve(address, answer).await;
+    serve(address, respond).await;
 }

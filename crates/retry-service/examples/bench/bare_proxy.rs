@@ -1,4 +1,4 @@
-//! The floor: hyper's server and hyper-util's client back to back, with nothing between them.
+//! A proxy without retries: hyper's server and hyper-util's client, with nothing between them.
 
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Either, Empty};
@@ -8,11 +8,13 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 
+use crate::serve::serve;
+
 pub(crate) async fn run(address: &str, upstream: &str) {
     let client =
         Client::builder(TokioExecutor::new()).timer(TokioTimer::new()).pool_timer(TokioTimer::new()).build_http();
     let upstream: Uri = format!("http://{upstream}").parse().unwrap();
-    let answer = move |mut request: Request<Incoming>| {
+    let respond = move |mut request: Request<Incoming>| {
         let mut parts = upstream.clone().into_parts();
         parts.path_and_query = request.uri().path_and_query().cloned();
         *request.uri_mut() = Uri::from_parts(parts).unwrap();
@@ -29,5 +31,5 @@ pub(crate) async fn run(address: &str, upstream: &str) {
             }
         }
     };
-    super::serve(address, answer).await;
+    serve(address, respond).await;
 }

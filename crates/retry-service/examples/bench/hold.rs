@@ -1,4 +1,4 @@
-//! Callers that wait for answers that do not come.
+//! Clients that wait for responses that never arrive.
 
 use std::{io::Read as _, time::Duration};
 
@@ -8,10 +8,10 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-/// Requests a second: a backlog builds while a backend is away, and is not there at once.
+/// Requests per second. A backlog in an outage grows gradually, too.
 const RATE: u32 = 4_000;
 
-/// Sends so many requests, each on its own connection, says so, and holds them until its input ends.
+/// Sends this many requests, each on its own connection, prints a line, and waits until its standard input ends.
 pub(crate) async fn run(address: &str, requests: usize) {
     let mut held = Vec::with_capacity(requests);
     let mut due = interval(Duration::from_secs(1) / RATE);

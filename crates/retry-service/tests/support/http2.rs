@@ -13,7 +13,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::within;
+use super::within::within;
 
 /// A well-behaved client that speaks HTTP/2 only.
 pub(crate) fn client() -> Client<HttpConnector, Full<Bytes>> {

@@ -7,7 +7,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::within;
+use super::within::within;
 
 /// A response as a client receives it.
 #[derive(Debug)]

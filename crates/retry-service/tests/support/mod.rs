@@ -34,18 +34,10 @@ pub(crate) mod temp_file;
 pub(crate) mod upstream;
 #[path = "../../../delayed-backend/tests/support/watchdog.rs"]
 mod watchdog;
+mod within;
 
 pub(crate) use watchdog::watch;
-
-/// The timeout of every wait, far longer than anything takes.
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
-
-/// Waits for `future`. After [`LIMIT`] the test fails, with `what` in its message.
-#[track_caller]
-pub(crate) fn within<F: IntoFuture>(what: impl std::fmt::Display, future: F) -> impl Future<Output = F::Output> {
-    let at = std::panic::Location::caller();
-    async move { timeout(LIMIT, future).await.unwrap_or_else(|_| panic!("{at}: timed out waiting for {what}")) }
-}
+pub(crate) use within::{LIMIT, within};
 
 /// Sends a request and reads its complete response.
 pub(crate) async fn call(address: SocketAddr, method: &str, target: &str) -> Response {
