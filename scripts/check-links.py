@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
-"""Checks that every link in the Markdown files leads to a file of this repository, and every anchor to a heading.
-
-Links to other sites are not followed.
+"""Checks that every link in the Markdown files leads to a file of this repository, every anchor to a heading, and that files
+and scripts mentioned by name exist. Links to other sites are not followed.
 """
 
 import os
@@ -31,9 +30,14 @@ def anchors(path):
 
 def main():
     os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-    pages = subprocess.run(["git", "ls-files", "*.md"], check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+    files = subprocess.run(["git", "ls-files"], check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+    pages = [file for file in files if file.endswith(".md")]
     checked, problems = 0, []
     for page in pages:
+        for name in re.findall(r"`([\w.-][\w./-]*\.(?:rs|sh|py|toml|yaml))\b", text_of(page)):
+            checked += 1
+            if not any(file == name or file.endswith("/" + name) for file in files):
+                problems.append(f"{page}: {name}: there is no such file")
         text = re.sub(r"`[^`\n]*`", "code", text_of(page))
         targets = re.findall(r"\]\(<?([^)>\s]+)>?(?: \"[^\"]*\")?\)", text) + re.findall(r"^\[[^\]]+\]: +(\S+)", text, re.MULTILINE)
         for target in targets:
@@ -49,7 +53,7 @@ def main():
     for problem in problems:
         print(f"check-links: {problem}", file=sys.stderr)
     if not problems:
-        print(f"All {checked} links between {len(pages)} pages lead somewhere.")
+        print(f"All {checked} links and file names in {len(pages)} pages are correct.")
     return bool(problems)
 
 
