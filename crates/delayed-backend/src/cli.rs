@@ -84,10 +84,7 @@ fn exit_with(error: &clap::Error, command_line: &[OsString]) -> ExitCode {
         print_error(&usage_error::one_line(error, &Args::command(), command_line));
         return ExitCode::from(2);
     }
-    match error.print() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
+    error.print().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
 }
 
 fn print_error(message: &str) {

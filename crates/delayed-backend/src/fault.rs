@@ -17,7 +17,7 @@ use std::time::Duration;
 use http::{HeaderValue, StatusCode};
 
 use crate::fault::io::OutputFault;
-use crate::fault::value::Value as _;
+use crate::fault::value::duration_text;
 
 /// What is done with one request. The default is to respond at once.
 ///
@@ -91,7 +91,7 @@ impl fmt::Display for Behaviour {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let delay = self.delay.map(|delay| match delay {
             Delay::Default => "delay".to_owned(),
-            Delay::For(length) => format!("delay={}", length.to_text()),
+            Delay::For(length) => format!("delay={}", duration_text(length)),
         });
         let parts: Vec<&str> = self.parts.iter().chain(&delay).map(String::as_str).collect();
         f.write_str(if parts.is_empty() { "ok" } else { "" })?;

@@ -52,7 +52,11 @@ impl Handler {
         async move {
             match exchange {
                 _ if ignored => std::future::pending().await,
-                Some(exchange) => handler.respond_by_script(exchange, route, &head, body).await,
+                Some(exchange) => {
+                    log_request(&exchange.behaviour, &head);
+                    let response = handler.read_and_respond(&exchange, route, &head, body).await;
+                    exchange.play(&head, response).await
+                }
                 None => Ok(handler.respond_without_script(route, &head, &connection)),
             }
         }
@@ -71,30 +75,14 @@ impl Handler {
         Exchange { number, behaviour, connection: Arc::clone(connection), last_stream }
     }
 
-    async fn respond_by_script<B>(
-        &self,
-        exchange: Exchange,
-        route: Route,
-        head: &Parts,
-        body: B,
-    ) -> Result<Response, h2::Error>
-    where
-        B: Body<Data = Bytes>,
-    {
-        log_request(&exchange.behaviour, head);
-        let response = if exchange.behaviour.ignores_body(head.version == Version::HTTP_2) {
-            drop(body);
-            self.respond(route, head, &[])
-        } else {
-            self.read_and_respond(&exchange, route, head, body).await
-        };
-        exchange.play(head, response).await
-    }
-
+    /// Reads the body unless the behaviour ignores it, and returns the route's response.
     async fn read_and_respond<B>(&self, exchange: &Exchange, route: Route, head: &Parts, body: B) -> Response
     where
         B: Body<Data = Bytes>,
     {
+        if exchange.behaviour.ignores_body(head.version == Version::HTTP_2) {
+            return self.respond(route, head, &[]);
+        }
         let limit = if route == Route::Echo { ECHO_LIMIT } else { 0 };
         let Ok((body, buffer)) = body::read(body, limit).await else {
             return responses::error(StatusCode::BAD_REQUEST, "The body is incomplete", head);

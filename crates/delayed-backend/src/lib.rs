@@ -43,30 +43,33 @@
 //!
 //! | behaviour | what it does |
 //! |---|---|
-//! | `ok` | responds at once; not to be combined with others |
-//! | `delay`, `delay=1s` | waits before anything else; by default 5 s, or as long as `--delay` says |
+//! | `ok` | responds at once; cannot be combined with others |
+//! | `delay` | waits before anything else, for 5 s or as long as `--delay` says |
+//! | `delay=1s` | waits this long before anything else |
 //! | `status=503` | responds with this status (200 to 599) and its reason phrase; 204, 205 and 304 have no body |
 //! | `retry-after=2` | with `status`: adds `Retry-After` with this value |
 //! | `retry-after-date=2s` | with `status`: adds `Retry-After` with the date this far in the future |
-//! | `body="so sorry"` | with `status`: sends this text as the body |
-//! | `huge-headers`, `huge-headers=100000` | adds header fields of this size in bytes, 1 MiB by default |
+//! | `body="try later"` | with `status`: sends this text as the body |
+//! | `huge-headers`, `huge-headers=1048576` | adds header fields of this size in bytes |
 //! | `chunked` | sends the response without `Content-Length` |
 //! | `early` | responds before the request's body is read; all other behaviours read it first |
 //! | `hang` | never responds |
 //! | `reset` | resets the connection (RST) before any byte of the response |
 //! | `close` | closes the connection (FIN) before any byte of the response |
-//! | `reset-after=100` | resets the connection after this many bytes of the response, head included; a shorter one is complete |
+//! | `reset-after=100` | resets the connection after this many bytes of the response, head included; a shorter response is complete |
 //! | `close-after=100` | as `reset-after`, but closes the connection |
-//! | `stall-after=100` | as `reset-after`, but sends nothing more and leaves the connection open |
-//! | `truncate`, `truncate=5` | ends the body early under its full `Content-Length`: after this many bytes, or after half of them; with `chunked`, the end of the body is always missing |
-//! | `drip`, `drip=1ms` | sends the response byte by byte, with this pause between two bytes, 10 ms by default |
+//! | `stall-after=100` | as `reset-after`, but leaves the connection open and sends nothing more |
+//! | `truncate` | sends half of the body under its full `Content-Length`; with `chunked`, the end of the body is always missing |
+//! | `truncate=5` | as `truncate`, but sends this many bytes of the body |
+//! | `drip`, `drip=10ms` | sends the response one byte at a time, with this pause between two |
 //! | `garbage` | sends bytes that are not HTTP, and closes the connection |
 //! | `goaway` | asks the client to use another connection |
 //! | `refused-stream` | refuses the request without processing it |
-//! | `down`, `down=1s` | closes the listener and all connections for this long, 3 s by default |
+//! | `down`, `down=3s` | closes the listener and all connections for this long |
 //!
-//! The behaviours from `hang` on are faults. A request can have at most one. A value with a comma, a semicolon, an
-//! asterisk, or a space at its end takes double quotes: `retry-after="Fri, 31 Dec 1999 23:59:59 GMT"`.
+//! Where there are two forms, the value shown is the default. [`Script::with_delay`] sets that of `delay`. The behaviours
+//! from `hang` on are faults, and a request can have at most one. A value with a comma, a semicolon, an asterisk, or a
+//! space at its end takes double quotes: `retry-after="Fri, 31 Dec 1999 23:59:59 GMT"`.
 //!
 //! # Differences between the protocols
 //!
@@ -102,4 +105,4 @@ pub use crate::routes::known_bytes::known_byte;
 pub use crate::script::Script;
 pub use crate::script::parse::ScriptError;
 pub use crate::server::Server;
-pub use crate::server::accept::Connections;
+pub use crate::server::drain::Connections;

@@ -77,7 +77,11 @@ impl Script {
         for step in &self.steps {
             let weight = u64::from(step.weight.get());
             if position < weight {
-                return self.with_default_delay(step.behaviour.clone());
+                let mut behaviour = step.behaviour.clone();
+                if behaviour.delay == Some(Delay::Default) {
+                    behaviour.delay = Some(Delay::For(self.default_delay));
+                }
+                return behaviour;
             }
             position -= weight;
         }
@@ -91,13 +95,6 @@ impl Script {
             None => (number - 1) % length,
             Some(seed) => draw(seed, number, length),
         }
-    }
-
-    fn with_default_delay(&self, mut behaviour: Behaviour) -> Behaviour {
-        if behaviour.delay == Some(Delay::Default) {
-            behaviour.delay = Some(Delay::For(self.default_delay));
-        }
-        behaviour
     }
 }
 

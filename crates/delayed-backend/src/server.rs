@@ -1,6 +1,7 @@
 //! Serves the backend on a listener: HTTP/1.1 and HTTP/2 on every connection, with or without TLS.
 
-pub(crate) mod accept;
+mod accept;
+pub(crate) mod drain;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
 
@@ -23,7 +24,8 @@ use crate::fault::io::{FaultyIo, Socket};
 use crate::handler::Handler;
 use crate::recorder::report::RecordedRequest;
 use crate::script::Script;
-use crate::server::accept::{Connections, serve};
+use crate::server::accept::accept;
+use crate::server::drain::Connections;
 #[cfg(feature = "tls")]
 use crate::server::tls::Identity;
 
@@ -93,34 +95,31 @@ impl Server {
     /// If the listener has no local address.
     pub async fn run(
         self: Arc<Self>,
-        listener: TcpListener,
+        mut listener: TcpListener,
         stop: impl Future<Output = ()>,
     ) -> io::Result<Connections> {
         let address = listener.local_addr()?;
         let mut stop = std::pin::pin!(stop);
-        let mut listener = listener;
         loop {
             // One message is enough: the first outage closes every connection that could send another.
             let (outage_sender, mut outages) = mpsc::channel(1);
-            let serve_connection = |stream, watcher| {
-                let number = 1 + self.connections.fetch_add(1, Ordering::Relaxed);
-                let connection = Connection::new(number, outage_sender.clone());
-                Arc::clone(&self).serve_connection(stream, watcher, Arc::new(connection))
-            };
-            let (connections, outage) = serve(listener, serve_connection, async {
+            let mut connections = Connections::default();
+            let outage = loop {
                 tokio::select! {
-                    () = &mut stop => None,
-                    length = outages.recv() => length,
+                    stream = accept(&listener) => {
+                        let number = 1 + self.connections.fetch_add(1, Ordering::Relaxed);
+                        let connection = Arc::new(Connection::new(number, outage_sender.clone()));
+                        connections.add(|watcher| Arc::clone(&self).serve_connection(stream, watcher, connection));
+                    }
+                    Some(length) = outages.recv() => break length,
+                    () = &mut stop => return Ok(connections),
                 }
-            })
-            .await;
-            let Some(length) = outage else {
-                return Ok(connections);
             };
+            drop(listener);
             connections.abort().await;
             listener = tokio::select! {
+                listener = listen_after_outage(address, outage) => listener,
                 () = &mut stop => return Ok(Connections::default()),
-                listener = listen_after_outage(address, length) => listener,
             };
         }
     }

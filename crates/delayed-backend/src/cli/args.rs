@@ -84,7 +84,7 @@ fn script_help() -> String {
     );
     for keyword in KEYWORDS {
         // Writing to a string cannot fail.
-        let _ = write!(help, "\n{}: {}", keyword.forms().join(", "), keyword.meaning.replace('`', ""));
+        let _ = write!(help, "\n{}: {}", keyword.forms().join(", "), keyword.meaning().replace('`', ""));
     }
     help
 }

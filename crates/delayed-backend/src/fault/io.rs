@@ -88,7 +88,12 @@ impl<S: Socket> FaultyIo<S> {
         match self.fault.get() {
             None | Some(OutputFault::EndAfterFlush(_)) => self.pass(cx, bytes),
             Some(OutputFault::EndAfter(0, end)) => self.end(cx, end).map_ok(|()| 0),
-            Some(OutputFault::EndAfter(left, end)) => self.pass_at_most(cx, bytes, left, end),
+            Some(OutputFault::EndAfter(left, end)) => {
+                let limit = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+                let written = ready!(self.pass(cx, bytes.get(..limit).unwrap_or_default()))?;
+                self.fault.set(Some(OutputFault::EndAfter(left - written as u64, end)));
+                Poll::Ready(Ok(written))
+            }
             Some(OutputFault::Replace(replacement)) => self.replace(cx, replacement),
             Some(OutputFault::ReplaceNextFrame(replacement)) => match bytes.get(..self.frames.rest_of_frame(bytes)) {
                 None | Some([]) => self.replace(cx, replacement),
@@ -101,19 +106,6 @@ impl<S: Socket> FaultyIo<S> {
     fn pass(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.socket).poll_write(cx, bytes))?;
         self.frames.advance(bytes.get(..written).unwrap_or_default());
-        Poll::Ready(Ok(written))
-    }
-
-    fn pass_at_most(
-        &mut self,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-        left: u64,
-        end: ConnectionEnd,
-    ) -> Poll<io::Result<usize>> {
-        let limit = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
-        let written = ready!(self.pass(cx, bytes.get(..limit).unwrap_or_default()))?;
-        self.fault.set(Some(OutputFault::EndAfter(left - written as u64, end)));
         Poll::Ready(Ok(written))
     }
 

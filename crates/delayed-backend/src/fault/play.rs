@@ -7,6 +7,7 @@ use std::sync::Arc;
 use h2::Reason;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
@@ -108,7 +109,7 @@ impl Exchange {
         };
         let (mut head, body) = response.into_parts();
         let body = TruncatedBody::new(body, bytes, ending);
-        if let Some(length) = body.announced() {
+        if let Some(length) = body.size_hint().exact() {
             head.headers.insert(header::CONTENT_LENGTH, length.into());
         }
         Response::from_parts(head, body.boxed_unsync())

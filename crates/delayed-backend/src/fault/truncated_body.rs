@@ -53,11 +53,6 @@ impl TruncatedBody {
         Self { body, announced, left, incomplete: announced.is_none_or(|length| left < length), ending }
     }
 
-    /// Returns the length of the whole body, if it is known.
-    pub(crate) fn announced(&self) -> Option<u64> {
-        self.announced
-    }
-
     fn end(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         match &mut self.ending {
             _ if !self.incomplete => Poll::Ready(None),
@@ -120,6 +115,7 @@ impl Body for TruncatedBody {
         Poll::Ready(Some(Ok(Frame::data(data))))
     }
 
+    /// The length of the whole body, if it is known.
     fn size_hint(&self) -> SizeHint {
         self.announced.map(SizeHint::with_exact).unwrap_or_default()
     }

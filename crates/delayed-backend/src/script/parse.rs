@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use crate::fault::Behaviour;
 use crate::fault::table::{Class, KEYWORDS, Keyword, names};
+use crate::fault::value::Value;
 use crate::script::span::Span;
 use crate::script::{Script, Step};
 
@@ -96,18 +97,18 @@ fn behaviour(item: Span<'_>) -> Result<Behaviour, Mistake<'_>> {
     let mut parts = BTreeMap::new();
     for span in spans.iter().map(|span| span.trim()) {
         let (name, value) = split_value(span)?;
-        let (index, keyword) = find(name)?;
+        let value = value.map(|value| value.text);
+        let (index, keyword) = find(name, value)?;
         if keyword.class == Class::Alone && spans.len() > 1 {
             return Err(Mistake(name, Problem::Alone));
         }
-        let value = (keyword.add)(&mut behaviour, value.map(|value| value.text))
-            .map_err(|expected| Mistake(span, Problem::Value(expected)))?;
+        let value = keyword.value.add(&mut behaviour, value.or(keyword.default()));
+        let value = value.ok_or(Mistake(span, Problem::Value(keyword.value.expected())))?;
         if let Some(problem) = keywords.iter().find_map(|other| conflict(keyword, other)) {
             return Err(Mistake(span, problem));
         }
         keywords.push(keyword);
         if !matches!(keyword.class, Class::Alone | Class::Delay) {
-            let value = value.map(|value| format!("={value}")).unwrap_or_default();
             parts.insert(index, format!("{}{value}", keyword.name()));
         }
     }
@@ -128,10 +129,13 @@ fn split_value(part: Span<'_>) -> Result<(Span<'_>, Option<Span<'_>>), Mistake<'
     Ok((part.to(equals).trim(), Some(value)))
 }
 
-/// Returns a keyword and its position in the table.
-fn find(name: Span<'_>) -> Result<(usize, &'static Keyword), Mistake<'_>> {
+/// Returns the keyword with this name, and its position in the table.
+fn find<'a>(name: Span<'a>, value: Option<&str>) -> Result<(usize, &'static Keyword), Mistake<'a>> {
+    let mut named = KEYWORDS.iter().enumerate().filter(|(_, keyword)| keyword.name() == name.text);
+    // Some names have one keyword with a value, and one without.
+    let fits = named.clone().find(|(_, keyword)| value.is_some() != matches!(keyword.value, Value::None(_)));
     let problem = if name.text.is_empty() { Problem::Missing } else { Problem::Unknown };
-    KEYWORDS.iter().enumerate().find(|(_, keyword)| keyword.name() == name.text).ok_or(Mistake(name, problem))
+    fits.or_else(|| named.next()).ok_or(Mistake(name, problem))
 }
 
 /// Returns why two keywords exclude each other.
@@ -157,11 +161,10 @@ fn contradiction(keywords: &[&Keyword], has_status: bool) -> Option<Problem> {
 mod tests {
     use std::time::Duration;
 
-    use http::{HeaderValue, StatusCode};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::fault::value::Value;
+    use crate::fault::value::duration_text;
 
     #[track_caller]
     fn check(text: &str, shown: &str) {
@@ -227,24 +230,29 @@ mod tests {
 
     #[test]
     fn errors_name_the_position_of_the_mistake() {
-        let value = Problem::Value;
+        let expected = |name: &str| {
+            let keyword = KEYWORDS.iter().rfind(|keyword| keyword.name() == name).unwrap();
+            Problem::Value(keyword.value.expected())
+        };
+        let (status, time, bytes) = (expected("status"), expected("delay"), expected("reset-after"));
+        let (header_bytes, field) = (expected("huge-headers"), expected("retry-after"));
         check_error("", 1, 1, "", Problem::Missing);
         check_error("ok,", 2, 4, "", Problem::Missing);
         check_error("ok,,ok", 2, 4, "", Problem::Missing);
         check_error("ok, statsu=503", 2, 5, "statsu", Problem::Unknown);
         check_error("é,ok", 1, 1, "é", Problem::Unknown);
         check_error("status=503;body=é,x", 2, 19, "x", Problem::Unknown);
-        check_error("status", 1, 1, "status", value(StatusCode::EXPECTED));
-        check_error("status=99", 1, 1, "status=99", value(StatusCode::EXPECTED));
-        check_error("status=100", 1, 1, "status=100", value(StatusCode::EXPECTED));
-        check_error("status=600", 1, 1, "status=600", value(StatusCode::EXPECTED));
-        check_error("ok,delay=soon", 2, 4, "delay=soon", value(Duration::EXPECTED));
-        check_error("reset-after", 1, 1, "reset-after", value(u64::EXPECTED));
-        check_error("reset-after=-1", 1, 1, "reset-after=-1", value(u64::EXPECTED));
-        check_error("huge-headers=0", 1, 1, "huge-headers=0", value(u32::EXPECTED));
-        check_error("status=503;retry-after=\"a\nb\"", 1, 12, "retry-after=\"a\nb\"", value(HeaderValue::EXPECTED));
-        check_error("hang=3s", 1, 1, "hang=3s", value("no value"));
-        check_error("chunked=3", 1, 1, "chunked=3", value("no value"));
+        check_error("status", 1, 1, "status", status);
+        check_error("status=99", 1, 1, "status=99", status);
+        check_error("status=100", 1, 1, "status=100", status);
+        check_error("status=600", 1, 1, "status=600", status);
+        check_error("ok,delay=soon", 2, 4, "delay=soon", time);
+        check_error("reset-after", 1, 1, "reset-after", bytes);
+        check_error("reset-after=-1", 1, 1, "reset-after=-1", bytes);
+        check_error("huge-headers=0", 1, 1, "huge-headers=0", header_bytes);
+        check_error("status=503;retry-after=\"a\nb\"", 1, 12, "retry-after=\"a\nb\"", field);
+        check_error("hang=3s", 1, 1, "hang=3s", Problem::Value("no value"));
+        check_error("chunked=3", 1, 1, "chunked=3", Problem::Value("no value"));
         check_error("ok;delay", 1, 1, "ok", Problem::Alone);
         check_error("delay;delay=1s", 1, 7, "delay=1s", Problem::Twice);
         check_error("reset;close", 1, 7, "close", Problem::TwoFaults);
@@ -275,7 +283,7 @@ mod tests {
     fn values(example: &str) -> BoxedStrategy<String> {
         let durations = (0..=u64::from(u32::MAX), 0..1_000_000_000_u32).prop_map(|(s, ns)| Duration::new(s, ns));
         if example.ends_with('s') {
-            durations.prop_map(|duration| duration.to_text()).boxed()
+            durations.prop_map(duration_text).boxed()
         } else if example.parse::<u64>().is_ok() {
             prop_oneof![any::<u64>(), 200..600_u64].prop_map(|number| number.to_string()).boxed()
         } else {

@@ -28,19 +28,10 @@ pub(crate) struct Identity {
     acceptor: TlsAcceptor,
 }
 
-/// A certificate cannot be generated.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot generate a certificate: {0}")]
-pub(crate) struct IdentityError(String);
-
 impl Identity {
-    /// Generates an identity for the local machine and for `host`.
-    ///
-    /// # Errors
-    ///
-    /// If `host` is not a valid name, or the system has no randomness for the keys.
-    pub(crate) fn new(host: &str) -> Result<Self, IdentityError> {
-        Self::generate(host).map_err(|error| IdentityError(error.to_string()))
+    /// Generates an identity for the local machine and for `host`. Fails if `host` is not a valid name.
+    pub(crate) fn new(host: &str) -> Result<Self, String> {
+        Self::generate(host).map_err(|error| format!("cannot generate a certificate: {error}"))
     }
 
     fn generate(host: &str) -> Result<Self, Box<dyn std::error::Error>> {
