@@ -75,12 +75,14 @@ class Crate:
     def __init__(self, root):
         self.root_file = root
         self.modules, self.macros, self.given_path = [], {}, None
+        self.given_alternative, self.alternatives = None, {}
         self.root = self.load((), root, None, os.path.dirname(root))
         self.edges = {}
         for module in self.modules:
             self.edges.setdefault(module.file, {})
             for path, line in module.uses:
-                for target in self.targets(module, path):
+                targets = self.targets(module, path)
+                for target in targets | {self.alternatives[file] for file in targets & set(self.alternatives)}:
                     if target != module.file:
                         self.edges[module.file].setdefault(target, line)
 
@@ -132,6 +134,8 @@ class Crate:
             return None if inner else item_end(tokens, close + 1)
         if words[:2] == ["path", "="]:
             self.given_path = words[2].strip('"')
+        if words[0] == "cfg_attr" and words[-4:-2] == ["path", "="]:
+            self.given_alternative = words[-2].strip('"')
         for token in tokens[opening + 1 : close]:
             text = token.text.strip('"')
             if token.kind == "string" and re.fullmatch(r"\w+(::\w+)+", text):
@@ -148,6 +152,7 @@ class Crate:
             module.children[name] = child
             return close + 1
         given, self.given_path = self.given_path, None
+        alternative, self.given_alternative = self.given_alternative, None
         if given:
             candidates = [os.path.normpath(os.path.join(os.path.dirname(module.file), given))]
         else:
@@ -156,6 +161,10 @@ class Crate:
         if file is None:
             raise SystemExit(f"check-modules: {module.file}:{tokens[at].line}: no file for module {name}")
         below = os.path.dirname(file) if given or file.endswith("mod.rs") else os.path.join(folder, name)
+        if alternative:
+            other = os.path.normpath(os.path.join(os.path.dirname(module.file), alternative))
+            self.alternatives[file] = other
+            self.load(path, other, module, below)
         module.children[name] = self.load(path, file, module, below)
         return at + 3
 
@@ -537,6 +546,15 @@ CASES = {
     "a file in another place": (
         {"lib.rs": "mod b; #[path = \"x/y.rs\"] #[allow(dead_code)] mod a;", "x/y.rs": "use crate::b::B;", "b.rs": "use crate::a::A;"},
         ["b x/y"],
+    ),
+    "a file for another configuration": (
+        {
+            "lib.rs": "mod b; #[cfg_attr(not(feature = \"x\"), path = \"no_a.rs\")] mod a;",
+            "a.rs": "",
+            "no_a.rs": "use crate::b::B;",
+            "b.rs": "use crate::a::A;",
+        },
+        ["b no_a"],
     ),
     "a path in an attribute": (
         {"lib.rs": "mod a; mod b;", "a.rs": '#[serde(with = "crate::b::f")] struct A;', "b.rs": "use crate::a::A; mod f {}"},
