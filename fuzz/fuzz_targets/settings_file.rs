@@ -5,7 +5,7 @@
 use std::{env, ffi::OsString, fs, path::PathBuf, process, sync::LazyLock};
 
 use libfuzzer_sys::fuzz_target;
-use retry_service::settings::LoadedSettings;
+use retry_service::LoadedSettings;
 
 static FILE: LazyLock<PathBuf> =
     LazyLock::new(|| env::temp_dir().join(format!("retry-service-fuzz-{}.toml", process::id())));
@@ -22,7 +22,7 @@ fuzz_target!(|text: &str| {
     fs::write(file, text).expect("a file for temporary use");
     let outcome = LoadedSettings::from_args(["retry-service", "--config", file].map(OsString::from));
     let shown = match &outcome {
-        Ok(loaded) => format!("{}{loaded:?}", loaded.dump),
+        Ok(loaded) => format!("{}{loaded:?}", loaded.dump()),
         Err(error) => error.to_string(),
     };
     if text.contains(SECRET) && text.lines().filter(|line| line.contains(SECRET)).all(is_password) {

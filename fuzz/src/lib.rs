@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use retry_service::{Front, Gateway, Routes, Tasks, run, settings::LoadedSettings};
+use retry_service::{LoadedSettings, Service};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -49,7 +49,7 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
 /// A gateway and its upstream, which both run until the process ends.
 pub struct Bench {
     gateway: SocketAddr,
-    front: Arc<Front>,
+    service: Service,
     upstream: Arc<Upstream>,
 }
 
@@ -61,8 +61,8 @@ impl Bench {
             let address = listener.local_addr().expect("the port");
             let upstream = Arc::<Upstream>::default();
             tokio::spawn(Arc::clone(&upstream).serve(listener));
-            let (gateway, front) = start_gateway(address).await;
-            Self { gateway, front, upstream }
+            let (gateway, service) = start_gateway(address).await;
+            Self { gateway, service, upstream }
         })
     }
 
@@ -82,7 +82,7 @@ impl Bench {
     /// Has to be called after the clients are gone. Returns what the upstream received.
     pub async fn settle(&self) -> Received {
         let idle = async {
-            while self.front.in_flight() > 0 {
+            while self.service.requests_in_flight() > 0 {
                 yield_now().await;
             }
         };
@@ -97,19 +97,17 @@ impl Bench {
     }
 }
 
-async fn start_gateway(upstream: SocketAddr) -> (SocketAddr, Arc<Front>) {
+async fn start_gateway(upstream: SocketAddr) -> (SocketAddr, Service) {
     let upstream = format!("--upstream=http://{upstream}");
-    let args = ["retry-service", "--forward", &upstream, "--listen=127.0.0.1:0", "--count=0", "--host=keep"];
+    let args = ["retry-service", "--forward", &upstream, "--count=0", "--host=keep"];
     let limits = ["--timeout=5s", "--connect-timeout=5s", "--header-timeout=5s", "--client-timeout=5s"];
     let args = args.iter().chain(&limits).map(OsString::from);
-    let LoadedSettings { settings, client, .. } = LoadedSettings::from_args(args).expect("the settings are sound");
-    let listener = settings.listen.bind().await.expect("a free port");
+    let settings = LoadedSettings::from_args(args).expect("the settings are valid");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("the port");
-    let tasks = Tasks::default();
-    let routes = Routes::Gateway(Box::new(Gateway::new(client, settings.gateway(0), tasks.clone())));
-    let front = Arc::new(Front::new(routes, settings.limits.max_in_flight));
-    tokio::spawn(run(listener, Arc::clone(&front), settings.limits(), tasks, pending()));
-    (address, front)
+    let service = Service::new(settings);
+    tokio::spawn(service.clone().run(listener, pending()));
+    (address, service)
 }
 
 fn prepare(stream: &TcpStream) {

@@ -1,8 +1,8 @@
 //! Files that `retry-service` and `delayed-backend` share: the two folders are identical, see scripts/check-common.sh.
 
-pub mod duration;
-pub mod error_payload;
-pub mod listen;
-pub mod log_line;
-pub mod signals;
-pub mod usage_error;
+pub(crate) mod duration;
+pub(crate) mod error_payload;
+pub(crate) mod listen;
+pub(crate) mod log_line;
+pub(crate) mod signals;
+pub(crate) mod usage_error;

@@ -89,7 +89,6 @@
 pub mod cli;
 
 mod backend;
-#[allow(unreachable_pub, reason = "retry-service, which has the same files, exports them")]
 mod common;
 mod fault;
 mod handler;

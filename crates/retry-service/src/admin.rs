@@ -1,6 +1,6 @@
-//! What operators ask a running process, on a listener of its own.
+//! The admin endpoints for operators, on their own listener.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, future::pending, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{
@@ -14,10 +14,10 @@ use tokio::net::TcpListener;
 
 use crate::{
     exchange::response_body::Outgoing,
-    router::Front,
-    server::{self, Limits, connection_state::Line, shutdown::Tasks},
+    router::Router,
+    server::{self, Limits, connection_state::ConnectionState, shutdown::Tasks},
     telemetry::{
-        metrics::{Metrics, Now},
+        metrics::{Metrics, Snapshot},
         prometheus_text,
     },
 };
@@ -28,82 +28,82 @@ const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 const TOML: HeaderValue = HeaderValue::from_static("application/toml; charset=utf-8");
 
-/// Answers `/healthz`, `/readyz`, `/metrics` and `/config`.
+/// Serves `/healthz`, `/readyz`, `/metrics` and `/config`.
 #[derive(Debug)]
-pub struct Admin {
-    /// What was counted.
-    pub metrics: Arc<Metrics>,
-    /// The service itself.
-    pub front: Arc<Front>,
-    /// The callers' connections.
-    pub tasks: Tasks,
+pub(crate) struct Admin {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) router: Arc<Router>,
+    /// The tasks that serve clients.
+    pub(crate) tasks: Tasks,
 }
 
 impl Admin {
-    /// Answers on `listener` for as long as it is polled: it has to outlast the service, as it tells of its end.
-    pub async fn serve(self, listener: TcpListener) {
+    /// Serves on `listener`. It never stops by itself, so that it can report on the drain.
+    pub(crate) async fn serve(self, listener: TcpListener) {
         let admin = Arc::new(self);
-        let service = |_: SocketAddr, line: Line| {
+        let service = |_: SocketAddr, connection: ConnectionState| {
             let admin = Arc::clone(&admin);
             service_fn(move |request| {
-                // Noted, so that nobody takes the answer for one of hyper's.
-                drop(line.enter());
-                let mut answer = admin.answer(&request).map(Outgoing::from);
+                // The idle timeout begins anew.
+                drop(connection.begin_request());
+                let mut response = admin.respond(&request).map(Outgoing::from);
                 if request.method() == Method::HEAD {
-                    Outgoing::leave_out_content(&mut answer);
+                    Outgoing::remove_content(&mut response);
                 }
-                async { Ok::<_, Infallible>(answer) }
+                async { Ok::<_, Infallible>(response) }
             })
         };
-        drop(server::serve(listener, Limits::default(), service, &Tasks::default(), std::future::pending()).await);
+        server::serve(listener, Limits::default(), service, &Tasks::default(), pending()).await;
     }
 
-    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+    fn respond<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         match request.uri().path() {
-            "/healthz" => told(StatusCode::OK, TEXT, "ok\n"),
-            "/readyz" if self.tasks.is_stopping() => told(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
-            "/readyz" => told(StatusCode::OK, TEXT, "ready\n"),
+            "/healthz" => text(StatusCode::OK, TEXT, "ok\n"),
+            "/readyz" if self.tasks.is_draining() => text(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
+            "/readyz" => text(StatusCode::OK, TEXT, "ready\n"),
             "/metrics" => self.metrics(request),
-            "/config" => told(StatusCode::OK, TOML, self.config()),
-            _ => told(StatusCode::NOT_FOUND, TEXT, "there are /healthz, /readyz, /metrics and /config\n"),
+            "/config" => text(StatusCode::OK, TOML, self.config()),
+            _ => text(StatusCode::NOT_FOUND, TEXT, "there are /healthz, /readyz, /metrics and /config\n"),
         }
     }
 
-    /// The metrics in OpenMetrics, or in Prometheus' older format for those who ask for that.
+    /// Responds in the format of OpenMetrics, or in the older one of Prometheus if the client prefers it.
     fn metrics<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        let metrics = self.metrics.tell(self.now());
+        let metrics = self.metrics.encode(self.snapshot());
         let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
         if accept.is_some_and(prometheus_text::is_preferred) {
-            return told(StatusCode::OK, PROMETHEUS, prometheus_text::from_open_metrics(&metrics));
+            return text(StatusCode::OK, PROMETHEUS, prometheus_text::from_open_metrics(&metrics));
         }
-        told(StatusCode::OK, OPEN_METRICS, metrics)
+        text(StatusCode::OK, OPEN_METRICS, metrics)
     }
 
     fn config(&self) -> String {
-        let generation = self.front.current();
-        let refused = if self.front.is_refused() { "; a reload since then was refused" } else { "" };
-        format!("# generation {}, in force since {}{refused}\n{}", generation.number, generation.since, generation.dump)
+        let generations = &self.router.generations;
+        let current = generations.current();
+        let failed = if generations.reload_failed() { "; the last reload failed" } else { "" };
+        format!("# generation {}, in force since {}{failed}\n{}", current.number, current.since, current.loaded.dump)
     }
 
-    fn now(&self) -> Now {
-        let generation = self.front.current();
-        Now {
-            generation: generation.number,
-            since: generation.since.as_second(),
-            reload_refused: self.front.is_refused(),
-            in_flight: self.front.in_flight(),
+    fn snapshot(&self) -> Snapshot {
+        let Router { generations, in_flight, tunnels } = &*self.router;
+        let current = generations.current();
+        Snapshot {
+            requests_in_flight: in_flight.in_use(),
             connections: self.tasks.count(),
-            waits: self.front.sum(Client::calls_in_backoff),
-            upstream_connections: self.front.sum(Client::connections),
-            tunnels: self.front.tunnels(),
-            budget_left: generation.routes.client().budget_available(),
+            requests_in_backoff: generations.sum(Client::calls_in_backoff),
+            upstream_connections: generations.sum(Client::connections),
+            tunnels: tunnels.in_use(),
+            retry_budget_available: current.loaded.client.budget_available(),
+            config_generation: current.number,
+            config_reload_timestamp: current.since.as_second(),
+            config_reload_successful: !generations.reload_failed(),
         }
     }
 }
 
-fn told(status: StatusCode, kind: HeaderValue, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+fn text(status: StatusCode, content_type: HeaderValue, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(text.into()));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
 }

@@ -1,6 +1,6 @@
-//! What a request and its response carry: their bodies, and the errors sent instead of a response of the upstream.
+//! One exchange: the body of the request, the body of its response, and the errors that the service responds with.
 
-pub(crate) mod error;
-pub(crate) mod finish;
+pub(crate) mod error_response;
+pub(crate) mod in_flight;
 pub(crate) mod request_body;
 pub(crate) mod response_body;

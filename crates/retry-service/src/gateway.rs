@@ -13,12 +13,13 @@ use retry_client::{Body, Client, FramingError, ResponseBody, check_framing, orig
 use tokio::time::Instant;
 
 use crate::{
+    concurrency_limit::ConcurrencyLimiter,
     exchange::{
-        error::Problem,
+        error_response::ErrorResponse,
         request_body::{BodyLimits, Inbound, Progress, Rest},
         response_body::Outgoing,
     },
-    server::{room::Room, shutdown::Tasks},
+    server::shutdown::Tasks,
 };
 
 pub(crate) mod downstream;
@@ -47,7 +48,7 @@ use self::{
 
 /// Forwards every request through a client, which retries it.
 #[derive(Debug)]
-pub struct Gateway {
+pub(crate) struct Gateway {
     client: Client,
     settings: GatewaySettings,
     /// Runs tunnels, which outlive their requests.
@@ -56,7 +57,7 @@ pub struct Gateway {
 
 /// What a gateway does beyond forwarding.
 #[derive(Clone, Debug)]
-pub struct GatewaySettings {
+pub(crate) struct GatewaySettings {
     /// How the heads of messages change.
     pub headers: HeaderRules,
     /// Maximum size of a request body in bytes; larger ones get a 413.
@@ -72,19 +73,16 @@ pub struct GatewaySettings {
 }
 
 impl Gateway {
-    /// Creates a gateway to the server of `client`.
+    /// Creates a gateway to the server of `client`. `tasks` runs its tunnels, and `tunnels` counts them.
     #[must_use]
-    pub const fn new(client: Client, settings: GatewaySettings, tasks: Tasks) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        mut settings: GatewaySettings,
+        tasks: Tasks,
+        tunnels: &ConcurrencyLimiter,
+    ) -> Self {
+        settings.tunnels.count_in(tunnels);
         Self { client, settings, tasks }
-    }
-
-    pub(crate) const fn client(&self) -> &Client {
-        &self.client
-    }
-
-    /// Shares the count of tunnels with other configurations.
-    pub(crate) fn count_tunnels_in(&mut self, room: &Room) {
-        self.settings.tunnels.count_in(room);
     }
 
     /// Collects what is needed of a request for its response and for the logs.
@@ -149,7 +147,7 @@ impl Gateway {
         &self,
         context: &mut RequestContext<'_>,
         request: Box<Request<Incoming>>,
-        problem: Problem,
+        problem: ErrorResponse,
     ) -> Response<Outgoing> {
         self.discard_body(context, request);
         context.fail(problem)
@@ -160,9 +158,9 @@ impl Gateway {
         &self,
         context: &mut RequestContext<'_>,
         request: &mut Request<Incoming>,
-    ) -> Result<PathAndQuery, Problem> {
+    ) -> Result<PathAndQuery, ErrorResponse> {
         let present = context.present;
-        let error = |status, message: &str| Err(Problem::new(status, message));
+        let error = |status, message: &str| Err(ErrorResponse::new(status, message));
         if *request.method() == Method::CONNECT {
             return error(
                 StatusCode::NOT_IMPLEMENTED,
@@ -170,7 +168,7 @@ impl Gateway {
             );
         }
         if present.content_length || present.transfer_encoding {
-            check_framing(request.headers_mut()).map_err(|error| Problem::framing(&error))?;
+            check_framing(request.headers_mut()).map_err(|error| ErrorResponse::framing(&error))?;
         }
         let Some(path) = origin_form(request.method(), request.uri()) else {
             return error(StatusCode::BAD_REQUEST, "the target of the request has no path");
@@ -180,7 +178,7 @@ impl Gateway {
         };
         context.host = host;
         if present.via && self.settings.headers.is_loop(request.headers()) {
-            return Err(Problem::looped());
+            return Err(ErrorResponse::loop_detected());
         }
         let expectation = if present.expect { request.headers().get(EXPECT) } else { None };
         if expectation.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
@@ -190,13 +188,13 @@ impl Gateway {
             let length = request.headers().get(CONTENT_LENGTH);
             let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
             if length.is_some_and(|length| length > limit) {
-                return Err(Problem::too_large(limit));
+                return Err(ErrorResponse::too_large(limit));
             }
         }
         if let Some(handshake) = &mut context.handshake
             && !handshake.enter(&self.settings.tunnels)
         {
-            return Err(Problem::too_many_tunnels());
+            return Err(ErrorResponse::too_many_tunnels());
         }
         Ok(path)
     }
@@ -256,7 +254,7 @@ impl Gateway {
         let GatewaySettings { max_body_size, client_timeout, min_upload_rate, .. } = self.settings;
         let limits = BodyLimits { size: max_body_size, silence: client_timeout, rate: min_upload_rate };
         let response = context.response.get_or_insert_default().clone();
-        let (inbound, rest) = Inbound::new(body, limits, context.downstream.line().upload(), response);
+        let (inbound, rest) = Inbound::new(body, limits, context.downstream.connection().begin_upload(), response);
         context.rest = (context.version == Version::HTTP_2).then_some(rest);
         inbound
     }
@@ -266,10 +264,10 @@ impl Gateway {
         &self,
         context: &mut RequestContext<'_>,
         result: Result<Response<ResponseBody>, retry_client::Error>,
-    ) -> Result<Response<Outgoing>, Problem> {
+    ) -> Result<Response<Outgoing>, ErrorResponse> {
         let mut response = result.map_err(|error| {
-            let problem = Problem::of(&error);
-            if !problem.is_refusal() {
+            let problem = ErrorResponse::from_failure(&error);
+            if !problem.is_rejection() {
                 context.retry_log().failed(&error, problem.status());
             }
             problem
@@ -280,8 +278,8 @@ impl Gateway {
         let protocol = if is_switching { response.headers().get(UPGRADE).cloned() } else { None };
         retry_client::remove_hop_by_hop(response.headers_mut());
         if is_switching {
-            let handshake = context.handshake.take().ok_or_else(Problem::unasked_switch)?;
-            context.downstream.line().tunnel();
+            let handshake = context.handshake.take().ok_or_else(ErrorResponse::unexpected_upgrade)?;
+            context.downstream.connection().upgrade();
             handshake.complete(&mut response, protocol, &self.settings.tunnels, &self.tasks);
         }
         let RequestContext { version, scheme, host, .. } = context;
@@ -337,7 +335,7 @@ impl RequestContext<'_> {
         RetryLog { begin: self.begin, id: &self.id, method: &self.method, uri: &self.uri }
     }
 
-    fn fail(&mut self, problem: Problem) -> Response<Outgoing> {
+    fn fail(&mut self, problem: ErrorResponse) -> Response<Outgoing> {
         let response = problem.into_response(&self.method, &self.uri);
         self.conclude(response)
     }
@@ -346,10 +344,10 @@ impl RequestContext<'_> {
     fn conclude(&mut self, mut response: Response<Outgoing>) -> Response<Outgoing> {
         response.headers_mut().insert(X_REQUEST_ID, self.id.clone());
         if let Some(progress) = self.response.take() {
-            response.body_mut().tell(progress.begin());
-            let line = self.downstream.line();
+            response.body_mut().track(progress.begin());
+            let connection = self.downstream.connection();
             let is_error = response.status().is_client_error() || response.status().is_server_error();
-            if self.version < Version::HTTP_2 && (line.has_unread() || line.has_upload() && is_error) {
+            if self.version < Version::HTTP_2 && (connection.has_unread_body() || connection.has_upload() && is_error) {
                 // The connection closes after this response: RFC 9112, section 9.6.
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -361,7 +359,7 @@ impl RequestContext<'_> {
     }
 }
 
-impl Problem {
+impl ErrorResponse {
     fn framing(error: &FramingError) -> Self {
         let status = match error {
             // RFC 9112, section 6.1.

@@ -1,102 +1,117 @@
-//! Everything that one configuration makes, and nothing that outlasts it.
+//! The configurations: the current one, and those that requests in flight still use.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc, Mutex, PoisonError, RwLock, Weak,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use jiff::Timestamp;
 use retry_client::Client;
 
 use crate::{
-    gateway::Gateway,
-    sample::App,
-    server::{room::Room, shutdown::Tasks},
-    settings::Dump,
-    telemetry::{access_log::Listeners, metrics::Metrics},
+    concurrency_limit::ConcurrencyLimiter, gateway::Gateway, sample::Sample, server::shutdown::Tasks,
+    settings::LoadedSettings, telemetry::access_log::Telemetry,
 };
 
-/// Who answers.
+/// What responds to requests.
 #[derive(Debug)]
-pub enum Routes {
-    /// The sample.
-    Sample(App),
-    /// The upstream.
+pub(crate) enum Handler {
+    Sample(Sample),
     Gateway(Box<Gateway>),
 }
 
-impl Routes {
-    /// What they call the upstream with.
-    pub(crate) fn client(&self) -> &Client {
-        match self {
-            Self::Sample(app) => app.client(),
-            Self::Gateway(gateway) => gateway.client(),
-        }
-    }
-
-    /// Counts the tunnels that they make, if they make any, among those of other configurations.
-    pub(crate) fn count_tunnels_in(&mut self, room: &Room) {
-        if let Self::Gateway(gateway) = self {
-            gateway.count_tunnels_in(room);
-        }
-    }
-}
-
-/// One configuration at work. A request is served by one and the same from head to end, whatever is loaded meanwhile.
+/// One configuration, and what is built from it. A request uses the same one from its head to its end.
 #[derive(Debug)]
-pub struct Generation {
-    pub(crate) routes: Routes,
-    pub(crate) max_in_flight: usize,
-    pub(crate) listeners: Arc<Listeners>,
-    /// The settings that it was made of.
-    pub(crate) dump: Dump,
+pub(crate) struct Generation {
     /// Counts configurations, from 1.
     pub(crate) number: u64,
-    /// When it came into force.
+    /// When this became the current one.
     pub(crate) since: Timestamp,
+    pub(crate) loaded: LoadedSettings,
+    pub(crate) handler: Handler,
+    pub(crate) telemetry: Arc<Telemetry>,
 }
 
-impl Generation {
-    /// Answers so many requests at a time; more are answered 503 at once.
-    #[must_use]
-    pub fn new(routes: Routes, max_in_flight: usize) -> Self {
+/// The configurations in use.
+#[derive(Debug)]
+pub(crate) struct Generations {
+    current: RwLock<Arc<Generation>>,
+    earlier: Mutex<Vec<Weak<Generation>>>,
+    /// Whether the last reload failed.
+    reload_failed: AtomicBool,
+    shared: Shared,
+}
+
+/// What all configurations share.
+#[derive(Debug)]
+struct Shared {
+    tasks: Tasks,
+    tunnels: ConcurrencyLimiter,
+    /// Distinguishes this process from others in `Via`.
+    instance: u32,
+}
+
+impl Shared {
+    fn generation(&self, number: u64, loaded: LoadedSettings) -> Arc<Generation> {
+        let LoadedSettings { settings, client, metrics, .. } = &loaded;
+        let handler = if settings.forward {
+            let gateway = settings.gateway(self.instance);
+            Handler::Gateway(Box::new(Gateway::new(client.clone(), gateway, self.tasks.clone(), &self.tunnels)))
+        } else {
+            Handler::Sample(Sample::new(client.clone(), &settings.path))
+        };
+        let telemetry = Arc::new(Telemetry {
+            access_log: settings.operations.access_log,
+            metrics: metrics.clone(),
+            rejections: Arc::default(),
+            tasks: self.tasks.clone(),
+        });
+        Arc::new(Generation { number, since: Timestamp::now(), loaded, handler, telemetry })
+    }
+}
+
+impl Generations {
+    pub(crate) fn new(loaded: LoadedSettings, tasks: Tasks, tunnels: ConcurrencyLimiter) -> Self {
+        let shared = Shared { tasks, tunnels, instance: fastrand::u32(..) };
         Self {
-            routes,
-            max_in_flight,
-            listeners: Arc::default(),
-            dump: Dump::default(),
-            number: 1,
-            since: Timestamp::now(),
+            current: RwLock::new(shared.generation(1, loaded)),
+            earlier: Mutex::default(),
+            reload_failed: AtomicBool::new(false),
+            shared,
         }
     }
 
-    /// Logs each request when its answer has been sent.
-    #[must_use]
-    pub fn access_log(self, on: bool) -> Self {
-        self.listeners(|listeners| listeners.access_log = on)
+    /// Returns the configuration for new requests.
+    pub(crate) fn current(&self) -> Arc<Generation> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Counts requests.
-    #[must_use]
-    pub fn metrics(self, metrics: Option<Arc<Metrics>>) -> Self {
-        self.listeners(|listeners| listeners.metrics = metrics)
+    /// Uses another configuration for new requests, and returns its number.
+    pub(crate) fn replace(&self, loaded: LoadedSettings) -> u64 {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let number = current.number + 1;
+        let before = std::mem::replace(&mut *current, self.shared.generation(number, loaded));
+        drop(current);
+        let mut earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
+        earlier.retain(|generation| generation.strong_count() > 0);
+        earlier.push(Arc::downgrade(&before));
+        self.reload_failed.store(false, Relaxed);
+        number
     }
 
-    /// Tells requests that end because these tasks are cut off from those whose callers hung up.
-    #[must_use]
-    pub fn tasks(self, tasks: Tasks) -> Self {
-        self.listeners(|listeners| listeners.tasks = tasks)
+    /// Records that a reload failed, and the current configuration stays.
+    pub(crate) fn set_reload_failed(&self) {
+        self.reload_failed.store(true, Relaxed);
     }
 
-    fn listeners(mut self, change: impl FnOnce(&mut Listeners)) -> Self {
-        // Nobody shares them yet.
-        if let Some(listeners) = Arc::get_mut(&mut self.listeners) {
-            change(listeners);
-        }
-        self
+    pub(crate) fn reload_failed(&self) -> bool {
+        self.reload_failed.load(Relaxed)
     }
 
-    /// Sets what `/config` shows.
-    #[must_use]
-    pub fn dump(mut self, dump: Dump) -> Self {
-        self.dump = dump;
-        self
+    /// Sums `value` over the clients of all configurations in use.
+    pub(crate) fn sum(&self, value: impl Fn(&Client) -> usize) -> usize {
+        let earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
+        let earlier = earlier.iter().filter_map(Weak::upgrade);
+        earlier.chain([self.current()]).map(|generation| value(&generation.loaded.client)).sum()
     }
 }

@@ -1,4 +1,4 @@
-//! The service's answers.
+//! The responses of the sample.
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE, request};
@@ -8,26 +8,21 @@ use retry_client::{Client, Error, ErrorKind};
 
 use crate::common::error_payload::ErrorPayload;
 
-/// The sample's service: `/retry`, whatever the method, gets a text from the backend and hands it on.
+/// The sample's service: `/retry`, with any method, responds with a text from the backend.
 #[derive(Debug)]
-pub struct App {
+pub(crate) struct Sample {
     client: Client,
     path: String,
 }
 
-impl App {
-    /// A service that gets `path` through `client`.
-    #[must_use]
-    pub fn new(client: Client, path: impl Into<String>) -> Self {
+impl Sample {
+    /// Creates a service that gets `path` from the backend.
+    pub(crate) fn new(client: Client, path: impl Into<String>) -> Self {
         Self { client, path: path.into() }
     }
 
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
-    }
-
-    /// Answers one request. Dropping the future, as when the caller hangs up, ends its retries.
-    pub async fn answer<B>(&self, request: Request<B>) -> Response<Full<Bytes>> {
+    /// Responds to a request. Dropping the future, as when the client disconnects, cancels its attempts.
+    pub(crate) async fn respond<B>(&self, request: Request<B>) -> Response<Full<Bytes>> {
         let (request, _) = request.into_parts();
         if request.uri.path() != "/retry" {
             return not_found(&request);
@@ -45,10 +40,10 @@ fn text(payload: String) -> Response<Full<Bytes>> {
     response
 }
 
-/// What the caller is told when the backend gave no text: its own answer if it gave one.
+/// Responds with the backend's own response if there is one, or with an error.
 fn failed(error: Error, request: &request::Parts) -> Response<Full<Bytes>> {
     let error = match error.into_response() {
-        Ok(answer) => return hand_on(answer),
+        Ok(response) => return pass_through(response),
         Err(error) => error,
     };
     let (status, message) = match error.kind() {
@@ -60,16 +55,15 @@ fn failed(error: Error, request: &request::Parts) -> Response<Full<Bytes>> {
         }
         _ => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     };
-    problem(status, message, request)
+    error_response(status, message, request)
 }
 
-/// The backend's status, body and content headers; the rest of its head concerns the backend alone.
-fn hand_on(answer: Response<Bytes>) -> Response<Full<Bytes>> {
-    let (head, body) = answer.into_parts();
+/// Returns the backend's status, body and content headers, but no other headers.
+fn pass_through(response: Response<Bytes>) -> Response<Full<Bytes>> {
+    let (head, body) = response.into_parts();
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = head.status;
-    let content = head.headers.iter().filter(|(name, _)| name.as_str().starts_with("content-"));
-    for (name, value) in content {
+    for (name, value) in head.headers.iter().filter(|(name, _)| name.as_str().starts_with("content-")) {
         response.headers_mut().append(name, value.clone());
     }
     response
@@ -78,9 +72,9 @@ fn hand_on(answer: Response<Bytes>) -> Response<Full<Bytes>> {
 fn not_found(request: &request::Parts) -> Response<Full<Bytes>> {
     let (path, method) = (request.uri.path(), &request.method);
     let message = format!("no matching resource found for path : {path} , method : {method}");
-    problem(StatusCode::NOT_FOUND, message, request)
+    error_response(StatusCode::NOT_FOUND, message, request)
 }
 
-fn problem(status: StatusCode, message: String, request: &request::Parts) -> Response<Full<Bytes>> {
+fn error_response(status: StatusCode, message: String, request: &request::Parts) -> Response<Full<Bytes>> {
     ErrorPayload::new(Timestamp::now(), status, message, &request.method, &request.uri).into_response()
 }

@@ -12,10 +12,5 @@ mod load;
 mod values;
 mod warnings;
 
-pub use self::{
-    dump::Dump,
-    error::SettingsError,
-    flags::Settings,
-    load::{LoadedSettings, ReloadedSettings},
-    values::Command,
-};
+pub use self::{error::SettingsError, load::LoadedSettings};
+pub(crate) use self::{flags::Settings, load::ReloadedSettings, values::Command};

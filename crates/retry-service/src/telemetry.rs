@@ -2,9 +2,9 @@
 
 pub(crate) mod access_log;
 pub(crate) mod json_format;
-pub mod log_filter;
-pub mod log_queue;
-pub mod logger;
-pub mod metrics;
+pub(crate) mod log_filter;
+pub(crate) mod log_queue;
+pub(crate) mod logger;
+pub(crate) mod metrics;
 pub(crate) mod prometheus_text;
 pub(crate) mod rejections;

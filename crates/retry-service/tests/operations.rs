@@ -9,9 +9,8 @@
 
 mod support;
 
-use std::{net::SocketAddr, process::Command, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
-use retry_service::telemetry::logger::LogFormat;
 use serde_json::Value;
 use support::{
     QUICK, Service, backend, call, gateway, message,
@@ -239,20 +238,6 @@ async fn dropped_lines_are_reported_once_lines_are_read_again() {
     // Later lines are not dropped.
     assert_eq!(call(service.address, "GET", "/after").await.status, 404);
     assert!(service.next_log().await.contains("/after"));
-}
-
-/// Runs this test in another process, which panics.
-#[test]
-fn a_panic_is_logged() {
-    if std::env::var_os("PANICS").is_some() {
-        let _log = retry_service::telemetry::logger::Log::start(LogFormat::Sample, "info", Default::default()).unwrap();
-        panic!("this one");
-    }
-    let mut panicking = Command::new(std::env::current_exe().unwrap());
-    panicking.args(["--exact", "a_panic_is_logged", "--nocapture"]).env("PANICS", "1");
-    let stderr = String::from_utf8(panicking.output().unwrap().stderr).unwrap();
-    assert!(stderr.contains("thread 'a_panic_is_logged' panicked at "), "{stderr}");
-    assert!(stderr.contains(":\nthis one\n"), "{stderr}");
 }
 
 /// A chunked response with these fields and chunks, which may lack the last one.

@@ -8,25 +8,31 @@ use serde::Serialize;
 
 /// An error, with its fields in the order of the JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ErrorPayload {
+pub(crate) struct ErrorPayload {
     /// The time in UTC, to the microsecond: `2026-07-06T10:00:00.123456Z`.
-    pub timestamp: String,
+    pub(crate) timestamp: String,
     /// The status code of the response.
-    pub status: u16,
+    pub(crate) status: u16,
     /// The reason phrase of the status code.
-    pub reason: &'static str,
+    pub(crate) reason: &'static str,
     /// A description of the error.
-    pub message: String,
+    pub(crate) message: String,
     /// The path and query of the request.
-    pub path: String,
+    pub(crate) path: String,
     /// The method of the request.
-    pub method: String,
+    pub(crate) method: String,
 }
 
 impl ErrorPayload {
     /// Describes the failure of a request.
     #[must_use]
-    pub fn new(time: Timestamp, status: StatusCode, message: impl Into<String>, method: &Method, uri: &Uri) -> Self {
+    pub(crate) fn new(
+        time: Timestamp,
+        status: StatusCode,
+        message: impl Into<String>,
+        method: &Method,
+        uri: &Uri,
+    ) -> Self {
         let target = uri.path_and_query();
         Self {
             timestamp: format!("{time:.6}"),
@@ -40,14 +46,14 @@ impl ErrorPayload {
 
     /// Returns the payload as JSON.
     #[must_use]
-    pub fn to_json(&self) -> Vec<u8> {
+    pub(crate) fn to_json(&self) -> Vec<u8> {
         // Serializing numbers and strings cannot fail.
         serde_json::to_vec(self).unwrap_or_default()
     }
 
     /// Returns a response with the payload.
     #[must_use]
-    pub fn into_response(self) -> Response<Full<Bytes>> {
+    pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::from(self.to_json()));
         *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or_default();
         response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));

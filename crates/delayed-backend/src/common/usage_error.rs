@@ -12,7 +12,7 @@ use clap::{
 ///
 /// clap prints several lines and adds the usage, which hides the error.
 #[must_use]
-pub fn one_line(error: &clap::Error, command: &Command, args: &[OsString]) -> String {
+pub(crate) fn one_line(error: &clap::Error, command: &Command, args: &[OsString]) -> String {
     let text = error.to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     let message = text

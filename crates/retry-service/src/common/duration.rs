@@ -7,14 +7,14 @@ use jiff::SignedDuration;
 /// The text is not a duration, or it is negative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected a duration such as 3s, 200ms or 1m 30s, or a bare number of seconds such as 0.5")]
-pub struct InvalidDuration;
+pub(crate) struct InvalidDuration;
 
 /// Parses `3s`, `200ms`, `1m 30s`, or a bare number of seconds (`3`, `0.5`).
 ///
 /// # Errors
 ///
 /// If the text is neither, is negative, or is too large.
-pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
+pub(crate) fn parse(text: &str) -> Result<Duration, InvalidDuration> {
     let text = text.trim();
     let parsed = if is_bare_number(text) { format!("{text}s").parse::<SignedDuration>() } else { text.parse() };
     let signed = parsed.map_err(|_| InvalidDuration)?;

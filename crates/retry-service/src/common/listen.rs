@@ -11,17 +11,17 @@ use tokio::net::{TcpListener, TcpSocket, lookup_host};
 ///
 /// A name is resolved only when the listener is bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListenAddress(String);
+pub(crate) struct ListenAddress(String);
 
 /// The text is not `HOST:PORT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected HOST:PORT, such as 127.0.0.1:8080, [::1]:8080 or localhost:8080")]
-pub struct InvalidListenAddress;
+pub(crate) struct InvalidListenAddress;
 
 /// The address is valid, but cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}")]
-pub struct BindError {
+pub(crate) struct BindError {
     address: ListenAddress,
     source: io::Error,
 }
@@ -32,7 +32,7 @@ impl ListenAddress {
     /// # Errors
     ///
     /// If there is none: the port is in use, the host is unknown, or the user is not permitted.
-    pub async fn bind(&self) -> Result<TcpListener, BindError> {
+    pub(crate) async fn bind(&self) -> Result<TcpListener, BindError> {
         self.bind_first().await.map_err(|source| BindError { address: self.clone(), source })
     }
 

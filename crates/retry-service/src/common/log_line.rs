@@ -11,7 +11,7 @@ use log::Level;
 
 /// A log event. Always displayed as one line.
 #[derive(Debug, Clone, Copy)]
-pub struct LogLine<M> {
+pub(crate) struct LogLine<M> {
     time: DateTime,
     level: Level,
     message: M,
@@ -19,7 +19,7 @@ pub struct LogLine<M> {
 
 impl<M: fmt::Display> LogLine<M> {
     /// Returns an event at this local time, which is displayed to the millisecond.
-    pub fn new(time: DateTime, level: Level, message: M) -> Self {
+    pub(crate) fn new(time: DateTime, level: Level, message: M) -> Self {
         Self { time, level, message }
     }
 }

@@ -8,7 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// Catches SIGINT and SIGTERM.
 #[cfg(unix)]
 #[derive(Debug)]
-pub struct Signals {
+pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
@@ -20,12 +20,12 @@ impl Signals {
     /// # Errors
     ///
     /// If the handlers cannot be installed.
-    pub fn catch() -> io::Result<Self> {
+    pub(crate) fn catch() -> io::Result<Self> {
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
     /// Waits for the next signal.
-    pub async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -36,7 +36,7 @@ impl Signals {
 /// Catches Ctrl-C, which every platform has.
 #[cfg(not(unix))]
 #[derive(Debug)]
-pub struct Signals(());
+pub(crate) struct Signals(());
 
 #[cfg(not(unix))]
 impl Signals {
@@ -45,12 +45,12 @@ impl Signals {
     /// # Errors
     ///
     /// Never on this platform.
-    pub fn catch() -> io::Result<Self> {
+    pub(crate) fn catch() -> io::Result<Self> {
         Ok(Self(()))
     }
 
     /// Waits for the next signal.
-    pub async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending().await
         }

@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{
     gateway::headers::remove_reserved,
-    server::connection_state::{REST_BYTES, REST_TIME, Upload},
+    server::connection_state::{LINGER_BYTES, LINGER_TIME, UploadGuard},
 };
 
 /// A body that may stall only so long, and be only so large.
@@ -35,7 +35,7 @@ pub(crate) struct Inbound {
     patience: Duration,
     pace: Pace,
     /// Until its end, as it may outlast the answer.
-    upload: Option<Upload>,
+    upload: Option<UploadGuard>,
     /// Made when the caller has to be waited for.
     waiting: Option<Pin<Box<Sleep>>>,
     /// Gets the body back if it is dropped before its end.
@@ -154,7 +154,7 @@ impl Inbound {
     /// The body, and what will be left of it once nobody sends it on any more.
     ///
     /// `response` tells how far the response is.
-    pub(crate) fn new(body: Incoming, limits: BodyLimits, upload: Upload, response: Progress) -> (Self, Rest) {
+    pub(crate) fn new(body: Incoming, limits: BodyLimits, upload: UploadGuard, response: Progress) -> (Self, Rest) {
         let BodyLimits { size, silence, rate } = limits;
         let pace = Pace::new(rate, silence, response);
         let (rest, dropped) = oneshot::channel();
@@ -168,7 +168,7 @@ impl Inbound {
             waiting: None,
             rest: Some(rest),
         };
-        (inbound, Rest { dropped, body: None, bytes: REST_BYTES, waiting: None })
+        (inbound, Rest { dropped, body: None, bytes: LINGER_BYTES, waiting: None })
     }
 
     /// Reads ahead of whoever sends it on until there is something to send, or the end.
@@ -246,7 +246,7 @@ impl Drop for Inbound {
     fn drop(&mut self) {
         if let Some(body) = self.body.take() {
             if let Some(upload) = &self.upload {
-                upload.line().leave_unread();
+                upload.connection().abandon_body();
             }
             if let Some(rest) = self.rest.take() {
                 // Nobody may want it.
@@ -283,7 +283,7 @@ impl Rest {
                 _ => return Poll::Ready(()),
             }
         }
-        ready!(self.waiting.get_or_insert_with(|| Box::pin(sleep(REST_TIME))).as_mut().poll(cx));
+        ready!(self.waiting.get_or_insert_with(|| Box::pin(sleep(LINGER_TIME))).as_mut().poll(cx));
         Poll::Ready(())
     }
 }

@@ -1,4 +1,4 @@
-//! The bodies of answers.
+//! The body of a response.
 
 use std::{
     error::Error,
@@ -14,7 +14,7 @@ use retry_client::ResponseBody;
 
 use crate::{
     exchange::{
-        finish::Finish,
+        in_flight::InFlightRequest,
         request_body::{Rest, UnderWay},
     },
     server::http2_streams::ResponseStream,
@@ -22,80 +22,87 @@ use crate::{
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// The body of an answer: of this program's own, or the upstream's.
+/// The body of a response: one of the upstream, or of the service itself.
 #[derive(Debug)]
-pub struct Outgoing {
-    body: Kind,
-    finish: Option<Finish>,
-    /// What is to be read of the request before this ends.
+pub(crate) struct Outgoing {
+    body: Source,
+    in_flight: Option<InFlightRequest>,
+    /// What is read of the request before the response ends.
     rest: Option<Box<Rest>>,
-    /// Tells the request's body how far this is.
+    /// Marks the response as begun for the body of the request.
     under_way: Option<UnderWay>,
-    /// Read, and kept for that.
+    /// Trailers of the upstream, kept until the request has been read.
     trailers: Option<Box<Frame<Bytes>>>,
-    /// Of HTTP/2, which bounds what its client may leave unread.
-    stream: Option<Box<Stream>>,
+    /// The HTTP/2 stream; `None` over HTTP/1.1.
+    stream: Option<Box<StreamBody>>,
 }
 
-/// How much of a body one frame has at most on a stream, so that its client is seen to take some.
-const PIECE: usize = 16 * 1024;
+/// The maximum size of a chunk on a stream. With larger ones a slow client would seem to read nothing.
+const MAX_CHUNK: usize = 16 * 1024;
 
-/// The stream of a response, and what is left of a piece that was too large for it.
+/// The stream of a response, and what is left of a chunk that was too large for it.
 #[derive(Debug)]
-struct Stream {
+struct StreamBody {
     response: ResponseStream,
-    left: Bytes,
+    remaining: Bytes,
 }
 
 #[derive(Debug)]
-enum Kind {
-    Own(Full<Bytes>),
+enum Source {
+    Service(Full<Bytes>),
     Upstream(ResponseBody),
 }
 
-impl Kind {
+impl Source {
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Own(body) => body.is_end_stream(),
+            Self::Service(body) => body.is_end_stream(),
             Self::Upstream(body) => body.is_end_stream(),
         }
     }
 }
 
 impl Outgoing {
-    /// Leaves out the content of a response to HEAD, but tells its length: hyper sees to that over HTTP/1.1 only. The
-    /// upstream has done so itself.
-    pub(crate) fn leave_out_content(response: &mut Response<Self>) {
-        let Kind::Own(content) = &mut response.body_mut().body else { return };
-        // A whole body knows its length.
+    /// Removes the content of a response to HEAD, and sets its length. hyper does so over HTTP/1.1 only, and responses of
+    /// the upstream have no content.
+    pub(crate) fn remove_content(response: &mut Response<Self>) {
+        let Source::Service(content) = &mut response.body_mut().body else { return };
+        // The length of a full body is known.
         let length = std::mem::take(content).size_hint().lower();
         response.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
 
     pub(crate) fn upstream(body: ResponseBody) -> Self {
-        Self { body: Kind::Upstream(body), finish: None, rest: None, under_way: None, trailers: None, stream: None }
+        Self {
+            body: Source::Upstream(body),
+            in_flight: None,
+            rest: None,
+            under_way: None,
+            trailers: None,
+            stream: None,
+        }
     }
 
-    /// Ends only once the rest of the request was read.
+    /// Makes the response end only after the rest of the request has been read.
     pub(crate) fn end_after(&mut self, rest: Rest) {
         self.rest = Some(Box::new(rest));
     }
 
-    /// Tells that it is under way, and once it is over.
-    pub(crate) fn tell(&mut self, under_way: UnderWay) {
+    /// Marks the response as begun until the body is dropped.
+    pub(crate) fn track(&mut self, under_way: UnderWay) {
         self.under_way = Some(under_way);
     }
 
-    /// Ties what is to be done at the end of the answer to its body.
-    pub(crate) fn finish_with(&mut self, finish: Finish) {
-        self.finish = Some(finish);
+    /// Attaches what is to be dropped with the body.
+    pub(crate) fn attach(&mut self, in_flight: InFlightRequest) {
+        self.in_flight = Some(in_flight);
         self.stream = ResponseStream::current().map(|response| {
             response.begin();
-            Box::new(Stream { response, left: Bytes::new() })
+            Box::new(StreamBody { response, remaining: Bytes::new() })
         });
     }
 
-    /// The next frame. The last one, and the end, come once the rest of the request was read.
+    /// Returns the next frame. Trailers and the end are held back until the rest of the request has been read.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if self.trailers.is_none() {
             match ready!(self.poll_next(cx)) {
@@ -111,43 +118,42 @@ impl Outgoing {
         Poll::Ready(self.trailers.take().map(|trailers| Ok(*trailers)))
     }
 
-    /// The next frame for a stream, once there is room for it.
-    fn poll_piece(
+    /// Returns the next frame for a stream, once the connection may buffer it.
+    fn poll_chunk(
         &mut self,
-        stream: &mut Stream,
+        stream: &mut StreamBody,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Stream { response, left } = stream;
-        // While there is no room the client is waited for, as if it had not asked.
-        ready!(response.poll_room(cx));
-        if left.is_empty() {
+        let StreamBody { response, remaining } = stream;
+        ready!(response.poll_capacity(cx));
+        if remaining.is_empty() {
             let frame = self.poll_body(cx);
-            response.asked(frame.is_ready());
+            response.body_polled(frame.is_ready());
             match ready!(frame) {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => *left = data,
+                    Ok(data) => *remaining = data,
                     Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
                 },
                 end => return Poll::Ready(end),
             }
         } else {
-            response.asked(true);
+            response.body_polled(true);
         }
-        let piece = left.split_to(left.len().min(PIECE));
-        Poll::Ready(Some(Ok(Frame::data(response.count(piece)))))
+        let chunk = remaining.split_to(remaining.len().min(MAX_CHUNK));
+        Poll::Ready(Some(Ok(Frame::data(response.count_unsent(chunk)))))
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let frame = match &mut self.body {
-            Kind::Own(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
-            Kind::Upstream(body) => Pin::new(body).poll_frame(cx),
+            Source::Service(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+            Source::Upstream(body) => Pin::new(body).poll_frame(cx),
         };
-        let is_over = self.body.is_end_stream();
-        if let (Poll::Ready(frame), Some(finish)) = (&frame, &mut self.finish) {
+        let is_last = self.body.is_end_stream();
+        if let (Poll::Ready(frame), Some(request)) = (&frame, &mut self.in_flight) {
             match frame {
-                Some(Ok(frame)) => finish.sent(frame.data_ref().map_or(0, Bytes::len), is_over),
-                Some(Err(error)) => finish.broke_off(error),
-                None => finish.ended(),
+                Some(Ok(frame)) => request.entry.sent(frame.data_ref().map_or(0, Bytes::len), is_last),
+                Some(Err(error)) => request.incomplete(error),
+                None => request.entry.complete(),
             }
         }
         frame.map_err(Into::into)
@@ -156,7 +162,7 @@ impl Outgoing {
 
 impl From<Full<Bytes>> for Outgoing {
     fn from(body: Full<Bytes>) -> Self {
-        Self { body: Kind::Own(body), finish: None, rest: None, under_way: None, trailers: None, stream: None }
+        Self { body: Source::Service(body), in_flight: None, rest: None, under_way: None, trailers: None, stream: None }
     }
 }
 
@@ -166,20 +172,20 @@ impl Body for Outgoing {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let Some(mut stream) = self.stream.take() else { return self.poll_body(cx) };
-        let polled = self.poll_piece(&mut stream, cx);
+        let polled = self.poll_chunk(&mut stream, cx);
         self.stream = Some(stream);
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        let is_sent = self.stream.as_ref().is_none_or(|stream| stream.left.is_empty());
+        let is_sent = self.stream.as_ref().is_none_or(|stream| stream.remaining.is_empty());
         is_sent && self.rest.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.body {
-            Kind::Own(body) => body.size_hint(),
-            Kind::Upstream(body) => body.size_hint(),
+            Source::Service(body) => body.size_hint(),
+            Source::Upstream(body) => body.size_hint(),
         }
     }
 }

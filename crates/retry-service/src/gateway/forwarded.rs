@@ -21,7 +21,7 @@ const X_FORWARDED: &str = "x-forwarded-";
 
 /// The headers that tell the upstream about the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ForwardedHeaders {
+pub(crate) enum ForwardedHeaders {
     /// X-Forwarded-For, X-Forwarded-Host and X-Forwarded-Proto
     XForwarded,
     /// Forwarded (RFC 7239)

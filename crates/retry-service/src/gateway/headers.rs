@@ -20,7 +20,7 @@ use super::{
 
 /// How the heads of messages change on their way through the gateway.
 #[derive(Clone, Debug)]
-pub struct HeaderRules {
+pub(crate) struct HeaderRules {
     /// The headers that tell the upstream about the client.
     pub forwarded: ForwardedHeaders,
     /// The proxies whose forwarding headers are trusted.

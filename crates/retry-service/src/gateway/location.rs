@@ -8,7 +8,7 @@ use http::{
 
 /// Rewrites URLs that begin with the base URL of the upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LocationRewriter {
+pub(crate) struct LocationRewriter {
     scheme: String,
     host: String,
     port: u16,
@@ -19,7 +19,7 @@ pub struct LocationRewriter {
 impl LocationRewriter {
     /// Takes a base URL such as `http://host:port/prefix`. Returns `None` if it has no host.
     #[must_use]
-    pub fn new(url: &str) -> Option<Self> {
+    pub(crate) fn new(url: &str) -> Option<Self> {
         let uri: Uri = url.parse().ok()?;
         let scheme = uri.scheme_str()?.to_ascii_lowercase();
         let port = uri.port_u16().unwrap_or(default_port(&scheme)?);

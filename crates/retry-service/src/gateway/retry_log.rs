@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::telemetry::{
     access_log::milliseconds,
-    metrics::{failure_word, reason_word},
+    metrics::{failure_label, reason_label},
 };
 
 /// A request as the log identifies it. The query is left out, since it may contain secrets.
@@ -52,7 +52,7 @@ impl RetryLog<'_> {
             Some(Reason::Permanent) => "; cannot be retried".to_owned(),
             Some(reason) => format!("; {reason}"),
         };
-        let end = End { status, outcome: failure_word(error), reason, attempts };
+        let end = End { status, outcome: failure_label(error), reason, attempts };
         match error.history() {
             Some(history) => self.log(Level::Warn, &end, &format_args!("{history}{suffix}")),
             None => {
@@ -66,7 +66,7 @@ impl RetryLog<'_> {
         let Self { begin, id, method, uri } = self;
         let End { status, outcome, reason, attempts } = end;
         let (path, id, status, reason) =
-            (uri.path(), id.to_str().unwrap_or("-"), status.as_u16(), reason.map(reason_word));
+            (uri.path(), id.to_str().unwrap_or("-"), status.as_u16(), reason.map(reason_label));
         let duration_ms = milliseconds(*begin);
         log::log!(
             target: "retries", level,

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 /// Networks of trusted proxies. Every other peer is a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TrustedProxies(Vec<IpNet>);
+pub(crate) struct TrustedProxies(Vec<IpNet>);
 
 impl TrustedProxies {
     /// Whether this is the address of a trusted proxy.

@@ -22,15 +22,15 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::server::{
-    room::{Place, Room},
-    shutdown::Tasks,
+use crate::{
+    concurrency_limit::{ConcurrencyLimiter, Permit},
+    server::shutdown::Tasks,
 };
 
 /// Limits the number of tunnels, and how long one may be idle. Clones share the count.
 #[derive(Clone, Debug)]
-pub struct TunnelLimits {
-    room: Room,
+pub(crate) struct TunnelLimits {
+    limiter: ConcurrencyLimiter,
     maximum: usize,
     idle_timeout: Option<Duration>,
 }
@@ -38,13 +38,13 @@ pub struct TunnelLimits {
 impl TunnelLimits {
     /// Allows `maximum` tunnels at a time, and closes one that is idle for `idle_timeout`.
     #[must_use]
-    pub fn new(maximum: usize, idle_timeout: Option<Duration>) -> Self {
-        Self { room: Room::default(), maximum, idle_timeout }
+    pub(crate) fn new(maximum: usize, idle_timeout: Option<Duration>) -> Self {
+        Self { limiter: ConcurrencyLimiter::default(), maximum, idle_timeout }
     }
 
     /// Shares the count with other configurations.
-    pub(crate) fn count_in(&mut self, room: &Room) {
-        self.room = room.clone();
+    pub(crate) fn count_in(&mut self, limiter: &ConcurrencyLimiter) {
+        self.limiter = limiter.clone();
     }
 }
 
@@ -52,7 +52,7 @@ impl TunnelLimits {
 pub(crate) struct Handshake {
     protocol: HeaderValue,
     client: OnUpgrade,
-    place: Option<Place>,
+    permit: Option<Permit>,
 }
 
 impl Handshake {
@@ -65,13 +65,13 @@ impl Handshake {
         let asks = options.any(|option| option.trim().eq_ignore_ascii_case("upgrade"));
         let protocol = headers.get(UPGRADE).filter(|protocol| !names_h2c(protocol)).cloned();
         let protocol = protocol.filter(|_| asks && request.version() == Version::HTTP_11)?;
-        Some(Self { protocol, client: on(request), place: None })
+        Some(Self { protocol, client: on(request), permit: None })
     }
 
     /// Counts as a tunnel from here on. Returns whether the limit allows it.
     pub(crate) fn enter(&mut self, tunnels: &TunnelLimits) -> bool {
-        self.place = tunnels.room.enter(tunnels.maximum);
-        self.place.is_some()
+        self.permit = tunnels.limiter.try_acquire(tunnels.maximum);
+        self.permit.is_some()
     }
 
     /// Forwards the handshake to the upstream.
@@ -92,9 +92,9 @@ impl Handshake {
         let headers = response.headers_mut();
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol.unwrap_or(self.protocol));
-        let (client, place, idle_timeout) = (self.client, self.place, tunnels.idle_timeout);
+        let (client, permit, idle_timeout) = (self.client, self.permit, tunnels.idle_timeout);
         tasks.spawn(async move {
-            let _place = place;
+            let _permit = permit;
             if let Err(error) = tunnel(client, upstream, idle_timeout).await {
                 log::debug!("Tunnel ended early: {error}");
             }

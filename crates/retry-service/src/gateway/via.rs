@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderValue, Version, header::VIA};
 
 /// This gateway's entry in `Via`.
 #[derive(Clone, Debug)]
-pub struct Via {
+pub(crate) struct Via {
     pseudonym: String,
     /// The entry for messages that were received over HTTP/1.0, HTTP/1.1 and HTTP/2.
     entries: [HeaderValue; 3],
@@ -13,7 +13,7 @@ pub struct Via {
 impl Via {
     /// The entry of one process among several: a request that comes back to another `instance` is not a loop.
     #[must_use]
-    pub fn new(instance: u32) -> Self {
+    pub(crate) fn new(instance: u32) -> Self {
         let pseudonym = format!("retry-service-{instance:08x}");
         let entries = ["1.0", "1.1", "2.0"].map(|version| {
             let value = HeaderValue::try_from(format!("{version} {pseudonym}"));

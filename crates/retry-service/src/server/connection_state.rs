@@ -1,10 +1,10 @@
-//! What a connection and the requests on it tell each other.
+//! The state of a client connection, shared by its driver, its IO and the requests on it.
 
 use std::{
     future::poll_fn,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst},
+        atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst},
     },
     task::{Poll, Waker},
     time::Duration,
@@ -12,206 +12,196 @@ use std::{
 
 use tokio::time::Instant;
 
-/// How much is read of a request's body that nobody needs any more, and for how long, so that its client gets the
-/// response.
-pub(crate) const REST_BYTES: usize = 1024 * 1024;
-pub(crate) const REST_TIME: Duration = Duration::from_secs(1);
+/// How much of an unneeded request body is read, and for how long, so that the client gets to read the response.
+pub(crate) const LINGER_BYTES: usize = 1024 * 1024;
+pub(crate) const LINGER_TIME: Duration = Duration::from_secs(1);
 
-/// One connection's. Clones are of the same.
+/// The state of one connection. Clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct Line(Arc<State>);
+pub(crate) struct ConnectionState(Arc<Shared>);
 
 #[derive(Debug)]
-struct State {
-    origin: Instant,
-    /// What is in flight: a response, and the body of a request, which may outlast it.
-    busy: AtomicUsize,
-    /// The bodies of requests that are still to be read.
+struct Shared {
+    opened: Instant,
+    /// Responses in flight, and request bodies, which may outlast their response.
+    in_flight: AtomicUsize,
+    /// Request bodies that have not been read to their end.
     uploads: AtomicUsize,
-    /// When the last request ended, or the connection began: nanoseconds since `origin`.
+    /// When the last request ended, in nanoseconds after `opened`.
     idle_since: AtomicU64,
-    /// Whether there was a request.
-    used: AtomicBool,
-    /// Whether some of a response may not have been written.
-    answering: AtomicBool,
-    /// Whether the connection takes no more bytes for the moment.
-    blocked: AtomicBool,
-    /// Bytes of responses that wait for their client's window, and when their number last went down: nanoseconds since
-    /// `origin`.
+    /// Bytes of HTTP/2 responses that have not been written yet.
     unsent: AtomicUsize,
+    /// When `unsent` last decreased, or became more than 0, in nanoseconds after `opened`.
     unsent_since: AtomicU64,
-    tunnel: AtomicBool,
-    reset: AtomicBool,
-    unread: AtomicBool,
-    /// Whether it is to end as soon as nothing is in flight.
-    closing: AtomicBool,
-    /// Of whoever drives the connection.
+    flags: AtomicU8,
+    /// Wakes the task that drives the connection.
     driver: Mutex<Option<Waker>>,
 }
 
-/// Something that is in flight on a line, until this is dropped.
-#[derive(Debug)]
-pub(crate) struct Busy(Line);
+/// What has happened to a connection.
+#[derive(Clone, Copy)]
+enum Flag {
+    HadRequest = 1,
+    WriteBlocked = 1 << 1,
+    Upgraded = 1 << 2,
+    ResetOnClose = 1 << 3,
+    UnreadBody = 1 << 4,
+    Closing = 1 << 5,
+}
 
-/// A request's body that is being read, until this is dropped.
+/// Counts something as in flight on a connection until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Upload(Busy);
+pub(crate) struct InFlightGuard(ConnectionState);
 
-impl Default for Line {
+/// Counts a request body as being read until this is dropped.
+#[derive(Debug)]
+pub(crate) struct UploadGuard(InFlightGuard);
+
+impl Default for ConnectionState {
     fn default() -> Self {
-        Self(Arc::new(State {
-            origin: Instant::now(),
-            busy: AtomicUsize::new(0),
+        Self(Arc::new(Shared {
+            opened: Instant::now(),
+            in_flight: AtomicUsize::new(0),
             uploads: AtomicUsize::new(0),
             idle_since: AtomicU64::new(0),
-            used: AtomicBool::new(false),
-            answering: AtomicBool::new(false),
-            blocked: AtomicBool::new(false),
             unsent: AtomicUsize::new(0),
             unsent_since: AtomicU64::new(0),
-            tunnel: AtomicBool::new(false),
-            reset: AtomicBool::new(false),
-            unread: AtomicBool::new(false),
-            closing: AtomicBool::new(false),
+            flags: AtomicU8::new(0),
             driver: Mutex::new(None),
         }))
     }
 }
 
-impl Line {
-    /// Something more is in flight.
-    pub(crate) fn enter(&self) -> Busy {
-        self.0.busy.fetch_add(1, SeqCst);
-        self.0.used.store(true, Relaxed);
-        self.0.answering.store(true, Relaxed);
-        Busy(self.clone())
+impl ConnectionState {
+    /// Counts a request as in flight.
+    pub(crate) fn begin_request(&self) -> InFlightGuard {
+        self.0.in_flight.fetch_add(1, SeqCst);
+        self.set(Flag::HadRequest, true);
+        InFlightGuard(self.clone())
     }
 
-    /// A request's body is being read.
-    pub(crate) fn upload(&self) -> Upload {
+    /// Counts the body of a request as being read.
+    pub(crate) fn begin_upload(&self) -> UploadGuard {
         self.0.uploads.fetch_add(1, Relaxed);
-        Upload(self.enter())
+        UploadGuard(self.begin_request())
     }
 
-    /// Whether the body of a request is still to be read.
-    pub(crate) fn has_upload(&self) -> bool {
-        self.0.uploads.load(Relaxed) > 0
+    /// Hands the connection over to another protocol.
+    pub(crate) fn upgrade(&self) {
+        self.set(Flag::Upgraded, true);
     }
 
-    /// All that there was to write has been written.
-    pub(crate) fn written(&self) {
-        if self.0.busy.load(Relaxed) == 0 {
-            self.0.answering.store(false, Relaxed);
-        }
+    /// Records whether the last write had to wait for the client.
+    pub(crate) fn set_write_blocked(&self, blocked: bool) {
+        self.set(Flag::WriteBlocked, blocked);
     }
 
-    /// Whether what is written now can be of no response that the service gave: it is hyper's own.
-    pub(crate) fn is_silent(&self) -> bool {
-        !self.is_tunnel() && !self.0.answering.load(Relaxed)
-    }
-
-    /// Another protocol takes over.
-    pub(crate) fn tunnel(&self) {
-        self.0.tunnel.store(true, Relaxed);
-    }
-
-    /// Whether it is HTTP's, and a request is in flight.
-    pub(crate) fn is_busy(&self) -> bool {
-        !self.is_tunnel() && self.0.busy.load(SeqCst) > 0
-    }
-
-    /// Whether another protocol has taken over.
-    pub(crate) fn is_tunnel(&self) -> bool {
-        self.0.tunnel.load(Relaxed)
-    }
-
-    /// Notes whether the connection takes no more bytes for the moment.
-    pub(crate) fn set_blocked(&self, blocked: bool) {
-        self.0.blocked.store(blocked, Relaxed);
-    }
-
-    /// Bytes of a response wait for their client.
+    /// Counts bytes of an HTTP/2 response that wait to be written.
     pub(crate) fn add_unsent(&self, bytes: usize) {
         if self.0.unsent.fetch_add(bytes, Relaxed) == 0 {
             self.0.unsent_since.store(self.now(), Relaxed);
         }
     }
 
-    /// They were sent. Returns how many waited before.
+    /// Counts such bytes as written, and returns how many waited before.
     pub(crate) fn remove_unsent(&self, bytes: usize) -> usize {
         self.0.unsent_since.store(self.now(), Relaxed);
         self.0.unsent.fetch_sub(bytes, Relaxed)
+    }
+
+    /// Records that the body of a request will not be read to its end, although the client may still send it.
+    pub(crate) fn abandon_body(&self) {
+        self.set(Flag::UnreadBody, true);
+    }
+
+    /// Makes the connection end with a reset: the response is incomplete, and with HTTP/1.0 an ordinary close would mark
+    /// it as complete.
+    pub(crate) fn reset_on_close(&self) {
+        self.set(Flag::ResetOnClose, true);
+    }
+
+    /// Closes the connection as soon as nothing is in flight.
+    pub(crate) fn close(&self) {
+        self.0.flags.fetch_or(Flag::Closing as u8, SeqCst);
+        self.wake_driver();
+    }
+
+    /// Completes once the connection is to be closed.
+    pub(crate) async fn closing(&self) {
+        poll_fn(|cx| {
+            self.set_driver(cx.waker());
+            if self.is_closing() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Sets the task to wake when the connection is to be closed, and when nothing is in flight on a closing one.
+    pub(crate) fn set_driver(&self, waker: &Waker) {
+        *self.0.driver.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
+    }
+
+    pub(crate) fn had_request(&self) -> bool {
+        self.has(Flag::HadRequest)
+    }
+
+    /// Whether an HTTP request is in flight.
+    pub(crate) fn has_request_in_flight(&self) -> bool {
+        !self.is_upgraded() && self.0.in_flight.load(SeqCst) > 0
+    }
+
+    pub(crate) fn has_upload(&self) -> bool {
+        self.0.uploads.load(Relaxed) > 0
+    }
+
+    pub(crate) fn is_upgraded(&self) -> bool {
+        self.has(Flag::Upgraded)
     }
 
     pub(crate) fn unsent(&self) -> usize {
         self.0.unsent.load(Relaxed)
     }
 
-    /// Since when nothing is in flight and all was sent; `None` while that is not so. Where bytes wait for their client,
-    /// which has so long to take some, that is a time to come.
-    pub(crate) fn quiet_since(&self, patience: Duration) -> Option<Instant> {
-        let state = &self.0;
-        if self.is_tunnel() || state.busy.load(SeqCst) > 0 || state.blocked.load(Relaxed) {
-            return None;
-        }
-        let at = |nanos: &AtomicU64| state.origin + Duration::from_nanos(nanos.load(Relaxed));
-        let idle = at(&state.idle_since);
-        if state.unsent.load(Relaxed) == 0 {
-            return Some(idle);
-        }
-        at(&state.unsent_since).checked_add(patience).map(|until| until.max(idle))
+    pub(crate) fn has_unread_body(&self) -> bool {
+        self.has(Flag::UnreadBody)
     }
 
-    fn now(&self) -> u64 {
-        u64::try_from(self.0.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    /// Whether there was a request on it.
-    pub(crate) fn was_used(&self) -> bool {
-        self.0.used.load(Relaxed)
-    }
-
-    /// The connection is to end with a reset: its client has part of a response, and must not take it for whole, as it
-    /// would where the end of the connection is the end of the response (HTTP/1.0).
-    pub(crate) fn ask_for_reset(&self) {
-        self.0.reset.store(true, Relaxed);
-    }
-
-    pub(crate) fn is_to_be_reset(&self) -> bool {
-        self.0.reset.load(Relaxed)
-    }
-
-    /// Some of a request's body will not be read, though its client may be sending it.
-    pub(crate) fn leave_unread(&self) {
-        self.0.unread.store(true, Relaxed);
-    }
-
-    pub(crate) fn has_unread(&self) -> bool {
-        self.0.unread.load(Relaxed)
-    }
-
-    /// The connection is to end as soon as nothing is in flight.
-    pub(crate) fn close(&self) {
-        self.0.closing.store(true, SeqCst);
-        self.wake_driver();
+    pub(crate) fn is_reset_on_close(&self) -> bool {
+        self.has(Flag::ResetOnClose)
     }
 
     pub(crate) fn is_closing(&self) -> bool {
-        self.0.closing.load(SeqCst)
+        self.0.flags.load(SeqCst) & Flag::Closing as u8 != 0
     }
 
-    /// Completes once the connection is to end.
-    pub(crate) async fn closed(&self) {
-        poll_fn(|cx| {
-            self.drive(cx.waker());
-            if self.is_closing() { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+    /// Returns since when the connection is idle; `None` if it is not. With unsent bytes it counts as idle once the client
+    /// has read none of them for `client_timeout`, which may be in the future.
+    pub(crate) fn idle_since(&self, client_timeout: Duration) -> Option<Instant> {
+        let Shared { opened, in_flight, idle_since, unsent, unsent_since, .. } = &*self.0;
+        if self.is_upgraded() || in_flight.load(SeqCst) > 0 || self.has(Flag::WriteBlocked) {
+            return None;
+        }
+        let at = |nanos: &AtomicU64| *opened + Duration::from_nanos(nanos.load(Relaxed));
+        if unsent.load(Relaxed) == 0 {
+            return Some(at(idle_since));
+        }
+        at(unsent_since).checked_add(client_timeout).map(|due| due.max(at(idle_since)))
     }
 
-    /// Sets whom to wake when the connection is to end, or nothing is in flight any more on one that is.
-    pub(crate) fn drive(&self, waker: &Waker) {
-        *self.0.driver.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
+    fn has(&self, flag: Flag) -> bool {
+        self.0.flags.load(Relaxed) & flag as u8 != 0
+    }
+
+    fn set(&self, flag: Flag, value: bool) {
+        // Most calls change nothing, and a load is cheaper than a read-modify-write.
+        match (self.has(flag), value) {
+            (false, true) => drop(self.0.flags.fetch_or(flag as u8, Relaxed)),
+            (true, false) => drop(self.0.flags.fetch_and(!(flag as u8), Relaxed)),
+            _ => {}
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.0.opened.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn wake_driver(&self) {
@@ -222,33 +212,33 @@ impl Line {
     }
 }
 
-impl Busy {
-    pub(crate) fn line(&self) -> &Line {
+impl InFlightGuard {
+    pub(crate) fn connection(&self) -> &ConnectionState {
         &self.0
     }
 }
 
-impl Drop for Busy {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        let Self(line) = self;
-        let state = &line.0;
-        if state.busy.load(Relaxed) == 1 {
-            state.idle_since.store(line.now(), Relaxed);
+        let Self(connection) = self;
+        let Shared { in_flight, idle_since, .. } = &*connection.0;
+        if in_flight.load(Relaxed) == 1 {
+            idle_since.store(connection.now(), Relaxed);
         }
-        if state.busy.fetch_sub(1, SeqCst) == 1 && line.is_closing() {
-            line.wake_driver();
+        if in_flight.fetch_sub(1, SeqCst) == 1 && connection.is_closing() {
+            connection.wake_driver();
         }
     }
 }
 
-impl Upload {
-    pub(crate) fn line(&self) -> &Line {
-        self.0.line()
+impl UploadGuard {
+    pub(crate) fn connection(&self) -> &ConnectionState {
+        self.0.connection()
     }
 }
 
-impl Drop for Upload {
+impl Drop for UploadGuard {
     fn drop(&mut self) {
-        self.line().0.uploads.fetch_sub(1, Relaxed);
+        self.connection().0.uploads.fetch_sub(1, Relaxed);
     }
 }

@@ -1,13 +1,14 @@
-//! Which version of HTTP a client speaks.
+//! Detects whether a client speaks HTTP/1.1 or HTTP/2.
 
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// How HTTP/2 begins: RFC 9113, section 3.4. A request of HTTP/1.1 may begin like it, as any token is a method.
+/// The connection preface of HTTP/2: RFC 9113, section 3.4. An HTTP/1.1 request may begin with the same letters, as any
+/// token is a method.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The first bytes of a connection, and what they are.
+/// The first bytes of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Start {
     bytes: [u8; PREFACE.len()],
@@ -15,11 +16,11 @@ pub(crate) struct Start {
 }
 
 impl Start {
-    /// Reads until it is known which version a client speaks: at the first byte in most cases.
+    /// Reads until the protocol is known, which most often takes one read.
     ///
     /// # Errors
     ///
-    /// When the client goes without having said anything.
+    /// Returns an error if the connection fails, or is closed before its first byte.
     pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Self> {
         let mut start = Self::default();
         loop {
@@ -28,7 +29,7 @@ impl Start {
             start.length += read;
             match read {
                 0 if start.length == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                // What there is may be read as HTTP/1.1, and refused.
+                // hyper responds to it as to a malformed HTTP/1.1 request.
                 0 => return Ok(start),
                 _ if !PREFACE.starts_with(start.bytes()) || start.is_http2() => return Ok(start),
                 _ => {}
@@ -52,11 +53,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn all_of_the_preface_is_looked_at() {
+    async fn http2_is_detected_by_its_complete_preface() {
         let check = async |sent: &[u8], http2| {
-            for piece in [1, 5, 24] {
+            for size in [1, 5, 24] {
                 let (mut near, mut far) = duplex(64);
-                let mut pieces = sent.chunks(piece);
+                let mut pieces = sent.chunks(size);
                 let send = async {
                     for piece in &mut pieces {
                         far.write_all(piece).await.unwrap();

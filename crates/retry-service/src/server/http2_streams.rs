@@ -1,8 +1,7 @@
-//! The streams of HTTP/2 connections: each response within the time and the memory that its client may take.
+//! The streams of an HTTP/2 connection: how long a client may stall a response, and how much is buffered for it.
 //!
-//! hyper runs each stream as a task of its own, and asks for a response's body only while its client's window is open. A
-//! client that never opens it would hold the response, its place among the requests in flight, and its connection to the
-//! upstream.
+//! hyper runs each stream as a task, and polls the body of a response only while the client's window is open. A client
+//! that never opens it would hold the response, its permit and its upstream connection.
 
 use std::{
     cell::RefCell,
@@ -19,110 +18,120 @@ use bytes::Bytes;
 use hyper::rt::Executor;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::server::{connection_state::Line, shutdown::Tasks};
+use super::connection_state::ConnectionState;
 
-/// How many bytes of responses may wait to be written to one connection. Each of its streams may exceed that by one
-/// piece.
-const BUFFERED: usize = 1024 * 1024;
+/// How many bytes of responses may wait to be written to one connection. Each stream may exceed it by one chunk.
+const MAX_UNSENT: usize = 1024 * 1024;
 
-/// Runs the streams of one connection.
+/// Spawns the streams of one connection.
 #[derive(Clone, Debug)]
-pub(crate) struct Streams {
-    tasks: Tasks,
-    /// How long a client may take nothing of a response.
-    patience: Duration,
-    buffered: Arc<Buffered>,
+pub(crate) struct StreamExecutor {
+    abort: CancellationToken,
+    client_timeout: Duration,
+    send_buffer: Arc<SendBuffer>,
 }
 
-impl Streams {
-    pub(crate) fn new(tasks: Tasks, patience: Duration, line: Line) -> Self {
-        Self { tasks, patience, buffered: Arc::new(Buffered { line, waiting: Mutex::default() }) }
+impl StreamExecutor {
+    pub(crate) fn new(abort: CancellationToken, client_timeout: Duration, connection: ConnectionState) -> Self {
+        Self { abort, client_timeout, send_buffer: Arc::new(SendBuffer { connection, waiting: Mutex::default() }) }
     }
 }
 
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for StreamExecutor {
     fn execute(&self, task: F) {
-        let response =
-            ResponseStream(Arc::new(Progress { buffered: Arc::clone(&self.buffered), asked: AtomicU64::new(0) }));
-        self.tasks.spawn_part(Stream { task, response, patience: self.patience, seen: 0, timer: None });
+        let progress = Progress { send_buffer: Arc::clone(&self.send_buffer), polls: AtomicU64::new(0) };
+        tokio::spawn(Stream {
+            task,
+            abort: self.abort.clone().cancelled_owned(),
+            response: ResponseStream(Arc::new(progress)),
+            client_timeout: self.client_timeout,
+            timed_wait: 0,
+            timer: None,
+        });
     }
 }
 
 thread_local! {
-    /// The response of the stream that is polled in this thread.
+    /// The response of the stream that this thread is polling.
     static CURRENT: RefCell<Option<ResponseStream>> = const { RefCell::new(None) };
 }
 
-/// The response of one stream. Clones are of the same.
+/// The response of one stream. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct ResponseStream(Arc<Progress>);
 
 #[derive(Debug)]
 struct Progress {
-    buffered: Arc<Buffered>,
-    /// How often its body was asked for, times two; odd while it is the body that is waited for.
-    asked: AtomicU64,
+    send_buffer: Arc<SendBuffer>,
+    /// Twice the number of times the body was polled; odd while the body is pending, 0 before the response begins.
+    polls: AtomicU64,
 }
 
 impl ResponseStream {
-    /// The one that is polled now; `None` over HTTP/1.1.
+    /// Returns the response of the stream that is being polled; `None` over HTTP/1.1.
     pub(crate) fn current() -> Option<Self> {
         CURRENT.with_borrow(Clone::clone)
     }
 
-    /// Begins: from here on the client is waited for, unless the body is.
+    /// Begins the response. From here on the stream waits for the client, unless the body is pending.
     pub(crate) fn begin(&self) {
-        self.0.asked.store(2, Relaxed);
+        self.0.polls.store(2, Relaxed);
     }
 
-    /// Notes that the body was asked for more, and whether it had some.
-    pub(crate) fn asked(&self, is_ready: bool) {
-        let asked = self.0.asked.load(Relaxed);
-        self.0.asked.store((asked | 1) + if is_ready { 1 } else { 2 }, Relaxed);
+    /// Records that the body was polled, and whether it was ready.
+    pub(crate) fn body_polled(&self, is_ready: bool) {
+        let polls = self.0.polls.load(Relaxed);
+        self.0.polls.store((polls | 1) + if is_ready { 1 } else { 2 }, Relaxed);
     }
 
-    /// Pending while too much waits to be written to the connection: it is the client that is waited for then.
-    pub(crate) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
-        let room = self.0.buffered.poll_room(cx);
-        let asked = self.0.asked.load(Relaxed);
-        if room.is_pending() && !asked.is_multiple_of(2) {
-            self.0.asked.store(asked + 1, Relaxed);
+    /// Waits until the connection may buffer more. Meanwhile the stream waits for the client.
+    pub(crate) fn poll_capacity(&self, cx: &Context<'_>) -> Poll<()> {
+        let capacity = self.0.send_buffer.poll_capacity(cx);
+        let polls = self.0.polls.load(Relaxed);
+        if capacity.is_pending() && !polls.is_multiple_of(2) {
+            self.0.polls.store(polls + 1, Relaxed);
         }
-        room
+        capacity
     }
 
-    /// A piece that counts until it was written.
-    pub(crate) fn count(&self, piece: Bytes) -> Bytes {
-        if piece.is_empty() {
-            return piece;
+    /// Counts a chunk as unsent until it is dropped, which hyper does once it is written.
+    pub(crate) fn count_unsent(&self, chunk: Bytes) -> Bytes {
+        if chunk.is_empty() {
+            return chunk;
         }
-        self.0.buffered.line.add_unsent(piece.len());
-        Bytes::from_owner(Counted { piece, buffered: Arc::clone(&self.0.buffered) })
+        self.0.send_buffer.connection.add_unsent(chunk.len());
+        Bytes::from_owner(UnsentChunk { chunk, send_buffer: Arc::clone(&self.0.send_buffer) })
     }
 
-    /// Which wait for the client this is; `None` while the client is not waited for.
-    fn wait(&self) -> Option<u64> {
-        let asked = self.0.asked.load(Relaxed);
-        (asked != 0 && asked.is_multiple_of(2)).then_some(asked)
+    /// Returns the number of the current wait for the client; `None` if the stream does not wait for it.
+    fn client_wait(&self) -> Option<u64> {
+        let polls = self.0.polls.load(Relaxed);
+        (polls != 0 && polls.is_multiple_of(2)).then_some(polls)
     }
 }
 
-/// What waits to be written to one connection, which counts it, and who waits for that.
+/// What waits to be written to one connection. The number of bytes is part of the connection's state.
 #[derive(Debug)]
-struct Buffered {
-    line: Line,
+struct SendBuffer {
+    connection: ConnectionState,
+    /// The streams that wait for capacity.
     waiting: Mutex<Vec<Waker>>,
 }
 
-impl Buffered {
-    fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.line.unsent() < BUFFERED {
+impl SendBuffer {
+    fn has_capacity(&self) -> bool {
+        self.connection.unsent() < MAX_UNSENT
+    }
+
+    fn poll_capacity(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.has_capacity() {
             return Poll::Ready(());
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        // Looked at again under the lock, so that no wake-up is missed.
-        if self.line.unsent() < BUFFERED {
+        // Checked again under the lock, so that no wake-up is missed.
+        if self.has_capacity() {
             return Poll::Ready(());
         }
         if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
@@ -132,38 +141,40 @@ impl Buffered {
     }
 }
 
-/// A piece of a body on its way to the connection.
-struct Counted {
-    piece: Bytes,
-    buffered: Arc<Buffered>,
+/// A chunk of a body that waits to be written.
+struct UnsentChunk {
+    chunk: Bytes,
+    send_buffer: Arc<SendBuffer>,
 }
 
-impl AsRef<[u8]> for Counted {
+impl AsRef<[u8]> for UnsentChunk {
     fn as_ref(&self) -> &[u8] {
-        &self.piece
+        &self.chunk
     }
 }
 
-impl Drop for Counted {
+impl Drop for UnsentChunk {
     fn drop(&mut self) {
-        let Self { piece, buffered } = self;
-        let before = buffered.line.remove_unsent(piece.len());
-        if before >= BUFFERED && before - piece.len() < BUFFERED {
-            let waiting = std::mem::take(&mut *buffered.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        let Self { chunk, send_buffer } = self;
+        let before = send_buffer.connection.remove_unsent(chunk.len());
+        if before >= MAX_UNSENT && before - chunk.len() < MAX_UNSENT {
+            let waiting = std::mem::take(&mut *send_buffer.waiting.lock().unwrap_or_else(PoisonError::into_inner));
             waiting.into_iter().for_each(Waker::wake);
         }
     }
 }
 
 pin_project! {
-    /// One stream, which ends when its client has taken nothing of the response for too long.
+    /// The task of one stream. It ends when the client has read none of the response for `client_timeout`.
     struct Stream<F> {
         #[pin]
         task: F,
+        #[pin]
+        abort: WaitForCancellationFutureOwned,
         response: ResponseStream,
-        patience: Duration,
-        // The wait that the timer is for.
-        seen: u64,
+        client_timeout: Duration,
+        // The wait that the timer was started for.
+        timed_wait: u64,
         timer: Option<Pin<Box<Sleep>>>,
     }
 }
@@ -173,26 +184,29 @@ impl<F: Future<Output = ()>> Future for Stream<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
+        if this.abort.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
         let outer = CURRENT.replace(Some(this.response.clone()));
         let polled = this.task.poll(cx);
         CURRENT.set(outer);
         if polled.is_ready() {
             return polled;
         }
-        let Some(wait) = this.response.wait() else { return Poll::Pending };
-        let patience = *this.patience;
+        let Some(wait) = this.response.client_wait() else { return Poll::Pending };
+        let client_timeout = *this.client_timeout;
         let timer = this.timer.get_or_insert_with(|| {
-            *this.seen = wait;
-            Box::pin(sleep(patience))
+            *this.timed_wait = wait;
+            Box::pin(sleep(client_timeout))
         });
-        // Moved only when it fires: most waits are short.
+        // It is moved only when it fires, as most waits are short.
         while timer.as_mut().poll(cx).is_ready() {
-            if *this.seen == wait {
-                log::debug!("A client took nothing of a response for {patience:?}");
+            if *this.timed_wait == wait {
+                log::debug!("A client read none of a response for {client_timeout:?}");
                 return Poll::Ready(());
             }
-            *this.seen = wait;
-            let Some(due) = Instant::now().checked_add(patience) else { return Poll::Pending };
+            *this.timed_wait = wait;
+            let Some(due) = Instant::now().checked_add(client_timeout) else { return Poll::Pending };
             timer.as_mut().reset(due);
         }
         Poll::Pending
@@ -212,13 +226,13 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// How long a stream lasts whose body is asked for as `play` does, and whose client then takes nothing.
+    /// Returns how long a stream lasts if `play` polls its body, and the client then reads nothing.
     async fn lasts<F: Future<Output = ()> + Send + 'static>(
         play: impl FnOnce(ResponseStream) -> F + Send + 'static,
     ) -> Duration {
         let begin = Instant::now();
         let (ended, end) = oneshot::channel::<()>();
-        let streams = Streams::new(Tasks::default(), 10 * SECOND, Line::default());
+        let streams = StreamExecutor::new(CancellationToken::new(), 10 * SECOND, ConnectionState::default());
         streams.execute(async move {
             let _ended = ended;
             play(ResponseStream::current().unwrap()).await;
@@ -229,48 +243,48 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_response_that_its_client_does_not_take_ends() {
+    async fn a_client_that_does_not_read_times_out() {
         assert_eq!(lasts(async |response| response.begin()).await, 10 * SECOND);
-        let taken_once = async |response: ResponseStream| {
+        let read_once = async |response: ResponseStream| {
             response.begin();
             sleep(9 * SECOND).await;
-            response.asked(true);
+            response.body_polled(true);
         };
-        // The timer that was for the first wait is moved to the second when it fires.
-        assert_eq!(lasts(taken_once).await, 20 * SECOND);
+        // The timer of the first wait is moved to the second when it fires.
+        assert_eq!(lasts(read_once).await, 20 * SECOND);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_time_passes_while_the_body_is_waited_for() {
+    async fn a_pending_body_does_not_count_against_the_client() {
         let slow_body = async |response: ResponseStream| {
             response.begin();
-            response.asked(false);
+            response.body_polled(false);
             sleep(100 * SECOND).await;
-            response.asked(true);
+            response.body_polled(true);
         };
         assert_eq!(lasts(slow_body).await, 110 * SECOND);
     }
 
-    struct Nobody;
+    struct NoWake;
 
-    impl Wake for Nobody {
+    impl Wake for NoWake {
         fn wake(self: Arc<Self>) {}
     }
 
     #[tokio::test]
-    async fn what_waits_to_be_written_is_bounded() {
-        let buffered = Arc::new(Buffered { line: Line::default(), waiting: Mutex::default() });
-        let response = ResponseStream(Arc::new(Progress { buffered, asked: AtomicU64::new(0) }));
-        let piece = response.count(Bytes::from(vec![0; BUFFERED - 1]));
-        poll_fn(|cx| response.poll_room(cx)).await;
-        let more = response.count(Bytes::from_static(b"x"));
-        let waker = Waker::from(Arc::new(Nobody));
-        assert!(response.poll_room(&Context::from_waker(&waker)).is_pending());
-        assert_eq!(response.0.buffered.waiting.lock().unwrap().len(), 1);
-        drop(more);
-        assert!(response.0.buffered.waiting.lock().unwrap().is_empty(), "woken");
-        poll_fn(|cx| response.poll_room(cx)).await;
-        drop(piece);
-        assert_eq!(response.0.buffered.line.unsent(), 0);
+    async fn unsent_bytes_are_limited() {
+        let send_buffer = Arc::new(SendBuffer { connection: ConnectionState::default(), waiting: Mutex::default() });
+        let response = ResponseStream(Arc::new(Progress { send_buffer, polls: AtomicU64::new(0) }));
+        let first = response.count_unsent(Bytes::from(vec![0; MAX_UNSENT - 1]));
+        poll_fn(|cx| response.poll_capacity(cx)).await;
+        let second = response.count_unsent(Bytes::from_static(b"x"));
+        let waker = Waker::from(Arc::new(NoWake));
+        assert!(response.poll_capacity(&Context::from_waker(&waker)).is_pending());
+        assert_eq!(response.0.send_buffer.waiting.lock().unwrap().len(), 1);
+        drop(second);
+        assert!(response.0.send_buffer.waiting.lock().unwrap().is_empty(), "woken");
+        poll_fn(|cx| response.poll_capacity(cx)).await;
+        drop(first);
+        assert_eq!(response.0.send_buffer.connection.unsent(), 0);
     }
 }

@@ -1,145 +1,60 @@
-//! What a server has under way: its connections, and what has outgrown one.
+//! The tasks of a server, and how they end: they are drained, and what is left is aborted.
 
-use std::{
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
-    task::{Context, Poll},
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
 };
 
-use pin_project_lite::pin_project;
-use tokio::sync::{Notify, futures::OwnedNotified};
-use tokio_util::task::TaskTracker;
-
-/// Tasks that can be asked to stop, waited for, and cut off. Clones are of the same tasks.
+/// The tasks that serve connections and tunnels. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct Tasks {
+pub(crate) struct Tasks {
     tracker: TaskTracker,
-    stop: Arc<Order>,
-    cut: Arc<Order>,
+    abort: CancellationToken,
 }
 
 impl Tasks {
-    /// Runs a task until it ends or all are cut off.
-    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tracker.spawn(Cuttable { task, cut: self.cut.hear() });
+    /// Runs a task until it ends or is aborted.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn(self.abort_token().run_until_cancelled_owned(task));
     }
 
-    /// How many have not ended.
-    #[must_use]
-    pub fn count(&self) -> usize {
+    /// Returns a token that is cancelled when all tasks are aborted.
+    ///
+    /// It is a child of the common one, because a token takes a lock each time it is polled.
+    pub(crate) fn abort_token(&self) -> CancellationToken {
+        self.abort.child_token()
+    }
+
+    /// Returns how many tasks have not ended.
+    pub(crate) fn count(&self) -> usize {
         self.tracker.len()
     }
 
-    /// Asks all to stop.
-    pub fn stop(&self) {
-        self.stop.give();
+    /// Marks the server as draining.
+    pub(crate) fn start_drain(&self) {
         self.tracker.close();
     }
 
-    /// Whether they have been asked to.
-    #[must_use]
-    pub fn is_stopping(&self) -> bool {
-        self.stop.given.load(SeqCst)
+    pub(crate) fn is_draining(&self) -> bool {
+        self.tracker.is_closed()
     }
 
-    /// Whether they have been cut off.
-    #[must_use]
-    pub fn is_cut(&self) -> bool {
-        self.cut.given.load(SeqCst)
-    }
-
-    /// Waits until they are asked to.
-    pub async fn stopping(&self) {
-        let rung = self.stop.bell.notified();
-        if !self.is_stopping() {
-            rung.await;
-        }
-    }
-
-    /// Completes once they are asked to stop.
-    pub(crate) fn heard(&self) -> Heard {
-        self.stop.hear()
-    }
-
-    /// Runs a task that belongs to one of theirs, and is not counted: until it ends or all are cut off.
-    pub(crate) fn spawn_part(&self, task: impl Future<Output = ()> + Send + 'static) {
-        tokio::spawn(Cuttable { task, cut: self.cut.hear() });
-    }
-
-    /// Waits until all have ended. They have to be asked to stop first.
-    pub async fn all_ended(&self) {
+    /// Waits until the drain has started and all tasks have ended.
+    pub(crate) async fn drained(&self) {
         self.tracker.wait().await;
     }
 
-    /// Ends all at once.
-    pub fn cut(&self) {
-        self.cut.give();
-    }
-}
-
-/// An order to all, given once.
-#[derive(Debug, Default)]
-struct Order {
-    given: AtomicBool,
-    bell: Arc<Notify>,
-}
-
-impl Order {
-    fn give(&self) {
-        self.given.store(true, SeqCst);
-        self.bell.notify_waiters();
+    /// Aborts all tasks.
+    pub(crate) fn abort(&self) {
+        self.abort.cancel();
     }
 
-    /// Completes once it is given.
-    fn hear(self: &Arc<Self>) -> Heard {
-        Heard { rung: Arc::clone(&self.bell).notified_owned(), order: Arc::clone(self), listens: false }
+    /// Aborts all tasks when the guard is dropped.
+    pub(crate) fn abort_on_drop(&self) -> DropGuard {
+        self.abort.clone().drop_guard()
     }
-}
 
-pin_project! {
-    /// Completes once an order is given. For those alone who poll it in one and the same task: that is the one it wakes.
-    pub(crate) struct Heard {
-        #[pin]
-        rung: OwnedNotified,
-        order: Arc<Order>,
-        listens: bool,
-    }
-}
-
-impl Future for Heard {
-    type Output = ();
-
-    /// Costs next to nothing but for the first time: connections ask each time they are woken.
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.project();
-        if this.order.given.load(SeqCst) {
-            return Poll::Ready(());
-        }
-        if *this.listens {
-            return Poll::Pending;
-        }
-        *this.listens = true;
-        this.rung.poll(cx)
-    }
-}
-
-pin_project! {
-    struct Cuttable<T> {
-        #[pin]
-        task: T,
-        #[pin]
-        cut: Heard,
-    }
-}
-
-impl<T: Future<Output = ()>> Future for Cuttable<T> {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.project();
-        if this.cut.poll(cx).is_ready() { Poll::Ready(()) } else { this.task.poll(cx) }
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.abort.is_cancelled()
     }
 }

@@ -25,7 +25,7 @@ impl Settings {
     /// # Errors
     ///
     /// If the settings are no valid policy.
-    pub fn policy(&self) -> Result<RetryPolicy, PolicyError> {
+    pub(crate) fn policy(&self) -> Result<RetryPolicy, PolicyError> {
         let policy = RetryPolicy::builder()
             .count(self.retries.count)
             .interval(self.retries.interval)
@@ -45,7 +45,7 @@ impl Settings {
     /// # Errors
     ///
     /// If the settings are no valid policy.
-    pub fn plan(&self) -> Result<Plan, PolicyError> {
+    pub(crate) fn plan(&self) -> Result<Plan, PolicyError> {
         let idle = self.timeouts.timeout.0.map(|timeout| timeout.saturating_add(self.timeouts.connect_timeout));
         Ok(self.policy()?.plan(self.timeouts.attempt_timeout.0.or(idle)))
     }
@@ -138,19 +138,19 @@ impl Settings {
 
     /// The limits on clients.
     #[must_use]
-    pub fn limits(&self) -> Limits {
+    pub(crate) fn limits(&self) -> Limits {
         Limits {
-            connections: self.limits.max_connections,
-            header_size: self.limits.max_header_size,
-            header_time: self.timeouts.header_timeout,
-            caller_time: self.timeouts.client_timeout,
+            max_connections: self.limits.max_connections,
+            max_header_size: self.limits.max_header_size,
+            header_timeout: self.timeouts.header_timeout,
+            client_timeout: self.timeouts.client_timeout,
             preserve_header_case: self.forwarding.preserve_header_case,
         }
     }
 
     /// The settings of the gateway. `instance` distinguishes this process from others in `Via`.
     #[must_use]
-    pub fn gateway(&self, instance: u32) -> GatewaySettings {
+    pub(crate) fn gateway(&self, instance: u32) -> GatewaySettings {
         let Self { timeouts, forwarding, limits, .. } = self;
         GatewaySettings {
             headers: HeaderRules {
@@ -172,7 +172,7 @@ impl Settings {
 
     /// What the program does, as the log shows it at start.
     #[must_use]
-    pub fn summary(&self) -> String {
+    pub(crate) fn summary(&self) -> String {
         let Self { upstream, path, .. } = self;
         let file = match &self.config {
             Some(path) => format!("config file {}", path.display()),
@@ -188,7 +188,7 @@ impl Settings {
     /// The log filter if `RUST_LOG` is not set. A gateway logs a line for each request that was retried instead of one
     /// for each attempt, and one for each response that was resumed.
     #[must_use]
-    pub fn log_filter(&self) -> &'static str {
+    pub(crate) fn log_filter(&self) -> &'static str {
         if self.forward { "info,retry_client=error,retry_client::resume=warn" } else { "info" }
     }
 }

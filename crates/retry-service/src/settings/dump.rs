@@ -13,7 +13,7 @@ use super::{
 /// Every setting in force, as a TOML file with the source of each value in a comment. The user name and password in the
 /// upstream's URL are not shown.
 #[derive(Clone, Debug, Default)]
-pub struct Dump(Vec<Line>);
+pub(crate) struct Dump(Vec<Line>);
 
 #[derive(Clone, Debug)]
 struct Line {

@@ -28,7 +28,7 @@ use crate::{
 #[command(name = "retry-service", version, args_override_self = true)]
 #[command(group = ArgGroup::new(GATEWAY_ONLY).multiple(true), group = ArgGroup::new(NEEDS_RESTART).multiple(true))]
 #[command(group = ArgGroup::new(LISTS).multiple(true))]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Run this command instead of serving
     #[arg(value_enum)]
     pub command: Option<Command>,
@@ -85,7 +85,7 @@ pub struct Settings {
 
 /// How often and when to retry.
 #[derive(Clone, Debug, Args)]
-pub struct RetrySettings {
+pub(crate) struct RetrySettings {
     /// Delay before the first retry [with --forward: 100ms]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     #[arg(default_value = "3s", default_value_if("forward", "true", "100ms"))]
@@ -135,7 +135,7 @@ pub struct RetrySettings {
 
 /// Timeouts.
 #[derive(Clone, Debug, Args)]
-pub struct TimeoutSettings {
+pub(crate) struct TimeoutSettings {
     /// Idle timeout of an exchange with the upstream; a negative value disables it [with --forward: 30s]
     #[arg(long, value_name = "DURATION", value_parser = timeout)]
     #[arg(default_value = "2s", default_value_if("forward", "true", "30s"))]
@@ -173,7 +173,7 @@ pub struct TimeoutSettings {
 
 /// Connections to the upstream.
 #[derive(Clone, Debug, Args)]
-pub struct UpstreamSettings {
+pub(crate) struct UpstreamSettings {
     /// Speak HTTP/2 to the upstream without negotiation (prior knowledge)
     #[arg(long)]
     pub upstream_http2: bool,
@@ -200,7 +200,7 @@ pub struct UpstreamSettings {
 
 /// How messages are forwarded.
 #[derive(Clone, Debug, Args)]
-pub struct ForwardingSettings {
+pub(crate) struct ForwardingSettings {
     /// Headers that tell the upstream about the client
     #[arg(long, value_name = "HEADERS", default_value = "x-forwarded", value_enum, group = GATEWAY_ONLY)]
     pub forwarded: ForwardedHeaders,
@@ -242,7 +242,7 @@ pub struct ForwardingSettings {
 
 /// Limits on clients.
 #[derive(Clone, Debug, Args)]
-pub struct LimitSettings {
+pub(crate) struct LimitSettings {
     /// Minimum upload rate in bytes per second, enforced after 20 seconds; slower uploads get a 408
     #[arg(long, value_name = "SIZE", default_value = "500", value_parser = limit(bytes))]
     pub min_upload_rate: Limit<usize>,
@@ -278,7 +278,7 @@ pub struct LimitSettings {
 
 /// Logs and the admin listener.
 #[derive(Clone, Debug, Args)]
-pub struct OperationSettings {
+pub(crate) struct OperationSettings {
     /// Log each request
     #[arg(long)]
     pub access_log: bool,

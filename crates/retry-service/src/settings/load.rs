@@ -1,6 +1,6 @@
 //! Loads settings, at start and again at a reload.
 
-use std::{ffi::OsString, sync::Arc};
+use std::{ffi::OsString, fmt, sync::Arc};
 
 use clap::FromArgMatches as _;
 use retry_client::{Client, RetryBudget};
@@ -19,27 +19,27 @@ use crate::telemetry::metrics::Metrics;
 #[derive(Debug)]
 pub struct LoadedSettings {
     /// The settings.
-    pub settings: Settings,
+    pub(crate) settings: Settings,
     /// The settings as text, with their sources.
-    pub dump: Dump,
+    pub(crate) dump: Dump,
     /// The client.
-    pub client: Client,
+    pub(crate) client: Client,
     /// The metrics of the client and the service; `None` without `--admin`.
-    pub metrics: Option<Arc<Metrics>>,
+    pub(crate) metrics: Option<Arc<Metrics>>,
     /// A line for each setting that was given and has no effect.
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
     budget: Option<RetryBudget>,
 }
 
 /// Settings that were loaded while others are in force.
 #[derive(Debug)]
-pub struct ReloadedSettings {
+pub(crate) struct ReloadedSettings {
     /// The new settings; those that need a restart keep their values.
-    pub loaded: LoadedSettings,
+    pub(crate) loaded: LoadedSettings,
     /// The names of the settings that have changed.
-    pub changed: Vec<String>,
+    pub(crate) changed: Vec<String>,
     /// The names of the settings that were changed, but need a restart.
-    pub need_restart: Vec<String>,
+    pub(crate) need_restart: Vec<String>,
 }
 
 impl LoadedSettings {
@@ -55,12 +55,17 @@ impl LoadedSettings {
         Self::build(&input, dump, None)
     }
 
+    /// Returns every setting and where it was set, as `--print-config` prints it.
+    pub fn dump(&self) -> impl fmt::Display {
+        &self.dump
+    }
+
     /// Loads settings again. Metrics are kept, and so is the budget unless it has changed.
     ///
     /// # Errors
     ///
     /// As [`from_args`](Self::from_args).
-    pub fn reload(&self, args: impl IntoIterator<Item = OsString>) -> Result<ReloadedSettings, SettingsError> {
+    pub(crate) fn reload(&self, args: impl IntoIterator<Item = OsString>) -> Result<ReloadedSettings, SettingsError> {
         let mut input = Input::read(args)?;
         let mut dump = Dump::new(&input);
         let differing = dump.differing(&self.dump).map(str::to_owned);
@@ -186,8 +191,13 @@ mod tests {
 
         let LoadedSettings { settings, dump, .. } = reloaded.loaded;
         // A new limit of the server needs a restart as well.
-        let limits @ Limits { connections: _, header_size: _, header_time: _, caller_time: _, preserve_header_case: _ } =
-            settings.limits();
+        let limits @ Limits {
+            max_connections: _,
+            max_header_size: _,
+            header_timeout: _,
+            client_timeout: _,
+            preserve_header_case: _,
+        } = settings.limits();
         assert_eq!(limits, in_force.settings.limits());
         assert_eq!(settings.listen, in_force.settings.listen);
         assert_eq!(settings.operations.admin, in_force.settings.operations.admin);

@@ -10,7 +10,7 @@ use crate::common::{duration, listen::ListenAddress};
 
 /// The URL of the upstream as it was given. Neither its `Debug` nor its `Display` output has the user name and password.
 #[derive(Clone, PartialEq, Eq)]
-pub struct UpstreamUrl(String);
+pub(crate) struct UpstreamUrl(String);
 
 impl UpstreamUrl {
     /// The URL with the user name and password.
@@ -47,7 +47,7 @@ pub(crate) fn is_off(text: &str) -> bool {
 
 /// A value, or `None` for `off` (or `none`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit<T>(pub Option<T>);
+pub(crate) struct Limit<T>(pub Option<T>);
 
 /// Parses `off`, or what `parse` parses.
 pub(crate) fn limit<T, E: fmt::Display>(
@@ -132,12 +132,12 @@ pub(crate) fn path(text: &str) -> Result<String, &'static str> {
 
 /// Status codes to retry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StatusCodes(pub(crate) Vec<u16>);
+pub(crate) struct StatusCodes(pub(crate) Vec<u16>);
 
 impl StatusCodes {
     /// Whether no status code is retried.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
@@ -200,7 +200,7 @@ impl From<JitterKind> for Jitter {
 
 /// The `Host` that is sent to the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Host {
+pub(crate) enum Host {
     /// The host that the client sent
     Keep,
     /// The host of the upstream's URL; it is replaced by the client's in Location
@@ -209,7 +209,7 @@ pub enum Host {
 
 /// On or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Switch {
+pub(crate) enum Switch {
     /// Enabled
     On,
     /// Disabled
@@ -226,7 +226,7 @@ pub(crate) fn admin(text: &str) -> Result<ListenAddress, &'static str> {
 
 /// A command other than serving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Command {
+pub(crate) enum Command {
     /// Print the schedule of attempts and delays, then exit
     Plan,
 }

@@ -1,4 +1,4 @@
-//! One request on record: what the logs and the metrics are told of it.
+//! The access log: an entry for each request, which is also counted in the metrics.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -7,64 +7,92 @@ use http_body::Body;
 use retry_client::{Error, Journal};
 use tokio::time::Instant;
 
-use crate::{
-    server::shutdown::Tasks,
-    telemetry::{
-        metrics::{BreakOff, Metrics},
-        rejections::{Refusal, Refusals},
-    },
+use super::{
+    metrics::{IncompleteReason, Metrics},
+    rejections::{Rejection, RejectionLog},
 };
+use crate::server::shutdown::Tasks;
 
-/// Who is told, and whose end cuts requests.
-#[derive(Debug, Default)]
-pub(crate) struct Listeners {
+/// The status in logs and metrics of a request that was aborted without a response.
+const ABORTED: u16 = 0;
+
+/// The status in logs and metrics of a request whose client closed the connection before the response.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// Where requests are logged and counted.
+#[derive(Debug)]
+pub(crate) struct Telemetry {
+    /// Whether each request is logged.
     pub(crate) access_log: bool,
     pub(crate) metrics: Option<Arc<Metrics>>,
+    pub(crate) rejections: Arc<RejectionLog>,
+    /// The tasks that serve requests: if they are aborted, that is why a request ends early.
     pub(crate) tasks: Tasks,
-    pub(crate) refusals: Arc<Refusals>,
 }
 
-/// A request in flight. When this is dropped, it is over.
+/// The access log entry of a request in flight. It is logged when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Record {
-    listeners: Arc<Listeners>,
-    caller: IpAddr,
+pub(crate) struct AccessLogEntry {
+    telemetry: Arc<Telemetry>,
+    client: IpAddr,
     method: Method,
-    /// Shown without its query: people put secrets there.
+    /// Logged without its query, which may contain secrets.
     uri: Uri,
     begin: Instant,
-    /// `None` until it has a response.
+    /// `None` until there is a response.
     status: Option<StatusCode>,
     attempts: u32,
     id: Option<HeaderValue>,
     bytes: u64,
-    /// The length of the response's body, if it is known.
+    /// The length of the response body, if it is known.
     length: Option<u64>,
-    /// Whether the body of the response ended as it should.
-    is_whole: bool,
-    is_broken: bool,
+    is_complete: bool,
+    is_incomplete: bool,
 }
 
-/// How a request ended, if not with a whole response.
+/// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Failure {
-    /// The drain's limit, or a second signal.
-    Cut,
-    HungUp,
-    BrokenOff,
-    /// The client did not take the whole response.
-    NotTaken,
+enum End {
+    Complete,
+    /// The response of the upstream ended early.
+    Incomplete,
+    /// The client closed the connection before it had the complete response.
+    ClientClosed,
+    /// The client closed the connection before the response.
+    ClientClosedRequest,
+    /// The drain took too long.
+    Drained,
 }
 
-/// The codes that stand for a request without a response.
-const CUT: u16 = 0;
-const HUNG_UP: u16 = 499;
+impl End {
+    /// The value in logs.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Incomplete => "incomplete",
+            Self::ClientClosed => "client_closed",
+            Self::ClientClosedRequest => "client_closed_request",
+            Self::Drained => "drained",
+        }
+    }
 
-impl Record {
-    pub(crate) fn new(listeners: &Arc<Listeners>, caller: IpAddr, method: &Method, uri: &Uri) -> Box<Self> {
+    fn message(self) -> &'static str {
+        match self {
+            Self::Complete => "",
+            Self::Incomplete => ", response incomplete",
+            Self::ClientClosed => ", client closed before the end of the response",
+            Self::ClientClosedRequest => ", client closed before the response",
+            Self::Drained => ", aborted by the drain",
+        }
+    }
+}
+
+impl AccessLogEntry {
+    /// Begins the entry of a request whose head has arrived.
+    pub(crate) fn new(telemetry: &Arc<Telemetry>, client: IpAddr, method: &Method, uri: &Uri) -> Box<Self> {
         Box::new(Self {
-            listeners: Arc::clone(listeners),
-            caller,
+            telemetry: Arc::clone(telemetry),
+            client,
             method: method.clone(),
             uri: uri.clone(),
             begin: Instant::now(),
@@ -73,64 +101,64 @@ impl Record {
             id: None,
             bytes: 0,
             length: None,
-            is_whole: false,
-            is_broken: false,
+            is_complete: false,
+            is_incomplete: false,
         })
     }
 
-    /// When the request's head was there.
+    /// Returns when the head of the request had arrived.
     pub(crate) fn begin(&self) -> Instant {
         self.begin
     }
 
-    pub(crate) fn answered<B: Body>(&mut self, response: &Response<B>) {
+    /// Sets the id of the request, and the address of the client, which trusted proxies may report.
+    pub(crate) fn set_id(&mut self, id: &HeaderValue, client: IpAddr) {
+        self.id = Some(id.clone());
+        self.client = client;
+    }
+
+    /// Records the head of the response.
+    pub(crate) fn responded<B: Body>(&mut self, response: &Response<B>) {
         self.status = Some(response.status());
         self.attempts = response.extensions().get().map_or(0, Journal::attempts);
         self.length = response.body().size_hint().exact();
-        // The body of a response to HEAD is not asked for.
-        self.is_whole = self.method == Method::HEAD || response.body().is_end_stream();
-        if let Some(refusal) = response.extensions().get::<Refusal>() {
-            let Listeners { metrics, refusals, .. } = &*self.listeners;
-            let Self { caller, method, uri, .. } = &*self;
+        // The body of a response to HEAD is not polled.
+        self.is_complete = self.method == Method::HEAD || response.body().is_end_stream();
+        if let Some(rejection) = response.extensions().get::<Rejection>() {
+            let Telemetry { metrics, rejections, .. } = &*self.telemetry;
+            let Self { client, method, uri, .. } = &*self;
             if let Some(metrics) = metrics {
-                metrics.refused(*refusal);
+                metrics.rejected(*rejection);
             }
-            Refusals::note(refusals, *refusal, &format_args!("{caller} {method} {}; id {}", uri.path(), self.id()));
+            rejections.log(*rejection, &format_args!("{client} {method} {}; id {}", uri.path(), self.id()));
         }
     }
 
-    /// Notes the id by which other logs know the request, and the client's address, if trusted proxies tell another
-    /// than the peer's.
-    pub(crate) fn identified(&mut self, id: &HeaderValue, client: IpAddr) {
-        self.id = Some(id.clone());
-        self.caller = client;
-    }
-
-    /// Notes a part of the response's body of so many bytes, and whether it was the last.
+    /// Records a chunk of the response body.
     pub(crate) fn sent(&mut self, bytes: usize, is_last: bool) {
         self.bytes += bytes as u64;
-        self.is_whole = is_last || self.length == Some(self.bytes);
+        self.is_complete = is_last || self.length == Some(self.bytes);
     }
 
-    /// Notes that the response's body is whole.
-    pub(crate) fn ended(&mut self) {
-        self.is_whole = true;
+    /// Records the end of the response body.
+    pub(crate) fn complete(&mut self) {
+        self.is_complete = true;
     }
 
-    /// Notes that the response's body came no further, and says why.
-    pub(crate) fn broke_off(&mut self, error: &Error) {
-        self.is_broken = true;
-        let why = BreakOff::of(error);
-        if let Some(metrics) = &self.listeners.metrics {
-            metrics.broke_off(why);
+    /// Records and logs that the response of the upstream ended early.
+    pub(crate) fn incomplete(&mut self, error: &Error) {
+        self.is_incomplete = true;
+        let reason = IncompleteReason::of(error);
+        if let Some(metrics) = &self.telemetry.metrics {
+            metrics.incomplete(reason);
         }
         let Self { method, attempts, bytes, .. } = &*self;
-        let (path, id, status, duration_ms) = (self.uri.path(), self.id(), self.code(), milliseconds(self.begin));
-        let resumed = if why == BreakOff::NotResumed { "could not be resumed: " } else { "" };
+        let (path, id, status, duration_ms) = (self.uri.path(), self.id(), self.status(), milliseconds(self.begin));
+        let resumed = if reason == IncompleteReason::NotResumed { "could not be resumed: " } else { "" };
         log::warn!(
             target: "retries",
-            method:%, path, status, outcome = why.word(), attempts, bytes, duration_ms, request_id = id;
-            "{method} {path}: the response broke off after {bytes} bytes: {resumed}{error}; id {id}"
+            method:%, path, status, outcome = reason.label(), attempts, bytes, duration_ms, request_id = id;
+            "{method} {path}: response incomplete after {bytes} bytes: {resumed}{error}; id {id}"
         );
     }
 
@@ -138,57 +166,50 @@ impl Record {
         self.id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or("-")
     }
 
-    fn failure(&self) -> Option<Failure> {
-        Some(match self.status {
-            Some(_) if self.is_broken => Failure::BrokenOff,
-            Some(_) if self.is_whole => return None,
-            _ if self.listeners.tasks.is_cut() => Failure::Cut,
-            Some(_) => Failure::NotTaken,
-            None => Failure::HungUp,
-        })
+    fn end(&self) -> End {
+        match self.status {
+            Some(_) if self.is_incomplete => End::Incomplete,
+            Some(_) if self.is_complete => End::Complete,
+            _ if self.telemetry.tasks.is_aborted() => End::Drained,
+            Some(_) => End::ClientClosed,
+            None => End::ClientClosedRequest,
+        }
     }
 
-    /// The status, or what stands for it.
-    fn code(&self) -> u16 {
-        let without = if self.failure() == Some(Failure::Cut) { CUT } else { HUNG_UP };
-        self.status.map_or(without, |status| status.as_u16())
+    fn status(&self) -> u16 {
+        let without_response = if self.end() == End::Drained { ABORTED } else { CLIENT_CLOSED_REQUEST };
+        self.status.map_or(without_response, |status| status.as_u16())
     }
 
-    fn log(&self, failure: Option<Failure>) {
-        let Self { caller, method, uri, attempts, bytes, .. } = self;
-        let (path, id, status, duration_ms) = (uri.path(), self.id(), self.code(), milliseconds(self.begin));
-        let end = match failure {
-            None => "",
-            Some(Failure::Cut) => ", cut by the drain",
-            Some(Failure::HungUp) => ", caller hung up",
-            Some(Failure::BrokenOff) => ", broken off",
-            Some(Failure::NotTaken) => ", not taken to its end",
-        };
-        let ended = if failure.is_none() { "whole" } else { end.trim_start_matches(", ") };
+    fn log(&self, end: End) {
+        let Self { client, method, uri, attempts, bytes, .. } = self;
+        let (path, id, status, duration_ms) = (uri.path(), self.id(), self.status(), milliseconds(self.begin));
+        let (ended, message) = (end.label(), end.message());
+        let plural = if *attempts == 1 { "" } else { "s" };
         log::info!(
             target: "access",
-            caller:%, method:%, path, status, bytes, duration_ms, attempts, request_id = id, ended;
-            "{caller} {method} {path} {status} {bytes} bytes in {duration_ms:.1} ms, {attempts} attempts, id {id}{end}"
+            client:%, method:%, path, status, bytes, duration_ms, attempts, request_id = id, ended;
+            "{client} {method} {path} {status} {bytes} bytes in {duration_ms:.1} ms, {attempts} attempt{plural}, id {id}{message}"
         );
     }
 }
 
-/// Since then, to the tenth.
-pub(crate) fn milliseconds(begin: Instant) -> f64 {
-    (begin.elapsed().as_secs_f64() * 10_000.0).round() / 10.0
-}
-
-impl Drop for Record {
+impl Drop for AccessLogEntry {
     fn drop(&mut self) {
-        let failure = self.failure();
-        if let Some(metrics) = &self.listeners.metrics {
-            metrics.request(&self.method, self.code(), self.begin.elapsed());
-            if failure == Some(Failure::Cut) && self.status.is_some() {
-                metrics.broke_off(BreakOff::Drain);
+        let end = self.end();
+        if let Some(metrics) = &self.telemetry.metrics {
+            metrics.request(&self.method, self.status(), self.begin.elapsed());
+            if end == End::Drained && self.status.is_some() {
+                metrics.incomplete(IncompleteReason::Drain);
             }
         }
-        if self.listeners.access_log {
-            self.log(failure);
+        if self.telemetry.access_log {
+            self.log(end);
         }
     }
+}
+
+/// Returns the milliseconds since then, to the tenth.
+pub(crate) fn milliseconds(since: Instant) -> f64 {
+    (since.elapsed().as_secs_f64() * 10_000.0).round() / 10.0
 }

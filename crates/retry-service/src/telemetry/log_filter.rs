@@ -4,7 +4,7 @@ use log::LevelFilter;
 
 /// What is logged, and what of the wish for it cannot be understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogFilter {
+pub(crate) struct LogFilter {
     /// What `env_logger` is to show, without what it would not understand.
     pub directives: String,
     /// A line for each thing that is wrong.
@@ -14,7 +14,7 @@ pub struct LogFilter {
 impl LogFilter {
     /// Reads `RUST_LOG`. `default` counts if it is not set, empty, or nothing of it can be understood.
     #[must_use]
-    pub fn from_env(default: &str) -> Self {
+    pub(crate) fn from_env(default: &str) -> Self {
         let wish = std::env::var_os("RUST_LOG").unwrap_or_default();
         Self::read(&wish.to_string_lossy(), default)
     }

@@ -22,7 +22,7 @@ const KEPT_BYTES: usize = 64 * 1024;
 
 /// Lines that wait to be written. Clones are of the same queue.
 #[derive(Clone, Debug)]
-pub struct LogQueue(Arc<Shared>);
+pub(crate) struct LogQueue(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -49,7 +49,7 @@ impl LogQueue {
     /// # Errors
     ///
     /// If the system has no thread to give.
-    pub fn start(
+    pub(crate) fn start(
         out: impl Write + Send + 'static,
         note: impl Fn(u64) -> Vec<u8> + Send + 'static,
         dropped: Counter,
@@ -62,7 +62,7 @@ impl LogQueue {
     }
 
     /// Queues a line, its line break included, or drops it if there is no room. Never blocks.
-    pub fn push(&self, line: &[u8]) {
+    pub(crate) fn push(&self, line: &[u8]) {
         let mut state = self.0.lock();
         if state.lines >= MAX_LINES || state.text.len().saturating_add(line.len()) > MAX_BYTES {
             state.untold += 1;
@@ -75,7 +75,7 @@ impl LogQueue {
     }
 
     /// Waits until all that is queued has been written, or the limit is over.
-    pub fn flush(&self, limit: Duration) {
+    pub(crate) fn flush(&self, limit: Duration) {
         let is_busy = |state: &mut State| state.lines > 0 || state.is_writing;
         drop(self.0.emptied.wait_timeout_while(self.0.lock(), limit, is_busy));
     }

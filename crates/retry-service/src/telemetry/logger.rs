@@ -24,7 +24,7 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// Lines as in the sample
     Sample,
     /// One JSON object per line
@@ -34,7 +34,7 @@ pub enum LogFormat {
 /// The log of the process. Dropping this waits a second at most for the last lines to be written.
 #[derive(Debug)]
 #[must_use]
-pub struct Log(LogQueue);
+pub(crate) struct Log(LogQueue);
 
 impl Log {
     /// Sends the `log` crate's events to standard error, one line each, and panics as well: those events that `filter`
@@ -43,7 +43,7 @@ impl Log {
     /// # Errors
     ///
     /// If there is no thread to write them.
-    pub fn start(format: LogFormat, filter: &str, dropped: Counter) -> io::Result<Self> {
+    pub(crate) fn start(format: LogFormat, filter: &str, dropped: Counter) -> io::Result<Self> {
         let note = move |lines| {
             let mut line = Vec::new();
             let mut record = Record::builder();
@@ -61,7 +61,7 @@ impl Log {
     }
 
     /// Writes events in another format, or other events.
-    pub fn change(&self, format: LogFormat, filter: &str) {
+    pub(crate) fn change(&self, format: LogFormat, filter: &str) {
         let logger = env_logger::Builder::new()
             .parse_filters(filter)
             .target(Target::Pipe(Box::new(self.0.clone())))
@@ -78,7 +78,7 @@ impl Log {
     }
 
     /// Writes a line that is no event, after those queued before it.
-    pub fn line(&self, line: &str) {
+    pub(crate) fn line(&self, line: &str) {
         self.0.push(format!("{line}\n").as_bytes());
     }
 }
@@ -134,4 +134,25 @@ fn panic_text(panic: &PanicHookInfo<'_>) -> Vec<u8> {
         let _ = writeln!(text, "stack backtrace:\n{backtrace}");
     }
     text.into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, process::Command};
+
+    use super::*;
+
+    /// Runs this test in another process, which panics.
+    #[test]
+    fn a_panic_is_logged() {
+        if env::var_os("PANICS").is_some() {
+            let _log = Log::start(LogFormat::Sample, "info", Counter::default()).unwrap();
+            panic!("this one");
+        }
+        let mut panicking = Command::new(env::current_exe().unwrap());
+        panicking.args(["--exact", "telemetry::logger::tests::a_panic_is_logged", "--nocapture"]).env("PANICS", "1");
+        let stderr = String::from_utf8(panicking.output().unwrap().stderr).unwrap();
+        assert!(stderr.contains("thread 'telemetry::logger::tests::a_panic_is_logged' panicked at "), "{stderr}");
+        assert!(stderr.contains(":\nthis one\n"), "{stderr}");
+    }
 }

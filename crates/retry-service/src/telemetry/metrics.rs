@@ -1,23 +1,23 @@
-//! What a Prometheus server is told.
+//! The metrics, in the text format of OpenMetrics.
 
-use std::time::Duration;
+use std::{fmt::Debug, sync::atomic::AtomicU64, time::Duration};
 
 use http::Method;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
-    registry::{Registry, Unit},
+    registry::{Metric, Registry, Unit},
 };
 use retry_client::{AttemptEvent, Error, ErrorKind, Outcome, Reason};
 
-use crate::telemetry::rejections::Refusal;
+use super::rejections::Rejection;
 
-/// Seconds: from what one machine can do to what no caller waits for.
+/// The buckets of histograms in seconds.
 const BUCKETS: [f64; 15] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 /// Counters and histograms of requests and attempts, and gauges that are set when they are read.
 #[derive(Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     request_duration: Histogram,
@@ -25,10 +25,18 @@ pub struct Metrics {
     attempt_duration: Histogram,
     retries: Family<ReasonLabel, Counter>,
     give_ups: Family<ReasonLabel, Counter>,
-    responses_broken: Family<ReasonLabel, Counter>,
-    refusals: Family<ReasonLabel, Counter>,
+    responses_incomplete: Family<ReasonLabel, Counter>,
+    requests_rejected: Family<ReasonLabel, Counter>,
     log_lines_dropped: Counter,
-    gauges: Gauges,
+    requests_in_flight: Gauge,
+    connections: Gauge,
+    requests_in_backoff: Gauge,
+    upstream_connections: Gauge,
+    tunnels: Gauge,
+    retry_budget_available: Gauge<f64, AtomicU64>,
+    config_generation: Gauge,
+    config_reload_timestamp: Gauge,
+    config_reload_successful: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -47,68 +55,109 @@ struct ReasonLabel {
     reason: String,
 }
 
-#[derive(Debug, Default)]
-struct Gauges {
-    in_flight: Gauge,
-    connections: Gauge,
-    waits: Gauge,
-    upstream_connections: Gauge,
-    tunnels: Gauge,
-    budget_left: Gauge<f64, std::sync::atomic::AtomicU64>,
-    config_generation: Gauge,
-    config_reloaded: Gauge,
-    config_reload_successful: Gauge,
+/// The values of the gauges.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) requests_in_flight: usize,
+    /// Open connections of clients, tunnels included.
+    pub(crate) connections: usize,
+    /// Requests that wait for their next attempt.
+    pub(crate) requests_in_backoff: usize,
+    pub(crate) upstream_connections: usize,
+    pub(crate) tunnels: usize,
+    /// `None` without a budget.
+    pub(crate) retry_budget_available: Option<f64>,
+    pub(crate) config_generation: u64,
+    /// Seconds since 1970.
+    pub(crate) config_reload_timestamp: i64,
+    pub(crate) config_reload_successful: bool,
 }
 
-/// What is there at the moment.
-#[derive(Clone, Copy, Debug)]
-pub struct Now {
-    /// Requests being answered.
-    pub in_flight: usize,
-    /// Open connections of callers, and tunnels.
-    pub connections: usize,
-    /// Requests that wait for their next attempt.
-    pub waits: usize,
-    /// Connections to the upstream.
-    pub upstream_connections: usize,
-    /// Tunnels that are open, or being opened.
-    pub tunnels: usize,
-    /// Retries that the budget would grant; without a budget, as many as anybody likes.
-    pub budget_left: Option<f64>,
-    /// Counts configurations, from 1.
-    pub generation: u64,
-    /// When the current one came into force, in seconds since 1970.
-    pub since: i64,
-    /// Whether a reload since then was refused.
-    pub reload_refused: bool,
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("retry_service");
+        let r = &mut registry;
+        let metrics = Self {
+            requests: register(
+                r,
+                "requests",
+                "Finished requests; the code of those without a response is 499 if the client closed the connection, \
+                 and 0 if the drain aborted them",
+            ),
+            request_duration: register_seconds(
+                r,
+                "request_duration",
+                "From the head of a request to the end of its response, with all attempts and backoff",
+                Histogram::new(BUCKETS),
+            ),
+            attempts: register(r, "attempts", "Attempts at the upstream, by outcome"),
+            attempt_duration: register_seconds(
+                r,
+                "attempt_duration",
+                "From the start of an attempt to the head of its response, or to the end of a buffered response",
+                Histogram::new(BUCKETS),
+            ),
+            retries: register(
+                r,
+                "retries",
+                "Scheduled retries, by reason; a client may close the connection before one starts",
+            ),
+            give_ups: register(r, "give_ups", "Failed requests, by why there was no further attempt"),
+            responses_incomplete: register(
+                r,
+                "responses_incomplete",
+                "Responses of the upstream that ended early, by reason",
+            ),
+            requests_rejected: register(
+                r,
+                "requests_rejected",
+                "Requests that the service itself rejected, by the limit that was reached",
+            ),
+            log_lines_dropped: register(r, "log_lines_dropped", "Log lines dropped because they could not be written"),
+            requests_in_flight: register(r, "requests_in_flight", "Requests in flight"),
+            connections: register(r, "connections", "Open connections of clients"),
+            requests_in_backoff: register(r, "requests_in_backoff", "Requests that wait for their next attempt"),
+            upstream_connections: register(r, "upstream_connections", "Connections to the upstream"),
+            tunnels: register(r, "tunnels", "Tunnels (WebSocket and other upgrades) that are open or being opened"),
+            retry_budget_available: register(
+                r,
+                "retry_budget_available",
+                "Retries that the budget currently allows; +Inf without a budget",
+            ),
+            config_generation: register(
+                r,
+                "config_generation",
+                "Number of the current configuration: 1, plus 1 for each successful reload",
+            ),
+            config_reload_timestamp: register_seconds(
+                r,
+                "config_reload_timestamp",
+                "When the current configuration came into force",
+                Gauge::default(),
+            ),
+            config_reload_successful: register(r, "config_reload_successful", "1, or 0 if the last reload failed"),
+            registry,
+        };
+        metrics.create_counters();
+        metrics
+    }
+}
+
+fn register<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+fn register_seconds<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
+    metric
 }
 
 impl Metrics {
-    /// Nothing counted yet.
-    #[must_use]
-    pub fn new() -> Self {
-        let mut metrics = Self {
-            registry: Registry::with_prefix("retry_service"),
-            requests: Family::default(),
-            request_duration: Histogram::new(BUCKETS),
-            attempts: Family::default(),
-            attempt_duration: Histogram::new(BUCKETS),
-            retries: Family::default(),
-            give_ups: Family::default(),
-            responses_broken: Family::default(),
-            refusals: Family::default(),
-            log_lines_dropped: Counter::default(),
-            gauges: Gauges::default(),
-        };
-        metrics.register();
-        metrics.create();
-        metrics
-    }
-
-    /// Makes the counters that are likely to count anything, so that the first event is an increase from 0. Of the
-    /// requests, these are the common methods with the codes that the gateway itself may answer; all others would be
-    /// thousands.
-    fn create(&self) {
+    /// Creates the counters that are likely to be used, so that their first event is an increase from 0. For requests,
+    /// these are the common methods and the status codes that the gateway itself responds with.
+    fn create_counters(&self) {
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
             for code in [200, 499, 502, 503, 504] {
                 drop(self.requests.get_or_create(&RequestLabels { method, code }));
@@ -118,195 +167,139 @@ impl Metrics {
         for outcome in retried.clone().chain(["200", "bad_request", "deadline"]) {
             drop(self.attempts.get_or_create(&OutcomeLabel { outcome: outcome.to_owned() }));
         }
-        let create = |family: &Family<ReasonLabel, Counter>, reason: &str| {
-            drop(family.get_or_create(&ReasonLabel { reason: reason.to_owned() }));
-        };
+        let create = |family: &Family<ReasonLabel, Counter>, reason: &str| drop(family.get_or_create(&label(reason)));
         retried.chain([RESUMED]).for_each(|reason| create(&self.retries, reason));
-        GIVE_UPS.iter().for_each(|reason| create(&self.give_ups, reason_word(*reason)));
-        BreakOff::ALL.iter().for_each(|why| create(&self.responses_broken, why.word()));
-        Refusal::ALL.iter().for_each(|refusal| create(&self.refusals, refusal.word()));
+        GIVE_UPS.iter().for_each(|reason| create(&self.give_ups, reason_label(*reason)));
+        IncompleteReason::ALL.iter().for_each(|reason| create(&self.responses_incomplete, reason.label()));
+        Rejection::ALL.iter().for_each(|rejection| create(&self.requests_rejected, rejection.label()));
     }
 
-    fn register(&mut self) {
-        let Self { registry, requests, request_duration, attempts, attempt_duration, retries, give_ups, .. } = self;
-        let help = "Requests that are over; without a response, 499 stands for a caller that hung up, 0 for a cut by the drain";
-        registry.register("requests", help, requests.clone());
-        let help = "From the head of a request to the end of its answer, attempts and waits included";
-        registry.register_with_unit("request_duration", help, Unit::Seconds, request_duration.clone());
-        registry.register("attempts", "Attempts at the upstream, by what came of them", attempts.clone());
-        let help = "From the begin of an attempt to the head of its answer, or its end where it is held back";
-        registry.register_with_unit("attempt_duration", help, Unit::Seconds, attempt_duration.clone());
-        registry.register(
-            "retries",
-            "Retries that were decided on, by what made them necessary; a caller that hangs up may come before one",
-            retries.clone(),
-        );
-        let help = "Requests that failed at last, by why there was no further attempt";
-        registry.register("give_ups", help, give_ups.clone());
-        let help = "Responses of the upstream that broke off on their way to the client, by why";
-        registry.register("responses_broken", help, self.responses_broken.clone());
-        let help = "Requests that the service itself refused, by the limit they met";
-        registry.register("refusals", help, self.refusals.clone());
-        let help = "Lines of the log that nobody read in time";
-        registry.register("log_lines_dropped", help, self.log_lines_dropped.clone());
-
-        let Gauges {
-            in_flight,
-            connections,
-            waits,
-            upstream_connections,
-            tunnels,
-            budget_left,
-            config_generation,
-            config_reloaded,
-            config_reload_successful,
-        } = &self.gauges;
-        registry.register("requests_in_flight", "Requests being answered", in_flight.clone());
-        registry.register("connections", "Open connections of callers", connections.clone());
-        registry.register("waits_in_progress", "Requests that wait for their next attempt", waits.clone());
-        registry.register("upstream_connections", "Connections to the upstream", upstream_connections.clone());
-        let help = "Tunnels (WebSocket and other upgrades) that are open, or being opened";
-        registry.register("tunnels", help, tunnels.clone());
-        let help = "Retries that the budget would grant now; +Inf without a budget";
-        registry.register("budget_left", help, budget_left.clone());
-        let help = "Counts configurations, from 1; each reload that is not refused makes one";
-        registry.register("config_generation", help, config_generation.clone());
-        let help = "When the current configuration came into force";
-        registry.register_with_unit("config_reload_timestamp", help, Unit::Seconds, config_reloaded.clone());
-        let help = "1, or 0 if the last reload was refused";
-        registry.register("config_reload_successful", help, config_reload_successful.clone());
-    }
-
-    /// The counter of lines of the log that were dropped, for whoever drops them.
-    #[must_use]
-    pub fn log_lines_dropped(&self) -> Counter {
+    /// Returns the counter of dropped log lines.
+    pub(crate) fn log_lines_dropped(&self) -> Counter {
         self.log_lines_dropped.clone()
     }
 
-    /// Notes that a request is over.
-    pub(crate) fn request(&self, method: &Method, code: u16, took: Duration) {
-        self.requests.get_or_create(&RequestLabels { method: known(method), code }).inc();
-        self.request_duration.observe(took.as_secs_f64());
+    /// Counts a finished request.
+    pub(crate) fn request(&self, method: &Method, code: u16, duration: Duration) {
+        self.requests.get_or_create(&RequestLabels { method: method_label(method), code }).inc();
+        self.request_duration.observe(duration.as_secs_f64());
     }
 
-    /// Notes that a response came no further.
-    pub(crate) fn broke_off(&self, why: BreakOff) {
-        self.responses_broken.get_or_create(&ReasonLabel { reason: why.word().to_owned() }).inc();
+    /// Counts a response that ended early.
+    pub(crate) fn incomplete(&self, reason: IncompleteReason) {
+        self.responses_incomplete.get_or_create(&label(reason.label())).inc();
     }
 
-    /// Notes that a request was refused.
-    pub(crate) fn refused(&self, refusal: Refusal) {
-        self.refusals.get_or_create(&ReasonLabel { reason: refusal.word().to_owned() }).inc();
+    /// Counts a rejected request.
+    pub(crate) fn rejected(&self, rejection: Rejection) {
+        self.requests_rejected.get_or_create(&label(rejection.label())).inc();
     }
 
-    /// Notes that an attempt is over, or that a response is resumed.
+    /// Counts the end of an attempt, or the resumption of a response.
     pub(crate) fn attempt(&self, event: &AttemptEvent<'_>) {
         if let Outcome::Resumed(_) = event.outcome {
-            // Its attempt was counted when its head was there, and the one for the rest will be.
-            self.retries.get_or_create(&ReasonLabel { reason: RESUMED.to_owned() }).inc();
+            // Its attempt has been counted with its head, and the one for the rest will be.
+            self.retries.get_or_create(&label(RESUMED)).inc();
             return;
         }
-        self.attempts.get_or_create(&OutcomeLabel { outcome: word(event.outcome) }).inc();
+        let outcome = outcome_label(event.outcome);
         if let Some(timing) = event.record.timing {
             self.attempt_duration.observe(timing.duration.as_secs_f64());
         }
         match event.ended {
-            None => self.retries.get_or_create(&ReasonLabel { reason: word(event.outcome) }).inc(),
-            Some(Reason::Accepted) => return,
-            Some(reason) => self.give_ups.get_or_create(&ReasonLabel { reason: reason_word(reason).to_owned() }).inc(),
-        };
+            None => drop(self.retries.get_or_create(&label(&outcome)).inc()),
+            Some(Reason::Accepted) => {}
+            Some(reason) => drop(self.give_ups.get_or_create(&label(reason_label(reason))).inc()),
+        }
+        self.attempts.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
-    /// All of them, in the text form of OpenMetrics.
-    #[must_use]
-    pub fn tell(&self, now: Now) -> String {
-        let gauge = |gauge: &Gauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-        gauge(&self.gauges.in_flight, now.in_flight);
-        gauge(&self.gauges.connections, now.connections);
-        gauge(&self.gauges.waits, now.waits);
-        gauge(&self.gauges.upstream_connections, now.upstream_connections);
-        gauge(&self.gauges.tunnels, now.tunnels);
-        self.gauges.config_generation.set(i64::try_from(now.generation).unwrap_or(i64::MAX));
-        self.gauges.config_reloaded.set(now.since);
-        self.gauges.config_reload_successful.set(i64::from(!now.reload_refused));
-        self.gauges.budget_left.set(now.budget_left.unwrap_or(f64::INFINITY));
-        let mut told = String::new();
+    /// Returns all metrics in the text format of OpenMetrics.
+    pub(crate) fn encode(&self, snapshot: Snapshot) -> String {
+        let count = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        self.requests_in_flight.set(count(snapshot.requests_in_flight));
+        self.connections.set(count(snapshot.connections));
+        self.requests_in_backoff.set(count(snapshot.requests_in_backoff));
+        self.upstream_connections.set(count(snapshot.upstream_connections));
+        self.tunnels.set(count(snapshot.tunnels));
+        self.retry_budget_available.set(snapshot.retry_budget_available.unwrap_or(f64::INFINITY));
+        self.config_generation.set(i64::try_from(snapshot.config_generation).unwrap_or(i64::MAX));
+        self.config_reload_timestamp.set(snapshot.config_reload_timestamp);
+        self.config_reload_successful.set(i64::from(snapshot.config_reload_successful));
+        let mut text = String::new();
         // Writing to a string cannot fail.
-        let _ = text::encode(&mut told, &self.registry);
-        told
+        let _ = text::encode(&mut text, &self.registry);
+        text
     }
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
-    }
+fn label(reason: &str) -> ReasonLabel {
+    ReasonLabel { reason: reason.to_owned() }
 }
 
-/// A method's name, if it is a common one: callers could make up any number of others.
-fn known(method: &Method) -> &'static str {
-    const KNOWN: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"];
-    KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
+/// Returns the name of a common method, or `other`: clients can make up any number of them.
+fn method_label(method: &Method) -> &'static str {
+    const COMMON: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"];
+    COMMON.into_iter().find(|common| *common == method.as_str()).unwrap_or("other")
 }
 
-/// What came of an attempt: a status, or the kind of failure.
-fn word(outcome: Outcome<'_>) -> String {
+/// The status of an attempt, or the kind of its failure.
+fn outcome_label(outcome: Outcome<'_>) -> String {
     match outcome {
         Outcome::Response(status) => return status.as_u16().to_string(),
-        Outcome::Failed(error) => failure_word(error),
+        Outcome::Failed(error) => failure_label(error),
         Outcome::DeadlineExceeded => "deadline",
         _ => "other",
     }
     .to_owned()
 }
 
-/// What is retried of what came of attempts, beside statuses.
-const FAILURES: [&str; 4] = ["connect", "timeout", "broken", "bad_response"];
+/// The failures that are retried.
+const FAILURES: [&str; 4] = ["connect", "timeout", "connection_closed", "bad_response"];
 
 /// The kind of a failure.
-pub(crate) fn failure_word(error: &Error) -> &'static str {
+pub(crate) fn failure_label(error: &Error) -> &'static str {
     match error.kind() {
         ErrorKind::Connect => "connect",
         ErrorKind::Timeout => "timeout",
-        ErrorKind::ConnectionClosed => "broken",
+        ErrorKind::ConnectionClosed => "connection_closed",
         ErrorKind::BadResponse => "bad_response",
         _ => "bad_request",
     }
 }
 
-/// What a retry is for that asks for the rest of a response.
+/// The reason of a retry that resumes a response.
 const RESUMED: &str = "resumed";
 
-/// Why the response of an upstream came no further.
+/// Why a response of the upstream ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BreakOff {
-    /// The upstream's connection broke, or its response ended early.
-    Broken,
-    /// Nothing came for `--timeout`.
+pub(crate) enum IncompleteReason {
+    ConnectionClosed,
+    /// The upstream sent nothing for `--timeout`.
     Timeout,
-    /// The rest was asked for in vain.
+    /// The response could not be resumed.
     NotResumed,
-    /// The drain's limit.
+    /// The drain took too long.
     Drain,
 }
 
-impl BreakOff {
-    const ALL: [Self; 4] = [Self::Broken, Self::Timeout, Self::NotResumed, Self::Drain];
+impl IncompleteReason {
+    const ALL: [Self; 4] = [Self::ConnectionClosed, Self::Timeout, Self::NotResumed, Self::Drain];
 
-    /// What the error of a body means.
+    /// Returns the reason for an error of a body.
     pub(crate) fn of(error: &Error) -> Self {
         match error.kind() {
-            // An attempt at the rest.
+            // Only attempts to resume have a journal here.
             _ if error.journal().is_some() => Self::NotResumed,
             ErrorKind::BadResponse => Self::NotResumed,
             ErrorKind::Timeout => Self::Timeout,
-            _ => Self::Broken,
+            _ => Self::ConnectionClosed,
         }
     }
 
-    pub(crate) fn word(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
-            Self::Broken => "broken",
+            Self::ConnectionClosed => "connection_closed",
             Self::Timeout => "timeout",
             Self::NotResumed => "not_resumed",
             Self::Drain => "drain",
@@ -314,11 +307,11 @@ impl BreakOff {
     }
 }
 
-/// Why there is no further attempt at a request that failed.
+/// Why there is no further attempt at a failed request.
 const GIVE_UPS: [Reason; 5] =
     [Reason::Permanent, Reason::Exhausted, Reason::Deadline, Reason::RetryAfterTooLong, Reason::Budget];
 
-pub(crate) fn reason_word(reason: Reason) -> &'static str {
+pub(crate) fn reason_label(reason: Reason) -> &'static str {
     match reason {
         Reason::Permanent => "not_repeatable",
         Reason::Exhausted => "no_retries_left",

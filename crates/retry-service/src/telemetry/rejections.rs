@@ -1,4 +1,4 @@
-//! Requests that the gateway itself refuses: a line in the log, but not for each of very many.
+//! The log of requests that the service itself rejects, limited in rate.
 
 use std::{
     fmt::Display,
@@ -8,167 +8,141 @@ use std::{
 
 use tokio::time::{Instant, sleep_until};
 
-/// How far apart the lines about refusals of one kind are at least.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The minimum time between log lines about one kind of rejection.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Why a request is refused, whatever its upstream would have said. Among the extensions of its response.
+/// Why a request is rejected. It is stored in the extensions of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// There are as many requests in flight as there may be.
-    Busy,
-    /// There are as many tunnels as there may be.
-    Tunnels,
-    /// The body is larger than it may be.
-    TooLarge,
-    /// It has come through here before.
-    Loop,
+pub(crate) enum Rejection {
+    TooManyInFlight,
+    TooManyTunnels,
+    BodyTooLarge,
+    LoopDetected,
 }
 
-/// What has been said of refusals.
-#[derive(Debug, Default)]
-pub(crate) struct Refusals {
-    busy: Told,
-    tunnels: Told,
-    too_large: Told,
-    loops: Told,
-}
+impl Rejection {
+    pub(crate) const ALL: [Self; 4] =
+        [Self::TooManyInFlight, Self::TooManyTunnels, Self::BodyTooLarge, Self::LoopDetected];
 
-/// Of one kind.
-#[derive(Debug, Default)]
-struct Told(Mutex<Lines>);
-
-#[derive(Debug, Default)]
-struct Lines {
-    /// When there may be another.
-    next: Option<Instant>,
-    /// Refusals since the last one.
-    untold: u64,
-}
-
-/// What to do about a refusal.
-#[derive(Debug, PartialEq, Eq)]
-enum Step {
-    Log,
-    /// Count it, and log the number at this time.
-    Count(Instant),
-    /// Count it, as others are already.
-    Wait,
-}
-
-impl Lines {
-    fn note(&mut self, now: Instant) -> Step {
-        match self.next {
-            Some(next) if now < next || self.untold > 0 => {
-                self.untold += 1;
-                if self.untold == 1 { Step::Count(next) } else { Step::Wait }
-            }
-            _ => {
-                self.next = Some(now + PAUSE);
-                Step::Log
-            }
-        }
-    }
-
-    /// How many were counted, if any; to be logged now.
-    fn take_number(&mut self, now: Instant) -> Option<u64> {
-        let number = std::mem::take(&mut self.untold);
-        (number > 0).then(|| {
-            self.next = Some(now + PAUSE);
-            number
-        })
-    }
-}
-
-impl Refusal {
-    pub(crate) const ALL: [Self; 4] = [Self::Busy, Self::Tunnels, Self::TooLarge, Self::Loop];
-
-    /// Its label in the metrics.
-    pub(crate) fn word(self) -> &'static str {
+    /// The label in the metrics.
+    pub(crate) fn label(self) -> &'static str {
         match self {
-            Self::Busy => "max_in_flight",
-            Self::Tunnels => "max_tunnels",
-            Self::TooLarge => "max_body_size",
-            Self::Loop => "loop",
+            Self::TooManyInFlight => "max_in_flight",
+            Self::TooManyTunnels => "max_tunnels",
+            Self::BodyTooLarge => "max_body_size",
+            Self::LoopDetected => "loop",
         }
     }
 
     fn status(self) -> u16 {
         match self {
-            Self::Busy | Self::Tunnels => 503,
-            Self::TooLarge => 413,
-            Self::Loop => 508,
+            Self::TooManyInFlight | Self::TooManyTunnels => 503,
+            Self::BodyTooLarge => 413,
+            Self::LoopDetected => 508,
         }
     }
 
-    fn why(self) -> &'static str {
+    fn reason(self) -> &'static str {
         match self {
-            Self::Busy => "too many requests are in flight (--max-in-flight)",
-            Self::Tunnels => "too many tunnels are open (--max-tunnels)",
-            Self::TooLarge => "the body is too large (--max-body-size)",
-            Self::Loop => "the request has come through here before",
+            Self::TooManyInFlight => "too many requests in flight (--max-in-flight)",
+            Self::TooManyTunnels => "too many open tunnels (--max-tunnels)",
+            Self::BodyTooLarge => "request body too large (--max-body-size)",
+            Self::LoopDetected => "the request has already passed through this gateway",
         }
-    }
-
-    fn log(self, what: &dyn Display) {
-        let (status, why) = (self.status(), self.why());
-        log::warn!(target: "refusals", status, outcome = self.word(); "answered {status}, as {why}: {what}");
-    }
-
-    fn log_number(self, number: u64) {
-        let (status, why) = (self.status(), self.why());
-        log::warn!(
-            target: "refusals", status, outcome = self.word(), number;
-            "answered {status}, as {why}: {number} more requests"
-        );
     }
 }
 
-impl Refusals {
-    /// Logs a refusal, unless another of its kind was logged within a second. Those are counted, and their number is
-    /// logged at the end of the second.
-    pub(crate) fn note(refusals: &Arc<Self>, refusal: Refusal, request: &dyn Display) {
-        let step = refusals.of(refusal).lock().note(Instant::now());
-        match step {
-            Step::Log => refusal.log(request),
-            Step::Count(next) => {
-                let refusals = Arc::clone(refusals);
+/// Logs rejections. If there are many of one kind, their number is logged once a second.
+#[derive(Debug, Default)]
+pub(crate) struct RejectionLog([Mutex<RateLimit>; Rejection::ALL.len()]);
+
+/// The log lines about one kind of rejection.
+#[derive(Debug, Default)]
+struct RateLimit {
+    /// When the next line may be logged.
+    next: Option<Instant>,
+    /// The number of rejections that have not been logged.
+    unlogged: u64,
+}
+
+/// What to do about a rejection.
+#[derive(Debug, PartialEq, Eq)]
+enum Action {
+    Log,
+    /// Log the number of rejections at this time.
+    LogNumberAt(Instant),
+    /// Nothing: the number will be logged.
+    Nothing,
+}
+
+impl RateLimit {
+    fn count(&mut self, now: Instant) -> Action {
+        match self.next {
+            Some(next) if now < next || self.unlogged > 0 => {
+                self.unlogged += 1;
+                if self.unlogged == 1 { Action::LogNumberAt(next) } else { Action::Nothing }
+            }
+            _ => {
+                self.next = Some(now + LOG_INTERVAL);
+                Action::Log
+            }
+        }
+    }
+
+    /// Returns the number of rejections to log now, if there are any.
+    fn take_number(&mut self, now: Instant) -> Option<u64> {
+        let number = std::mem::take(&mut self.unlogged);
+        (number > 0).then(|| {
+            self.next = Some(now + LOG_INTERVAL);
+            number
+        })
+    }
+}
+
+impl RejectionLog {
+    /// Logs the rejection of `request`, or counts it if another of its kind was logged within the last second.
+    pub(crate) fn log(self: &Arc<Self>, rejection: Rejection, request: &dyn Display) {
+        let action = self.rate_limit(rejection).map(|mut limit| limit.count(Instant::now()));
+        match action {
+            Some(Action::Log) => {
+                let (status, reason) = (rejection.status(), rejection.reason());
+                log::warn!(
+                    target: "rejected", status, outcome = rejection.label();
+                    "responded {status}, {reason}: {request}"
+                );
+            }
+            Some(Action::LogNumberAt(time)) => {
+                let log = Arc::clone(self);
                 tokio::spawn(async move {
-                    sleep_until(next).await;
-                    refusals.tell_number(refusal);
+                    sleep_until(time).await;
+                    log.log_number(rejection);
                 });
             }
-            Step::Wait => {}
+            Some(Action::Nothing) | None => {}
         }
     }
 
-    fn tell_number(&self, refusal: Refusal) {
-        let number = self.of(refusal).lock().take_number(Instant::now());
-        if let Some(number) = number {
-            refusal.log_number(number);
-        }
+    fn log_number(&self, rejection: Rejection) {
+        let number = self.rate_limit(rejection).and_then(|mut limit| limit.take_number(Instant::now()));
+        let Some(number) = number else { return };
+        let (status, reason) = (rejection.status(), rejection.reason());
+        log::warn!(
+            target: "rejected", status, outcome = rejection.label(), number;
+            "responded {status}, {reason}: {number} more requests"
+        );
     }
 
-    fn of(&self, refusal: Refusal) -> &Told {
-        match refusal {
-            Refusal::Busy => &self.busy,
-            Refusal::Tunnels => &self.tunnels,
-            Refusal::TooLarge => &self.too_large,
-            Refusal::Loop => &self.loops,
-        }
+    fn rate_limit(&self, rejection: Rejection) -> Option<MutexGuard<'_, RateLimit>> {
+        let limit = self.0.get(rejection as usize)?;
+        Some(limit.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl Told {
-    fn lock(&self) -> MutexGuard<'_, Lines> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The last second's are told at the end of the process.
-impl Drop for Refusals {
+/// Logs the rejections of the last second.
+impl Drop for RejectionLog {
     fn drop(&mut self) {
-        for refusal in Refusal::ALL {
-            self.tell_number(refusal);
+        for rejection in Rejection::ALL {
+            self.log_number(rejection);
         }
     }
 }
@@ -178,18 +152,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_is_a_line_a_second_at_most_and_none_is_left_out() {
-        let (begin, mut lines) = (Instant::now(), Lines::default());
+    fn at_most_one_line_per_second_and_every_rejection_is_counted() {
+        let (begin, mut limit) = (Instant::now(), RateLimit::default());
         let at = |milliseconds| begin + Duration::from_millis(milliseconds);
-        assert_eq!(lines.note(at(0)), Step::Log);
-        assert_eq!(lines.note(at(1)), Step::Count(at(1000)));
-        assert_eq!(lines.note(at(2)), Step::Wait);
-        // The one who is to log the number may be late.
-        assert_eq!(lines.note(at(1001)), Step::Wait);
-        assert_eq!(lines.take_number(at(1002)), Some(3));
-        assert_eq!(lines.take_number(at(1002)), None);
-        assert_eq!(lines.note(at(1500)), Step::Count(at(2002)));
-        assert_eq!(lines.take_number(at(2002)), Some(1));
-        assert_eq!(lines.note(at(3002)), Step::Log);
+        assert_eq!(limit.count(at(0)), Action::Log);
+        assert_eq!(limit.count(at(1)), Action::LogNumberAt(at(1000)));
+        assert_eq!(limit.count(at(2)), Action::Nothing);
+        // The task that logs the number may be late.
+        assert_eq!(limit.count(at(1001)), Action::Nothing);
+        assert_eq!(limit.take_number(at(1002)), Some(3));
+        assert_eq!(limit.take_number(at(1002)), None);
+        assert_eq!(limit.count(at(1500)), Action::LogNumberAt(at(2002)));
+        assert_eq!(limit.take_number(at(2002)), Some(1));
+        assert_eq!(limit.count(at(3002)), Action::Log);
     }
 }

@@ -1,0 +1,113 @@
+//! Error responses of the service itself.
+
+use std::{error::Error as StdError, iter::successors};
+
+use http::{HeaderValue, Method, Response, StatusCode, Uri, header::RETRY_AFTER};
+use jiff::Timestamp;
+use retry_client::{Error, ErrorKind, Journal};
+
+use super::{
+    request_body::{Stalled, TooLarge},
+    response_body::Outgoing,
+};
+use crate::{common::error_payload::ErrorPayload, telemetry::rejections::Rejection};
+
+/// An error that the client gets instead of a response of the upstream.
+#[derive(Debug)]
+pub(crate) struct ErrorResponse {
+    status: StatusCode,
+    message: String,
+    /// Whether the response asks the client to retry soon.
+    is_temporary: bool,
+    /// Set if the service rejects the request without asking the upstream.
+    rejection: Option<Rejection>,
+    /// The attempts, if there were any.
+    journal: Option<Box<Journal>>,
+}
+
+impl ErrorResponse {
+    pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), is_temporary: false, rejection: None, journal: None }
+    }
+
+    pub(crate) fn too_large(limit: u64) -> Self {
+        Self::too_large_body(format!("the body is larger than {limit} bytes"))
+    }
+
+    fn too_large_body(message: String) -> Self {
+        Self { rejection: Some(Rejection::BodyTooLarge), ..Self::new(StatusCode::PAYLOAD_TOO_LARGE, message) }
+    }
+
+    pub(crate) fn too_many_in_flight() -> Self {
+        Self::overloaded(Rejection::TooManyInFlight, "too many requests in flight")
+    }
+
+    pub(crate) fn too_many_tunnels() -> Self {
+        Self::overloaded(Rejection::TooManyTunnels, "too many open tunnels")
+    }
+
+    fn overloaded(rejection: Rejection, message: &str) -> Self {
+        Self { is_temporary: true, rejection: Some(rejection), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, message) }
+    }
+
+    pub(crate) fn loop_detected() -> Self {
+        let message = "the request has already passed through this gateway";
+        Self { rejection: Some(Rejection::LoopDetected), ..Self::new(StatusCode::LOOP_DETECTED, message) }
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Whether the request is rejected, which is logged by itself.
+    pub(crate) fn is_rejection(&self) -> bool {
+        self.rejection.is_some()
+    }
+
+    pub(crate) fn unexpected_upgrade() -> Self {
+        Self::new(StatusCode::BAD_GATEWAY, "the upstream switched protocols without being asked to")
+    }
+
+    /// Describes a failed call. The address of the upstream is only logged.
+    pub(crate) fn from_failure(error: &Error) -> Self {
+        Self { journal: error.journal().cloned().map(Box::new), ..Self::without_journal(error) }
+    }
+
+    fn without_journal(error: &Error) -> Self {
+        if is_caused_by::<TooLarge>(error) {
+            return Self::too_large_body(TooLarge.to_string());
+        }
+        if is_caused_by::<Stalled>(error) {
+            return Self::new(StatusCode::REQUEST_TIMEOUT, "the request body did not arrive in time");
+        }
+        let (status, what) = match error.kind() {
+            ErrorKind::Connect => (StatusCode::BAD_GATEWAY, "cannot connect to the upstream"),
+            ErrorKind::ConnectionClosed => (StatusCode::BAD_GATEWAY, "the upstream closed the connection"),
+            ErrorKind::BadResponse => (StatusCode::BAD_GATEWAY, "the upstream sent an invalid response"),
+            ErrorKind::Timeout => (StatusCode::GATEWAY_TIMEOUT, "the upstream did not respond in time"),
+            _ => return Self::new(StatusCode::BAD_REQUEST, error.to_string()),
+        };
+        let attempts = error.journal().map_or(0, Journal::attempts);
+        let plural = if attempts == 1 { "" } else { "s" };
+        Self::new(status, format!("{what} ({attempts} attempt{plural})"))
+    }
+
+    pub(crate) fn into_response(self, method: &Method, uri: &Uri) -> Response<Outgoing> {
+        let payload = ErrorPayload::new(Timestamp::now(), self.status, self.message, method, uri);
+        let mut response = payload.into_response().map(Into::into);
+        if let Some(journal) = self.journal {
+            response.extensions_mut().insert(*journal);
+        }
+        if let Some(rejection) = self.rejection {
+            response.extensions_mut().insert(rejection);
+        }
+        if self.is_temporary {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+fn is_caused_by<E: StdError + 'static>(error: &Error) -> bool {
+    successors(error.source(), |&error| error.source()).any(<dyn StdError>::is::<E>)
+}

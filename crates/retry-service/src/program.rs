@@ -1,0 +1,172 @@
+//! The program `retry-service`: command line, log, signals and listeners.
+
+use std::{env, error::Error, ffi::OsString, fmt::Display, io, io::Write as _, process::ExitCode, sync::Arc, thread};
+
+use prometheus_client::metrics::counter::Counter;
+use tokio::runtime;
+
+use crate::{
+    admin::Admin,
+    common::signals::Signals,
+    reload::{Hangups, Reload},
+    service::{Aborted, Service},
+    settings::{Command, LoadedSettings, Settings},
+    telemetry::{log_filter::LogFilter, logger::Log},
+};
+
+/// Runs the program with the arguments of the process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args: Vec<OsString> = env::args_os().collect();
+    let loaded = match LoadedSettings::from_args(args.clone()) {
+        Ok(loaded) => loaded,
+        Err(error) => match error.help() {
+            Some(text) => return print(text),
+            None => {
+                print_error(format_args!("error: {error}"));
+                return ExitCode::from(2);
+            }
+        },
+    };
+    let settings = &loaded.settings;
+    if settings.print_config || settings.command.is_some() {
+        for warning in &loaded.warnings {
+            print_error(format_args!("warning: {warning}"));
+        }
+    }
+    match settings.command {
+        _ if settings.print_config => return print(&loaded.dump),
+        Some(Command::Plan) => return print_plan(settings),
+        None => {}
+    }
+    let dropped = loaded.metrics.as_ref().map(|metrics| metrics.log_lines_dropped()).unwrap_or_default();
+    let log = match start_log(settings, dropped) {
+        Ok(log) => Arc::new(log),
+        Err(error) => {
+            print_error(format_args!("error: cannot start the log's thread: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    raise_descriptor_limit(settings.limits.max_connections);
+    match start(args, loaded, Arc::clone(&log)) {
+        Ok(code) => code,
+        Err(error) => {
+            log.line(&format!("error: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Starts the log. `dropped` counts lines that cannot be written.
+fn start_log(settings: &Settings, dropped: Counter) -> io::Result<Log> {
+    let LogFilter { directives, problems } = LogFilter::from_env(settings.log_filter());
+    // The problems are logged with the default filter: a misspelt level could hide them.
+    let log = Log::start(settings.operations.log_format, settings.log_filter(), dropped)?;
+    for problem in problems {
+        log::warn!("{problem}");
+    }
+    log.change(settings.operations.log_format, &directives);
+    Ok(log)
+}
+
+/// Starts the runtime. On a single processor one thread is faster than two that hand work to each other.
+fn start(args: Vec<OsString>, loaded: LoadedSettings, log: Arc<Log>) -> Result<ExitCode, Box<dyn Error>> {
+    let is_single = thread::available_parallelism().is_ok_and(|processors| processors.get() == 1);
+    let mut builder =
+        if is_single { runtime::Builder::new_current_thread() } else { runtime::Builder::new_multi_thread() };
+    builder.enable_all().build()?.block_on(serve(args, loaded, log))
+}
+
+async fn serve(args: Vec<OsString>, loaded: LoadedSettings, log: Arc<Log>) -> Result<ExitCode, Box<dyn Error>> {
+    let (mut signals, mut hangups) = (Signals::catch()?, Hangups::catch()?);
+    let listener = loaded.settings.listen.bind().await?;
+    let admin = match &loaded.settings.operations.admin.0 {
+        Some(address) => Some(address.bind().await.map_err(|error| format!("--admin: {error}"))?),
+        None => None,
+    };
+    for warning in &loaded.warnings {
+        log::warn!("{warning}");
+    }
+    // The sample's own log has no such line.
+    if loaded.settings.forward {
+        log::info!("{}", loaded.settings.summary());
+    }
+    log::info!("Serving http://{}", listener.local_addr()?);
+
+    let metrics = loaded.metrics.clone();
+    let service = Service::new(loaded);
+    if let Some((listener, metrics)) = admin.zip(metrics) {
+        log::info!("Admin on http://{}", listener.local_addr()?);
+        let admin = Admin { metrics, router: Arc::clone(&service.router), tasks: service.tasks.clone() };
+        tokio::spawn(admin.serve(listener));
+    }
+    let reload = Reload { args, router: Arc::clone(&service.router), log };
+    let shutdown = async {
+        loop {
+            let reloaded = async {
+                hangups.next().await;
+                reload.reload().await;
+            };
+            tokio::select! {
+                () = signals.next() => return,
+                () = reloaded => {}
+            }
+        }
+    };
+    service.serve(listener, shutdown).await;
+    log::info!("Draining: waiting for requests in flight");
+
+    let Aborted { requests, connections, tunnels } = service.drain(signals.next()).await;
+    if connections > 0 {
+        log::warn!("Drain aborted: {requests} requests, {connections} connections, of which {tunnels} tunnels");
+    }
+    Ok(if requests > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Raises the limit on file descriptors to two for each connection: one is for its connection to the upstream.
+fn raise_descriptor_limit(connections: usize) {
+    let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_mul(2);
+    match rlimit::increase_nofile_limit(needed) {
+        Ok(limit) if limit < needed => {
+            log::debug!("The limit on file descriptors is {limit}; up to {needed} may be needed");
+        }
+        Ok(_) => {}
+        Err(error) => log::debug!("Cannot raise the limit on file descriptors: {error}"),
+    }
+}
+
+fn print_plan(settings: &Settings) -> ExitCode {
+    let timeouts = &settings.timeouts;
+    let attempt = match (timeouts.attempt_timeout.0, timeouts.timeout.0) {
+        (Some(limit), _) => format!("Each attempt takes at most {limit:?} (--attempt-timeout)."),
+        (None, Some(timeout)) => {
+            let connect = timeouts.connect_timeout;
+            format!("Each attempt takes at most {connect:?} to connect, and then {timeout:?} without receiving a byte.")
+        }
+        (None, None) => "The time of an attempt is not limited: --timeout and --attempt-timeout are off.".to_owned(),
+    };
+    let retries = &settings.retries;
+    let retry_after = if retries.status_codes.is_empty() {
+        String::new()
+    } else {
+        let maximum = retries.retry_after_max;
+        format!(" The backend can ask for waits of up to {maximum:?} with Retry-After (--retry-after-max).")
+    };
+    match settings.plan() {
+        Ok(plan) => print(format_args!("{plan}{attempt}{retry_after}\n")),
+        // The settings have been validated.
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn print(text: impl Display) -> ExitCode {
+    match write!(io::stdout().lock(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn print_error(line: impl Display) {
+    // If standard error is closed, nobody can be notified.
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}

@@ -1,0 +1,197 @@
+//! Drives one connection to its end.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::connection_state::ConnectionState;
+
+/// How long a closing connection stays open for a request that the client may have sent already.
+pub(crate) const CLOSE_DELAY: Duration = Duration::from_millis(100);
+
+pin_project! {
+    /// Polls a connection of hyper, and closes it when it is asked to or has been idle for too long: gracefully, so that
+    /// requests in flight are finished, and by force once there are none.
+    pub(crate) struct ConnectionDriver<T> {
+        #[pin]
+        connection: T,
+        graceful_shutdown: fn(Pin<&mut T>),
+        state: ConnectionState,
+        // `None` if the IO has a timeout for idle connections.
+        idle_timeout: Option<Duration>,
+        client_timeout: Duration,
+        // Whether the state knows the task to wake.
+        is_registered: bool,
+        // When the graceful shutdown began.
+        closing_since: Option<Instant>,
+        // For the idle timeout, and then for the end of the graceful shutdown.
+        timer: Option<Pin<Box<Sleep>>>,
+    }
+}
+
+impl<T> ConnectionDriver<T> {
+    pub(crate) fn new(
+        connection: T,
+        graceful_shutdown: fn(Pin<&mut T>),
+        state: ConnectionState,
+        idle_timeout: Option<Duration>,
+        client_timeout: Duration,
+    ) -> Self {
+        Self {
+            connection,
+            graceful_shutdown,
+            state,
+            idle_timeout,
+            client_timeout,
+            is_registered: false,
+            closing_since: None,
+            timer: None,
+        }
+    }
+}
+
+impl<T: Future<Output = hyper::Result<()>>> Future for ConnectionDriver<T> {
+    type Output = hyper::Result<()>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let Poll::Ready(output) = this.connection.as_mut().poll(cx) {
+            return Poll::Ready(output);
+        }
+        if !*this.is_registered {
+            // The connection stays in this task.
+            *this.is_registered = true;
+            this.state.set_driver(cx.waker());
+        }
+        let client_timeout = *this.client_timeout;
+        let closing_since = match *this.closing_since {
+            Some(since) => since,
+            None => {
+                let is_idle = this.idle_timeout.is_some_and(|limit| {
+                    poll_idle_timeout(this.state, limit, client_timeout, this.timer, cx).is_ready()
+                });
+                if !this.state.is_closing() && !is_idle {
+                    return Poll::Pending;
+                }
+                let now = *this.closing_since.insert(Instant::now());
+                *this.timer = None;
+                this.state.close();
+                (this.graceful_shutdown)(this.connection.as_mut());
+                if let Poll::Ready(output) = this.connection.poll(cx) {
+                    return Poll::Ready(output);
+                }
+                now
+            }
+        };
+        // Requests in flight and unsent responses may take their time; the delay begins after them.
+        let Some(idle_since) = this.state.idle_since(client_timeout) else {
+            *this.timer = None;
+            return Poll::Pending;
+        };
+        let due = closing_since.max(idle_since) + CLOSE_DELAY;
+        let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if timer.deadline() < due {
+            timer.as_mut().reset(due);
+        }
+        timer.as_mut().poll(cx).map(Ok)
+    }
+}
+
+/// Completes once the connection has been idle for `limit`. The timer is moved only when it fires.
+fn poll_idle_timeout(
+    state: &ConnectionState,
+    limit: Duration,
+    client_timeout: Duration,
+    timer: &mut Option<Pin<Box<Sleep>>>,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    loop {
+        let since = state.idle_since(client_timeout);
+        let Some(due) = since.unwrap_or_else(Instant::now).checked_add(limit) else { return Poll::Pending };
+        let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        ready!(timer.as_mut().poll(cx));
+        if since.is_some() && timer.deadline() >= due {
+            return Poll::Ready(());
+        }
+        timer.as_mut().reset(due);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::time::sleep;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Drives a connection that does nothing by itself.
+    async fn drive(state: &ConnectionState, idle_timeout: Option<Duration>) {
+        let connection = Box::pin(pending());
+        ConnectionDriver::new(connection, |_| {}, state.clone(), idle_timeout, 60 * SECOND).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_closed_soon() {
+        let state = ConnectionState::default();
+        state.close();
+        let begin = Instant::now();
+        drive(&state, None).await;
+        assert_eq!(begin.elapsed(), CLOSE_DELAY);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_in_flight_is_finished() {
+        let state = ConnectionState::default();
+        let request = state.begin_request();
+        state.close();
+        tokio::spawn(async move {
+            sleep(5 * SECOND).await;
+            drop(request);
+        });
+        let begin = Instant::now();
+        drive(&state, None).await;
+        assert_eq!(begin.elapsed(), 5 * SECOND + CLOSE_DELAY);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_idle_timeout_begins_after_the_last_request() {
+        let state = ConnectionState::default();
+        let request = state.begin_request();
+        tokio::spawn(async move {
+            sleep(5 * SECOND).await;
+            drop(request);
+        });
+        let begin = Instant::now();
+        drive(&state, Some(2 * SECOND)).await;
+        assert_eq!(begin.elapsed(), 7 * SECOND + CLOSE_DELAY);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unsent_response_is_kept_while_the_client_reads_some_of_it() {
+        let state = ConnectionState::default();
+        state.add_unsent(2);
+        state.close();
+        let begin = Instant::now();
+        drive(&state, None).await;
+        assert_eq!(begin.elapsed(), 60 * SECOND + CLOSE_DELAY, "the client reads nothing");
+
+        let state = ConnectionState::default();
+        state.add_unsent(2);
+        let reader = state.clone();
+        tokio::spawn(async move {
+            sleep(50 * SECOND).await;
+            reader.remove_unsent(1);
+        });
+        let begin = Instant::now();
+        drive(&state, Some(10 * SECOND)).await;
+        assert_eq!(begin.elapsed(), (50 + 60 + 10) * SECOND + CLOSE_DELAY, "the client reads one byte");
+    }
+}

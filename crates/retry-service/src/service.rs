@@ -1,0 +1,103 @@
+//! The service: its router, its server, and how it is drained.
+
+use std::{convert::Infallible, future::pending, sync::Arc};
+
+use hyper::service::service_fn;
+use tokio::{net::TcpListener, time::timeout};
+
+use crate::{
+    gateway::downstream::Downstream, router::Router, server, server::shutdown::Tasks, settings::LoadedSettings,
+};
+
+/// A gateway, or the service of the sample, depending on its settings. Clones share everything.
+///
+/// ```
+/// use retry_service::{LoadedSettings, Service};
+/// use tokio::{net::TcpListener, sync::oneshot};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let args = ["retry-service", "--forward", "--upstream", "http://localhost:8080", "--count", "2"];
+/// let settings = LoadedSettings::from_args(args.map(Into::into))?;
+/// let listener = TcpListener::bind("127.0.0.1:0").await?;
+/// let (shutdown, requested) = oneshot::channel::<()>();
+/// let service = tokio::spawn(Service::new(settings).run(listener, async { drop(requested.await) }));
+/// // … send requests …
+/// drop(shutdown);
+/// let aborted = service.await?;
+/// assert_eq!(aborted.requests, 0);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Service {
+    pub(crate) router: Arc<Router>,
+    pub(crate) tasks: Tasks,
+}
+
+/// What was still open when the drain ended, and was aborted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Aborted {
+    /// Requests in flight.
+    pub requests: usize,
+    /// Connections of clients, tunnels included.
+    pub connections: usize,
+    /// Tunnels.
+    pub tunnels: usize,
+}
+
+impl Service {
+    /// Creates a service. `--listen`, `--admin` and the settings of the log are ignored: they are for the program.
+    #[must_use]
+    pub fn new(settings: LoadedSettings) -> Self {
+        let tasks = Tasks::default();
+        Self { router: Arc::new(Router::new(settings, tasks.clone())), tasks }
+    }
+
+    /// Serves on `listener` until `shutdown` completes. Then the listener is closed, and requests in flight may take up
+    /// to `--drain-timeout`. Dropping the future aborts all requests.
+    pub async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Aborted {
+        let _abort = self.tasks.abort_on_drop();
+        self.serve(listener, shutdown).await;
+        self.drain(pending()).await
+    }
+
+    /// Returns the number of requests in flight.
+    #[must_use]
+    pub fn requests_in_flight(&self) -> usize {
+        self.router.in_flight.in_use()
+    }
+
+    /// Serves on `listener` until `shutdown` completes, and then starts to drain.
+    pub(crate) async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        let limits = self.router.generations.current().loaded.settings.limits();
+        let new_service = |address, state| {
+            let (router, downstream) = (Arc::clone(&self.router), Arc::new(Downstream::new(address, state)));
+            service_fn(move |request| {
+                let (router, downstream) = (Arc::clone(&router), Arc::clone(&downstream));
+                // On the heap, because each of the nested futures would contain it.
+                let request = Box::new(request);
+                async move { Ok::<_, Infallible>(router.respond(&downstream, request).await) }
+            })
+        };
+        server::serve(listener, limits, new_service, &self.tasks, shutdown).await;
+    }
+
+    /// Waits until all connections are closed, and aborts them after `--drain-timeout` or when `abort` completes.
+    pub(crate) async fn drain(&self, abort: impl Future<Output = ()>) -> Aborted {
+        let limit = self.router.generations.current().loaded.settings.timeouts.drain_timeout;
+        tokio::select! {
+            biased;
+            () = self.tasks.drained() => Aborted::default(),
+            _ = timeout(limit, abort) => {
+                let aborted = Aborted {
+                    requests: self.requests_in_flight(),
+                    connections: self.tasks.count(),
+                    tunnels: self.router.tunnels.in_use(),
+                };
+                self.tasks.abort();
+                aborted
+            }
+        }
+    }
+}
