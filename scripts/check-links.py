@@ -10,14 +10,14 @@ import sys
 
 
 def text_of(path):
-    """A page without its code."""
+    """Returns a page without its code blocks."""
     with open(path, encoding="utf-8") as file:
         text = re.sub(r"^ *```.*?^ *```", "", file.read(), flags=re.DOTALL | re.MULTILINE)
     return text
 
 
 def anchors(path):
-    """The anchors that GitHub gives to the headings of a page."""
+    """Returns the anchors that GitHub generates for the headings of a page."""
     found = set()
     for heading in re.findall(r"^#+ +(.+?) *#*$", text_of(path), flags=re.MULTILINE):
         plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()

@@ -2,13 +2,13 @@
 """Checks that no two files of a crate import each other, directly or through others, and draws the modules.
 
     scripts/check-modules.py              fails if there is an import cycle, or if the picture is out of date
-    scripts/check-modules.py --write      draws the picture in docs/architecture.md anew
-    scripts/check-modules.py --self-test  checks this script on small crates with and without cycles
+    scripts/check-modules.py --write      updates the picture in docs/architecture.md
+    scripts/check-modules.py --self-test  tests this script on small crates with and without cycles
     scripts/check-modules.py --list       prints what each file imports
 
-A file imports another if one of its paths (in a `use`, in code, or in a string of an attribute) leads to something that
-is defined there. Re-exports are followed to the definition, so they hide nothing; a re-export is itself an import. A
-`mod` declaration is not. Test code (`#[cfg(test)]`) is not looked at.
+A file imports another if one of its paths (in a `use`, in code, or in a string of an attribute) names something that is
+defined there. Re-exports are followed to the definition, so they cannot hide a cycle; a re-export is itself an import. A
+`mod` declaration is not an import. Unit tests (`#[cfg(test)]`) are ignored.
 """
 
 import os
@@ -97,7 +97,7 @@ class Crate:
         return module
 
     def read(self, module, tokens, at, end, folder):
-        """Reads the items between two positions. `folder` is where the files of child modules are."""
+        """Reads the items between two positions. `folder` contains the files of child modules."""
         while at < end:
             token = tokens[at]
             if token.text == "#" and at + 1 < end and tokens[at + 1].text in ("[", "!"):
@@ -123,7 +123,7 @@ class Crate:
         return at + 1 < len(tokens) and tokens[at + 1].text == "<"
 
     def attribute(self, module, tokens, at, end):
-        """Returns where to go on: behind the item for `#[cfg(test)]`, None for `#![cfg(test)]`."""
+        """Returns the position to continue at: after the item for `#[cfg(test)]`, None for `#![cfg(test)]`."""
         inner = tokens[at + 1].text == "!"
         opening = at + (2 if inner else 1)
         if opening >= end or tokens[opening].text != "[":
@@ -208,7 +208,7 @@ class Crate:
     # --- Resolving
 
     def targets(self, module, path):
-        """The files where the thing at this path is defined: none for other crates, several for a glob."""
+        """Returns the files that define what this path names: none for other crates, several for a glob."""
         if path[0] == "macro!":
             return self.macros.get(path[1], set()) if path[1] not in module.names else set()
         if path[-1] == "*":
@@ -224,7 +224,7 @@ class Crate:
         return {found.file} if found else set()
 
     def resolve(self, module, path, seen=None):
-        """A Module, or a Definition in one, or None for what is not of this crate."""
+        """Returns a Module, a Definition in one, or None for other crates."""
         seen = set() if seen is None else seen
         first, rest = path[0], path[1:]
         if first == "crate":
@@ -278,7 +278,7 @@ def closing(tokens, at):
 
 
 def item_end(tokens, at):
-    """Where the item, field or match arm that begins here ends."""
+    """Returns the position after the item, field or match arm that begins here."""
     while tokens[at].text == "#":
         at = closing(tokens, at + 1) + 1
     if tokens[at].text == "pub":
@@ -301,7 +301,7 @@ def item_end(tokens, at):
 
 
 def use_tree(texts):
-    """Yields each path of a `use` tree with the name it has afterwards."""
+    """Yields each path of a `use` tree and the name that it introduces."""
     prefix, at = [], 0
     while at < len(texts):
         text = texts[at]
@@ -331,7 +331,7 @@ def use_tree(texts):
 
 
 def cycles(edges):
-    """The groups of nodes that reach each other (Tarjan's algorithm)."""
+    """Returns the groups of nodes that reach each other (Tarjan's algorithm)."""
     index, low, stack, on_stack, groups = {}, {}, [], set(), []
 
     def visit(node):
@@ -360,7 +360,7 @@ def cycles(edges):
 
 
 def roots(folder):
-    """The root files of a package's targets."""
+    """Returns the root files of a package's targets."""
     found = [os.path.join(folder, "src", name) for name in ("lib.rs", "main.rs")]
     for kind in ("examples", "tests", "benches"):
         parent = os.path.join(folder, kind)
@@ -370,7 +370,7 @@ def roots(folder):
 
 
 def shortest(edges, group):
-    """A shortest cycle within a group, as a list of nodes."""
+    """Returns a shortest cycle within a group, as a list of nodes."""
     best = None
     for start in group:
         came_from, queue = {}, [start]
@@ -409,8 +409,8 @@ WIDTH = 58
 
 
 def folders(crate):
-    """What each top-level module or folder of a library imports from the others. Folders that import each other are
-    replaced by their files."""
+    """Returns what each top-level module or folder of a library imports. Folders that import each other are replaced by their
+    files."""
     source = os.path.dirname(crate.root_file)
     used = {file for edges in crate.edges.values() for file in edges} | {file for file, edges in crate.edges.items() if edges}
     split = set()
@@ -431,7 +431,7 @@ def folders(crate):
 
 
 def levels(edges):
-    """The nodes in rows, each of which imports only from rows below."""
+    """Returns the nodes in rows, each of which imports only from rows below."""
     height = {}
 
     def measure(node):
@@ -446,7 +446,7 @@ def levels(edges):
 
 
 def panel(crate):
-    """A box with a crate's modules, as lines of equal width."""
+    """Returns a box with a crate's modules, as lines of equal width."""
     edges = folders(Crate(os.path.join("crates", crate, "src/lib.rs")))
     title = f"┌─ {crate} "
     lines = [title + "─" * (WIDTH - len(title) - 1) + "┐"]
@@ -472,13 +472,13 @@ def picture():
 
 
 def architecture():
-    """The text of the page as it is, and with a new picture."""
+    """Returns the text of the page, and the text with a new picture."""
     with open(ARCHITECTURE, encoding="utf-8") as page:
         text = page.read()
     before, found, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (found and end):
-        raise SystemExit(f"check-modules: {ARCHITECTURE} lacks the marks {BEGIN} and {END}")
+        raise SystemExit(f"check-modules: {ARCHITECTURE} lacks the markers {BEGIN} and {END}")
     return text, before + picture() + after
 
 

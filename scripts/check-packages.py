@@ -25,7 +25,7 @@ def version(text):
 
 
 def allowed(expression, licences):
-    """Whether an SPDX expression holds where only these licences are allowed. Exceptions (WITH) are not."""
+    """Returns whether an SPDX expression is satisfied by these licences. Exceptions (WITH) are not allowed."""
     expression = re.sub(r"([\w.+-]+) WITH ([\w.+-]+)", r"\1-WITH-\2", expression.replace("/", " OR "))
     tokens = re.findall(r"[()]|[\w.+-]+", expression)
     python = [{"OR": "or", "AND": "and"}.get(token, token if token in "()" else str(token in licences)) for token in tokens]

@@ -30,7 +30,7 @@ import zipfile
 REQUESTS = int(os.environ.get("REQUESTS", "200"))
 ENVOY_VERSION = "1.40.0"
 LIMIT_S = 5
-SILENCE_MS = 300  # How long each proxy lets the backend be silent.
+SILENCE_MS = 300  # How long each proxy waits for the backend.
 
 # Name, title, the backend's behaviour, method, path.
 FAULTS = [
@@ -129,7 +129,7 @@ def find_envoy():
 
 
 def build():
-    """The paths of the backend's and the gateway's programs. Variables name programs that are built already."""
+    """Returns the paths of the backend's and the gateway's programs."""
     given = {"delayed-backend": os.environ.get("DELAYED_BACKEND_BINARY"), "retry-service": os.environ.get("RETRY_SERVICE_BINARY")}
     if all(given.values()):
         return given
@@ -195,7 +195,7 @@ def start_proxy(name, upstream, programs, folder):
 
 
 def failures(port, method, path):
-    """How many requests do not get a complete 200."""
+    """Returns how many requests did not get a complete 200."""
     failed, connection = 0, None
     for number in range(REQUESTS):
         body = f"order {number}".encode() if method == "POST" else None
@@ -217,7 +217,7 @@ def failures(port, method, path):
 
 
 def sent_twice(backend):
-    """How many of the bodies in the backend's journal are there more than once."""
+    """Returns how many bodies the backend has received more than once."""
     connection = http.client.HTTPConnection("127.0.0.1", backend, timeout=LIMIT_S)
     connection.request("GET", "/requests")
     journal = connection.getresponse().read().decode()
@@ -228,7 +228,7 @@ def sent_twice(backend):
 def measure(contender, fault, programs):
     name, _, behaviour, method, path = fault
     with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o711)  # nginx' workers run as another user where it starts as root.
+        os.chmod(folder, 0o711)  # If nginx starts as root, its workers run as another user.
         port = free_port()
         backend = [programs["delayed-backend"], "--listen", f"127.0.0.1:{port}", "--script", f"{behaviour},ok*9"]
         with Process(port, *backend):
