@@ -8,14 +8,20 @@
 //!
 //! ```
 //! use delayed_backend::Backend;
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//! use tokio::net::TcpStream;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let backend = Backend::start("close,status=503,ok".parse()?).await?;
-//! let url = format!("{}/hello", backend.url());
-//! // Send requests to `url` with the client under test. Then look at what arrived:
-//! assert_eq!(backend.requests().len(), 0);
-//! # let _ = url;
+//! let backend = Backend::start("close-after=12,ok".parse()?).await?;
+//!
+//! let mut client = TcpStream::connect(backend.address()).await?;
+//! client.write_all(b"GET /hello HTTP/1.1\r\nhost: test\r\n\r\n").await?;
+//! let mut response = String::new();
+//! client.read_to_string(&mut response).await?;
+//!
+//! assert_eq!(response, "HTTP/1.1 200");
+//! assert_eq!(backend.requests()[0].behaviour, "close-after=12");
 //! # Ok(())
 //! # }
 //! ```
@@ -85,6 +91,8 @@
 //! A connection has one fault at a time: if several HTTP/2 streams are answered at once, the fault of the latest response
 //! replaces the one before. Over HTTP/2, the body of a request with `refused-stream` or `goaway` is not read.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[doc(hidden)]
 pub mod cli;
 
@@ -105,3 +113,8 @@ pub use crate::script::Script;
 pub use crate::script::parse::ScriptError;
 pub use crate::server::Server;
 pub use crate::server::drain::Connections;
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
