@@ -1,4 +1,4 @@
-//! What becomes of a client's request on its way to the upstream: it says there what it said here, or is refused.
+//! Requests on their way to the upstream: they keep their meaning, or are rejected.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,8 +17,8 @@ use http_body_util::Full;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use support::{
-    QUICK, Service, backend, gateway,
-    http2::{DATA, END_STREAM, Frame, HEADERS, Peer, RST_STREAM},
+    QUICK, Service, backend, gateway, gateway_and_upstream,
+    http2::{DATA, END_STREAM, Frame, HEADERS, Peer, RST_STREAM, body_of},
     message::{exchange, exchange_bytes, get, read_until, send},
     refusing,
     upstream::{Reply, Upstream, ok, read_request},
@@ -32,9 +32,8 @@ use tokio::{
 };
 
 #[tokio::test]
-async fn a_request_with_another_transfer_coding_than_chunked_is_501() {
-    let upstream = Upstream::playing([ok("")]).await;
-    let service = gateway(upstream.address, &[]).await;
+async fn transfer_codings_other_than_chunked_get_a_501() {
+    let (upstream, service) = gateway_and_upstream(&[]).await;
     for codings in ["gzip, chunked", "chunked, chunked", "gzip\r\ntransfer-encoding: chunked", "gzip;q=\"1,\", chunked"]
     {
         let head = format!("POST / HTTP/1.1\r\ntransfer-encoding: {codings}");
@@ -45,10 +44,9 @@ async fn a_request_with_another_transfer_coding_than_chunked_is_501() {
 }
 
 #[tokio::test]
-async fn chunked_goes_on_as_chunked_however_it_is_written() {
+async fn every_spelling_of_chunked_is_forwarded_as_chunked() {
     for coding in ["chunked", "Chunked", " chunked\t"] {
-        let upstream = Upstream::playing([ok("")]).await;
-        let service = gateway(upstream.address, &[]).await;
+        let (upstream, service) = gateway_and_upstream(&[]).await;
         let head = format!("POST / HTTP/1.1\r\ntransfer-encoding: {coding}");
         let response = send(service.address, &head, "5\r\nhello\r\n0\r\n\r\n").await;
         assert_eq!(response.status, 200, "{coding:?}");
@@ -61,10 +59,9 @@ async fn chunked_goes_on_as_chunked_however_it_is_written() {
 const METHODS: [&str; 7] = ["GET", "HEAD", "OPTIONS", "DELETE", "PUT", "POST", "REPORT"];
 
 #[tokio::test]
-async fn a_chunked_body_goes_on_whatever_the_method() {
+async fn a_chunked_body_is_forwarded_with_every_method() {
     for method in METHODS {
-        let upstream = Upstream::playing([ok("")]).await;
-        let service = gateway(upstream.address, &[]).await;
+        let (upstream, service) = gateway_and_upstream(&[]).await;
         let head = format!("{method} / HTTP/1.1\r\ntransfer-encoding: chunked");
         assert_eq!(send(service.address, &head, "5\r\nhello\r\n0\r\n\r\n").await.status, 200, "{method}");
         let request = upstream.only();
@@ -74,10 +71,9 @@ async fn a_chunked_body_goes_on_whatever_the_method() {
 }
 
 #[tokio::test]
-async fn a_body_of_unknown_length_from_an_http2_client_goes_on_whatever_the_method() {
+async fn a_body_of_unknown_length_from_an_http2_client_is_forwarded_with_every_method() {
     for method in METHODS {
-        let upstream = Upstream::playing([ok("")]).await;
-        let service = gateway(upstream.address, &[]).await;
+        let (upstream, service) = gateway_and_upstream(&[]).await;
         let mut client = Peer::connect(service.address).await;
         client.request(0, 1, method, "/", &[]).await;
         client.send(DATA, END_STREAM, 1, b"hello").await;
@@ -89,7 +85,7 @@ async fn a_body_of_unknown_length_from_an_http2_client_goes_on_whatever_the_meth
 }
 
 #[tokio::test]
-async fn a_chunked_body_reaches_an_http2_upstream_whatever_the_method() {
+async fn a_chunked_body_is_forwarded_over_http2_with_every_method() {
     let backend = backend("ok").await;
     let service = gateway(backend.address(), &["--upstream-http2"]).await;
     for method in ["GET", "DELETE", "POST"] {
@@ -100,9 +96,8 @@ async fn a_chunked_body_reaches_an_http2_upstream_whatever_the_method() {
 }
 
 #[tokio::test]
-async fn a_get_whose_stream_ends_in_a_frame_of_its_own_goes_on_without_a_body() {
-    let upstream = Upstream::playing([ok("")]).await;
-    let service = gateway(upstream.address, &[]).await;
+async fn a_request_that_ends_with_an_empty_data_frame_is_forwarded_without_a_body() {
+    let (upstream, service) = gateway_and_upstream(&[]).await;
     let mut client = Peer::connect(service.address).await;
     for (round, method) in (0..).zip(["GET", "HEAD", "GET"]) {
         let stream = 2 * round + 1;
@@ -118,39 +113,53 @@ async fn a_get_whose_stream_ends_in_a_frame_of_its_own_goes_on_without_a_body() 
     }
 }
 
-/// As some clients do, httpx among them.
+/// Sends a POST over HTTP/2 that ends only after `pause`. Returns the frames of the response and of that to a second
+/// request, and checks that there is no reset among them.
+async fn post_with_late_end(
+    address: SocketAddr,
+    fields: &[(&str, &str)],
+    body: &str,
+    pause: impl Future<Output = ()>,
+) -> Vec<Frame> {
+    let mut client = Peer::connect(address).await;
+    client.request(0, 1, "POST", "/", fields).await;
+    client.send(DATA, 0, 1, body.as_bytes()).await;
+    pause.await;
+    client.send(DATA, END_STREAM, 1, b"").await;
+    let mut frames = client.rest_of(1).await;
+    // A late reset would arrive before the second response.
+    client.request(END_STREAM, 3, "GET", "/", &[]).await;
+    frames.extend(client.rest_of(3).await);
+    let resets: Vec<_> = frames.iter().filter(|frame| frame.kind == RST_STREAM).collect();
+    assert!(resets.is_empty(), "{fields:?}, {body:?}: {resets:?}");
+    frames
+}
+
+/// Some clients do this, httpx for example.
 #[tokio::test]
-async fn an_http2_client_that_ends_its_request_late_sees_no_reset_after_the_response() {
+async fn a_request_that_ends_after_its_response_is_not_reset() {
     let upstream = Upstream::playing([ok("done")]).await;
     let service = gateway(upstream.address, &[]).await;
     for round in 1..=3 {
-        let mut client = Peer::connect(service.address).await;
-        client.request(0, 1, "POST", "/", &[("content-length", "5")]).await;
-        client.send(DATA, 0, 1, b"hello").await;
-        let answered = async {
-            while upstream.received().len() < 2 * round - 1 {
-                sleep(Duration::from_millis(1)).await;
-            }
+        let response_sent = async {
+            let request_received = async {
+                while upstream.received().len() < 2 * round - 1 {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            };
+            within("the request to the upstream", request_received).await;
+            sleep(Duration::from_millis(50)).await;
         };
-        within("the upstream to reply", answered).await;
-        sleep(Duration::from_millis(50)).await;
-        client.send(DATA, END_STREAM, 1, b"").await;
-        let mut frames = client.rest_of(1).await;
-        // What follows the end of the response comes before another one.
-        client.request(END_STREAM, 3, "GET", "/", &[]).await;
-        frames.extend(client.rest_of(3).await);
-        let resets: Vec<_> = frames.iter().filter(|frame| frame.kind == RST_STREAM).collect();
-        assert!(resets.is_empty(), "{resets:?}");
+        let frames = post_with_late_end(service.address, &[("content-length", "5")], "hello", response_sent).await;
         let head = frames.iter().find(|frame| frame.kind == HEADERS && frame.stream == 1);
         assert_eq!(head.expect("a response").payload[0], 0x88, "200, and not {head:?}");
-        let body = frames.iter().filter(|frame| frame.kind == DATA && frame.stream == 1);
-        assert_eq!(body.flat_map(|frame| frame.payload.clone()).collect::<Vec<_>>(), b"done");
+        assert_eq!(body_of(&frames, 1), b"done");
     }
 }
 
-/// Whatever the response is, and whoever gives it.
+/// Whether the response is the upstream's or the gateway's own.
 #[tokio::test]
-async fn no_http2_client_that_ends_its_request_late_sees_a_reset() {
+async fn a_request_that_ends_after_any_kind_of_response_is_not_reset() {
     let chunks =
         "HTTP/1.1 200 OK\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n4\r\ndone\r\n0\r\nx-sum: 4\r\n\r\n";
     let upstream = Upstream::playing([Reply::new(chunks)]).await;
@@ -163,17 +172,7 @@ async fn no_http2_client_that_ends_its_request_late_sees_a_reset() {
         ("no authority", "hello", &[(":authority", "a:99999")], "400"),
         ("an expectation", "hello", &[("expect", "tea")], "417"),
     ] {
-        let mut client = Peer::connect(service.address).await;
-        client.request(0, 1, "POST", "/", fields).await;
-        client.send(DATA, 0, 1, body.as_bytes()).await;
-        sleep(Duration::from_millis(50)).await;
-        client.send(DATA, END_STREAM, 1, b"").await;
-        let mut frames = client.rest_of(1).await;
-        // What follows the end of the response comes before another one.
-        client.request(END_STREAM, 3, "GET", "/", &[]).await;
-        frames.extend(client.rest_of(3).await);
-        let resets: Vec<_> = frames.iter().filter(|frame| frame.kind == RST_STREAM).collect();
-        assert!(resets.is_empty(), "{what}: {resets:?}");
+        let frames = post_with_late_end(service.address, fields, body, sleep(Duration::from_millis(50))).await;
         let mut heads = frames.iter().filter(|frame| frame.kind == HEADERS && frame.stream == 1);
         assert_eq!(status_of(heads.next().expect(what)), status, "{what}");
         assert_eq!(heads.next().is_some(), status == "200", "{what}: trailers");
@@ -181,12 +180,12 @@ async fn no_http2_client_that_ends_its_request_late_sees_a_reset() {
     }
 }
 
-/// The status of the head of a response: RFC 7541, section 2.3.2 and appendix A.
+/// The status in a response head: RFC 7541, section 2.3.2 and appendix A.
 fn status_of(head: &Frame) -> String {
     match &head.payload[..] {
         [0x88, ..] => "200".to_owned(),
         [0x8c, ..] => "400".to_owned(),
-        // A literal, with the name of an indexed field, and Huffman coding (appendix B): five or six bits for a digit.
+        // A literal with an indexed name and Huffman coding (appendix B): five or six bits per digit.
         [0x48, coded, rest @ ..] if coded & 0x80 != 0 => {
             let bits: String = rest[..usize::from(coded & 0x7f)].iter().map(|byte| format!("{byte:08b}")).collect();
             let mut rest = &bits[..];
@@ -205,19 +204,18 @@ fn status_of(head: &Frame) -> String {
 }
 
 #[tokio::test]
-async fn an_http2_client_that_never_ends_its_request_gets_the_response_all_the_same() {
+async fn a_request_that_never_ends_gets_its_response() {
     let upstream = Upstream::playing([ok("done")]).await;
     let service = gateway(upstream.address, &[]).await;
     let mut client = Peer::connect(service.address).await;
     client.request(0, 1, "POST", "/", &[("content-length", "5")]).await;
     client.send(DATA, 0, 1, b"hello").await;
     let frames = client.rest_of(1).await;
-    let body = frames.iter().filter(|frame| frame.kind == DATA);
-    assert_eq!(body.flat_map(|frame| frame.payload.clone()).collect::<Vec<_>>(), b"done", "{frames:?}");
+    assert_eq!(body_of(&frames, 1), b"done", "{frames:?}");
 }
 
 #[tokio::test]
-async fn every_target_goes_on_in_one_normal_form() {
+async fn every_target_is_forwarded_in_origin_form() {
     for (sent, expected) in [
         ("GET http://a.example?x", "GET /?x"),
         ("GET http://a.example", "GET /"),
@@ -233,8 +231,7 @@ async fn every_target_goes_on_in_one_normal_form() {
         ("OPTIONS *", "OPTIONS *"),
         ("OPTIONS /b", "OPTIONS /b"),
     ] {
-        let upstream = Upstream::playing([ok("")]).await;
-        let service = gateway(upstream.address, &[]).await;
+        let (upstream, service) = gateway_and_upstream(&[]).await;
         let request = format!("{sent} HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n");
         assert_eq!(exchange(service.address, request).await.status, 200, "{sent}");
         assert_eq!(upstream.only().line(), format!("{expected} HTTP/1.1"), "{sent}");
@@ -242,9 +239,8 @@ async fn every_target_goes_on_in_one_normal_form() {
 }
 
 #[tokio::test]
-async fn options_of_the_server_as_a_whole_go_on_as_that_over_http2() {
-    let upstream = Upstream::playing([ok("")]).await;
-    let service = gateway(upstream.address, &[]).await;
+async fn options_of_the_whole_server_is_forwarded_as_such_over_http2() {
+    let (upstream, service) = gateway_and_upstream(&[]).await;
     let mut client = Peer::connect(service.address).await;
     client.request(END_STREAM, 1, "OPTIONS", "*", &[]).await;
     client.rest_of(1).await;
@@ -252,10 +248,10 @@ async fn options_of_the_server_as_a_whole_go_on_as_that_over_http2() {
 }
 
 #[tokio::test]
-async fn no_query_is_logged_however_much_is() {
+async fn queries_are_not_logged_at_any_level() {
     let upstream = Upstream::playing([Reply::new("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n")]).await;
-    let (nobody, _socket) = refusing();
-    for upstream in [upstream.address, nobody] {
+    let (refusing, _socket) = refusing();
+    for upstream in [upstream.address, refusing] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
         command.env("RUST_LOG", "trace").args(QUICK).args(["--listen", "127.0.0.1:0", "--access-log"]);
         command.args(["--upstream", &format!("http://{upstream}")]);
@@ -284,16 +280,15 @@ async fn no_query_is_logged_however_much_is() {
 }
 
 #[tokio::test]
-async fn the_host_that_the_target_names_goes_before_the_field() {
-    let upstream = Upstream::playing([ok("")]).await;
-    let service = gateway(upstream.address, &["--host", "keep"]).await;
+async fn the_host_in_the_target_takes_precedence() {
+    let (upstream, service) = gateway_and_upstream(&["--host", "keep"]).await;
     let request = "GET http://good.example/ HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n";
     assert_eq!(exchange(service.address, request).await.status, 200);
     let mut client = Peer::connect(service.address).await;
     client.request(END_STREAM, 1, "GET", "/", &[(":authority", "good.example"), ("host", "evil.example")]).await;
     client.rest_of(1).await;
     let received = upstream.received();
-    // Over HTTP/2 a contradiction may be refused as well.
+    // Over HTTP/2 a contradiction may be rejected instead.
     assert!(!received.is_empty());
     for request in received {
         assert_eq!(request.fields("host"), ["good.example"]);
@@ -302,9 +297,8 @@ async fn the_host_that_the_target_names_goes_before_the_field() {
 }
 
 #[tokio::test]
-async fn a_password_in_the_target_does_not_become_part_of_the_host() {
-    let upstream = Upstream::playing([ok("")]).await;
-    let service = gateway(upstream.address, &["--host", "keep"]).await;
+async fn a_password_in_the_target_is_not_part_of_the_host() {
+    let (upstream, service) = gateway_and_upstream(&["--host", "keep"]).await;
     let request = "GET http://u:p@good.example/ HTTP/1.1\r\nhost: good.example\r\nconnection: close\r\n\r\n";
     let status = exchange(service.address, request).await.status;
     assert!(status == 200 || status == 400, "{status}");
@@ -318,10 +312,9 @@ async fn a_password_in_the_target_does_not_become_part_of_the_host() {
 }
 
 #[tokio::test]
-async fn a_host_that_is_none_is_refused() {
-    let upstream = Upstream::playing([ok("")]).await;
-    let service = gateway(upstream.address, &[]).await;
-    let refused: [&[u8]; 12] = [
+async fn an_invalid_host_is_rejected() {
+    let (upstream, service) = gateway_and_upstream(&[]).await;
+    let invalid: [&[u8]; 12] = [
         b"a b",
         b"<script>",
         b"evil/../",
@@ -335,7 +328,7 @@ async fn a_host_that_is_none_is_refused() {
         b"[::1",
         b"a?b",
     ];
-    for host in refused {
+    for host in invalid {
         let request = [b"GET / HTTP/1.1\r\nconnection: close\r\nhost: ", host, b"\r\n\r\n"].concat();
         let shown = String::from_utf8_lossy(host);
         assert_eq!(exchange(service.address, request).await.status, 400, "{shown:?}");
@@ -350,7 +343,7 @@ async fn a_host_that_is_none_is_refused() {
 }
 
 #[tokio::test]
-async fn a_request_has_one_canonical_length_or_is_refused() {
+async fn a_request_is_forwarded_with_one_canonical_length_or_rejected() {
     let body = "x".repeat(36);
     for lengths in [
         "content-length: 036",
@@ -359,8 +352,7 @@ async fn a_request_has_one_canonical_length_or_is_refused() {
         "content-length: 36\r\ncontent-length: 036",
         "content-length: 36\r\ncontent-length: 36, 36",
     ] {
-        let upstream = Upstream::playing([ok("")]).await;
-        let service = gateway(upstream.address, &[]).await;
+        let (upstream, service) = gateway_and_upstream(&[]).await;
         let response = send(service.address, &format!("POST / HTTP/1.1\r\n{lengths}"), &body).await;
         if response.status == 400 {
             assert_eq!(upstream.received().len(), 0, "{lengths:?}");
@@ -372,9 +364,8 @@ async fn a_request_has_one_canonical_length_or_is_refused() {
 }
 
 #[tokio::test]
-async fn a_length_from_an_http2_client_is_canonical_or_refused() {
-    let upstream = Upstream::playing([ok("")]).await;
-    let service = gateway(upstream.address, &[]).await;
+async fn a_request_over_http2_is_forwarded_with_one_canonical_length_or_rejected() {
+    let (upstream, service) = gateway_and_upstream(&[]).await;
     for lengths in [&["05"][..], &["5", "5"], &["5, 5"], &["5", "6"], &["+5"]] {
         let mut client = Peer::connect(service.address).await;
         let lengths: Vec<_> = lengths.iter().map(|length| ("content-length", *length)).collect();
@@ -387,7 +378,7 @@ async fn a_length_from_an_http2_client_is_canonical_or_refused() {
     }
 }
 
-/// A gateway whose upstream wants a password.
+/// A gateway that sends a password to its upstream.
 async fn with_password(upstream: SocketAddr) -> Service {
     let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
     command.args(QUICK).args(["--listen", "127.0.0.1:0", "--upstream", &format!("http://user:pw@{upstream}")]);
@@ -395,7 +386,7 @@ async fn with_password(upstream: SocketAddr) -> Service {
 }
 
 #[tokio::test]
-async fn trace_does_not_carry_the_upstream_s_password() {
+async fn trace_is_forwarded_without_the_password_of_the_upstream() {
     let upstream = Upstream::playing([ok("")]).await;
     let service = with_password(upstream.address).await;
     for method in ["TRACE", "GET"] {
@@ -407,34 +398,33 @@ async fn trace_does_not_carry_the_upstream_s_password() {
 }
 
 #[tokio::test]
-async fn max_forwards_is_counted_down_for_trace_and_options() {
+async fn max_forwards_is_decremented_for_trace_and_options() {
     for (line, sent, expected) in [
         ("TRACE /", "5", "4"),
         ("OPTIONS /", "1", "0"),
         ("OPTIONS *", "10", "9"),
-        // It means nothing to other methods.
+        // Other methods ignore it.
         ("GET /", "5", "5"),
         ("GET /", "0", "0"),
     ] {
-        let upstream = Upstream::playing([ok("")]).await;
-        let service = gateway(upstream.address, &[]).await;
+        let (upstream, service) = gateway_and_upstream(&[]).await;
         send(service.address, &format!("{line} HTTP/1.1\r\nmax-forwards: {sent}"), "").await;
         assert_eq!(upstream.only().fields("max-forwards"), [expected], "{line}");
     }
 }
 
 #[tokio::test]
-async fn a_request_that_may_go_no_further_is_answered_by_the_gateway() {
+async fn the_gateway_responds_when_max_forwards_is_zero() {
     let upstream = Upstream::playing([ok("not this")]).await;
     let service = with_password(upstream.address).await;
     let head = "TRACE /here HTTP/1.1\r\nmax-forwards: 0\r\nx-mine: 1\r\nauthorization: Basic c2VjcmV0\r\n\
                 proxy-authorization: Basic c2VjcmV0\r\ncookie: secret=1";
     let response = send(service.address, head, "").await;
     assert_eq!((response.status, response.field("content-type")), (200, Some("message/http")));
-    let told = response.text().to_ascii_lowercase();
-    assert!(told.starts_with("trace /here http/1.1\r\n"), "{told}");
-    assert!(told.contains("x-mine: 1\r\n") && told.contains("host: shop.example\r\n"), "{told}");
-    assert!(!told.contains("authorization") && !told.contains("cookie"), "{told}");
+    let trace = response.text().to_ascii_lowercase();
+    assert!(trace.starts_with("trace /here http/1.1\r\n"), "{trace}");
+    assert!(trace.contains("x-mine: 1\r\n") && trace.contains("host: shop.example\r\n"), "{trace}");
+    assert!(!trace.contains("authorization") && !trace.contains("cookie"), "{trace}");
     for target in ["/", "*"] {
         let response = send(service.address, &format!("OPTIONS {target} HTTP/1.1\r\nmax-forwards: 0"), "").await;
         assert_eq!(response.status, 204, "{target}");
@@ -444,11 +434,10 @@ async fn a_request_that_may_go_no_further_is_answered_by_the_gateway() {
 }
 
 #[tokio::test]
-async fn the_id_in_the_response_is_the_one_that_the_upstream_got() {
+async fn the_response_has_the_id_that_the_upstream_got() {
     for more in ["connection: x-request-id", "connection: X-Request-Id, x-forwarded-for, via", "x-request-id: second"] {
         for flags in [&[][..], &["--trusted-proxies", "127.0.0.1"]] {
-            let upstream = Upstream::playing([ok("")]).await;
-            let service = gateway(upstream.address, flags).await;
+            let (upstream, service) = gateway_and_upstream(flags).await;
             let response = send(service.address, &format!("GET / HTTP/1.1\r\nx-request-id: first\r\n{more}"), "").await;
             let request = upstream.only();
             let id = response.field("x-request-id").expect("an id");
@@ -459,7 +448,7 @@ async fn the_id_in_the_response_is_the_one_that_the_upstream_got() {
 }
 
 #[tokio::test]
-async fn what_is_added_to_forwarded_is_not_swallowed_by_an_open_quote() {
+async fn an_element_added_to_forwarded_is_outside_an_unclosed_quote() {
     for sent in ["for=\"unclosed", "for=1.1.1.1, for=\"unclosed", "for=\"a\\", "for=1.1.1.1;host=\"x, for=2.2.2.2"] {
         let upstream = Upstream::playing([ok("")]).await;
         let flags = ["--forwarded", "forwarded", "--trusted-proxies", "127.0.0.1"];
@@ -474,13 +463,12 @@ async fn what_is_added_to_forwarded_is_not_swallowed_by_an_open_quote() {
 }
 
 #[tokio::test]
-async fn values_from_an_http2_client_have_no_outer_white_space() {
-    let upstream = Upstream::playing([ok("")]).await;
-    let service = gateway(upstream.address, &[]).await;
+async fn values_from_an_http2_client_are_trimmed() {
+    let (upstream, service) = gateway_and_upstream(&[]).await;
     let mut client = Peer::connect(service.address).await;
     client.request(END_STREAM, 1, "GET", "/", &[("x-a", " b\t"), ("x-c", "d"), ("x-e", "  ")]).await;
     client.rest_of(1).await;
-    // It may be refused as well.
+    // The request may be rejected instead.
     if let [request] = &upstream.received()[..] {
         assert_eq!(request.fields("x-a"), ["b"], "{request:?}");
         assert_eq!(request.fields("x-c"), ["d"], "{request:?}");
@@ -489,33 +477,31 @@ async fn values_from_an_http2_client_have_no_outer_white_space() {
 }
 
 #[tokio::test]
-async fn pseudo_fields_in_trailers_do_not_go_on() {
-    let upstream = Upstream::playing([ok("")]).await;
-    let service = gateway(upstream.address, &[]).await;
+async fn pseudo_headers_in_trailers_are_not_forwarded() {
+    let (upstream, service) = gateway_and_upstream(&[]).await;
     let mut client = Peer::connect(service.address).await;
     client.request(0, 1, "POST", "/", &[("te", "trailers"), ("trailer", "x-sum")]).await;
     client.send(DATA, 0, 1, b"hello").await;
     client.send_fields(END_STREAM, 1, &[("x-sum", "1"), (":path", "/evil")]).await;
     client.rest_of(1).await;
-    // It may be refused as well.
+    // The request may be rejected instead.
     for request in upstream.received() {
         assert!(!request.text.contains("evil") && !request.text.contains(":path"), "{request:?}");
     }
 }
 
 #[tokio::test]
-async fn the_upstream_gets_the_host_that_the_client_asked_for() {
-    let upstream = Upstream::playing([ok("")]).await;
-    let service = gateway(upstream.address, &[]).await;
+async fn the_upstream_gets_the_host_of_the_client() {
+    let (upstream, service) = gateway_and_upstream(&[]).await;
     get(service.address).await;
     assert_eq!(upstream.only().fields("host"), ["shop.example"]);
 }
 
-/// An upstream that speaks HTTP/2 and says what authority and which Host it was asked for.
-async fn naming_the_authority() -> SocketAddr {
+/// An HTTP/2 upstream whose responses contain the `:authority` and `Host` of the request.
+async fn echoing_the_authority() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let told = async |request: Request<Incoming>| {
+    let echo = async |request: Request<Incoming>| {
         let hosts: Vec<_> = request.headers().get_all(HOST).iter().collect();
         let authority = request.uri().authority();
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(format!("{authority:?} {hosts:?}"))))
@@ -524,15 +510,15 @@ async fn naming_the_authority() -> SocketAddr {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-            tokio::spawn(server.serve_connection(TokioIo::new(stream), service_fn(told)));
+            tokio::spawn(server.serve_connection(TokioIo::new(stream), service_fn(echo)));
         }
     });
     address
 }
 
 #[tokio::test]
-async fn an_http2_upstream_gets_the_host_that_the_client_asked_for_as_its_authority() {
-    let upstream = naming_the_authority().await;
+async fn an_http2_upstream_gets_the_host_of_the_client_as_authority() {
+    let upstream = echoing_the_authority().await;
     let service = gateway(upstream, &["--upstream-http2"]).await;
     assert_eq!(get(service.address).await.text(), "Some(shop.example) []");
     let service = gateway(upstream, &["--upstream-http2", "--host", "rewrite"]).await;
@@ -540,10 +526,9 @@ async fn an_http2_upstream_gets_the_host_that_the_client_asked_for_as_its_author
 }
 
 #[tokio::test]
-async fn via_can_be_left_out() {
+async fn via_can_be_disabled() {
     for (flags, expected) in [(&["--via", "off"][..], 0), (&["--via", "on"], 1), (&[], 1)] {
-        let upstream = Upstream::playing([ok("")]).await;
-        let service = gateway(upstream.address, flags).await;
+        let (upstream, service) = gateway_and_upstream(flags).await;
         let response = get(service.address).await;
         assert_eq!(response.fields("via").len(), expected, "{flags:?}");
         assert_eq!(upstream.only().fields("via").len(), expected, "{flags:?}");
@@ -554,23 +539,23 @@ const EXPECTING: &str =
     "PUT / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\nconnection: close\r\n\r\n";
 
 #[tokio::test]
-async fn a_body_that_the_upstream_refuses_by_the_head_is_never_asked_for() {
-    for refusal in ["417 Expectation Failed", "401 Unauthorized"] {
+async fn a_body_that_the_upstream_rejects_by_the_head_is_not_requested() {
+    for status in ["417 Expectation Failed", "401 Unauthorized"] {
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let service = gateway(upstream.local_addr().unwrap(), &[]).await;
         let client = tokio::spawn(exchange_bytes(service.address, EXPECTING));
         let (mut server, _) = within("a connection", upstream.accept()).await.unwrap();
         let head = read_until(&mut server, "\r\n\r\n").await;
         assert!(head.contains("\r\nexpect: 100-continue\r\n"), "{head}");
-        let refused = format!("HTTP/1.1 {refusal}\r\ncontent-length: 3\r\nconnection: close\r\n\r\nno!");
-        server.write_all(refused.as_bytes()).await.unwrap();
+        let response = format!("HTTP/1.1 {status}\r\ncontent-length: 3\r\nconnection: close\r\n\r\nno!");
+        server.write_all(response.as_bytes()).await.unwrap();
         let got = String::from_utf8(client.await.unwrap()).unwrap();
-        assert!(got.starts_with(&format!("HTTP/1.1 {refusal}\r\n")) && got.ends_with("no!"), "{got}");
+        assert!(got.starts_with(&format!("HTTP/1.1 {status}\r\n")) && got.ends_with("no!"), "{got}");
     }
 }
 
 #[tokio::test]
-async fn a_body_that_the_upstream_asks_for_is_asked_for() {
+async fn a_100_continue_of_the_upstream_is_passed_on() {
     let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let service = gateway(upstream.local_addr().unwrap(), &[]).await;
     let mut client = TcpStream::connect(service.address).await.unwrap();
@@ -588,7 +573,7 @@ async fn a_body_that_the_upstream_asks_for_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_body_is_asked_for_after_a_while_though_the_upstream_says_nothing() {
+async fn the_client_gets_a_100_continue_after_a_second_without_one_from_the_upstream() {
     let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let service = gateway(upstream.local_addr().unwrap(), &[]).await;
     let mut client = TcpStream::connect(service.address).await.unwrap();
@@ -601,9 +586,9 @@ async fn a_body_is_asked_for_after_a_while_though_the_upstream_says_nothing() {
 }
 
 #[tokio::test]
-async fn header_names_keep_their_case_where_that_is_asked_for() {
+async fn the_case_of_header_names_can_be_preserved() {
     let reply = "HTTP/1.1 200 OK\r\nX-Odd-CASE: 1\r\nContent-Length: 0\r\n\r\n";
-    for (flags, asked, told) in [
+    for (flags, in_request, in_response) in [
         (&[][..], "x-mixed-case: 1", "x-odd-case: 1"),
         (&["--preserve-header-case"], "X-Mixed-CASE: 1", "X-Odd-CASE: 1"),
     ] {
@@ -611,8 +596,8 @@ async fn header_names_keep_their_case_where_that_is_asked_for() {
         let service = gateway(upstream.address, flags).await;
         let request = "GET / HTTP/1.1\r\nHost: a\r\nX-Mixed-CASE: 1\r\nConnection: close\r\n\r\n";
         let response = String::from_utf8(exchange_bytes(service.address, request).await).unwrap();
-        assert!(response.lines().any(|line| line == told), "{response}");
+        assert!(response.lines().any(|line| line == in_response), "{response}");
         let received = upstream.only().text;
-        assert!(received.lines().any(|line| line == asked), "{received}");
+        assert!(received.lines().any(|line| line == in_request), "{received}");
     }
 }

@@ -10,10 +10,10 @@
 mod support;
 
 use support::{
-    gateway,
+    gateway_and_upstream,
     http2::{DATA, END_STREAM, Peer},
     message::{exchange, send},
-    upstream::{Received, Upstream, ok},
+    upstream::Received,
 };
 use tokio::process::Command;
 
@@ -24,8 +24,7 @@ const CLAIMS: &str = "GET / HTTP/1.1\r\nx-forwarded-for: 1.1.1.1\r\nx-forwarded-
 
 /// The request that the upstream gets.
 async fn forwarded(flags: &[&str]) -> Received {
-    let upstream = Upstream::playing([ok("")]).await;
-    let service = gateway(upstream.address, flags).await;
+    let (upstream, service) = gateway_and_upstream(flags).await;
     let response = send(service.address, CLAIMS, "").await;
     assert_eq!(response.status, 200);
     let request = upstream.only();
@@ -98,8 +97,7 @@ async fn the_access_log_names_the_client_that_a_trusted_proxy_names() {
         (&["--trusted-proxies", "10.0.0.0/8"], "x-forwarded-for: 203.0.113.7", "127.0.0.1"),
         (&["--count", "0"], "x-forwarded-for: 203.0.113.7", "127.0.0.1"),
     ] {
-        let upstream = Upstream::playing([ok("")]).await;
-        let mut service = gateway(upstream.address, &[flags, &["--access-log"]].concat()).await;
+        let (_upstream, mut service) = gateway_and_upstream(&[flags, &["--access-log"]].concat()).await;
         send(service.address, &format!("GET /named HTTP/1.1\r\n{field}"), "").await;
         let line = service.log_line(" GET /named 200 ").await;
         assert!(support::message(&line).starts_with(&format!("{expected} GET ")), "{flags:?}, {field:?}: {line}");
@@ -127,8 +125,7 @@ async fn trusted_proxies_are_addresses_and_networks_of_both_families() {
         (v6, "127.0.0.1,0.0.0.0/0", false),
         (both, "127.0.0.1", true),
     ] {
-        let upstream = Upstream::playing([ok("")]).await;
-        let service = gateway(upstream.address, &["--listen", listen, "--trusted-proxies", proxies]).await;
+        let (upstream, service) = gateway_and_upstream(&["--listen", listen, "--trusted-proxies", proxies]).await;
         let mut address = service.address;
         if listen == both {
             address.set_ip("127.0.0.1".parse().unwrap());
@@ -165,8 +162,7 @@ async fn an_invalid_network_is_reported_in_one_line() {
 #[tokio::test]
 async fn connection_options_do_not_remove_the_forwarding_headers_of_a_trusted_proxy() {
     for connection in ["X-Forwarded-For", "x-forwarded-for, x-forwarded-host, X-Forwarded-Proto"] {
-        let upstream = Upstream::playing([ok("")]).await;
-        let service = gateway(upstream.address, &["--trusted-proxies", "127.0.0.1"]).await;
+        let (upstream, service) = gateway_and_upstream(&["--trusted-proxies", "127.0.0.1"]).await;
         let claims = "x-forwarded-for: 1.1.1.1\r\nx-forwarded-host: outer.example\r\nx-forwarded-proto: https";
         let head = format!("GET / HTTP/1.1\r\n{claims}\r\nconnection: {connection}");
         assert_eq!(send(service.address, &head, "").await.status, 200);
@@ -184,8 +180,7 @@ async fn connection_options_do_not_remove_the_forwarding_headers_of_a_trusted_pr
 async fn other_spellings_of_forwarding_headers_are_removed() {
     for flags in [&[][..], &["--trusted-proxies", "127.0.0.1"]] {
         for name in ["X_Forwarded_For", "x-forwarded_for", "X_Forwarded_Host", "X_Real_IP", "x_request_id"] {
-            let upstream = Upstream::playing([ok("")]).await;
-            let service = gateway(upstream.address, flags).await;
+            let (upstream, service) = gateway_and_upstream(flags).await;
             send(service.address, &format!("GET / HTTP/1.1\r\n{name}: 6.6.6.6"), "").await;
             let request = upstream.only();
             assert!(!request.text.contains("6.6.6.6"), "{name}, {flags:?}: {request:?}");
@@ -196,8 +191,7 @@ async fn other_spellings_of_forwarding_headers_are_removed() {
 #[tokio::test]
 async fn forwarding_headers_are_removed_from_trailers() {
     for flags in [&[][..], &["--trusted-proxies", "127.0.0.1"]] {
-        let upstream = Upstream::playing([ok("")]).await;
-        let service = gateway(upstream.address, flags).await;
+        let (upstream, service) = gateway_and_upstream(flags).await;
         let head = "POST / HTTP/1.1\r\nte: trailers\r\ntransfer-encoding: chunked\r\n\
                     trailer: x-sum, x-forwarded-for, x-request-id";
         let trailers = "x-sum: 5\r\nx-forwarded-for: 6.6.6.6\r\nX-Request-Id: 6.6.6.6\r\nx_forwarded_for: 6.6.6.6";

@@ -13,7 +13,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use support::{
     gateway,
-    http2::{DATA, END_STREAM, Frame, GOAWAY, HEADERS, Peer, RST_STREAM},
+    http2::{DATA, END_STREAM, Frame, GOAWAY, HEADERS, Peer, RST_STREAM, body_of},
     message::{Response, fields, get, position, read_until},
     refusing, until_zero,
     upstream::{Upstream, ok, read_request},
@@ -591,8 +591,7 @@ fn whole(frames: &[Frame], stream: u32) -> String {
     let of_it = || frames.iter().filter(|frame| frame.stream == stream);
     assert!(of_it().next().is_some_and(|frame| frame.kind == HEADERS), "{stream}: {frames:?}");
     assert!(of_it().next_back().is_some_and(Frame::ends_stream), "{stream}: {frames:?}");
-    let body = of_it().filter(|frame| frame.kind == DATA).flat_map(|frame| frame.payload.clone()).collect();
-    String::from_utf8(body).unwrap()
+    String::from_utf8(body_of(frames, stream)).unwrap()
 }
 
 /// A client that has had a response, so that the windows that it was granted are in force.

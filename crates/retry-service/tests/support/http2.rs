@@ -49,6 +49,12 @@ impl Frame {
     }
 }
 
+/// The body of a stream.
+pub(crate) fn body_of(frames: &[Frame], stream: u32) -> Vec<u8> {
+    let data = frames.iter().filter(|frame| frame.kind == DATA && frame.stream == stream);
+    data.flat_map(|frame| frame.payload.clone()).collect()
+}
+
 /// The identifier of the setting: RFC 9113, section 6.5.2.
 const INITIAL_WINDOW_SIZE: u16 = 4;
 

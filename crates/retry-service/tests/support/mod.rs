@@ -27,6 +27,7 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
+use upstream::{Upstream, ok};
 
 pub(crate) mod http2;
 pub(crate) mod message;
@@ -192,6 +193,13 @@ pub(crate) const QUICK: [&str; 5] = ["--forward", "--interval", "1ms", "--jitter
 
 pub(crate) async fn gateway(upstream: SocketAddr, more: &[&str]) -> Service {
     Service::start(upstream, &[&QUICK[..], more].concat()).await
+}
+
+/// A gateway to an upstream that responds to every request with an empty 200.
+pub(crate) async fn gateway_and_upstream(flags: &[&str]) -> (Upstream, Service) {
+    let upstream = Upstream::playing([ok("")]).await;
+    let service = gateway(upstream.address, flags).await;
+    (upstream, service)
 }
 
 pub(crate) async fn backend(script: &str) -> Backend {
