@@ -115,7 +115,7 @@ async fn a_response_that_cannot_be_completed_is_recognizably_incomplete() {
     let request = "GET /bytes/300000 HTTP/1.1\r\nhost: a\r\n\r\n";
     let response = exchange(service.address, request).await;
     assert_eq!(response.field("content-length"), Some("300000"));
-    assert!(!response.whole && response.body.len() < 300_000);
+    assert!(!response.is_complete && response.body.len() < 300_000);
     assert_eq!(backend.requests().len(), 1);
 }
 

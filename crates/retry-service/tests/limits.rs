@@ -101,7 +101,7 @@ async fn responses_that_an_http2_client_does_not_read_are_reset() {
         assert_eq!(reset, streams, "{length}");
         until_zero(admin, "retry_service_requests_in_flight").await;
         let response = get(service.address).await;
-        assert_eq!((response.status, response.body.len(), response.whole), (200, length, true));
+        assert_eq!((response.status, response.body.len(), response.is_complete), (200, length, true));
     }
 }
 
@@ -370,7 +370,7 @@ async fn a_connection_with_an_unread_response_is_not_idle() {
     let mut received = Vec::new();
     let end = within("the rest", client.read_to_end(&mut received)).await;
     let response = Response::parse(&received);
-    assert!(response.whole, "{end:?} after {} of {length} bytes", response.body.len());
+    assert!(response.is_complete, "{end:?} after {} of {length} bytes", response.body.len());
     assert_eq!(within("the other response", other).await.unwrap().body.len(), length);
 }
 

@@ -271,7 +271,7 @@ async fn a_long_response_arrives_though_every_connection_dies_after_a_part_of_it
     .await;
     let service = gateway(upstream.address, &["--count", "3"]).await;
     let response = get(service.address).await;
-    assert_eq!((response.status, response.body.len(), response.whole), (200, LENGTH, true));
+    assert_eq!((response.status, response.body.len(), response.is_complete), (200, LENGTH, true));
     assert!(response.body.into_iter().eq(body()));
     assert_eq!(upstream.received().len(), 8);
 }
@@ -284,7 +284,7 @@ async fn a_long_response_that_makes_no_progress_breaks_off() {
     let upstream = Upstream::playing([broken, Reply::new(nothing).then_close()]).await;
     let service = gateway(upstream.address, &["--count", "3"]).await;
     let response = get(service.address).await;
-    assert_eq!((response.status, response.text().as_str(), response.whole), (200, "some", false));
+    assert_eq!((response.status, response.text().as_str(), response.is_complete), (200, "some", false));
     assert_eq!(upstream.received().len(), 4);
 }
 

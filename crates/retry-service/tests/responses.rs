@@ -1,4 +1,4 @@
-//! What becomes of an upstream's response on its way to the client: whole and unchanged, or a failure in plain sight.
+//! Responses on their way to the client: they arrive complete and unchanged, or are recognizably incomplete.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,12 +15,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use http_body_util::BodyExt as _;
 use support::{
     QUICK, Service, gateway,
     http2::{self, Peer},
@@ -36,24 +31,24 @@ use tokio::{
     time::timeout,
 };
 
-/// Bytes of which no two places look alike.
+/// Bytes that differ at every offset.
 fn pattern(length: usize) -> Vec<u8> {
     (0..).flat_map(|number: u32| format!("{number},").into_bytes()).take(length).collect()
 }
 
-/// Where the range that is asked for begins.
+/// The start of the requested range.
 fn range_start(request: &str) -> Option<usize> {
     let (_, rest) = request.split_once("range: bytes=")?;
     rest.split('-').next()?.parse().ok()
 }
 
-/// A body in chunks, without the last one.
+/// A body in chunks, without the last chunk.
 fn chunks(body: &[u8]) -> Vec<u8> {
     let chunk = |part: &[u8]| [format!("{:x}\r\n", part.len()).as_bytes(), part, b"\r\n"].concat();
     body.chunks(10_000).flat_map(chunk).collect()
 }
 
-/// The first half of 200,000 bytes, and then the end of the connection.
+/// The first half of 200,000 bytes; then the connection is closed.
 fn first_half(framing: &str) -> Reply {
     let head = format!("HTTP/1.1 200 OK\r\netag: \"v1\"\r\n{framing}\r\n\r\n");
     let half = &pattern(200_000)[..100_000];
@@ -61,7 +56,7 @@ fn first_half(framing: &str) -> Reply {
     Reply::new([head.into_bytes(), half].concat()).then_close()
 }
 
-/// A 206 that says it is this range, with these bytes.
+/// A 206 with this `Content-Range` and these bytes.
 fn part(range: &str, body: &[u8]) -> Reply {
     let head = format!(
         "HTTP/1.1 206 Partial Content\r\netag: \"v1\"\r\ncontent-range: bytes {range}\r\ncontent-length: {}\r\n\r\n",
@@ -73,7 +68,7 @@ fn part(range: &str, body: &[u8]) -> Reply {
 const CHUNKED: &str = "transfer-encoding: chunked";
 
 #[tokio::test]
-async fn a_response_resumed_in_parts_arrives_whole() {
+async fn a_response_resumed_in_parts_arrives_complete() {
     for framing in [CHUNKED, "content-length: 200000"] {
         let upstream = Upstream::start(move |number, request| match range_start(request) {
             None => first_half(framing),
@@ -85,25 +80,25 @@ async fn a_response_resumed_in_parts_arrives_whole() {
         .await;
         let service = gateway(upstream.address, &[]).await;
         let response = get(service.address).await;
-        assert_eq!((response.status, response.body.len(), response.whole), (200, 200_000, true), "{framing}");
+        assert_eq!((response.status, response.body.len(), response.is_complete), (200, 200_000, true), "{framing}");
         assert!(response.body == pattern(200_000), "{framing}");
         assert_eq!(upstream.received().len(), 3, "{framing}");
     }
 }
 
 #[tokio::test]
-async fn a_resumed_response_that_contradicts_what_was_announced_is_not_taken_for_whole() {
+async fn a_resumed_response_that_contradicts_its_head_is_incomplete() {
     let all = pattern(300_000);
     let rows: [(&str, &str, &[u8]); 6] = [
-        // More bytes than the range has.
+        // More bytes than the range.
         (CHUNKED, "100000-149999/200000", &all[100_000..205_000]),
         (CHUNKED, "100000-199999/200000", &all[100_000..205_000]),
         ("content-length: 200000", "100000-149999/200000", &all[100_000..155_000]),
-        // Fewer.
+        // Fewer bytes.
         (CHUNKED, "100000-199999/200000", &all[100_000..150_000]),
-        // Nobody knows how long the whole is.
+        // The complete length is unknown.
         (CHUNKED, "100000-149999/*", &all[100_000..150_000]),
-        // Another whole.
+        // Another complete length.
         ("content-length: 200000", "100000-299999/300000", &all[100_000..300_000]),
     ];
     for (framing, range, body) in rows {
@@ -114,13 +109,13 @@ async fn a_resumed_response_that_contradicts_what_was_announced_is_not_taken_for
         let service = gateway(upstream.address, &["--count", "2"]).await;
         let response = get(service.address).await;
         let row = format!("{framing}, {range}, {} bytes", body.len());
-        assert!(!response.whole, "{row}: {} bytes are taken for whole", response.body.len());
+        assert!(!response.is_complete, "{row}: {} bytes look complete", response.body.len());
         assert!(response.body.len() <= 200_000, "{row}: {} bytes", response.body.len());
     }
 }
 
 #[tokio::test]
-async fn a_response_with_both_length_and_chunks_is_refused() {
+async fn a_response_with_both_length_and_chunks_is_rejected() {
     for head in [
         "content-length: 3\r\ntransfer-encoding: chunked",
         "transfer-encoding: chunked\r\ncontent-length: 3",
@@ -136,7 +131,7 @@ async fn a_response_with_both_length_and_chunks_is_refused() {
 }
 
 #[tokio::test]
-async fn a_response_with_an_unknown_transfer_coding_is_refused() {
+async fn a_response_with_an_unknown_transfer_coding_is_rejected() {
     for codings in ["gzip, chunked", "chunked, chunked", "gzip\r\ntransfer-encoding: chunked", "gzip", "identity"] {
         let head = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: {codings}\r\n\r\n");
         let upstream = Upstream::playing([Reply::new(head + "5\r\nhello\r\n0\r\n\r\n").then_close()]).await;
@@ -149,7 +144,7 @@ async fn a_response_with_an_unknown_transfer_coding_is_refused() {
 }
 
 #[tokio::test]
-async fn a_response_has_one_canonical_length_or_is_refused() {
+async fn a_response_is_passed_on_with_one_canonical_length_or_rejected() {
     let body = "x".repeat(36);
     for (lengths, canonical) in [
         ("content-length: 036", Some("36")),
@@ -160,7 +155,7 @@ async fn a_response_has_one_canonical_length_or_is_refused() {
         ("content-length: 36, 35", None),
         ("content-length: 36\r\ncontent-length: 35", None),
     ] {
-        // Where there is no body, the length is nobody's but the upstream's.
+        // Without a body, the length cannot be checked.
         for (method, status, body) in
             [("GET", "200 OK", &*body), ("HEAD", "200 OK", ""), ("GET", "304 Not Modified", "")]
         {
@@ -168,7 +163,7 @@ async fn a_response_has_one_canonical_length_or_is_refused() {
             let upstream = Upstream::playing([reply]).await;
             let service = gateway(upstream.address, &[]).await;
             let response = send(service.address, &format!("{method} / HTTP/1.1"), "").await;
-            // hyper leaves the length out of a 304.
+            // hyper removes the length from a 304.
             if response.status != 502 && response.status != 304 {
                 assert_eq!(response.fields("content-length"), Vec::from_iter(canonical), "{lengths:?}, {method}");
             }
@@ -176,9 +171,9 @@ async fn a_response_has_one_canonical_length_or_is_refused() {
     }
 }
 
-/// The upstream closes with most of the upload unread, so that writing it fails.
+/// The upstream closes the connection with most of the upload unread, so that sending it fails.
 #[tokio::test]
-async fn a_refusal_of_an_upload_reaches_every_client_though_the_upload_breaks() {
+async fn a_rejection_of_an_upload_reaches_every_client_even_if_the_upload_fails() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let service = gateway(listener.local_addr().unwrap(), &[]).await;
     tokio::spawn(async move {
@@ -189,8 +184,8 @@ async fn a_refusal_of_an_upload_reaches_every_client_though_the_upload_breaks() 
                 while !head.ends_with(b"\r\n\r\n") {
                     head.push(stream.read_u8().await.unwrap());
                 }
-                let refusal = "HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 3\r\n\r\nbig";
-                stream.write_all(refusal.as_bytes()).await.unwrap();
+                let rejection = "HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 3\r\n\r\nbig";
+                stream.write_all(rejection.as_bytes()).await.unwrap();
             });
         }
     });
@@ -203,12 +198,12 @@ async fn a_refusal_of_an_upload_reaches_every_client_though_the_upload_breaks() 
             (response.status, response.text())
         });
     }
-    let got = within("all responses", clients.join_all()).await;
-    let lost = got.iter().filter(|response| **response != (413, "big".to_owned())).count();
-    assert_eq!(lost, 0, "of {}: {got:?}", got.len());
+    let responses = within("all responses", clients.join_all()).await;
+    let lost = responses.iter().filter(|response| **response != (413, "big".to_owned())).count();
+    assert_eq!(lost, 0, "of {}: {responses:?}", responses.len());
 }
 
-/// A gateway that buffers a response until it is whole, however long that takes.
+/// A gateway that buffers a response without a time limit.
 async fn buffering(upstream: SocketAddr, flags: &[&str]) -> Service {
     let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
     command.env("RETRY_SERVICE_RESPONSE_BUFFER_TIME", "1h").args(QUICK).args(flags);
@@ -218,7 +213,7 @@ async fn buffering(upstream: SocketAddr, flags: &[&str]) -> Service {
 
 const JSON: &str = "{\"ok\": \"yes\"}";
 
-/// 13 bytes of JSON, half of them by now, and then what breaks it off.
+/// The first half of 13 bytes of JSON, followed by these bytes and the end of the connection.
 fn half_of_json(after: &str) -> Reply {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n6\r\n";
     Reply::new(format!("{head}{}\r\n{after}", &JSON[..6])).then_close()
@@ -229,48 +224,44 @@ fn json(trailers: &str) -> Reply {
     Reply::new(format!("{head}{JSON}\r\n0\r\n{trailers}\r\n"))
 }
 
-fn broken_responses() -> [(&'static str, Reply); 4] {
+fn incomplete_responses() -> [(&'static str, Reply); 4] {
     let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
     [
-        ("no first chunk", Reply::new(head).then_close()),
-        ("a first chunk that is none", Reply::new(format!("{head}ZZ\r\n")).then_close()),
-        ("a half", half_of_json("")),
-        ("a half and a chunk that is none", half_of_json("-1\r\n")),
+        ("no chunk", Reply::new(head).then_close()),
+        ("an invalid first chunk", Reply::new(format!("{head}ZZ\r\n")).then_close()),
+        ("half a body", half_of_json("")),
+        ("half a body and an invalid chunk", half_of_json("-1\r\n")),
     ]
 }
 
 #[tokio::test]
-async fn a_short_chunked_response_that_breaks_off_is_asked_for_again() {
-    for (what, broken) in broken_responses() {
-        let upstream = Upstream::playing([broken.clone(), broken, json("")]).await;
+async fn a_short_incomplete_chunked_response_is_retried() {
+    for (what, incomplete) in incomplete_responses() {
+        let upstream = Upstream::playing([incomplete.clone(), incomplete, json("")]).await;
         let service = buffering(upstream.address, &[]).await;
         let response = get(service.address).await;
-        assert_eq!((response.status, response.text().as_str(), response.whole), (200, JSON, true), "{what}");
+        assert_eq!((response.status, response.text().as_str(), response.is_complete), (200, JSON, true), "{what}");
         assert_eq!(upstream.received().len(), 3, "{what}");
     }
 }
 
 #[tokio::test]
-async fn a_short_response_to_a_post_that_breaks_off_is_a_502_and_not_a_reset() {
-    let named = Reply::new("HTTP/1.1 200 OK\r\ncontent-length: 13\r\n\r\n{\"ok\"").then_close();
-    for (what, broken) in broken_responses().into_iter().chain([("a half of a known length", named)]) {
-        let upstream = Upstream::playing([broken]).await;
+async fn a_short_incomplete_response_to_a_post_is_a_502_and_not_a_reset() {
+    let with_length = Reply::new("HTTP/1.1 200 OK\r\ncontent-length: 13\r\n\r\n{\"ok\"").then_close();
+    for (what, incomplete) in incomplete_responses().into_iter().chain([("half a body of known length", with_length)]) {
+        let upstream = Upstream::playing([incomplete]).await;
         let service = buffering(upstream.address, &[]).await;
         let response = post(service.address).await;
-        assert_eq!((response.status, response.whole), (502, true), "{what}");
+        assert_eq!((response.status, response.is_complete), (502, true), "{what}");
         assert_eq!(upstream.received().len(), 1, "{what}");
     }
 }
 
-fn http2_client() -> Client<HttpConnector, Empty<Bytes>> {
-    Client::builder(TokioExecutor::new()).http2_only(true).build_http()
-}
-
 #[tokio::test]
-async fn a_short_chunked_response_that_breaks_off_is_whole_for_an_http2_client() {
+async fn a_short_incomplete_chunked_response_is_retried_for_an_http2_client() {
     let upstream = Upstream::playing([half_of_json(""), json("")]).await;
     let service = buffering(upstream.address, &[]).await;
-    let response = http2_client().get(format!("http://{}/", service.address).parse().unwrap());
+    let response = http2::client().get(format!("http://{}/", service.address).parse().unwrap());
     let response = within("a response", response).await.unwrap();
     assert_eq!(response.status(), 200);
     assert_eq!(within("a body", response.into_body().collect()).await.unwrap().to_bytes(), JSON);
@@ -278,7 +269,7 @@ async fn a_short_chunked_response_that_breaks_off_is_whole_for_an_http2_client()
 }
 
 #[tokio::test]
-async fn a_short_http2_response_without_a_length_that_breaks_off_is_asked_for_again() {
+async fn a_short_incomplete_http2_response_without_a_length_is_retried() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let service = buffering(listener.local_addr().unwrap(), &["--upstream-http2"]).await;
     let client = tokio::spawn(get(service.address));
@@ -292,20 +283,20 @@ async fn a_short_http2_response_without_a_length_that_breaks_off_is_asked_for_ag
     upstream.send_fields(0, second, &[(":status", "200")]).await;
     upstream.send(http2::DATA, http2::END_STREAM, second, JSON.as_bytes()).await;
     let response = within("a response", client).await.unwrap();
-    assert_eq!((response.status, response.text().as_str(), response.whole), (200, JSON, true));
+    assert_eq!((response.status, response.text().as_str(), response.is_complete), (200, JSON, true));
 }
 
 #[tokio::test]
-async fn trailers_of_a_response_that_was_asked_for_again_arrive() {
+async fn trailers_of_a_retried_response_arrive() {
     let upstream = Upstream::playing([half_of_json(""), json("x-sum: 13\r\n")]).await;
     let service = buffering(upstream.address, &[]).await;
     let response = send(service.address, "GET / HTTP/1.1\r\nte: trailers", "").await;
-    assert_eq!((response.status, response.text().as_str(), response.whole), (200, JSON, true));
+    assert_eq!((response.status, response.text().as_str(), response.is_complete), (200, JSON, true));
     assert_eq!(response.trailers, "x-sum: 13\r\n\r\n");
 }
 
-/// Sends a request, and from the upstream `sent` bytes of a response that does not end; returns what the client has
-/// received once that ends with `expected`.
+/// Sends a request, and `sent` from the upstream as part of the response. Returns what the client has received once that
+/// ends with `expected`.
 async fn streamed(service: &Service, upstream: &TcpListener, request: &str, sent: &str, expected: &str) -> String {
     let mut client = TcpStream::connect(service.address).await.unwrap();
     client.write_all(request.as_bytes()).await.unwrap();
@@ -313,12 +304,12 @@ async fn streamed(service: &Service, upstream: &TcpListener, request: &str, sent
     within("a request", read_request(&mut server, &mut Vec::new())).await.expect(request);
     server.write_all(sent.as_bytes()).await.unwrap();
     let received = read_until(&mut client, expected).await;
-    // Until now it is open.
+    // Open until here.
     drop(server);
     received
 }
 
-/// Nothing but its kind lets the first part through: buffering would take an hour.
+/// Only the media type prevents buffering, for an hour.
 #[tokio::test]
 async fn the_first_event_of_a_stream_arrives_while_the_stream_stays_open() {
     let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -342,7 +333,7 @@ async fn the_first_event_of_a_stream_arrives_while_the_stream_stays_open() {
 }
 
 #[tokio::test]
-async fn a_client_that_accepts_only_streams_gets_each_part_at_once() {
+async fn a_client_that_accepts_only_streams_gets_an_unbuffered_response() {
     let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let service = buffering(upstream.local_addr().unwrap(), &[]).await;
     for accept in ["text/event-stream", "text/event-stream;q=0.9, application/x-ndjson"] {
@@ -355,15 +346,15 @@ async fn a_client_that_accepts_only_streams_gets_each_part_at_once() {
 }
 
 #[tokio::test]
-async fn a_client_that_accepts_streams_among_others_gets_a_whole_response() {
+async fn a_client_that_also_accepts_streams_gets_a_buffered_response() {
     let upstream = Upstream::playing([half_of_json(""), json("")]).await;
     let service = buffering(upstream.address, &[]).await;
     let response = send(service.address, "GET / HTTP/1.1\r\naccept: text/event-stream, */*;q=0.1", "").await;
-    assert_eq!((response.status, response.text().as_str(), response.whole), (200, JSON, true));
+    assert_eq!((response.status, response.text().as_str(), response.is_complete), (200, JSON, true));
 }
 
 #[tokio::test]
-async fn a_slow_chunked_response_is_streamed_after_a_short_time() {
+async fn a_slow_chunked_response_is_streamed_after_the_buffer_time() {
     let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let sent = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n";
     for flags in [&[][..], &["--response-buffer-time", "300ms"]] {
@@ -376,29 +367,29 @@ async fn a_slow_chunked_response_is_streamed_after_a_short_time() {
     }
 }
 
-/// It breaks off long after the head, and still before anything of it was handed on.
+/// The connection is closed long after the head, but before any of the response was passed on.
 #[tokio::test]
-async fn the_time_that_a_response_is_buffered_is_a_setting() {
-    let half = half_of_json("").pausing(90, Duration::from_millis(500));
-    let upstream = Upstream::playing([half, json("")]).await;
+async fn the_response_buffer_time_can_be_set() {
+    let first = half_of_json("").pausing(90, Duration::from_millis(500));
+    let upstream = Upstream::playing([first, json("")]).await;
     let service = gateway(upstream.address, &["--response-buffer-time", "1h"]).await;
     let response = get(service.address).await;
-    assert_eq!((response.status, response.text().as_str(), response.whole), (200, JSON, true));
+    assert_eq!((response.status, response.text().as_str(), response.is_complete), (200, JSON, true));
     assert_eq!(upstream.received().len(), 2);
 }
 
 #[tokio::test]
-async fn a_short_chunked_response_that_stalls_is_asked_for_again() {
+async fn a_short_chunked_response_that_stalls_is_retried() {
     let stalled = half_of_json("").pausing(90, Duration::from_secs(3600));
     let upstream = Upstream::playing([stalled, json("")]).await;
     let service = buffering(upstream.address, &["--timeout", "300ms"]).await;
     let response = get(service.address).await;
-    assert_eq!((response.status, response.text().as_str(), response.whole), (200, JSON, true));
+    assert_eq!((response.status, response.text().as_str(), response.is_complete), (200, JSON, true));
     assert_eq!(upstream.received().len(), 2);
 }
 
 #[tokio::test]
-async fn a_response_longer_than_the_buffer_is_streamed_while_it_stays_open() {
+async fn a_response_longer_than_the_buffer_is_streamed() {
     let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let service = buffering(upstream.local_addr().unwrap(), &["--response-buffer", "10KiB"]).await;
     let request = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -406,7 +397,7 @@ async fn a_response_longer_than_the_buffer_is_streamed_while_it_stays_open() {
     let chunk = format!("1388\r\n{body}\r\n");
     for (framing, part) in [(CHUNKED, chunk.repeat(3)), ("content-length: 20000", body.repeat(3))] {
         let sent = format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n{part}");
-        // All that was sent, in whichever chunks.
+        // Chunk boundaries may differ.
         let mut client = TcpStream::connect(service.address).await.unwrap();
         client.write_all(request.as_bytes()).await.unwrap();
         let (mut server, _) = within("a connection", upstream.accept()).await.unwrap();
@@ -418,13 +409,13 @@ async fn a_response_longer_than_the_buffer_is_streamed_while_it_stays_open() {
                 assert_ne!(client.read_buf(&mut received).await.unwrap(), 0);
             }
         };
-        within("all that was sent", arrives).await;
+        within("all bytes", arrives).await;
         drop(server);
     }
 }
 
 #[tokio::test]
-async fn a_response_that_has_no_body_is_not_waited_for() {
+async fn a_response_without_a_body_is_not_buffered() {
     for (method, head) in [
         ("HEAD", "200 OK\r\ncontent-length: 13"),
         ("HEAD", "200 OK\r\ntransfer-encoding: chunked"),
@@ -445,11 +436,11 @@ async fn a_response_that_ends_with_its_connection_arrives() {
     let upstream = Upstream::playing([Reply::new("HTTP/1.1 200 OK\r\n\r\nhello").then_close()]).await;
     let service = buffering(upstream.address, &[]).await;
     let response = get(service.address).await;
-    assert_eq!((response.status, response.text().as_str(), response.whole), (200, "hello", true));
+    assert_eq!((response.status, response.text().as_str(), response.is_complete), (200, "hello", true));
 }
 
 #[tokio::test]
-async fn many_fields_of_a_response_pass() {
+async fn responses_may_have_many_headers() {
     for (count, length) in [(150, 10), (400, 10), (200, 270)] {
         let fields = (0..count - 1).map(|number| format!("x-{number}: {}\r\n", "v".repeat(length))).collect::<String>();
         let reply = Reply::new(format!("HTTP/1.1 200 OK\r\n{fields}content-length: 2\r\n\r\nok"));
@@ -457,13 +448,14 @@ async fn many_fields_of_a_response_pass() {
         let service = gateway(upstream.address, &[]).await;
         let response = get(service.address).await;
         assert_eq!((response.status, response.text().as_str()), (200, "ok"), "{count} of {length}");
-        let passed = response.head.split("\r\n").filter(|line| line.starts_with("x-") && line.ends_with('v')).count();
-        assert_eq!(passed, count - 1, "{count} of {length}");
+        let count_received =
+            response.head.split("\r\n").filter(|line| line.starts_with("x-") && line.ends_with('v')).count();
+        assert_eq!(count_received, count - 1, "{count} of {length}");
     }
 }
 
 #[tokio::test]
-async fn many_fields_of_an_http2_response_pass() {
+async fn http2_responses_may_have_many_headers() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let service = gateway(listener.local_addr().unwrap(), &["--upstream-http2"]).await;
     let client = tokio::spawn(get(service.address));
@@ -479,7 +471,7 @@ async fn many_fields_of_an_http2_response_pass() {
 }
 
 #[tokio::test]
-async fn a_response_head_over_the_limit_is_refused_at_once_and_the_log_names_the_limit() {
+async fn a_response_head_over_the_limit_is_not_retried_and_the_log_names_the_limit() {
     for (count, length, limit) in [(1100, 10, "400 fields"), (100, 2_000, "64 KiB")] {
         let fields = (0..count).map(|number| format!("x-{number}: {}\r\n", "v".repeat(length))).collect::<String>();
         let reply = Reply::new(format!("HTTP/1.1 200 OK\r\n{fields}content-length: 2\r\n\r\nok"));
@@ -494,7 +486,7 @@ async fn a_response_head_over_the_limit_is_refused_at_once_and_the_log_names_the
 }
 
 #[tokio::test]
-async fn an_http2_response_head_over_the_limit_is_refused_at_once() {
+async fn an_http2_response_head_over_the_limit_is_not_retried() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let service = gateway(listener.local_addr().unwrap(), &["--upstream-http2"]).await;
     let mut requests = 0;
@@ -520,7 +512,7 @@ async fn an_http2_response_head_over_the_limit_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn a_malformed_response_head_is_asked_for_once() {
+async fn a_malformed_response_head_is_not_retried() {
     for field in ["x : y", "x: y\r\n z", "x: a\u{1}b", "x: a\0b", "x\u{1}: y", ": y", "no colon", "x y: z"] {
         let reply = Reply::new(format!("HTTP/1.1 200 OK\r\n{field}\r\ncontent-length: 2\r\n\r\nok"));
         let upstream = Upstream::playing([reply]).await;
@@ -531,7 +523,7 @@ async fn a_malformed_response_head_is_asked_for_once() {
 }
 
 #[tokio::test]
-async fn what_is_no_http_at_all_is_asked_for_again() {
+async fn a_response_that_is_not_http_is_retried() {
     let upstream = Upstream::playing([Reply::new("garbage\r\n\r\n"), ok("fine")]).await;
     let service = gateway(upstream.address, &[]).await;
     assert_eq!(get(service.address).await.text(), "fine");
@@ -539,8 +531,8 @@ async fn what_is_no_http_at_all_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_redirect_to_the_upstream_itself_leads_back_to_the_client_s_host() {
-    // The upstream names itself by the Host that it gets, in place of SELF.
+async fn a_redirect_to_the_upstream_is_rewritten_to_the_host_of_the_client() {
+    // SELF is replaced by the Host that the upstream gets.
     for (sent, expected) in [
         ("http://SELF/next?q", "http://shop.example/next?q"),
         ("http://SELF", "http://shop.example"),
@@ -557,14 +549,14 @@ async fn a_redirect_to_the_upstream_itself_leads_back_to_the_client_s_host() {
             let service = gateway(upstream.address, &["--host", "rewrite"]).await;
             let response = get(service.address).await;
             assert_eq!(upstream.only().fields("host"), [upstream.address.to_string()]);
-            let got = response.field(name).unwrap().trim_end_matches('/');
-            assert_eq!(got, expected, "{name}");
+            let rewritten = response.field(name).unwrap().trim_end_matches('/');
+            assert_eq!(rewritten, expected, "{name}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_redirect_to_the_upstream_itself_keeps_the_scheme_that_a_trusted_proxy_names() {
+async fn a_redirect_to_the_upstream_is_rewritten_with_the_scheme_from_a_trusted_proxy() {
     let upstream = Upstream::start(|_, request| {
         let host = support::message::fields(request, "host")[0];
         Reply::new(format!("HTTP/1.1 302 Found\r\nlocation: http://{host}/next\r\ncontent-length: 0\r\n\r\n"))
@@ -582,7 +574,7 @@ async fn a_redirect_to_the_upstream_itself_keeps_the_scheme_that_a_trusted_proxy
 }
 
 #[tokio::test]
-async fn values_from_an_http2_upstream_have_no_outer_white_space_and_trailers_no_pseudo_fields() {
+async fn values_from_an_http2_upstream_are_trimmed_and_pseudo_headers_removed_from_trailers() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let service = gateway(listener.local_addr().unwrap(), &["--upstream-http2", "--count", "0"]).await;
     let request = "GET / HTTP/1.1\r\nhost: a\r\nte: trailers\r\nconnection: close, te\r\n\r\n";
@@ -599,10 +591,10 @@ async fn values_from_an_http2_upstream_have_no_outer_white_space_and_trailers_no
     }
 }
 
-/// The gateway is writing when the reset comes, so that it is the write that fails. The response has no framing but the
-/// end of the connection.
+/// The reset arrives while the gateway is writing, so that the write fails. The response is delimited by the end of the
+/// connection only.
 #[tokio::test]
-async fn a_response_that_a_reset_cuts_off_during_an_upload_is_not_taken_for_whole() {
+async fn a_response_that_is_reset_during_an_upload_is_incomplete() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let service = gateway(listener.local_addr().unwrap(), &[]).await;
     let _upstream = JoinSet::from_iter([async move {
@@ -614,7 +606,7 @@ async fn a_response_that_a_reset_cuts_off_during_an_upload_is_not_taken_for_whol
                 received += stream.read(&mut piece).await.unwrap();
             }
             stream.write_all(&response).await.unwrap();
-            // It still reads.
+            // Keeps reading during the pause.
             let _ = timeout(pause, async { while stream.read(&mut piece).await.unwrap() > 0 {} }).await;
             stream.set_zero_linger().unwrap();
         }
@@ -632,12 +624,12 @@ async fn a_response_that_a_reset_cuts_off_during_an_upload_is_not_taken_for_whol
         let mut received = Vec::new();
         let exchange = async { tokio::join!(reading.read_to_end(&mut received), upload) };
         let (end, unsent): (_, Result<(), io::Error>) = within("the end", exchange).await;
-        // The kernel tells of a reset once. Behind a close that was announced it says that the pipe is broken.
+        // The kernel reports a reset once. After an orderly close it reports a broken pipe.
         let is_reset = end.is_err() || unsent.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset);
         if !received.is_empty() {
             let response = Response::parse(&received);
-            let is_cut = !response.whole || version == "1.0" && is_reset;
-            assert!(response.status == 502 || is_cut, "round {round}: {end:?} after {response:?}");
+            let is_incomplete = !response.is_complete || version == "1.0" && is_reset;
+            assert!(response.status == 502 || is_incomplete, "round {round}: {end:?} after {response:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Bodies of requests: when they go on to the upstream, and what becomes of those that it does not need.
+//! Request bodies: when they are forwarded, and what happens to those that the upstream does not read.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -26,55 +26,56 @@ use tokio::{
     time::sleep,
 };
 
-/// No body is waited for in vain within the time of a test.
-const PATIENT: [&str; 2] = ["--request-buffer-time", "10m"];
+/// A buffer time longer than a test.
+const LONG_BUFFER_TIME: [&str; 2] = ["--request-buffer-time", "10m"];
 const PAUSE: Duration = Duration::from_millis(30);
 
-/// Connects as a client whose writes are packets of their own.
+/// Connects as a client that sends each write in a packet of its own.
 async fn connect(address: SocketAddr) -> TcpStream {
     let client = TcpStream::connect(address).await.unwrap();
     client.set_nodelay(true).unwrap();
     client
 }
 
-/// Reads one response with a length; what follows it stays in the buffer.
+/// Reads a response with a `Content-Length`. Bytes that follow it stay in the buffer.
 async fn response(client: &mut TcpStream, bytes: &mut Vec<u8>) -> Response {
     let read = async {
         loop {
             if let Some(end) = position(bytes, b"\r\n\r\n") {
                 let response = Response::parse(bytes);
                 let length: usize = response.field("content-length").expect(&response.head).parse().unwrap();
-                if response.whole {
+                if response.is_complete {
                     bytes.drain(..end + 4 + length);
                     return response;
                 }
             }
             let read = client.read_buf(bytes).await;
-            let came = String::from_utf8_lossy(bytes);
-            assert!(matches!(read, Ok(1..)), "{read:?} instead of a response, after {came:?}");
+            let text = String::from_utf8_lossy(bytes);
+            assert!(matches!(read, Ok(1..)), "{read:?} instead of a response, after {text:?}");
         }
     };
     within("a response", read).await
 }
 
-/// Whether the response says that its connection ends, which it then has to.
-async fn ends(client: &mut TcpStream, response: &Response) -> bool {
+/// Returns whether the response has `Connection: close`. If so, the connection must be closed.
+async fn is_closed(client: &mut TcpStream, response: &Response) -> bool {
     let says_close = response.field("connection").is_some_and(|option| option.eq_ignore_ascii_case("close"));
     if says_close {
-        let end = within("the end that was announced", client.read(&mut [0])).await;
+        let end = within("the end of the connection", client.read(&mut [0])).await;
         assert_eq!(end.unwrap(), 0, "after {}", response.head);
     }
     says_close
 }
 
 #[tokio::test]
-async fn an_upload_takes_no_upstream_connection_before_it_is_whole() {
+async fn an_upload_takes_no_upstream_connection_until_it_is_complete() {
     for (head, pieces) in [
         ("content-length: 5", ["h", "e", "l", "l", "o"]),
         ("transfer-encoding: chunked", ["5\r\n", "hel", "lo\r\n", "0\r\n", "\r\n"]),
     ] {
         let upstream = Upstream::playing([ok("got"), ok("posted")]).await;
-        let service = gateway(upstream.address, &[&PATIENT[..], &["--upstream-max-connections", "1"]].concat()).await;
+        let service =
+            gateway(upstream.address, &[&LONG_BUFFER_TIME[..], &["--upstream-max-connections", "1"]].concat()).await;
         let mut client = connect(service.address).await;
         client.write_all(format!("POST / HTTP/1.1\r\nhost: a\r\n{head}\r\n\r\n").as_bytes()).await.unwrap();
         for piece in &pieces[..4] {
@@ -90,9 +91,10 @@ async fn an_upload_takes_no_upstream_connection_before_it_is_whole() {
 }
 
 #[tokio::test]
-async fn an_upload_over_http2_takes_no_upstream_connection_before_it_is_whole() {
+async fn an_upload_over_http2_takes_no_upstream_connection_until_it_is_complete() {
     let upstream = Upstream::playing([ok("got"), ok("posted")]).await;
-    let service = gateway(upstream.address, &[&PATIENT[..], &["--upstream-max-connections", "1"]].concat()).await;
+    let service =
+        gateway(upstream.address, &[&LONG_BUFFER_TIME[..], &["--upstream-max-connections", "1"]].concat()).await;
     let mut client = Peer::connect(service.address).await;
     client.request(0, 1, "POST", "/", &[]).await;
     for piece in ["hel", "l"] {
@@ -102,12 +104,12 @@ async fn an_upload_over_http2_takes_no_upstream_connection_before_it_is_whole() 
     sleep(PAUSE).await;
     assert_eq!(get(service.address).await.text(), "got");
     client.send(DATA, END_STREAM, 1, b"o").await;
-    assert_eq!(whole(&client.rest_of(1).await, 1), "posted");
+    assert_eq!(complete_body(&client.rest_of(1).await, 1), "posted");
     assert!(upstream.received()[1].body().contains("hello"));
 }
 
 #[tokio::test]
-async fn uploads_that_are_slow_on_purpose_leave_half_of_the_upstream_connections_to_others() {
+async fn slow_uploads_take_at_most_half_of_the_upstream_connections() {
     let upstream = Upstream::playing([ok("got")]).await;
     let limits = ["--request-buffer-time", "10ms", "--upstream-max-connections", "2"];
     let service = gateway(upstream.address, &limits).await;
@@ -123,9 +125,8 @@ async fn uploads_that_are_slow_on_purpose_leave_half_of_the_upstream_connections
     assert_eq!(get(service.address).await.text(), "got");
 }
 
-/// Its sender is waited for no longer than the time that is set.
 #[tokio::test]
-async fn an_upload_that_stops_goes_on_after_the_time_for_it() {
+async fn a_stalled_upload_is_forwarded_after_the_buffer_time() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let service = gateway(listener.local_addr().unwrap(), &["--request-buffer-time", "50ms"]).await;
     let mut client = connect(service.address).await;
@@ -135,7 +136,7 @@ async fn an_upload_that_stops_goes_on_after_the_time_for_it() {
 }
 
 #[tokio::test]
-async fn an_upload_that_cannot_be_kept_goes_on_at_once() {
+async fn an_upload_that_cannot_be_buffered_is_forwarded_at_once() {
     let body = "x".repeat(1001);
     for (flag, head, sent) in [
         ("--replay-limit", "content-length: 2000", body.clone()),
@@ -145,7 +146,7 @@ async fn an_upload_that_cannot_be_kept_goes_on_at_once() {
         ("--replay-memory", "transfer-encoding: chunked", format!("3e9\r\n{body}\r\n")),
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let service = gateway(listener.local_addr().unwrap(), &[&PATIENT[..], &[flag, "1000"]].concat()).await;
+        let service = gateway(listener.local_addr().unwrap(), &[&LONG_BUFFER_TIME[..], &[flag, "1000"]].concat()).await;
         let mut client = connect(service.address).await;
         let request = format!("POST / HTTP/1.1\r\nhost: a\r\n{head}\r\n\r\n{sent}");
         client.write_all(request.as_bytes()).await.unwrap();
@@ -155,14 +156,14 @@ async fn an_upload_that_cannot_be_kept_goes_on_at_once() {
             let mut piece = vec![0; 4096];
             let read = within(format!("the body: {flag}, {head}"), server.read(&mut piece)).await.unwrap();
             assert!(read > 0, "{flag}, {head}: {received}");
-            // Names of fields may have an x as well.
+            // Header names may contain an x as well.
             let text = received + std::str::from_utf8(&piece[..read]).unwrap();
             received = text.replace("x-", "");
         }
     }
 }
 
-/// A client that sends a piece, and the next once it has the upstream's response to it.
+/// The client sends each part of the body once it has the upstream's response to the previous one.
 #[tokio::test]
 async fn a_bidirectional_stream_works() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -202,11 +203,11 @@ async fn a_bidirectional_stream_works_over_http2() {
     assert_eq!(data(&mut client, 3).await, b"TWO");
 }
 
-/// So many bytes of bodies.
+/// Reads this number of bytes of bodies.
 async fn data(peer: &mut Peer, length: usize) -> Vec<u8> {
     let mut data = Vec::new();
     while data.len() < length {
-        let frame = peer.frame().await.expect("a part of a body");
+        let frame = peer.frame().await.expect("part of a body");
         assert!(matches!(frame.kind, DATA | HEADERS), "{frame:?}");
         if frame.kind == DATA {
             data.extend(frame.payload);
@@ -216,10 +217,10 @@ async fn data(peer: &mut Peer, length: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn grpc_is_not_held_back() {
+async fn grpc_requests_are_not_buffered() {
     for kind in ["application/grpc", "application/grpc+proto", "Application/gRPC"] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let service = gateway(listener.local_addr().unwrap(), &PATIENT).await;
+        let service = gateway(listener.local_addr().unwrap(), &LONG_BUFFER_TIME).await;
         let head = format!("POST /s/m HTTP/1.1\r\nhost: a\r\nte: trailers\r\ncontent-type: {kind}\r\n");
         let mut client = connect(service.address).await;
         let request = format!("{head}transfer-encoding: chunked\r\n\r\n3\r\none\r\n");
@@ -236,9 +237,9 @@ async fn grpc_is_not_held_back() {
 }
 
 #[tokio::test]
-async fn a_body_that_waits_for_the_upstream_s_consent_is_not_held_back() {
+async fn a_body_that_is_sent_after_100_continue_is_not_buffered() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let service = gateway(listener.local_addr().unwrap(), &PATIENT).await;
+    let service = gateway(listener.local_addr().unwrap(), &LONG_BUFFER_TIME).await;
     let mut client = connect(service.address).await;
     let request = "POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
     client.write_all(request.as_bytes()).await.unwrap();
@@ -246,7 +247,7 @@ async fn a_body_that_waits_for_the_upstream_s_consent_is_not_held_back() {
     read_until(&mut server, "\r\n\r\n").await;
     server.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
     assert!(read_until(&mut client, "\r\n\r\n").await.starts_with("HTTP/1.1 100 "));
-    // In pieces: it is under way, and not held back any more.
+    // In parts: each is forwarded at once.
     for piece in ["he", "llo"] {
         client.write_all(piece.as_bytes()).await.unwrap();
         read_until(&mut server, piece).await;
@@ -255,17 +256,17 @@ async fn a_body_that_waits_for_the_upstream_s_consent_is_not_held_back() {
     assert_eq!(response(&mut client, &mut Vec::new()).await.text(), "ok");
 }
 
-/// Sends the head and a part of the body, on a connection that would be kept: the response says that it ends.
-async fn is_said_to_close(address: SocketAddr, request: impl AsRef<[u8]>, status: u16) {
+/// Sends the head and part of the body. The response must have `Connection: close`.
+async fn check_closes(address: SocketAddr, request: impl AsRef<[u8]>, status: u16) {
     let mut client = connect(address).await;
     client.write_all(request.as_ref()).await.unwrap();
     let response = response(&mut client, &mut Vec::new()).await;
     assert_eq!(response.status, status, "{}", response.head);
-    assert!(ends(&mut client, &response).await, "{}", response.head);
+    assert!(is_closed(&mut client, &response).await, "{}", response.head);
 }
 
 #[tokio::test]
-async fn a_refusal_that_ends_the_connection_says_so() {
+async fn a_rejection_that_closes_the_connection_says_so() {
     let upstream = Upstream::playing([ok("")]).await;
     let service = gateway(upstream.address, &["--max-body-size", "4"]).await;
     let mut cases = Vec::new();
@@ -285,13 +286,13 @@ async fn a_refusal_that_ends_the_connection_says_so() {
         cases.push((format!("CONNECT b:1 HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n"), 501));
     }
     for (request, status) in cases {
-        is_said_to_close(service.address, &request, status).await;
+        check_closes(service.address, &request, status).await;
     }
     assert!(upstream.received().is_empty());
 }
 
 #[tokio::test]
-async fn a_failure_with_the_upload_unread_says_that_the_connection_ends() {
+async fn a_failure_with_an_unread_upload_closes_the_connection() {
     let (address, _socket) = refusing();
     for flags in [&[][..], &["--request-buffer-time", "0s"]] {
         let service = gateway(address, flags).await;
@@ -301,12 +302,12 @@ async fn a_failure_with_the_upload_unread_says_that_the_connection_ends() {
             format!("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n186a0\r\n{part}\r\n"),
         ];
         for request in requests {
-            is_said_to_close(service.address, request, 502).await;
+            check_closes(service.address, request, 502).await;
         }
     }
 }
 
-/// Takes a request out of the buffer, which has its head, as it arrives; the next may already stand behind it.
+/// Reads and discards a request whose head is in the buffer. The next request may follow it in the buffer.
 async fn skip_request(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<(), std::io::Error> {
     const END: &[u8] = b"\r\n0\r\n\r\n";
     let head = position(bytes, b"\r\n\r\n").unwrap() + 4;
@@ -336,9 +337,9 @@ async fn skip_request(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Result<(),
     }
 }
 
-/// An upstream that refuses a request as soon as it has the head. It reads the body, or leaves it and takes no other
-/// request on that connection.
-async fn early(reads: bool) -> (SocketAddr, JoinSet<()>) {
+/// An upstream that rejects a request as soon as it has the head. It reads the body, or else reads nothing more from the
+/// connection.
+async fn rejecting_early(reads: bool) -> (SocketAddr, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut tasks = JoinSet::new();
@@ -372,35 +373,35 @@ async fn early(reads: bool) -> (SocketAddr, JoinSet<()>) {
     (address, tasks)
 }
 
-/// The head of a request with much more to come, and the first part of it.
-fn begun() -> String {
+/// The head of a large request, and the first part of its body.
+fn start_of_upload() -> String {
     format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n{}", "x".repeat(100_000))
 }
 
 #[tokio::test]
-async fn an_early_refusal_of_the_upstream_says_that_the_connection_ends() {
+async fn an_early_rejection_by_the_upstream_closes_the_connection() {
     for reads in [false, true] {
-        let (address, _tasks) = early(reads).await;
+        let (address, _tasks) = rejecting_early(reads).await;
         let service = gateway(address, &[]).await;
         for _ in 0..20 {
             let mut client = connect(service.address).await;
-            client.write_all(begun().as_bytes()).await.unwrap();
+            client.write_all(start_of_upload().as_bytes()).await.unwrap();
             let response = response(&mut client, &mut Vec::new()).await;
-            let told = (response.status, response.field("connection"), response.text());
-            assert_eq!(told, (401, Some("close"), "no!".to_owned()), "{reads}");
+            let received = (response.status, response.field("connection"), response.text());
+            assert_eq!(received, (401, Some("close"), "no!".to_owned()), "{reads}");
         }
     }
 }
 
-/// All is said, but for a byte of the body now and then: the request holds nothing that belongs to all any more.
+/// The client has the response, and keeps sending a byte of the body now and then.
 #[tokio::test]
-async fn a_slow_upload_holds_nothing_once_it_is_refused() {
+async fn a_rejected_slow_upload_holds_no_connections() {
     for reads in [false, true] {
-        let (address, _tasks) = early(reads).await;
+        let (address, _tasks) = rejecting_early(reads).await;
         let mut service = gateway(address, &["--admin", "127.0.0.1:0"]).await;
         let admin = service.admin().await;
         let mut client = connect(service.address).await;
-        client.write_all(begun().as_bytes()).await.unwrap();
+        client.write_all(start_of_upload().as_bytes()).await.unwrap();
         assert_eq!(response(&mut client, &mut Vec::new()).await.status, 401);
         let (_reading, mut writing) = client.into_split();
         let _drip = JoinSet::from_iter([async move {
@@ -414,9 +415,9 @@ async fn a_slow_upload_holds_nothing_once_it_is_refused() {
 }
 
 #[tokio::test]
-async fn a_slow_upload_over_http2_holds_nothing_once_it_is_refused() {
+async fn a_rejected_slow_upload_over_http2_holds_no_upstream_connection() {
     for reads in [false, true] {
-        let (address, _tasks) = early(reads).await;
+        let (address, _tasks) = rejecting_early(reads).await;
         let mut service = gateway(address, &["--admin", "127.0.0.1:0"]).await;
         let admin = service.admin().await;
         let mut client = Peer::connect(service.address).await;
@@ -440,24 +441,24 @@ async fn a_slow_upload_over_http2_holds_nothing_once_it_is_refused() {
     }
 }
 
-/// The upstream takes nothing more: a client that sends all before it reads waits for it no longer than others do.
+/// The client sends the complete body before it reads. It must not wait longer than `--timeout`.
 #[tokio::test]
-async fn an_upstream_that_refuses_and_reads_nothing_does_not_hold_its_client() {
+async fn an_upstream_that_rejects_and_reads_nothing_does_not_block_the_client() {
     const LENGTH: usize = 32 << 20;
-    let (address, _tasks) = early(false).await;
+    let (address, _tasks) = rejecting_early(false).await;
     let mut service = gateway(address, &["--timeout", "500ms", "--admin", "127.0.0.1:0"]).await;
     let admin = service.admin().await;
     let mut client = connect(service.address).await;
     let head = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {LENGTH}\r\n\r\n");
     let request = [head.into_bytes(), vec![b'x'; LENGTH]].concat();
-    // All is taken, or the connection ends.
-    let _ = within("an end of the upload", client.write_all(&request)).await;
+    // The body is sent completely, or the connection is closed.
+    let _ = within("the end of the upload", client.write_all(&request)).await;
     until_zero(admin, "retry_service_upstream_connections").await;
     until_zero(admin, "retry_service_connections").await;
 }
 
 #[tokio::test]
-async fn a_connection_whose_request_was_read_carries_the_next_after_a_failure() {
+async fn a_connection_is_reused_after_a_failure_if_the_request_was_read() {
     for (framing, body) in [
         ("content-length: 5", "hello"),
         ("transfer-encoding: chunked", "5\r\nhello\r\n0\r\n\r\n"),
@@ -483,7 +484,7 @@ async fn a_connection_whose_request_was_read_carries_the_next_after_a_failure() 
 }
 
 #[tokio::test]
-async fn small_bodies_in_packets_of_their_own_each_get_their_failure() {
+async fn small_bodies_in_separate_packets_get_their_error_responses() {
     let (address, _socket) = refusing();
     for flags in [&[][..], &["--request-buffer-time", "0s"]] {
         let service = gateway(address, flags).await;
@@ -505,7 +506,7 @@ async fn small_bodies_in_packets_of_their_own_each_get_their_failure() {
                 client.write_all(rest.as_bytes()).await.expect(&what);
                 let response = response(&mut client, &mut bytes).await;
                 assert_eq!(response.status, 502, "{what}");
-                if ends(&mut client, &response).await {
+                if is_closed(&mut client, &response).await {
                     client = connect(service.address).await;
                 }
             }
@@ -513,8 +514,9 @@ async fn small_bodies_in_packets_of_their_own_each_get_their_failure() {
     }
 }
 
-/// They write all before they read, and not in one go: what goes out first does not hide how the connection ends.
-async fn all_get(clients: usize, address: SocketAddr, request: &str, status: u16) {
+/// Each client sends the complete request before it reads, in several writes, so that a reset of the connection is not
+/// missed.
+async fn check_all_get(clients: usize, address: SocketAddr, request: &str, status: u16) {
     let mut tasks = JoinSet::new();
     for _ in 0..clients {
         let request = request.to_owned();
@@ -527,9 +529,9 @@ async fn all_get(clients: usize, address: SocketAddr, request: &str, status: u16
                 }
                 Ok::<_, std::io::Error>(())
             };
-            let written = within("all to be taken", write).await;
+            let written = within("the end of the request", write).await;
             let mut received = Vec::new();
-            // It may be kept.
+            // The connection may stay open.
             while position(&received, b"}").is_none() && position(&received, b"no!").is_none() {
                 match within("a response", client.read_buf(&mut received)).await {
                     Ok(1..) => {}
@@ -545,7 +547,7 @@ async fn all_get(clients: usize, address: SocketAddr, request: &str, status: u16
     assert!(lost.is_empty(), "{} of {clients}, such as {:?}", lost.len(), lost[0]);
 }
 
-/// A request with a megabyte.
+/// A request with a body of a megabyte.
 fn large(framing: &str) -> String {
     let (length, body) = (1_000_000, "x".repeat(1_000_000));
     match framing {
@@ -557,11 +559,11 @@ fn large(framing: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_refusal_of_a_large_body_arrives() {
+async fn a_rejection_of_a_large_body_arrives() {
     let upstream = Upstream::playing([ok("")]).await;
     let service = gateway(upstream.address, &["--max-body-size", "1000"]).await;
     for framing in ["length", "chunked"] {
-        all_get(30, service.address, &large(framing), 413).await;
+        check_all_get(30, service.address, &large(framing), 413).await;
     }
 }
 
@@ -570,62 +572,62 @@ async fn a_failure_of_a_large_request_arrives() {
     let (address, _socket) = refusing();
     let service = gateway(address, &[]).await;
     for framing in ["length", "chunked"] {
-        all_get(30, service.address, &large(framing), 502).await;
+        check_all_get(30, service.address, &large(framing), 502).await;
     }
 }
 
 #[tokio::test]
-async fn an_early_refusal_of_a_large_request_arrives() {
-    let (address, _tasks) = early(true).await;
+async fn an_early_rejection_of_a_large_request_arrives() {
+    let (address, _tasks) = rejecting_early(true).await;
     let service = gateway(address, &[]).await;
     for framing in ["length", "chunked"] {
-        all_get(30, service.address, &large(framing), 401).await;
+        check_all_get(30, service.address, &large(framing), 401).await;
     }
 }
 
-/// The body of a stream's response, which has to be whole, without a reset before its end. It tells the status, too.
+/// The body of the response on a stream, which must be complete and not reset.
 #[track_caller]
-fn whole(frames: &[Frame], stream: u32) -> String {
+fn complete_body(frames: &[Frame], stream: u32) -> String {
     let bad = frames.iter().find(|frame| matches!(frame.kind, RST_STREAM | GOAWAY));
     assert!(bad.is_none(), "{bad:?} among {:?}", frames.iter().map(|frame| frame.kind).collect::<Vec<_>>());
-    let of_it = || frames.iter().filter(|frame| frame.stream == stream);
-    assert!(of_it().next().is_some_and(|frame| frame.kind == HEADERS), "{stream}: {frames:?}");
-    assert!(of_it().next_back().is_some_and(Frame::ends_stream), "{stream}: {frames:?}");
+    let of_stream = || frames.iter().filter(|frame| frame.stream == stream);
+    assert!(of_stream().next().is_some_and(|frame| frame.kind == HEADERS), "{stream}: {frames:?}");
+    assert!(of_stream().next_back().is_some_and(Frame::ends_stream), "{stream}: {frames:?}");
     String::from_utf8(body_of(frames, stream)).unwrap()
 }
 
-/// A client that has had a response, so that the windows that it was granted are in force.
-async fn settled(address: SocketAddr) -> Peer {
+/// A client that has received a response, so that its flow-control windows are in force.
+async fn connect_http2(address: SocketAddr) -> Peer {
     let mut client = Peer::connect(address).await;
     client.request(END_STREAM, 1, "GET", "/", &[]).await;
-    whole(&client.rest_of(1).await, 1);
+    complete_body(&client.rest_of(1).await, 1);
     client
 }
 
-/// A POST with a megabyte, announced or not.
-async fn send_large(client: &mut Peer, stream: u32, announced: bool) {
+/// Sends a POST with a body of a megabyte, with or without a length.
+async fn send_large(client: &mut Peer, stream: u32, has_length: bool) {
     let body = vec![b'x'; 1_000_000];
-    let length: &[_] = if announced { &[("content-length", "1000000")] } else { &[] };
+    let length: &[_] = if has_length { &[("content-length", "1000000")] } else { &[] };
     client.request(0, stream, "POST", "/", length).await;
     let mut pieces = body.chunks(16_384).peekable();
     while let Some(piece) = pieces.next() {
         let flags = if pieces.peek().is_none() { END_STREAM } else { 0 };
-        within("all to be taken", client.send(DATA, flags, stream, piece)).await;
+        within("the end of the request", client.send(DATA, flags, stream, piece)).await;
     }
 }
 
-/// Each client sends all before it reads, and its connection serves another request.
-async fn all_get_over_http2(clients: usize, address: SocketAddr, part: &'static str) {
-    for announced in [true, false] {
+/// Each client sends the complete request before it reads. Its connection can be used for another request.
+async fn check_all_get_over_http2(clients: usize, address: SocketAddr, part: &'static str) {
+    for has_length in [true, false] {
         let mut tasks = JoinSet::new();
         for _ in 0..clients {
             tasks.spawn(async move {
-                let mut client = settled(address).await;
-                send_large(&mut client, 3, announced).await;
-                let body = whole(&client.rest_of(3).await, 3);
+                let mut client = connect_http2(address).await;
+                send_large(&mut client, 3, has_length).await;
+                let body = complete_body(&client.rest_of(3).await, 3);
                 assert!(body.contains(part), "{body}");
                 client.request(END_STREAM, 5, "GET", "/", &[]).await;
-                whole(&client.rest_of(5).await, 5);
+                complete_body(&client.rest_of(5).await, 5);
             });
         }
         within("all clients", tasks.join_all()).await;
@@ -633,32 +635,32 @@ async fn all_get_over_http2(clients: usize, address: SocketAddr, part: &'static 
 }
 
 #[tokio::test]
-async fn a_refusal_of_a_large_body_arrives_over_http2() {
+async fn a_rejection_of_a_large_body_arrives_over_http2() {
     let upstream = Upstream::playing([ok("")]).await;
     let service = gateway(upstream.address, &["--max-body-size", "1000"]).await;
-    all_get_over_http2(10, service.address, "\"status\":413").await;
+    check_all_get_over_http2(10, service.address, "\"status\":413").await;
 }
 
 #[tokio::test]
 async fn a_failure_of_a_large_request_arrives_over_http2() {
     let (address, _socket) = refusing();
     let service = gateway(address, &[]).await;
-    all_get_over_http2(10, service.address, "\"status\":502").await;
+    check_all_get_over_http2(10, service.address, "\"status\":502").await;
 }
 
 #[tokio::test]
-async fn an_early_refusal_of_a_large_request_arrives_over_http2() {
+async fn an_early_rejection_of_a_large_request_arrives_over_http2() {
     for reads in [true, false] {
-        let (address, _tasks) = early(reads).await;
+        let (address, _tasks) = rejecting_early(reads).await;
         let service = gateway(address, &[]).await;
-        all_get_over_http2(10, service.address, "no!").await;
+        check_all_get_over_http2(10, service.address, "no!").await;
     }
 }
 
-/// The head of the response is there before the client has said all.
+/// The response head arrives before the client has sent the complete request.
 #[tokio::test]
-async fn a_client_that_is_still_sending_over_http2_is_not_reset() {
-    let (address, _tasks) = early(true).await;
+async fn an_unfinished_request_over_http2_is_not_reset() {
+    let (address, _tasks) = rejecting_early(true).await;
     let small = gateway(address, &["--max-body-size", "4"]).await;
     let any = gateway(address, &["--request-buffer-time", "0s"]).await;
     let cases = [
@@ -668,7 +670,7 @@ async fn a_client_that_is_still_sending_over_http2_is_not_reset() {
         (&any, &[], "no!"),
     ];
     for (service, fields, part) in cases {
-        let mut client = settled(service.address).await;
+        let mut client = connect_http2(service.address).await;
         client.request(0, 3, "POST", "/", fields).await;
         let head = within(format!("{fields:?}, {part}"), client.frame()).await.expect("the head of the response");
         assert_eq!((head.kind, head.stream), (HEADERS, 3), "{head:?}");
@@ -678,16 +680,16 @@ async fn a_client_that_is_still_sending_over_http2_is_not_reset() {
             sleep(PAUSE).await;
         }
         frames.extend(client.rest_of(3).await);
-        let body = whole(&frames, 3);
+        let body = complete_body(&frames, 3);
         assert!(body.contains(part), "{fields:?}: {body}");
-        // A reset that came late would come before the next response.
+        // A late reset would arrive before the next response.
         client.request(END_STREAM, 5, "GET", "/", &[]).await;
-        whole(&client.rest_of(5).await, 5);
+        complete_body(&client.rest_of(5).await, 5);
     }
 }
 
 #[tokio::test]
-async fn small_bodies_in_frames_of_their_own_each_get_their_failure() {
+async fn small_bodies_in_separate_frames_get_their_error_responses() {
     let (address, _socket) = refusing();
     for flags in [&[][..], &["--request-buffer-time", "0s"]] {
         let service = gateway(address, flags).await;
@@ -698,7 +700,7 @@ async fn small_bodies_in_frames_of_their_own_each_get_their_failure() {
             sleep(Duration::from_millis(round as u64 % 4 * 4)).await;
             client.send(DATA, END_STREAM, stream, b"abc").await;
             frames.extend(client.rest_of(stream).await);
-            let body = whole(&frames, stream);
+            let body = complete_body(&frames, stream);
             assert!(body.contains("\"status\":502"), "{flags:?}, round {round}: {body}");
         }
     }

@@ -18,7 +18,7 @@ pub(crate) struct Response {
     /// The body as far as it was received, without its framing.
     pub(crate) body: Vec<u8>,
     /// Whether the body is complete according to its framing.
-    pub(crate) whole: bool,
+    pub(crate) is_complete: bool,
     /// The lines after the last chunk.
     pub(crate) trailers: String,
 }
@@ -35,7 +35,7 @@ impl Response {
         if status < 200 && status != 101 {
             return Self::parse(rest);
         }
-        let mut response = Self { status, head, body: Vec::new(), whole: false, trailers: String::new() };
+        let mut response = Self { status, head, body: Vec::new(), is_complete: false, trailers: String::new() };
         if !response.fields("transfer-encoding").is_empty() {
             assert_eq!(response.fields("transfer-encoding"), ["chunked"], "{shown}");
             assert!(response.fields("content-length").is_empty(), "both a length and chunks: {shown}");
@@ -43,10 +43,10 @@ impl Response {
         } else if let Some(length) = response.field("content-length") {
             let length: usize = length.parse().unwrap();
             response.body = rest[..rest.len().min(length)].to_vec();
-            response.whole = rest.len() >= length;
+            response.is_complete = rest.len() >= length;
         } else {
             response.body = rest.to_vec();
-            response.whole = true;
+            response.is_complete = true;
         }
         response
     }
@@ -58,7 +58,7 @@ impl Response {
             rest = &rest[line + 2..];
             if size == 0 {
                 self.trailers = String::from_utf8_lossy(rest).into_owned();
-                self.whole = rest == b"\r\n" || rest.ends_with(b"\r\n\r\n");
+                self.is_complete = rest == b"\r\n" || rest.ends_with(b"\r\n\r\n");
                 return;
             }
             self.body.extend_from_slice(&rest[..rest.len().min(size)]);

@@ -43,7 +43,7 @@ pub(crate) use within::{LIMIT, within};
 /// Sends a request and reads its complete response.
 pub(crate) async fn call(address: SocketAddr, method: &str, target: &str) -> Response {
     let response = send(address, &format!("{method} {target} HTTP/1.1"), "").await;
-    assert!(response.whole || method == "HEAD", "incomplete: {response:?}");
+    assert!(response.is_complete || method == "HEAD", "incomplete: {response:?}");
     response
 }
 
