@@ -1,4 +1,4 @@
-//! What is sent again, and over which connection.
+//! Which requests are sent again, and over which connection.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -40,7 +40,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// A gateway that logs each attempt, and makes very many.
+/// A gateway that logs each attempt, and makes up to 1001.
 async fn logging(upstream: SocketAddr, flags: &[&str]) -> Service {
     let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
     command.env("RUST_LOG", "info").args(QUICK).args(["--listen", "127.0.0.1:0", "--count", "1000"]).args(flags);
@@ -49,11 +49,11 @@ async fn logging(upstream: SocketAddr, flags: &[&str]) -> Service {
 }
 
 #[tokio::test]
-async fn a_post_that_waited_for_a_connection_too_long_is_sent_once_there_is_one() {
+async fn a_post_that_timed_out_waiting_for_a_connection_is_sent_when_there_is_one() {
     let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = upstream.local_addr().unwrap();
     let mut service = logging(address, &["--upstream-max-connections", "1", "--attempt-timeout", "100ms"]).await;
-    // A response that takes long after its head, and that no buffer holds.
+    // The response is too long to be buffered, and its body is delayed.
     let mut first = TcpStream::connect(service.address).await.unwrap();
     first.write_all(b"GET /first HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     let (mut server, _) = within("a connection", upstream.accept()).await.unwrap();
@@ -70,7 +70,7 @@ async fn a_post_that_waited_for_a_connection_too_long_is_sent_once_there_is_one(
     });
     sent.unwrap();
     got.unwrap();
-    // It comes on the same connection, or on a new one.
+    // The second request may use the same connection, or a new one.
     let read = async {
         let (mut another, _) = tokio::select! {
             request = read_request(&mut server, &mut received) => return (request.unwrap(), server),
@@ -80,15 +80,15 @@ async fn a_post_that_waited_for_a_connection_too_long_is_sent_once_there_is_one(
     };
     let (request, mut server) = tokio::select! {
         read = within("the second request", read) => read,
-        response = second => panic!("it is over already: {response:?}"),
+        response = second => panic!("the second request is over already: {response:?}"),
     };
     assert!(request.starts_with("POST / ") && request.ends_with("hello"), "{request}");
     server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone").await.unwrap();
 }
 
 #[tokio::test]
-async fn a_post_that_could_not_connect_in_time_is_sent_once_it_can() {
-    // Its queue is full, so the system lets further connections wait.
+async fn a_post_that_timed_out_connecting_is_sent_when_it_connects() {
+    // The accept queue is full, so that further connections wait.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let upstream = socket.listen(1).unwrap();
@@ -96,7 +96,7 @@ async fn a_post_that_could_not_connect_in_time_is_sent_once_it_can() {
     let mut queued = Vec::new();
     while let Ok(stream) = timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
         queued.push(stream.unwrap());
-        assert!(queued.len() < 100, "the queue does not fill");
+        assert!(queued.len() < 100, "the accept queue does not fill");
     }
     let mut service = logging(address, &["--attempt-timeout", "100ms"]).await;
     let client = tokio::spawn(post(service.address));
@@ -105,7 +105,7 @@ async fn a_post_that_could_not_connect_in_time_is_sent_once_it_can() {
     let serve = async {
         loop {
             let (mut stream, _) = upstream.accept().await.unwrap();
-            // Those that were queued, or given up by now, send nothing.
+            // Connections that were queued, or abandoned by now, send nothing.
             if let Some(request) = read_request(&mut stream, &mut Vec::new()).await {
                 assert!(request.starts_with("POST / ") && request.ends_with("hello"), "{request}");
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone").await;
@@ -119,10 +119,9 @@ async fn a_post_that_could_not_connect_in_time_is_sent_once_it_can() {
     assert_eq!((response.status, response.text().as_str()), (200, "done"));
 }
 
-/// The connection that each of two requests takes, so long after another.
+/// The connections that two requests use, the second after a pause.
 async fn connections(upstream: &Upstream, service: &Service, idle: Duration, second: &str) -> (usize, usize) {
     assert_eq!(get(service.address).await.status, 200);
-    // What is waited for is that nothing happens.
     sleep(idle).await;
     assert_eq!(exchange(service.address, second).await.status, 200);
     let received = upstream.received();
@@ -134,7 +133,7 @@ const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
 const POST: &str = "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello";
 
 #[tokio::test]
-async fn no_request_takes_a_connection_that_the_upstream_is_about_to_close() {
+async fn a_connection_that_the_upstream_is_about_to_close_is_not_reused() {
     for field in ["keep-alive: timeout=1", "Keep-Alive: max=100, Timeout=1", "keep-alive: timeout=\"1\""] {
         let reply = Reply::new(format!("HTTP/1.1 200 OK\r\n{field}\r\ncontent-length: 0\r\n\r\n"));
         let upstream = Upstream::playing([reply]).await;
@@ -145,7 +144,7 @@ async fn no_request_takes_a_connection_that_the_upstream_is_about_to_close() {
 }
 
 #[tokio::test]
-async fn a_request_takes_a_connection_that_stays_open() {
+async fn a_connection_that_stays_open_is_reused() {
     for field in ["keep-alive: timeout=60", "keep-alive: timeout=x", "x-none: 1"] {
         let reply = Reply::new(format!("HTTP/1.1 200 OK\r\n{field}\r\ncontent-length: 0\r\n\r\n"));
         let upstream = Upstream::playing([reply]).await;
@@ -155,8 +154,8 @@ async fn a_request_takes_a_connection_that_stays_open() {
 }
 
 #[tokio::test]
-async fn a_post_after_a_while_takes_a_new_connection() {
-    // Even where there may be no other beside the old one.
+async fn a_post_after_a_pause_uses_a_new_connection() {
+    // Even if the limit allows only one connection.
     for flags in [&[][..], &["--upstream-max-connections", "1"]] {
         let upstream = Upstream::playing([ok("")]).await;
         let service = gateway(upstream.address, flags).await;
@@ -166,20 +165,19 @@ async fn a_post_after_a_while_takes_a_new_connection() {
 }
 
 #[tokio::test]
-async fn a_post_with_a_key_after_a_while_takes_a_kept_connection() {
+async fn a_post_with_an_idempotency_key_after_a_pause_reuses_a_connection() {
     let upstream = Upstream::playing([ok("")]).await;
     let service = gateway(upstream.address, &[]).await;
     let request = POST.replace("\r\nhost", "\r\nidempotency-key: \"1\"\r\nhost");
     assert_eq!(connections(&upstream, &service, Duration::from_millis(1200), &request).await, (0, 0));
 }
 
-/// Checks what clients get whose request meets a kept connection on which something has just happened.
+/// Checks the response to a request that finds an idle upstream connection on which something has just happened.
 ///
-/// While the gateway is suspended, the next request arrives first; then bytes on more connections than the system tells
-/// of at once, so that what happens after those is news only once the request has been acted on; and then `then`
-/// happens on the kept connection.
+/// While the gateway is suspended, the request arrives first, then bytes on more connections than epoll reports at once,
+/// and then `event` happens on the idle connection. The gateway handles the request before epoll reports the event.
 #[cfg(target_os = "linux")]
-async fn after_a_surprise(next: &str, then: impl AsyncFn(&mut TcpStream)) {
+async fn check_after_event(request: &str, event: impl AsyncFn(&mut TcpStream)) {
     let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let service = gateway(upstream.local_addr().unwrap(), &["--header-timeout", "10m"]).await;
     let mut others = Vec::new();
@@ -198,11 +196,12 @@ async fn after_a_surprise(next: &str, then: impl AsyncFn(&mut TcpStream)) {
         server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nfirst").await.unwrap();
         read_until(&mut client, "first").await;
         service.suspend().await;
-        client.write_all(next.as_bytes()).await.unwrap();
+        client.write_all(request.as_bytes()).await.unwrap();
         for other in &mut others {
             other.write_all(b"x").await.unwrap();
         }
-        then(&mut server).await;
+        event(&mut server).await;
+        wait_for_delivery(&server).await;
         service.resume().await;
         let serve = async {
             let (mut another, _) = upstream.accept().await.unwrap();
@@ -225,23 +224,45 @@ async fn after_a_surprise(next: &str, then: impl AsyncFn(&mut TcpStream)) {
     assert!(wrong.is_empty(), "{} of 20: {:?}", wrong.len(), wrong[0]);
 }
 
+/// Waits until the kernel has delivered what was sent. Over loopback it usually does so during the call that sends, but
+/// not on a busy machine.
+#[cfg(target_os = "linux")]
+async fn wait_for_delivery(stream: &TcpStream) {
+    const FIN_WAIT1: &str = "04";
+    let local = format!(":{:04X}", stream.local_addr().unwrap().port());
+    let peer = format!(":{:04X}", stream.peer_addr().unwrap().port());
+    let is_delivered = |table: &str| {
+        let sockets = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let mut sockets = sockets.filter(|fields| fields[1].ends_with(&local) && fields[2].ends_with(&peer));
+        let [_, _, _, state, queues, ..] = sockets.next().unwrap()[..] else { unreachable!() };
+        // A FIN is acknowledged, and no data is unacknowledged.
+        state != FIN_WAIT1 && queues.starts_with("00000000:")
+    };
+    let delivered = async {
+        while !is_delivered(&std::fs::read_to_string("/proc/net/tcp").unwrap()) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within("the delivery", delivered).await;
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn no_client_gets_a_response_that_came_before_its_request() {
+async fn a_response_that_arrived_before_the_request_is_discarded() {
     let unsolicited = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison";
-    for next in [GET, POST] {
-        after_a_surprise(next, async |server| server.write_all(unsolicited).await.unwrap()).await;
+    for request in [GET, POST] {
+        check_after_event(request, async |server| server.write_all(unsolicited).await.unwrap()).await;
     }
 }
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn no_post_goes_out_on_a_connection_that_the_upstream_has_closed() {
-    after_a_surprise(POST, async |server| server.shutdown().await.unwrap()).await;
+async fn a_post_is_not_sent_on_a_connection_that_the_upstream_has_closed() {
+    check_after_event(POST, async |server| server.shutdown().await.unwrap()).await;
 }
 
 #[tokio::test]
-async fn how_long_idle_upstream_connections_are_kept_is_a_setting() {
+async fn the_idle_timeout_of_upstream_connections_can_be_set() {
     for (limit, expected) in [("200ms", (0, 1)), ("1h", (0, 0))] {
         let upstream = Upstream::playing([ok("")]).await;
         let service = gateway(upstream.address, &["--upstream-idle-timeout", limit]).await;
@@ -250,7 +271,7 @@ async fn how_long_idle_upstream_connections_are_kept_is_a_setting() {
 }
 
 #[tokio::test]
-async fn a_long_response_arrives_though_every_connection_dies_after_a_part_of_it() {
+async fn a_long_response_arrives_even_if_every_connection_is_closed_after_part_of_it() {
     const LENGTH: usize = 4 << 20;
     const PART: usize = 512 << 10;
     let body = || (0..).flat_map(|number: u32| format!("{number},").into_bytes()).take(LENGTH);
@@ -277,27 +298,27 @@ async fn a_long_response_arrives_though_every_connection_dies_after_a_part_of_it
 }
 
 #[tokio::test]
-async fn a_long_response_that_makes_no_progress_breaks_off() {
-    let broken = Reply::new("HTTP/1.1 200 OK\r\netag: \"v1\"\r\ncontent-length: 1000000\r\n\r\nsome").then_close();
+async fn a_long_response_without_progress_is_incomplete() {
+    let incomplete = Reply::new("HTTP/1.1 200 OK\r\netag: \"v1\"\r\ncontent-length: 1000000\r\n\r\nsome").then_close();
     let nothing = "HTTP/1.1 206 Partial Content\r\netag: \"v1\"\r\ncontent-length: 999996\r\n\
                    content-range: bytes 4-999999/1000000\r\n\r\n";
-    let upstream = Upstream::playing([broken, Reply::new(nothing).then_close()]).await;
+    let upstream = Upstream::playing([incomplete, Reply::new(nothing).then_close()]).await;
     let service = gateway(upstream.address, &["--count", "3"]).await;
     let response = get(service.address).await;
     assert_eq!((response.status, response.text().as_str(), response.is_complete), (200, "some", false));
     assert_eq!(upstream.received().len(), 4);
 }
 
-/// h2 ends the whole connection for a head that is far too large, whosever it was.
+/// h2 closes the connection, and with it all streams, if a response head is far too large.
 #[tokio::test]
-async fn a_request_that_lost_its_http2_connection_to_another_s_response_is_sent_again() {
-    let (asked, slow) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Notify::new()));
+async fn a_request_whose_http2_connection_is_closed_by_another_response_is_retried() {
+    let (requests, slow) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Notify::new()));
     let respond = {
-        let (asked, slow) = (Arc::clone(&asked), Arc::clone(&slow));
+        let (requests, slow) = (Arc::clone(&requests), Arc::clone(&slow));
         move |request: Request<Incoming>| {
             let path = request.uri().path().to_owned();
-            let is_first = !asked.lock().unwrap().contains(&path);
-            asked.lock().unwrap().push(path.clone());
+            let is_first = !requests.lock().unwrap().contains(&path);
+            requests.lock().unwrap().push(path.clone());
             let slow = Arc::clone(&slow);
             async move {
                 let mut response = Response::builder();
@@ -338,20 +359,20 @@ async fn a_request_that_lost_its_http2_connection_to_another_s_response_is_sent_
         tokio::spawn(async move { exchange(address, request).await })
     };
     let first = ask("/slow");
-    within("/slow to be asked for", slow.notified()).await;
+    within("the request for /slow", slow.notified()).await;
     let second = ask("/huge");
     let response = within("/slow", first).await.unwrap();
     assert_eq!((response.status, response.text().as_str()), (200, "/slow"));
     within("/huge", second).await.unwrap();
-    let asked = asked.lock().unwrap();
-    assert_eq!(asked[..2], ["/slow", "/huge"]);
-    assert_eq!(asked.iter().filter(|path| *path == "/slow").count(), 2, "{asked:?}");
-    assert_eq!(connections.load(SeqCst), 2, "the first was shared");
+    let requests = requests.lock().unwrap();
+    assert_eq!(requests[..2], ["/slow", "/huge"]);
+    assert_eq!(requests.iter().filter(|path| *path == "/slow").count(), 2, "{requests:?}");
+    assert_eq!(connections.load(SeqCst), 2, "the first connection was shared");
 }
 
-/// It stays open, with the body that it never asked for unsent, so it can carry no other request.
+/// The connection stays open with the body unsent, so that it cannot be used for another request.
 #[tokio::test]
-async fn a_refused_response_to_a_body_that_waits_does_not_keep_its_connection() {
+async fn a_rejected_response_to_an_unsent_body_closes_its_connection() {
     let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let service = gateway(upstream.local_addr().unwrap(), &["--upstream-max-connections", "1"]).await;
     let request = POST.replace("\r\nhost", "\r\nexpect: 100-continue\r\nhost").replace("hello", "");
