@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|text: &str| match text.parse::<Script>() {
     Ok(script) => {
         let shown = script.to_string();
-        assert_eq!(shown.parse().as_ref(), Ok(&script), "{text:?} prints as {shown:?}");
+        assert_eq!(shown.parse().as_ref(), Ok(&script), "{text:?} is displayed as {shown:?}");
     }
     Err(error) => assert_eq!(error.to_string().lines().count(), 1, "{text:?}"),
 });

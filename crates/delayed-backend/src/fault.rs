@@ -19,20 +19,20 @@ use http::{HeaderValue, StatusCode};
 use crate::fault::io::OutputFault;
 use crate::fault::value::duration_text;
 
-/// What is done with one request. The default is to respond at once.
+/// What the backend does with one request. The default is to respond at once.
 ///
-/// Displayed as a script has it.
+/// Displayed as in a script.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Behaviour {
     /// The wait before the response, or before the fault.
     pub(crate) delay: Option<Delay>,
-    /// Everything but the delay, as a script has it.
+    /// Everything except the delay, as in a script.
     pub(crate) parts: Vec<String>,
     /// The status to respond with, in place of the route's own response.
     pub(crate) status: Option<StatusCode>,
-    /// The `Retry-After` field of a response with this status.
+    /// The `Retry-After` of the response with this status.
     pub(crate) retry_after: Option<RetryAfter>,
-    /// The body of a response with this status; its reason phrase if `None`.
+    /// The body of the response with this status. Its reason phrase if `None`.
     pub(crate) body: Option<String>,
     /// The size of the header fields to add, in bytes.
     pub(crate) huge_headers: u32,
@@ -40,7 +40,7 @@ pub struct Behaviour {
     pub(crate) chunked: bool,
     /// Whether the response is sent before the request's body is read.
     pub(crate) early: bool,
-    /// What goes wrong, at most one thing.
+    /// The fault of the response, or in its place.
     pub(crate) fault: Option<Fault>,
 }
 
@@ -56,18 +56,18 @@ pub(crate) enum Delay {
 /// A `Retry-After` field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RetryAfter {
-    /// This value, well-formed or not.
+    /// This value, valid or not.
     Field(HeaderValue),
-    /// The date this far in the future.
+    /// The date at this distance in the future.
     DateIn(Duration),
 }
 
-/// What goes wrong with an exchange.
+/// A fault. A request has at most one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// There is no response.
     Hang,
-    /// The connection's output is disturbed, from the response on.
+    /// The connection's output has a fault, from this response on.
     Output(OutputFault),
     /// The body ends after this many bytes, or after half of them.
     Truncate(Option<u64>),
@@ -80,7 +80,7 @@ pub(crate) enum Fault {
 }
 
 impl Behaviour {
-    /// Returns whether the request's body is left unread, because the response is early or the request is not processed.
+    /// Returns whether the request's body is not read, because the response is early or the request is not processed.
     pub(crate) fn ignores_body(&self, http2: bool) -> bool {
         let unprocessed = matches!(self.fault, Some(Fault::Goaway | Fault::RefusedStream));
         self.early || (http2 && unprocessed)

@@ -1,4 +1,4 @@
-//! Handles a request: records it, makes the response of its route, and plays the behaviour that the script has for it.
+//! Handles a request: records it, makes the response of its route, and applies the script.
 
 use std::sync::Arc;
 

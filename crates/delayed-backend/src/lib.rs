@@ -1,8 +1,8 @@
-//! The mock backend of the retry sample: delays its responses, or misbehaves as a script says.
+//! A mock HTTP backend for tests of clients: delays its responses, or plays a script of faults.
 //!
-//! By default it does what the sample does: `GET /hello` is answered with `Hello World!!!`, five seconds late except for
-//! every fourth request. That simulates a slow network, and a service that recovers. With a script, it also does whatever
-//! else a client has to cope with.
+//! By default it is the backend of the retry sample: it answers `GET /hello` with `Hello World!!!`, after five seconds
+//! except for every fourth request. That simulates a slow network, and a service that recovers. With a script, it
+//! simulates whatever else a client has to handle.
 //!
 //! It is a program, and a fixture for tests, the [`Backend`]:
 //!
@@ -50,12 +50,12 @@
 //! | behaviour | what it does |
 //! |---|---|
 //! | `ok` | responds at once; cannot be combined with others |
-//! | `delay` | waits before anything else, for 5 s or as long as `--delay` says |
+//! | `delay` | waits for 5 s, or as long as `--delay` says, before anything else |
 //! | `delay=1s` | waits this long before anything else |
 //! | `status=503` | responds with this status (200 to 599) and its reason phrase; 204, 205 and 304 have no body |
-//! | `retry-after=2` | with `status`: adds `Retry-After` with this value |
-//! | `retry-after-date=2s` | with `status`: adds `Retry-After` with the date this far in the future |
-//! | `body="try later"` | with `status`: sends this text as the body |
+//! | `retry-after=2` | adds this `Retry-After`; needs `status` |
+//! | `retry-after-date=2s` | adds a `Retry-After` with the date at this distance in the future; needs `status` |
+//! | `body="try later"` | sends this text as the body; needs `status` |
 //! | `huge-headers`, `huge-headers=1048576` | adds header fields of this size in bytes |
 //! | `chunked` | sends the response without `Content-Length` |
 //! | `early` | responds before the request's body is read; all other behaviours read it first |
@@ -63,11 +63,11 @@
 //! | `reset` | resets the connection (RST) before any byte of the response |
 //! | `close` | closes the connection (FIN) before any byte of the response |
 //! | `reset-after=100` | resets the connection after this many bytes of the response, head included; a shorter response is complete |
-//! | `close-after=100` | as `reset-after`, but closes the connection |
-//! | `stall-after=100` | as `reset-after`, but leaves the connection open and sends nothing more |
+//! | `close-after=100` | like `reset-after`, but closes the connection |
+//! | `stall-after=100` | like `reset-after`, but leaves the connection open and sends nothing more |
 //! | `truncate` | sends half of the body under its full `Content-Length`; with `chunked`, the end of the body is always missing |
-//! | `truncate=5` | as `truncate`, but sends this many bytes of the body |
-//! | `drip`, `drip=10ms` | sends the response one byte at a time, with this pause between two |
+//! | `truncate=5` | like `truncate`, but sends this many bytes of the body |
+//! | `drip`, `drip=10ms` | sends the response one byte at a time, with this pause between bytes |
 //! | `garbage` | sends bytes that are not HTTP, and closes the connection |
 //! | `goaway` | asks the client to use another connection |
 //! | `refused-stream` | refuses the request without processing it |

@@ -15,7 +15,7 @@ use crate::script::Script;
 
 // A negative number is accepted as a value, so that the error names the flag and what is allowed.
 
-/// The mock backend of the retry sample: delays most responses, or misbehaves as a script says.
+/// A mock HTTP backend: delays most responses, or plays a script of faults.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "delayed-backend", version)]
 pub(crate) struct Args {
@@ -24,7 +24,7 @@ pub(crate) struct Args {
     #[arg(default_value = "127.0.0.1:8080")]
     pub(crate) listen: ListenAddress,
 
-    /// Length of a delay
+    /// Delay before a delayed response
     #[arg(long, env = "DELAYED_BACKEND_DELAY", value_name = "DURATION")]
     #[arg(default_value = "5s", value_parser = duration::parse, allow_hyphen_values = true)]
     pub(crate) delay: Duration,
@@ -39,7 +39,7 @@ pub(crate) struct Args {
     #[arg(conflicts_with = "healthy_every", long_help = script_help())]
     pub(crate) script: Option<Script>,
 
-    /// Draw behaviours from the script at random instead of in turn; the same seed draws the same
+    /// Seed to draw behaviours from the script at random; without it, they are taken in turn
     #[arg(long, env = "DELAYED_BACKEND_SEED", value_name = "N")]
     #[arg(value_parser = seed, allow_hyphen_values = true)]
     pub(crate) seed: Option<u64>,
@@ -84,7 +84,7 @@ fn script_help() -> String {
     );
     for keyword in KEYWORDS {
         // Writing to a string cannot fail.
-        let _ = write!(help, "\n{}: {}", keyword.forms().join(", "), keyword.meaning().replace('`', ""));
+        let _ = write!(help, "\n{:36}{}", keyword.forms().join(", "), keyword.meaning().replace('`', ""));
     }
     help
 }

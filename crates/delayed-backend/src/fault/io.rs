@@ -1,7 +1,7 @@
-//! A socket whose output can be disturbed.
+//! A socket whose output can have faults.
 //!
-//! hyper itself never misbehaves, so its output passes through a [`FaultyIo`]. The code that responds to a request sets
-//! the fault of the bytes to come in the [`FaultSlot`] of the connection. Input always passes unchanged.
+//! hyper always sends valid HTTP, so its output passes through a [`FaultyIo`]. The code that responds to a request sets the
+//! fault of the bytes that follow, in the [`FaultSlot`] of the connection. Input is never changed.
 
 use std::io;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use tokio::time::Sleep;
 
 use crate::fault::http2_frames::FrameTracker;
 
-/// A fault of the bytes that a connection sends from now on.
+/// A fault of everything that a connection sends from now on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OutputFault {
     /// Send this many more bytes, then end.
@@ -27,7 +27,7 @@ pub(crate) enum OutputFault {
     Replace(Bytes),
     /// Finish the current HTTP/2 frame, send these bytes in place of all others, then close.
     ReplaceNextFrame(Bytes),
-    /// Send one byte at a time, with this pause between two.
+    /// Send one byte at a time, with this pause between bytes.
     Drip(Duration),
 }
 

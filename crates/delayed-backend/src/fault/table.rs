@@ -11,7 +11,7 @@ use crate::fault::{Delay, Fault, RetryAfter};
 /// A behaviour that a script can name.
 #[derive(Debug)]
 pub(crate) struct Keyword {
-    /// `name`, `name=example`, or `name[=default]`.
+    /// One of `name`, `name=example`, `name[=default]`.
     usage: &'static str,
     pub(crate) class: Class,
     pub(crate) value: Value,
@@ -52,7 +52,7 @@ keywords! {
     /// responds at once; cannot be combined with others
     "ok": Alone, None(|_| ());
 
-    /// waits before anything else, for 5 s or as long as `--delay` says
+    /// waits for 5 s, or as long as `--delay` says, before anything else
     "delay": Delay, None(|to| to.delay = Some(Delay::Default));
 
     /// waits this long before anything else
@@ -61,13 +61,13 @@ keywords! {
     /// responds with this status (200 to 599) and its reason phrase; 204, 205 and 304 have no body
     "status=503": Response, Status(|to, status| to.status = Some(status));
 
-    /// with `status`: adds `Retry-After` with this value
+    /// adds this `Retry-After`; needs `status`
     "retry-after=2": RetryAfter, Field(|to, value| to.retry_after = Some(RetryAfter::Field(value)));
 
-    /// with `status`: adds `Retry-After` with the date this far in the future
+    /// adds a `Retry-After` with the date at this distance in the future; needs `status`
     "retry-after-date=2s": RetryAfter, Duration(|to, wait| to.retry_after = Some(RetryAfter::DateIn(wait)));
 
-    /// with `status`: sends this text as the body
+    /// sends this text as the body; needs `status`
     "body=\"try later\"": Body, Text(|to, text| to.body = Some(text));
 
     /// adds header fields of this size in bytes
@@ -91,19 +91,19 @@ keywords! {
     /// resets the connection after this many bytes of the response, head included; a shorter response is complete
     "reset-after=100": Fault, Bytes(|to, bytes| to.fault = end_after(bytes, ConnectionEnd::Reset));
 
-    /// as `reset-after`, but closes the connection
+    /// like `reset-after`, but closes the connection
     "close-after=100": Fault, Bytes(|to, bytes| to.fault = end_after(bytes, ConnectionEnd::Close));
 
-    /// as `reset-after`, but leaves the connection open and sends nothing more
+    /// like `reset-after`, but leaves the connection open and sends nothing more
     "stall-after=100": Fault, Bytes(|to, bytes| to.fault = end_after(bytes, ConnectionEnd::Stall));
 
     /// sends half of the body under its full `Content-Length`; with `chunked`, the end of the body is always missing
     "truncate": Fault, None(|to| to.fault = Some(Fault::Truncate(None)));
 
-    /// as `truncate`, but sends this many bytes of the body
+    /// like `truncate`, but sends this many bytes of the body
     "truncate=5": Fault, Bytes(|to, bytes| to.fault = Some(Fault::Truncate(Some(bytes))));
 
-    /// sends the response one byte at a time, with this pause between two
+    /// sends the response one byte at a time, with this pause between bytes
     "drip[=10ms]": Fault, Duration(|to, pause| to.fault = Some(Fault::Output(OutputFault::Drip(pause))));
 
     /// sends bytes that are not HTTP, and closes the connection

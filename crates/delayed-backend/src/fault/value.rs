@@ -8,7 +8,7 @@ use jiff::fmt::friendly::SpanPrinter;
 use crate::common::duration;
 use crate::fault::Behaviour;
 
-/// The type of a value, with the function that adds it to a behaviour.
+/// The type of a value, with the function that adds the value to a behaviour.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Value {
     None(fn(&mut Behaviour)),
@@ -34,7 +34,7 @@ impl Value {
         }
     }
 
-    /// Parses a value and adds it to a behaviour. Returns what a script has behind the name, or `None` if it is invalid.
+    /// Parses a value, and adds it to a behaviour. Returns `=` and the value, as in a script. `None` if it is invalid.
     pub(crate) fn add(self, to: &mut Behaviour, text: Option<&str>) -> Option<String> {
         let text = match (self, text) {
             (Self::None(add), None) => {
@@ -77,12 +77,12 @@ impl Value {
     }
 }
 
-/// Returns a duration as a script has it.
+/// Returns a duration as in a script.
 pub(crate) fn duration_text(duration: Duration) -> String {
     SpanPrinter::new().unsigned_duration_to_string(&duration)
 }
 
-/// Puts a text in quotes if a script would misread it without.
+/// Puts a text in quotes if a script needs them.
 fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-+.:/_".contains(c);
     if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { format!("\"{text}\"") }

@@ -13,7 +13,7 @@ pub(crate) async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                // Without a delay for small responses. If the option cannot be set, they are only slower.
+                // Small responses are sent at once. If the option cannot be set, they are only slower.
                 let _ = stream.set_nodelay(true);
                 return stream;
             }
