@@ -15,9 +15,9 @@ use std::fmt;
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
+use jiff::fmt::friendly::SpanPrinter;
 
 use crate::fault::io::OutputFault;
-use crate::fault::value::duration_text;
 
 /// What the backend does with one request. The default is to respond at once.
 ///
@@ -97,4 +97,9 @@ impl fmt::Display for Behaviour {
         f.write_str(if parts.is_empty() { "ok" } else { "" })?;
         f.write_str(&parts.join(";"))
     }
+}
+
+/// Returns a duration as in a script.
+pub(crate) fn duration_text(duration: Duration) -> String {
+    SpanPrinter::new().unsigned_duration_to_string(&duration)
 }

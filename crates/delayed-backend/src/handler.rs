@@ -11,7 +11,7 @@ use crate::fault::connection::Connection;
 use crate::fault::play::Exchange;
 use crate::fault::{Behaviour, Fault};
 use crate::recorder::report::RecordedRequest;
-use crate::recorder::{Recorder, body};
+use crate::recorder::{DEFAULT_LIMIT, Recorder, body};
 use crate::routes::responses::{self, Response};
 use crate::routes::{Route, known_bytes};
 use crate::script::Script;
@@ -28,7 +28,7 @@ pub(crate) struct Handler {
 
 impl Handler {
     pub(crate) fn new(script: Script) -> Self {
-        Self { script, recorder: Recorder::default() }
+        Self { script, recorder: Recorder::new(DEFAULT_LIMIT) }
     }
 
     /// Handles a request.

@@ -93,13 +93,11 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[doc(hidden)]
-pub mod cli;
-
 mod backend;
 mod common;
 mod fault;
 mod handler;
+mod program;
 mod recorder;
 mod routes;
 mod script;
@@ -107,6 +105,8 @@ mod server;
 
 pub use crate::backend::Backend;
 pub use crate::fault::Behaviour;
+#[doc(hidden)]
+pub use crate::program::main;
 pub use crate::recorder::report::{RecordedBody, RecordedRequest};
 pub use crate::routes::known_bytes::known_byte;
 pub use crate::script::Script;

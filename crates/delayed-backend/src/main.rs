@@ -1,7 +1,7 @@
-//! The `delayed-backend` program.
+//! The program `delayed-backend`.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    delayed_backend::cli::main()
+    delayed_backend::main()
 }

@@ -10,9 +10,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::recorder::report::{RecordedBody, RecordedRequest, Report};
 
 /// The default limit: enough for a soak test, in about ten megabytes.
-const LIMIT: usize = 50_000;
+pub(crate) const DEFAULT_LIMIT: usize = 50_000;
 
-/// Holds the latest requests, up to a limit.
+/// Holds the latest requests.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     limit: usize,
@@ -26,6 +26,11 @@ struct Entries {
 }
 
 impl Recorder {
+    /// Returns a recorder that holds this many requests.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { limit, entries: Mutex::default() }
+    }
+
     /// Records the next request, and returns its number; the first is number 1.
     pub(crate) fn record(&self, request: impl FnOnce(NonZeroU64) -> RecordedRequest) -> NonZeroU64 {
         let mut entries = self.entries();
@@ -68,22 +73,12 @@ impl Recorder {
     }
 }
 
-impl Default for Recorder {
-    fn default() -> Self {
-        Self { limit: LIMIT, entries: Mutex::default() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use http::Request;
 
     use super::*;
     use crate::fault::Behaviour;
-
-    fn recorder() -> Recorder {
-        Recorder { limit: 2, ..Recorder::default() }
-    }
 
     fn request(number: NonZeroU64) -> RecordedRequest {
         let (head, ()) = Request::get("/hello").body(()).unwrap().into_parts();
@@ -92,7 +87,7 @@ mod tests {
 
     #[test]
     fn only_the_latest_are_recorded_and_the_others_counted() {
-        let recorder = recorder();
+        let recorder = Recorder::new(2);
         for _ in 0..5 {
             recorder.record(request);
         }
@@ -104,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_body_is_added_to_its_request_if_that_is_recorded() {
-        let recorder = recorder();
+        let recorder = Recorder::new(2);
         let numbers: Vec<_> = (0..3).map(|_| recorder.record(request)).collect();
         let body = RecordedBody { length: 1, sha256: "00".into(), trailers: Vec::new() };
         for number in numbers.iter().take(2) {

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
-use jiff::fmt::friendly::SpanPrinter;
 
 use crate::common::duration;
-use crate::fault::Behaviour;
+use crate::fault::{Behaviour, duration_text};
 
 /// The type of a value, with the function that adds the value to a behaviour.
 #[derive(Debug, Clone, Copy)]
@@ -36,50 +35,42 @@ impl Value {
 
     /// Parses a value, and adds it to a behaviour. Returns `=` and the value, as in a script. `None` if it is invalid.
     pub(crate) fn add(self, to: &mut Behaviour, text: Option<&str>) -> Option<String> {
-        let text = match (self, text) {
+        let value = match (self, text) {
             (Self::None(add), None) => {
                 add(to);
                 return Some(String::new());
             }
-            (_, text) => text?,
-        };
-        let value = match self {
-            Self::None(_) => return None,
-            Self::Bytes(add) => {
+            (Self::Bytes(add), Some(text)) => {
                 let bytes: u64 = text.parse().ok()?;
                 add(to, bytes);
                 bytes.to_string()
             }
-            Self::HeaderBytes(add) => {
+            (Self::HeaderBytes(add), Some(text)) => {
                 let bytes = text.parse().ok().filter(|bytes| (1..=16 << 20).contains(bytes))?;
                 add(to, bytes);
                 bytes.to_string()
             }
-            Self::Duration(add) => {
+            (Self::Duration(add), Some(text)) => {
                 let duration = duration::parse(text).ok()?;
                 add(to, duration);
                 duration_text(duration)
             }
-            Self::Status(add) => {
+            (Self::Status(add), Some(text)) => {
                 add(to, text.parse().ok().filter(|status: &StatusCode| (200..600).contains(&status.as_u16()))?);
                 text.to_owned()
             }
-            Self::Field(add) => {
+            (Self::Field(add), Some(text)) => {
                 add(to, HeaderValue::from_str(text).ok()?);
                 quoted(text)
             }
-            Self::Text(add) => {
+            (Self::Text(add), Some(text)) => {
                 add(to, text.to_owned());
                 quoted(text)
             }
+            _ => return None,
         };
         Some(format!("={value}"))
     }
-}
-
-/// Returns a duration as in a script.
-pub(crate) fn duration_text(duration: Duration) -> String {
-    SpanPrinter::new().unsigned_duration_to_string(&duration)
 }
 
 /// Puts a text in quotes if a script needs them.

@@ -164,7 +164,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::fault::value::duration_text;
+    use crate::fault::duration_text;
 
     #[track_caller]
     fn check(text: &str, shown: &str) {

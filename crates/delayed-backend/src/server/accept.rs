@@ -1,6 +1,6 @@
 //! Accepts connections.
 
-use std::io;
+use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -17,7 +17,7 @@ pub(crate) async fn accept(listener: &TcpListener) -> TcpStream {
                 let _ = stream.set_nodelay(true);
                 return stream;
             }
-            Err(error) if is_connection_error(&error) => {
+            Err(error) if matches!(error.kind(), ConnectionRefused | ConnectionAborted | ConnectionReset) => {
                 log::debug!("Connection lost before it was accepted: {error}");
             }
             Err(error) => {
@@ -26,12 +26,4 @@ pub(crate) async fn accept(listener: &TcpListener) -> TcpStream {
             }
         }
     }
-}
-
-/// Returns whether the error concerns one connection rather than the listener.
-fn is_connection_error(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
-    )
 }

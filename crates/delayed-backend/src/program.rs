@@ -1,6 +1,6 @@
-//! The program: reads the command line, sets up the log, serves, and stops on a signal.
+//! The program `delayed-backend`: command line, log, signals.
 
-mod args;
+mod flags;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -13,25 +13,25 @@ use clap::{CommandFactory as _, Parser as _};
 use env_logger::Env;
 use jiff::ZonedDateTime;
 
-use crate::cli::args::Args;
 use crate::common::log_line::LogLine;
 use crate::common::signals::Signals;
 use crate::common::usage_error;
+use crate::program::flags::Flags;
 use crate::server::Server;
 
 /// How long requests in flight may take after a signal to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Runs the program.
+/// Runs the program with the arguments of the process.
 #[tokio::main]
 pub async fn main() -> ExitCode {
-    let command_line: Vec<OsString> = std::env::args_os().collect();
-    let args = match Args::try_parse_from(&command_line) {
-        Ok(args) => args,
-        Err(error) => return exit_with(&error, &command_line),
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let flags = match Flags::try_parse_from(&args) {
+        Ok(flags) => flags,
+        Err(error) => return exit_with(&error, &args),
     };
     start_log();
-    match run(&args).await {
+    match run(&flags).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             print_error(&error.to_string());
@@ -50,10 +50,10 @@ fn start_log() {
     logger.init();
 }
 
-async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+async fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     let mut signals = Signals::catch()?;
-    let listener = args.listen.bind().await?;
-    let server = Arc::new(server(args)?);
+    let listener = flags.listen.bind().await?;
+    let server = Arc::new(server(flags)?);
     log::info!("Serving {}://{}", server.scheme(), listener.local_addr()?);
 
     let connections = server.run(listener, signals.next()).await?;
@@ -64,12 +64,12 @@ async fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn server(args: &Args) -> Result<Server, Box<dyn Error>> {
-    let server = Server::new(args.script());
+fn server(flags: &Flags) -> Result<Server, Box<dyn Error>> {
+    let server = Server::new(flags.script());
     #[cfg(feature = "tls")]
-    if args.tls {
-        let identity = crate::server::tls::Identity::new(&args.listen_host())?;
-        if let Some(file) = &args.tls_cert_out {
+    if flags.tls {
+        let identity = crate::server::tls::Identity::new(&flags.listen_host())?;
+        if let Some(file) = &flags.tls_cert_out {
             std::fs::write(file, identity.authority_pem())
                 .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
         }
@@ -79,9 +79,9 @@ fn server(args: &Args) -> Result<Server, Box<dyn Error>> {
 }
 
 /// Reports a command line that clap rejects, or prints what `--help` and `--version` ask for.
-fn exit_with(error: &clap::Error, command_line: &[OsString]) -> ExitCode {
+fn exit_with(error: &clap::Error, args: &[OsString]) -> ExitCode {
     if error.use_stderr() {
-        print_error(&usage_error::one_line(error, &Args::command(), command_line));
+        print_error(&usage_error::one_line(error, &Flags::command(), args));
         return ExitCode::from(2);
     }
     error.print().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)

@@ -18,7 +18,7 @@ use crate::script::Script;
 /// A mock HTTP backend: delays most responses, or plays a script of faults.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "delayed-backend", version)]
-pub(crate) struct Args {
+pub(crate) struct Flags {
     /// Address to listen on; port 0 takes a free port
     #[arg(long, env = "DELAYED_BACKEND_LISTEN", value_name = "HOST:PORT")]
     #[arg(default_value = "127.0.0.1:8080")]
@@ -56,7 +56,7 @@ pub(crate) struct Args {
     pub(crate) tls_cert_out: Option<PathBuf>,
 }
 
-impl Args {
+impl Flags {
     /// Returns the script that the flags define.
     pub(crate) fn script(&self) -> Script {
         let script = self.script.clone().unwrap_or_else(|| Script::healthy_every(self.healthy_every));
@@ -105,21 +105,21 @@ mod tests {
 
     #[track_caller]
     fn check(arguments: &[&str], script: &str, delay: &str) {
-        let args = Args::parse_from([&["delayed-backend"], arguments].concat());
+        let flags = Flags::parse_from([&["delayed-backend"], arguments].concat());
         let expected: Script = script.parse().unwrap();
-        assert_eq!(args.script(), expected.with_delay(duration::parse(delay).unwrap()));
+        assert_eq!(flags.script(), expected.with_delay(duration::parse(delay).unwrap()));
     }
 
     #[test]
     fn the_definition_of_the_flags_is_valid() {
-        Args::command().debug_assert();
+        Flags::command().debug_assert();
     }
 
     #[test]
     fn without_flags_it_is_the_sample() {
-        let args = Args::parse_from(["delayed-backend"]);
-        assert_eq!(args.listen.to_string(), "127.0.0.1:8080");
-        assert_eq!(args.script(), Script::default());
+        let flags = Flags::parse_from(["delayed-backend"]);
+        assert_eq!(flags.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(flags.script(), Script::default());
     }
 
     #[test]
@@ -127,17 +127,17 @@ mod tests {
         check(&["--delay", "0.5", "--healthy-every", "2"], "delay,ok", "500ms");
         check(&["--healthy-every", "1"], "ok", "5s");
         check(&["--script", "delay,close", "--delay", "1s"], "delay,close", "1s");
-        let args = Args::parse_from(["delayed-backend", "--script", "close*9,ok", "--seed", "7"]);
+        let flags = Flags::parse_from(["delayed-backend", "--script", "close*9,ok", "--seed", "7"]);
         let expected: Script = "close*9,ok".parse().unwrap();
-        assert_eq!(args.script(), expected.with_seed(7));
+        assert_eq!(flags.script(), expected.with_seed(7));
     }
 
     #[cfg(feature = "tls")]
     #[test]
     fn the_host_has_no_brackets() {
         for (address, host) in [("[::1]:80", "::1"), ("localhost:80", "localhost"), ("1.2.3.4:5", "1.2.3.4")] {
-            let args = Args::parse_from(["delayed-backend", "--listen", address]);
-            assert_eq!(args.listen_host(), host);
+            let flags = Flags::parse_from(["delayed-backend", "--listen", address]);
+            assert_eq!(flags.listen_host(), host);
         }
     }
 }
