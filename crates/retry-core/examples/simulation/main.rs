@@ -1,21 +1,20 @@
-//! A million calls against a server that goes down for a minute, under one retry policy after another.
+//! Simulates a million calls to a server that is down for a minute, with several retry policies.
 //!
-//! What a reader learns: that retries can keep a server down, what each part of a policy does about
-//! it, and that [`Session`](retry_core::Session) and [`RetryBudget`](retry_core::RetryBudget) take the
-//! time as an argument, so that minutes of a million callers pass in a second or less.
+//! It shows that retries can keep a server down, and how each part of a policy affects this. It also shows that
+//! [`Session`](retry_core::Session) and [`RetryBudget`](retry_core::RetryBudget) take the time as an argument, so that
+//! minutes of a million calls are simulated in about a second.
 //!
-//! `model.rs` is the world, `policies.rs` the policies, `agenda.rs` the order of events, `summary.rs`
-//! what a run comes to, `claims.rs` what the guide concludes from it, `report.rs` and `plot.rs` how it is
-//! told.
+//! `model.rs` contains the model, `policies.rs` the policies, `event_queue.rs` the order of events, `summary.rs` the results,
+//! `claims.rs` the statements in the guide, `report.rs` and `plot.rs` the output.
 //!
 //! ```text
 //! cargo run --release -p retry-core --example simulation                        # prints the table
 //! cargo run --release -p retry-core --example simulation -- --out docs/pictures # and writes the files
 //! ```
-#![allow(clippy::print_stdout, reason = "the table is what it is run for")]
+#![allow(clippy::print_stdout, reason = "the table is its output")]
 
-mod agenda;
 mod claims;
+mod event_queue;
 mod model;
 mod plot;
 mod policies;
@@ -54,8 +53,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// One policy in the world of the plot, and in two where refusing is cheaper and dearer.
+/// Simulates a policy with the usual cost of rejecting an attempt, and with a lower and a higher one.
 fn compare(contender: &Contender) -> Result<Summary<'_>, BudgetError> {
-    let [cheap, usual, dear] = model::TURN_AWAY_PERCENT.map(|percent| model::play(contender, percent));
-    Ok(Summary::new(contender, usual?, [cheap?.lost(), dear?.lost()]))
+    let [low, usual, high] = model::REJECTION_PERCENT.map(|percent| model::simulate(contender, percent));
+    Ok(Summary::new(contender, usual?, [low?.lost(), high?.lost()]))
 }

@@ -1,4 +1,4 @@
-//! The picture: for each policy the load and what became of it, over time.
+//! The picture: load and served attempts over time, for each policy.
 
 use std::error::Error;
 
@@ -14,15 +14,15 @@ const SIZE: (u32, u32) = (1200, 800);
 const HEADER: u32 = 84;
 const COLUMNS: usize = 3;
 
-// Okabe and Ito's colours, which colour-blind people can tell apart.
+// Okabe and Ito's colours, which colour-blind people can distinguish.
 const LOAD: RGBColor = RGBColor(213, 94, 0);
 const LOAD_FILL: RGBColor = RGBColor(248, 223, 204);
-const ANSWERED: RGBColor = RGBColor(0, 114, 178);
-const ANSWERED_FILL: RGBColor = RGBColor(204, 227, 240);
+const SERVED: RGBColor = RGBColor(0, 114, 178);
+const SERVED_FILL: RGBColor = RGBColor(204, 227, 240);
 const INK: RGBColor = RGBColor(40, 40, 40);
 const GRID: RGBColor = RGBColor(225, 225, 225);
 
-/// Attempts per second: four decades, of which calm takes the second.
+/// The axis of attempts per second. The normal load is in its second decade.
 const AXIS: std::ops::Range<f64> = 100.0..400_000.0;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -31,7 +31,7 @@ pub(crate) fn svg(summaries: &[Summary<'_>]) -> Result<String, Box<dyn Error>> {
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        root.fill(&WHITE)?; // Painted, as the page behind may be dark.
+        root.fill(&WHITE)?; // The page may be dark.
         let (header, panels) = root.split_vertically(HEADER);
         draw_header(&header)?;
         let shown: Vec<_> = summaries.iter().filter(|summary| summary.contender.pictured).collect();
@@ -46,7 +46,7 @@ pub(crate) fn svg(summaries: &[Summary<'_>]) -> Result<String, Box<dyn Error>> {
 
 fn draw_header(area: &Area<'_>) -> Result<(), Box<dyn Error>> {
     let title = ("sans-serif", 24, FontStyle::Bold, &INK).into_text_style(area);
-    area.draw_text("A million callers, one minute of outage, six ways to retry", &title, (20, 12))?;
+    area.draw_text("A million calls, one minute of outage, six retry policies", &title, (20, 12))?;
     let text = ("sans-serif", 16, &INK).into_text_style(area);
     let y = 58;
     let entry = |x, label, style: ShapeStyle| -> Result<(), Box<dyn Error>> {
@@ -54,11 +54,11 @@ fn draw_header(area: &Area<'_>) -> Result<(), Box<dyn Error>> {
         Ok(area.draw_text(label, &text, (x + 38, y - 8))?)
     };
     entry(20, "attempts", LOAD.stroke_width(3))?;
-    entry(160, "attempts answered", ANSWERED.stroke_width(3))?;
+    entry(160, "attempts served", SERVED.stroke_width(3))?;
     for dash in 0..3 {
         area.draw(&PathElement::new([(370 + dash * 11, y), (377 + dash * 11, y)], INK.stroke_width(2)))?;
     }
-    area.draw_text("what the server can serve", &text, (408, y - 8))?;
+    area.draw_text("capacity of the server", &text, (408, y - 8))?;
     area.draw(&Rectangle::new([(640, y - 8), (670, y + 8)], INK.mix(0.12).filled()))?;
     Ok(area.draw_text("server down", &text, (678, y - 8))?)
 }
@@ -66,12 +66,12 @@ fn draw_header(area: &Area<'_>) -> Result<(), Box<dyn Error>> {
 fn draw_panel(area: &Area<'_>, summary: &Summary<'_>) -> Result<(), Box<dyn Error>> {
     let name = ("sans-serif", 18, FontStyle::Bold, &INK).into_text_style(area);
     let text = ("sans-serif", 14, &INK).into_text_style(area);
-    let well_again = match summary.recovery {
+    let recovery = match summary.recovery {
         Some(0) => "at once".into(),
         Some(seconds) => format!("after {seconds} s"),
         None => "never".into(),
     };
-    let outcome = format!("server well again: {well_again}; calls lost: {}", percent(summary.lost));
+    let outcome = format!("server recovers: {recovery}; failed calls: {}", percent(summary.lost));
     area.draw_text(summary.contender.name, &name, (66, 4))?;
     area.draw_text(summary.contender.terms, &text, (66, 26))?;
     area.draw_text(&outcome, &text, (66, 44))?;
@@ -107,17 +107,17 @@ fn draw_panel(area: &Area<'_>, summary: &Summary<'_>) -> Result<(), Box<dyn Erro
     };
     let capacity = [(0.0, CAPACITY.into()), (arrivals, CAPACITY.into())];
     chart.draw_series(AreaSeries::new(series(|second| second.attempts), AXIS.start, LOAD_FILL))?;
-    chart.draw_series(AreaSeries::new(series(|second| second.answered), AXIS.start, ANSWERED_FILL))?;
+    chart.draw_series(AreaSeries::new(series(|second| second.served), AXIS.start, SERVED_FILL))?;
     chart.draw_series([Rectangle::new([(start, AXIS.start), (end, AXIS.end)], INK.mix(0.12).filled())])?;
     chart.draw_series(DashedLineSeries::new(capacity, 7, 4, INK.stroke_width(1)))?;
     chart.draw_series(LineSeries::new(series(|second| second.attempts), LOAD.stroke_width(2)))?;
-    chart.draw_series(LineSeries::new(series(|second| second.answered), ANSWERED.stroke_width(2)))?;
+    chart.draw_series(LineSeries::new(series(|second| second.served), SERVED.stroke_width(2)))?;
     Ok(())
 }
 
 fn thousands(count: f64) -> String {
     if count <= AXIS.start {
-        // Zero has no place on a log scale; it is drawn here.
+        // A log scale has no zero, so it is drawn here.
         format!("≤ {count:.0}")
     } else if count < 1000.0 {
         format!("{count:.0}")

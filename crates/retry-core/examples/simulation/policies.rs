@@ -1,16 +1,18 @@
-//! The policies that are compared. All give up after the callers' patience; a limit on the number of
-//! retries is said in the terms.
+//! The policies that are compared. All have the same deadline. If a policy limits the number of retries, its terms say so.
 
 use std::time::Duration;
 
 use retry_core::{BudgetError, Jitter, PolicyError, RetryBudget, RetryPolicy, RetryPolicyBuilder};
 
-use crate::model::PATIENCE;
+use crate::event_queue::Millis;
 
-/// A policy, and how to call it.
+/// The deadline of each call.
+pub(crate) const DEADLINE: Millis = 60_000;
+
+/// A policy with its name.
 pub(crate) struct Contender {
     pub(crate) name: &'static str,
-    /// Its numbers, in words.
+    /// Its numbers as text.
     pub(crate) terms: &'static str,
     pub(crate) policy: RetryPolicy,
     budgeted: bool,
@@ -19,7 +21,7 @@ pub(crate) struct Contender {
 }
 
 impl Contender {
-    /// A fresh budget for one process, where there is to be one.
+    /// Creates a budget for one process, if the policy has one.
     pub(crate) fn budget(&self) -> Result<Option<RetryBudget>, BudgetError> {
         self.budgeted.then(|| RetryBudget::share(0.2, 10)).transpose()
     }
@@ -27,19 +29,19 @@ impl Contender {
 
 pub(crate) fn all() -> Result<Vec<Contender>, PolicyError> {
     let millis = Duration::from_millis;
-    let patient = RetryPolicy::builder().count(u32::MAX).deadline(millis(PATIENCE.into()));
-    let doubling = |first, cap| patient.interval(millis(first)).backoff_factor(2.0).max_wait_interval(millis(cap));
+    let unlimited = RetryPolicy::builder().count(u32::MAX).deadline(millis(DEADLINE.into()));
+    let doubling = |first, cap| unlimited.interval(millis(first)).backoff_factor(2.0).max_wait_interval(millis(cap));
     let short = doubling(100, 5_000).jitter(Jitter::Full);
     let contender = |name, terms, policy: RetryPolicyBuilder| {
         Ok(Contender { name, terms, policy: policy.build()?, budgeted: false, pictured: true })
     };
     Ok(vec![
-        // The load that all others multiply: each picture begins and, at best, ends with it.
-        Contender { pictured: false, ..contender("no retries", "one attempt", patient.count(0))? },
-        contender("immediate", "3 retries without a wait", patient.count(3).interval(Duration::ZERO))?,
-        contender("every 3 seconds", "3 s", patient.interval(millis(3_000)))?,
+        // The base load, which the other policies multiply.
+        Contender { pictured: false, ..contender("no retries", "one attempt", unlimited.count(0))? },
+        contender("immediate", "3 retries without a wait", unlimited.count(3).interval(Duration::ZERO))?,
+        contender("every 3 seconds", "3 s", unlimited.interval(millis(3_000)))?,
         contender("exponential", "1 s × 2, at most 20 s", doubling(1_000, 20_000))?,
-        // Full jitter halves the mean wait; twice the numbers make up for it.
+        // Full jitter halves the mean wait, so the numbers are doubled.
         contender(
             "exponential + jitter",
             "2 s × 2, at most 40 s, full jitter",

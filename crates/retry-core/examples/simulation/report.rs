@@ -1,67 +1,69 @@
-//! The runs as text: two CSV files, and the table that the guide shows.
+//! The results as text: two CSV files, and the table in the guide.
 
 use crate::{
-    model::{ARRIVALS, CALLS, CAPACITY, FREEZE, OUTAGE, PATIENCE, PROCESSES, TURN_AWAY_PERCENT},
+    model::{ARRIVALS, CALLS, CAPACITY, FREEZE, OUTAGE, PROCESSES, REJECTION_PERCENT},
+    policies::DEADLINE,
     summary::Summary,
 };
 
-/// Attempts that set out in each second and, of these, the ones that succeeded.
+/// Returns the number of attempts in each second, and how many of them succeeded.
 pub(crate) fn seconds_csv(summaries: &[Summary<'_>]) -> String {
-    let mut csv = String::from("policy,second,attempts,answered\n");
+    let mut csv = String::from("policy,second,attempts,served\n");
     for Summary { contender, run, .. } in summaries {
         for (number, second) in run.seconds.iter().enumerate() {
-            csv += &format!("{},{number},{},{}\n", contender.name, second.attempts, second.answered);
+            csv += &format!("{},{number},{},{}\n", contender.name, second.attempts, second.served);
         }
     }
     csv
 }
 
-/// One row for each policy; an empty recovery stands for never.
+/// Returns one row for each policy. An empty recovery time means never.
 pub(crate) fn summary_csv(summaries: &[Summary<'_>]) -> String {
-    let [cheap, _, dear] = TURN_AWAY_PERCENT;
+    let [low, _, high] = REJECTION_PERCENT;
     let mut csv = format!(
         "policy,peak_load,attempts_per_call,recovery_seconds,saved_share,lost_share,\
-         lost_share_turn_away_{cheap}_percent,lost_share_turn_away_{dear}_percent\n"
+         lost_share_rejection_{low}_percent,lost_share_rejection_{high}_percent\n"
     );
     for summary in summaries {
-        let Summary { contender, peak_load, attempts_per_call, recovery, lost, saved, lost_elsewhere, .. } = summary;
+        let Summary { contender, peak_load, attempts_per_call, recovery, lost, saved, lost_with_other_costs, .. } =
+            summary;
         let recovery = recovery.map(|seconds| seconds.to_string()).unwrap_or_default();
-        let [cheap, dear] = lost_elsewhere;
+        let [low, high] = lost_with_other_costs;
         csv += &format!(
-            "{},{peak_load:.2},{attempts_per_call:.3},{recovery},{saved:.4},{lost:.4},{cheap:.4},{dear:.4}\n",
+            "{},{peak_load:.2},{attempts_per_call:.3},{recovery},{saved:.4},{lost:.4},{low:.4},{high:.4}\n",
             contender.name
         );
     }
     csv
 }
 
-/// The model in a paragraph and the summary as a table.
+/// Returns a paragraph about the model and a table of the results, in Markdown.
 pub(crate) fn markdown(summaries: &[Summary<'_>]) -> String {
     let seconds = |millis: u32| millis / 1000;
-    let [cheap, usual, dear] = TURN_AWAY_PERCENT;
+    let [low, usual, high] = REJECTION_PERCENT;
     let mut text = format!(
-        "{} million calls begin at random moments within {} s, from {PROCESSES} processes. The server can serve {CAPACITY} \
-         attempts a second, {:.1} times what the calls need. At {} s it freezes, {} s later it is killed, and at \
-         {} s it is back. A caller gives up after {} s. Turning an attempt away costs the server {usual} % of serving \
-         one; the last two columns show what becomes of the calls where that is {cheap} % and {dear} %.\n\n",
+        "{} million calls start at random times within {} s, in {PROCESSES} processes. The server can serve {CAPACITY} attempts \
+         per second, {:.1} times what the calls need. At {} s it hangs, {} s later it is killed, and at {} s it is back. Each \
+         call has a deadline of {} s. Rejecting an attempt costs the server {usual} % of serving one; the last two columns \
+         show the results if it costs {low} % and {high} %.\n\n",
         CALLS / 1_000_000,
         seconds(ARRIVALS),
         f64::from(CAPACITY * seconds(ARRIVALS)) / f64::from(CALLS),
         seconds(OUTAGE.start),
         seconds(FREEZE.end - FREEZE.start),
         seconds(OUTAGE.end),
-        seconds(PATIENCE),
+        seconds(DEADLINE),
     );
     text += &format!(
-        "| policy | its numbers | peak load | attempts per call | server well again after | failed calls saved by a \
-         retry | calls lost | lost at {cheap} % | lost at {dear} % |\n|---|---|--:|--:|--:|--:|--:|--:|--:|\n"
+        "| policy | its numbers | peak load | attempts per call | server recovers after | failed calls saved by a \
+         retry | failed calls | failed at {low} % | failed at {high} % |\n|---|---|--:|--:|--:|--:|--:|--:|--:|\n"
     );
     for summary in summaries {
-        let Summary { contender, peak_load, attempts_per_call, lost, saved, lost_elsewhere, .. } = summary;
+        let Summary { contender, peak_load, attempts_per_call, lost, saved, lost_with_other_costs, .. } = summary;
         let [saved, lost] = [*saved, *lost].map(percent);
-        let [cheap, dear] = lost_elsewhere.map(percent);
+        let [low, high] = lost_with_other_costs.map(percent);
         text += &format!(
-            "| {} | {} | {peak_load:.1} × | {attempts_per_call:.2} | {} | {saved} | {lost} | {cheap} | {dear} |\n",
+            "| {} | {} | {peak_load:.1} × | {attempts_per_call:.2} | {} | {saved} | {lost} | {low} | {high} |\n",
             contender.name,
             contender.terms,
             recovery(summary),
