@@ -114,11 +114,11 @@ async fn serve(args: Vec<OsString>, loaded: LoadedSettings, log: Arc<Log>) -> Re
         }
     };
     service.serve(listener, shutdown).await;
-    log::info!("Draining: waiting for requests in flight");
+    log::info!("Stopping: requests in flight may finish");
 
     let Aborted { requests, connections, tunnels } = service.drain(signals.next()).await;
     if connections > 0 {
-        log::warn!("Drain aborted: {requests} requests, {connections} connections, of which {tunnels} tunnels");
+        log::warn!("Drain aborted: requests: {requests}, connections: {connections}, of which tunnels: {tunnels}");
     }
     Ok(if requests > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -146,7 +146,7 @@ async fn a_second_signal_ends_the_process_at_once() {
     service.signal("INT").await;
     assert!(message(&service.next_log().await).starts_with("Stopping"));
     service.signal("INT").await;
-    let expected = "Cut off, as they did not end in time: requests: 1, connections: 1, of which tunnels: 0";
+    let expected = "Drain aborted: requests: 1, connections: 1, of which tunnels: 0";
     assert_eq!(message(&service.next_log().await), expected);
     assert_eq!(service.exit().await.code(), Some(1));
 }
@@ -166,7 +166,7 @@ async fn retries_stop_when_the_client_disconnects() {
         assert!(service.next_log().await.contains("attempt 1 of 4"));
         drop(client);
         let line = timeout(Duration::from_secs(30), service.next_log()).await.expect(request);
-        assert!(line.contains("caller hung up"), "{request}: {line}");
+        assert!(line.contains("client closed before the response"), "{request}: {line}");
         assert_eq!(requests.load(SeqCst), round + 1);
     }
 }

@@ -165,7 +165,7 @@ async fn each_failure_of_the_upstream_has_its_own_status() {
     let response = call(service.address, "GET", "/").await;
     assert_eq!(
         (response.status, response.json("message")),
-        (504, "the upstream did not answer in time (2 attempts)".into())
+        (504, "the upstream did not respond in time (2 attempts)".into())
     );
     assert_eq!(requests.load(SeqCst), 2);
 }
@@ -193,7 +193,7 @@ async fn attempts_are_cancelled_when_the_client_disconnects() {
         within("the request", arrives).await;
         drop(client);
         let line = service.next_log().await;
-        assert!(line.contains(" 499 ") && line.contains("caller hung up"), "{request}: {line}");
+        assert!(line.contains(" 499 ") && line.contains("client closed before the response"), "{request}: {line}");
         assert!(line.contains(" id mine,"), "{request}: {line}");
         assert_eq!(backend.requests().len(), round + 1, "{request}");
     }
@@ -215,7 +215,7 @@ async fn a_disconnect_of_the_client_is_noticed_while_the_upstream_is_silent() {
         read_until(&mut upstream, end).await;
         drop(client);
         let line = service.next_log().await;
-        assert!(line.contains("caller hung up"), "{request}: {line}");
+        assert!(line.contains("client closed before the response"), "{request}: {line}");
     }
 }
 
@@ -295,8 +295,7 @@ async fn requests_over_a_size_limit_are_rejected() {
     let head = format!("GET / HTTP/1.1\r\nx: {}", "x".repeat(9000));
     assert_eq!(send(service.address, &head, "").await.status, 431);
     let service = gateway(backend.address(), &["--max-header-size", "128KiB"]).await;
-    let response = call(service.address, "GET", &format!("/{}", "x".repeat(70_000))).await;
-    assert_eq!((response.status, response.json("message")), (414, "the target of the request is too long".into()));
+    assert_eq!(call(service.address, "GET", &format!("/{}", "x".repeat(70_000))).await.status, 414);
 }
 
 #[tokio::test]

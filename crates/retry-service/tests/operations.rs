@@ -42,19 +42,19 @@ async fn metrics_count_requests_attempts_retries_and_give_ups() {
         ("requests_total{method=\"GET\",code=\"503\"}", 1.0),
         ("request_duration_seconds_count", 3.0),
         ("attempts_total{outcome=\"503\"}", 3.0),
-        ("attempts_total{outcome=\"broken\"}", 1.0),
+        ("attempts_total{outcome=\"connection_closed\"}", 1.0),
         ("attempts_total{outcome=\"200\"}", 2.0),
         ("attempt_duration_seconds_count", 6.0),
         ("retries_total{reason=\"503\"}", 2.0),
-        ("retries_total{reason=\"broken\"}", 1.0),
+        ("retries_total{reason=\"connection_closed\"}", 1.0),
         ("give_ups_total{reason=\"no_retries_left\"}", 1.0),
-        ("waits_in_progress", 0.0),
+        ("requests_in_backoff", 0.0),
         ("requests_in_flight", 0.0),
     ] {
         assert_eq!(metric(&metrics, &format!("retry_service_{name}")), expected, "{name} of {metrics}");
     }
     assert!(metric(&metrics, "retry_service_upstream_connections") >= 1.0);
-    let budget = metric(&metrics, "retry_service_budget_left");
+    let budget = metric(&metrics, "retry_service_retry_budget_available");
     assert!(budget > 0.0 && budget < 11.0, "{budget}");
     assert!(metrics.ends_with("# EOF\n"));
 }
@@ -66,10 +66,10 @@ async fn requests_in_backoff_are_counted() {
         gateway(backend.address(), &["--admin", "127.0.0.1:0", "--interval", "1h", "--max-wait-interval", "1h"]).await;
     let (admin, address) = (service.admin().await, service.address);
     let waiting = tokio::spawn(async move { call(address, "GET", "/hello").await });
-    while metric(&call(admin, "GET", "/metrics").await.text(), "retry_service_waits_in_progress") < 1.0 {}
+    while metric(&call(admin, "GET", "/metrics").await.text(), "retry_service_requests_in_backoff") < 1.0 {}
     assert_eq!(metric(&call(admin, "GET", "/metrics").await.text(), "retry_service_requests_in_flight"), 1.0);
     waiting.abort();
-    while metric(&call(admin, "GET", "/metrics").await.text(), "retry_service_waits_in_progress") > 0.0 {}
+    while metric(&call(admin, "GET", "/metrics").await.text(), "retry_service_requests_in_backoff") > 0.0 {}
     let metrics = call(admin, "GET", "/metrics").await.text();
     assert_eq!(metric(&metrics, "retry_service_requests_total{method=\"GET\",code=\"499\"}"), 1.0);
 }
@@ -152,7 +152,7 @@ async fn a_disconnected_client_is_in_the_access_log() {
     request.abort();
     let line = service.next_log().await;
     assert!(message(&line).contains(" GET /hello 499 0 bytes in "), "{line}");
-    assert!(message(&line).ends_with(", caller hung up"), "{line}");
+    assert!(message(&line).ends_with(", client closed before the response"), "{line}");
 }
 
 #[tokio::test]
@@ -272,14 +272,17 @@ async fn incomplete_responses_are_logged_and_counted() {
     }
     let (metrics, lines) = stop_and_report(&mut service, admin).await;
     assert_eq!((failed, lines.len()), (5, 5), "{lines:?}");
-    assert_eq!(metric(&metrics, "retry_service_responses_broken_total{reason=\"broken\"}"), 5.0);
+    assert_eq!(metric(&metrics, "retry_service_responses_incomplete_total{reason=\"connection_closed\"}"), 5.0);
     let line = &lines[0];
     assert_eq!((&line["level"], &line["target"]), (&"WARN".into(), &"retries".into()));
     let message = line["message"].as_str().unwrap();
-    assert!(message.starts_with("GET /hello: the response broke off after 3 bytes: connection error: "), "{message}");
+    assert!(message.starts_with("GET /hello: response incomplete after 3 bytes: connection error: "), "{message}");
     let id = line["request_id"].as_str().unwrap();
     assert!(message.ends_with(&format!("; id {id}")) && id.len() > 1, "{message}");
-    assert_eq!((&line["status"], &line["outcome"], &line["attempts"]), (&200.into(), &"broken".into(), &1.into()));
+    assert_eq!(
+        (&line["status"], &line["outcome"], &line["attempts"]),
+        (&200.into(), &"connection_closed".into(), &1.into())
+    );
     assert!(line["duration_ms"].as_f64().unwrap() > 0.0);
 }
 
@@ -292,7 +295,7 @@ async fn an_event_stream_that_times_out_is_logged() {
     let admin = service.admin().await;
     within("the end of the response", exchange_bytes(service.address, GET)).await;
     let (metrics, lines) = stop_and_report(&mut service, admin).await;
-    assert_eq!(metric(&metrics, "retry_service_responses_broken_total{reason=\"timeout\"}"), 1.0);
+    assert_eq!(metric(&metrics, "retry_service_responses_incomplete_total{reason=\"timeout\"}"), 1.0);
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert_eq!(lines[0]["outcome"], "timeout");
     let message = lines[0]["message"].as_str().unwrap();
@@ -320,8 +323,8 @@ async fn a_resumed_response_is_one_line_and_counts_as_a_retry() {
         ("attempts_total{outcome=\"206\"}", 1.0),
         ("attempts_total{outcome=\"404\"}", 1.0),
         ("retries_total{reason=\"resumed\"}", 2.0),
-        ("responses_broken_total{reason=\"not_resumed\"}", 1.0),
-        ("responses_broken_total{reason=\"broken\"}", 0.0),
+        ("responses_incomplete_total{reason=\"not_resumed\"}", 1.0),
+        ("responses_incomplete_total{reason=\"connection_closed\"}", 0.0),
     ] {
         assert_eq!(metric(&metrics, &format!("retry_service_{name}")), expected, "{name} of {metrics}");
     }
@@ -334,7 +337,7 @@ async fn a_resumed_response_is_one_line_and_counts_as_a_retry() {
     }
     assert_eq!(lines[2]["request_id"], lines[1]["request_id"]);
     let message = lines[2]["message"].as_str().unwrap();
-    let why = "the response broke off after 3 bytes: could not be resumed: cannot resume the body at byte 3: \
+    let why = "response incomplete after 3 bytes: could not be resumed: cannot resume the body at byte 3: \
                the server returned 404 Not Found; id ";
     assert!(message.contains(why), "{message}");
 }
@@ -354,7 +357,7 @@ async fn a_client_that_disconnects_during_the_response_is_in_the_access_log() {
     drop(client);
     let line = within("a line", service.next_log()).await;
     assert!(message(&line).contains(" GET /hello 200 3 bytes in "), "{line}");
-    assert!(message(&line).ends_with(", not taken to its end"), "{line}");
+    assert!(message(&line).ends_with(", client closed before the end of the response"), "{line}");
 }
 
 #[tokio::test]
@@ -373,8 +376,8 @@ async fn counters_exist_before_they_count() {
         "give_ups_total{reason=\"deadline\"}",
         "give_ups_total{reason=\"retry_after\"}",
         "give_ups_total{reason=\"budget\"}",
-        "responses_broken_total{reason=\"timeout\"}",
-        "refusals_total{reason=\"max_in_flight\"}",
+        "responses_incomplete_total{reason=\"timeout\"}",
+        "requests_rejected_total{reason=\"max_in_flight\"}",
         "log_lines_dropped_total",
     ] {
         assert_eq!(metric(&metrics, &format!("retry_service_{name}")), 0.0, "{name}");
@@ -420,16 +423,16 @@ async fn rejected_requests_are_logged_at_most_once_per_second() {
     }
     waiting.abort();
     let (metrics, lines) = stop_and_report(&mut service, admin).await;
-    assert_eq!(metric(&metrics, "retry_service_refusals_total{reason=\"max_in_flight\"}"), 5.0);
+    assert_eq!(metric(&metrics, "retry_service_requests_rejected_total{reason=\"max_in_flight\"}"), 5.0);
     let messages: Vec<_> = lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
-    let why = "answered 503, as too many requests are in flight (--max-in-flight): ";
+    let why = "responded 503, too many requests in flight (--max-in-flight): ";
     assert!(messages[0].starts_with(&format!("{why}127.0.0.1 GET /no; id ")), "{messages:?}");
     // Further requests within a second are logged at its end, or when the process stops.
     let more = messages.iter().filter_map(|message| message.strip_prefix(why)?.strip_suffix(" more requests"));
     let more: usize = more.map(|number| number.parse::<usize>().unwrap()).sum();
     let alone = messages.iter().filter(|message| message.contains("GET /no")).count();
     assert_eq!((more + alone, lines[0]["level"].as_str()), (5, Some("WARN")), "{messages:?}");
-    assert!(lines.iter().all(|line| line["target"] == "refusals"), "{lines:?}");
+    assert!(lines.iter().all(|line| line["target"] == "rejected"), "{lines:?}");
 }
 
 #[tokio::test]
@@ -450,9 +453,9 @@ async fn a_rejected_tunnel_is_logged() {
     }
     drop(clients);
     let (metrics, lines) = stop_and_report(&mut service, admin).await;
-    assert_eq!(metric(&metrics, "retry_service_refusals_total{reason=\"max_tunnels\"}"), 1.0);
+    assert_eq!(metric(&metrics, "retry_service_requests_rejected_total{reason=\"max_tunnels\"}"), 1.0);
     let messages: Vec<_> = lines.iter().map(|line| line["message"].as_str().unwrap()).collect();
-    let why = "answered 503, as too many tunnels are open (--max-tunnels): 127.0.0.1 GET /; id ";
+    let why = "responded 503, too many open tunnels (--max-tunnels): 127.0.0.1 GET /; id ";
     assert!(messages.len() == 1 && messages[0].starts_with(why), "{messages:?}");
 }
 
@@ -470,11 +473,11 @@ async fn rejected_bodies_and_loops_are_logged() {
         let response = within("a response", exchange_bytes(service.address, &request)).await;
         assert!(response.starts_with(format!("HTTP/1.1 {status} ").as_bytes()), "{request}");
         let (metrics, lines) = stop_and_report(&mut service, admin).await;
-        assert_eq!(metric(&metrics, "retry_service_refusals_total{reason=\"max_body_size\"}"), 1.0);
+        assert_eq!(metric(&metrics, "retry_service_requests_rejected_total{reason=\"max_body_size\"}"), 1.0);
         assert_eq!(lines.len(), 1, "{lines:?}");
         let message = lines[0]["message"].as_str().unwrap();
         assert!(
-            message.starts_with("answered 413, as the body is too large (--max-body-size): 127.0.0.1 POST /large; id ")
+            message.starts_with("responded 413, request body too large (--max-body-size): 127.0.0.1 POST /large; id ")
         );
         assert_eq!(lines[0]["status"], 413);
     }
@@ -487,7 +490,7 @@ async fn rejected_bodies_and_loops_are_logged() {
     let response = within("a response", exchange_bytes(service.address, &request)).await;
     assert!(response.starts_with(b"HTTP/1.1 508 "), "{request}");
     let (metrics, lines) = stop_and_report(&mut service, admin).await;
-    assert_eq!(metric(&metrics, "retry_service_refusals_total{reason=\"loop\"}"), 1.0);
+    assert_eq!(metric(&metrics, "retry_service_requests_rejected_total{reason=\"loop\"}"), 1.0);
     assert_eq!((lines.len(), &lines[0]["status"]), (1, &508.into()), "{lines:?}");
 }
 
@@ -516,11 +519,8 @@ async fn requests_aborted_by_the_drain_are_logged_as_such() {
     until("two requests at the upstream", || upstream.received().len() == 2).await;
     let lines = service.stop().await;
     let messages: Vec<_> = lines.iter().map(|line| message(line)).collect();
-    assert!(
-        messages.contains(&"Cut off, as they did not end in time: requests: 2, connections: 2, of which tunnels: 0"),
-        "{messages:?}"
-    );
-    let aborted: Vec<_> = messages.iter().filter(|message| message.ends_with(", cut by the drain")).collect();
+    assert!(messages.contains(&"Drain aborted: requests: 2, connections: 2, of which tunnels: 0"), "{messages:?}");
+    let aborted: Vec<_> = messages.iter().filter(|message| message.ends_with(", aborted by the drain")).collect();
     assert_eq!(aborted.len(), 2, "{messages:?}");
     assert!(aborted.iter().any(|message| message.contains(" GET /none 0 0 bytes in ")), "{messages:?}");
     assert!(aborted.iter().any(|message| message.contains(" GET /part 200 3 bytes in ")), "{messages:?}");

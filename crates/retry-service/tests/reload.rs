@@ -75,15 +75,12 @@ async fn a_reload_changes_settings_and_names_those_that_need_a_restart() {
     ));
     let refused = reload(&mut service).await;
     let location = format!("{}:5", file.path());
-    assert!(
-        refused.contains("ERROR") && refused.contains("Reload refused, the settings stay as they were: "),
-        "{refused}"
-    );
+    assert!(refused.contains("ERROR") && refused.contains("Reload failed, the settings are unchanged: "), "{refused}");
     assert!(refused.contains(&format!("{location}: unknown setting 'cuont'")), "{refused}");
     assert_eq!(send(address, post, "hello").await.status, 413);
     assert_eq!(read_metric(admin, "retry_service_config_generation").await, 1.0);
     assert_eq!(read_metric(admin, "retry_service_config_reload_successful").await, 0.0);
-    assert!(call(admin, "GET", "/config").await.text().contains("; a reload since then was refused\n"));
+    assert!(call(admin, "GET", "/config").await.text().contains("; the last reload failed\n"));
 
     let text = fs::read_to_string(file.path()).unwrap();
     file.write(&text.replace("cuont", "count"));
@@ -164,13 +161,13 @@ async fn the_budget_is_kept_unless_its_settings_change() {
     for _ in 0..4 {
         assert_eq!(call(service.address, "GET", "/").await.status, 200);
     }
-    assert_eq!(read_metric(admin, "retry_service_budget_left").await, 2.0);
+    assert_eq!(read_metric(admin, "retry_service_retry_budget_available").await, 2.0);
     file.write(&(settings.clone() + "budget-ratio = 0.5\ncount = 1"));
     assert!(reload(&mut service).await.contains("changed: count"));
-    assert_eq!(read_metric(admin, "retry_service_budget_left").await, 2.0);
+    assert_eq!(read_metric(admin, "retry_service_retry_budget_available").await, 2.0);
     file.write(&(settings + "budget-ratio = 0.25"));
     assert!(reload(&mut service).await.contains("changed: count, budget-ratio"));
-    assert_eq!(read_metric(admin, "retry_service_budget_left").await, 0.0);
+    assert_eq!(read_metric(admin, "retry_service_retry_budget_available").await, 0.0);
 }
 
 #[tokio::test]
@@ -308,7 +305,7 @@ async fn reloads_under_load_lose_no_response_and_mix_no_configurations() {
         if is_broken {
             // The first lines are valid, for the other upstream.
             file.write(&(files[(good + 1) % 2].clone() + "count = \"many\""));
-            assert!(reload(&mut service).await.contains("Reload refused"));
+            assert!(reload(&mut service).await.contains("Reload failed"));
             broken += 1;
         } else {
             good += 1;

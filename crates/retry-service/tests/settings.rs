@@ -89,11 +89,11 @@ attempt    earliest      latest  then waits
       3          9s         11s  12s
       4         21s         24s
 at most 4 attempts, over after 25s at the latest
-Each attempt ends within 1s (--attempt-timeout).
+Each attempt takes at most 1s (--attempt-timeout).
 ";
     assert_eq!(stdout(&run(&["plan", "--attempt-timeout", "1s"], &[])), plan);
     assert_eq!(stdout(&run(&["--attempt-timeout", "1s", "plan"], &[])), plan);
-    let retry_after = "With Retry-After the backend may ask for waits of up to 2s (--retry-after-max).\n";
+    let retry_after = "The backend can ask for waits of up to 2s with Retry-After (--retry-after-max).\n";
     assert!(stdout(&run(&["plan", "--forward"], &[])).ends_with(retry_after));
 }
 

@@ -241,7 +241,7 @@ async fn the_drain_logs_the_number_of_aborted_tunnels() {
     check_open(&mut second.0, &mut second.1).await;
     let lines = service.stop().await;
     let messages: Vec<_> = lines.iter().map(|line| message(line)).collect();
-    let expected = "Cut off, as they did not end in time: requests: 0, connections: 2, of which tunnels: 2";
+    let expected = "Drain aborted: requests: 0, connections: 2, of which tunnels: 2";
     assert_eq!(messages.last(), Some(&expected), "{messages:?}");
     // No request was aborted.
     assert_eq!(within("the exit", service.exit()).await.code(), Some(0));
