@@ -1,6 +1,6 @@
 //! A mock HTTP backend for tests of clients: delays its responses, or plays a script of faults.
 //!
-//! By default it is the backend of the retry sample: it answers `GET /hello` with `Hello World!!!`, after five seconds
+//! By default it is the backend of the retry sample: it responds to `GET /hello` with `Hello World!!!`, five seconds late
 //! except for every fourth request. That simulates a slow network, and a service that recovers. With a script, it
 //! simulates whatever else a client has to handle.
 //!
@@ -36,8 +36,7 @@
 //! | `/requests` | GET, HEAD | the [recorded requests](RecordedRequest) as JSON |
 //!
 //! The script applies to the first three. Only their requests are counted and recorded: the latest 50,000, with the number
-//! of those dropped. Other paths are answered with 404, other methods with 405, and OPTIONS with the allowed methods
-//! (except by `/echo`).
+//! of those dropped. Other paths get 404, other methods 405, and OPTIONS (except for `/echo`) gets the allowed methods.
 //!
 //! The backend speaks HTTP/1.1, and HTTP/2 with prior knowledge. With TLS, ALPN selects one of them.
 //!
@@ -88,7 +87,7 @@
 //! | `goaway` | `Connection: close` on the response | GOAWAY that excludes this stream and later ones, then FIN; later requests are not counted |
 //! | `refused-stream` | as `close` | RST_STREAM with REFUSED_STREAM; the connection stays open |
 //!
-//! A connection has one fault at a time: if several HTTP/2 streams are answered at once, the fault of the latest response
+//! A connection has one fault at a time: if several HTTP/2 streams get their responses at once, the fault of the latest
 //! replaces the one before. Over HTTP/2, the body of a request with `refused-stream` or `goaway` is not read.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]

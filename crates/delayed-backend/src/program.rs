@@ -40,14 +40,15 @@ pub async fn main() -> ExitCode {
     }
 }
 
-/// Sends log events to standard error, as `RUST_LOG` says or from `info` up.
+/// Writes log events to standard error: those that `RUST_LOG` selects, or all from `info` up.
 fn start_log() {
     let mut logger = env_logger::Builder::from_env(Env::default().default_filter_or("info"));
     logger.format(|out, record| {
         let time = ZonedDateTime::now().datetime();
         writeln!(out, "{}", LogLine::new(time, record.level(), record.args()))
     });
-    logger.init();
+    // A logger that is installed already is kept.
+    let _ = logger.try_init();
 }
 
 async fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {

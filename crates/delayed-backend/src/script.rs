@@ -14,8 +14,8 @@ const DEFAULT_DELAY: Duration = Duration::from_secs(5);
 
 /// A sequence of behaviours, one for each request, repeated in a cycle or drawn at random.
 ///
-/// The default is that of the sample: three requests are delayed by five seconds, the fourth is answered at once, and so
-/// on. The [crate's documentation](crate) describes the language of scripts.
+/// The default is that of the sample: three requests are delayed by five seconds, the fourth gets its response at once,
+/// and so on. The [crate's documentation](crate) describes the language of scripts.
 ///
 /// ```
 /// use delayed_backend::Script;

@@ -217,7 +217,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_connection_ends_after_the_given_number_of_bytes() {
-        for (bytes, expected) in [(0, ""), (1, "r"), (7, "respons")] {
+        for (bytes, expected) in [(0, ""), (1, "r"), (4, "resp")] {
             let (read, result) = sent(Some(OutputFault::EndAfter(bytes, ConnectionEnd::Close)), "response").await;
             assert_eq!(read, expected);
             assert_eq!(result.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);

@@ -29,7 +29,7 @@ pub(crate) struct Flags {
     #[arg(default_value = "5s", value_parser = duration::parse, allow_hyphen_values = true)]
     pub(crate) delay: Duration,
 
-    /// Answer every Nth request immediately, and delay all others
+    /// Respond to every Nth request immediately, and delay all others
     #[arg(long, env = "DELAYED_BACKEND_HEALTHY_EVERY", value_name = "N")]
     #[arg(default_value = "4", value_parser = healthy_every, allow_hyphen_values = true)]
     pub(crate) healthy_every: NonZeroU32,
