@@ -1,7 +1,7 @@
 //! A mock HTTP backend for tests of clients: delays its responses, or plays a script of faults.
 //!
-//! By default it is the backend of the retry sample: it responds to `GET /hello` with `Hello World!!!`, five seconds late
-//! except for every fourth request. That simulates a slow network, and a service that recovers. With a script, it
+//! By default it is the backend of the retry sample: it responds to `GET /hello` with `Hello World!!!`, five seconds
+//! late except for every fourth request. That simulates a slow network, and a service that recovers. With a script, it
 //! simulates whatever else a client has to handle.
 //!
 //! It is a program, and a fixture for tests, the [`Backend`]:
@@ -35,16 +35,17 @@
 //! | `/bytes/N` | GET, HEAD | `N` [known bytes](known_byte) with a strong `ETag`; supports `Range`, `If-Range` and `If-Match` |
 //! | `/requests` | GET, HEAD | the [recorded requests](RecordedRequest) as JSON |
 //!
-//! The script applies to the first three. Only their requests are counted and recorded: the latest 50,000, with the number
-//! of those dropped. Other paths get 404, other methods 405, and OPTIONS (except for `/echo`) gets the allowed methods.
+//! The script applies to the first three. Only their requests are counted and recorded: the latest 50,000, with the
+//! number of those dropped. Other paths get 404, other methods 405, and OPTIONS (except for `/echo`) gets the allowed
+//! methods.
 //!
 //! The backend speaks HTTP/1.1, and HTTP/2 with prior knowledge. With TLS, ALPN selects one of them.
 //!
 //! # Scripts
 //!
-//! A script is a comma-separated list of behaviours. Each request gets the next one, in a cycle; with a seed, each request
-//! gets one at random. `delay*3,ok` repeats `delay` three times, or gives it three times the weight. A semicolon combines
-//! behaviours: `status=503;retry-after=2;delay=1s`.
+//! A script is a comma-separated list of behaviours. Each request gets the next one, in a cycle; with a seed, each
+//! request gets one at random. `delay*3,ok` repeats `delay` three times, or gives it three times the weight. A
+//! semicolon combines behaviours: `status=503;retry-after=2;delay=1s`.
 //!
 //! | behaviour | what it does |
 //! |---|---|
@@ -72,9 +73,9 @@
 //! | `refused-stream` | refuses the request without processing it |
 //! | `down`, `down=3s` | closes the listener and all connections for this long |
 //!
-//! Where there are two forms, the value shown is the default. [`Script::with_delay`] sets that of `delay`. The behaviours
-//! from `hang` on are faults, and a request can have at most one. A value with a comma, a semicolon, an asterisk, or a
-//! space at its end takes double quotes: `retry-after="Fri, 31 Dec 1999 23:59:59 GMT"`.
+//! Where there are two forms, the value shown is the default. [`Script::with_delay`] sets that of `delay`. The
+//! behaviours from `hang` on are faults, and a request can have at most one. A value with a comma, a semicolon, an
+//! asterisk, or a space at its end takes double quotes: `retry-after="Fri, 31 Dec 1999 23:59:59 GMT"`.
 //!
 //! # Differences between the protocols
 //!

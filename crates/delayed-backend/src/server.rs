@@ -87,8 +87,8 @@ impl Server {
 
     /// Serves on `listener` until `stop` completes. Returns the connections that are still open.
     ///
-    /// When the script takes the backend down, the listener and all connections are closed. After the outage, the server
-    /// listens on the same address again.
+    /// When the script takes the backend down, the listener and all connections are closed. After the outage, the
+    /// server listens on the same address again.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! A socket whose output can have faults.
 //!
-//! hyper always sends valid HTTP, so its output passes through a [`FaultyIo`]. The code that responds to a request sets the
-//! fault of the bytes that follow, in the [`FaultSlot`] of the connection. Input is never changed.
+//! hyper always sends valid HTTP, so its output passes through a [`FaultyIo`]. The code that responds to a request sets
+//! the fault of the bytes that follow, in the [`FaultSlot`] of the connection. Input is never changed.
 
 use std::io;
 use std::pin::Pin;

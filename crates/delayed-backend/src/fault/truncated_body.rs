@@ -13,8 +13,8 @@ use crate::routes::responses::ResponseBody;
 
 /// The first bytes of a body.
 ///
-/// If the length of the whole body is known, that length is announced, and a body that is short enough is sent complete.
-/// If it is not known (`chunked`), the end of the body is always missing.
+/// If the length of the whole body is known, that length is announced, and a body that is short enough is sent
+/// complete. If it is not known (`chunked`), the end of the body is always missing.
 #[derive(Debug)]
 pub(crate) struct TruncatedBody {
     body: ResponseBody,
@@ -70,8 +70,8 @@ impl TruncatedBody {
 impl ResetAfterSend {
     /// Returns an empty frame, then the error that resets the stream once that frame has been sent.
     ///
-    /// h2 discards the queue of a stream that is reset. It sends the frames of a stream in order, and drops each when it
-    /// is written to the socket.
+    /// h2 discards the queue of a stream that is reset. It sends the frames of a stream in order, and drops each when
+    /// it is written to the socket.
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         match self {
             Self::Unmarked => {

@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
-/// Ends the test process if the current runtime, which is that of the test, still exists after TEST_LIMIT_S seconds (180
-/// by default).
+/// Ends the test process if the current runtime, which is that of the test, still exists after TEST_LIMIT_S seconds
+/// (180 by default).
 pub(crate) fn watch() {
     let limit = std::env::var("TEST_LIMIT_S").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(180);
     let test = thread::current().name().unwrap_or("a test").to_owned();
