@@ -1,4 +1,6 @@
-//! The base URL of a client, and what request targets become on it.
+//! The base URL of a client, and the forms of request targets.
+
+use std::fmt;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{
@@ -8,43 +10,45 @@ use http::{
 };
 use percent_encoding::percent_decode_str;
 
-use crate::error::{Error, Redacted};
+use crate::error::Error;
 
-/// A checked base URL.
+/// A valid base URL.
 #[derive(Clone, Debug)]
-pub(crate) struct Target {
+pub(crate) struct BaseUrl {
     scheme: Scheme,
-    /// Without user name and password, so that whatever prints it prints no secret.
+    /// Without user name and password, so that they are not displayed.
     authority: Authority,
-    /// The authority as `Host` has it: without the port that the scheme implies.
+    /// The value of `Host`: the authority without the default port.
     host: HeaderValue,
-    /// Without the slash at its end: what is put before each path.
+    /// The path without its trailing slash.
     prefix: String,
-    /// The URL's user name and password, as the header they stand for (RFC 7617).
+    /// The user name and password as a header (RFC 7617).
     pub(crate) authorization: Option<HeaderValue>,
 }
 
-impl Target {
+impl BaseUrl {
     pub(crate) fn parse(url: &str) -> Result<Self, Error> {
-        let refuse = |why: &str| Error::bad_input(format!("base URL '{}': {why}", Redacted(url)));
+        let invalid = |why: &str| Error::bad_input(format!("base URL '{}': {why}", Redacted(url)));
         if url.contains('#') {
-            return Err(refuse("expected no fragment: it is never sent"));
+            return Err(invalid("expected no fragment: it is never sent"));
         }
-        let uri: Uri = url.parse().map_err(|_| refuse("expected a URL like http://host:port"))?;
+        let uri: Uri = url.parse().map_err(|_| invalid("expected a URL like http://host:port"))?;
         let parts = uri.into_parts();
-        let scheme = parts.scheme.filter(|scheme| [Scheme::HTTP, Scheme::HTTPS].contains(scheme));
-        let scheme = scheme.ok_or_else(|| refuse("expected a URL that starts with http:// or https://"))?;
+        let scheme = parts
+            .scheme
+            .filter(|scheme| [Scheme::HTTP, Scheme::HTTPS].contains(scheme))
+            .ok_or_else(|| invalid("expected a URL that starts with http:// or https://"))?;
         if scheme == Scheme::HTTPS && !cfg!(feature = "tls") {
-            return Err(refuse("https needs the feature `tls` of retry-client"));
+            return Err(invalid("https needs the feature `tls` of retry-client"));
         }
-        let authority = parts.authority.ok_or_else(|| refuse("expected a host after http://"))?;
+        let authority = parts.authority.ok_or_else(|| invalid("expected a host after http://"))?;
         let path = parts.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
         if path.query().is_some() {
-            return Err(refuse("expected no query: paths are put behind it"));
+            return Err(invalid("expected no query: paths are put behind it"));
         }
         let (authority, authorization) = split_credentials(&authority)
-            .ok_or_else(|| refuse("its host, port, user name or password is not valid"))?;
-        let host = host(&scheme, &authority).ok_or_else(|| refuse("its host is not valid"))?;
+            .ok_or_else(|| invalid("its host, port, user name or password is not valid"))?;
+        let host = host_header(&scheme, &authority).ok_or_else(|| invalid("its host is not valid"))?;
         Ok(Self { scheme, authority, host, prefix: path.path().trim_end_matches('/').to_owned(), authorization })
     }
 
@@ -52,73 +56,68 @@ impl Target {
         self.scheme == Scheme::HTTPS
     }
 
-    /// The host and port, for people to read.
+    /// Returns the host and port, for messages.
     pub(crate) fn authority(&self) -> &str {
         self.authority.as_str()
     }
 
-    /// The URL of a path (with or without a query) on this target.
+    /// Returns the URL of a path, with or without a query.
     pub(crate) fn join(&self, path: &str) -> Result<Uri, Error> {
-        // The query stays out of messages: people put secrets there.
+        // Without the query, which may be confidential.
         let shown = path.split(['?', '#']).next().unwrap_or_default();
-        let refuse = |why| Error::bad_input(format!("path '{shown}': {why}"));
+        let invalid = |why: &dyn fmt::Display| Error::bad_input(format!("path '{shown}': {why}"));
         if path.contains('#') {
-            return Err(refuse("expected no fragment: it is never sent"));
+            return Err(invalid(&"expected no fragment: it is never sent"));
         }
-        // `OPTIONS *` asks about the server as a whole, wherever on it the base is.
+        // `OPTIONS *` is about the server, whatever the path of the base URL.
         let server_wide = path == "*";
         if !path.starts_with('/') && !server_wide {
-            return Err(refuse("expected it to start with '/'"));
+            return Err(invalid(&"expected it to start with '/'"));
         }
         let joined = if self.prefix.is_empty() || server_wide {
             PathAndQuery::try_from(path)
         } else {
             PathAndQuery::try_from([&self.prefix, path].concat())
         };
-        let joined = joined.map_err(|_| refuse("it has a character that must be percent-encoded"))?;
-        self.at(joined).map_err(|error| Error::bad_input(format!("path '{shown}': {error}")))
+        let joined = joined.map_err(|_| invalid(&"it has a character that must be percent-encoded"))?;
+        self.url(self.authority.clone(), joined).map_err(|error| invalid(&error))
     }
 
-    fn at(&self, path: PathAndQuery) -> Result<Uri, http::Error> {
-        self.with_authority(self.authority.clone(), path)
-    }
-
-    fn with_authority(&self, authority: Authority, path: PathAndQuery) -> Result<Uri, http::Error> {
+    fn url(&self, authority: Authority, path: PathAndQuery) -> Result<Uri, http::Error> {
         Uri::builder().scheme(self.scheme.clone()).authority(authority).path_and_query(path).build()
     }
 
-    /// The URL of a request that names either a path alone or a whole URL on this target.
+    /// Returns the URL of a request whose URI is either a path or a URL of this server.
     pub(crate) fn resolve(&self, method: &Method, uri: &Uri) -> Result<Uri, Error> {
-        let elsewhere = uri.scheme().is_some_and(|scheme| *scheme != self.scheme)
+        let other_server = uri.scheme().is_some_and(|scheme| *scheme != self.scheme)
             || uri.authority().is_some_and(|authority| *authority != self.authority);
-        if elsewhere {
+        if other_server {
             let base = format!("{}://{}", self.scheme, self.authority);
             return Err(Error::bad_input(format!(
                 "this client is for {base}: expected a path, or a URL that starts so"
             )));
         }
-        let Some(path) = origin_form(method, uri) else {
-            return Err(Error::bad_input(format!("path '{}': expected it to start with '/'", uri.path())));
-        };
+        let invalid = |why: &dyn fmt::Display| Error::bad_input(format!("path '{}': {why}", uri.path()));
+        let path = origin_form(method, uri).ok_or_else(|| invalid(&"expected it to start with '/'"))?;
         if self.prefix.is_empty() {
-            // As it is: a parsed path is a valid one.
-            return self.at(path).map_err(|error| Error::bad_input(format!("path '{}': {error}", uri.path())));
+            // Does not parse the path again.
+            return self.url(self.authority.clone(), path).map_err(|error| invalid(&error));
         }
         self.join(path.as_str())
     }
 
-    /// Names the server in a request that names none; once for all its attempts.
-    pub(crate) fn name_host(&self, headers: &mut HeaderMap) {
+    /// Adds `Host` to a request without it.
+    pub(crate) fn add_host(&self, headers: &mut HeaderMap) {
         headers.entry(HOST).or_insert_with(|| self.host.clone());
     }
 
-    /// Puts a request for this target into the form for an HTTP/1.1 connection to it, or to a proxy: RFC 9112,
-    /// sections 3.2 and 6.
+    /// Converts a request to the form for an HTTP/1.1 connection to the server or to a proxy: RFC 9112, sections 3.2
+    /// and 6.
     pub(crate) fn address_http1<B: http_body::Body>(&self, request: &mut Request<B>, to_proxy: bool) {
         if request.version() != Version::HTTP_10 {
             *request.version_mut() = Version::HTTP_11;
             if request.body().size_hint().exact().is_none() && !request.headers().contains_key(CONTENT_LENGTH) {
-                // hyper would take it for granted that GET and HEAD have no body.
+                // hyper assumes that GET and HEAD have no body.
                 request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             }
         }
@@ -127,8 +126,8 @@ impl Target {
         }
     }
 
-    /// Puts a request for this target into the form for an HTTP/2 connection, should it not be any more: RFC 9113,
-    /// section 8.3.1. The server's name is in its URL, be it the target's own or the one that `Host` has.
+    /// Converts a request to the form for an HTTP/2 connection: RFC 9113, section 8.3.1. The URL names the server, by
+    /// `Host` if the request has another one.
     pub(crate) fn address_http2<B>(&self, request: &mut Request<B>) {
         let host = request.headers_mut().remove(HOST).filter(|host| *host != self.host);
         if host.is_none() && request.uri().scheme().is_some() {
@@ -137,18 +136,18 @@ impl Target {
         let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
         let authority = authority.unwrap_or_else(|| self.authority.clone());
         if let Some(path) = request.uri().path_and_query().cloned()
-            && let Ok(uri) = self.with_authority(authority, path)
+            && let Ok(uri) = self.url(authority, path)
         {
             *request.uri_mut() = uri;
         }
     }
 }
 
-/// The path and query of a request's target, in the one form in which it is sent on, whichever of the forms of RFC 9112,
-/// section 3.2, it came in: a URL without a path gets `/`.
+/// Returns the path and query of a request target, whichever form of RFC 9112, section 3.2, it has. A URL without a path
+/// has the path `/`.
 ///
-/// `None` for a target that has no path and is no URL, such as the `host:port` of `CONNECT`, and for `*` with another
-/// method than `OPTIONS`. There never is a fragment, as [`Uri`] drops it.
+/// `None` if the target is neither a path nor a URL, such as the `host:port` of `CONNECT`, and for `*` with a method other
+/// than `OPTIONS`. The result has no fragment, as [`Uri`] drops it.
 ///
 /// ```
 /// use http::{Method, Uri};
@@ -163,7 +162,7 @@ impl Target {
 pub fn origin_form(method: &Method, uri: &Uri) -> Option<PathAndQuery> {
     let path = uri.path_and_query()?;
     match path.as_str() {
-        // May be one that reads so and is empty.
+        // An empty path reads so too, but is sent as an empty one.
         "/" => Some(PathAndQuery::from_static("/")),
         "*" => (*method == Method::OPTIONS).then(|| path.clone()),
         text if text.starts_with('/') => Some(path.clone()),
@@ -172,14 +171,14 @@ pub fn origin_form(method: &Method, uri: &Uri) -> Option<PathAndQuery> {
     }
 }
 
-/// The value of `Host`: RFC 9110, section 7.2.
-fn host(scheme: &Scheme, authority: &Authority) -> Option<HeaderValue> {
-    let implied = if *scheme == Scheme::HTTPS { 443 } else { 80 };
-    let without_port = authority.port_u16() == Some(implied);
+/// Returns the value of `Host`: RFC 9110, section 7.2.
+fn host_header(scheme: &Scheme, authority: &Authority) -> Option<HeaderValue> {
+    let default_port = if *scheme == Scheme::HTTPS { 443 } else { 80 };
+    let without_port = authority.port_u16() == Some(default_port);
     HeaderValue::from_str(if without_port { authority.host() } else { authority.as_str() }).ok()
 }
 
-/// The authority without credentials, and the credentials as a header. None where they make no sense.
+/// Returns the authority without credentials, and the credentials as a header. `None` if they are invalid.
 fn split_credentials(authority: &Authority) -> Option<(Authority, Option<HeaderValue>)> {
     let Some((credentials, host)) = authority.as_str().rsplit_once('@') else {
         return is_valid(authority).then(|| (authority.clone(), None));
@@ -190,14 +189,39 @@ fn split_credentials(authority: &Authority) -> Option<(Authority, Option<HeaderV
     plain.push(b':');
     plain.extend(percent_decode_str(password));
     let mut header = HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(plain))).ok()?;
-    // Keeps it out of debug output, and out of HTTP/2's compression tables.
+    // Excludes it from debug output, and from HTTP/2's compression tables.
     header.set_sensitive(true);
     Some((host, Some(header)))
 }
 
-/// Whether there is a host, and a port from 0 to 65535 if any.
+/// Whether the host is not empty, and the port, if any, is from 0 to 65535.
 fn is_valid(authority: &Authority) -> bool {
     !authority.host().is_empty() && (authority.port().is_some() || authority.as_str() == authority.host())
+}
+
+/// Displays a URL with `***` for user name and password, even if it is malformed.
+#[derive(Clone)]
+pub(crate) struct Redacted<T>(pub(crate) T);
+
+impl<T: AsRef<str>> fmt::Display for Redacted<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = self.0.as_ref();
+        // Everything before the last @ may be confidential, except a scheme.
+        let Some((secret, rest)) = url.rsplit_once('@') else { return f.write_str(url) };
+        if let Some((scheme, _)) = secret.split_once("://")
+            && !scheme.is_empty()
+            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        {
+            write!(f, "{scheme}://")?;
+        }
+        write!(f, "***@{rest}")
+    }
+}
+
+impl<T: AsRef<str>> fmt::Debug for Redacted<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 #[cfg(test)]
@@ -205,9 +229,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_put_behind_the_base() {
+    fn paths_are_appended_to_the_base() {
         let check = |base, path, expected| {
-            assert_eq!(Target::parse(base).unwrap().join(path).unwrap().to_string(), expected, "{base} {path}");
+            assert_eq!(BaseUrl::parse(base).unwrap().join(path).unwrap().to_string(), expected, "{base} {path}");
         };
         check("http://localhost:8080", "/hello", "http://localhost:8080/hello");
         check("http://localhost:8080/", "/hello?a=b", "http://localhost:8080/hello?a=b");
@@ -218,9 +242,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_base_url_is_refused_with_its_reason() {
+    fn an_invalid_base_url_is_an_error() {
         let check = |base: &str, expected: &str| {
-            assert_eq!(Target::parse(base).unwrap_err().to_string(), expected);
+            assert_eq!(BaseUrl::parse(base).unwrap_err().to_string(), expected);
         };
         check("", "base URL '': expected a URL like http://host:port");
         check("localhost", "base URL 'localhost': expected a URL that starts with http:// or https://");
@@ -235,20 +259,20 @@ mod tests {
     }
 
     #[test]
-    fn https_is_refused_where_it_is_not_compiled_in() {
-        let https = Target::parse("https://h").map(|target| target.is_https());
-        let refused = "base URL 'https://h': https needs the feature `tls` of retry-client";
+    fn https_needs_its_feature() {
+        let https = BaseUrl::parse("https://h").map(|base| base.is_https());
+        let unsupported = "base URL 'https://h': https needs the feature `tls` of retry-client";
         if cfg!(feature = "tls") {
             assert!(https.unwrap());
         } else {
-            assert_eq!(https.unwrap_err().to_string(), refused);
+            assert_eq!(https.unwrap_err().to_string(), unsupported);
         }
     }
 
     #[test]
-    fn a_path_is_refused_with_its_reason() {
-        let target = Target::parse("http://h").unwrap();
-        let check = |path, expected: &str| assert_eq!(target.join(path).unwrap_err().to_string(), expected);
+    fn an_invalid_path_is_an_error() {
+        let base = BaseUrl::parse("http://h").unwrap();
+        let check = |path, expected: &str| assert_eq!(base.join(path).unwrap_err().to_string(), expected);
         check("hello", "path 'hello': expected it to start with '/'");
         check("", "path '': expected it to start with '/'");
         check("/a b", "path '/a b': it has a character that must be percent-encoded");
@@ -257,9 +281,8 @@ mod tests {
         check("/a?sec ret", "path '/a': it has a character that must be percent-encoded");
     }
 
-    /// What is written on the request line.
     #[test]
-    fn every_form_of_a_target_becomes_one() {
+    fn every_form_of_a_target_becomes_origin_form() {
         let check = |method: Method, target: &str, expected: Option<&str>| {
             let path = origin_form(&method, &target.parse().unwrap());
             let written = path.map(|path| Uri::from(path).to_string());
@@ -276,7 +299,7 @@ mod tests {
         check(Method::GET, "//x", Some("//x"));
         check(Method::OPTIONS, "*", Some("*"));
         check(Method::GET, "*", None);
-        // As HTTP/2 has it.
+        // The form of HTTP/2.
         let server = Uri::builder().scheme("http").authority("a").path_and_query("*").build().unwrap();
         assert_eq!(origin_form(&Method::OPTIONS, &server).unwrap(), "*");
         check(Method::GET, "a", None);
@@ -285,14 +308,14 @@ mod tests {
 
     #[test]
     fn over_http2_the_host_is_the_authority() {
-        let target = Target::parse("http://h:1/x").unwrap();
+        let base = BaseUrl::parse("http://h:1/x").unwrap();
         let check = |host: Option<&'static str>, uri: &'static str, expected: &str| {
             let mut request = Request::new(());
             *request.uri_mut() = Uri::from_static(uri);
             if let Some(host) = host {
                 request.headers_mut().insert(HOST, HeaderValue::from_static(host));
             }
-            target.address_http2(&mut request);
+            base.address_http2(&mut request);
             assert_eq!(request.uri().to_string(), expected, "{host:?} {uri}");
             assert!(!request.headers().contains_key(HOST));
         };
@@ -305,23 +328,23 @@ mod tests {
     }
 
     #[test]
-    fn a_request_for_another_server_is_refused() {
-        let target = Target::parse("http://me:secret@h:1").unwrap();
-        let resolve = |uri| target.resolve(&Method::GET, &Uri::from_static(uri));
+    fn a_request_for_another_server_is_an_error() {
+        let base = BaseUrl::parse("http://me:secret@h:1").unwrap();
+        let resolve = |uri| base.resolve(&Method::GET, &Uri::from_static(uri));
         assert!(resolve("http://h:1/x").is_ok());
         assert!(resolve("/x").is_ok());
         assert_eq!(resolve("http://h:1?x").unwrap().to_string(), "http://h:1/?x");
         assert_eq!(resolve("*").unwrap_err().to_string(), "path '*': expected it to start with '/'");
-        let refused = resolve("http://evil/x").unwrap_err();
-        assert_eq!(refused.to_string(), "this client is for http://h:1: expected a path, or a URL that starts so");
+        let other = resolve("http://evil/x").unwrap_err();
+        assert_eq!(other.to_string(), "this client is for http://h:1: expected a path, or a URL that starts so");
     }
 
     #[test]
-    fn credentials_become_a_header_that_does_not_print() {
-        let target = Target::parse("http://me:p%40ss@h:1/x").unwrap();
-        let header = target.authorization.as_ref().unwrap();
+    fn credentials_become_a_header_that_is_not_displayed() {
+        let base = BaseUrl::parse("http://me:p%40ss@h:1/x").unwrap();
+        let header = base.authorization.as_ref().unwrap();
         assert_eq!(header, "Basic bWU6cEBzcw==");
-        assert_eq!(target.join("/y").unwrap().to_string(), "http://h:1/x/y");
-        assert!(!format!("{target:?}").contains("bWU6"));
+        assert_eq!(base.join("/y").unwrap().to_string(), "http://h:1/x/y");
+        assert!(!format!("{base:?}").contains("bWU6"));
     }
 }

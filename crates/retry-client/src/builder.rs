@@ -1,385 +1,337 @@
-//! The settings of a client, checked once when it is built.
+//! The settings of a client.
 
 #[cfg(feature = "tls")]
 use std::path::PathBuf;
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use http::HeaderName;
 use retry_core::{RetryBudget, RetryPolicy};
 use tokio::sync::Semaphore;
 
 #[cfg(feature = "tls")]
-use crate::connection::tls::Identity;
+use crate::connection::tls::ClientCertificate;
 use crate::{
-    base_url::Target,
-    client::Client,
+    base_url::{BaseUrl, Redacted},
+    client::{Client, Inner},
     connection::{
         connect::Connector,
-        pool::{Limits, Pool, Protocol},
+        pool::{Pool, PoolLimits, ProtocolConfig},
         proxy::Proxy,
-        tls::Tls,
+        tls::TlsSettings,
     },
-    error::{Error, Redacted},
-    request::upload_limit::Uploads,
-    response::buffering::ResponseBuffer,
-    retry::{attempt_event::AttemptEvent, classify::RetryMethods, config::RetryConfig},
+    error::Error,
+    request::upload_limit::UploadLimit,
+    response::buffering::BufferLimits,
+    retry::{attempt_event::AttemptEvent, config::RetryConfig, methods::RetryMethods},
+    transport::HttpTransport,
 };
 
-/// Settings that have been checked.
-#[derive(Clone, Debug)]
-pub(crate) struct Config {
-    pub(crate) target: Target,
-    pub(crate) proxy: Option<Proxy>,
-    /// What connections lead to, for messages.
-    pub(crate) place: String,
-    pub(crate) rules: RetryConfig,
-    pub(crate) resume: bool,
-    pub(crate) response_buffer: ResponseBuffer,
-    /// If a request's body is read ahead of its connection.
-    pub(crate) uploads: Option<Uploads>,
-}
-
-/// Builds a [`Client`]; what is not set keeps its default.
+/// Builds a [`Client`].
 ///
 /// | setting | default | |
 /// |---|---|---|
-/// | `timeout` | 30 s | idle: the longest an exchange may make no progress |
-/// | `connect_timeout` | 15 s | the longest it may take to connect |
-/// | `http2_prior_knowledge` | off | HTTP/2 from the first byte |
-/// | `preserve_header_case` | off | header names as they came, for requests that are passed on |
-/// | `resume` | off | goes on with a GET's body that breaks off |
-/// | `response_buffer` | 0 | how many bytes of a response are buffered before it is handed over |
-/// | `response_buffer_time` | 100 ms | for how long at most, unless it announces a short length |
-/// | `request_buffer_time` | none | how long a streamed request body is read before it takes a connection |
-/// | `pool_idle_timeout` | 90 s | how long a connection without an exchange is kept |
-/// | `pool_max_idle` | 64 | how many such connections are kept |
-/// | `pool_max_connections` | none | how many connections there may be |
-/// | `proxy_from_env` | off | goes through the proxy that the environment names |
-/// | `ca_file` | none | an authority to trust beside the system's (feature `tls`) |
-/// | `client_certificate` | none | who the client is (feature `tls`) |
+/// | `timeout` | 30 s | stall timeout: how long an exchange may make no progress |
+/// | `connect_timeout` | 15 s | how long connecting may take |
+/// | `http2_prior_knowledge` | off | uses HTTP/2 without negotiation |
+/// | `preserve_header_case` | off | keeps the case of header names in forwarded requests |
+/// | `resume` | off | resumes incomplete response bodies of GET requests |
+/// | `response_buffer` | 0 | how many bytes of a response are buffered before it is returned |
+/// | `response_buffer_time` | 100 ms | how long a response is buffered if it does not announce its length |
+/// | `request_buffer_time` | none | how long a streamed request body is buffered before the request takes a connection |
+/// | `pool_idle_timeout` | 90 s | how long an idle connection is kept |
+/// | `pool_max_idle` | 64 | maximum number of idle connections |
+/// | `pool_max_connections` | none | maximum number of connections |
+/// | `proxy_from_env` | off | uses the proxy that the environment names |
+/// | `ca_file` | none | trusted certificates beside the system's (feature `tls`) |
+/// | `client_certificate` | none | certificate of the client (feature `tls`) |
 ///
-/// and those of [`RetryConfig`]. The defaults of `timeout` and `connect_timeout` are Ballerina's.
-#[derive(Clone)]
+/// The settings of [`RetryConfig`] have methods here too. The defaults of `timeout` and `connect_timeout` are Ballerina's.
+#[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct ClientBuilder {
-    url: String,
-    rules: RetryConfig,
+    url: Redacted<String>,
+    retry_config: RetryConfig,
     timeout: Option<Duration>,
     connect_timeout: Duration,
-    http2: bool,
-    preserve_header_case: bool,
+    protocol: ProtocolConfig,
     resume: bool,
-    response_buffer: ResponseBuffer,
+    response_buffer: BufferLimits,
     request_buffer_time: Option<Duration>,
     pool_idle_timeout: Duration,
     pool_max_idle: usize,
     pool_max_connections: usize,
     proxy_from_env: bool,
-    tls: Tls,
+    tls: TlsSettings,
 }
 
-impl ClientBuilder {
-    pub(crate) fn new(url: String) -> Self {
-        Self {
-            url,
-            rules: RetryConfig::default(),
+impl Client {
+    /// Creates a client with the [default settings](ClientBuilder).
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if `base_url` is not a URL like `http://host:port` or `http://host/prefix`.
+    pub fn new(base_url: impl Into<String>) -> Result<Self, Error> {
+        Self::builder(base_url).build()
+    }
+
+    /// Creates a builder with the default settings.
+    pub fn builder(base_url: impl Into<String>) -> ClientBuilder {
+        ClientBuilder {
+            url: Redacted(base_url.into()),
+            retry_config: RetryConfig::default(),
             timeout: Some(Duration::from_secs(30)),
             connect_timeout: Duration::from_secs(15),
-            http2: false,
-            preserve_header_case: false,
+            protocol: ProtocolConfig { http2: false, preserve_header_case: false },
             resume: false,
-            response_buffer: ResponseBuffer { bytes: 0, time: Duration::from_millis(100) },
+            response_buffer: BufferLimits { bytes: 0, time: Duration::from_millis(100) },
             request_buffer_time: None,
             pool_idle_timeout: Duration::from_secs(90),
             pool_max_idle: 64,
             pool_max_connections: Semaphore::MAX_PERMITS,
             proxy_from_env: false,
-            tls: Tls::default(),
+            tls: TlsSettings::default(),
         }
     }
+}
 
-    /// Sets everything about retries at once.
-    pub fn retry_config(mut self, rules: RetryConfig) -> Self {
-        self.rules = rules;
+impl ClientBuilder {
+    /// Sets all settings of retries.
+    pub fn retry_config(mut self, config: RetryConfig) -> Self {
+        self.retry_config = config;
         self
     }
 
-    /// Sets how often to retry and how long to wait.
+    /// Sets the number of retries and the waits between them.
     pub fn retry(self, policy: RetryPolicy) -> Self {
-        self.change(|rules| rules.policy(policy))
+        self.configure_retries(|config| config.policy(policy))
     }
 
     /// Sets the statuses that are retried; see [`RetryConfig::status_codes`].
     pub fn status_codes(self, codes: impl IntoIterator<Item = u16>) -> Self {
-        self.change(|rules| rules.status_codes(codes))
+        self.configure_retries(|config| config.status_codes(codes))
     }
 
     /// Sets which methods may be repeated although the server may have processed the request.
     pub fn retry_methods(self, methods: RetryMethods) -> Self {
-        self.change(|rules| rules.methods(methods))
+        self.configure_retries(|config| config.methods(methods))
     }
 
-    /// Sets a limit on each attempt, connecting included, up to the head of the response (for
-    /// [`get_text`](Client::get_text) up to its end). Above zero.
+    /// Sets the timeout of one attempt, including connecting, until the head of the response has arrived (for
+    /// [`get_text`](Client::get_text) until its end). Must be above zero.
     pub fn attempt_timeout(self, timeout: Duration) -> Self {
-        self.change(|rules| rules.attempt_timeout(timeout))
+        self.configure_retries(|config| config.attempt_timeout(timeout))
     }
 
-    /// Draws every retry on a budget; see [`RetryConfig::budget`].
+    /// Limits retries by a budget; see [`RetryConfig::budget`].
     pub fn budget(self, budget: RetryBudget) -> Self {
-        self.change(|rules| rules.budget(budget))
+        self.configure_retries(|config| config.budget(budget))
     }
 
-    /// Gives requests of other methods an `Idempotency-Key`; see [`RetryConfig::add_idempotency_key`].
+    /// Adds an `Idempotency-Key` to requests of other methods; see [`RetryConfig::add_idempotency_key`].
     pub fn add_idempotency_key(self, on: bool) -> Self {
-        self.change(|rules| rules.add_idempotency_key(on))
+        self.configure_retries(|config| config.add_idempotency_key(on))
     }
 
-    /// Sends the attempt's number, from 1, in this header.
+    /// Sends the number of the attempt, from 1, in this header.
     pub fn attempt_header(self, name: HeaderName) -> Self {
-        self.change(|rules| rules.attempt_header(name))
+        self.configure_retries(|config| config.attempt_header(name))
     }
 
-    /// Sets how much of a streamed request body is kept; see [`RetryConfig::replay_limit`].
+    /// Sets how many bytes of a streamed request body are buffered; see [`RetryConfig::replay_limit`].
     pub fn replay_limit(self, bytes: usize) -> Self {
-        self.change(|rules| rules.replay_limit(bytes))
+        self.configure_retries(|config| config.replay_limit(bytes))
     }
 
-    /// Sets how much all such bodies together may hold; see [`RetryConfig::replay_memory`].
+    /// Sets how many bytes may be buffered together; see [`RetryConfig::replay_memory`].
     pub fn replay_memory(self, bytes: usize) -> Self {
-        self.change(|rules| rules.replay_memory(bytes))
+        self.configure_retries(|config| config.replay_memory(bytes))
     }
 
-    /// Notes in the journal when attempts ran; see [`RetryConfig::timed`].
+    /// Records in the journal when attempts ran; see [`RetryConfig::timed`].
     pub fn timed(self, on: bool) -> Self {
-        self.change(|rules| rules.timed(on))
+        self.configure_retries(|config| config.timed(on))
     }
 
-    /// Sets who is told of each attempt that fails and of each end; see [`RetryConfig::observer`].
+    /// Registers an observer, called before each wait and once when the call ends; see [`RetryConfig::observer`].
     pub fn observer(self, observer: impl Fn(&AttemptEvent<'_>) + Send + Sync + 'static) -> Self {
-        self.change(|rules| rules.observer(observer))
+        self.configure_retries(|config| config.observer(observer))
     }
 
-    fn change(mut self, change: impl FnOnce(RetryConfig) -> RetryConfig) -> Self {
-        self.rules = change(self.rules);
+    fn configure_retries(mut self, configure: impl FnOnce(RetryConfig) -> RetryConfig) -> Self {
+        self.retry_config = configure(self.retry_config);
         self
     }
 
-    /// Sets the idle timeout: any byte read or written starts it anew. It starts when the connection is
-    /// ready, and goes on while the response body is read. Above zero.
+    /// Sets the stall timeout: how long an exchange may make no progress. It starts when the connection is ready, any byte
+    /// read or written restarts it, and it applies until the end of the response body. Must be above zero.
     ///
-    /// On HTTP/2, where exchanges share a connection, it is the exchange's own parts that count.
+    /// Over HTTP/2, where exchanges share a connection, only the parts of the exchange itself count.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Turns the idle timeout off.
+    /// Turns the stall timeout off.
     pub fn no_timeout(mut self) -> Self {
         self.timeout = None;
         self
     }
 
-    /// Sets the limit on connecting: name lookup, every address tried, a proxy's tunnel and the TLS
-    /// handshake. Above zero.
+    /// Sets the timeout for connecting: name lookup, all addresses, a proxy's tunnel and the TLS handshake. Must be above
+    /// zero.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// Speaks HTTP/2 from the first byte, to a server known to do so. For https, HTTP/2 is all that the
-    /// client offers then; without this, the server chooses between it and HTTP/1.1 (ALPN).
+    /// Uses HTTP/2 without negotiation, for a server known to support it. For https, the client then offers only HTTP/2;
+    /// by default the server chooses between HTTP/2 and HTTP/1.1 (ALPN).
     pub fn http2_prior_knowledge(mut self, on: bool) -> Self {
-        self.http2 = on;
+        self.protocol.http2 = on;
         self
     }
 
-    /// Sends the names of a request's headers in the case in which they came, if it was received by hyper's server with
-    /// the setting of the same name, and keeps that of the response for it. Over HTTP/1.1 alone; names are lower-case
-    /// otherwise, which means the same (RFC 9110, section 5.1), but not to everybody.
+    /// Sends header names over HTTP/1.1 in the case in which they were received, for requests that hyper's server received
+    /// with the setting of the same name. The response keeps its case too. By default, names are sent in lower case, which
+    /// means the same (RFC 9110, section 5.1), but some servers do not accept it.
     pub fn preserve_header_case(mut self, on: bool) -> Self {
-        self.preserve_header_case = on;
+        self.protocol.preserve_header_case = on;
         self
     }
 
-    /// Goes on with the body of a GET that breaks off or stalls, by asking for the rest (`Range`), as often
-    /// as the policy has retries. Only where the response has a strong `ETag` to hold the rest to; where
-    /// the server won't, or has something else by then, reading fails. No byte comes twice.
+    /// Resumes the body of a GET that is incomplete or stalls, by a range request for the rest, as often as the policy
+    /// allows retries. The response must have a strong `ETag`. Reading fails if the server does not support ranges, or if
+    /// the resource has changed. No byte is returned twice.
     pub fn resume(mut self, on: bool) -> Self {
         self.resume = on;
         self
     }
 
-    /// Buffers up to this many bytes of a response before it is handed over: one that breaks off or stalls meanwhile is
-    /// an attempt that failed, and is retried where that is safe.
+    /// Buffers up to this many bytes of a response before it is returned. If the connection closes or stalls meanwhile,
+    /// the attempt has failed, and is retried if that is safe.
     ///
-    /// A response that announces a length up to this many bytes, to a request that may be repeated, is buffered until it
-    /// is whole. Any other is buffered for [`response_buffer_time`](Self::response_buffer_time) at most, and then handed
-    /// over with what has come of it; so is one that turns out to be longer. One that announces a greater length is not
-    /// buffered. What is buffered counts towards [`replay_memory`](Self::replay_memory).
+    /// A response that announces a length up to this limit, to a request that may be repeated, is buffered to its end. Any
+    /// other is buffered for at most [`response_buffer_time`](Self::response_buffer_time), and then returned with what has
+    /// arrived. A response that announces a greater length is not buffered. The buffers count towards
+    /// [`replay_memory`](Self::replay_memory).
     ///
-    /// Never buffered are `text/event-stream`, `application/x-ndjson`, `multipart/x-mixed-replace` and
-    /// `application/grpc`, and responses to requests that accept nothing else.
+    /// Responses of the types `text/event-stream`, `application/x-ndjson`, `multipart/x-mixed-replace` and
+    /// `application/grpc` are never buffered, and neither are responses to requests that accept only these.
     pub fn response_buffer(mut self, bytes: usize) -> Self {
         self.response_buffer.bytes = bytes;
         self
     }
 
-    /// Sets for how long at most a response is buffered that does not announce its length, or is one to a request that
-    /// may not be repeated.
+    /// Sets how long a response is buffered if it does not announce its length, or if its request may not be repeated.
     pub fn response_buffer_time(mut self, time: Duration) -> Self {
         self.response_buffer.time = time;
         self
     }
 
-    /// Reads a streamed request body for up to this time before the request takes a connection, until it is whole or no
-    /// more of it can be kept: slow senders then take up no connection of a server's. Not for gRPC, upgrades, and
-    /// requests with `Expect`, whose senders may wait for the server. Bodies that are still coming then take half of
-    /// [`pool_max_connections`](Self::pool_max_connections) at most over HTTP/1.1; a request that finds none of those free
-    /// waits as for a connection.
+    /// Buffers a streamed request body for up to this time before the request takes a connection, until the body is
+    /// complete or exceeds the limits, so that slow clients do not occupy connections.
+    ///
+    /// Over HTTP/1.1, requests whose bodies are still incomplete then take at most half of
+    /// [`pool_max_connections`](Self::pool_max_connections); others wait as for a connection. Does not apply to gRPC,
+    /// upgrades, and requests with `Expect`, whose clients may wait for the server.
     pub fn request_buffer_time(mut self, time: Duration) -> Self {
         self.request_buffer_time = Some(time);
         self
     }
 
-    /// Sets how long a connection without an exchange is kept. Less than the server's own limit saves
-    /// requests from meeting a connection that is just being closed.
+    /// Sets how long an idle connection is kept. Should be less than the server's own limit, so that requests are not sent
+    /// on connections that the server is closing.
     pub fn pool_idle_timeout(mut self, timeout: Duration) -> Self {
         self.pool_idle_timeout = timeout;
         self
     }
 
-    /// Sets how many connections without an exchange are kept. Zero keeps none: a connection per attempt.
+    /// Sets the maximum number of idle connections. With zero, each attempt opens a connection of its own.
     pub fn pool_max_idle(mut self, connections: usize) -> Self {
         self.pool_max_idle = connections;
         self
     }
 
-    /// Sets how many connections there may be, those being made included. At least 1. A request that finds none
-    /// free waits for one, and the wait counts as connecting: within `connect_timeout`.
+    /// Sets the maximum number of connections, including those being opened. Must be at least 1. A request that finds none
+    /// available waits for one, at most for the `connect_timeout`.
     pub fn pool_max_connections(mut self, connections: usize) -> Self {
         self.pool_max_connections = connections;
         self
     }
 
-    /// Goes through the proxy that the environment names, if it does for this server: `HTTP_PROXY` for
-    /// `http://`, `HTTPS_PROXY` for `https://`, `ALL_PROXY` for both, but for the hosts, domains and networks
-    /// in `NO_PROXY`; in small letters, too. Off unless set: a library should not be led elsewhere by
-    /// variables that its program knows nothing of.
+    /// Uses the proxy that the environment names for the server: `HTTP_PROXY` for `http://`, `HTTPS_PROXY` for `https://`,
+    /// `ALL_PROXY` for both, except for the hosts, domains and networks in `NO_PROXY`; the names may also be lower case.
+    /// Off by default, as the variables may not be meant for the program that uses this library.
     ///
-    /// The variables are read once, by [`build`](Self::build), which refuses a proxy that is not for plain
-    /// `http://` (SOCKS, https); a value that is no URL counts as none. In a CGI program, where a request can
-    /// set `HTTP_PROXY`, all are ignored. A user name and password in the URL are for the proxy alone.
+    /// [`build`](Self::build) reads the variables once, and returns an error for a proxy whose URL does not start with
+    /// `http://` (SOCKS, https). A value that is not a URL is ignored. In a CGI program, where a request can set
+    /// `HTTP_PROXY`, all variables are ignored. User name and password in the URL are sent to the proxy only.
     ///
-    /// For `https://`, and for HTTP/2 by prior knowledge, the proxy is asked for a tunnel (`CONNECT`). One
-    /// that it refuses with 4xx is not asked for again, but for 408, 425 and 429.
+    /// For `https://`, and for HTTP/2 by prior knowledge, the proxy opens a tunnel (`CONNECT`). A status of 4xx for that
+    /// is not retried, except for 408, 425 and 429.
     pub fn proxy_from_env(mut self, on: bool) -> Self {
         self.proxy_from_env = on;
         self
     }
 
-    /// Trusts the authorities in this PEM file, beside the system's. Needs the feature `tls`.
+    /// Trusts the certificates in this PEM file, beside the system's.
     #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.tls.ca_file = Some(path.into());
         self
     }
 
-    /// Presents a certificate to servers that ask for one. Both are PEM files: the certificate followed by
-    /// those that lead up to its authority, and its key, unencrypted. Needs the feature `tls`.
+    /// Presents a certificate to servers that request one. Both are PEM files: the certificate followed by its chain, and
+    /// its unencrypted key.
     #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn client_certificate(mut self, chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        self.tls.identity = Some(Identity { chain: chain.into(), key: key.into() });
+        self.tls.client_certificate = Some(ClientCertificate { chain: chain.into(), key: key.into() });
         self
     }
 
-    /// Checks the settings. Reads the files that they name, and for `https://` the system's authorities.
+    /// Builds the client. Reads the files that the settings name, and for `https://` the system's trusted certificates.
     ///
     /// # Errors
     ///
-    /// One that names the setting, the value and what is allowed; its kind is
-    /// [`BadInput`](crate::ErrorKind::BadInput).
+    /// Returns an error of kind [`BadInput`](crate::ErrorKind::BadInput) that names the invalid setting, its value and
+    /// what is expected.
     pub fn build(self) -> Result<Client, Error> {
-        let Self {
-            url,
-            rules,
-            timeout,
-            connect_timeout,
-            http2,
-            preserve_header_case,
-            resume,
-            response_buffer,
-            request_buffer_time,
-            pool_idle_timeout,
-            pool_max_idle,
-            pool_max_connections,
-            proxy_from_env,
-            tls,
-        } = self;
-        let limits = [("timeout", timeout), ("connect_timeout", Some(connect_timeout))];
-        if let Some((name, _)) = limits.iter().find(|(_, limit)| *limit == Some(Duration::ZERO)) {
+        let timeouts = [("timeout", self.timeout), ("connect_timeout", Some(self.connect_timeout))];
+        if let Some((name, _)) = timeouts.iter().find(|(_, timeout)| *timeout == Some(Duration::ZERO)) {
             return Err(Error::bad_input(format!("{name} is 0: expected a time above zero")));
         }
-        if pool_max_connections == 0 {
-            return Err(Error::bad_input("pool_max_connections is 0: expected at least 1".to_owned()));
+        if self.pool_max_connections == 0 {
+            return Err(Error::bad_input("pool_max_connections is 0: expected at least 1"));
         }
-        let pool_max_connections = pool_max_connections.min(Semaphore::MAX_PERMITS);
-        let (target, rules) = (Target::parse(&url)?, rules.check()?);
-        let server = target.join("/")?;
-        let proxy = if proxy_from_env { Proxy::from_env(&server, http2)? } else { None };
-        let place = match &proxy {
-            Some(proxy) => format!("{} through proxy {proxy}", target.authority()),
-            None => target.authority().to_owned(),
+        let base_url = BaseUrl::parse(&self.url.0)?;
+        let retry_config = self.retry_config.validate()?;
+        let uri = base_url.join("/")?;
+        let proxy = if self.proxy_from_env { Proxy::from_env(&uri, self.protocol.http2)? } else { None };
+        let server = match &proxy {
+            Some(proxy) => format!("{} through proxy {proxy}", base_url.authority()),
+            None => base_url.authority().to_owned(),
         };
-        let limits = Limits {
-            most: pool_max_connections,
-            most_unused: pool_max_idle,
-            unused: pool_idle_timeout,
-            connecting: connect_timeout,
-            silence: timeout,
+        let limits = PoolLimits {
+            max_connections: self.pool_max_connections.min(Semaphore::MAX_PERMITS),
+            max_idle: self.pool_max_idle,
+            idle_timeout: self.pool_idle_timeout,
+            connect_timeout: self.connect_timeout,
+            stall_timeout: self.timeout,
         };
-        let tls = tls.load(target.is_https(), http2)?;
-        let connector = Connector::new(server, connect_timeout, proxy.clone(), tls);
-        let uploads = request_buffer_time.map(|time| Uploads::new(time, connect_timeout, pool_max_connections));
-        let config = Config { target, proxy, place, rules, resume, response_buffer, uploads };
-        Ok(Client::from_config(config, Pool::new(connector, limits, Protocol { http2, preserve_header_case })))
-    }
-}
-
-/// Without the user name and password in the URL.
-impl fmt::Debug for ClientBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            url,
-            rules,
-            timeout,
-            connect_timeout,
-            http2,
-            preserve_header_case,
-            resume,
-            response_buffer,
-            request_buffer_time,
-            pool_idle_timeout,
-            pool_max_idle,
-            pool_max_connections,
-            proxy_from_env,
-            tls,
-        } = self;
-        f.debug_struct("ClientBuilder")
-            .field("url", &format_args!("{}", Redacted(url)))
-            .field("rules", rules)
-            .field("timeout", timeout)
-            .field("connect_timeout", connect_timeout)
-            .field("http2", http2)
-            .field("preserve_header_case", preserve_header_case)
-            .field("resume", resume)
-            .field("response_buffer", response_buffer)
-            .field("request_buffer_time", request_buffer_time)
-            .field("pool_idle_timeout", pool_idle_timeout)
-            .field("pool_max_idle", pool_max_idle)
-            .field("pool_max_connections", pool_max_connections)
-            .field("proxy_from_env", proxy_from_env)
-            .field("tls", tls)
-            .finish()
+        let tls = self.tls.load(base_url.is_https(), self.protocol.http2)?;
+        let connector = Connector::new(uri, self.connect_timeout, proxy.clone(), tls);
+        let transport = HttpTransport {
+            pool: Pool::new(connector, limits, self.protocol),
+            base_url,
+            server,
+            upload_limit: self
+                .request_buffer_time
+                .map(|time| UploadLimit::new(time, self.connect_timeout, limits.max_connections)),
+            buffer_quota: retry_config.buffer_quota.clone(),
+        };
+        let (resume, response_buffer) = (self.resume, self.response_buffer);
+        Ok(Client::from_inner(Inner { transport, retry_config, proxy, resume, response_buffer }))
     }
 }

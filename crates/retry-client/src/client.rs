@@ -1,4 +1,4 @@
-//! The client: what callers write.
+//! The client.
 
 use std::{fmt, sync::Arc};
 
@@ -6,58 +6,53 @@ use http::{
     Method, Request, Response, Uri,
     header::{AUTHORIZATION, PROXY_AUTHORIZATION},
 };
-
-use crate::{
-    builder::{ClientBuilder, Config},
-    connection::{pool::Pool, proxy::Proxy},
-    error::Error,
-    request::{attempt_request::Given, body::Body, hop_by_hop},
-    response::body::ResponseBody,
-    retry::retry_loop::call,
-    transport::{Delivery, Hyper},
-};
 use retry_core::RetryBudget;
 
-/// A client for one base URL. Cheap to clone; clones share the connection pool.
-///
-/// Paths start with `/` and may have a query; they are put behind the base URL. A response of any
-/// status is a success of these methods, [`get_text`](Self::get_text) aside.
-#[derive(Clone)]
-pub struct Client(Arc<Shared>);
+use crate::{
+    connection::proxy::Proxy,
+    error::Error,
+    request::{attempt_request::RequestParts, body::Body, hop_by_hop},
+    response::{
+        body::ResponseBody,
+        buffering::BufferLimits,
+        received_body::ReceivedBody,
+        resume::{Fetching, RangeClient},
+    },
+    retry::{config::RetryConfig, retry_loop},
+    transport::{CallTransport, Delivery, HttpTransport},
+};
 
-struct Shared {
-    pool: Arc<Pool>,
-    config: Config,
+/// An HTTP client for one base URL. It is cheap to clone, and clones share the connection pool.
+///
+/// Paths start with `/`, may have a query, and are appended to the base URL. A response is a success whatever its status,
+/// except for [`get_text`](Self::get_text).
+#[derive(Clone, Debug)]
+pub struct Client(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) transport: HttpTransport,
+    pub(crate) retry_config: RetryConfig,
+    pub(crate) proxy: Option<Proxy>,
+    pub(crate) resume: bool,
+    pub(crate) response_buffer: BufferLimits,
 }
 
+type ResponseResult = Result<Response<ResponseBody>, Error>;
+
 impl Client {
-    /// A client with the [default settings](ClientBuilder).
+    pub(crate) fn from_inner(inner: Inner) -> Self {
+        Self(Arc::new(inner))
+    }
+
+    /// Sends a GET and returns the body as text. The attempt includes the body: if that is incomplete, it is retried.
     ///
     /// # Errors
     ///
-    /// When `base_url` is not a URL like `http://host:port` or `http://host/prefix`.
-    pub fn new(base_url: impl Into<String>) -> Result<Self, Error> {
-        Self::builder(base_url).build()
-    }
-
-    /// Settings for a client, starting from the defaults.
-    pub fn builder(base_url: impl Into<String>) -> ClientBuilder {
-        ClientBuilder::new(base_url.into())
-    }
-
-    pub(crate) fn from_config(config: Config, pool: Arc<Pool>) -> Self {
-        Self(Arc::new(Shared { pool, config }))
-    }
-
-    /// Gets a text. The attempt ends when the body does: one that breaks off or stalls is retried.
-    ///
-    /// # Errors
-    ///
-    /// A status other than 2xx is an error of kind [`Status`](crate::ErrorKind::Status) that holds the
-    /// response; a body that is not UTF-8 is a [`BadResponse`](crate::ErrorKind::BadResponse).
+    /// A status other than 2xx is an error of kind [`Status`](crate::ErrorKind::Status), which contains the response. A
+    /// body that is not UTF-8 is a [`BadResponse`](crate::ErrorKind::BadResponse).
     pub async fn get_text(&self, path: &str) -> Result<String, Error> {
-        let request = self.request(Method::GET, path, Body::empty());
-        let (head, body) = self.call(request, Delivery::Whole, false).await?.into_parts();
+        let parts = self.parts(Method::GET, path, Body::empty());
+        let (head, body) = self.call(parts, Delivery::Complete, false).await?.into_parts();
         if head.status.is_success() {
             return body.text().await;
         }
@@ -68,7 +63,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When the last attempt allowed got no answer; so for all methods below.
+    /// Returns the error of the last attempt if no attempt got a response. The methods below do the same.
     pub async fn get(&self, path: &str) -> Result<Response<ResponseBody>, Error> {
         self.send(Method::GET, path, Body::empty()).await
     }
@@ -127,8 +122,7 @@ impl Client {
         self.send(Method::OPTIONS, path, Body::empty()).await
     }
 
-    /// Sends a request of any method, with headers of the caller's choice. Its URI is a path, or a URL on
-    /// this client's server.
+    /// Sends a request with any method and headers. Its URI is a path, or a URL of the client's server.
     ///
     /// ```no_run
     /// # async fn run(client: retry_client::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -144,17 +138,17 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get), and when the URI is on another server.
+    /// As [`get`](Self::get), and if the URI is of another server.
     pub fn execute<B: Into<Body>>(
         &self,
         request: Request<B>,
     ) -> impl Future<Output = Result<Response<ResponseBody>, Error>> + Send + use<'_, B> {
-        let resolved = self.0.config.target.resolve(request.method(), request.uri());
-        self.deliver(resolved.map(|uri| at(uri, request)))
+        let resolved = self.0.transport.base_url.resolve(request.method(), request.uri());
+        self.deliver(resolved.map(|uri| with_uri(request, uri)))
     }
 
-    /// Sends an inbound request on to `path`: its method, body and headers, but for those that concern
-    /// one hop only and `Host`. What comes back has its hop-by-hop headers removed, too.
+    /// Forwards an inbound request to `path`, without its hop-by-hop headers and `Host`. The hop-by-hop headers of the
+    /// response are removed too.
     ///
     /// # Errors
     ///
@@ -164,118 +158,127 @@ impl Client {
         path: &str,
         request: Request<impl Into<Body>>,
     ) -> Result<Response<ResponseBody>, Error> {
-        let joined = self.0.config.target.join(path);
-        let given = joined.map(|uri| {
-            let mut given = at(uri, request);
-            hop_by_hop::readdress(given.head.headers_mut());
-            given
+        let joined = self.0.transport.base_url.join(path);
+        let parts = joined.map(|uri| {
+            let mut parts = with_uri(request, uri);
+            hop_by_hop::remove_for_next_hop(parts.head.headers_mut());
+            parts
         });
-        let mut response = self.deliver(given).await?;
+        let mut response = self.deliver(parts).await?;
         hop_by_hop::remove_hop_by_hop(response.headers_mut());
         Ok(response)
     }
 
-    /// How many connections there are, those being made included. For metrics, as are the next two.
+    /// Returns the number of connections, including those being opened.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.0.pool.connections()
+        self.0.transport.pool.connections()
     }
 
-    /// How many calls wait for their next attempt.
+    /// Returns the number of calls that wait for their next attempt.
     #[must_use]
     pub fn calls_in_backoff(&self) -> usize {
-        self.0.config.rules.waits.get()
+        self.0.retry_config.backoff_gauge.get()
     }
 
-    /// How many retries the budget would grant now; none without a budget. See [`RetryBudget::available`].
+    /// Returns how many retries the budget allows now. `None` if there is no budget. See [`RetryBudget::available`].
     #[must_use]
     pub fn budget_available(&self) -> Option<f64> {
-        self.0.config.rules.budget.as_ref().map(RetryBudget::available)
+        self.0.retry_config.budget.as_ref().map(RetryBudget::available)
     }
 
-    fn send(&self, method: Method, path: &str, body: Body) -> impl Future<Output = Answer> + Send {
-        self.deliver(self.request(method, path, body))
+    fn send(&self, method: Method, path: &str, body: Body) -> impl Future<Output = ResponseResult> + Send {
+        self.deliver(self.parts(method, path, body))
     }
 
-    fn request(&self, method: Method, path: &str, body: Body) -> Result<Given, Error> {
-        let mut given = Given::new(Request::new(body));
-        *given.head.method_mut() = method;
-        *given.head.uri_mut() = self.0.config.target.join(path)?;
-        Ok(given)
+    fn parts(&self, method: Method, path: &str, body: Body) -> Result<RequestParts, Error> {
+        let mut parts = RequestParts::new(Request::new(body));
+        *parts.head.method_mut() = method;
+        *parts.head.uri_mut() = self.0.transport.base_url.join(path)?;
+        Ok(parts)
     }
 
-    /// Sends a request, and goes on with its response where it breaks off if that was asked for.
-    fn deliver(&self, given: Result<Given, Error>) -> impl Future<Output = Answer> + Send {
-        let config = &self.0.config;
-        let delivery = match &given {
-            Ok(Given { head, .. }) if config.response_buffer.is_for_request(head.headers()) => {
-                Delivery::Buffered(config.response_buffer)
-            }
-            _ => Delivery::Streaming,
+    /// Sends a request, and buffers and resumes its response as configured.
+    fn deliver(&self, parts: Result<RequestParts, Error>) -> impl Future<Output = ResponseResult> + Send {
+        let limits = self.0.response_buffer;
+        let delivery = match &parts {
+            Ok(RequestParts { head, .. }) if limits.allows(head.headers()) => Delivery::Buffered(limits),
+            _ => Delivery::Streamed,
         };
-        self.call(given, delivery, config.resume)
+        self.call(parts, delivery, self.0.resume)
     }
 
-    /// Sends a request whose response is handed over as soon as its head is there.
-    pub(crate) async fn stream(&self, request: Request<Body>) -> Answer {
-        self.call(Ok(Given::new(request)), Delivery::Streaming, false).await
-    }
-
-    pub(crate) fn retry_count(&self) -> u32 {
-        self.0.config.rules.policy.count()
-    }
-
-    /// Every request comes through here. What went wrong before is told when the future is polled: a function that
-    /// returned early would make each of those above a future of its own, around a copy of the request.
     fn call(
         &self,
-        mut given: Result<Given, Error>,
+        parts: Result<RequestParts, Error>,
         delivery: Delivery,
         resume: bool,
-    ) -> impl Future<Output = Answer> + Send {
-        let config = &self.0.config;
-        if let Ok(Given { head, .. }) = &mut given {
-            config.target.name_host(head.headers_mut());
+    ) -> impl Future<Output = ResponseResult> + Send {
+        let client = resume.then_some(&self.0);
+        self.0.call(parts, delivery, move |request, response| ResponseBody::wrap(response, request, client))
+    }
+}
+
+impl Inner {
+    /// Sends a request. All requests pass through here.
+    ///
+    /// `parts` may be an error from before: an early return would make each method above another future, which would
+    /// contain a copy of the request.
+    fn call<R>(
+        &self,
+        mut parts: Result<RequestParts, Error>,
+        delivery: Delivery,
+        finish: impl FnOnce(&Request<()>, Response<ReceivedBody>) -> R,
+    ) -> impl Future<Output = Result<R, Error>> {
+        if let Ok(RequestParts { head, .. }) = &mut parts {
+            self.transport.base_url.add_host(head.headers_mut());
             self.authorize(head);
         }
-        call(Hyper { client: self, delivery, resume }, &config.rules, given)
+        let transport = CallTransport { transport: &self.transport, delivery };
+        retry_loop::call(transport, &self.retry_config, parts, finish)
     }
 
-    /// Adds the credentials of the base URL and of the proxy, but not to TRACE: whoever sent that would get them back
-    /// (RFC 9110, section 9.3.8).
+    /// Adds the credentials of the base URL and of the proxy. Not to TRACE, whose response contains the request (RFC 9110,
+    /// section 9.3.8).
     fn authorize(&self, head: &mut Request<()>) {
         if *head.method() == Method::TRACE {
             return;
         }
-        let Config { target, proxy, .. } = &self.0.config;
-        if let Some(authorization) = &target.authorization {
+        if let Some(authorization) = &self.transport.base_url.authorization {
             head.headers_mut().entry(AUTHORIZATION).or_insert_with(|| authorization.clone());
         }
-        if let Some(authorization) = proxy.as_ref().and_then(Proxy::authorization) {
+        if let Some(authorization) = self.proxy.as_ref().and_then(Proxy::authorization) {
             head.headers_mut().entry(PROXY_AUTHORIZATION).or_insert_with(|| authorization.clone());
         }
     }
+}
 
-    pub(crate) fn pool(&self) -> &Arc<Pool> {
-        &self.0.pool
+impl RangeClient for Inner {
+    fn fetch(self: Arc<Self>, request: Request<Body>) -> Fetching {
+        Box::pin(
+            async move { self.call(Ok(RequestParts::new(request)), Delivery::Streamed, |_, response| response).await },
+        )
     }
 
-    pub(crate) fn config(&self) -> &Config {
-        &self.0.config
+    fn retry_config(&self) -> &RetryConfig {
+        &self.retry_config
     }
 }
 
-type Answer = Result<Response<ResponseBody>, Error>;
-
-/// The same request at another place.
-fn at(uri: Uri, request: Request<impl Into<Body>>) -> Given {
-    let mut given = Given::new(request);
-    *given.head.uri_mut() = uri;
-    given
+fn with_uri(request: Request<impl Into<Body>>, uri: Uri) -> RequestParts {
+    let mut parts = RequestParts::new(request);
+    *parts.head.uri_mut() = uri;
+    parts
 }
 
-impl fmt::Debug for Client {
+impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Client").field(&self.0.config).finish()
+        f.debug_struct("Inner")
+            .field("base_url", &self.transport.base_url)
+            .field("retry_config", &self.retry_config)
+            .field("proxy", &self.proxy)
+            .field("resume", &self.resume)
+            .field("response_buffer", &self.response_buffer)
+            .finish_non_exhaustive()
     }
 }

@@ -1,5 +1,10 @@
+//! The connections to the server.
+
 pub(crate) mod connect;
+pub(crate) mod connect_timeout;
 pub(crate) mod exchange;
+pub(crate) mod http2_handle;
+pub(crate) mod idle_connections;
 pub(crate) mod keep_alive;
 pub(crate) mod pool;
 pub(crate) mod proxy;

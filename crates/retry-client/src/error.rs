@@ -1,4 +1,4 @@
-//! What can go wrong, as callers see it.
+//! The error of a request that got no response.
 
 use std::{error::Error as StdError, fmt, time::Duration};
 
@@ -11,10 +11,10 @@ use crate::{
     retry::history::History,
 };
 
-/// Why a request has no answer.
+/// The error of a request that got no response, or of a response body that could not be read.
 ///
-/// Its message is one line and tells the cause; it has no credentials in it. [`kind`](Self::kind) tells
-/// the cases apart, [`journal`](Self::journal) the attempts.
+/// Its message is one line that names the cause and contains no credentials. [`kind`](Self::kind) distinguishes the
+/// cases, and [`journal`](Self::journal) lists the attempts.
 ///
 /// ```
 /// use retry_client::{Client, ErrorKind};
@@ -34,23 +34,23 @@ struct Inner {
     response: Option<Response<Bytes>>,
 }
 
-/// The cases that callers treat differently.
+/// What went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The request or a setting makes no sense and nothing was sent; or the request's body failed while it
-    /// was read, and that is the error's source.
+    /// The request or a setting is invalid, and nothing was sent; or reading the request's body failed, and that error
+    /// is the source.
     BadInput,
-    /// No connection: refused, unreachable, an unknown name, a certificate that is not accepted, or not in
-    /// time.
+    /// No connection could be made: the server refused it, was unreachable or unknown, a certificate was rejected, or
+    /// the connect timeout elapsed.
     Connect,
-    /// Connected, and then nothing moved for the `timeout`, or a limit on time ran out.
+    /// The stall timeout (`timeout`), the attempt timeout or the deadline elapsed.
     Timeout,
-    /// The connection broke before the whole answer had come.
+    /// The connection was closed or reset before the response was complete.
     ConnectionClosed,
-    /// What came was no HTTP, or not what was asked for.
+    /// The response was not valid HTTP, or not the response that was asked for.
     BadResponse,
-    /// [`get_text`](crate::Client::get_text) was answered with a status other than 2xx.
+    /// [`get_text`](crate::Client::get_text) got a response with a status other than 2xx.
     Status,
 }
 
@@ -59,64 +59,61 @@ impl Error {
         Self(Box::new(Inner { kind, message, source: None, ending: None, history: None, response: None }))
     }
 
-    pub(crate) fn bad_input(message: String) -> Self {
-        Self::new(ErrorKind::BadInput, message)
+    /// An error with a source, whose root the message ends with.
+    fn caused(kind: ErrorKind, what: &str, source: BoxError) -> Self {
+        Self::new(kind, format!("{what}: {}", root(&*source))).with_source(source)
     }
 
-    pub(crate) fn body_failed(source: BoxError) -> Self {
-        let message = format!("the request body failed: {}", root(&*source));
-        Self::new(ErrorKind::BadInput, message).because(source)
+    pub(crate) fn bad_input(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::BadInput, message.into())
     }
 
-    pub(crate) fn connect(place: &str, why: &str, source: BoxError) -> Self {
-        let message = format!("cannot connect to {place}: {why}");
-        Self::new(ErrorKind::Connect, message).because(source)
+    pub(crate) fn request_body(source: BoxError) -> Self {
+        Self::caused(ErrorKind::BadInput, "the request body failed", source)
     }
 
-    pub(crate) fn idle(limit: Duration) -> Self {
-        Self::new(ErrorKind::Timeout, format!("idle timeout: nothing was read or written for {limit:?}"))
+    pub(crate) fn connect(server: &str, why: &str, source: BoxError) -> Self {
+        Self::new(ErrorKind::Connect, format!("cannot connect to {server}: {why}")).with_source(source)
     }
 
-    pub(crate) fn attempt_timeout(limit: Duration) -> Self {
-        Self::new(ErrorKind::Timeout, format!("attempt timeout: no response within {limit:?}"))
+    pub(crate) fn stalled(timeout: Duration) -> Self {
+        Self::new(ErrorKind::Timeout, format!("idle timeout: nothing was read or written for {timeout:?}"))
+    }
+
+    pub(crate) fn attempt_timeout(timeout: Duration) -> Self {
+        Self::new(ErrorKind::Timeout, format!("attempt timeout: no response within {timeout:?}"))
     }
 
     pub(crate) fn deadline() -> Self {
         Self::new(ErrorKind::Timeout, "the deadline passed during the attempt".to_owned())
     }
 
-    pub(crate) fn broken(source: BoxError) -> Self {
-        let message = format!("connection error: {}", root(&*source));
-        Self::new(ErrorKind::ConnectionClosed, message).because(source)
+    pub(crate) fn connection(source: BoxError) -> Self {
+        Self::caused(ErrorKind::ConnectionClosed, "connection error", source)
     }
 
     pub(crate) fn bad_response(source: BoxError) -> Self {
-        let message = format!("invalid HTTP response: {}", root(&*source));
-        Self::new(ErrorKind::BadResponse, message).because(source)
+        Self::caused(ErrorKind::BadResponse, "invalid HTTP response", source)
     }
 
-    /// What came is no HTTP, as from a server that speaks TLS.
-    pub(crate) fn other_protocol(source: BoxError) -> Self {
-        let message = "invalid HTTP response: the server does not speak HTTP; the URL of a server that speaks TLS starts with https://";
-        Self::new(ErrorKind::BadResponse, message.to_owned()).because(source)
+    /// What came is not HTTP, as from a server that speaks TLS.
+    pub(crate) fn not_http(source: BoxError) -> Self {
+        let message = "invalid HTTP response: the server does not speak HTTP; the URL of a server that speaks TLS starts \
+                       with https://";
+        Self::new(ErrorKind::BadResponse, message.to_owned()).with_source(source)
     }
 
-    /// The head of a response makes no sense.
     pub(crate) fn bad_head(source: BoxError) -> Self {
-        let message = format!("invalid response head: {}", root(&*source));
-        Self::new(ErrorKind::BadResponse, message).because(source)
+        Self::caused(ErrorKind::BadResponse, "invalid response head", source)
     }
 
     pub(crate) fn cannot_resume(offset: u64, why: &str) -> Self {
         Self::new(ErrorKind::BadResponse, format!("cannot resume the body at byte {offset}: {why}"))
     }
 
-    /// The body of a part ended in order, before all that was announced had come.
-    pub(crate) fn cut_short(offset: u64) -> Self {
-        Self::new(
-            ErrorKind::ConnectionClosed,
-            format!("incomplete body: it ended at byte {offset}, before its announced length"),
-        )
+    pub(crate) fn incomplete_body(offset: u64) -> Self {
+        let message = format!("incomplete body: it ended at byte {offset}, before its announced length");
+        Self::new(ErrorKind::ConnectionClosed, message)
     }
 
     pub(crate) fn status(response: Response<Bytes>) -> Self {
@@ -125,57 +122,59 @@ impl Error {
         error
     }
 
-    fn because(mut self, source: BoxError) -> Self {
+    fn with_source(mut self, source: BoxError) -> Self {
         self.0.source = Some(source);
         self
     }
 
-    pub(crate) fn ended(mut self, reason: Reason, journal: Journal, history: Option<History>) -> Self {
+    /// Adds why the call ended, and its attempts.
+    pub(crate) fn with_attempts(mut self, reason: Reason, journal: Journal, history: Option<History>) -> Self {
         self.0.ending = Some((reason, journal));
         self.0.history = history;
         self
     }
 
-    /// Which case this is.
+    /// Returns the kind of error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The status that [`get_text`](crate::Client::get_text) was answered with.
+    /// Returns the status of the response to [`get_text`](crate::Client::get_text), if the kind is
+    /// [`ErrorKind::Status`].
     #[must_use]
     pub fn status_code(&self) -> Option<StatusCode> {
         self.0.response.as_ref().map(Response::status)
     }
 
-    /// The answer whose status was not 2xx; the error itself where there was none.
+    /// Returns the response whose status was not 2xx.
     ///
     /// # Errors
     ///
-    /// The error unchanged, when its kind is not [`ErrorKind::Status`].
+    /// Returns the error unchanged if its kind is not [`ErrorKind::Status`].
     pub fn into_response(mut self) -> Result<Response<Bytes>, Self> {
         self.0.response.take().ok_or(self)
     }
 
-    /// Why there was no further attempt; none where there was no attempt at all, and while a body is read.
+    /// Returns why there was no further attempt. `None` if there was no attempt, and for errors of response bodies.
     #[must_use]
     pub fn reason(&self) -> Option<Reason> {
         self.0.ending.as_ref().map(|(reason, _)| *reason)
     }
 
-    /// The attempts; none where [`reason`](Self::reason) is none.
+    /// Returns the attempts. `None` if [`reason`](Self::reason) is `None`.
     #[must_use]
     pub fn journal(&self) -> Option<&Journal> {
         self.0.ending.as_ref().map(|(_, journal)| journal)
     }
 
-    /// The attempts and what came of each, where there was more than one.
+    /// Returns the attempts with their outcomes. `None` if there were fewer than two.
     #[must_use]
     pub fn history(&self) -> Option<&History> {
         self.0.history.as_ref()
     }
 
-    /// What lies at the root, in one line: `Connection refused (os error 111)`.
+    /// Returns the message of the innermost source, such as `Connection refused (os error 111)`.
     #[must_use]
     pub fn cause(&self) -> String {
         root(self).to_string()
@@ -203,18 +202,5 @@ impl fmt::Debug for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_deref().map(|source| source as _)
-    }
-}
-
-/// A URL whose user name and password print as `***`, for messages about URLs that may not even parse.
-pub(crate) struct Redacted<'a>(pub(crate) &'a str);
-
-impl fmt::Display for Redacted<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // All that stands before the last @ may be a secret, but for a scheme.
-        let Some((secret, rest)) = self.0.rsplit_once('@') else { return f.write_str(self.0) };
-        let scheme = secret.split_once("://").map_or("", |(scheme, _)| scheme);
-        let is_scheme = !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        write!(f, "{}***@{rest}", if is_scheme { format!("{scheme}://") } else { String::new() })
     }
 }

@@ -1,4 +1,4 @@
-//! The same rules for tower stacks: a layer over any HTTP service, and the client as a service.
+//! Retries in tower stacks: a layer over any HTTP service, and the client as a service.
 
 use std::{
     future::poll_fn,
@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, uri::Authority};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -16,7 +16,7 @@ use crate::{
     error::Error,
     error_chain::BoxError,
     request::{
-        attempt_request::{Given, Sending},
+        attempt_request::{AttemptRequest, RequestParts},
         body::Body,
         replay::RequestBody,
     },
@@ -24,20 +24,20 @@ use crate::{
     retry::{
         config::RetryConfig,
         failure::Failure,
-        retry_loop::{Discardable, Transport, call},
+        retry_loop::{BoxResponse, Drainable, Transport, call},
     },
 };
 
-type Answer<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Error>> + Send>>;
+type BoxFuture<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Error>> + Send>>;
 
-/// A tower layer that retries the HTTP service beneath it by [`RetryConfig`].
+/// A tower layer that adds retries to an HTTP service, by a [`RetryConfig`].
 ///
-/// The service beneath takes `Request<`[`RequestBody`]`>` and is cloned for each attempt. What became
-/// of a request that failed is read from hyper's errors in its error's chain of sources; where there is
-/// none of hyper's, the request counts as one that may have been processed.
+/// The inner service takes `Request<`[`RequestBody`]`>` and is cloned for each attempt. If it fails, the layer looks for an
+/// error of hyper in the chain of sources to find out what happened to the request; without one, it assumes that the
+/// server may have processed it.
 ///
 /// ```
-/// use retry_client::{RetryLayer, RetryPolicy, RetryConfig};
+/// use retry_client::{RetryConfig, RetryLayer, RetryPolicy};
 ///
 /// let layer = RetryLayer::new(RetryConfig::new(RetryPolicy::SAMPLE).status_codes([502, 503, 504]))?;
 /// # Ok::<(), retry_client::Error>(())
@@ -46,13 +46,13 @@ type Answer<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Error>> + Send>
 pub struct RetryLayer(RetryConfig);
 
 impl RetryLayer {
-    /// Checks the rules.
+    /// Creates a layer.
     ///
     /// # Errors
     ///
-    /// When a setting makes no sense; the message names it.
-    pub fn new(rules: RetryConfig) -> Result<Self, Error> {
-        rules.check().map(Self)
+    /// Returns an error that names the invalid setting.
+    pub fn new(config: RetryConfig) -> Result<Self, Error> {
+        config.validate().map(Self)
     }
 }
 
@@ -60,15 +60,15 @@ impl<S> Layer<S> for RetryLayer {
     type Service = RetryService<S>;
 
     fn layer(&self, inner: S) -> RetryService<S> {
-        RetryService { inner, rules: self.0.clone() }
+        RetryService { inner, config: self.0.clone() }
     }
 }
 
-/// An HTTP service with retries; made by [`RetryLayer`].
+/// An HTTP service with retries, created by [`RetryLayer`].
 #[derive(Clone, Debug)]
 pub struct RetryService<S> {
     inner: S,
-    rules: RetryConfig,
+    config: RetryConfig,
 }
 
 impl<S, B, R> Service<Request<B>> for RetryService<S>
@@ -80,52 +80,53 @@ where
 {
     type Response = Response<R>;
     type Error = Error;
-    type Future = Answer<R>;
+    type Future = BoxFuture<R>;
 
-    /// Always ready: it is the attempts that wait for the service beneath.
+    /// Always ready: each attempt waits for the inner service.
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (inner, rules) = (Inner(self.inner.clone()), self.rules.clone());
-        Box::pin(async move { call(inner, &rules, Ok(Given::new(request.map(Body::new)))).await })
+        let (transport, config) = (ServiceTransport(self.inner.clone()), self.config.clone());
+        Box::pin(async move {
+            let parts = RequestParts::new(request.map(Body::new));
+            call(transport, &config, Ok(parts), |_, response| response).await
+        })
     }
 }
 
-/// A service as a transport.
-struct Inner<S>(S);
+struct ServiceTransport<S>(S);
 
-impl<S, R> Transport for Inner<S>
+impl<S, R> Transport for ServiceTransport<S>
 where
     S: Service<Request<RequestBody>, Response = Response<R>, Error: Into<BoxError>> + Clone,
-    R: Discardable,
+    R: Drainable,
 {
     type Body = R;
 
     fn send<'a>(
         &mut self,
-        sending: Sending<'a>,
-    ) -> impl Future<Output = Result<Box<Response<R>>, Failure>> + use<'a, S, R> {
+        request: AttemptRequest<'a>,
+    ) -> impl Future<Output = Result<BoxResponse<R>, Failure>> + use<'a, S, R> {
         let mut service = self.0.clone();
         async move {
-            let authority = sending.prepared.head.uri().authority();
-            let failure =
-                |error: BoxError| Failure::of(error, authority.map_or("the server", |authority| authority.as_str()));
-            poll_fn(|cx| service.poll_ready(cx)).await.map_err(|error| failure(error.into()))?;
-            service.call(sending.request()).await.map(Box::new).map_err(|error| failure(error.into()))
+            let server = request.head().uri().authority().map_or("the server", Authority::as_str);
+            let failure = |error: S::Error| Failure::exchange(error.into(), server);
+            poll_fn(|cx| service.poll_ready(cx)).await.map_err(failure)?;
+            service.call(request.message()).await.map(Box::new).map_err(failure)
         }
     }
 }
 
-/// The client as a service: [`execute`](Client::execute), for requests with any body.
+/// The client as a service: [`execute`](Client::execute) for requests with any body.
 impl<B> Service<Request<B>> for Client
 where
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Response = Response<ResponseBody>;
     type Error = Error;
-    type Future = Answer<ResponseBody>;
+    type Future = BoxFuture<ResponseBody>;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))

@@ -66,6 +66,7 @@ mod connection;
 mod error;
 mod error_chain;
 mod layer;
+mod media_type;
 mod request;
 mod response;
 mod retry;
@@ -87,9 +88,9 @@ pub use response::{
 };
 pub use retry::{
     attempt_event::{AttemptEvent, Outcome},
-    classify::RetryMethods,
     config::RetryConfig,
     history::{History, HistoryEntry},
+    methods::RetryMethods,
 };
 pub use retry_core::{self, Journal, Reason, RetryBudget, RetryPolicy};
 

@@ -1,3 +1,5 @@
+//! Requests: their bodies, and what each attempt sends.
+
 pub(crate) mod attempt_request;
 pub(crate) mod body;
 pub(crate) mod buffer_quota;

@@ -1,7 +1,11 @@
+//! The retry loop, and what it decides by.
+
 pub(crate) mod attempt_event;
+pub(crate) mod attempt_timeout;
 pub(crate) mod backoff_gauge;
 pub(crate) mod classify;
 pub(crate) mod config;
 pub(crate) mod failure;
 pub(crate) mod history;
+pub(crate) mod methods;
 pub(crate) mod retry_loop;

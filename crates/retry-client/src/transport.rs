@@ -1,165 +1,145 @@
-//! One attempt over hyper: one exchange, within the idle timeout.
+//! One attempt over the client's connections.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use http::{HeaderName, HeaderValue, Request, Response, Version, header::TRAILER};
-use http_body::Body as _;
+use http::Version;
 
 use crate::{
-    client::Client,
-    connection::{exchange::Unanswered, pool::Wanted},
+    base_url::BaseUrl,
+    connection::{exchange::ExchangeError, idle_connections::Reuse, pool::Pool},
     error::{Error, ErrorKind},
-    request::{attempt_request::Sending, hop_by_hop::trim_values, replay::Stream, upload_limit::Uploads},
+    request::{
+        attempt_request::AttemptRequest, buffer_quota::BufferQuota, hop_by_hop::trim_values, replay::StreamBuffer,
+        upload_limit::UploadLimit,
+    },
     response::{
-        body::ResponseBody,
-        buffering::{ResponseBuffer, is_stream},
+        buffering::{BufferLimits, ReadAhead},
         framing::check_framing,
-        resume::Resuming,
+        received_body::ReceivedBody,
     },
     retry::{
-        failure::{Failure, Fate},
-        retry_loop::{Answer, Transport},
+        failure::{Failure, FailureKind},
+        retry_loop::{BoxResponse, Transport},
     },
 };
 
-/// What to do with the body of the response.
+/// When a response is returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Delivery {
-    /// Hand over the response as soon as its head is there.
-    Streaming,
-    /// Read ahead, and hand over what breaks off meanwhile as an attempt that failed.
-    Buffered(ResponseBuffer),
-    /// The attempt ends when the body does, so a body that breaks is an attempt that failed.
-    Whole,
+    /// When its head has arrived.
+    Streamed,
+    /// After it was read ahead. If the connection closes meanwhile, the attempt has failed.
+    Buffered(BufferLimits),
+    /// When its body has arrived.
+    Complete,
 }
 
-/// The client's connections as a transport.
-pub(crate) struct Hyper<'a> {
-    pub(crate) client: &'a Client,
+/// Sends requests over the connections to one server.
+pub(crate) struct HttpTransport {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) base_url: BaseUrl,
+    /// The server and its proxy, for messages.
+    pub(crate) server: String,
+    pub(crate) upload_limit: Option<UploadLimit>,
+    pub(crate) buffer_quota: BufferQuota,
+}
+
+/// Sends the attempts of one call.
+pub(crate) struct CallTransport<'a> {
+    pub(crate) transport: &'a HttpTransport,
     pub(crate) delivery: Delivery,
-    /// Whether the response's body is gone on with where it breaks off.
-    pub(crate) resume: bool,
 }
 
-impl<'a> Transport for Hyper<'a> {
-    type Body = ResponseBody;
+impl<'a> Transport for CallTransport<'a> {
+    type Body = ReceivedBody;
 
     fn send<'b>(
         &mut self,
-        sending: Sending<'b>,
-    ) -> impl Future<Output = Result<Answer<ResponseBody>, Failure>> + use<'a, 'b> {
-        exchange(self.client, sending, self.delivery)
-    }
-
-    fn hand_over(&mut self, request: &Request<()>, response: Response<ResponseBody>) -> Response<ResponseBody> {
-        if self.resume { Resuming::wrap(self.client, request, response) } else { response }
+        request: AttemptRequest<'b>,
+    ) -> impl Future<Output = Result<BoxResponse<ReceivedBody>, Failure>> + use<'a, 'b> {
+        self.transport.send(request, self.delivery)
     }
 }
 
-async fn exchange(client: &Client, sending: Sending<'_>, delivery: Delivery) -> Result<Answer<ResponseBody>, Failure> {
-    let repeatable = sending.is_repeatable();
-    if let Some((uploads, stream)) = client.config().uploads.as_ref().zip(sending.stream()) {
-        Box::pin(wait_for_body(client, uploads, &sending, stream)).await?;
+impl HttpTransport {
+    async fn send(
+        &self,
+        request: AttemptRequest<'_>,
+        delivery: Delivery,
+    ) -> Result<BoxResponse<ReceivedBody>, Failure> {
+        let repeatable = request.is_repeatable();
+        if let Some((limit, stream)) = self.upload_limit.as_ref().zip(request.stream()) {
+            Box::pin(self.prepare_upload(limit, &request, stream)).await?;
+        }
+        let response = self.exchange(request).await?;
+        let read_ahead = match delivery {
+            Delivery::Streamed => None,
+            Delivery::Buffered(limits) => ReadAhead::limited(limits, &response, repeatable, &self.buffer_quota),
+            Delivery::Complete => Some(ReadAhead::complete()),
+        };
+        match read_ahead {
+            None => Ok(response),
+            // Boxed, as most exchanges do not need it.
+            Some(read_ahead) => Box::pin(read_ahead.read(response)).await.map_err(|error| {
+                let timed_out = error.kind() == ErrorKind::Timeout;
+                Failure { error, kind: if timed_out { FailureKind::TimedOut } else { FailureKind::MaybeProcessed } }
+            }),
+        }
     }
-    let response = answer(client, sending).await?;
-    match delivery {
-        Delivery::Streaming => Ok(response),
-        Delivery::Buffered(_) if response.body().is_end_stream() || is_stream(response.headers()) => Ok(response),
-        // Boxed, as most exchanges would hold the room for it in vain.
-        Delivery::Buffered(buffer) => {
-            let mut held = client.config().rules.replay_memory.hold();
-            let (bytes, time) = match response.body().size_hint().exact() {
-                // It would not fit, or not now.
-                Some(length)
-                    if !usize::try_from(length).is_ok_and(|length| length <= buffer.bytes && held.take(length)) =>
-                {
-                    return Ok(response);
-                }
-                // To wait for the whole pays off only if another attempt may follow. Who announces a short length has
-                // it ready, and nobody waits for half of it.
-                Some(_) if repeatable => (buffer.bytes, None),
-                _ => (buffer.bytes, Some(buffer.time)),
+
+    /// Waits until a request with a streamed body may take a connection.
+    async fn prepare_upload(
+        &self,
+        limit: &UploadLimit,
+        request: &AttemptRequest<'_>,
+        stream: &Mutex<StreamBuffer>,
+    ) -> Result<(), Failure> {
+        if request.may_prefetch_body() {
+            limit.prefetch(stream).await;
+        }
+        // A shared connection has capacity for all uploads.
+        if self.pool.is_shared() {
+            return Ok(());
+        }
+        limit.acquire(stream).await.map_err(|error| Failure::connect(error, &self.server))
+    }
+
+    /// Sends the request, and waits for the head of its response.
+    ///
+    /// If an idle connection turns out to be closed before anything was sent, the request goes to another connection. That
+    /// is not another attempt, as nothing was sent.
+    async fn exchange(&self, request: AttemptRequest<'_>) -> Result<BoxResponse<ReceivedBody>, Failure> {
+        let reuse = if request.is_repeatable() { Reuse::Any } else { Reuse::Recent };
+        loop {
+            let mut connection = match self.pool.try_acquire(reuse) {
+                Some(connection) => connection,
+                None => self.pool.acquire(reuse).await.map_err(|error| Failure::connect(error, &self.server))?,
             };
-            Box::pin(read(response, |body| body.read_ahead(bytes, time, Some(held)))).await
-        }
-        Delivery::Whole => Box::pin(read(response, ResponseBody::whole)).await,
-    }
-}
-
-/// Waits until a body is worth a connection.
-async fn wait_for_body(
-    client: &Client,
-    uploads: &Uploads,
-    sending: &Sending<'_>,
-    stream: &Mutex<Stream>,
-) -> Result<(), Failure> {
-    if sending.may_read_ahead() {
-        uploads.read_ahead(stream).await;
-    }
-    // A shared connection has room for all.
-    if client.pool().is_shared() {
-        return Ok(());
-    }
-    uploads.enter(stream).await.map_err(|error| Failure::to_connect(error, &client.config().place))
-}
-
-/// The answer, as soon as its head is there.
-///
-/// A kept connection may turn out to be closed before anything was sent on it. Then another is taken, which is no
-/// attempt: nothing left this process.
-async fn answer(client: &Client, sending: Sending<'_>) -> Result<Answer<ResponseBody>, Failure> {
-    let (config, pool) = (client.config(), client.pool());
-    let wanted = if sending.is_repeatable() { Wanted::Any } else { Wanted::Fresh };
-    loop {
-        let mut connection = match pool.take(wanted) {
-            Some(connection) => connection,
-            None => pool.wait(wanted).await.map_err(|error| Failure::to_connect(error, &config.place))?,
-        };
-        let mut error = match connection.exchange(sending.request(), &config.target).await {
-            Ok(mut response) => {
-                if response.version() == Version::HTTP_2 {
-                    trim_values(response.headers_mut());
+            let mut error = match connection.exchange(request.message(), &self.base_url).await {
+                Ok(mut response) => {
+                    if response.version() == Version::HTTP_2 {
+                        trim_values(response.headers_mut());
+                    }
+                    check_framing(response.headers_mut()).map_err(|error| Failure {
+                        error: Error::bad_head(error.into()),
+                        kind: FailureKind::Permanent,
+                    })?;
+                    return Ok(Box::new(response.map(|incoming| ReceivedBody::new(incoming, connection))));
                 }
-                check_framing(response.headers_mut())
-                    .map_err(|error| Failure { error: Error::bad_head(error.into()), fate: Fate::Hopeless })?;
-                return Ok(Box::new(response.map(|incoming| ResponseBody::streaming(incoming, connection))));
+                Err(ExchangeError::Stalled(timeout)) => {
+                    self.pool.remove_stalled(&connection, timeout);
+                    return Err(Failure { error: Error::stalled(timeout), kind: FailureKind::TimedOut });
+                }
+                Err(ExchangeError::Failed(error)) => error,
+            };
+            // hyper returns a request that was not sent.
+            let unsent = error.take_message().is_some();
+            if unsent {
+                request.not_sent();
             }
-            Err(Unanswered::Silent(limit)) => {
-                pool.give_up(&connection, limit);
-                return Err(Failure { error: Error::idle(limit), fate: Fate::TimedOut });
+            if !unsent || !connection.is_reused() {
+                return Err(Failure::exchange(error.into_error().into(), &self.server));
             }
-            Err(Unanswered::Failed(error)) => error,
-        };
-        let unsent = error.take_message().is_some();
-        if unsent {
-            sending.came_back();
-        }
-        if !unsent || !connection.is_reused() {
-            return Err(Failure::of(error.into_error().into(), &config.place));
         }
     }
-}
-
-/// The same response, once its body was read.
-async fn read<F: Future<Output = Result<ResponseBody, Error>>>(
-    response: Answer<ResponseBody>,
-    read: impl FnOnce(ResponseBody) -> F,
-) -> Result<Answer<ResponseBody>, Failure> {
-    let (mut head, body) = response.into_parts();
-    let body = read(body).await.map_err(while_reading)?;
-    if let Some(trailers) = body.trailers()
-        && !head.headers.contains_key(TRAILER)
-    {
-        // Who passes them on over HTTP/1.1 has to announce them.
-        let names: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
-        if let Ok(names) = HeaderValue::try_from(names.join(", ")) {
-            head.headers.insert(TRAILER, names);
-        }
-    }
-    Ok(Box::new(Response::from_parts(head, body)))
-}
-
-fn while_reading(error: Error) -> Failure {
-    let fate = if error.kind() == ErrorKind::Timeout { Fate::TimedOut } else { Fate::MaybeProcessed };
-    Failure { error, fate }
 }

@@ -1,8 +1,7 @@
-//! Making connections.
+//! Opening connections: TCP, proxy and TLS.
 
 use std::{
     future::poll_fn,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -10,112 +9,88 @@ use std::{
 
 use http::{Uri, uri::Scheme};
 use hyper::rt::{Read, Write};
-use hyper_util::{
-    client::legacy::connect::{Connected, Connection as _, HttpConnector},
-    rt::TokioIo,
-};
-use tokio::{net::TcpStream, time::timeout};
+use hyper_util::client::legacy::connect::{Connected, Connection as _, HttpConnector};
 use tower_service::Service;
 
 use crate::{
     connection::{
+        connect_timeout::{Connecting, connect_timeout},
         proxy::Proxy,
         stall_timeout::Activity,
-        tls::Loaded,
-        tracked_io::{Place, Watched},
+        tls::TlsConfig,
+        tracked_io::{ConnectionPermit, TrackedIo, TrackedTcp},
     },
     error_chain::BoxError,
 };
 
-pub(crate) type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
-
-/// What a connection runs on, TLS or none: what TLS takes is a thousand bytes, which most would hold in vain.
-pub(crate) type Stream = Box<dyn Io>;
+/// A stream with or without TLS. Boxed, as the state of TLS takes about a kilobyte, which most connections do not need.
+pub(crate) type BoxIo = Box<dyn Io>;
 
 pub(crate) trait Io: Read + Write + Send + Unpin {}
 
 impl<T: Read + Write + Send + Unpin> Io for T {}
 
-/// Connects to one server within a limit that covers all of it: name lookup, every address tried, the proxy's tunnel
-/// and the TLS handshake.
+/// Connects to one server. The timeout covers name lookup, all addresses, the proxy's tunnel and the TLS handshake.
 pub(crate) struct Connector {
     server: Uri,
     tcp: HttpConnector,
     proxy: Option<Proxy>,
-    tls: Loaded,
-    limit: Duration,
+    tls: TlsConfig,
+    timeout: Duration,
 }
 
 impl Connector {
-    pub(crate) fn new(server: Uri, limit: Duration, proxy: Option<Proxy>, tls: Loaded) -> Self {
+    pub(crate) fn new(server: Uri, timeout: Duration, proxy: Option<Proxy>, tls: TlsConfig) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        // Each address gets its share, so that one that swallows packets does not use up the others' time.
-        tcp.set_connect_timeout(Some(limit));
-        Self { server, tcp, proxy, tls, limit }
+        // Divided among the addresses, so that an unreachable one leaves time for the others.
+        tcp.set_connect_timeout(Some(timeout));
+        Self { server, tcp, proxy, tls, timeout }
     }
 
-    /// Makes a connection that notes its progress. It takes up a place among those that there may be until it is
-    /// closed.
-    pub(crate) fn connect(&self, place: Arc<Place>, activity: Activity) -> Connecting<(Stream, Connected)> {
-        let secured = self.server.scheme() == Some(&Scheme::HTTPS);
-        let dial = Dial { tcp: self.tcp.clone(), proxy: self.proxy.clone(), place, activity, secured };
-        let (server, mut secure) = (self.server.clone(), self.tls.clone().over(dial));
+    /// Opens a connection that records its progress in `activity` and holds the permit until it is closed.
+    pub(crate) fn connect(&self, permit: Arc<ConnectionPermit>, activity: Activity) -> Connecting<(BoxIo, Connected)> {
+        let is_tls = self.server.scheme() == Some(&Scheme::HTTPS);
+        let tcp = TcpConnector { tcp: self.tcp.clone(), proxy: self.proxy.clone(), permit, activity, is_tls };
+        let (server, mut connector) = (self.server.clone(), self.tls.clone().wrap(tcp));
         let connecting = async move {
-            poll_fn(|cx| secure.poll_ready(cx)).await?;
-            let stream = secure.call(server).await?;
+            poll_fn(|cx| connector.poll_ready(cx)).await?;
+            let stream = connector.call(server).await?;
             let connected = stream.connected();
-            Ok((Box::new(stream) as Stream, connected))
+            Ok((Box::new(stream) as BoxIo, connected))
         };
-        within(self.limit, connecting)
+        connect_timeout(self.timeout, connecting)
     }
 }
 
-/// What an attempt to get a connection comes to, in time.
-pub(crate) fn within<T: Send>(
-    limit: Duration,
-    connecting: impl Future<Output = Result<T, BoxError>> + Send + 'static,
-) -> Connecting<T> {
-    // On the heap by itself: an `async` block that wraps it would hold it twice.
-    let connecting = Box::pin(connecting);
-    Box::pin(async move { timeout(limit, connecting).await.map_err(|_| TimedOut(limit))? })
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("no connection within {0:?}")]
-struct TimedOut(Duration);
-
-/// A connection without TLS.
-pub(crate) type Plain = Watched<TokioIo<TcpStream>>;
-
-/// Connects over TCP, to the proxy where there is one. Where a name has IPv6 and IPv4 addresses, both are
-/// tried (RFC 8305, happy eyeballs).
+/// Connects over TCP, to the proxy if there is one. IPv6 and IPv4 addresses of a name are tried in parallel (RFC 8305,
+/// happy eyeballs).
 #[derive(Clone, Debug)]
-pub(crate) struct Dial {
+pub(crate) struct TcpConnector {
     tcp: HttpConnector,
     proxy: Option<Proxy>,
-    place: Arc<Place>,
+    permit: Arc<ConnectionPermit>,
     activity: Activity,
-    secured: bool,
+    is_tls: bool,
 }
 
-impl Service<Uri> for Dial {
-    type Response = Plain;
+impl Service<Uri> for TcpConnector {
+    type Response = TrackedTcp;
     type Error = BoxError;
-    type Future = Connecting<Plain>;
+    type Future = Connecting<TrackedTcp>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.tcp.poll_ready(cx).map_err(Into::into)
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let Self { proxy, place, activity, secured, .. } = self.clone();
+        let Self { proxy, permit, activity, is_tls, .. } = self.clone();
         let connecting = self.tcp.call(proxy.as_ref().map_or(uri, |proxy| proxy.uri().clone()));
         Box::pin(async move {
-            let connection = Watched::new(connecting.await?, activity, place).secured(secured);
+            let connection = TrackedIo::new(connecting.await?, activity, permit, is_tls);
             match proxy {
-                Some(proxy) => proxy.enter(connection).await,
+                Some(proxy) => proxy.connect(connection).await,
                 None => Ok(connection),
             }
         })

@@ -1,9 +1,9 @@
-//! A connection, for one exchange after the other.
+//! A connection, and the exchange on it: a request is sent, and the head of the response is received.
 
 use std::{
     future::poll_fn,
     pin::Pin,
-    sync::{Arc, Weak},
+    sync::Weak,
     task::{Context, Poll},
     time::Duration,
 };
@@ -12,365 +12,305 @@ use http::{Request, Response, StatusCode, header::EXPECT};
 use http_body::Body as _;
 use hyper::{
     body::Incoming,
-    client::conn::{TrySendError, http1, http2},
+    client::conn::{TrySendError, http1},
     ext::on_informational,
 };
 use pin_project_lite::pin_project;
-use tokio::{
-    runtime::Handle,
-    task::AbortHandle,
-    time::{Instant, sleep},
-};
+use tokio::{runtime::Handle, task::AbortHandle, time::Instant};
 
 use crate::{
-    base_url::Target,
+    base_url::BaseUrl,
     connection::{
+        http2_handle::Http2Handle,
         keep_alive,
-        pool::Pool,
-        stall_timeout::{Activity, Idle},
-        tracked_io::Place,
+        stall_timeout::{Activity, StallTimeout},
+        tracked_io::ConnectionPermit,
     },
-    request::{expect_continue::Consent, replay::RequestBody},
+    request::{expect_continue::ContinueSignal, replay::RequestBody},
 };
 
-/// How long the rest of an exchange may make no progress when its client has no idle timeout.
-const REST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The stall timeout of what is left of an exchange after its response was read, for clients without one.
+const REMAINDER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a shared connection has for its goodbye once nobody uses it any more.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// Takes connections back when they can be reused.
+pub(crate) trait ReturnConnection: Send + Sync {
+    fn return_connection(&self, connection: Box<Connection>);
+}
 
-/// A connection of HTTP/1.1, or one exchange's share of one of HTTP/2.
+/// An HTTP/1.1 connection, or one exchange on an HTTP/2 connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    sender: Sender,
-    idle: Option<Idle>,
-    /// Of a connection that carries one exchange at a time.
-    activity: Option<Activity>,
-    stage: Stage,
+    protocol: Protocol,
+    stall_timeout: Option<StallTimeout>,
+    state: State,
     reused: bool,
-    /// Of the exchange under way, if its body waits for it.
-    consent: Option<Consent>,
-    /// How long the server keeps it without a request; `None` if it does not say.
-    keep_alive: Option<Duration>,
-    /// Where it goes back to.
-    pool: Weak<Pool>,
-    /// What drives it; `None` for a share of one, and once another protocol has taken over.
-    task: Option<Task>,
-}
-
-/// What drives a connection, and its place among those that there may be.
-#[derive(Debug)]
-pub(crate) struct Task {
-    pub(crate) task: AbortHandle,
-    pub(crate) place: Weak<Place>,
-}
-
-/// A connection that nobody waits for any more ends at once, whatever it is still reading or writing.
-impl Drop for Connection {
-    fn drop(&mut self) {
-        if let Some(consent) = &self.consent {
-            consent.abandon();
-        }
-        if let Some(Task { task, .. }) = self.task.take().filter(|_| self.stage != Stage::Free) {
-            task.abort();
-        }
-    }
 }
 
 #[derive(Debug)]
-enum Sender {
-    Http1 { sender: http1::SendRequest<RequestBody>, to_proxy: bool },
-    Http2(Share),
+enum Protocol {
+    Http1(Http1),
+    Http2(Http2Handle),
 }
 
-/// One of those who share a connection.
-#[derive(Clone, Debug)]
-pub(crate) struct Share {
-    sender: http2::SendRequest<RequestBody>,
-    /// The connection's; an exchange has one of its own.
+/// An HTTP/1.1 connection.
+#[derive(Debug)]
+pub(crate) struct Http1 {
+    sender: http1::SendRequest<RequestBody>,
+    to_proxy: bool,
     activity: Activity,
-    /// The same for all.
-    whole: Arc<Driver>,
-}
-
-/// What drives a shared connection. It says goodbye when the last share is dropped, and may be stuck in that.
-#[derive(Debug)]
-struct Driver(AbortHandle);
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        let task = self.0.clone();
-        match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(async move {
-                sleep(GOODBYE).await;
-                task.abort();
-            })),
-            Err(_) => task.abort(),
-        }
-    }
-}
-
-impl Share {
-    /// The first.
-    pub(crate) fn new(sender: http2::SendRequest<RequestBody>, activity: Activity, task: AbortHandle) -> Self {
-        Self { sender, activity, whole: Arc::new(Driver(task)) }
-    }
-
-    /// Whether an exchange has one like it.
-    pub(crate) fn is_in_use(&self) -> bool {
-        Arc::strong_count(&self.whole) > 1
-    }
-
-    /// Whether nothing has come from the server for so long.
-    pub(crate) fn is_silent_for(&self, limit: Duration) -> bool {
-        self.activity.unheard() >= limit
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
-    }
+    /// The task that drives the connection.
+    task: AbortHandle,
+    permit: Weak<ConnectionPermit>,
+    pool: Weak<dyn ReturnConnection>,
+    /// `Some` if the request has `Expect: 100-continue`.
+    continue_signal: Option<ContinueSignal>,
+    keep_alive: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Free,
-    /// A request is on its way.
-    Asked,
-    /// The head of its answer has come.
-    Answered,
+enum State {
+    Idle,
+    /// A request was sent.
+    AwaitingHead,
+    /// The head of the response has arrived.
+    ReadingBody,
+    /// Another protocol has taken over.
+    Upgraded,
 }
 
-/// Why there is no answer.
+/// Why an exchange has no response.
 #[derive(Debug)]
-pub(crate) enum Unanswered {
+pub(crate) enum ExchangeError {
     Failed(Box<TrySendError<Request<RequestBody>>>),
-    /// Nothing moved for so long.
-    Silent(Duration),
+    /// The stall timeout, of this length, elapsed.
+    Stalled(Duration),
+}
+
+impl Http1 {
+    pub(crate) fn new(
+        sender: http1::SendRequest<RequestBody>,
+        to_proxy: bool,
+        activity: Activity,
+        task: AbortHandle,
+        permit: Weak<ConnectionPermit>,
+        pool: Weak<dyn ReturnConnection>,
+    ) -> Self {
+        Self { sender, to_proxy, activity, task, permit, pool, continue_signal: None, keep_alive: None }
+    }
+}
+
+/// A connection that is dropped during an exchange is closed at once, whatever it is still reading or writing.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let Protocol::Http1(http1) = &self.protocol else { return };
+        if let Some(signal) = &http1.continue_signal {
+            signal.cancel();
+        }
+        if matches!(self.state, State::AwaitingHead | State::ReadingBody) {
+            http1.task.abort();
+        }
+    }
 }
 
 impl Connection {
-    /// One that may go back to a pool.
-    pub(crate) fn http1(
-        sender: http1::SendRequest<RequestBody>,
-        to_proxy: bool,
-        idle: Option<Idle>,
-        activity: Activity,
-        task: Task,
-        pool: Weak<Pool>,
-    ) -> Self {
-        let sender = Sender::Http1 { sender, to_proxy };
-        Self {
-            sender,
-            idle,
-            activity: Some(activity),
-            stage: Stage::Free,
-            reused: false,
-            consent: None,
-            keep_alive: None,
-            pool,
-            task: Some(task),
-        }
+    /// Creates a connection that its pool takes back after each exchange.
+    pub(crate) fn http1(http1: Http1, stall_timeout: Option<StallTimeout>) -> Self {
+        Self { protocol: Protocol::Http1(http1), stall_timeout, state: State::Idle, reused: false }
     }
 
-    /// A share, of which the pool keeps the whole.
-    pub(crate) fn http2(share: Share, idle: Option<Idle>, reused: bool) -> Self {
-        let (sender, pool) = (Sender::Http2(share), Weak::new());
-        Self {
-            sender,
-            idle,
-            activity: None,
-            stage: Stage::Free,
-            reused,
-            consent: None,
-            keep_alive: None,
-            pool,
-            task: None,
-        }
+    /// Creates an exchange on a shared connection.
+    pub(crate) fn http2(handle: Http2Handle, stall_timeout: Option<StallTimeout>, reused: bool) -> Self {
+        Self { protocol: Protocol::Http2(handle), stall_timeout, state: State::Idle, reused }
     }
 
-    /// Whether it was there before the exchange, which may find that it was closed meanwhile.
+    /// Whether the connection carried an exchange before. The server may have closed it since.
     pub(crate) fn is_reused(&self) -> bool {
         self.reused
     }
 
-    /// Whether it could carry the next exchange now.
+    /// Whether an HTTP/1.1 connection can carry another exchange now.
     pub(crate) fn is_ready(&self) -> bool {
-        match &self.sender {
-            Sender::Http1 { sender, .. } => sender.is_ready(),
-            // Not asked: it is the whole that the pool keeps.
-            Sender::Http2(share) => !share.is_closed(),
+        matches!(&self.protocol, Protocol::Http1(http1) if http1.sender.is_ready())
+    }
+
+    /// Whether this is an exchange on the connection of `handle`.
+    pub(crate) fn is_on(&self, handle: &Http2Handle) -> bool {
+        matches!(&self.protocol, Protocol::Http2(own) if own.is_same_connection(handle))
+    }
+
+    /// Returns when there last was progress.
+    pub(crate) fn last_used(&self) -> Instant {
+        self.stall_timeout.as_ref().and_then(StallTimeout::last_progress).unwrap_or_else(Instant::now)
+    }
+
+    /// Returns how long the server keeps the connection open while it is idle. `None` if it does not say.
+    pub(crate) fn keep_alive(&self) -> Option<Duration> {
+        match &self.protocol {
+            Protocol::Http1(http1) => http1.keep_alive,
+            Protocol::Http2(_) => None,
         }
     }
 
-    pub(crate) fn is_share_of(&self, other: &Share) -> bool {
-        matches!(&self.sender, Sender::Http2(share) if Arc::ptr_eq(&share.whole, &other.whole))
-    }
-
-    /// When something last moved on it.
-    pub(crate) fn last_used(&self) -> Instant {
-        self.idle.as_ref().and_then(Idle::last).unwrap_or_else(Instant::now)
-    }
-
-    /// How long the server keeps it without a request; `None` if it does not say.
-    pub(crate) fn keep_alive(&self) -> Option<Duration> {
-        self.keep_alive
-    }
-
-    /// Sends a request to the server, and waits for the head of its answer.
+    /// Sends a request, and waits for the head of its response.
     pub(crate) fn exchange(
         &mut self,
         mut request: Request<RequestBody>,
-        server: &Target,
-    ) -> impl Future<Output = Result<Response<Incoming>, Unanswered>> + use<'_> {
-        if let Some(idle) = &mut self.idle {
-            request.body_mut().watch(idle.begin());
+        base_url: &BaseUrl,
+    ) -> impl Future<Output = Result<Response<Incoming>, ExchangeError>> + use<'_> {
+        if let Some(timeout) = &mut self.stall_timeout {
+            request.body_mut().track(timeout.start_exchange());
         }
-        if let Some(activity) = self.activity.as_ref().filter(|_| self.reused) {
-            activity.ask_to_look();
-        }
-        self.stage = Stage::Asked;
-        let answer = match &mut self.sender {
-            Sender::Http1 { sender, to_proxy } => {
-                server.address_http1(&mut request, *to_proxy);
-                self.consent = ask_for_consent(&mut request);
-                Answer::Http1 { answer: sender.try_send_request(request) }
+        self.state = State::AwaitingHead;
+        let response = match &mut self.protocol {
+            Protocol::Http1(http1) => {
+                if self.reused {
+                    http1.activity.request_peek();
+                }
+                base_url.address_http1(&mut request, http1.to_proxy);
+                http1.continue_signal = delay_body(&mut request);
+                PendingResponse::Http1 { response: http1.sender.try_send_request(request) }
             }
-            Sender::Http2(share) => {
-                server.address_http2(&mut request);
-                // hyper does not tell of informational responses here.
+            Protocol::Http2(handle) => {
+                base_url.address_http2(&mut request);
+                // hyper does not report informational responses over HTTP/2.
                 request.headers_mut().remove(EXPECT);
-                Answer::Http2 { answer: share.sender.try_send_request(request) }
+                PendingResponse::Http2 { response: handle.sender.try_send_request(request) }
             }
         };
-        Exchange { answer, connection: self }
+        Exchange { response, connection: self }
     }
 
-    /// Notes that what was waited for has come.
-    pub(crate) fn progress(&mut self) {
-        if let Some(idle) = &mut self.idle {
-            idle.progress();
+    fn head_received(&mut self, response: &Response<Incoming>) {
+        self.state = State::ReadingBody;
+        if let Protocol::Http1(http1) = &mut self.protocol {
+            http1.activity.head_received();
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                self.state = State::Upgraded;
+                // The limit on connections is for HTTP only.
+                if let Some(permit) = http1.permit.upgrade() {
+                    permit.release();
+                }
+            }
+            if let Some(signal) = &http1.continue_signal {
+                signal.response(response.status());
+            }
+            http1.keep_alive = keep_alive::limit(response.headers());
+        }
+        self.stop_waiting();
+    }
+
+    /// Notes that what was waited for has arrived.
+    pub(crate) fn stop_waiting(&mut self) {
+        if let Some(timeout) = &mut self.stall_timeout {
+            timeout.stop_waiting();
         }
     }
 
-    /// Ready, with the limit, once nothing has moved for as long as that.
-    pub(crate) fn poll_silent(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
-        let Some(idle) = &mut self.idle else { return Poll::Pending };
-        idle.poll_idle(cx).map(|()| idle.timeout())
+    /// Ready when the stall timeout has elapsed, with its length.
+    pub(crate) fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
+        let Some(timeout) = &mut self.stall_timeout else { return Poll::Pending };
+        timeout.poll_stalled(cx).map(|()| timeout.timeout())
     }
 
-    /// Gives it back if it is of use to others. Where an answer is still to come it is not: it is closed then.
-    pub(crate) fn give_back(mut self: Box<Self>) {
-        let Sender::Http1 { sender, .. } = &self.sender else { return };
-        let refused = self.consent.take().is_some_and(|consent| consent.end());
-        if refused || self.stage == Stage::Asked || sender.is_closed() {
+    /// Returns the connection to its pool when it can be reused, and closes it if it cannot be: a connection whose
+    /// response has not arrived, for example.
+    pub(crate) fn release(mut self: Box<Self>) {
+        let Protocol::Http1(http1) = &mut self.protocol else { return };
+        let body_rejected = http1.continue_signal.take().is_some_and(|signal| signal.response_read());
+        if body_rejected || self.state == State::AwaitingHead || http1.sender.is_closed() {
             return;
         }
-        if sender.is_ready() {
-            return self.put();
+        if http1.sender.is_ready() {
+            return self.return_to_pool();
         }
-        // Something of the exchange is left to do: the rest of the request is to be sent, or of the response to be read.
+        // The rest of the request has to be sent, or the rest of the response to be read.
         let Ok(runtime) = Handle::try_current() else { return };
         runtime.spawn(async move {
-            if poll_fn(|cx| self.poll_rest(cx)).await {
-                self.put();
+            if poll_fn(|cx| self.poll_reusable(cx)).await {
+                self.return_to_pool();
             }
         });
     }
 
-    /// Whether it can carry the next exchange, once that is known: nothing may move for the idle timeout at most.
-    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        if let Sender::Http1 { sender, .. } = &mut self.sender
-            && let Poll::Ready(ready) = sender.poll_ready(cx)
-        {
+    /// Ready when the exchange is complete or has stalled, with whether the connection can be reused.
+    fn poll_reusable(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let Protocol::Http1(http1) = &mut self.protocol else { return Poll::Ready(false) };
+        if let Poll::Ready(ready) = http1.sender.poll_ready(cx) {
             return Poll::Ready(ready.is_ok());
         }
-        if self.idle.is_none() {
-            self.idle = self.activity.clone().map(|activity| Idle::new(REST_TIMEOUT, activity));
-        }
-        self.poll_silent(cx).map(|_| false)
+        let new_timeout = || StallTimeout::new(REMAINDER_TIMEOUT, http1.activity.clone());
+        self.stall_timeout.get_or_insert_with(new_timeout).poll_stalled(cx).map(|()| false)
     }
 
-    fn put(mut self: Box<Self>) {
-        self.stage = Stage::Free;
+    fn return_to_pool(mut self: Box<Self>) {
+        self.state = State::Idle;
         self.reused = true;
-        if let Some(pool) = self.pool.upgrade() {
-            pool.put(self);
+        if let Protocol::Http1(http1) = &self.protocol
+            && let Some(pool) = http1.pool.upgrade()
+        {
+            pool.return_connection(self);
         }
     }
 }
 
-/// Holds the body of a request back until the server has seen its head, if the request says so.
-fn ask_for_consent(request: &mut Request<RequestBody>) -> Option<Consent> {
-    // Hardly any request has it: to look at each name is cheaper than to look this one up.
+/// Delays the body of a request with `Expect: 100-continue` until the server asks for it.
+fn delay_body(request: &mut Request<RequestBody>) -> Option<ContinueSignal> {
+    // Few requests have it: comparing each name is cheaper than a look-up.
     if !request.headers().keys().any(|name| *name == EXPECT) {
         return None;
     }
     if request.body().is_end_stream() {
-        // Only a request with content may expect that.
+        // Not allowed for requests without content.
         request.headers_mut().remove(EXPECT);
         return None;
     }
-    let consent = Consent::default();
-    request.body_mut().wait_for(consent.clone());
-    let told = consent.clone();
+    let signal = ContinueSignal::default();
+    request.body_mut().wait_for(signal.clone());
+    let on_continue = signal.clone();
     on_informational(request, move |response| {
         if response.status() == StatusCode::CONTINUE {
-            told.give();
+            on_continue.proceed();
         }
     });
-    Some(consent)
+    Some(signal)
 }
 
 pin_project! {
-    /// One exchange, until the head of the answer has come.
+    /// An exchange until the head of the response has arrived.
     struct Exchange<'a, A, B> {
         #[pin]
-        answer: Answer<A, B>,
+        response: PendingResponse<A, B>,
         connection: &'a mut Connection,
     }
 }
 
 pin_project! {
-    #[project = AnswerProjection]
-    enum Answer<A, B> {
-        Http1 { #[pin] answer: A },
-        Http2 { #[pin] answer: B },
+    #[project = PendingResponseProjection]
+    enum PendingResponse<A, B> {
+        Http1 { #[pin] response: A },
+        Http2 { #[pin] response: B },
     }
 }
 
-type Answered = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+type Received = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 
-impl<A: Future<Output = Answered>, B: Future<Output = Answered>> Future for Exchange<'_, A, B> {
-    type Output = Result<Response<Incoming>, Unanswered>;
+impl<A: Future<Output = Received>, B: Future<Output = Received>> Future for Exchange<'_, A, B> {
+    type Output = Result<Response<Incoming>, ExchangeError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let answer = match this.answer.project() {
-            AnswerProjection::Http1 { answer } => answer.poll(cx),
-            AnswerProjection::Http2 { answer } => answer.poll(cx),
+        let connection = this.connection;
+        let received = match this.response.project() {
+            PendingResponseProjection::Http1 { response } => response.poll(cx),
+            PendingResponseProjection::Http2 { response } => response.poll(cx),
         };
-        match answer {
+        match received {
             Poll::Ready(Ok(response)) => {
-                this.connection.stage = Stage::Answered;
-                if let Some(activity) = &this.connection.activity {
-                    activity.head_came();
-                }
-                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                    // It belongs to another protocol from here on, and takes up no place among those of HTTP.
-                    let task = this.connection.task.take();
-                    if let Some(place) = task.and_then(|task| task.place.upgrade()) {
-                        place.leave();
-                    }
-                }
-                if let Some(consent) = &this.connection.consent {
-                    consent.responded(response.status());
-                }
-                this.connection.keep_alive = keep_alive::limit(response.headers());
-                this.connection.progress();
+                connection.head_received(&response);
                 Poll::Ready(Ok(response))
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(Unanswered::Failed(error.into()))),
-            Poll::Pending => this.connection.poll_silent(cx).map(|limit| Err(Unanswered::Silent(limit))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(ExchangeError::Failed(error.into()))),
+            Poll::Pending => connection.poll_stalled(cx).map(|timeout| Err(ExchangeError::Stalled(timeout))),
         }
     }
 }

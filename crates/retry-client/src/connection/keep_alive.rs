@@ -1,4 +1,4 @@
-//! `Keep-Alive`: how long a server keeps a connection without a request. RFC 2068, section 19.7.1, and in use since.
+//! `Keep-Alive`: how long a server keeps an idle connection open. RFC 2068, section 19.7.1.
 
 use std::time::Duration;
 
@@ -6,14 +6,13 @@ use http::{HeaderMap, HeaderName};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
-/// A request needs time to arrive: so much before the server closes a connection, it is used no more.
+/// A connection is not reused this long before the server closes it, as a request takes time to arrive.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// How long a connection may be kept unused after a response with these headers; `None` if the server does not say.
-///
-/// It is the server's own limit less a second, and at least half of it.
+/// Returns how long a connection may be idle after a response with these headers: the server's limit minus a second, but
+/// at least half of it. `None` if the server does not say.
 pub(crate) fn limit(headers: &HeaderMap) -> Option<Duration> {
-    // Most responses have none: to look at each name is cheaper than to look this one up.
+    // Few responses have it: comparing each name is cheaper than a look-up.
     let (_, value) = headers.iter().find(|(name, _)| **name == KEEP_ALIVE)?;
     let parameters = value.to_str().ok()?.split(',');
     let mut timeouts = parameters.filter_map(|parameter| {
@@ -31,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_is_kept_for_less_than_its_server_keeps_it() {
+    fn a_connection_expires_before_its_server_closes_it() {
         let check = |value, expected: Option<u64>| {
             let headers = HeaderMap::from_iter([(KEEP_ALIVE, HeaderValue::from_static(value))]);
             assert_eq!(limit(&headers), expected.map(Duration::from_millis), "{value}");

@@ -1,25 +1,23 @@
-//! What stands for TLS where the feature `tls` is off: nothing.
+//! Replaces `tls.rs` if the feature `tls` is off: no TLS.
 
 use std::error::Error as StdError;
 
 use crate::error::Error;
 
-pub(crate) type Secure<C> = C;
-
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tls {}
+pub(crate) struct TlsSettings {}
 
 #[derive(Clone)]
-pub(crate) struct Loaded;
+pub(crate) struct TlsConfig;
 
-impl Tls {
-    pub(crate) fn load(&self, _https: bool, _http2: bool) -> Result<Loaded, Error> {
-        Ok(Loaded)
+impl TlsSettings {
+    pub(crate) fn load(&self, _https: bool, _http2: bool) -> Result<TlsConfig, Error> {
+        Ok(TlsConfig)
     }
 }
 
-impl Loaded {
-    pub(crate) fn over<C>(self, connector: C) -> Secure<C> {
+impl TlsConfig {
+    pub(crate) fn wrap<C>(self, connector: C) -> C {
         connector
     }
 }
@@ -28,6 +26,6 @@ pub(crate) fn explain(_error: &(dyn StdError + 'static)) -> Option<&'static str>
     None
 }
 
-pub(crate) fn why_hopeless(_error: &(dyn StdError + 'static)) -> Option<String> {
+pub(crate) fn permanent_error(_error: &(dyn StdError + 'static)) -> Option<String> {
     None
 }

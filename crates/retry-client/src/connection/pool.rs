@@ -1,8 +1,8 @@
-//! The connections to one server, and which of them a request goes over.
+//! The connections to one server: how many there may be, and which one a request gets.
 //!
-//! An HTTP/1.1 connection carries one exchange at a time and is kept for the next; one of HTTP/2 is shared. A request
-//! that finds neither makes a connection. Should another become free before that is made, it takes that one, and the
-//! new one is kept.
+//! An HTTP/1.1 connection carries one exchange at a time and is then kept for the next. An HTTP/2 connection is shared. A
+//! request that finds no connection opens one; if another becomes free first, the request takes that, and the new
+//! connection goes to the pool.
 
 use std::{
     future::poll_fn,
@@ -22,36 +22,32 @@ use tokio::{
 
 use crate::{
     connection::{
-        connect::{Connecting, Connector, Stream, within},
-        exchange::{Connection, Share, Task},
-        stall_timeout::{Activity, Idle},
-        tracked_io::Place,
+        connect::{BoxIo, Connector},
+        connect_timeout::{Connecting, connect_timeout},
+        exchange::{Connection, Http1, ReturnConnection},
+        http2_handle::Http2Handle,
+        idle_connections::{IdleConnections, Reuse},
+        stall_timeout::{Activity, StallTimeout},
+        tracked_io::ConnectionPermit,
     },
     error_chain::BoxError,
     response::head_limits,
 };
 
-/// A connection used so recently is hardly about to be closed: servers keep connections for two seconds and more.
-const MOMENT: Duration = Duration::from_secs(1);
-
-/// How many connections there may be, and for how long.
+/// How many connections there may be, and their timeouts.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) most: usize,
-    /// How many are kept without an exchange. Zero keeps none, and shares none either.
-    pub(crate) most_unused: usize,
-    /// How long they are.
-    pub(crate) unused: Duration,
-    /// How long a request may wait for one.
-    pub(crate) connecting: Duration,
-    /// How long one may be silent while somebody waits; none is for ever.
-    pub(crate) silence: Option<Duration>,
+pub(crate) struct PoolLimits {
+    pub(crate) max_connections: usize,
+    /// How many are kept idle. If zero, HTTP/2 connections are not shared either.
+    pub(crate) max_idle: usize,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) stall_timeout: Option<Duration>,
 }
 
-/// How a server is spoken to.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Protocol {
-    /// By prior knowledge.
+pub(crate) struct ProtocolConfig {
+    /// Whether the server is known to support HTTP/2.
     pub(crate) http2: bool,
     pub(crate) preserve_header_case: bool,
 }
@@ -59,202 +55,147 @@ pub(crate) struct Protocol {
 /// The connections to one server.
 pub(crate) struct Pool {
     connector: Connector,
-    limits: Limits,
-    protocol: Protocol,
-    spare: Mutex<Spare>,
-    /// Rings for one of those that wait, for each connection given back; for all, when there is one to share.
-    freed: Notify,
-    /// A permit for each connection that there may be.
-    places: Arc<Semaphore>,
-    /// A permit for each that may be made at the same time.
-    dials: Arc<Semaphore>,
-    me: Weak<Self>,
+    limits: PoolLimits,
+    protocol: ProtocolConfig,
+    state: Mutex<State>,
+    /// Notifies one waiter for each HTTP/1.1 connection that is returned, and all of them of an HTTP/2 connection.
+    available: Notify,
+    /// A permit for each connection that may exist.
+    connection_permits: Arc<Semaphore>,
+    /// A permit for each connection that may be opened at the same time.
+    connect_permits: Arc<Semaphore>,
+    this: Weak<Self>,
 }
 
-/// What is there for the next request.
 #[derive(Default)]
-struct Spare {
-    /// In the order in which they were given back.
-    unused: Vec<Unused>,
-    shared: Option<Shared>,
+struct State {
+    idle: IdleConnections,
     /// How many requests wait for a connection.
-    waiting: usize,
-    /// Whether a task closes what has been unused for too long.
-    reaped: bool,
+    waiters: usize,
+    /// Whether a task closes expired connections.
+    has_reaper: bool,
 }
 
-struct Unused {
-    connection: Box<Connection>,
-    since: Instant,
-    /// When it has been unused for too long; `None` if never.
-    due: Option<Instant>,
-}
-
-/// Which connections a request may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wanted {
-    Any,
-    /// One that the server is not about to close: new, or used a moment ago. For requests that cannot be repeated, which
-    /// would be lost to one that closes as they arrive.
-    Fresh,
-}
-
-struct Shared {
-    whole: Share,
-    last_used: Instant,
-}
-
-impl Spare {
-    /// A connection, with so many of those unused left to others.
-    fn take(&mut self, wanted: Wanted, left: usize, limits: &Limits) -> Option<Box<Connection>> {
-        let now = Instant::now();
-        let is_stale = |unused: &Unused| wanted == Wanted::Fresh && now.duration_since(unused.since) > MOMENT;
-        while self.unused.len() > left {
-            let Some(Unused { connection, due, .. }) = self.unused.pop_if(|unused| !is_stale(unused)) else { break };
-            // The server may be about to close one that has been unused for longer.
-            if connection.is_ready() && due.is_none_or(|due| due > now) {
-                return Some(connection);
-            }
-        }
-        let shared = self.shared.as_mut().filter(|shared| !shared.whole.is_closed())?;
-        shared.last_used = Instant::now();
-        Some(limits.lend(shared.whole.clone(), true))
-    }
-
-    /// Closes what has been unused for too long, `limit` for a shared connection, and tells when to look again.
-    fn reap(&mut self, limit: Duration, now: Instant) -> Option<Instant> {
-        self.unused.retain(|unused| unused.due.is_none_or(|due| due > now));
-        if let Some(shared) = self.shared.as_mut().filter(|shared| shared.whole.is_in_use()) {
-            shared.last_used = now;
-        }
-        let due = |shared: &Shared| shared.last_used.checked_add(limit);
-        self.shared.take_if(|shared| due(shared).is_some_and(|due| due <= now));
-        self.unused.iter().filter_map(|unused| unused.due).chain(self.shared.as_ref().and_then(due)).min()
-    }
-}
-
-impl Limits {
-    /// One exchange's share of a connection, on which it may have to wait for its turn as long as for a connection.
-    fn lend(&self, share: Share, reused: bool) -> Box<Connection> {
-        let idle = self.silence.map(|silence| Idle::new(silence, Activity::starting_within(self.connecting)));
-        Box::new(Connection::http2(share, idle, reused))
-    }
-}
-
-/// How much a connection may hold of what it reads or writes: the largest head, and a piece of a body. hyper's own limit
-/// of some 400 KiB is for few connections.
-const BUFFER: usize = head_limits::MAX_SIZE + 16 * 1024;
+/// The largest buffer of a connection: for the largest head, and a part of a body. hyper's default of about 400 KiB would
+/// be too much for many connections.
+const MAX_BUFFER_SIZE: usize = head_limits::MAX_SIZE + 16 * 1024;
 
 impl Pool {
-    pub(crate) fn new(connector: Connector, limits: Limits, protocol: Protocol) -> Arc<Self> {
-        // One connection is enough for all, so all wait for that one.
-        let dials = if protocol.http2 && limits.most_unused > 0 { 1 } else { Semaphore::MAX_PERMITS };
-        Arc::new_cyclic(|me| Self {
+    pub(crate) fn new(connector: Connector, limits: PoolLimits, protocol: ProtocolConfig) -> Arc<Self> {
+        // A single HTTP/2 connection is enough for all requests, so they wait for the first.
+        let connects = if protocol.http2 && limits.max_idle > 0 { 1 } else { Semaphore::MAX_PERMITS };
+        Arc::new_cyclic(|this| Self {
             connector,
             limits,
             protocol,
-            spare: Mutex::default(),
-            freed: Notify::new(),
-            places: Arc::new(Semaphore::new(limits.most)),
-            dials: Arc::new(Semaphore::new(dials)),
-            me: me.clone(),
+            state: Mutex::default(),
+            available: Notify::new(),
+            connection_permits: Arc::new(Semaphore::new(limits.max_connections)),
+            connect_permits: Arc::new(Semaphore::new(connects)),
+            this: this.clone(),
         })
     }
 
-    /// Whether exchanges share a connection, or will.
+    /// Whether requests share a connection, or will.
     pub(crate) fn is_shared(&self) -> bool {
-        self.protocol.http2 || self.lock().shared.is_some()
+        self.protocol.http2 || self.lock().idle.has_http2()
     }
 
-    /// How many connections there are, those being made included.
+    /// Returns the number of connections, including those being opened.
     pub(crate) fn connections(&self) -> usize {
-        self.limits.most.saturating_sub(self.places.available_permits())
+        self.limits.max_connections.saturating_sub(self.connection_permits.available_permits())
     }
 
-    /// A connection that is there, and that nobody has waited for longer.
-    pub(crate) fn take(&self, wanted: Wanted) -> Option<Box<Connection>> {
-        let mut spare = self.lock();
-        let left = spare.waiting;
-        spare.take(wanted, left, &self.limits)
+    /// Takes an available connection, unless other requests are waiting for it.
+    pub(crate) fn try_acquire(&self, reuse: Reuse) -> Option<Box<Connection>> {
+        let mut state = self.lock();
+        let waiters = state.waiters;
+        self.take(&mut state.idle, reuse, waiters)
     }
 
-    /// A connection as soon as there is one, within the limit on connecting.
-    pub(crate) fn wait(self: &Arc<Self>, wanted: Wanted) -> Connecting<Box<Connection>> {
+    /// Waits for a connection, at most for the connect timeout.
+    pub(crate) fn acquire(self: &Arc<Self>, reuse: Reuse) -> Connecting<Box<Connection>> {
         let pool = Arc::clone(self);
-        within(self.limits.connecting, async move { pool.freed_or_new(wanted).await })
+        connect_timeout(self.limits.connect_timeout, async move { pool.wait_or_connect(reuse).await })
     }
 
-    async fn freed_or_new(self: &Arc<Self>, wanted: Wanted) -> Result<Box<Connection>, BoxError> {
-        if wanted == Wanted::Fresh {
-            self.make_place();
+    fn take(&self, idle: &mut IdleConnections, reuse: Reuse, reserved: usize) -> Option<Box<Connection>> {
+        idle.take(reuse, reserved).or_else(|| idle.share().map(|handle| self.exchange_on(handle, true)))
+    }
+
+    /// Starts an exchange on a shared connection, where it may have to wait as long as for a connection.
+    fn exchange_on(&self, handle: Http2Handle, reused: bool) -> Box<Connection> {
+        let activity = || Activity::of_exchange(self.limits.connect_timeout);
+        let stall_timeout = self.limits.stall_timeout.map(|timeout| StallTimeout::new(timeout, activity()));
+        Box::new(Connection::http2(handle, stall_timeout, reused))
+    }
+
+    async fn wait_or_connect(self: &Arc<Self>, reuse: Reuse) -> Result<Box<Connection>, BoxError> {
+        if reuse == Reuse::Recent {
+            self.make_room();
         }
-        let (waiting, others) = Waiting::enter(self);
-        let mut freed = pin!(waiting.freed(wanted, others));
+        let (waiter, earlier) = Waiter::register(self);
+        let mut available = pin!(waiter.available(reuse, earlier));
         let permits = pin!(async {
-            let dial = Arc::clone(&self.dials).acquire_owned().await?;
-            Ok::<_, BoxError>((dial, Arc::clone(&self.places).acquire_owned().await?))
+            let connect = Arc::clone(&self.connect_permits).acquire_owned().await?;
+            Ok::<_, BoxError>((connect, Arc::clone(&self.connection_permits).acquire_owned().await?))
         });
-        let (dial, place) = match race(freed.as_mut(), permits).await {
+        let (connect_permit, permit) = match race(available.as_mut(), permits).await {
             First::Left(connection) => return Ok(connection),
             First::Right(permits) => permits?,
         };
         let pool = Arc::clone(self);
-        let mut dialling = Box::pin(async move {
-            let _dial = dial;
-            pool.connect(place).await
+        let mut connecting = Box::pin(async move {
+            let _connect_permit = connect_permit;
+            pool.connect(permit).await
         });
-        match race(freed, dialling.as_mut()).await {
+        match race(available, connecting.as_mut()).await {
             First::Left(connection) => {
-                tokio::spawn(async { dialling.await.map(Connection::give_back) });
+                tokio::spawn(async { connecting.await.map(Connection::release) });
                 Ok(connection)
             }
             First::Right(connected) => connected,
         }
     }
 
-    /// Closes the connection that has been unused for longest, if a new one could not be made otherwise.
-    fn make_place(&self) {
-        if self.places.available_permits() == 0 {
-            let mut spare = self.lock();
-            if !spare.unused.is_empty() {
-                spare.unused.remove(0);
-            }
+    /// Closes the connection that has been idle the longest, if the limit allows no new one.
+    fn make_room(&self) {
+        if self.connection_permits.available_permits() == 0 {
+            self.lock().idle.close_oldest();
         }
     }
 
-    /// Lets others have a connection that was given back and has been unused for too long for the request that waited.
-    fn pass_on(&self) {
-        let has_stale = {
-            let spare = self.lock();
-            spare.unused.last().is_some_and(|unused| unused.since.elapsed() > MOMENT)
-        };
-        if has_stale {
-            self.make_place();
-            self.freed.notify_one();
+    /// Wakes another waiter if the connection that was returned is too old for the one that was woken.
+    fn pass_on_stale(&self) {
+        let is_stale = self.lock().idle.is_latest_stale();
+        if is_stale {
+            self.make_room();
+            self.available.notify_one();
         }
     }
 
-    async fn connect(&self, place: OwnedSemaphorePermit) -> Result<Box<Connection>, BoxError> {
-        let (activity, place) = (Activity::by_byte(), Place::new(place));
-        let (stream, connected) = self.connector.connect(Arc::clone(&place), activity.clone()).await?;
+    async fn connect(&self, permit: OwnedSemaphorePermit) -> Result<Box<Connection>, BoxError> {
+        let (activity, permit) = (Activity::of_connection(), ConnectionPermit::new(permit));
+        let (stream, connected) = self.connector.connect(Arc::clone(&permit), activity.clone()).await?;
         if self.protocol.http2 || connected.is_negotiated_h2() {
-            return self.share(stream, activity).await;
+            return self.handshake_http2(stream, activity).await;
         }
         let (sender, connection) = http1::Builder::new()
-            .max_buf_size(BUFFER)
+            .max_buf_size(MAX_BUFFER_SIZE)
             .max_headers(head_limits::MAX_FIELDS)
             .max_header_size(head_limits::MAX_SIZE)
             .preserve_header_case(self.protocol.preserve_header_case)
             .handshake(stream)
             .await?;
-        // Whoever has an exchange on it learns how it ends.
+        // Its errors are reported to the exchange.
         let task = tokio::spawn(connection.with_upgrades()).abort_handle();
-        let task = Task { task, place: Arc::downgrade(&place) };
-        let idle = self.limits.silence.map(|silence| Idle::new(silence, activity.clone()));
-        Ok(Box::new(Connection::http1(sender, connected.is_proxied(), idle, activity, task, self.me.clone())))
+        let stall_timeout = self.limits.stall_timeout.map(|timeout| StallTimeout::new(timeout, activity.clone()));
+        let (permit, pool) = (Arc::downgrade(&permit), self.this.clone());
+        let http1 = Http1::new(sender, connected.is_proxied(), activity, task, permit, pool);
+        Ok(Box::new(Connection::http1(http1, stall_timeout)))
     }
 
-    async fn share(&self, stream: Stream, activity: Activity) -> Result<Box<Connection>, BoxError> {
+    async fn handshake_http2(&self, stream: BoxIo, activity: Activity) -> Result<Box<Connection>, BoxError> {
         let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_header_list_size(head_limits::MAX_SIZE as u32)
@@ -262,132 +203,130 @@ impl Pool {
             .await?;
         let task = tokio::spawn(connection).abort_handle();
         sender.ready().await?;
-        let mut share = Share::new(sender, activity, task);
-        if self.limits.most_unused > 0 {
-            let mut spare = self.lock();
-            // Where the server chose the protocol, others may have connected meanwhile.
-            match &spare.shared {
-                Some(shared) if !shared.whole.is_closed() => share = shared.whole.clone(),
-                _ => spare.shared = Some(Shared { whole: share.clone(), last_used: Instant::now() }),
+        let mut handle = Http2Handle::new(sender, activity, task);
+        if self.limits.max_idle > 0 {
+            let mut state = self.lock();
+            // If the server chose the protocol, another connection may have been opened meanwhile.
+            match state.idle.share() {
+                Some(shared) => handle = shared,
+                None => state.idle.set_http2(handle.clone()),
             }
-            self.see_to_reaping(&mut spare);
-            drop(spare);
-            self.freed.notify_waiters();
+            self.ensure_reaper(&mut state);
+            drop(state);
+            self.available.notify_waiters();
         }
-        Ok(self.limits.lend(share, false))
+        Ok(self.exchange_on(handle, false))
     }
 
-    /// Shares a connection no longer from which one exchange waited in vain, if nothing came for the others either: what
-    /// is at its other end may be gone, and it would take each exchange its time to find out.
-    pub(crate) fn give_up(&self, connection: &Connection, limit: Duration) {
-        let is_silent = |share: &Share| share.is_silent_for(limit);
-        self.lock().shared.take_if(|shared| connection.is_share_of(&shared.whole) && is_silent(&shared.whole));
+    /// Stops sharing the connection of an exchange that stalled, if it has stalled for the others too.
+    pub(crate) fn remove_stalled(&self, exchange: &Connection, timeout: Duration) {
+        self.lock().idle.remove_stalled(exchange, timeout);
     }
 
-    /// Takes back a connection that is ready for the next exchange.
-    pub(crate) fn put(&self, connection: Box<Connection>) {
-        let since = connection.last_used();
-        let kept = connection.keep_alive().map_or(self.limits.unused, |limit| limit.min(self.limits.unused));
-        if kept.is_zero() {
+    fn ensure_reaper(&self, state: &mut State) {
+        let never_expires = || Instant::now().checked_add(self.limits.idle_timeout).is_none();
+        if state.has_reaper || (never_expires() && !state.idle.has_expiry()) {
             return;
         }
-        let due = since.checked_add(kept);
-        let mut spare = self.lock();
-        let most = if self.limits.most_unused == 0 { 0 } else { self.limits.most_unused.max(spare.waiting) };
-        if spare.unused.len() >= most {
-            return;
-        }
-        spare.unused.push(Unused { connection, since, due });
-        if spare.waiting > 0 {
-            self.freed.notify_one();
-        }
-        self.see_to_reaping(&mut spare);
-    }
-
-    fn see_to_reaping(&self, spare: &mut Spare) {
-        if spare.reaped {
-            return;
-        }
-        let is_for_ever = Instant::now().checked_add(self.limits.unused).is_none();
-        if is_for_ever && spare.unused.iter().all(|unused| unused.due.is_none()) {
-            return;
-        }
-        // Without a runtime nobody gets to know its connections either.
+        // Without a runtime, the connections are not driven either.
         let Ok(runtime) = Handle::try_current() else { return };
-        spare.reaped = true;
-        runtime.spawn(reap(Reaped(self.me.clone())));
+        state.has_reaper = true;
+        runtime.spawn(Reaper(self.this.clone()).run());
     }
 
-    fn lock(&self) -> MutexGuard<'_, Spare> {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Closes connections that have been unused for too long, for as long as there are any.
-async fn reap(mut reaped: Reaped) {
-    loop {
-        let next = {
-            let Some(pool) = reaped.0.upgrade() else { return };
-            let mut spare = pool.lock();
-            let next = spare.reap(pool.limits.unused, Instant::now());
-            if next.is_none() {
-                spare.reaped = false;
-                // Told, so not to be told again: another may have taken over by then.
-                reaped.0 = Weak::new();
-            }
-            next
-        };
-        let Some(next) = next else { return };
-        sleep_until(next).await;
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The task may end with its runtime: then another has to take over.
-struct Reaped(Weak<Pool>);
+impl ReturnConnection for Pool {
+    fn return_connection(&self, connection: Box<Connection>) {
+        let idle_timeout = self.limits.idle_timeout;
+        let idle_timeout = connection.keep_alive().map_or(idle_timeout, |keep_alive| keep_alive.min(idle_timeout));
+        if idle_timeout.is_zero() {
+            return;
+        }
+        let mut state = self.lock();
+        let max_idle = if self.limits.max_idle == 0 { 0 } else { self.limits.max_idle.max(state.waiters) };
+        if state.idle.http1_count() >= max_idle {
+            return;
+        }
+        state.idle.push(connection, idle_timeout);
+        if state.waiters > 0 {
+            self.available.notify_one();
+        }
+        self.ensure_reaper(&mut state);
+    }
+}
 
-impl Drop for Reaped {
+/// Closes expired connections as long as there are idle ones.
+struct Reaper(Weak<Pool>);
+
+impl Reaper {
+    async fn run(mut self) {
+        loop {
+            let next = {
+                let Some(pool) = self.0.upgrade() else { return };
+                let mut state = pool.lock();
+                let next = state.idle.close_expired(pool.limits.idle_timeout);
+                if next.is_none() {
+                    state.has_reaper = false;
+                    // Another reaper may have started when this one is dropped.
+                    self.0 = Weak::new();
+                }
+                next
+            };
+            let Some(next) = next else { return };
+            sleep_until(next).await;
+        }
+    }
+}
+
+/// The task may end with its runtime: then another has to be started.
+impl Drop for Reaper {
     fn drop(&mut self) {
         if let Some(pool) = self.0.upgrade() {
-            pool.lock().reaped = false;
+            pool.lock().has_reaper = false;
         }
     }
 }
 
 /// A request that waits for a connection.
-struct Waiting<'a>(&'a Pool);
+struct Waiter<'a>(&'a Pool);
 
-impl<'a> Waiting<'a> {
-    /// And how many waited already. Counted in one step: should two come at once, the first is to know that it is.
-    fn enter(pool: &'a Pool) -> (Self, usize) {
-        let mut spare = pool.lock();
-        let others = spare.waiting;
-        spare.waiting += 1;
-        (Self(pool), others)
+impl<'a> Waiter<'a> {
+    /// Registers a waiter. Returns it with the number of those before it, both under one lock, so that of two that arrive
+    /// together one is the first.
+    fn register(pool: &'a Pool) -> (Self, usize) {
+        let mut state = pool.lock();
+        let earlier = state.waiters;
+        state.waiters += 1;
+        (Self(pool), earlier)
     }
 
-    /// A connection that others give back, or share: whoever has waited longest comes first.
-    async fn freed(&self, wanted: Wanted, mut others: usize) -> Box<Connection> {
+    /// Waits until a connection is returned or can be shared. Waiters are served in their order.
+    async fn available(&self, reuse: Reuse, mut earlier: usize) -> Box<Connection> {
         let Self(pool) = self;
         loop {
-            let mut freed = pin!(pool.freed.notified());
-            // What happens from here on is not missed.
-            freed.as_mut().enable();
-            let free = pool.lock().take(wanted, others, &pool.limits);
-            if let Some(connection) = free {
+            let mut notified = pin!(pool.available.notified());
+            // From here on, no notification is missed.
+            notified.as_mut().enable();
+            let connection = pool.take(&mut pool.lock().idle, reuse, earlier);
+            if let Some(connection) = connection {
                 return connection;
             }
-            freed.await;
-            others = 0;
-            if wanted == Wanted::Fresh {
-                pool.pass_on();
+            notified.await;
+            earlier = 0;
+            if reuse == Reuse::Recent {
+                pool.pass_on_stale();
             }
         }
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        self.0.lock().waiting -= 1;
+        self.0.lock().waiters -= 1;
     }
 }
 
@@ -396,7 +335,7 @@ enum First<A, B> {
     Right(B),
 }
 
-/// What is there first; the left where both are.
+/// Waits for the first of two futures, the left one if both are ready.
 async fn race<A: Future, B: Future>(mut left: Pin<&mut A>, mut right: Pin<&mut B>) -> First<A::Output, B::Output> {
     poll_fn(|cx| {
         if let Poll::Ready(left) = left.as_mut().poll(cx) {

@@ -1,4 +1,4 @@
-//! A proxy from the environment: which one, and how a connection gets through it.
+//! The proxy that the environment names, and connecting through it.
 
 use std::fmt;
 
@@ -12,21 +12,20 @@ use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::client::proxy::matcher::Matcher;
 
-use crate::{connection::connect::Plain, error::Error, error_chain::BoxError};
+use crate::{connection::tracked_io::TrackedTcp, error::Error, error_chain::BoxError};
 
-/// A proxy for one server.
+/// The proxy for one server.
 #[derive(Clone, Debug)]
 pub(crate) struct Proxy {
     uri: Uri,
-    /// Marked as sensitive, so that it does not print.
+    /// Marked as sensitive, so that it is not displayed.
     authorization: Option<HeaderValue>,
-    /// The server's host and port, where the proxy is asked for a tunnel to it. Otherwise the proxy gets the
-    /// requests themselves.
+    /// The server's host and port if the proxy is to open a tunnel to it. `None` if the proxy forwards the requests.
     tunnel: Option<String>,
 }
 
 impl Proxy {
-    /// What the environment says of a server. The one place that reads it.
+    /// Reads from the environment which proxy is for this server.
     pub(crate) fn from_env(server: &Uri, http2: bool) -> Result<Option<Self>, Error> {
         Self::find(&Matcher::from_env(), server, http2)
     }
@@ -34,8 +33,8 @@ impl Proxy {
     fn find(matcher: &Matcher, server: &Uri, http2: bool) -> Result<Option<Self>, Error> {
         let Some(found) = matcher.intercept(server) else { return Ok(None) };
         let https = server.scheme() == Some(&Scheme::HTTPS);
-        // Known to speak HTTP/2 is the server, not the proxy.
-        let tunnel = (https || http2).then(|| place(server, if https { 443 } else { 80 }));
+        // The server is known to support HTTP/2, the proxy is not.
+        let tunnel = (https || http2).then(|| host_and_port(server, if https { 443 } else { 80 }));
         let proxy = Self { uri: found.uri().clone(), authorization: found.basic_auth().cloned(), tunnel };
         if proxy.uri.scheme() != Some(&Scheme::HTTP) {
             let scheme = proxy.uri.scheme_str().unwrap_or_default();
@@ -50,16 +49,16 @@ impl Proxy {
         &self.uri
     }
 
-    /// The header for requests that the proxy itself reads.
+    /// Returns the header for requests that the proxy forwards. A tunnel has it in its own request.
     pub(crate) fn authorization(&self) -> Option<&HeaderValue> {
         self.authorization.as_ref().filter(|_| self.tunnel.is_none())
     }
 
-    /// Makes a connection to the proxy one to the server.
-    pub(crate) async fn enter(self, io: Plain) -> Result<Plain, BoxError> {
+    /// Turns a connection to the proxy into a connection to the server.
+    pub(crate) async fn connect(self, io: TrackedTcp) -> Result<TrackedTcp, BoxError> {
         let Some(server) = self.tunnel else { return Ok(io.proxied()) };
         let (mut sender, connection) = http1::handshake(io).await?;
-        // Ends by itself: with the tunnel, or as soon as nobody holds the sender.
+        // The task ends with the tunnel, or when the sender is dropped.
         let connection = tokio::spawn(connection.without_shutdown());
         let mut request = Request::connect(&*server).header(HOST, &*server);
         if let Some(authorization) = self.authorization {
@@ -67,36 +66,36 @@ impl Proxy {
         }
         let status = sender.send_request(request.body(Empty::<Bytes>::new())?).await?.status();
         if !status.is_success() {
-            return Err(NoTunnel(status).into());
+            return Err(TunnelRejected(status).into());
         }
         let parts = connection.await??;
-        // A server of HTTP/2 may have spoken already.
+        // An HTTP/2 server may have sent its settings already.
         Ok(parts.io.unread(parts.read_buf))
     }
 }
 
-/// The proxy's host and port. Not what the environment has: in a malformed URL, what stands before them may
-/// be a secret.
+/// Displays only host and port, as the rest of a malformed URL may be confidential.
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&place(&self.uri, 80))
+        f.write_str(&host_and_port(&self.uri, 80))
     }
 }
 
-fn place(uri: &Uri, default_port: u16) -> String {
+fn host_and_port(uri: &Uri, default_port: u16) -> String {
     format!("{}:{}", uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(default_port))
 }
 
-/// The proxy's refusal of a tunnel.
+/// The proxy rejected a tunnel.
 #[derive(Debug, thiserror::Error)]
 #[error("the proxy returned {0} for CONNECT")]
-pub(crate) struct NoTunnel(StatusCode);
+pub(crate) struct TunnelRejected(StatusCode);
 
-impl NoTunnel {
-    /// Whether the proxy would refuse again: what it says of us and not of the server or the moment.
-    pub(crate) fn is_hopeless(&self) -> bool {
-        let passes = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
-        self.0.is_client_error() && !passes.contains(&self.0)
+impl TunnelRejected {
+    /// Whether the proxy would reject another request too: the status is about the client, not about the server or the
+    /// load.
+    pub(crate) fn is_permanent(&self) -> bool {
+        let temporary = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
+        self.0.is_client_error() && !temporary.contains(&self.0)
     }
 }
 
@@ -109,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn http_goes_to_the_proxy_and_https_through_it() {
+    fn http_is_forwarded_and_https_is_tunneled() {
         let matcher = Matcher::builder().http("http://a:1").https("b:2").no("internal,10.0.0.0/8").build();
         let check = |server, expected: Option<(&str, Option<&str>)>| {
             let proxy = find(&matcher, server);
@@ -127,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_for_the_proxy_alone_and_never_print() {
+    fn credentials_are_for_the_proxy_only_and_not_displayed() {
         let matcher = Matcher::builder().all("http://me:hush@proxy:1").build();
         let (http, https) = (find(&matcher, "http://h/").unwrap(), find(&matcher, "https://h/").unwrap());
         assert_eq!(http.authorization().unwrap(), "Basic bWU6aHVzaA==");
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_of_another_kind_is_refused_rather_than_passed_by() {
+    fn a_proxy_of_another_kind_is_an_error() {
         let matcher = Matcher::builder().all("socks5://me:hush@h:1").build();
         let error = Proxy::find(&matcher, &Uri::from_static("http://h/"), false).unwrap_err();
         let expected = "proxy_from_env: the environment has 'socks5://h:1': expected a proxy that starts with http://";
@@ -147,9 +146,9 @@ mod tests {
     }
 
     #[test]
-    fn a_tunnel_refused_for_our_own_sake_is_not_asked_for_again() {
+    fn client_errors_of_the_proxy_are_permanent() {
         let check = |code, expected| {
-            assert_eq!(NoTunnel(StatusCode::from_u16(code).unwrap()).is_hopeless(), expected, "{code}");
+            assert_eq!(TunnelRejected(StatusCode::from_u16(code).unwrap()).is_permanent(), expected, "{code}");
         };
         check(403, true);
         check(407, true);

@@ -1,7 +1,7 @@
-//! The idle timeout: how long an exchange may make no progress.
+//! The stall timeout: how long an exchange may make no progress.
 //!
-//! Not a limit on the whole exchange: any byte read or written starts it anew, and it starts when the
-//! connection is ready. Ballerina's `timeout` (Netty's `IdleStateHandler`) means the same.
+//! It does not limit the duration of the exchange: any byte read or written restarts it. It starts when the connection is
+//! ready. Ballerina's `timeout` (Netty's `IdleStateHandler`) is the same.
 
 use std::{
     pin::Pin,
@@ -15,119 +15,111 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// When there last was progress. Shared by all that see some: the connection where it carries one exchange at a time,
-/// the request's body, and whoever reads the response.
+/// When there last was progress. Shared by everything that makes progress: the stream of an HTTP/1.1 connection, the
+/// request body, and the reader of the response.
 #[derive(Clone, Debug)]
-pub(crate) struct Activity(Arc<Moments>);
+pub(crate) struct Activity(Arc<State>);
 
 #[derive(Debug)]
-struct Moments {
+struct State {
     origin: Instant,
     /// Nanoseconds since `origin`, or [`PAUSED`].
-    last: AtomicU64,
-    /// When bytes last came from the other end, likewise.
-    heard: AtomicU64,
-    /// Whether the connection itself notes each byte: then the parts of an exchange need not be noted, too.
-    by_byte: bool,
-    /// Whether the socket is to be looked at before the next request goes out.
-    look: AtomicBool,
-    /// In how many pieces the head of a response has come so far, with the informational responses before it.
-    pieces: AtomicU32,
+    last_progress: AtomicU64,
+    /// When bytes were last received, in nanoseconds since `origin`.
+    last_read: AtomicU64,
+    /// Whether the stream records each byte: then the request body does not have to.
+    tracks_bytes: bool,
+    /// Whether the socket is to be checked before the next request is written.
+    peek_requested: AtomicBool,
+    /// The number of reads since the request, or [`HEAD_RECEIVED`].
+    head_reads: AtomicU32,
 }
 
-/// In how many pieces a head may come, with the informational responses before it, each of which is one: more are no
-/// progress, or `102` for ever would be.
-const PIECES: u32 = 100;
-const WHOLE: u32 = u32::MAX;
+/// How many reads count as progress until the head of the response has arrived. Each informational response takes one:
+/// otherwise a server could send `102` forever.
+const MAX_HEAD_READS: u32 = 100;
+const HEAD_RECEIVED: u32 = u32::MAX;
 
-/// It is the caller who keeps the exchange waiting.
+/// The server is not late: it waits for the client.
 const PAUSED: u64 = u64::MAX;
 
 impl Activity {
-    /// Of a connection that notes each byte, from now on.
-    pub(crate) fn by_byte() -> Self {
-        Self::starting(0, true)
+    /// Creates the activity of a connection whose stream records each byte.
+    pub(crate) fn of_connection() -> Self {
+        Self::starting_at(0, true)
     }
 
-    /// Of an exchange that shares its connection: the time may start as much later, as it may have to wait there for
-    /// its turn. It starts with the first progress at the latest.
-    pub(crate) fn starting_within(grace: Duration) -> Self {
-        Self::starting(nanos(grace), false)
+    /// Creates the activity of an exchange on a shared connection. It starts with the first progress, at the latest
+    /// after `grace`, as the exchange may have to wait until the connection has capacity.
+    pub(crate) fn of_exchange(grace: Duration) -> Self {
+        Self::starting_at(nanos(grace), false)
     }
 
-    fn starting(last: u64, by_byte: bool) -> Self {
-        let (last, heard) = (AtomicU64::new(last), AtomicU64::new(0));
-        Self(Arc::new(Moments {
+    fn starting_at(start: u64, tracks_bytes: bool) -> Self {
+        Self(Arc::new(State {
             origin: Instant::now(),
-            last,
-            heard,
-            by_byte,
-            look: AtomicBool::new(false),
-            pieces: AtomicU32::new(WHOLE),
+            last_progress: AtomicU64::new(start),
+            last_read: AtomicU64::new(0),
+            tracks_bytes,
+            peek_requested: AtomicBool::new(false),
+            head_reads: AtomicU32::new(HEAD_RECEIVED),
         }))
     }
 
-    /// Asks the connection to look at its socket before it sends a request.
-    pub(crate) fn ask_to_look(&self) {
-        self.0.look.store(true, Relaxed);
+    /// Requests that the stream checks its socket before the next request is written.
+    pub(crate) fn request_peek(&self) {
+        self.0.peek_requested.store(true, Relaxed);
     }
 
-    /// Whether it was asked to, once.
-    pub(crate) fn take_look(&self) -> bool {
-        self.0.look.load(Relaxed) && self.0.look.swap(false, Relaxed)
+    /// Returns whether a check was requested, and clears the request.
+    pub(crate) fn take_peek_request(&self) -> bool {
+        self.0.peek_requested.load(Relaxed) && self.0.peek_requested.swap(false, Relaxed)
     }
 
-    /// Notes progress.
-    pub(crate) fn touch(&self) {
-        self.0.last.store(self.now(), Relaxed);
+    pub(crate) fn record_progress(&self) {
+        self.0.last_progress.store(self.now(), Relaxed);
     }
 
-    /// The head of a response is waited for.
-    fn head_comes(&self) {
-        self.0.pieces.store(0, Relaxed);
+    pub(crate) fn head_received(&self) {
+        self.0.head_reads.store(HEAD_RECEIVED, Relaxed);
     }
 
-    /// The head of a response has come.
-    pub(crate) fn head_came(&self) {
-        self.0.pieces.store(WHOLE, Relaxed);
-    }
-
-    /// Notes bytes from the other end.
-    pub(crate) fn hear(&self) {
-        let pieces = self.0.pieces.load(Relaxed);
-        if pieces < WHOLE {
-            self.0.pieces.store(pieces + 1, Relaxed);
-            if pieces >= PIECES {
+    /// Records that bytes were received.
+    pub(crate) fn record_read(&self) {
+        let reads = self.0.head_reads.load(Relaxed);
+        if reads < HEAD_RECEIVED {
+            self.0.head_reads.store(reads + 1, Relaxed);
+            if reads >= MAX_HEAD_READS {
                 return;
             }
         }
         let now = self.now();
-        self.0.last.store(now, Relaxed);
-        self.0.heard.store(now, Relaxed);
+        self.0.last_progress.store(now, Relaxed);
+        self.0.last_read.store(now, Relaxed);
     }
 
-    /// How long ago bytes last came from the other end.
-    pub(crate) fn unheard(&self) -> Duration {
-        Duration::from_nanos(self.now().saturating_sub(self.0.heard.load(Relaxed)))
+    /// Returns how long ago bytes were last received.
+    pub(crate) fn since_last_read(&self) -> Duration {
+        Duration::from_nanos(self.now().saturating_sub(self.0.last_read.load(Relaxed)))
     }
 
-    /// Notes that a part of the request is taken up to be sent.
-    pub(crate) fn part(&self) {
-        if !self.0.by_byte || self.0.last.load(Relaxed) == PAUSED {
-            self.touch();
+    /// Records that a part of the request is about to be sent.
+    pub(crate) fn request_progress(&self) {
+        if !self.0.tracks_bytes || self.0.last_progress.load(Relaxed) == PAUSED {
+            self.record_progress();
         }
     }
 
-    /// Lets no time pass until there is progress.
+    /// Stops the clock until there is progress.
     pub(crate) fn pause(&self) {
-        self.0.last.store(PAUSED, Relaxed);
+        self.0.last_progress.store(PAUSED, Relaxed);
     }
 
-    /// Starts the time anew for somebody who waits from now on, unless it is to start later.
+    /// Restarts the clock, unless it is to start later.
     fn restart(&self) {
         let now = self.now();
-        if self.0.last.load(Relaxed) < now {
-            self.0.last.store(now, Relaxed);
+        if self.0.last_progress.load(Relaxed) < now {
+            self.0.last_progress.store(now, Relaxed);
         }
     }
 
@@ -135,9 +127,9 @@ impl Activity {
         nanos(self.0.origin.elapsed())
     }
 
-    /// When there last was progress, if the caller is not waited for.
-    pub(crate) fn last(&self) -> Option<Instant> {
-        match self.0.last.load(Relaxed) {
+    /// Returns when there last was progress. `None` while the clock is stopped.
+    fn last_progress(&self) -> Option<Instant> {
+        match self.0.last_progress.load(Relaxed) {
             PAUSED => None,
             nanos => self.0.origin.checked_add(Duration::from_nanos(nanos)),
         }
@@ -148,19 +140,19 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).map_or(PAUSED - 1, |nanos| nanos.min(PAUSED - 1))
 }
 
-/// Watches one exchange after the other.
+/// The stall timeout of one exchange after the other.
 #[derive(Debug)]
-pub(crate) struct Idle {
+pub(crate) struct StallTimeout {
     timeout: Duration,
     activity: Activity,
-    /// Made when there is first something to wait for, and moved only when it fires: neither progress nor the next
-    /// exchange costs a timer.
+    /// Created when it is first polled, and reset only when it fires: neither progress nor the next exchange touches
+    /// the timer.
     sleep: Option<Pin<Box<Sleep>>>,
-    /// Whether somebody waits. What comes late because nobody asked for it is not idle.
+    /// Whether the response is being waited for. While its reader is busy elsewhere, no time passes.
     waiting: bool,
 }
 
-impl Idle {
+impl StallTimeout {
     pub(crate) fn new(timeout: Duration, activity: Activity) -> Self {
         Self { timeout, activity, sleep: None, waiting: false }
     }
@@ -169,50 +161,51 @@ impl Idle {
         self.timeout
     }
 
-    /// The activity of the next exchange, which begins.
-    pub(crate) fn begin(&mut self) -> &Activity {
+    /// Starts an exchange, and returns its activity.
+    pub(crate) fn start_exchange(&mut self) -> &Activity {
         self.waiting = false;
-        self.activity.head_comes();
-        if self.activity.last().is_none() {
-            self.activity.touch();
+        self.activity.0.head_reads.store(0, Relaxed);
+        if self.activity.last_progress().is_none() {
+            self.activity.record_progress();
         }
         &self.activity
     }
 
-    /// When there last was progress.
-    pub(crate) fn last(&self) -> Option<Instant> {
-        self.activity.last()
+    /// Returns when there last was progress.
+    pub(crate) fn last_progress(&self) -> Option<Instant> {
+        self.activity.last_progress()
     }
 
-    /// Notes that what was waited for has come.
-    pub(crate) fn progress(&mut self) {
+    /// Notes that what was waited for has arrived.
+    pub(crate) fn stop_waiting(&mut self) {
         self.waiting = false;
     }
 
-    /// Ready once nothing has moved for the timeout, for as long as somebody waited. Never for a timeout beyond the
-    /// clock.
-    pub(crate) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when there was no progress for the timeout, counted from the first poll since
+    /// [`stop_waiting`](Self::stop_waiting).
+    pub(crate) fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.waiting {
             self.waiting = true;
             self.activity.restart();
         }
         loop {
-            let due = match self.activity.last() {
+            let deadline = match self.activity.last_progress() {
                 Some(last) => last.checked_add(self.timeout),
                 None => Instant::now().checked_add(self.timeout),
             };
-            let Some(due) = due else { return Poll::Pending };
+            // A timeout beyond the range of the clock never elapses.
+            let Some(deadline) = deadline else { return Poll::Pending };
             let timeout = self.timeout;
-            // Nobody tells when a time that was to start later has started.
-            let look = || Instant::now().checked_add(timeout).map_or(due, |soon| soon.min(due));
-            let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(look())));
+            // The deadline may move to an earlier time: a clock that was to start after its grace starts with progress.
+            let wake_up = || Instant::now().checked_add(timeout).map_or(deadline, |soon| soon.min(deadline));
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(wake_up())));
             if sleep.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            if sleep.deadline() >= due {
+            if sleep.deadline() >= deadline {
                 return Poll::Ready(());
             }
-            sleep.as_mut().reset(look());
+            sleep.as_mut().reset(wake_up());
         }
     }
 }
@@ -228,111 +221,111 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn a_time_that_starts_later_ends_later() {
+    async fn a_grace_delays_the_timeout() {
         let begin = Instant::now();
-        let mut idle = Idle::new(2 * SECOND, Activity::starting_within(SECOND));
-        poll_fn(|cx| idle.poll_idle(cx)).await;
+        let mut timeout = StallTimeout::new(2 * SECOND, Activity::of_exchange(SECOND));
+        poll_fn(|cx| timeout.poll_stalled(cx)).await;
         assert_eq!(begin.elapsed(), 3 * SECOND);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_starts_with_the_first_progress_however_late_it_may() {
+    async fn a_grace_ends_with_the_first_progress() {
         let begin = Instant::now();
-        let activity = Activity::starting_within(900 * SECOND);
-        let mover = activity.clone();
+        let activity = Activity::of_exchange(900 * SECOND);
+        let writer = activity.clone();
         tokio::spawn(async move {
             sleep(SECOND).await;
-            mover.touch();
+            writer.record_progress();
         });
-        let mut idle = Idle::new(2 * SECOND, activity);
-        poll_fn(|cx| idle.poll_idle(cx)).await;
+        let mut timeout = StallTimeout::new(2 * SECOND, activity);
+        poll_fn(|cx| timeout.poll_stalled(cx)).await;
         assert_eq!(begin.elapsed(), 3 * SECOND);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_time_passes_while_the_caller_is_waited_for() {
+    async fn no_time_passes_while_paused() {
         let begin = Instant::now();
-        let activity = Activity::by_byte();
-        let mover = activity.clone();
+        let activity = Activity::of_connection();
+        let writer = activity.clone();
         tokio::spawn(async move {
             sleep(SECOND).await;
-            mover.pause();
+            writer.pause();
             sleep(10 * SECOND).await;
-            mover.touch();
+            writer.record_progress();
         });
-        let mut idle = Idle::new(2 * SECOND, activity);
-        poll_fn(|cx| idle.poll_idle(cx)).await;
+        let mut timeout = StallTimeout::new(2 * SECOND, activity);
+        poll_fn(|cx| timeout.poll_stalled(cx)).await;
         assert_eq!(begin.elapsed(), (1 + 10 + 2) * SECOND);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_head_that_never_comes_to_its_end_is_no_progress_for_ever() {
+    async fn a_head_without_end_times_out() {
         let begin = Instant::now();
-        let activity = Activity::by_byte();
-        let mut idle = Idle::new(2 * SECOND, activity.clone());
-        idle.begin();
+        let activity = Activity::of_connection();
+        let mut timeout = StallTimeout::new(2 * SECOND, activity.clone());
+        timeout.start_exchange();
         tokio::spawn(async move {
             loop {
                 sleep(SECOND).await;
-                activity.hear();
+                activity.record_read();
             }
         });
-        poll_fn(|cx| idle.poll_idle(cx)).await;
-        assert_eq!(begin.elapsed(), (PIECES + 2) * SECOND);
+        poll_fn(|cx| timeout.poll_stalled(cx)).await;
+        assert_eq!(begin.elapsed(), (MAX_HEAD_READS + 2) * SECOND);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_next_exchange_begins_anew() {
-        let activity = Activity::by_byte();
-        let mut idle = Idle::new(2 * SECOND, activity.clone());
-        poll_fn(|cx| idle.poll_idle(cx)).await;
+    async fn the_next_exchange_restarts_the_clock() {
+        let activity = Activity::of_connection();
+        let mut timeout = StallTimeout::new(2 * SECOND, activity.clone());
+        poll_fn(|cx| timeout.poll_stalled(cx)).await;
         activity.pause();
-        idle.begin();
+        timeout.start_exchange();
         let begin = Instant::now();
-        poll_fn(|cx| idle.poll_idle(cx)).await;
+        poll_fn(|cx| timeout.poll_stalled(cx)).await;
         assert_eq!(begin.elapsed(), 2 * SECOND);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_nobody_waits_for_is_not_late() {
-        let mut idle = Idle::new(2 * SECOND, Activity::by_byte());
+    async fn no_time_passes_while_nothing_is_waited_for() {
+        let mut timeout = StallTimeout::new(2 * SECOND, Activity::of_connection());
         sleep(10 * SECOND).await;
         let begin = Instant::now();
-        poll_fn(|cx| idle.poll_idle(cx)).await;
+        poll_fn(|cx| timeout.poll_stalled(cx)).await;
         assert_eq!(begin.elapsed(), 2 * SECOND);
-        idle.progress();
+        timeout.stop_waiting();
         sleep(10 * SECOND).await;
-        poll_fn(|cx| idle.poll_idle(cx)).await;
+        poll_fn(|cx| timeout.poll_stalled(cx)).await;
         assert_eq!(begin.elapsed(), 14 * SECOND);
     }
 
     #[tokio::test(start_paused = true)]
     async fn fires_after_the_timeout_without_progress() {
         let begin = Instant::now();
-        let mut idle = Idle::new(2 * SECOND, Activity::by_byte());
-        poll_fn(|cx| idle.poll_idle(cx)).await;
+        let mut timeout = StallTimeout::new(2 * SECOND, Activity::of_connection());
+        poll_fn(|cx| timeout.poll_stalled(cx)).await;
         assert_eq!(begin.elapsed(), 2 * SECOND);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn progress_starts_it_anew() {
+    async fn progress_restarts_the_clock() {
         let begin = Instant::now();
-        let activity = Activity::by_byte();
-        let mover = activity.clone();
+        let activity = Activity::of_connection();
+        let writer = activity.clone();
         tokio::spawn(async move {
             for _ in 0..5 {
                 sleep(SECOND).await;
-                mover.touch();
+                writer.record_progress();
             }
         });
-        let mut idle = Idle::new(2 * SECOND, activity);
-        poll_fn(|cx| idle.poll_idle(cx)).await;
+        let mut timeout = StallTimeout::new(2 * SECOND, activity);
+        poll_fn(|cx| timeout.poll_stalled(cx)).await;
         assert_eq!(begin.elapsed(), 7 * SECOND);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_timeout_beyond_the_clock_never_fires() {
-        let mut idle = Idle::new(Duration::MAX, Activity::by_byte());
-        assert!(tokio::time::timeout(1000 * SECOND, poll_fn(|cx| idle.poll_idle(cx))).await.is_err());
+        let mut timeout = StallTimeout::new(Duration::MAX, Activity::of_connection());
+        assert!(tokio::time::timeout(1000 * SECOND, poll_fn(|cx| timeout.poll_stalled(cx))).await.is_err());
     }
 }

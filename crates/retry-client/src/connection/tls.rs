@@ -1,4 +1,4 @@
-//! https: whom to trust, who we are, and which failures no other attempt can mend.
+//! TLS: trusted certificates, the client certificate, and errors that are permanent.
 
 use std::{
     error::Error as StdError,
@@ -17,62 +17,60 @@ use rustls_native_certs::{CertificateResult, load_native_certs};
 
 use crate::{error::Error, error_chain::find};
 
-/// A connector with TLS over it, for URLs that ask for it.
-pub(crate) type Secure<C> = HttpsConnector<C>;
-
-/// The settings, as paths; what is in the files is kept nowhere that prints.
+/// The settings: paths only, so that no key is displayed.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tls {
+pub(crate) struct TlsSettings {
     pub(crate) ca_file: Option<PathBuf>,
-    pub(crate) identity: Option<Identity>,
+    pub(crate) client_certificate: Option<ClientCertificate>,
 }
 
 /// The files of a client certificate.
 #[derive(Clone, Debug)]
-pub(crate) struct Identity {
+pub(crate) struct ClientCertificate {
     pub(crate) chain: PathBuf,
     pub(crate) key: PathBuf,
 }
 
-/// Settings whose files have been read and checked.
+/// The settings with their files read.
 #[derive(Clone)]
-pub(crate) struct Loaded(Arc<ClientConfig>);
+pub(crate) struct TlsConfig(Arc<ClientConfig>);
 
-impl Tls {
-    /// Reads the files, and for https the system's authorities.
-    pub(crate) fn load(&self, https: bool, http2: bool) -> Result<Loaded, Error> {
+impl TlsSettings {
+    /// Reads the files, and for https the system's trusted certificates.
+    pub(crate) fn load(&self, https: bool, http2: bool) -> Result<TlsConfig, Error> {
         let system = if https { load_native_certs() } else { CertificateResult::default() };
         let roots = roots(https, system, self.ca_file.as_deref())?;
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::bad_input(format!("https: {error}")))?
             .with_root_certificates(roots);
-        let mut config = match &self.identity {
+        let mut config = match &self.client_certificate {
             None => builder.with_no_client_auth(),
-            Some(identity) => {
-                let (chain, key) = identity.read()?;
-                builder.with_client_auth_cert(chain, key).map_err(|error| identity.refuse(&error))?
+            Some(certificate) => {
+                let (chain, key) = certificate.read()?;
+                builder.with_client_auth_cert(chain, key).map_err(|error| certificate.error(&error))?
             }
         };
         config.alpn_protocols = if http2 { vec![b"h2".to_vec()] } else { vec![b"h2".to_vec(), b"http/1.1".to_vec()] };
-        Ok(Loaded(Arc::new(config)))
+        Ok(TlsConfig(Arc::new(config)))
     }
 }
 
-impl Loaded {
-    pub(crate) fn over<C>(self, connector: C) -> Secure<C> {
+impl TlsConfig {
+    /// Adds TLS to a connector, for https URLs.
+    pub(crate) fn wrap<C>(self, connector: C) -> HttpsConnector<C> {
         (connector, self.0).into()
     }
 }
 
-/// The system's authorities, and those of the file. What the system has and we cannot read is left out, as
-/// every system has a few such; what the user names has to be right.
+/// Returns the system's trusted certificates and those of the file. Unreadable certificates of the system are ignored, as
+/// most systems have some; one in the file is an error.
 fn roots(https: bool, system: CertificateResult, ca_file: Option<&Path>) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(system.certs);
     if let Some(path) = ca_file {
         for certificate in certificates("ca_file", path)? {
-            roots.add(certificate).map_err(|error| refuse("ca_file", path, &error))?;
+            roots.add(certificate).map_err(|error| setting_error("ca_file", path, &error))?;
         }
     }
     if https && roots.is_empty() {
@@ -82,46 +80,51 @@ fn roots(https: bool, system: CertificateResult, ca_file: Option<&Path>) -> Resu
     Ok(roots)
 }
 
-impl Identity {
+impl ClientCertificate {
     fn read(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Error> {
         let chain = certificates("client_certificate", &self.chain)?;
-        let pem = fs::read(&self.key).map_err(|error| refuse("client_certificate: key", &self.key, &error))?;
-        // What the parser says may quote the file.
+        let pem = fs::read(&self.key).map_err(|error| setting_error("client_certificate: key", &self.key, &error))?;
+        // The parser's error may quote the file.
         let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
-            refuse("client_certificate: key", &self.key, &"expected PEM with a private key that is not encrypted")
+            setting_error(
+                "client_certificate: key",
+                &self.key,
+                &"expected PEM with a private key that is not encrypted",
+            )
         })?;
         Ok((chain, key))
     }
 
-    fn refuse(&self, error: &rustls::Error) -> Error {
+    fn error(&self, error: &rustls::Error) -> Error {
         let Self { chain, key } = self;
         let why = match error {
             rustls::Error::InconsistentKeys(_) => format!("the key '{}' is that of another certificate", key.display()),
             error => format!("key '{}': {error}", key.display()),
         };
-        refuse("client_certificate", chain, &why)
+        setting_error("client_certificate", chain, &why)
     }
 }
 
 fn certificates(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let pem = fs::read(path).map_err(|error| refuse(setting, path, &error))?;
+    let pem = fs::read(path).map_err(|error| setting_error(setting, path, &error))?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
-        .map_err(|error| refuse(setting, path, &error))?;
+        .map_err(|error| setting_error(setting, path, &error))?;
     if certificates.is_empty() {
-        return Err(refuse(setting, path, &"expected PEM with a certificate, found none"));
+        return Err(setting_error(setting, path, &"expected PEM with a certificate, found none"));
     }
     Ok(certificates)
 }
 
-fn refuse(setting: &str, path: &Path, why: &dyn fmt::Display) -> Error {
+fn setting_error(setting: &str, path: &Path, why: &dyn fmt::Display) -> Error {
     Error::bad_input(format!("{setting} '{}': {why}", path.display()))
 }
 
-/// Why no other attempt can succeed, where the two sides do not accept each other. What may be an accident
-/// of the line is not among it.
-pub(crate) fn why_hopeless(error: &(dyn StdError + 'static)) -> Option<String> {
+/// Returns why no handshake can succeed, if client and server do not accept each other. `None` for errors that may be
+/// temporary.
+pub(crate) fn permanent_error(error: &(dyn StdError + 'static)) -> Option<String> {
     use rustls::Error as Tls;
+
     let error = find::<Tls>(error)?;
     match error {
         Tls::InvalidCertificate(CertificateError::UnknownIssuer) => {
@@ -132,15 +135,15 @@ pub(crate) fn why_hopeless(error: &(dyn StdError + 'static)) -> Option<String> {
         | Tls::UnsupportedNameType
         | Tls::PeerIncompatible(_)
         | Tls::NoApplicationProtocol => Some(error.to_string()),
-        Tls::AlertReceived(alert) if is_refusal(*alert) => Some(format!("the server refused: {alert:?}")),
+        Tls::AlertReceived(alert) if is_permanent_alert(*alert) => Some(format!("the server refused: {alert:?}")),
         _ => None,
     }
 }
 
-/// What a failed handshake was really about, if rustls puts it in terms of its own.
+/// Explains the error of a handshake with a server that does not speak TLS.
 pub(crate) fn explain(error: &(dyn StdError + 'static)) -> Option<&'static str> {
     match find::<rustls::Error>(error)? {
-        // What came begins with no record of TLS.
+        // The first bytes are not a TLS record.
         rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
             Some("the server does not speak TLS: a URL for plain HTTP starts with http://")
         }
@@ -148,9 +151,10 @@ pub(crate) fn explain(error: &(dyn StdError + 'static)) -> Option<&'static str> 
     }
 }
 
-/// Whether the server means us, and not this one handshake.
-fn is_refusal(alert: AlertDescription) -> bool {
+/// Whether the server rejects the client, rather than this handshake.
+fn is_permanent_alert(alert: AlertDescription) -> bool {
     use AlertDescription as Alert;
+
     matches!(
         alert,
         Alert::HandshakeFailure
@@ -176,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_any_authority_there_is_no_https() {
+    fn https_needs_a_trusted_certificate() {
         let none = CertificateResult::default;
         let error = roots(true, none(), None).unwrap_err();
         assert_eq!(error.to_string(), "https: no authority to trust: the system has none; set ca_file");
@@ -184,10 +188,10 @@ mod tests {
     }
 
     #[test]
-    fn what_the_sides_do_not_accept_is_hopeless_however_deep_it_lies() {
+    fn rejections_are_permanent_at_any_depth_of_the_chain() {
         let check = |error: rustls::Error, expected: Option<&str>| {
             let error = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, error));
-            assert_eq!(why_hopeless(&error).as_deref(), expected);
+            assert_eq!(permanent_error(&error).as_deref(), expected);
         };
         let certificate = rustls::Error::InvalidCertificate;
         let unknown = "invalid peer certificate: unknown authority (a CA file adds one)";

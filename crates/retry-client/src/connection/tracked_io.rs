@@ -1,7 +1,7 @@
-//! Connections, watched for progress.
+//! A stream that records when bytes are read and written.
 //!
-//! A connection whose write side has failed goes on to be read: a server that refuses an upload closes behind its
-//! response, and what the kernel has received of that is still there.
+//! After a write error it can still be read: a server that rejects an upload responds and then closes, and the kernel may
+//! have received that response already.
 
 use std::{
     io,
@@ -22,194 +22,186 @@ use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
 
 use crate::connection::stall_timeout::Activity;
 
-/// A place among the connections that there may be, until this is dropped or left.
+/// Counts a connection towards the limit until this is dropped or released.
 #[derive(Debug)]
-pub(crate) struct Place(Mutex<Option<OwnedSemaphorePermit>>);
+pub(crate) struct ConnectionPermit(Mutex<Option<OwnedSemaphorePermit>>);
 
-impl Place {
+impl ConnectionPermit {
     pub(crate) fn new(permit: OwnedSemaphorePermit) -> Arc<Self> {
         Arc::new(Self(Mutex::new(Some(permit))))
     }
 
-    /// Leaves it to another connection.
-    pub(crate) fn leave(&self) {
+    pub(crate) fn release(&self) {
         drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
-/// A socket that can be looked at without reading from it.
-pub(crate) trait Socket {
-    /// How many bytes wait to be read, of which one is enough to be told; none if the other end has closed.
+/// A socket that can be inspected without reading from it.
+pub(crate) trait Peek {
+    /// Returns the number of bytes that can be read, at most one; zero if the peer has closed.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if nothing waits, or what went wrong with the connection.
+    /// `WouldBlock` if nothing can be read, or the connection's error.
     fn peek(&self) -> io::Result<usize>;
 }
 
-impl Socket for TokioIo<TcpStream> {
-    /// Asks the kernel: what it has got last, the runtime may not have noticed.
+impl Peek for TokioIo<TcpStream> {
+    /// Asks the kernel, as the runtime may not have processed the latest event yet.
     fn peek(&self) -> io::Result<usize> {
         SockRef::from(self.inner()).peek(&mut [MaybeUninit::uninit()])
     }
 }
 
-/// A connection that notes when bytes move on it. It lies beneath TLS, so that a handshake and its bytes
-/// count as well.
+/// A TCP connection beneath TLS, if any.
+pub(crate) type TrackedTcp = TrackedIo<TokioIo<TcpStream>>;
+
+/// A stream that records progress in an [`Activity`]. It is beneath TLS, so that the bytes of a handshake count too.
 #[derive(Debug)]
-pub(crate) struct Watched<T> {
+pub(crate) struct TrackedIo<T> {
     io: T,
     activity: Activity,
     /// Bytes to be read before those of `io`.
-    early: Bytes,
+    prefix: Bytes,
     proxied: bool,
-    /// Whether TLS lies above, so that bytes may come at any time which are no response.
-    secured: bool,
-    /// Whether writing has failed. What is written then is lost; the read side decides what became of the exchange.
-    unwritable: bool,
-    /// Whether that was by a reset: then the end of what can be read is none that the other end has announced.
+    /// Whether TLS is above: then bytes may arrive at any time that are not a response.
+    is_tls: bool,
+    /// Whether a write failed. Further writes are discarded, and the read side decides the outcome of the exchange.
+    write_closed: bool,
+    /// Whether the write failed because of a reset: then the end of the stream is an error.
     reset: bool,
-    /// Among the connections that there may be, until it is dropped.
-    _place: Arc<Place>,
+    _permit: Arc<ConnectionPermit>,
 }
 
-impl<T> Watched<T> {
-    pub(crate) fn new(io: T, activity: Activity, place: Arc<Place>) -> Self {
+impl<T> TrackedIo<T> {
+    pub(crate) fn new(io: T, activity: Activity, permit: Arc<ConnectionPermit>, is_tls: bool) -> Self {
         Self {
             io,
             activity,
-            early: Bytes::new(),
+            prefix: Bytes::new(),
             proxied: false,
-            secured: false,
-            unwritable: false,
+            is_tls,
+            write_closed: false,
             reset: false,
-            _place: place,
+            _permit: permit,
         }
     }
 
-    /// Says that TLS is to be spoken on it.
-    pub(crate) fn secured(mut self, secured: bool) -> Self {
-        self.secured = secured;
+    /// Puts back bytes that were read.
+    pub(crate) fn unread(mut self, prefix: Bytes) -> Self {
+        self.prefix = prefix;
         self
     }
 
-    /// Gives back bytes that were read too far.
-    pub(crate) fn unread(mut self, early: Bytes) -> Self {
-        self.early = early;
-        self
-    }
-
-    /// Says that requests on it go to a proxy, which has to be told the whole URL.
+    /// Marks requests on it as requests to a proxy, which needs the absolute URL.
     pub(crate) fn proxied(mut self) -> Self {
         self.proxied = true;
         self
     }
-}
 
-impl<T: Connection> Connection for Watched<T> {
-    fn connected(&self) -> Connected {
-        self.io.connected().proxy(self.proxied)
-    }
-}
-
-impl<T: Socket> Watched<T> {
-    /// Looks at the socket when nothing is known to wait there, if a request is about to be sent: the server may have
-    /// closed, or sent what nobody asked for.
-    fn poll_unread(&self) -> Poll<io::Result<()>> {
-        if !self.activity.take_look() {
-            return Poll::Pending;
-        }
-        match self.io.peek() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-            Err(error) => Poll::Ready(Err(error)),
-            // The end.
-            Ok(0) => Poll::Ready(Ok(())),
-            Ok(_) if self.secured => Poll::Pending,
-            Ok(_) => Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "bytes came that nobody asked for"))),
-        }
-    }
-}
-
-impl<T: Read + Unpin> Watched<T> {
-    /// Reads what was received before a reset, and then tells of that.
-    fn poll_rest(&mut self, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        let mut rest = [MaybeUninit::uninit(); 4096];
-        let most = rest.len().min(buf.remaining());
-        let mut rest = ReadBuf::uninit(rest.get_mut(..most).unwrap_or_default());
-        ready!(Pin::new(&mut self.io).poll_read(cx, rest.unfilled()))?;
-        if rest.filled().is_empty() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        }
-        buf.put_slice(rest.filled());
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<T> Watched<T> {
-    /// Notes what a write came to.
-    fn written(&mut self, written: io::Result<usize>, bytes: usize) -> io::Result<usize> {
+    fn note_write(&mut self, written: io::Result<usize>, length: usize) -> io::Result<usize> {
         match written {
             Ok(written) => {
-                self.activity.touch();
-                // A request goes out, so that what comes from here on may be its response.
-                self.activity.take_look();
+                self.activity.record_progress();
+                // What arrives after a request was written may be its response.
+                self.activity.take_peek_request();
                 Ok(written)
             }
-            Err(error) if is_end(&error) => {
-                self.unwritable = true;
-                // Behind a close that was announced, the kernel says that the pipe is broken.
+            Err(error) if is_closed(&error) => {
+                self.write_closed = true;
+                // The kernel reports a broken pipe if the peer closed in order.
                 self.reset = error.kind() != io::ErrorKind::BrokenPipe;
-                Ok(bytes)
+                Ok(length)
             }
             Err(error) => Err(error),
         }
     }
 }
 
-/// Whether a write failed because the other end takes nothing more.
-fn is_end(error: &io::Error) -> bool {
+/// Whether a write failed because the peer receives nothing more.
+fn is_closed(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted
     )
 }
 
-impl<T: Read + Socket + Unpin> Read for Watched<T> {
+impl<T: Connection> Connection for TrackedIo<T> {
+    fn connected(&self) -> Connected {
+        self.io.connected().proxy(self.proxied)
+    }
+}
+
+impl<T: Peek> TrackedIo<T> {
+    /// Checks the socket if a request is about to be sent: the server may have closed it, or sent unexpected bytes.
+    fn poll_peek(&self) -> Poll<io::Result<()>> {
+        if !self.activity.take_peek_request() {
+            return Poll::Pending;
+        }
+        match self.io.peek() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+            // The end of the stream.
+            Ok(0) => Poll::Ready(Ok(())),
+            Ok(_) if self.is_tls => Poll::Pending,
+            Ok(_) => {
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "unexpected bytes before the request")))
+            }
+        }
+    }
+}
+
+impl<T: Read + Unpin> TrackedIo<T> {
+    /// Reads what was received before a reset, and then returns the reset.
+    fn poll_read_before_reset(&mut self, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let mut received = [MaybeUninit::uninit(); 4096];
+        let length = received.len().min(buf.remaining());
+        let mut received = ReadBuf::uninit(received.get_mut(..length).unwrap_or_default());
+        ready!(Pin::new(&mut self.io).poll_read(cx, received.unfilled()))?;
+        if received.filled().is_empty() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        buf.put_slice(received.filled());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: Read + Peek + Unpin> Read for TrackedIo<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        if !self.early.is_empty() {
-            let fits = self.early.len().min(buf.remaining());
-            buf.put_slice(&self.early.split_to(fits));
+        if !self.prefix.is_empty() {
+            let length = self.prefix.len().min(buf.remaining());
+            buf.put_slice(&self.prefix.split_to(length));
             return Poll::Ready(Ok(()));
         }
         if self.reset {
-            return self.poll_rest(cx, buf);
+            return self.poll_read_before_reset(cx, buf);
         }
         match Pin::new(&mut self.io).poll_read(cx, buf) {
-            Poll::Pending => self.poll_unread(),
+            Poll::Pending => self.poll_peek(),
             Poll::Ready(read) => {
                 read?;
-                self.activity.hear();
+                self.activity.record_read();
                 Poll::Ready(Ok(()))
             }
         }
     }
 }
 
-impl<T: Write + Unpin> Write for Watched<T> {
+impl<T: Write + Unpin> Write for TrackedIo<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.unwritable {
+        if self.write_closed {
             return Poll::Ready(Ok(buf.len()));
         }
         let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf));
-        Poll::Ready(self.written(written, buf.len()))
+        Poll::Ready(self.note_write(written, buf.len()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.unwritable { Poll::Ready(Ok(())) } else { Pin::new(&mut self.io).poll_flush(cx) }
+        if self.write_closed { Poll::Ready(Ok(())) } else { Pin::new(&mut self.io).poll_flush(cx) }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.unwritable { Poll::Ready(Ok(())) } else { Pin::new(&mut self.io).poll_shutdown(cx) }
+        if self.write_closed { Poll::Ready(Ok(())) } else { Pin::new(&mut self.io).poll_shutdown(cx) }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -221,16 +213,16 @@ impl<T: Write + Unpin> Write for Watched<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        // The head of a request without a body comes alone: a plain write is cheaper.
+        // A head without a body is a single buffer, for which a plain write is cheaper.
         if let [buf] = bufs {
             return self.poll_write(cx, buf);
         }
-        let bytes = bufs.iter().map(|buf| buf.len()).sum();
-        if self.unwritable {
-            return Poll::Ready(Ok(bytes));
+        let length = bufs.iter().map(|buf| buf.len()).sum();
+        if self.write_closed {
+            return Poll::Ready(Ok(length));
         }
         let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, bufs));
-        Poll::Ready(self.written(written, bytes))
+        Poll::Ready(self.note_write(written, length))
     }
 }
 
@@ -243,42 +235,42 @@ mod tests {
 
     use super::*;
 
-    impl Socket for TokioIo<DuplexStream> {
+    impl Peek for TokioIo<DuplexStream> {
         fn peek(&self) -> io::Result<usize> {
             Err(io::ErrorKind::WouldBlock.into())
         }
     }
 
-    /// An end that has closed: nothing more can be written, and what it has sent can still be read.
+    /// The peer has closed: nothing more can be written, but what it sent can still be read.
     #[tokio::test]
-    async fn what_was_received_is_read_though_nothing_more_can_be_written() {
+    async fn received_bytes_can_be_read_after_a_write_error() {
         let (near, mut far) = duplex(16);
         far.write_all(b"abc").await.unwrap();
         drop(far);
-        let mut watched = TokioIo::new(watched(near).await);
-        watched.write_all(b"defg").await.unwrap();
-        watched.flush().await.unwrap();
+        let mut stream = TokioIo::new(tracked(near).await);
+        stream.write_all(b"defg").await.unwrap();
+        stream.flush().await.unwrap();
         let mut text = String::new();
-        watched.read_to_string(&mut text).await.unwrap();
+        stream.read_to_string(&mut text).await.unwrap();
         assert_eq!(text, "abc");
-        watched.shutdown().await.unwrap();
+        stream.shutdown().await.unwrap();
     }
 
-    async fn watched(near: DuplexStream) -> Watched<TokioIo<DuplexStream>> {
-        let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-        Watched::new(TokioIo::new(near), Activity::by_byte(), Place::new(place))
+    async fn tracked(near: DuplexStream) -> TrackedIo<TokioIo<DuplexStream>> {
+        let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        TrackedIo::new(TokioIo::new(near), Activity::of_connection(), ConnectionPermit::new(permit), false)
     }
 
     #[tokio::test]
-    async fn what_was_read_too_far_is_read_first_however_small_the_buffer() {
+    async fn unread_bytes_are_read_first_whatever_the_size_of_the_buffer() {
         let (near, mut far) = duplex(16);
         far.write_all(b"def").await.unwrap();
-        let mut watched = TokioIo::new(watched(near).await.unread(Bytes::from("abc")));
+        let mut stream = TokioIo::new(tracked(near).await.unread(Bytes::from("abc")));
         let mut text = [0; 2];
-        watched.read_exact(&mut text).await.unwrap();
+        stream.read_exact(&mut text).await.unwrap();
         assert_eq!(&text, b"ab");
         let mut text = [0; 4];
-        watched.read_exact(&mut text).await.unwrap();
+        stream.read_exact(&mut text).await.unwrap();
         assert_eq!(&text, b"cdef");
     }
 }

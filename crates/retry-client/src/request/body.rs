@@ -1,4 +1,4 @@
-//! The body of a request, as callers hand it in.
+//! The body of a request, as it is passed to the client.
 
 use std::fmt;
 
@@ -7,25 +7,25 @@ use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 
 use crate::error_chain::BoxError;
 
-/// The body of a request: nothing, bytes, or a stream.
+/// The body of a request: empty, bytes, or a stream.
 ///
-/// Bytes and text convert into it; any other [`http_body::Body`] goes through [`Body::new`].
+/// Bytes and text convert into it; for any other [`http_body::Body`] there is [`Body::new`].
 pub struct Body(pub(crate) Kind);
 
 pub(crate) enum Kind {
     Empty,
-    Whole(Bytes),
+    Bytes(Bytes),
     Stream(UnsyncBoxBody<Bytes, BoxError>),
 }
 
 impl Body {
-    /// No body.
+    /// Creates an empty body.
     #[must_use]
     pub const fn empty() -> Self {
         Self(Kind::Empty)
     }
 
-    /// A body that is read while it is sent. What has been read is kept for other attempts up to
+    /// Creates a body that is read while it is sent. What was read is buffered for other attempts, up to
     /// [`replay_limit`](crate::ClientBuilder::replay_limit).
     pub fn new<B>(body: B) -> Self
     where
@@ -40,7 +40,7 @@ impl Body {
 
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
-        Self(if bytes.is_empty() { Kind::Empty } else { Kind::Whole(bytes) })
+        Self(if bytes.is_empty() { Kind::Empty } else { Kind::Bytes(bytes) })
     }
 }
 
@@ -50,7 +50,7 @@ impl From<()> for Body {
     }
 }
 
-macro_rules! from_what_bytes_are_from {
+macro_rules! from_sources_of_bytes {
     ($($source:ty),*) => {$(
         impl From<$source> for Body {
             fn from(source: $source) -> Self {
@@ -60,13 +60,13 @@ macro_rules! from_what_bytes_are_from {
     )*};
 }
 
-from_what_bytes_are_from!(&'static str, String, &'static [u8], Vec<u8>);
+from_sources_of_bytes!(&'static str, String, &'static [u8], Vec<u8>);
 
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Kind::Empty => f.write_str("Body(empty)"),
-            Kind::Whole(bytes) => write!(f, "Body({} bytes)", bytes.len()),
+            Kind::Bytes(bytes) => write!(f, "Body({} bytes)", bytes.len()),
             Kind::Stream(_) => f.write_str("Body(stream)"),
         }
     }

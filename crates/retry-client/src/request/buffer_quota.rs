@@ -1,53 +1,58 @@
-//! The memory that all replay buffers hold together.
+//! The limit on the bytes that all buffered bodies hold together.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+use std::{
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
-/// Bytes that buffers may still take; clones share them.
+/// The number of bytes that may still be buffered. Clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct Memory(Arc<AtomicUsize>);
+pub(crate) struct BufferQuota(Arc<AtomicUsize>);
 
-impl Memory {
+impl BufferQuota {
     pub(crate) fn new(bytes: usize) -> Self {
         Self(Arc::new(AtomicUsize::new(bytes)))
     }
 
-    /// Nothing taken yet.
-    pub(crate) fn hold(&self) -> Held {
-        Held { memory: self.clone(), bytes: 0 }
+    /// Returns a reservation of zero bytes.
+    pub(crate) fn reserve_none(&self) -> Reservation {
+        Reservation { quota: self.clone(), bytes: 0 }
     }
 
     #[cfg(test)]
-    pub(crate) fn left(&self) -> usize {
+    pub(crate) fn available(&self) -> usize {
         self.0.load(Relaxed)
     }
 }
 
-/// What one buffer has taken; given back when it is dropped.
+/// The bytes that one buffer has reserved, released when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Held {
-    memory: Memory,
+pub(crate) struct Reservation {
+    quota: BufferQuota,
     bytes: usize,
 }
 
-impl Held {
-    /// Takes more, if there is as much.
+impl Reservation {
+    /// Reserves more bytes. Returns whether as many were available.
     #[must_use]
-    pub(crate) fn take(&mut self, bytes: usize) -> bool {
-        let taken = self.memory.0.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(bytes)).is_ok();
-        self.bytes += if taken { bytes } else { 0 };
-        taken
+    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
+        let reserved = self.quota.0.fetch_update(Relaxed, Relaxed, |available| available.checked_sub(bytes)).is_ok();
+        if reserved {
+            self.bytes += bytes;
+        }
+        reserved
     }
 
-    pub(crate) fn give_back(&mut self) {
-        self.memory.0.fetch_add(std::mem::take(&mut self.bytes), Relaxed);
+    pub(crate) fn release(&mut self) {
+        self.quota.0.fetch_add(mem::take(&mut self.bytes), Relaxed);
     }
 }
 
-impl Drop for Held {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.give_back();
+        self.release();
     }
 }

@@ -1,4 +1,4 @@
-//! `Expect: 100-continue`: a body that is sent once the server has seen the head. RFC 9110, section 10.1.1.
+//! `Expect: 100-continue`: the request body is sent once the server asks for it. RFC 9110, section 10.1.1.
 
 use std::{
     pin::Pin,
@@ -12,12 +12,12 @@ use tokio::time::{Sleep, sleep};
 
 use crate::error_chain::BoxError;
 
-/// How long the server is waited for: not all know of the expectation. curl and Go wait as long.
-const LIMIT: Duration = Duration::from_secs(1);
+/// How long to wait for the server, which may not support the expectation. The same as in curl and Go.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the server has said to the head of a request. Clones are of the same.
+/// What the server has said to the head of a request. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Consent(Arc<Mutex<State>>);
+pub(crate) struct ContinueSignal(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -29,39 +29,38 @@ struct State {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stage {
     #[default]
-    Unknown,
-    /// The body may go out.
-    Given,
-    /// The server has responded without the body, and does not want it.
-    Refused,
-    /// The response was read as well: what waits can end.
-    Over,
+    Waiting,
+    /// The body is sent.
+    Proceed,
+    /// The server responded without asking for the body.
+    Rejected,
+    /// The body is never sent: it was rejected and the response has been read, or the request was cancelled.
+    Closed,
 }
 
-impl Consent {
-    /// The server asks for the body, or is not waited for any longer.
-    pub(crate) fn give(&self) {
-        self.advance(|stage| if stage == Stage::Unknown { Stage::Given } else { stage });
+impl ContinueSignal {
+    /// The server asked for the body, or the timeout elapsed.
+    pub(crate) fn proceed(&self) {
+        self.update(|stage| if stage == Stage::Waiting { Stage::Proceed } else { stage });
     }
 
-    /// The server has responded. Below 400 it may read the body all the same.
-    pub(crate) fn responded(&self, status: StatusCode) {
-        let next = if status.is_client_error() || status.is_server_error() { Stage::Refused } else { Stage::Given };
-        self.advance(|stage| if stage == Stage::Unknown { next } else { stage });
+    /// The server responded. With a status below 400, it may read the body nevertheless.
+    pub(crate) fn response(&self, status: StatusCode) {
+        let next = if status.is_client_error() || status.is_server_error() { Stage::Rejected } else { Stage::Proceed };
+        self.update(|stage| if stage == Stage::Waiting { next } else { stage });
     }
 
-    /// Nobody waits for a response any more.
-    pub(crate) fn abandon(&self) {
-        self.advance(|_| Stage::Over);
+    /// The request was cancelled.
+    pub(crate) fn cancel(&self) {
+        self.update(|_| Stage::Closed);
     }
 
-    /// The response was read. Returns whether the body was refused, so that the connection can carry no other request.
-    pub(crate) fn end(&self) -> bool {
-        self.advance(|stage| if stage == Stage::Refused { Stage::Over } else { stage });
-        self.lock().stage == Stage::Over
+    /// The response was read. Returns whether the body was never sent, so that the connection cannot be reused.
+    pub(crate) fn response_read(&self) -> bool {
+        self.update(|stage| if stage == Stage::Rejected { Stage::Closed } else { stage }) == Stage::Closed
     }
 
-    fn advance(&self, next: impl FnOnce(Stage) -> Stage) {
+    fn update(&self, next: impl FnOnce(Stage) -> Stage) -> Stage {
         let mut state = self.lock();
         let stage = next(state.stage);
         if stage != state.stage {
@@ -70,6 +69,7 @@ impl Consent {
                 waker.wake();
             }
         }
+        stage
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -77,32 +77,32 @@ impl Consent {
     }
 }
 
-/// The wait of one body for its consent.
+/// The wait of a request body for the server.
 #[derive(Debug)]
-pub(crate) struct Wait {
-    consent: Consent,
+pub(crate) struct ContinueWait {
+    signal: ContinueSignal,
     timeout: Pin<Box<Sleep>>,
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("the server has responded without the body")]
-struct Unwanted;
+#[error("the server responded without asking for the request body")]
+struct BodyRejected;
 
-impl Wait {
-    pub(crate) fn new(consent: Consent) -> Self {
-        Self { consent, timeout: Box::pin(sleep(LIMIT)) }
+impl ContinueWait {
+    pub(crate) fn new(signal: ContinueSignal) -> Self {
+        Self { signal, timeout: Box::pin(sleep(TIMEOUT)) }
     }
 
-    /// Ready once the body may go out, or with an error once it never will.
+    /// Ready when the body is to be sent, or with an error if it never will be.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         if self.timeout.as_mut().poll(cx).is_ready() {
-            self.consent.give();
+            self.signal.proceed();
         }
-        let mut state = self.consent.lock();
+        let mut state = self.signal.lock();
         match state.stage {
-            Stage::Given => Poll::Ready(Ok(())),
-            Stage::Over => Poll::Ready(Err(Unwanted.into())),
-            Stage::Unknown | Stage::Refused => {
+            Stage::Proceed => Poll::Ready(Ok(())),
+            Stage::Closed => Poll::Ready(Err(BodyRejected.into())),
+            Stage::Waiting | Stage::Rejected => {
                 state.waker = Some(cx.waker().clone());
                 Poll::Pending
             }
@@ -118,36 +118,36 @@ mod tests {
 
     use super::*;
 
-    async fn outcome(change: impl FnOnce(&Consent)) -> Option<bool> {
-        let consent = Consent::default();
-        let mut wait = Wait::new(consent.clone());
-        change(&consent);
+    async fn outcome(change: impl FnOnce(&ContinueSignal)) -> Option<bool> {
+        let signal = ContinueSignal::default();
+        let mut wait = ContinueWait::new(signal.clone());
+        change(&signal);
         let waited = timeout(Duration::from_secs(60), poll_fn(|cx| wait.poll(cx))).await;
         waited.ok().map(|outcome| outcome.is_ok())
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_body_goes_out_when_the_server_asks_for_it_or_is_silent() {
+    async fn the_body_is_sent_when_the_server_asks_for_it_or_after_the_timeout() {
         let begin = Instant::now();
-        assert_eq!(outcome(Consent::give).await, Some(true));
-        assert_eq!(outcome(|consent| consent.responded(StatusCode::OK)).await, Some(true));
+        assert_eq!(outcome(ContinueSignal::proceed).await, Some(true));
+        assert_eq!(outcome(|signal| signal.response(StatusCode::OK)).await, Some(true));
         assert_eq!(begin.elapsed(), Duration::ZERO);
         assert_eq!(outcome(|_| {}).await, Some(true));
-        assert_eq!(begin.elapsed(), LIMIT);
+        assert_eq!(begin.elapsed(), TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_is_refused_never_goes_out_and_ends_with_the_response() {
-        assert_eq!(outcome(|consent| consent.responded(StatusCode::EXPECTATION_FAILED)).await, None);
-        let ended = |consent: &Consent| {
-            consent.responded(StatusCode::UNAUTHORIZED);
-            assert!(consent.end());
+    async fn a_rejected_body_is_not_sent_and_ends_with_the_response() {
+        assert_eq!(outcome(|signal| signal.response(StatusCode::EXPECTATION_FAILED)).await, None);
+        let ended = |signal: &ContinueSignal| {
+            signal.response(StatusCode::UNAUTHORIZED);
+            assert!(signal.response_read());
         };
         assert_eq!(outcome(ended).await, Some(false));
-        let too_late = |consent: &Consent| {
-            consent.give();
-            consent.responded(StatusCode::UNAUTHORIZED);
-            assert!(!consent.end());
+        let too_late = |signal: &ContinueSignal| {
+            signal.proceed();
+            signal.response(StatusCode::UNAUTHORIZED);
+            assert!(!signal.response_read());
         };
         assert_eq!(outcome(too_late).await, Some(true));
     }

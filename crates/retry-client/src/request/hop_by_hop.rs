@@ -1,4 +1,4 @@
-//! What of an inbound message goes on to the next hop.
+//! The headers of messages that are forwarded to the next hop.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
@@ -8,17 +8,16 @@ use http::{
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-const ALWAYS: [HeaderName; 8] =
+const HOP_BY_HOP: [HeaderName; 8] =
     [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE];
 
-/// Removes the headers that concern one hop only: those of RFC 9110, section 7.6.1, and those named in
-/// `Connection`. For whoever sends an inbound request on with [`execute`](crate::Client::execute);
-/// [`forward`](crate::Client::forward) does it by itself.
+/// Removes the hop-by-hop headers: those of RFC 9110, section 7.6.1, and those named in `Connection`.
 ///
-/// `Trailer` stays: without it trailers are not sent on over HTTP/1.1.
+/// Call it before you forward a request with [`execute`](crate::Client::execute); [`forward`](crate::Client::forward)
+/// does so itself. `Trailer` is not removed, as hyper sends trailers over HTTP/1.1 only if it names them.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    // Most messages have few headers and none of these: to look at each once is cheaper than to look up eight.
-    let mut hop_by_hop: Vec<HeaderName> = headers.keys().filter(|name| ALWAYS.contains(name)).cloned().collect();
+    // Most messages have few headers and none of these: one pass is cheaper than eight look-ups.
+    let mut hop_by_hop: Vec<HeaderName> = headers.keys().filter(|name| HOP_BY_HOP.contains(name)).cloned().collect();
     if hop_by_hop.contains(&CONNECTION) {
         let named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
         hop_by_hop.extend(named.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok()));
@@ -28,8 +27,10 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes white space around values. HTTP/1.1 ignores it, and in HTTP/2 it makes a message malformed (RFC 9113, section
-/// 8.2.1), which h2 lets pass. For whoever passes messages of HTTP/2 on; the client cleans each response so.
+/// Removes whitespace around header values.
+///
+/// HTTP/1.1 ignores it. An HTTP/2 message with such whitespace is malformed (RFC 9113, section 8.2.1), but h2 accepts it.
+/// Call it before you forward an HTTP/2 request; the client does so for each response.
 pub fn trim_values(headers: &mut HeaderMap) {
     for value in headers.values_mut() {
         let trimmed = value.as_bytes().trim_ascii();
@@ -41,8 +42,8 @@ pub fn trim_values(headers: &mut HeaderMap) {
     }
 }
 
-/// Makes the headers of an inbound request those of one to the client's own server.
-pub(crate) fn readdress(headers: &mut HeaderMap) {
+/// Removes the headers of a request that do not hold for the next hop.
+pub(crate) fn remove_for_next_hop(headers: &mut HeaderMap) {
     remove_hop_by_hop(headers);
     headers.remove(HOST);
 }
@@ -52,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_concerns_one_hop_stays_behind() {
+    fn hop_by_hop_headers_are_removed() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("connection", "close, X-Secret-Hop"),
@@ -71,14 +72,14 @@ mod tests {
         ] {
             headers.append(name, HeaderValue::from_static(value));
         }
-        readdress(&mut headers);
+        remove_for_next_hop(&mut headers);
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["content-type", "trailer", "x-kept"]);
     }
 
     #[test]
-    fn values_lose_their_outer_white_space() {
+    fn whitespace_around_values_is_removed() {
         let mut headers = HeaderMap::new();
         for value in [" a ", "b", "\tc d\t", " "] {
             headers.append("x", HeaderValue::from_static(value));

@@ -1,22 +1,21 @@
-//! `Idempotency-Key`: a caller's promise that a server can tell a repeated request from a new one.
-//! IETF draft "The Idempotency-Key HTTP Header Field".
+//! `Idempotency-Key`, by which a server recognizes a repeated request. IETF draft "The Idempotency-Key HTTP Header Field".
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Gives a request without a key a new one: a random UUID, as the servers that ask for keys expect.
+/// Adds a key to a request that has none: a random UUID, as servers expect.
 pub(crate) fn ensure(headers: &mut HeaderMap, random: impl FnOnce() -> u128) {
     if headers.contains_key(&IDEMPOTENCY_KEY) {
         return;
     }
-    // Hexadecimal digits and dashes are always a valid value.
+    // A UUID is always a valid header value.
     if let Ok(key) = HeaderValue::try_from(uuid(random())) {
         headers.insert(IDEMPOTENCY_KEY, key);
     }
 }
 
-/// A version 4 UUID (RFC 9562, section 5.4) of these random bits.
+/// Formats random bits as a version 4 UUID: RFC 9562, section 5.4.
 fn uuid(random: u128) -> String {
     let version = (random & !(0xf << 76)) | 0x4 << 76;
     let bits = (version & !(0x3 << 62)) | 0x2 << 62;
@@ -37,7 +36,7 @@ mod tests {
     }
 
     #[test]
-    fn a_callers_own_key_is_kept() {
+    fn an_existing_key_is_kept() {
         let mut headers = HeaderMap::from_iter([(IDEMPOTENCY_KEY, HeaderValue::from_static("mine"))]);
         ensure(&mut headers, || 0);
         assert_eq!(headers[IDEMPOTENCY_KEY], "mine");

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
 };
 
@@ -11,161 +11,147 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     connection::stall_timeout::Activity,
     error_chain::BoxError,
     request::{
         body::{Body, Kind},
-        buffer_quota::{Held, Memory},
-        expect_continue::{Consent, Wait},
-        upload_limit::Place,
+        buffer_quota::{BufferQuota, Reservation},
+        expect_continue::{ContinueSignal, ContinueWait},
     },
 };
 
-/// How much of what was kept is sent at a time.
-const PIECE: usize = 64 * 1024;
+/// The largest frame that is sent from the buffer.
+const FRAME_SIZE: usize = 64 * 1024;
 
-/// A request body across attempts.
+/// A request body for several attempts.
 ///
-/// A streamed body goes out as it is read, and what was read is kept. The next attempt gets what was
-/// kept and then reads on. Past the limit nothing is kept: the attempt under way goes on unharmed, but
-/// it was the last.
-pub(crate) enum Replay {
+/// A stream is sent as it is read, and buffered. The next attempt sends what was buffered and then reads on. A stream
+/// that exceeds the limit is no longer buffered: the current attempt goes on, but there is no other.
+pub(crate) enum ReplayBody {
     Empty,
-    Whole(Bytes),
-    Stream(Arc<Mutex<Stream>>),
+    Bytes(Bytes),
+    Stream(Arc<Mutex<StreamBuffer>>),
 }
 
-impl Replay {
-    pub(crate) fn new(body: Body, limit: usize, memory: &Memory) -> Self {
+impl ReplayBody {
+    pub(crate) fn new(body: Body, limit: usize, quota: &BufferQuota) -> Self {
         match body.0 {
             Kind::Empty => Self::Empty,
-            Kind::Whole(bytes) => Self::Whole(bytes),
-            Kind::Stream(source) => Self::Stream(Arc::new(Mutex::new(Stream {
+            Kind::Bytes(bytes) => Self::Bytes(bytes),
+            Kind::Stream(source) => Self::Stream(Arc::new(Mutex::new(StreamBuffer {
                 size: source.size_hint(),
                 source,
-                kept: Vec::new(),
-                limit,
-                lost: false,
-                held: memory.hold(),
-                ahead: None,
+                buffer: Vec::new(),
                 trailers: None,
+                limit,
+                overflowed: false,
+                reservation: quota.reserve_none(),
+                prefetched: None,
                 ended: false,
-                place: None,
-                turn: 0,
+                permit: None,
+                reader: 0,
             }))),
         }
     }
 
-    /// The body, if it is read from somewhere.
-    pub(crate) fn stream(&self) -> Option<&Mutex<Stream>> {
+    /// Returns the stream, if the body is one.
+    pub(crate) fn stream(&self) -> Option<&Mutex<StreamBuffer>> {
         match self {
-            Self::Empty | Self::Whole(_) => None,
+            Self::Empty | Self::Bytes(_) => None,
             Self::Stream(stream) => Some(stream),
         }
     }
 
-    /// The body for the next attempt. An earlier attempt's body, should it still be about, ends with an error.
+    /// Returns the body for the next attempt. From then on, the body of an earlier attempt fails if it is read.
     pub(crate) fn attempt(&self) -> RequestBody {
         let source = match self {
             Self::Empty => Source::Empty,
-            Self::Whole(bytes) => Source::Whole(bytes.clone()),
+            Self::Bytes(bytes) => Source::Bytes(bytes.clone()),
             Self::Stream(stream) => {
-                let turn = {
+                let reader = {
                     let mut stream = lock(stream);
-                    stream.turn += 1;
-                    stream.turn
+                    stream.reader += 1;
+                    stream.reader
                 };
-                Source::Stream { stream: Arc::clone(stream), turn, offset: 0, trailed: false }
+                Source::Stream { stream: Arc::clone(stream), reader, offset: 0, trailers_sent: false }
             }
         };
-        RequestBody { source, activity: None, wait: None }
+        RequestBody { source, activity: None, continue_wait: None }
     }
 
-    /// Whether all that was read is still there to be sent again.
-    pub(crate) fn can_repeat(&self) -> bool {
-        match self {
-            Self::Empty | Self::Whole(_) => true,
-            Self::Stream(stream) => !lock(stream).lost,
-        }
+    /// Whether everything that was read can be sent again.
+    pub(crate) fn is_replayable(&self) -> bool {
+        self.stream().is_none_or(|stream| !lock(stream).overflowed)
     }
 
-    /// Whether it will be, as far as its announced length tells.
+    /// Whether it will be replayable when it is complete, according to its announced length.
     pub(crate) fn fits(&self) -> bool {
-        match self {
-            Self::Empty | Self::Whole(_) => true,
-            Self::Stream(stream) => lock(stream).fits(),
-        }
+        self.stream().is_none_or(|stream| lock(stream).fits())
     }
 
     /// Whether the body was read to its end.
-    pub(crate) fn is_read(&self) -> bool {
-        match self {
-            Self::Empty | Self::Whole(_) => true,
-            Self::Stream(stream) => lock(stream).ended,
-        }
+    pub(crate) fn is_fully_read(&self) -> bool {
+        self.stream().is_none_or(|stream| lock(stream).ended)
     }
 }
 
-/// A streamed body and what was kept of it.
-pub(crate) struct Stream {
+/// A streamed body, and the buffer of what was read.
+pub(crate) struct StreamBuffer {
     source: UnsyncBoxBody<Bytes, BoxError>,
     size: SizeHint,
-    /// A copy: the pieces themselves may be small parts of large buffers.
-    kept: Vec<u8>,
+    /// A copy, as the frames themselves may be small parts of large buffers.
+    buffer: Vec<u8>,
     trailers: Option<HeaderMap>,
-    /// How many bytes may be kept.
+    /// The maximum size of the buffer.
     limit: usize,
-    /// Whether something was read that was not kept.
-    lost: bool,
-    /// As many bytes as `kept` has memory for.
-    held: Held,
-    /// Read ahead of the attempt, and not kept.
-    ahead: Option<Result<Frame<Bytes>, BoxError>>,
+    /// Whether something was read that could not be buffered.
+    overflowed: bool,
+    /// As many bytes as the buffer's capacity.
+    reservation: Reservation,
+    /// Read before there was a connection, and not buffered.
+    prefetched: Option<Result<Frame<Bytes>, BoxError>>,
     ended: bool,
-    /// Among those that are still coming, once it needs one.
-    place: Option<Place>,
-    /// The attempt that may read: only the latest.
-    turn: u32,
+    /// Limits the number of incomplete uploads that have a connection.
+    permit: Option<OwnedSemaphorePermit>,
+    /// The number of the attempt that may read: the latest.
+    reader: u32,
 }
 
-impl Stream {
+impl StreamBuffer {
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let next = match self.ahead.take() {
-            Some(ahead) => Some(ahead),
+        let next = match self.prefetched.take() {
+            Some(prefetched) => Some(prefetched),
             None => ready!(Pin::new(&mut self.source).poll_frame(cx)),
         };
-        let frame = match next {
-            Some(Ok(frame)) => frame,
+        Poll::Ready(match next {
+            Some(Ok(frame)) => {
+                if frame.data_ref().is_some_and(|data| !self.append(data)) {
+                    self.drop_buffer();
+                }
+                self.note_end(&frame);
+                Some(Ok(frame))
+            }
             Some(Err(error)) => {
-                self.lose();
-                return Poll::Ready(Some(Err(SourceFailed(error).into())));
+                self.drop_buffer();
+                Some(Err(SourceError(error).into()))
             }
             None => {
                 self.end();
-                return Poll::Ready(None);
+                None
             }
-        };
-        if let Some(data) = frame.data_ref()
-            && !self.keep(data)
-        {
-            self.lose();
-        }
-        self.note_end(&frame);
-        Poll::Ready(Some(Ok(frame)))
+        })
     }
 
-    /// Ready once nothing more can be read and kept.
-    pub(crate) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while !self.ended && self.ahead.is_none() {
-            let Some(next) = ready!(Pin::new(&mut self.source).poll_frame(cx)) else {
-                self.end();
-                break;
-            };
-            match next {
-                Ok(frame) if frame.data_ref().is_none_or(|data| self.keep(data)) => self.note_end(&frame),
-                next => self.ahead = Some(next),
+    /// Ready when nothing more can be read and buffered.
+    pub(crate) fn poll_prefetch(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.ended && self.prefetched.is_none() {
+            match ready!(Pin::new(&mut self.source).poll_frame(cx)) {
+                Some(Ok(frame)) if frame.data_ref().is_none_or(|data| self.append(data)) => self.note_end(&frame),
+                Some(next) => self.prefetched = Some(next),
+                None => self.end(),
             }
         }
         Poll::Ready(())
@@ -182,82 +168,82 @@ impl Stream {
 
     fn end(&mut self) {
         self.ended = true;
-        self.place = None;
+        self.permit = None;
     }
 
-    /// Whether it is still coming, and has no place among those yet.
-    pub(crate) fn needs_place(&self) -> bool {
-        !self.ended && self.place.is_none()
+    /// Whether the body is incomplete and has no permit yet.
+    pub(crate) fn needs_permit(&self) -> bool {
+        !self.ended && self.permit.is_none()
     }
 
-    /// Holds a place until its end.
-    pub(crate) fn hold(&mut self, place: Place) {
-        self.place = Some(place).filter(|_| !self.ended);
+    /// Holds the permit until the body is complete.
+    pub(crate) fn hold_permit(&mut self, permit: OwnedSemaphorePermit) {
+        self.permit = Some(permit).filter(|_| !self.ended);
     }
 
-    /// Whether all of it may be kept, as far as its announced length tells.
+    /// Whether the body may be buffered to its end, according to its announced length.
     fn fits(&self) -> bool {
         self.size.lower() <= self.limit as u64
     }
 
-    /// Keeps a piece if that is possible.
-    fn keep(&mut self, data: &Bytes) -> bool {
-        let length = self.kept.len() + data.len();
-        if self.lost || !self.fits() || length > self.limit {
+    /// Buffers `data`, and returns whether that was possible.
+    fn append(&mut self, data: &Bytes) -> bool {
+        let length = self.buffer.len() + data.len();
+        if self.overflowed || !self.fits() || length > self.limit {
             return false;
         }
-        let capacity = self.kept.capacity();
+        let capacity = self.buffer.capacity();
         if length > capacity {
-            // What is announced is made room for at once; otherwise room is doubled.
+            // Allocates the announced length at once, and doubles otherwise.
             let announced = usize::try_from(self.size.lower()).unwrap_or(usize::MAX);
             let wanted = length.max(announced).max((2 * capacity).min(self.limit));
-            if !self.held.take(wanted - capacity) {
+            if !self.reservation.grow(wanted - capacity) {
                 return false;
             }
-            self.kept.reserve_exact(wanted - self.kept.len());
+            self.buffer.reserve_exact(wanted - self.buffer.len());
         }
-        self.kept.extend_from_slice(data);
+        self.buffer.extend_from_slice(data);
         true
     }
 
-    fn lose(&mut self) {
-        self.lost = true;
-        self.kept = Vec::new();
-        self.held.give_back();
+    fn drop_buffer(&mut self) {
+        self.overflowed = true;
+        self.buffer = Vec::new();
+        self.reservation.release();
     }
 }
 
-/// A poisoned lock means that a caller's body panicked while it was read; the call is failing already.
-pub(crate) fn lock(stream: &Mutex<Stream>) -> std::sync::MutexGuard<'_, Stream> {
+/// The lock is poisoned if the stream panicked while it was read, and then the call fails anyway.
+pub(crate) fn lock(stream: &Mutex<StreamBuffer>) -> MutexGuard<'_, StreamBuffer> {
     stream.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The caller's own body failed: no fault of the network, and nothing to repeat.
+/// The error of a stream that was passed as request body. No retry can help.
 #[derive(Debug, thiserror::Error)]
 #[error("the request body failed: {0}")]
-pub(crate) struct SourceFailed(#[source] BoxError);
+pub(crate) struct SourceError(#[source] BoxError);
 
 #[derive(Debug, thiserror::Error)]
-#[error("another attempt has taken over the request body")]
+#[error("a later attempt reads the request body")]
 struct Superseded;
 
-/// The body of one attempt: what a transport beneath a [`RetryLayer`](crate::RetryLayer) is given to send.
+/// The request body of one attempt, as the service beneath a [`RetryLayer`](crate::RetryLayer) gets it.
 pub struct RequestBody {
     source: Source,
     activity: Option<Activity>,
-    /// While the server's consent is waited for.
-    wait: Option<Box<Wait>>,
+    /// `Some` until the server asks for the body.
+    continue_wait: Option<Box<ContinueWait>>,
 }
 
 impl RequestBody {
-    /// Tells of its progress, too.
-    pub(crate) fn watch(&mut self, activity: &Activity) {
+    /// Records progress of the body in `activity`.
+    pub(crate) fn track(&mut self, activity: &Activity) {
         self.activity = Some(activity.clone());
     }
 
-    /// Goes out only once the server has seen the head.
-    pub(crate) fn wait_for(&mut self, consent: Consent) {
-        self.wait = Some(Box::new(Wait::new(consent)));
+    /// Delays the body until the server asks for it.
+    pub(crate) fn wait_for(&mut self, signal: ContinueSignal) {
+        self.continue_wait = Some(Box::new(ContinueWait::new(signal)));
     }
 }
 
@@ -269,13 +255,13 @@ impl fmt::Debug for RequestBody {
 
 enum Source {
     Empty,
-    Whole(Bytes),
-    /// From which byte of what was kept, and whether its trailers have been sent.
+    Bytes(Bytes),
     Stream {
-        stream: Arc<Mutex<Stream>>,
-        turn: u32,
+        stream: Arc<Mutex<StreamBuffer>>,
+        reader: u32,
+        /// How much of the buffer was sent.
         offset: usize,
-        trailed: bool,
+        trailers_sent: bool,
     },
 }
 
@@ -285,59 +271,58 @@ impl http_body::Body for RequestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        if let Some(wait) = &mut this.wait {
+        if let Some(wait) = &mut this.continue_wait {
             if let Err(error) = ready!(wait.poll(cx)) {
                 return Poll::Ready(Some(Err(error)));
             }
-            this.wait = None;
+            this.continue_wait = None;
         }
         let frame = match &mut this.source {
             Source::Empty => None,
-            Source::Whole(bytes) => {
+            Source::Bytes(bytes) => {
                 let bytes = std::mem::take(bytes);
                 (!bytes.is_empty()).then(|| Ok(Frame::data(bytes)))
             }
-            Source::Stream { stream, turn, offset, trailed } => {
+            Source::Stream { stream, reader, offset, trailers_sent } => {
                 let mut stream = lock(stream);
-                if stream.turn != *turn {
+                if stream.reader != *reader {
                     return Poll::Ready(Some(Err(Superseded.into())));
                 }
-                let kept = stream.kept.get(*offset..).unwrap_or_default();
-                let kept = kept.get(..kept.len().min(PIECE)).unwrap_or_default();
-                if !kept.is_empty() {
-                    *offset += kept.len();
-                    Some(Ok(Frame::data(Bytes::copy_from_slice(kept))))
+                let unsent = stream.buffer.get(*offset..).unwrap_or_default();
+                let unsent = unsent.get(..unsent.len().min(FRAME_SIZE)).unwrap_or_default();
+                if !unsent.is_empty() {
+                    *offset += unsent.len();
+                    Some(Ok(Frame::data(Bytes::copy_from_slice(unsent))))
                 } else if stream.ended {
-                    // Trailers come right after the last of the data, and once.
-                    let trailers = stream.trailers.clone().filter(|_| !std::mem::replace(trailed, true));
+                    let trailers = stream.trailers.clone().filter(|_| !std::mem::replace(trailers_sent, true));
                     trailers.map(|trailers| Ok(Frame::trailers(trailers)))
                 } else {
                     let polled = stream.poll_source(cx);
                     if polled.is_pending() {
-                        // The server waits for us, and we for the caller.
+                        // The server waits for the client, which waits for the stream.
                         this.activity.as_ref().inspect(|activity| activity.pause());
                     }
                     let frame = ready!(polled);
-                    *offset = stream.kept.len();
-                    *trailed = matches!(&frame, Some(Ok(frame)) if frame.is_trailers());
+                    *offset = stream.buffer.len();
+                    *trailers_sent = matches!(&frame, Some(Ok(frame)) if frame.is_trailers());
                     frame
                 }
             }
         };
         if let Some(activity) = &this.activity {
-            activity.part();
+            activity.request_progress();
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        // hyper asks when it takes the request up, which on HTTP/2 may be late.
+        // hyper calls this when it starts to send the request, which over HTTP/2 may be late.
         if let Some(activity) = &self.activity {
-            activity.part();
+            activity.request_progress();
         }
         match &self.source {
             Source::Empty => true,
-            Source::Whole(bytes) => bytes.is_empty(),
+            Source::Bytes(bytes) => bytes.is_empty(),
             Source::Stream { .. } => false,
         }
     }
@@ -345,7 +330,7 @@ impl http_body::Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Empty => SizeHint::with_exact(0),
-            Source::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::Stream { stream, .. } => lock(stream).size,
         }
     }
@@ -353,14 +338,12 @@ impl http_body::Body for RequestBody {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
+    use std::{collections::VecDeque, time::Duration};
 
     use http_body_util::BodyExt;
 
-    use std::time::Duration;
-
     use super::*;
-    use crate::request::upload_limit::Uploads;
+    use crate::request::upload_limit::UploadLimit;
 
     /// A body of these parts, with a trailer.
     fn streamed(parts: &[&'static str]) -> Body {
@@ -381,7 +364,7 @@ mod tests {
         }
     }
 
-    /// Reads so many frames at most.
+    /// Reads at most this many frames.
     async fn read(mut body: RequestBody, frames: usize) -> (String, bool) {
         let (mut text, mut trailers) = (String::new(), false);
         for _ in 0..frames {
@@ -396,88 +379,88 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_is_replayed_with_its_trailers_wherever_the_attempt_before_stopped() {
+    async fn a_stream_is_replayed_with_its_trailers_wherever_the_previous_attempt_stopped() {
         for stop in 0..=4 {
-            let replay = Replay::new(streamed(&["ab", "cd", "ef"]), 6, &Memory::new(1000));
+            let replay = ReplayBody::new(streamed(&["ab", "cd", "ef"]), 6, &BufferQuota::new(1000));
             read(replay.attempt(), stop).await;
-            assert!(replay.can_repeat());
+            assert!(replay.is_replayable());
             assert_eq!(read(replay.attempt(), 9).await, ("abcdef".to_owned(), true), "stopped after {stop} frames");
-            assert!(replay.is_read());
+            assert!(replay.is_fully_read());
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_read_ahead_is_sent_first_whether_all_of_it_could_be_kept_or_not() {
+    async fn prefetched_data_is_sent_first_even_if_it_could_not_all_be_buffered() {
         let time = Duration::from_secs(1);
-        let uploads = Uploads::new(time, time, 4);
-        for (limit, can_repeat) in [(6, true), (5, false), (2, false), (0, false)] {
-            let replay = Replay::new(streamed(&["ab", "cd", "ef"]), limit, &Memory::new(1000));
-            uploads.read_ahead(replay.stream().unwrap()).await;
-            assert!(replay.can_repeat(), "nothing is lost yet");
-            assert_eq!(read(replay.attempt(), 9).await, ("abcdef".to_owned(), true), "{limit}");
-            assert_eq!(replay.can_repeat(), can_repeat, "{limit}");
+        let limit = UploadLimit::new(time, time, 4);
+        for (bytes, is_replayable) in [(6, true), (5, false), (2, false), (0, false)] {
+            let replay = ReplayBody::new(streamed(&["ab", "cd", "ef"]), bytes, &BufferQuota::new(1000));
+            limit.prefetch(replay.stream().unwrap()).await;
+            assert!(replay.is_replayable(), "nothing has overflowed yet");
+            assert_eq!(read(replay.attempt(), 9).await, ("abcdef".to_owned(), true), "{bytes}");
+            assert_eq!(replay.is_replayable(), is_replayable, "{bytes}");
         }
         let (mut sender, body) = http_body_util::channel::Channel::<Bytes, BoxError>::new(1);
-        let replay = Replay::new(Body::new(body), 100, &Memory::new(1000));
+        let replay = ReplayBody::new(Body::new(body), 100, &BufferQuota::new(1000));
         sender.send_data(Bytes::from("ab")).await.unwrap();
         let begin = tokio::time::Instant::now();
-        uploads.read_ahead(replay.stream().unwrap()).await;
-        assert_eq!(begin.elapsed(), time, "a sender that waits for the response is not waited for");
+        limit.prefetch(replay.stream().unwrap()).await;
+        assert_eq!(begin.elapsed(), time, "prefetching ends after its time");
         drop(sender);
         assert_eq!(read(replay.attempt(), 1).await.0, "ab");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn bodies_that_are_still_coming_have_half_of_the_places() {
-        let uploads = Uploads::new(Duration::ZERO, Duration::from_secs(3), 3);
+    async fn incomplete_uploads_take_at_most_half_of_the_connections() {
+        let limit = UploadLimit::new(Duration::ZERO, Duration::from_secs(3), 3);
         let slow = || {
             let (sender, body) = http_body_util::channel::Channel::<Bytes, BoxError>::new(1);
-            (sender, Replay::new(Body::new(body), 100, &Memory::new(1000)))
+            (sender, ReplayBody::new(Body::new(body), 100, &BufferQuota::new(1000)))
         };
         let [(first_sender, first), (_sender, second), (_other, third)] = [slow(), slow(), slow()];
         for slow in [&first, &second] {
-            uploads.enter(slow.stream().unwrap()).await.unwrap();
+            limit.acquire(slow.stream().unwrap()).await.unwrap();
         }
-        // It has one.
-        uploads.enter(second.stream().unwrap()).await.unwrap();
-        let error = uploads.enter(third.stream().unwrap()).await.unwrap_err();
+        // It has a permit already.
+        limit.acquire(second.stream().unwrap()).await.unwrap();
+        let error = limit.acquire(third.stream().unwrap()).await.unwrap_err();
         assert_eq!(error.to_string(), "no connection within 3s");
-        let whole = Replay::new(streamed(&[]), 100, &Memory::new(1000));
-        uploads.read_ahead(whole.stream().unwrap()).await;
-        uploads.enter(whole.stream().unwrap()).await.unwrap();
-        // The end of a body frees its place.
+        let whole = ReplayBody::new(streamed(&[]), 100, &BufferQuota::new(1000));
+        limit.prefetch(whole.stream().unwrap()).await;
+        limit.acquire(whole.stream().unwrap()).await.unwrap();
+        // The end of a body releases its permit.
         drop(first_sender);
         read(first.attempt(), 9).await;
-        uploads.enter(third.stream().unwrap()).await.unwrap();
+        limit.acquire(third.stream().unwrap()).await.unwrap();
         drop(second);
         let (_sender, fourth) = slow();
-        uploads.enter(fourth.stream().unwrap()).await.unwrap();
+        limit.acquire(fourth.stream().unwrap()).await.unwrap();
     }
 
     #[tokio::test]
-    async fn small_pieces_of_large_buffers_take_no_more_memory_than_they_count() {
-        let memory = Memory::new(1000);
+    async fn small_pieces_of_large_buffers_take_no_more_memory_than_their_length() {
+        let quota = BufferQuota::new(1000);
         let buffer = Bytes::from(vec![b'x'; 100_000]);
         let pieces = (0..500).map(|at| Frame::data(buffer.slice(at..=at)));
-        let replay = Replay::new(Body::new(Frames(pieces.collect())), 1000, &memory);
+        let replay = ReplayBody::new(Body::new(Frames(pieces.collect())), 1000, &quota);
         drop(buffer);
         assert_eq!(read(replay.attempt(), 1000).await.0.len(), 500);
-        assert!(replay.can_repeat());
-        let Replay::Stream(stream) = &replay else { panic!("a stream") };
-        let capacity = lock(stream).kept.capacity();
+        assert!(replay.is_replayable());
+        let ReplayBody::Stream(stream) = &replay else { panic!("a stream") };
+        let capacity = lock(stream).buffer.capacity();
         assert!(capacity < 1000, "{capacity}");
-        assert_eq!(memory.left(), 1000 - capacity);
+        assert_eq!(quota.available(), 1000 - capacity);
     }
 
     #[tokio::test]
-    async fn past_the_limit_the_first_attempt_goes_on_and_is_the_last() {
-        let replay = Replay::new(streamed(&["ab", "cd", "ef"]), 5, &Memory::new(1000));
+    async fn a_stream_beyond_the_limit_is_sent_once() {
+        let replay = ReplayBody::new(streamed(&["ab", "cd", "ef"]), 5, &BufferQuota::new(1000));
         assert_eq!(read(replay.attempt(), 9).await, ("abcdef".to_owned(), true));
-        assert!(!replay.can_repeat());
+        assert!(!replay.is_replayable());
     }
 
     #[tokio::test]
-    async fn a_body_that_fails_is_not_repeated_and_tells_why() {
+    async fn a_body_that_fails_is_not_repeated() {
         struct Fails;
         impl http_body::Body for Fails {
             type Data = Bytes;
@@ -486,15 +469,15 @@ mod tests {
                 Poll::Ready(Some(Err("disk on fire".into())))
             }
         }
-        let replay = Replay::new(Body::new(Fails), 100, &Memory::new(1000));
+        let replay = ReplayBody::new(Body::new(Fails), 100, &BufferQuota::new(1000));
         let error = replay.attempt().frame().await.unwrap().unwrap_err();
         assert_eq!(error.to_string(), "the request body failed: disk on fire");
-        assert!(!replay.can_repeat());
+        assert!(!replay.is_replayable());
     }
 
     #[tokio::test]
-    async fn an_earlier_attempt_cannot_take_data_from_a_later_one() {
-        let replay = Replay::new(streamed(&["ab", "cd"]), 100, &Memory::new(1000));
+    async fn an_earlier_attempt_cannot_read_what_a_later_one_needs() {
+        let replay = ReplayBody::new(streamed(&["ab", "cd"]), 100, &BufferQuota::new(1000));
         let mut first = replay.attempt();
         first.frame().await.unwrap().unwrap();
         let second = replay.attempt();
@@ -503,27 +486,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bytes_are_sent_whole_each_time_with_their_length() {
-        let replay = Replay::new(Body::from("abc"), 0, &Memory::new(1000));
+    async fn bytes_are_sent_completely_each_time_with_their_length() {
+        let replay = ReplayBody::new(Body::from("abc"), 0, &BufferQuota::new(1000));
         for _ in 0..2 {
             let body = replay.attempt();
             assert_eq!(body.size_hint().exact(), Some(3));
             assert_eq!(read(body, 2).await.0, "abc");
         }
-        assert!(Replay::new(Body::from(""), 0, &Memory::new(1000)).attempt().is_end_stream());
+        assert!(ReplayBody::new(Body::from(""), 0, &BufferQuota::new(1000)).attempt().is_end_stream());
     }
 
     #[tokio::test]
-    async fn the_memory_of_all_bodies_together_is_bounded_and_given_back() {
-        let memory = Memory::new(9);
-        let first = Replay::new(streamed(&["abc", "def"]), 100, &memory);
-        let second = Replay::new(streamed(&["ghi", "jkl"]), 100, &memory);
+    async fn the_memory_of_all_bodies_together_is_limited_and_released() {
+        let quota = BufferQuota::new(9);
+        let first = ReplayBody::new(streamed(&["abc", "def"]), 100, &quota);
+        let second = ReplayBody::new(streamed(&["ghi", "jkl"]), 100, &quota);
         read(first.attempt(), 9).await;
-        assert_eq!(memory.left(), 3);
+        assert_eq!(quota.available(), 3);
         assert_eq!(read(second.attempt(), 9).await.0, "ghijkl");
-        assert!(first.can_repeat() && !second.can_repeat());
-        assert_eq!(memory.left(), 3, "what cannot be kept whole is not kept in part");
+        assert!(first.is_replayable() && !second.is_replayable());
+        assert_eq!(quota.available(), 3, "a body that does not fit is not buffered in part");
         drop(first);
-        assert_eq!(memory.left(), 9);
+        assert_eq!(quota.available(), 9);
     }
 }

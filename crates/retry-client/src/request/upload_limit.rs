@@ -1,4 +1,4 @@
-//! When a request whose body is still coming takes a connection, and how many of those there may be.
+//! The limit on connections that incomplete uploads take.
 
 use std::{
     future::poll_fn,
@@ -6,53 +6,47 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
-    connection::connect::within,
+    connection::connect_timeout::connect_timeout,
     error_chain::BoxError,
-    request::replay::{Stream, lock},
+    request::replay::{StreamBuffer, lock},
 };
 
-/// So that slow senders do not take all connections, a body is read ahead for a while, and those that are still coming
-/// then take half of the connections at most.
+/// Keeps slow clients from taking all connections: request bodies are read for a while before they take one, and those
+/// that are still incomplete take at most half of the connections.
 #[derive(Clone, Debug)]
-pub(crate) struct Uploads {
-    /// How long a body is read ahead.
-    time: Duration,
-    /// How long one may wait for its place.
-    patience: Duration,
-    places: Arc<Semaphore>,
+pub(crate) struct UploadLimit {
+    /// How long a body is read before it takes a connection.
+    prefetch_time: Duration,
+    /// How long it may wait for its permit.
+    wait_timeout: Duration,
+    permits: Arc<Semaphore>,
 }
 
-/// Held by a body that is still coming, and has a connection.
-pub(crate) type Place = OwnedSemaphorePermit;
-
-impl Uploads {
-    pub(crate) fn new(time: Duration, patience: Duration, connections: usize) -> Self {
-        Self { time, patience, places: Arc::new(Semaphore::new(connections.div_ceil(2))) }
+impl UploadLimit {
+    pub(crate) fn new(prefetch_time: Duration, wait_timeout: Duration, connections: usize) -> Self {
+        Self { prefetch_time, wait_timeout, permits: Arc::new(Semaphore::new(connections.div_ceil(2))) }
     }
 
-    /// Reads a body ahead, to its end, until no more of it can be kept, or until the time is over.
-    pub(crate) async fn read_ahead(&self, stream: &Mutex<Stream>) {
-        // What came in time is kept.
-        let _ = timeout(self.time, poll_fn(|cx| lock(stream).poll_ahead(cx))).await;
+    /// Reads and buffers a body until it is complete, no more of it can be buffered, or the time is over.
+    pub(crate) async fn prefetch(&self, stream: &Mutex<StreamBuffer>) {
+        // What was read before the timeout is kept.
+        let _ = timeout(self.prefetch_time, poll_fn(|cx| lock(stream).poll_prefetch(cx))).await;
     }
 
-    /// Waits for a place, which the body holds for as long as it is coming.
-    pub(crate) async fn enter(&self, stream: &Mutex<Stream>) -> Result<(), BoxError> {
-        if !lock(stream).needs_place() {
+    /// Waits for a permit, which the body holds until it is complete.
+    pub(crate) async fn acquire(&self, stream: &Mutex<StreamBuffer>) -> Result<(), BoxError> {
+        if !lock(stream).needs_permit() {
             return Ok(());
         }
-        let places = Arc::clone(&self.places);
-        let place = match Arc::clone(&places).try_acquire_owned() {
-            Ok(place) => place,
-            Err(_) => within(self.patience, async move { Ok(places.acquire_owned().await?) }).await?,
+        let permits = Arc::clone(&self.permits);
+        let permit = match Arc::clone(&permits).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => connect_timeout(self.wait_timeout, async move { Ok(permits.acquire_owned().await?) }).await?,
         };
-        lock(stream).hold(place);
+        lock(stream).hold_permit(permit);
         Ok(())
     }
 }

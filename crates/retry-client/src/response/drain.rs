@@ -1,4 +1,4 @@
-//! Reading a response nobody wants, so that its connection can be used again.
+//! Draining the response of a failed attempt, so that its connection can be reused.
 
 use std::{pin::pin, time::Duration};
 
@@ -7,25 +7,24 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::time::timeout;
 
-/// How much is read, and for how long, before the connection is the cheaper loss.
-const BYTES: usize = 64 * 1024;
-const TIME: Duration = Duration::from_secs(1);
+/// Beyond these limits, a new connection is cheaper.
+const MAX_BYTES: usize = 64 * 1024;
+const MAX_TIME: Duration = Duration::from_secs(1);
 
-/// Reads to the end, within bounds; then drops the body, which past the bounds closes its connection.
+/// Reads the body to its end and drops it. Beyond the limits it is dropped unread, which closes its connection.
 pub(crate) async fn drain(body: impl Body) {
-    if body.is_end_stream() || body.size_hint().lower() > BYTES as u64 {
+    if body.is_end_stream() || body.size_hint().lower() > MAX_BYTES as u64 {
         return;
     }
     let mut body = pin!(body);
     let read = async {
-        let mut left = BYTES;
+        let mut left = MAX_BYTES;
         while let Some(Ok(frame)) = body.frame().await {
             let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Buf::remaining)) else { return };
             left = rest;
         }
     };
-    // It ended, or is given up on: both are fine.
-    let _ = timeout(TIME, read).await;
+    let _ = timeout(MAX_TIME, read).await;
 }
 
 #[cfg(test)]
@@ -43,7 +42,7 @@ mod tests {
 
     use super::*;
 
-    /// A body of 1 KiB frames without end; or one of which nothing comes.
+    /// An endless body of 1 KiB frames, or one that stalls if there is no counter.
     struct Endless<'a>(Option<&'a Cell<usize>>);
 
     impl Body for Endless<'_> {
@@ -58,16 +57,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_without_end_is_given_up_on_after_some_bytes() {
+    async fn draining_stops_at_the_byte_limit() {
         let read = Cell::new(0);
         drain(Endless(Some(&read))).await;
-        assert_eq!(read.get(), BYTES + 1024);
+        assert_eq!(read.get(), MAX_BYTES + 1024);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_stalls_is_given_up_on_after_some_time() {
+    async fn draining_stops_at_the_time_limit() {
         let begin = Instant::now();
         drain(Endless(None)).await;
-        assert_eq!(begin.elapsed(), TIME);
+        assert_eq!(begin.elapsed(), MAX_TIME);
     }
 }

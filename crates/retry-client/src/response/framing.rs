@@ -1,7 +1,7 @@
-//! How the head of a message announces the end of its body: it has to be one thing. RFC 9112, section 6.
+//! Message framing: the head must announce the length of the body in exactly one way. RFC 9112, section 6.
 //!
-//! Whoever passes on a head that says two would announce something else than was received. nginx, Envoy and Node refuse
-//! the same.
+//! An ambiguous message must not be forwarded, as the next server could find another end of the body (request
+//! smuggling). nginx, Envoy and Node reject the same messages.
 
 use std::str;
 
@@ -10,27 +10,28 @@ use http::{
     header::{CONTENT_LENGTH, TRANSFER_ENCODING},
 };
 
-/// The head contradicts itself, or names a coding that would have to be undone before the message is passed on.
+/// The framing of a message is ambiguous or not supported.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FramingError {
-    /// It announces its body in two ways.
+    /// The message has two announcements of its length.
     #[error("it has both Content-Length and Transfer-Encoding")]
     TwoLengths,
-    /// A transfer coding other than one `chunked`: RFC 9112, section 6.1.
+    /// The transfer coding is not exactly `chunked`: RFC 9112, section 6.1.
     #[error("its Transfer-Encoding is {0:?}: expected chunked, once")]
     TransferCoding(String),
-    /// Something other than one number.
+    /// The length is not a single number.
     #[error("its Content-Length is {0:?}: expected one number")]
     Length(String),
 }
 
-/// Checks how a head announces the end of its body, and leaves its `Content-Length` as one canonical number. For whoever
-/// passes messages on; the client checks each response so.
+/// Checks the framing of a message, and normalizes its `Content-Length` to a single number.
+///
+/// Call it before you forward a request; the client checks each response itself.
 ///
 /// # Errors
 ///
-/// When the head announces two different ends, or one that is not to be understood.
+/// Returns an error if the framing is ambiguous or not supported.
 ///
 /// ```
 /// use http::{HeaderMap, HeaderValue};
@@ -41,21 +42,21 @@ pub enum FramingError {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn check_framing(headers: &mut HeaderMap) -> Result<(), FramingError> {
-    // One pass is cheaper than a look-up each: few messages have many headers.
-    let (mut coded, mut measured) = (false, false);
+    // One pass over few headers is cheaper than two look-ups.
+    let (mut has_coding, mut has_length) = (false, false);
     for name in headers.keys() {
-        coded |= *name == TRANSFER_ENCODING;
-        measured |= *name == CONTENT_LENGTH;
+        has_coding |= *name == TRANSFER_ENCODING;
+        has_length |= *name == CONTENT_LENGTH;
     }
-    if coded {
+    if has_coding {
         let coding = list(headers, TRANSFER_ENCODING);
         return match coding.eq_ignore_ascii_case("chunked") {
-            true if measured => Err(FramingError::TwoLengths),
+            true if has_length => Err(FramingError::TwoLengths),
             true => Ok(()),
             false => Err(FramingError::TransferCoding(coding)),
         };
     }
-    if !measured || has_canonical_length(headers) {
+    if !has_length || has_canonical_length(headers) {
         return Ok(());
     }
     let announced = list(headers, CONTENT_LENGTH);
@@ -64,7 +65,7 @@ pub fn check_framing(headers: &mut HeaderMap) -> Result<(), FramingError> {
     Ok(())
 }
 
-/// The values of a field as one list.
+/// Joins the values of a field to one list.
 fn list(headers: &HeaderMap, name: HeaderName) -> String {
     let values = headers.get_all(name);
     let values: Vec<_> = values.iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
@@ -84,11 +85,11 @@ fn is_canonical(length: &[u8]) -> bool {
     starts_well && str::from_utf8(length).is_ok_and(|length| length.parse::<u64>().is_ok())
 }
 
-/// The number that all members of a list are. RFC 9110, section 8.6, allows to take a list of the same number for it.
+/// Returns the number if all members of the list are the same. RFC 9110, section 8.6, allows to accept such a list.
 fn one_number(list: &str) -> Option<u64> {
     let mut numbers = list.split(',').map(|number| {
         let number = number.trim();
-        // `parse` would allow a plus.
+        // `parse` accepts a plus sign.
         number.bytes().all(|byte| byte.is_ascii_digit()).then(|| number.parse::<u64>().ok()).flatten()
     });
     let first = numbers.next()??;
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_head_announces_one_end_of_its_body() {
+    fn a_message_announces_one_length() {
         let check = |headers: &[(&'static str, &'static str)], expected: Result<&str, FramingError>| {
             let mut map = HeaderMap::new();
             for (name, value) in headers {

@@ -1,8 +1,9 @@
-//! Going on with a response body where it broke off. RFC 9110, section 14.
+//! Resuming a response body that ended early, by range requests: RFC 9110, section 14.
 
 use std::{
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -15,54 +16,48 @@ use http_body::{Body as _, Frame, SizeHint};
 use retry_core::{Journal, Record};
 
 use crate::{
-    client::Client,
     error::Error,
     request::body::Body,
-    response::body::ResponseBody,
-    retry::attempt_event::{AttemptEvent, Outcome, Place},
+    response::received_body::ReceivedBody,
+    retry::{
+        attempt_event::{AttemptEvent, Outcome, WithoutQuery},
+        config::{Observer, RetryConfig},
+    },
 };
 
-/// What to ask for again.
-struct Origin {
-    uri: Uri,
-    headers: HeaderMap,
+pub(crate) type Fetching = Pin<Box<dyn Future<Output = Result<Response<ReceivedBody>, Error>> + Send>>;
+
+/// Sends range requests.
+pub(crate) trait RangeClient: Send + Sync {
+    fn fetch(self: Arc<Self>, request: Request<Body>) -> Fetching;
+
+    fn retry_config(&self) -> &RetryConfig;
 }
 
-impl Origin {
-    /// By which other logs know the request, if it has such an id.
-    fn request_id(&self) -> &str {
-        self.headers.get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or("-")
-    }
-}
-
-/// Whether a request could be gone on with: not where it asks for a part already, or for something other than a
-/// representation.
-fn is_for_the_whole(request: &Request<()>) -> bool {
-    request.method() == Method::GET && !request.headers().contains_key(RANGE)
-}
-
-/// How many bytes have to arrive for a body to be resumed as often again as at its begin. Less could be a server that
-/// sends a few bytes on each connection, to be asked for ever.
+/// After this many bytes, a body may be resumed as often again. With less, a server that sends a few bytes on each
+/// connection would be asked forever.
 const PROGRESS: u64 = 64 * 1024;
 
-/// What holds a resumed body to the one that broke off.
-struct Anchor {
-    /// A strong validator: the same bytes, not just the same meaning.
+/// What the rest of a body has to match.
+struct Validator {
+    /// A strong validator: it stands for the same bytes, not only for the same meaning.
     etag: HeaderValue,
-    /// The length of the whole body, once the server has announced it.
+    /// The length of the complete body, if the server has announced it.
     total: Option<u64>,
 }
 
-/// The bytes that one 206 response carries, and the length of the whole they belong to.
+/// The range that a 206 response carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Part {
     /// One past the last byte.
     end: u64,
+    /// The length of the complete body.
     total: u64,
 }
 
-impl Anchor {
-    fn of(response: &Response<ResponseBody>) -> Option<Self> {
+impl Validator {
+    /// `None` if the response cannot be resumed.
+    fn new(response: &Response<ReceivedBody>) -> Option<Self> {
         let headers = response.headers();
         let etag = headers.get(ETAG).filter(|etag| etag.as_bytes().starts_with(b"\""))?;
         let ranges = headers.get(ACCEPT_RANGES).is_none_or(|ranges| ranges != "none");
@@ -70,8 +65,8 @@ impl Anchor {
             .then(|| Self { etag: etag.clone(), total: response.body().size_hint().exact() })
     }
 
-    /// Checks that a response continues the body at `offset`: RFC 9110, section 15.3.7. `length` is the length of its
-    /// body, if announced.
+    /// Checks that a response continues the body at `offset`: RFC 9110, section 15.3.7. `length` is the announced length
+    /// of its body.
     fn check(&self, status: StatusCode, headers: &HeaderMap, length: Option<u64>, offset: u64) -> Result<Part, String> {
         if status != StatusCode::PARTIAL_CONTENT {
             return Err(format!("the server returned {status}"));
@@ -84,9 +79,7 @@ impl Anchor {
         if range.first != offset {
             return Err(format!("the response starts at byte {}", range.first));
         }
-        let Some(total) = range.total.or(self.total) else {
-            return Err("the total length is unknown".to_owned());
-        };
+        let Some(total) = range.total.or(self.total) else { return Err("the total length is unknown".to_owned()) };
         if self.total.is_some_and(|announced| announced != total) {
             return Err("the total length has changed".to_owned());
         }
@@ -101,7 +94,7 @@ impl Anchor {
 struct ContentRange {
     first: u64,
     last: u64,
-    /// `None` if it is not known to the server: `*`.
+    /// `None` if the server does not know it: `*`.
     total: Option<u64>,
 }
 
@@ -110,7 +103,7 @@ impl ContentRange {
         let (range, total) = value.strip_prefix("bytes ")?.split_once('/')?;
         let (first, last) = range.split_once('-')?;
         let (first, last) = (first.parse().ok()?, last.parse().ok()?);
-        // The largest number could not be added to.
+        // One past the last byte has to be a number too.
         if first > last || last == u64::MAX {
             return None;
         }
@@ -118,76 +111,52 @@ impl ContentRange {
     }
 }
 
-/// A response body that is resumed when it breaks off, until all that was announced has arrived.
-pub(crate) struct Resuming {
-    client: Client,
-    origin: Origin,
-    anchor: Anchor,
-    /// The attempt that the response under way is of.
+/// A response body that is resumed if it ends early, until its announced length has arrived.
+pub(crate) struct ResumingBody {
+    client: Arc<dyn RangeClient>,
+    uri: Uri,
+    headers: HeaderMap,
+    validator: Validator,
+    /// The attempt that returned the current response.
     record: Record,
     offset: u64,
-    /// One past the last byte that the response under way may send, if announced.
+    /// One past the last byte of the current response, if announced.
     end: Option<u64>,
-    /// How often it may still be resumed.
-    left: u32,
-    /// The offset at which `left` was last set to the policy's count.
-    renewed: u64,
+    /// How often the body may still be resumed.
+    resumes_left: u32,
+    /// The offset at which `resumes_left` was last reset.
+    reset_at: u64,
     state: State,
 }
 
 enum State {
-    Reading(ResponseBody),
-    Continuing(Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Error>> + Send>>),
-    Failed,
+    Reading(ReceivedBody),
+    Fetching(Fetching),
+    Ended,
 }
 
-impl Resuming {
-    /// Makes a response's body one that resumes, where there is something to hold it to.
-    pub(crate) fn wrap(
-        client: &Client,
+impl ResumingBody {
+    /// `None` if the response cannot be resumed, or is complete. Call [`reading`](Self::reading) next.
+    pub(crate) fn new<C: RangeClient + 'static>(
+        client: &Arc<C>,
         request: &Request<()>,
-        response: Response<ResponseBody>,
-    ) -> Response<ResponseBody> {
-        if !is_for_the_whole(request) || response.body().is_whole() {
-            return response;
+        response: &Response<ReceivedBody>,
+    ) -> Option<Self> {
+        if request.method() != Method::GET || request.headers().contains_key(RANGE) || response.body().is_complete() {
+            return None;
         }
-        let record = response.extensions().get::<Journal>().map(|journal| *journal.last());
-        let Some((anchor, record)) = Anchor::of(&response).zip(record) else { return response };
-        let origin = Origin { uri: request.uri().clone(), headers: request.headers().clone() };
-        let (client, left) = (client.clone(), client.retry_count());
-        let end = anchor.total;
-        response.map(|body| {
-            let state = State::Reading(body);
-            ResponseBody::resuming(Self { client, origin, anchor, record, offset: 0, end, left, renewed: 0, state })
-        })
+        let validator = Validator::new(response)?;
+        let record = *response.extensions().get::<Journal>()?.last();
+        let (uri, headers) = (request.uri().clone(), request.headers().clone());
+        let (end, resumes_left) = (validator.total, client.retry_config().policy.count());
+        let (client, state) = (Arc::clone(client), State::Ended);
+        Some(Self { client, uri, headers, validator, record, offset: 0, end, resumes_left, reset_at: 0, state })
     }
 
-    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        loop {
-            match &mut self.state {
-                State::Reading(body) => match ready!(Pin::new(body).poll_frame(cx)) {
-                    // Trailers of a part are not those of the whole.
-                    Some(Ok(frame)) if frame.is_trailers() && self.is_short() => {}
-                    Some(Ok(frame)) => return self.pass(frame),
-                    Some(Err(error)) => {
-                        if let Err(error) = self.resume(error) {
-                            return self.fail(error);
-                        }
-                    }
-                    None if self.is_short() => {
-                        if let Err(error) = self.resume(Error::cut_short(self.offset)) {
-                            return self.fail(error);
-                        }
-                    }
-                    None => return Poll::Ready(None),
-                },
-                State::Continuing(rest) => match ready!(rest.as_mut().poll(cx)).and_then(|rest| self.accept(rest)) {
-                    Ok(body) => self.state = State::Reading(body),
-                    Err(error) => return self.fail(error),
-                },
-                State::Failed => return Poll::Ready(None),
-            }
-        }
+    /// Starts with the body of the response.
+    pub(crate) fn reading(mut self, body: ReceivedBody) -> Self {
+        self.state = State::Reading(body);
+        self
     }
 
     fn pass(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
@@ -198,78 +167,112 @@ impl Resuming {
         Poll::Ready(Some(Ok(frame)))
     }
 
-    /// Whether less has arrived than was announced.
-    fn is_short(&self) -> bool {
-        self.anchor.total.is_some_and(|total| self.offset < total)
+    /// Whether less than the announced length has arrived.
+    fn is_incomplete(&self) -> bool {
+        self.validator.total.is_some_and(|total| self.offset < total)
     }
 
-    fn resume(&mut self, broken: Error) -> Result<(), Error> {
-        if self.offset - self.renewed >= PROGRESS {
-            (self.left, self.renewed) = (self.client.retry_count(), self.offset);
+    /// Requests the rest of the body after `error`, or returns it if there were too many requests.
+    fn resume(&mut self, error: Error) -> Result<(), Error> {
+        let config = self.client.retry_config();
+        if self.offset - self.reset_at >= PROGRESS {
+            (self.resumes_left, self.reset_at) = (config.policy.count(), self.offset);
         }
-        let Some(left) = self.left.checked_sub(1) else { return Err(broken) };
-        self.left = left;
-        let Self { client, origin, anchor, record, offset, .. } = self;
-        // So that it is filtered by this name wherever it is from.
+        let Some(resumes_left) = self.resumes_left.checked_sub(1) else { return Err(error) };
+        self.resumes_left = resumes_left;
+        let Self { uri, headers, validator, record, offset, .. } = self;
+        let request_id = headers.get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or("-");
+        // A fixed target, so that log filters do not depend on the module.
         log::warn!(
-            target: "retry_client::resume", offset = *offset, request_id = origin.request_id();
-            "GET {}: response body incomplete after {offset} bytes: {broken}; resuming; id {}",
-            Place(&origin.uri), origin.request_id()
+            target: "retry_client::resume", offset = *offset, request_id;
+            "GET {}: response body incomplete after {offset} bytes: {error}; resuming; id {request_id}",
+            WithoutQuery(uri)
         );
-        if let Some(observer) = &client.config().rules.observer {
-            let outcome = Outcome::Resumed(&broken);
-            observer(&AttemptEvent { method: &Method::GET, uri: &origin.uri, record, outcome, ended: None });
+        if let Some(Observer(observer)) = &config.observer {
+            let outcome = Outcome::Resumed(&error);
+            observer(&AttemptEvent { method: &Method::GET, uri, record, outcome, ended: None });
         }
         let mut request = Request::new(Body::empty());
-        *request.uri_mut() = origin.uri.clone();
-        *request.headers_mut() = origin.headers.clone();
-        request.headers_mut().insert(IF_RANGE, anchor.etag.clone());
-        // Digits and a dash are always a valid value.
-        let range = HeaderValue::try_from(format!("bytes={offset}-")).map_err(|_| broken)?;
+        *request.uri_mut() = uri.clone();
+        *request.headers_mut() = headers.clone();
+        request.headers_mut().insert(IF_RANGE, validator.etag.clone());
+        // Always a valid header value.
+        let range = HeaderValue::try_from(format!("bytes={offset}-")).map_err(|_| error)?;
         request.headers_mut().insert(RANGE, range);
-        let client = client.clone();
-        self.state = State::Continuing(Box::pin(async move { client.stream(request).await }));
+        self.state = State::Fetching(Arc::clone(&self.client).fetch(request));
         Ok(())
     }
 
-    fn accept(&mut self, rest: Response<ResponseBody>) -> Result<ResponseBody, Error> {
-        let length = rest.body().size_hint().exact();
+    fn accept(&mut self, response: Response<ReceivedBody>) -> Result<ReceivedBody, Error> {
+        let length = response.body().size_hint().exact();
         let part = self
-            .anchor
-            .check(rest.status(), rest.headers(), length, self.offset)
+            .validator
+            .check(response.status(), response.headers(), length, self.offset)
             .map_err(|why| Error::cannot_resume(self.offset, &why))?;
-        self.anchor.total = Some(part.total);
+        self.validator.total = Some(part.total);
         self.end = Some(part.end);
-        if let Some(journal) = rest.extensions().get::<Journal>() {
+        if let Some(journal) = response.extensions().get::<Journal>() {
             self.record = *journal.last();
         }
-        Ok(rest.into_body())
+        Ok(response.into_body())
     }
 
     fn fail(&mut self, error: Error) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        self.state = State::Failed;
+        self.state = State::Ended;
         Poll::Ready(Some(Err(error)))
-    }
-
-    pub(crate) fn is_end_stream(&self) -> bool {
-        match &self.state {
-            State::Reading(body) => body.is_end_stream() && !self.is_short(),
-            State::Continuing(_) => false,
-            State::Failed => true,
-        }
-    }
-
-    pub(crate) fn size_hint(&self) -> SizeHint {
-        match self.anchor.total {
-            Some(total) => SizeHint::with_exact(total.saturating_sub(self.offset)),
-            None => SizeHint::default(),
-        }
     }
 }
 
-impl fmt::Debug for Resuming {
+impl http_body::Body for ResumingBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        loop {
+            let error = match &mut self.state {
+                State::Reading(body) => match ready!(Pin::new(body).poll_frame(cx)) {
+                    // The trailers of a part are not those of the complete body.
+                    Some(Ok(frame)) if frame.is_trailers() && self.is_incomplete() => continue,
+                    Some(Ok(frame)) => return self.pass(frame),
+                    Some(Err(error)) => error,
+                    None if self.is_incomplete() => Error::incomplete_body(self.offset),
+                    None => return Poll::Ready(None),
+                },
+                State::Fetching(response) => {
+                    match ready!(response.as_mut().poll(cx)).and_then(|response| self.accept(response)) {
+                        Ok(body) => self.state = State::Reading(body),
+                        Err(error) => return self.fail(error),
+                    }
+                    continue;
+                }
+                State::Ended => return Poll::Ready(None),
+            };
+            if let Err(error) = self.resume(error) {
+                return self.fail(error);
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.state {
+            State::Reading(body) => body.is_end_stream() && !self.is_incomplete(),
+            State::Fetching(_) => false,
+            State::Ended => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let total = self.validator.total;
+        total.map_or_else(SizeHint::default, |total| SizeHint::with_exact(total.saturating_sub(self.offset)))
+    }
+}
+
+impl fmt::Debug for ResumingBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Resuming").field("offset", &self.offset).field("left", &self.left).finish_non_exhaustive()
+        f.debug_struct("ResumingBody")
+            .field("offset", &self.offset)
+            .field("resumes_left", &self.resumes_left)
+            .finish_non_exhaustive()
     }
 }
 
@@ -278,8 +281,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rest_is_taken_only_where_it_fits() {
-        let anchor = |total| Anchor { etag: HeaderValue::from_static("\"v1\""), total };
+    fn the_rest_has_to_match() {
+        let validator = |total| Validator { etag: HeaderValue::from_static("\"v1\""), total };
         let check = |total, status: u16, headers: &[(&'static str, &'static str)], expected: Result<u64, &str>| {
             let mut map = HeaderMap::new();
             for (name, value) in headers {
@@ -287,7 +290,7 @@ mod tests {
             }
             let status = StatusCode::from_u16(status).unwrap();
             let expected = expected.map(|end| Part { end, total: 6 }).map_err(str::to_owned);
-            assert_eq!(anchor(total).check(status, &map, None, 3), expected, "{headers:?}");
+            assert_eq!(validator(total).check(status, &map, None, 3), expected, "{headers:?}");
         };
         let fits = ("content-range", "bytes 3-5/6");
         check(Some(6), 206, &[fits, ("etag", "\"v1\"")], Ok(6));
@@ -323,10 +326,10 @@ mod tests {
     }
 
     #[test]
-    fn a_length_has_to_be_that_of_the_range() {
-        let anchor = Anchor { etag: HeaderValue::from_static("\"v1\""), total: Some(6) };
+    fn the_length_has_to_match_the_range() {
+        let validator = Validator { etag: HeaderValue::from_static("\"v1\""), total: Some(6) };
         let headers = HeaderMap::from_iter([(CONTENT_RANGE, HeaderValue::from_static("bytes 3-4/6"))]);
-        let check = |length| anchor.check(StatusCode::PARTIAL_CONTENT, &headers, length, 3).is_ok();
+        let check = |length| validator.check(StatusCode::PARTIAL_CONTENT, &headers, length, 3).is_ok();
         assert!(check(None) && check(Some(2)));
         assert!(!check(Some(1)) && !check(Some(3)));
     }

@@ -1,14 +1,13 @@
-//! `Retry-After`: how long a server asks to be left alone. RFC 9110, section 10.2.3.
+//! `Retry-After`: how long the client should wait before the next attempt. RFC 9110, section 10.2.3.
 
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, header::RETRY_AFTER};
 
-/// The wait that the headers ask for, as seen at `now`: the first valid `Retry-After` among them.
+/// Returns the wait of the first valid `Retry-After`, at the time `now`.
 ///
-/// Seconds too many to count are as many as can be counted; a date in the past is no wait at all. What
-/// is neither seconds nor a date asks for nothing. Headers that look alike (`X-RateLimit-Reset` and its
-/// kin) have no common meaning and are left alone.
+/// Seconds beyond the range of `u64` are its maximum, and a date in the past is a wait of zero. Similar headers such as
+/// `X-RateLimit-Reset` are ignored, as servers do not agree on their meaning.
 pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let values = headers.get_all(RETRY_AFTER).iter();
     values.filter_map(|value| value.to_str().ok()).find_map(|value| parse(value.trim(), now))
@@ -16,7 +15,7 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
 
 fn parse(value: &str, now: SystemTime) -> Option<Duration> {
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // Digits alone can only fail to parse by being too many.
+        // Digits fail to parse only if there are too many.
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
     }
     let date = httpdate::parse_http_date(value).ok()?;
@@ -49,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn all_three_forms_of_date() {
+    fn all_three_date_formats() {
         check(&["Sun, 06 Nov 1994 08:50:37 GMT"], Some(60));
         check(&["Sunday, 06-Nov-94 08:50:37 GMT"], Some(60));
         check(&["Sun Nov  6 08:50:37 1994"], Some(60));
@@ -57,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_asks_for_nothing() {
+    fn invalid_values_are_ignored() {
         for value in ["-2", "+1", "1.0", "1e3", "", " ", "soon", "Fri, 32 Dec 1999 23:59:59 GMT", "2, 3", "٣"] {
             let mut headers = HeaderMap::new();
             headers.append(RETRY_AFTER, HeaderValue::from_bytes(value.as_bytes()).unwrap());
@@ -67,13 +66,13 @@ mod tests {
     }
 
     #[test]
-    fn of_several_the_first_valid_one_counts() {
+    fn the_first_valid_value_counts() {
         check(&["2", "7"], Some(2));
         check(&["soon", "7"], Some(7));
     }
 
     #[test]
-    fn look_alikes_are_left_alone() {
+    fn similar_headers_are_ignored() {
         let headers = HeaderMap::from_iter([("x-ratelimit-reset".parse().unwrap(), HeaderValue::from_static("9"))]);
         assert_eq!(retry_after(&headers, SystemTime::UNIX_EPOCH), None);
     }

@@ -1,40 +1,41 @@
-//! What happens in a call, for logs and metrics.
+//! The event that an observer gets for each attempt, and its line in the log.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use http::{Method, StatusCode, Uri};
 use retry_core::{Reason, Record};
 
 use crate::error::Error;
 
-/// An attempt failed, a call is over, or a response is resumed.
+/// An attempt failed, a call ended, or a response body is resumed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct AttemptEvent<'a> {
     /// The request's method.
     pub method: &'a Method,
-    /// Where it went; never with credentials, but perhaps with a query that should not be shown.
+    /// The request's URL, without credentials. Its query may be confidential.
     pub uri: &'a Uri,
-    /// The attempt: its number, its times, and the wait that follows. That of a response which is resumed has been
-    /// told before.
+    /// The attempt: its number, its times, and the wait that follows. For a response that is resumed, this is the
+    /// attempt that returned it, which had an event of its own.
     pub record: &'a Record,
-    /// What came of it.
+    /// What came of the attempt.
     pub outcome: Outcome<'a>,
-    /// Why the call is over; none while there is to be another attempt.
+    /// Why the call ended. `None` if another attempt follows.
     pub ended: Option<Reason>,
 }
 
-/// What came of an attempt.
+/// What came of an attempt. It displays as a verb with its object, such as `returned 200 OK`.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Outcome<'a> {
-    /// An answer with this status.
+    /// A response with this status.
     Response(StatusCode),
-    /// No answer.
+    /// No response.
     Failed(&'a Error),
-    /// The deadline cut it.
+    /// The deadline passed first.
     DeadlineExceeded,
-    /// An answer, whose body broke off like this once it was handed over. The rest is asked for, by a call of its own.
+    /// A response whose body ended early with this error after it had been returned. The rest is requested in a call of
+    /// its own.
     Resumed(&'a Error),
 }
 
@@ -50,8 +51,7 @@ impl fmt::Display for Outcome<'_> {
 }
 
 impl AttemptEvent<'_> {
-    /// One line for each attempt that failed, with its parts as key-values. The query stays out of it:
-    /// people put secrets there.
+    /// Logs an attempt that failed, with its parts as key-values, but without the URL's query: it may be confidential.
     pub(crate) fn log(&self, count: u32) {
         let Self { method, uri, record, outcome, ended } = self;
         let next = match ended {
@@ -62,13 +62,13 @@ impl AttemptEvent<'_> {
         let (attempt, of) = (record.attempt, u64::from(count) + 1);
         log::warn!(
             method:% = method, attempt, wait_ms = record.wait.map_or(0, |wait| wait.as_millis() as u64);
-            "{method} {}: attempt {attempt} of {of} {outcome}; {next}", Place(uri)
+            "{method} {}: attempt {attempt} of {of} {outcome}; {next}", WithoutQuery(uri)
         );
     }
 }
 
 enum Next {
-    Wait(std::time::Duration),
+    Wait(Duration),
     End(Reason),
 }
 
@@ -82,10 +82,10 @@ impl fmt::Display for Next {
     }
 }
 
-/// A URL without its query.
-pub(crate) struct Place<'a>(pub(crate) &'a Uri);
+/// Displays a URL without its query.
+pub(crate) struct WithoutQuery<'a>(pub(crate) &'a Uri);
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for WithoutQuery<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(uri) = self;
         if let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) {

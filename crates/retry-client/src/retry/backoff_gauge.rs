@@ -1,19 +1,19 @@
-//! Counts of what is under way.
+//! How many calls are in backoff.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-/// How many of something there are; clones share the count.
+/// Counts the calls that wait for their next attempt. Clones share the count.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Gauge(Arc<AtomicUsize>);
+pub(crate) struct BackoffGauge(Arc<AtomicUsize>);
 
-impl Gauge {
-    /// One more, until it is dropped.
-    pub(crate) fn enter(&self) -> Counted {
+impl BackoffGauge {
+    /// Counts a call until the guard is dropped.
+    pub(crate) fn enter(&self) -> BackoffGuard {
         self.0.fetch_add(1, Relaxed);
-        Counted(self.clone())
+        BackoffGuard(self.clone())
     }
 
     pub(crate) fn get(&self) -> usize {
@@ -21,11 +21,10 @@ impl Gauge {
     }
 }
 
-/// One of those that a gauge counts.
 #[derive(Debug)]
-pub(crate) struct Counted(Gauge);
+pub(crate) struct BackoffGuard(BackoffGauge);
 
-impl Drop for Counted {
+impl Drop for BackoffGuard {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Relaxed);
     }

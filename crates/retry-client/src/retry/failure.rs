@@ -1,118 +1,115 @@
-//! What an error of the transport means. This is the one place that knows how hyper puts things.
+//! What an error of the transport means for its request. No other file interprets the errors of hyper and h2.
 
 use std::error::Error as StdError;
 
 use hyper_util::client::legacy;
 
 use crate::{
-    connection::{proxy::NoTunnel, tls},
+    connection::{proxy::TunnelRejected, tls},
     error::Error,
-    error_chain::BoxError,
-    error_chain::{find, root},
-    request::replay::SourceFailed,
-    response::head_limits::BadHead,
+    error_chain::{BoxError, find, root},
+    request::replay::SourceError,
+    response::head_limits::HeadError,
 };
 
-/// An attempt without an answer: what went wrong, and what became of the request.
+/// An attempt without a response.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) error: Error,
-    pub(crate) fate: Fate,
+    pub(crate) kind: FailureKind,
 }
 
-/// What is known of a request that got no answer.
+/// What is known of a request that got no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    /// It never left.
-    NeverSent,
+pub(crate) enum FailureKind {
+    /// No byte of it was sent.
+    NotSent,
     /// The server said that it did not process it.
     Refused,
-    /// It was sent, wholly or in part.
+    /// It was sent, at least in part.
     MaybeProcessed,
-    /// As [`MaybeProcessed`](Self::MaybeProcessed), and what was missing was an answer in time.
+    /// As [`MaybeProcessed`](Self::MaybeProcessed), but the server did not respond in time.
     TimedOut,
-    /// It cannot succeed, however often it is sent.
-    Hopeless,
+    /// Another attempt would fail as well.
+    Permanent,
 }
 
 impl Failure {
-    /// Reads the chain of an error that a transport gave for a request to `place`.
-    pub(crate) fn of(error: BoxError, place: &str) -> Self {
-        if let Some(why) = tls::why_hopeless(&*error) {
-            return Self { error: Error::connect(place, &why, error), fate: Fate::Hopeless };
+    /// Interprets an error of an exchange with `server`.
+    pub(crate) fn exchange(error: BoxError, server: &str) -> Self {
+        if let Some(why) = tls::permanent_error(&*error) {
+            return Self { error: Error::connect(server, &why, error), kind: FailureKind::Permanent };
         }
-        let (fate, explain) = Self::read(&*error);
-        Self { error: explain(error, place), fate }
+        let (kind, into_error) = interpret(&*error);
+        Self { error: into_error(error, server), kind }
     }
 
-    /// Reads the chain of an error that making a connection to `place` gave.
-    pub(crate) fn to_connect(error: BoxError, place: &str) -> Self {
-        let why = tls::why_hopeless(&*error);
-        let refused = find::<NoTunnel>(&*error).is_some_and(NoTunnel::is_hopeless);
-        let fate = if refused || why.is_some() { Fate::Hopeless } else { Fate::NeverSent };
-        let why = why.or_else(|| tls::explain(&*error).map(str::to_owned)).unwrap_or_else(|| root(&*error).to_string());
-        Self { error: Error::connect(place, &why, error), fate }
-    }
-
-    fn read(error: &(dyn StdError + 'static)) -> (Fate, fn(BoxError, &str) -> Error) {
-        // Of hyper-util's pooled client, beneath a layer.
-        if find::<legacy::Error>(error).is_some_and(legacy::Error::is_connect) {
-            return (Fate::NeverSent, |error, place| Error::connect(place, &root(&*error).to_string(), error));
-        }
-        if find::<SourceFailed>(error).is_some() {
-            return (Fate::Hopeless, |error, _| Error::body_failed(error));
-        }
-        let transport = find::<hyper::Error>(error);
-        let is = |predicate: fn(&hyper::Error) -> bool| transport.is_some_and(predicate);
-        if is(hyper::Error::is_canceled) {
-            // hyper hands a request back, unsent, with this error alone.
-            return (Fate::NeverSent, |error, _| Error::broken(error));
-        }
-        if is(hyper::Error::is_parse) {
-            return match transport.map(ToString::to_string).as_deref() {
-                Some(TOO_LARGE) => (Fate::Hopeless, |_, _| Error::bad_head(BadHead::TooLarge.into())),
-                Some(what) if what.starts_with(OTHER_PROTOCOL) => {
-                    (Fate::MaybeProcessed, |error, _| Error::other_protocol(error))
-                }
-                _ => (Fate::Hopeless, |error, _| Error::bad_response(error)),
-            };
-        }
-        if is(hyper::Error::is_user) {
-            return (Fate::Hopeless, |error, _| Error::bad_input(root(&*error).to_string()));
-        }
-        let http2 = find::<h2::Error>(error);
-        if http2.is_some_and(is_malformed) {
-            return (Fate::Hopeless, |_, _| Error::bad_head(BadHead::Malformed.into()));
-        }
-        if http2.is_some_and(is_flood) {
-            return (Fate::MaybeProcessed, |_, _| Error::bad_head(BadHead::Malformed.into()));
-        }
-        let refused = http2.is_some_and(is_refusal);
-        (if refused { Fate::Refused } else { Fate::MaybeProcessed }, |error, _| Error::broken(error))
+    /// Interprets an error of connecting to `server`.
+    pub(crate) fn connect(error: BoxError, server: &str) -> Self {
+        let permanent = tls::permanent_error(&*error);
+        let rejected = find::<TunnelRejected>(&*error).is_some_and(TunnelRejected::is_permanent);
+        let kind = if rejected || permanent.is_some() { FailureKind::Permanent } else { FailureKind::NotSent };
+        let why =
+            permanent.or_else(|| tls::explain(&*error).map(str::to_owned)).unwrap_or_else(|| root(&*error).to_string());
+        Self { error: Error::connect(server, &why, error), kind }
     }
 }
 
-/// What hyper says of a head beyond its limits. It has a predicate for that, for servers alone.
-const TOO_LARGE: &str = "message head is too large";
+fn interpret(error: &(dyn StdError + 'static)) -> (FailureKind, fn(BoxError, &str) -> Error) {
+    use FailureKind::{MaybeProcessed, NotSent, Permanent, Refused};
+    // From hyper-util's pooled client beneath a layer.
+    if find::<legacy::Error>(error).is_some_and(legacy::Error::is_connect) {
+        return (NotSent, |error, server| Error::connect(server, &root(&*error).to_string(), error));
+    }
+    if find::<SourceError>(error).is_some() {
+        return (Permanent, |error, _| Error::request_body(error));
+    }
+    if let Some(http1) = find::<hyper::Error>(error) {
+        if http1.is_canceled() {
+            // Only a request that was returned unsent has this error.
+            return (NotSent, |error, _| Error::connection(error));
+        }
+        if http1.is_parse() {
+            return match &*http1.to_string() {
+                HEAD_TOO_LARGE => (Permanent, |_, _| Error::bad_head(HeadError::TooLarge.into())),
+                what if what.starts_with(NOT_HTTP) => (MaybeProcessed, |error, _| Error::not_http(error)),
+                _ => (Permanent, |error, _| Error::bad_response(error)),
+            };
+        }
+        if http1.is_user() {
+            return (Permanent, |error, _| Error::bad_input(root(&*error).to_string()));
+        }
+    }
+    match find::<h2::Error>(error) {
+        Some(http2) if is_malformed(http2) => (Permanent, |_, _| Error::bad_head(HeadError::Malformed.into())),
+        Some(http2) if is_flood(http2) => (MaybeProcessed, |_, _| Error::bad_head(HeadError::Malformed.into())),
+        Some(http2) if is_refused(http2) => (Refused, |error, _| Error::connection(error)),
+        _ => (MaybeProcessed, |error, _| Error::connection(error)),
+    }
+}
 
-/// What hyper says of bytes that are no HTTP at all. Who is at the other end then may be another by the next attempt, as
-/// while a server starts. A head that is HTTP and malformed, in contrast, is what its program makes of each.
-const OTHER_PROTOCOL: &str = "invalid HTTP version parsed";
+/// hyper's message for a head that exceeds its limits. Its predicate for that is for servers only.
+const HEAD_TOO_LARGE: &str = "message head is too large";
 
-/// Whether this end found the response malformed: RFC 9113, section 8.1.1. h2 takes a head that is too large for one.
+/// The start of hyper's message for bytes that are not HTTP. Another attempt may reach another program, for example while
+/// a server starts; but a server that sends a malformed HTTP head is likely to send it again.
+const NOT_HTTP: &str = "invalid HTTP version parsed";
+
+/// Whether the client found the response malformed: RFC 9113, section 8.1.1. h2 reports a head that is too large the same
+/// way.
 fn is_malformed(error: &h2::Error) -> bool {
     error.is_library() && error.is_reset() && error.reason() == Some(h2::Reason::PROTOCOL_ERROR)
 }
 
-/// Whether this end closed the connection for too much that came over it. h2 takes a head for that which is far too
-/// large; whose it was is not known, as all streams end with the connection.
+/// Whether the client closed the connection because the server sent too much. h2 does so for heads far above the limit;
+/// all streams of the connection end with it, so the head may have belonged to another request.
 fn is_flood(error: &h2::Error) -> bool {
     error.is_library() && error.is_go_away() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM)
 }
 
-/// Whether the server said that it did not process the stream: RFC 9113, section 8.7. h2 gives a stream
-/// a remote GOAWAY as its error only where its number is above the last that the server took.
-fn is_refusal(error: &h2::Error) -> bool {
+/// Whether the server said that it did not process the stream: RFC 9113, section 8.7. h2 reports a remote GOAWAY only to
+/// streams above the last one that the server accepted.
+fn is_refused(error: &h2::Error) -> bool {
     let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
     error.is_remote() && (refused || error.is_go_away())
 }

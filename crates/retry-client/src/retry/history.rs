@@ -1,52 +1,51 @@
-//! What came of each attempt of a call that took more than one.
+//! The outcomes of the attempts of a call that was retried.
 
 use std::{fmt, time::Duration};
 
 use retry_core::Record;
 
-use crate::retry::attempt_event::Outcome;
-
-/// The attempts of a call that was retried, each with what came of it: among the extensions of its response, or on
-/// its [`Error`](crate::Error). It displays as one line, for a log:
+/// The attempts of a call that took more than one, with their outcomes: an extension of its response, or part of its
+/// [`Error`](crate::Error). It displays as one line, for a log:
 ///
 /// ```text
 /// attempt 1 returned 503 Service Unavailable in 2.1ms; 80ms later attempt 2 returned 200 OK in 1.4ms
 /// ```
 ///
-/// The latest 16 attempts are kept.
+/// At most the latest 16 attempts are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History(Vec<HistoryEntry>);
 
-/// One attempt and what came of it.
+/// An attempt and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HistoryEntry {
     /// The attempt: its number, its times, and the wait that followed.
     pub record: Record,
-    /// What came of it, in words: `returned 503 Service Unavailable`.
+    /// The outcome in words, such as `returned 503 Service Unavailable`.
     pub outcome: String,
 }
 
-const LONGEST: usize = 16;
+const MAX_ENTRIES: usize = 16;
 
 impl History {
-    /// The attempts, in order.
+    /// Returns the attempts in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &HistoryEntry> {
         self.0.iter()
     }
 
-    pub(crate) fn note(&mut self, record: &Record, outcome: Outcome<'_>) {
-        if self.0.len() == LONGEST {
+    pub(crate) fn push(&mut self, record: &Record, outcome: String) {
+        if self.0.len() == MAX_ENTRIES {
             self.0.remove(0);
         }
         if self.0.is_empty() {
-            // Many calls may wait for their second attempt.
+            // Many calls may be waiting for their second attempt: no spare capacity.
             self.0.reserve_exact(1);
         }
-        self.0.push(HistoryEntry { record: *record, outcome: outcome.to_string() });
+        self.0.push(HistoryEntry { record: *record, outcome });
     }
 
-    pub(crate) fn is_of_several(&self) -> bool {
+    /// Whether there was more than one attempt.
+    pub(crate) fn has_retries(&self) -> bool {
         self.0.len() > 1
     }
 }
@@ -71,7 +70,7 @@ impl fmt::Display for History {
     }
 }
 
-/// To the tenth of a millisecond: what lies below is noise.
+/// Rounds to tenths of a millisecond.
 fn rounded(duration: Duration) -> Duration {
     const STEP: u128 = 100_000;
     let steps = (duration.as_nanos() + STEP / 2) / STEP;

@@ -1,197 +1,150 @@
-//! One call: attempts over some transport, until the engine says that it is over.
+//! A call: attempts over a transport until one is accepted or the policy allows no more.
 
 use std::{
     future::ready,
     pin::Pin,
-    sync::{Mutex, PoisonError},
-    task::{Context, Poll},
-    time::{Duration, SystemTime},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use http::{Request, Response};
-use pin_project_lite::pin_project;
 use retry_core::{Attempt, Classify, Event, Report, Verdict};
-use tokio::time::{Sleep, sleep};
 
 use crate::{
     error::Error,
-    request::attempt_request::{Given, Prepared, Sending},
+    request::attempt_request::{AttemptRequest, ReplayableRequest, RequestParts},
     response::{drain::drain, retry_after::retry_after},
     retry::{
         attempt_event::{AttemptEvent, Outcome},
-        backoff_gauge::Counted,
-        classify::{self, on_answer, on_failure},
-        config::RetryConfig,
+        attempt_timeout::AttemptTimeout,
+        backoff_gauge::BackoffGuard,
+        classify::{RequestState, on_failure, on_listed_status},
+        config::{Observer, RetryConfig},
         failure::Failure,
         history::History,
     },
 };
 
-/// On the heap, as it passes through many hands.
-pub(crate) type Answer<B> = Box<Response<B>>;
+/// Boxed, as it is moved often.
+pub(crate) type BoxResponse<B> = Box<Response<B>>;
 
-/// What sends one attempt.
+/// Sends requests.
 pub(crate) trait Transport {
-    /// The body of its responses.
-    type Body: Discardable;
+    type Body: Drainable;
 
     /// Sends a request once.
     fn send<'a>(
         &mut self,
-        sending: Sending<'a>,
-    ) -> impl Future<Output = Result<Answer<Self::Body>, Failure>> + use<'a, Self>;
-
-    /// What the caller gets for the response that ended the call.
-    fn hand_over(&mut self, _request: &Request<()>, response: Response<Self::Body>) -> Response<Self::Body> {
-        response
-    }
+        request: AttemptRequest<'a>,
+    ) -> impl Future<Output = Result<BoxResponse<Self::Body>, Failure>> + use<'a, Self>;
 }
 
-/// A body that can be read to its end in whatever thread runs the call.
-pub(crate) trait Discardable: http_body::Body<Data: Send, Error: Send> + Send + 'static {}
+/// A response body that can be drained on whichever thread runs the call.
+pub(crate) trait Drainable: http_body::Body<Data: Send, Error: Send> + Send + 'static {}
 
-impl<B: http_body::Body<Data: Send, Error: Send> + Send + 'static> Discardable for B {}
+impl<B: http_body::Body<Data: Send, Error: Send> + Send + 'static> Drainable for B {}
 
-/// Sends a request as often as the rules say, unless there is an error already. The journal of attempts is among the
-/// extensions of the response.
+/// Sends a request until the configuration allows no further attempt, and passes the response that ended the call to
+/// `finish`. The response carries its [`Journal`](retry_core::Journal) and [`History`] as extensions.
 ///
-/// Not an `async fn`, which would hold the request twice.
-pub(crate) fn call<T: Transport>(
+/// Not an `async fn`, whose future would contain the request twice. For the same reason an error from before the call is
+/// passed in.
+pub(crate) fn call<T: Transport, R>(
     mut transport: T,
-    rules: &RetryConfig,
-    given: Result<Given, Error>,
-) -> impl Future<Output = Result<Response<T::Body>, Error>> {
-    let prepared = given.and_then(|given| Prepared::new(rules, given));
-    let course = Course::default();
+    config: &RetryConfig,
+    parts: Result<RequestParts, Error>,
+    finish: impl FnOnce(&Request<()>, Response<T::Body>) -> R,
+) -> impl Future<Output = Result<R, Error>> {
+    let request = parts.and_then(|parts| ReplayableRequest::new(config, parts));
+    let progress = Mutex::new(Progress::default());
     async move {
-        let prepared = match prepared {
-            Ok(ref prepared) => prepared,
+        let request = match request {
+            Ok(ref request) => request,
             Err(error) => return Err(error),
         };
-        let head = &prepared.head;
-        let retry = rules
-            .engine()
-            .classify(Judge { rules, prepared })
-            .observe(|event: Event<'_, Answer<T::Body>, Failure>| report(rules, head, &course, &event));
+        let retry = config
+            .retry()
+            .classify(Classifier { config, request })
+            .observe(|event: Event<'_, BoxResponse<T::Body>, Failure>| report(config, request, &progress, &event));
         let Report { outcome, reason, journal, .. } = retry
-            .report(|attempt| {
-                course.go_on(attempt);
-                // Boxed: a call that waits for its next attempt need not hold the room for one.
-                let sending = Sending::new(rules, prepared, attempt);
-                Box::pin(Limited::new(transport.send(sending), prepared, rules.attempt_timeout))
+            .report(|attempt: Attempt| {
+                if attempt.number > 1 {
+                    lock(&progress).backoff = None;
+                }
+                let attempt = AttemptRequest::new(config, request, attempt);
+                // Boxed, so that calls in backoff are small.
+                Box::pin(AttemptTimeout::new(transport.send(attempt), request, config.attempt_timeout))
             })
             .await;
-        let history = course.take_history();
+        let Progress { history, .. } = progress.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let history = Some(history).filter(History::has_retries);
         match outcome {
             Some(Ok(mut response)) => {
                 response.extensions_mut().insert(journal);
                 if let Some(history) = history {
                     response.extensions_mut().insert(history);
                 }
-                Ok(transport.hand_over(head, *response))
+                Ok(finish(&request.head, *response))
             }
-            Some(Err(failure)) => Err(failure.error.ended(reason, journal, history)),
-            None => Err(Error::deadline().ended(reason, journal, history)),
+            Some(Err(failure)) => Err(failure.error.with_attempts(reason, journal, history)),
+            None => Err(Error::deadline().with_attempts(reason, journal, history)),
         }
     }
 }
 
-/// What is to be told of a call under way, or has been.
+/// The state of a call between its attempts.
 #[derive(Debug, Default)]
-struct Course(Mutex<Stage>);
-
-#[derive(Debug, Default)]
-struct Stage {
+struct Progress {
     history: History,
-    /// There while the call waits.
-    wait: Option<Counted>,
+    /// `Some` while the call waits for its next attempt.
+    backoff: Option<BackoffGuard>,
 }
 
-impl Course {
-    fn change(&self, change: impl FnOnce(&mut Stage)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    /// An attempt begins, so no wait goes on.
-    fn go_on(&self, attempt: Attempt) {
-        if attempt.number > 1 {
-            self.change(|stage| stage.wait = None);
-        }
-    }
-
-    /// The attempts, where there was more than one.
-    fn take_history(&self) -> Option<History> {
-        let history = std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).history);
-        history.is_of_several().then_some(history)
-    }
+fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
+    progress.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pin_project! {
-    /// An attempt that is cut where the rules limit it. Not left to the engine, which could not tell whether the
-    /// request may have been processed.
-    struct Limited<'a, F> {
-        #[pin]
-        attempt: F,
-        prepared: &'a Prepared,
-        // Boxed, as most have none.
-        end: Option<Pin<Box<Sleep>>>,
-        limit: Duration,
-    }
+/// Classifies the attempts of one call.
+struct Classifier<'a> {
+    config: &'a RetryConfig,
+    request: &'a ReplayableRequest,
 }
 
-impl<'a, F> Limited<'a, F> {
-    fn new(attempt: F, prepared: &'a Prepared, limit: Option<Duration>) -> Self {
-        Self { attempt, prepared, end: limit.map(|limit| Box::pin(sleep(limit))), limit: limit.unwrap_or_default() }
-    }
-}
-
-impl<F: Future<Output = Result<T, Failure>>, T> Future for Limited<'_, F> {
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let this = self.project();
-        if let Poll::Ready(outcome) = this.attempt.poll(cx) {
-            return Poll::Ready(outcome);
-        }
-        let Some(end) = this.end else { return Poll::Pending };
-        end.as_mut()
-            .poll(cx)
-            .map(|()| Err(Failure { error: Error::attempt_timeout(*this.limit), fate: this.prepared.fate_when_cut() }))
-    }
-}
-
-/// Judges the attempts of one call.
-struct Judge<'a> {
-    rules: &'a RetryConfig,
-    prepared: &'a Prepared,
-}
-
-impl<B: Discardable> Classify<Answer<B>, Failure> for Judge<'_> {
+impl<B: Drainable> Classify<BoxResponse<B>, Failure> for Classifier<'_> {
     type Discard = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-    fn classify(&self, outcome: &Result<Answer<B>, Failure>) -> Verdict {
-        let Prepared { body, idempotent, .. } = self.prepared;
-        let request =
-            || classify::Request { idempotent: *idempotent, can_repeat: body.can_repeat(), is_read: body.is_read() };
+    fn classify(&self, outcome: &Result<BoxResponse<B>, Failure>) -> Verdict {
+        let ReplayableRequest { body, idempotent, .. } = self.request;
+        let state = || RequestState {
+            idempotent: *idempotent,
+            replayable: body.is_replayable(),
+            fully_read: body.is_fully_read(),
+        };
         match outcome {
-            Ok(response) if !self.rules.lists(response.status()) => Verdict::Accept,
-            Ok(response) => on_answer(request(), retry_after(response.headers(), today())),
-            Err(failure) => on_failure(request(), failure.fate),
+            Ok(response) if !self.config.retries_status(response.status()) => Verdict::Accept,
+            Ok(response) => on_listed_status(state(), retry_after(response.headers(), now())),
+            Err(failure) => on_failure(state(), failure.kind),
         }
     }
 
-    fn discard(&self, outcome: Result<Answer<B>, Failure>) -> Self::Discard {
+    fn discard(&self, outcome: Result<BoxResponse<B>, Failure>) -> Self::Discard {
         let Ok(response) = outcome else { return Box::pin(ready(())) };
         Box::pin(drain(response.into_body()))
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "Retry-After may name a date, which is measured against today")]
-fn today() -> SystemTime {
+#[expect(clippy::disallowed_methods, reason = "Retry-After may be a date, which is relative to the wall clock")]
+fn now() -> SystemTime {
     SystemTime::now()
 }
 
-fn report<B>(rules: &RetryConfig, head: &Request<()>, course: &Course, event: &Event<'_, Answer<B>, Failure>) {
+/// Logs an attempt that ended, passes it to the observer, and adds it to the history.
+fn report<B>(
+    config: &RetryConfig,
+    request: &ReplayableRequest,
+    progress: &Mutex<Progress>,
+    event: &Event<'_, BoxResponse<B>, Failure>,
+) {
     let (record, outcome, ended) = match event {
         Event::Retry { record, outcome, .. } => (record, outcome, None),
         Event::End { record, outcome, reason, .. } => (record, outcome, Some(*reason)),
@@ -202,14 +155,14 @@ fn report<B>(rules: &RetryConfig, head: &Request<()>, course: &Course, event: &E
         None => Outcome::DeadlineExceeded,
     };
     if record.attempt > 1 || ended.is_none() {
-        course.change(|stage| {
-            stage.history.note(record, outcome);
-            stage.wait = ended.is_none().then(|| rules.waits.enter());
-        });
+        let mut progress = lock(progress);
+        progress.history.push(record, outcome.to_string());
+        progress.backoff = ended.is_none().then(|| config.backoff_gauge.enter());
     }
-    let event = AttemptEvent { method: head.method(), uri: head.uri(), record, outcome, ended };
-    event.log(rules.policy.count());
-    if let Some(observer) = &rules.observer {
+    let (method, uri) = (request.head.method(), request.head.uri());
+    let event = AttemptEvent { method, uri, record, outcome, ended };
+    event.log(config.policy.count());
+    if let Some(Observer(observer)) = &config.observer {
         observer(&event);
     }
 }

@@ -1,0 +1,23 @@
+//! The timeout for getting a connection.
+
+use std::{pin::Pin, time::Duration};
+
+use tokio::time::timeout;
+
+use crate::error_chain::BoxError;
+
+pub(crate) type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
+
+/// Adds a timeout to a future that makes a connection or waits for one.
+pub(crate) fn connect_timeout<T: Send>(
+    limit: Duration,
+    connecting: impl Future<Output = Result<T, BoxError>> + Send + 'static,
+) -> Connecting<T> {
+    // Boxed by itself, as the `async` block would contain it twice.
+    let connecting = Box::pin(connecting);
+    Box::pin(async move { timeout(limit, connecting).await.map_err(|_| ConnectTimeout(limit))? })
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("no connection within {0:?}")]
+struct ConnectTimeout(Duration);

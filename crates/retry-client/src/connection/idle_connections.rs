@@ -1,0 +1,121 @@
+//! The connections that can carry the next request.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::connection::{exchange::Connection, http2_handle::Http2Handle};
+
+/// A server is unlikely to close a connection that was used so recently: servers keep idle connections for at least two
+/// seconds.
+const RECENT: Duration = Duration::from_secs(1);
+
+/// Which connections a request may reuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reuse {
+    Any,
+    /// Only those that the server is unlikely to close at the same time. For requests that cannot be repeated, which
+    /// would be lost with the connection.
+    Recent,
+}
+
+/// The idle HTTP/1.1 connections, and the HTTP/2 connection that all exchanges share.
+#[derive(Default)]
+pub(crate) struct IdleConnections {
+    /// In the order in which they were returned.
+    http1: Vec<Idle>,
+    http2: Option<Shared>,
+}
+
+struct Idle {
+    connection: Box<Connection>,
+    since: Instant,
+    /// `None` if never.
+    expires: Option<Instant>,
+}
+
+impl Idle {
+    fn is_expired(&self, now: Instant) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+}
+
+struct Shared {
+    handle: Http2Handle,
+    last_used: Instant,
+}
+
+impl IdleConnections {
+    /// Takes the connection that was returned last, leaving `reserved` for others.
+    pub(crate) fn take(&mut self, reuse: Reuse, reserved: usize) -> Option<Box<Connection>> {
+        let now = Instant::now();
+        let is_stale = |idle: &Idle| reuse == Reuse::Recent && now.duration_since(idle.since) > RECENT;
+        while self.http1.len() > reserved {
+            let idle = self.http1.pop_if(|idle| !is_stale(idle))?;
+            if idle.connection.is_ready() && !idle.is_expired(now) {
+                return Some(idle.connection);
+            }
+        }
+        None
+    }
+
+    /// Returns a handle to the HTTP/2 connection, if there is one.
+    pub(crate) fn share(&mut self) -> Option<Http2Handle> {
+        let shared = self.http2.as_mut().filter(|shared| !shared.handle.is_closed())?;
+        shared.last_used = Instant::now();
+        Some(shared.handle.clone())
+    }
+
+    pub(crate) fn has_http2(&self) -> bool {
+        self.http2.is_some()
+    }
+
+    pub(crate) fn set_http2(&mut self, handle: Http2Handle) {
+        self.http2 = Some(Shared { handle, last_used: Instant::now() });
+    }
+
+    /// Removes the HTTP/2 connection if `exchange` is on it and it has stalled for all exchanges: its server may be gone,
+    /// and each new exchange would have to find out by its own timeout.
+    pub(crate) fn remove_stalled(&mut self, exchange: &Connection, timeout: Duration) {
+        self.http2.take_if(|shared| exchange.is_on(&shared.handle) && shared.handle.is_stalled(timeout));
+    }
+
+    /// Adds a connection that may be idle for at most `timeout`.
+    pub(crate) fn push(&mut self, connection: Box<Connection>, timeout: Duration) {
+        let since = connection.last_used();
+        self.http1.push(Idle { connection, since, expires: since.checked_add(timeout) });
+    }
+
+    pub(crate) fn http1_count(&self) -> usize {
+        self.http1.len()
+    }
+
+    pub(crate) fn close_oldest(&mut self) {
+        if !self.http1.is_empty() {
+            self.http1.remove(0);
+        }
+    }
+
+    /// Whether the connection that was returned last is too old for [`Reuse::Recent`].
+    pub(crate) fn is_latest_stale(&self) -> bool {
+        self.http1.last().is_some_and(|idle| idle.since.elapsed() > RECENT)
+    }
+
+    /// Closes connections that have been idle for too long, `http2_timeout` for HTTP/2. Returns when the next one
+    /// expires.
+    pub(crate) fn close_expired(&mut self, http2_timeout: Duration) -> Option<Instant> {
+        let now = Instant::now();
+        self.http1.retain(|idle| !idle.is_expired(now));
+        if let Some(shared) = self.http2.as_mut().filter(|shared| shared.handle.is_in_use()) {
+            shared.last_used = now;
+        }
+        let expires = |shared: &Shared| shared.last_used.checked_add(http2_timeout);
+        self.http2.take_if(|shared| expires(shared).is_some_and(|expires| expires <= now));
+        self.http1.iter().filter_map(|idle| idle.expires).chain(self.http2.as_ref().and_then(expires)).min()
+    }
+
+    /// Whether an HTTP/1.1 connection expires.
+    pub(crate) fn has_expiry(&self) -> bool {
+        self.http1.iter().any(|idle| idle.expires.is_some())
+    }
+}

@@ -1,0 +1,184 @@
+//! The body of a response as it is received, with what was read ahead.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use crate::{connection::exchange::Connection, error::Error, request::buffer_quota::Reservation};
+
+/// The body of a response. It may have been read ahead, to its end or in part.
+#[derive(Debug)]
+pub(crate) struct ReceivedBody {
+    buffer: Option<Box<Buffer>>,
+    /// What has not been read yet. `None` after the end.
+    rest: Option<StreamedBody>,
+}
+
+/// What was read ahead.
+#[derive(Debug)]
+struct Buffer {
+    data: Option<Bytes>,
+    trailers: Option<HeaderMap>,
+    /// `None` if the buffer does not count towards the quota.
+    reservation: Option<Reservation>,
+}
+
+impl Buffer {
+    fn append(&mut self, frame: Bytes) {
+        self.data = match self.data.take() {
+            _ if frame.is_empty() => return,
+            // Most bodies have a single frame, which is not copied.
+            None => Some(frame),
+            Some(data) => {
+                let mut data = BytesMut::from(data);
+                data.extend_from_slice(&frame);
+                Some(data.freeze())
+            }
+        };
+    }
+
+    fn length(&self) -> usize {
+        self.data.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// A body that is read from its connection, which is released at the end.
+#[derive(Debug)]
+struct StreamedBody {
+    incoming: Incoming,
+    connection: Option<Box<Connection>>,
+}
+
+impl StreamedBody {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx).map_err(|error| Error::connection(error.into()));
+        let Some(connection) = &mut self.connection else { return polled };
+        let Poll::Ready(frame) = polled else {
+            return connection.poll_stalled(cx).map(|timeout| Some(Err(Error::stalled(timeout))));
+        };
+        connection.stop_waiting();
+        if frame.is_none() || self.incoming.is_end_stream() {
+            self.release_connection();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn release_connection(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            connection.release();
+        }
+    }
+}
+
+impl Drop for StreamedBody {
+    fn drop(&mut self) {
+        self.release_connection();
+    }
+}
+
+impl ReceivedBody {
+    pub(crate) fn new(incoming: Incoming, connection: Box<Connection>) -> Self {
+        let mut body = StreamedBody { incoming, connection: Some(connection) };
+        if body.incoming.is_end_stream() {
+            body.release_connection();
+        }
+        Self { buffer: None, rest: Some(body) }
+    }
+
+    /// Reads to the end, or until more than `max_bytes` are buffered or the quota is used up. If it is cancelled, what was
+    /// read remains buffered.
+    pub(crate) async fn read_ahead(&mut self, max_bytes: usize, reservation: Option<Reservation>) -> Result<(), Error> {
+        // An announced length has been reserved already.
+        let is_reserved = self.size_hint().exact().is_some();
+        let buffer = self.buffer.insert(Box::new(Buffer { data: None, trailers: None, reservation }));
+        while let Some(rest) = &mut self.rest {
+            let Some(frame) = poll_fn(|cx| rest.poll_frame(cx)).await else {
+                self.rest = None;
+                break;
+            };
+            match frame?.into_data() {
+                Ok(data) => {
+                    let length = data.len();
+                    buffer.append(data);
+                    let is_reserved =
+                        is_reserved || buffer.reservation.as_mut().is_none_or(|reservation| reservation.grow(length));
+                    if buffer.length() > max_bytes || !is_reserved {
+                        break;
+                    }
+                }
+                Err(frame) => buffer.trailers = frame.into_trailers().ok(),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the trailers that were read ahead.
+    pub(crate) fn trailers(&self) -> Option<&HeaderMap> {
+        self.buffer.as_ref()?.trailers.as_ref()
+    }
+
+    /// Whether the body was read to its end.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.rest.is_none()
+    }
+
+    /// Reads the body to its end.
+    pub(crate) async fn bytes(self) -> Result<Bytes, Error> {
+        match self.buffer {
+            Some(buffer) if self.rest.is_none() => Ok(buffer.data.unwrap_or_default()),
+            buffer => Ok(Self { buffer, rest: self.rest }.collect().await?.to_bytes()),
+        }
+    }
+}
+
+impl Body for ReceivedBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let Self { buffer, rest } = &mut *self;
+        if let Some(buffer) = buffer
+            && let Some(data) = buffer.data.take()
+        {
+            buffer.reservation = None;
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        if let Some(streamed) = rest {
+            match ready!(streamed.poll_frame(cx)) {
+                None => *rest = None,
+                frame => return Poll::Ready(frame),
+            }
+        }
+        let trailers = buffer.as_mut().and_then(|buffer| buffer.trailers.take());
+        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let is_buffer_empty =
+            self.buffer.as_ref().is_none_or(|buffer| buffer.data.is_none() && buffer.trailers.is_none());
+        is_buffer_empty && self.rest.as_ref().is_none_or(|rest| rest.incoming.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), |rest| rest.incoming.size_hint());
+        let Some(buffer) = &self.buffer else { return rest };
+        let buffered = buffer.length() as u64;
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(buffered));
+        // A body with an exact size gets a Content-Length, and trailers need chunks instead.
+        if buffer.trailers.is_none()
+            && let Some(upper) = rest.upper()
+        {
+            hint.set_upper(upper.saturating_add(buffered));
+        }
+        hint
+    }
+}
