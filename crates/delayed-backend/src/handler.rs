@@ -67,7 +67,7 @@ impl Handler {
         let mut behaviour = Behaviour::default();
         let number = self.recorder.record(|number| {
             behaviour = self.script.behaviour(number);
-            RecordedRequest::new(number, head, connection.number, &behaviour)
+            RecordedRequest::new(number, head, connection.number, behaviour.to_string())
         });
         if behaviour.fault == Some(Fault::Goaway) && head.version == Version::HTTP_2 {
             connection.ignore_requests();

@@ -78,11 +78,10 @@ mod tests {
     use http::Request;
 
     use super::*;
-    use crate::fault::Behaviour;
 
     fn request(number: NonZeroU64) -> RecordedRequest {
         let (head, ()) = Request::get("/hello").body(()).unwrap().into_parts();
-        RecordedRequest::new(number, &head, 1, &Behaviour::default())
+        RecordedRequest::new(number, &head, 1, "ok".into())
     }
 
     #[test]

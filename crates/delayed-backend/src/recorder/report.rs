@@ -7,8 +7,6 @@ use http::request::Parts;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::fault::Behaviour;
-
 /// How many characters of a target, or of an `Idempotency-Key`, are recorded.
 const MAX_TEXT: usize = 1024;
 
@@ -59,7 +57,7 @@ pub struct RecordedBody {
 }
 
 impl RecordedRequest {
-    pub(crate) fn new(number: NonZeroU64, head: &Parts, connection: u64, behaviour: &Behaviour) -> Self {
+    pub(crate) fn new(number: NonZeroU64, head: &Parts, connection: u64, behaviour: String) -> Self {
         let target = head.uri.path_and_query().map_or("", |target| target.as_str());
         let text = |value: &HeaderValue| truncated(&String::from_utf8_lossy(value.as_bytes()));
         Self {
@@ -71,7 +69,7 @@ impl RecordedRequest {
             connection,
             idempotency_key: head.headers.get("idempotency-key").map(text),
             body: None,
-            behaviour: behaviour.to_string(),
+            behaviour,
         }
     }
 }
@@ -95,7 +93,7 @@ mod tests {
     #[test]
     fn the_report_is_json() {
         let (head, ()) = Request::get("/hello").body(()).unwrap().into_parts();
-        let request = RecordedRequest::new(NonZeroU64::MIN, &head, 1, &Behaviour::default());
+        let request = RecordedRequest::new(NonZeroU64::MIN, &head, 1, "ok".into());
         let request = RecordedRequest { time: Timestamp::UNIX_EPOCH, ..request };
         let report = Report { received: 1, dropped: 0, requests: vec![request] };
         assert_eq!(
