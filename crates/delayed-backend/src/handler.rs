@@ -12,12 +12,9 @@ use crate::fault::play::Exchange;
 use crate::fault::{Behaviour, Fault};
 use crate::recorder::report::RecordedRequest;
 use crate::recorder::{DEFAULT_LIMIT, Recorder, body};
-use crate::routes::responses::{self, Response};
+use crate::routes::responses::{self, ECHO_LIMIT, Response};
 use crate::routes::{Route, known_bytes};
 use crate::script::Script;
-
-/// The largest body that is echoed.
-const ECHO_LIMIT: usize = 16 << 20;
 
 /// Handles the requests of all connections.
 #[derive(Debug)]

@@ -21,6 +21,9 @@ pub(crate) type Response = http::Response<ResponseBody>;
 /// An error resets the HTTP/2 stream. Over HTTP/1.1 there is none.
 pub(crate) type ResponseBody = UnsyncBoxBody<Bytes, h2::Error>;
 
+/// The largest body that is echoed.
+pub(crate) const ECHO_LIMIT: usize = 16 << 20;
+
 pub(crate) fn hello() -> Response {
     text(StatusCode::OK, "Hello World!!!")
 }
