@@ -8,11 +8,7 @@ use retry_client::{
     retry_core::{Plan, PolicyError},
 };
 
-use super::{
-    error::SettingsError,
-    flags::Settings,
-    values::{Host, Switch},
-};
+use super::{error::SettingsError, flags::Settings, values::Host};
 use crate::{
     gateway::{GatewaySettings, headers::HeaderRules, location::LocationRewriter, upgrade::TunnelLimits, via::Via},
     server::Limits,
@@ -31,7 +27,7 @@ impl Settings {
             .interval(self.retries.interval)
             .backoff_factor(self.retries.backoff_factor)
             .max_wait_interval(self.retries.max_wait_interval)
-            .jitter(self.retries.jitter.into())
+            .jitter(self.retries.jitter)
             .max_retry_after(self.retries.retry_after_max);
         match self.timeouts.deadline.0 {
             Some(deadline) => policy.deadline(deadline),
@@ -82,7 +78,7 @@ impl Settings {
             .retry(policy)
             .connect_timeout(timeouts.connect_timeout)
             .status_codes(retries.status_codes.0.iter().copied())
-            .retry_methods(retries.retry_methods.into())
+            .retry_methods(retries.retry_methods)
             .replay_limit(limits.replay_limit)
             .replay_memory(limits.replay_memory)
             .pool_max_idle(connections.upstream_max_idle)
@@ -160,7 +156,7 @@ impl Settings {
                     Host::Keep => None,
                     Host::Rewrite => LocationRewriter::new(self.upstream.secret()),
                 },
-                via: (forwarding.via == Switch::On).then(|| Via::new(instance)),
+                via: forwarding.via.then(|| Via::new(instance)),
             },
             max_body_size: limits.max_body_size.0.map(|bytes| bytes as u64),
             client_timeout: timeouts.client_timeout,

@@ -6,53 +6,43 @@ use crate::common::usage_error;
 
 /// The settings are invalid, or the command line asks for help instead.
 #[derive(Debug)]
-pub struct SettingsError(Kind);
-
-#[derive(Debug)]
-enum Kind {
-    /// The text of `--help` or `--version`.
-    Help(String),
-    Invalid(String),
-    /// A setting that is invalid together with others, so that its parser could not tell.
-    Setting {
-        name: String,
-        reason: String,
-    },
+pub struct SettingsError {
+    message: String,
+    /// The setting that is invalid together with others, so that its parser could not tell.
+    setting: Option<String>,
+    is_help: bool,
 }
 
 impl SettingsError {
     pub(super) fn invalid(message: &str) -> Self {
-        Self(Kind::Invalid(printable(message)))
+        Self { message: printable(message), setting: None, is_help: false }
     }
 
     pub(super) fn setting(name: impl Into<String>, reason: &impl ToString) -> Self {
-        Self(Kind::Setting { name: name.into(), reason: printable(&reason.to_string()) })
+        Self { setting: Some(name.into()), ..Self::invalid(&reason.to_string()) }
     }
 
     pub(super) fn usage(error: &clap::Error, command: &clap::Command, args: &[OsString]) -> Self {
-        if !error.use_stderr() {
-            let text = error.render();
-            let is_colored = std::io::stdout().is_terminal();
-            return Self(Kind::Help(if is_colored { text.ansi().to_string() } else { text.to_string() }));
+        if error.use_stderr() {
+            return Self::invalid(&usage_error::one_line(error, command, args));
         }
-        Self::invalid(&usage_error::one_line(error, command, args))
+        let text = error.render();
+        let message = if std::io::stdout().is_terminal() { text.ansi().to_string() } else { text.to_string() };
+        Self { message, setting: None, is_help: true }
     }
 
     /// Names where the setting was set, such as the line of the file, in place of its flag.
     pub(super) fn located(self, locate: impl Fn(&str) -> String) -> Self {
-        match &self.0 {
-            Kind::Setting { name, reason } => Self::invalid(&format!("{}: {reason}", locate(name))),
-            Kind::Help(_) | Kind::Invalid(_) => self,
+        match &self.setting {
+            Some(name) => Self::invalid(&format!("{}: {}", locate(name), self.message)),
+            None => self,
         }
     }
 
     /// Returns the text of `--help` or `--version`, if that was asked for.
     #[must_use]
     pub fn help(&self) -> Option<&str> {
-        match &self.0 {
-            Kind::Help(text) => Some(text),
-            Kind::Invalid(_) | Kind::Setting { .. } => None,
-        }
+        self.is_help.then_some(&*self.message)
     }
 }
 
@@ -73,9 +63,9 @@ fn printable(message: &str) -> String {
 
 impl fmt::Display for SettingsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Kind::Help(text) | Kind::Invalid(text) => f.write_str(text),
-            Kind::Setting { name, reason } => write!(f, "--{name}: {reason}"),
+        match &self.setting {
+            Some(name) => write!(f, "--{name}: {}", self.message),
+            None => f.write_str(&self.message),
         }
     }
 }

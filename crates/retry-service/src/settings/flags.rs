@@ -5,10 +5,11 @@
 use std::{ffi::OsStr, path::PathBuf, time::Duration};
 
 use clap::{Arg, ArgAction, ArgGroup, Args, CommandFactory as _, Parser, builder::ValueParser, error::ContextKind};
+use retry_client::{RetryMethods, retry_core::Jitter};
 
 use super::values::{
-    Command, Host, JitterKind, Limit, Methods, StatusCodes, Switch, UpstreamUrl, above_zero, admin, at_least_one,
-    bytes, count, header_size, limit, path, ratio, timeout,
+    Command, Host, Limit, StatusCodes, UpstreamUrl, above_zero, admin, at_least_one, bytes, count, header_size, jitter,
+    limit, methods, on_off, path, ratio, timeout,
 };
 use crate::{
     common::{duration, listen::ListenAddress},
@@ -25,7 +26,7 @@ use crate::{
 /// same name in the TOML file given with --config. Flags take precedence over variables, variables over the file.
 /// Durations are written 3s, 200ms or 1m 30s; a bare number is in seconds. Sizes are written 65536, 64KiB or 1MiB.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "retry-service", version, args_override_self = true)]
+#[command(name = "retry-service", version)]
 #[command(group = ArgGroup::new(GATEWAY_ONLY).multiple(true), group = ArgGroup::new(NEEDS_RESTART).multiple(true))]
 #[command(group = ArgGroup::new(LISTS).multiple(true))]
 pub(crate) struct Settings {
@@ -105,9 +106,9 @@ pub(crate) struct RetrySettings {
     pub max_wait_interval: Duration,
 
     /// How delays are randomized, so that clients do not all retry at once [with --forward: full]
-    #[arg(long, value_name = "KIND", value_enum)]
+    #[arg(long, value_name = "KIND", value_parser = jitter())]
     #[arg(default_value = "none", default_value_if("forward", "true", "full"))]
-    pub jitter: JitterKind,
+    pub jitter: Jitter,
 
     /// Maximum delay that the upstream may request with Retry-After; a longer one ends the retries [with --forward: 2s]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
@@ -120,8 +121,8 @@ pub(crate) struct RetrySettings {
     pub status_codes: StatusCodes,
 
     /// Methods to retry even if the upstream may have processed the request
-    #[arg(long, value_name = "METHODS", default_value = "idempotent", value_enum, group = GATEWAY_ONLY)]
-    pub retry_methods: Methods,
+    #[arg(long, value_name = "METHODS", default_value = "idempotent", value_parser = methods(), group = GATEWAY_ONLY)]
+    pub retry_methods: RetryMethods,
 
     /// Retry budget: maximum ratio of retries to requests, from 0 to 1 [with --forward: 0.2]
     #[arg(long, value_name = "RATIO", value_parser = limit(ratio))]
@@ -215,8 +216,9 @@ pub(crate) struct ForwardingSettings {
     pub host: Host,
 
     /// Add Via to requests and responses; without it, loops are not detected
-    #[arg(long, value_name = "SWITCH", default_value = "on", value_enum, group = GATEWAY_ONLY)]
-    pub via: Switch,
+    #[arg(long, value_name = "SWITCH", default_value = "on", value_parser = on_off(), group = GATEWAY_ONLY)]
+    #[arg(action = ArgAction::Set)]
+    pub via: bool,
 
     /// Preserve the case of header names over HTTP/1.1 instead of converting them to lower case
     #[arg(long, groups = [GATEWAY_ONLY, NEEDS_RESTART])]
@@ -305,7 +307,15 @@ const VARIABLE_PREFIX: &str = "RETRY_SERVICE_";
 pub(super) fn command() -> clap::Command {
     let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
     let mut command = Settings::command().mut_args(|arg| {
-        let arg = if is_setting(&arg) && !arg.get_action().takes_values() { switch(arg) } else { arg };
+        let arg = match arg.get_action() {
+            ArgAction::SetTrue if is_setting(&arg) => switch(arg),
+            // The setting's parser reports a negative value, with what is expected.
+            ArgAction::Set if arg.get_long().is_some() => arg.allow_hyphen_values(true),
+            _ => arg,
+        };
+        // A repeated flag overrides the earlier one. There is one upstream, though.
+        let id = arg.get_id().clone();
+        let arg = if is_setting(&arg) && id != "upstream" { arg.overrides_with(id) } else { arg };
         match arg.get_long().map(variable) {
             Some(variable) if (is_setting(&arg) || arg.get_id() == "config") && !is_empty(variable.as_ref()) => {
                 arg.env(variable)
@@ -396,8 +406,31 @@ mod tests {
         assert_eq!(parse(&[]).policy().unwrap(), RetryPolicy::SAMPLE);
         assert_eq!(timeouts.timeout, Limit(Some(Duration::from_secs(2))));
         assert_eq!(timeouts.connect_timeout, Duration::from_secs(15));
-        assert_eq!((retries.status_codes, retries.retry_methods), (StatusCodes(Vec::new()), Methods::Idempotent));
+        assert_eq!((retries.status_codes, retries.retry_methods), (StatusCodes(Vec::new()), RetryMethods::Idempotent));
         assert_eq!((retries.budget_ratio, timeouts.deadline), (Limit(None), Limit(None)));
+    }
+
+    #[test]
+    fn a_negative_value_belongs_to_its_flag() {
+        let check = |args: &[&str], expected: &str| {
+            let args = ["retry-service"].iter().chain(args).map(OsString::from);
+            let error = command().try_get_matches_from(args).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        check(&["--interval", "-1s", "--count", "3"], "invalid value '-1s' for '--interval <DURATION>'");
+        check(&["--interval", "--count", "3"], "invalid value '--count' for '--interval <DURATION>'");
+        check(&["--path", "--upstream"], "invalid value '--upstream' for '--path <PATH>'");
+        check(&["--forward", "-1"], "unexpected argument '-1' found");
+        check(&["--interval"], "a value is required for '--interval <DURATION>'");
+        check(&["plan", "--", "--interval", "-1"], "unexpected argument '--interval' found");
+    }
+
+    #[test]
+    fn there_is_one_upstream_and_other_flags_override_earlier_ones() {
+        let twice = ["retry-service", "--upstream", "http://me:secret@a", "--upstream=http://b"];
+        let error = command().try_get_matches_from(twice).unwrap_err().to_string();
+        assert!(error.contains("the argument '--upstream <URL>' cannot be used multiple times"), "{error}");
+        assert_eq!(parse(&["--count", "1", "--count", "2", "--forward", "--forward=false"]).retries.count, 2);
     }
 
     #[test]

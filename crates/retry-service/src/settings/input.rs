@@ -57,7 +57,8 @@ impl Input {
     /// Parses arguments and variables, and the file that either of them names.
     pub(super) fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, SettingsError> {
         let command = flags::command();
-        let args = command_line::normalize(args.into_iter().collect(), &command)?;
+        let args: Vec<_> = args.into_iter().collect();
+        command_line::check(&args, &command)?;
         let matches = parse(&command, &args)?;
         let mut input = Self { command, matches, args, file: Vec::new() };
         if let Some(path) = input.matches.get_one::<PathBuf>("config") {

@@ -2,7 +2,10 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use clap::ValueEnum;
+use clap::{
+    ValueEnum,
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
+};
 use http::{StatusCode, uri::PathAndQuery};
 use retry_client::{RetryMethods, retry_core::Jitter};
 
@@ -155,47 +158,34 @@ impl FromStr for StatusCodes {
     }
 }
 
-/// Methods that are retried though the upstream may have processed the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Methods {
-    /// GET, HEAD, OPTIONS, TRACE, PUT and DELETE
-    Idempotent,
-    /// Every method
-    All,
+/// Parses the methods that are retried though the upstream may have processed the request.
+pub(crate) fn methods() -> impl TypedValueParser<Value = RetryMethods> {
+    let idempotent = PossibleValue::new("idempotent").help("GET, HEAD, OPTIONS, TRACE, PUT and DELETE");
+    let all = PossibleValue::new("all").help("Every method");
+    PossibleValuesParser::new([idempotent, all])
+        .map(|name| if name == "all" { RetryMethods::All } else { RetryMethods::Idempotent })
 }
 
-impl From<Methods> for RetryMethods {
-    fn from(methods: Methods) -> Self {
-        match methods {
-            Methods::Idempotent => Self::Idempotent,
-            Methods::All => Self::All,
-        }
-    }
+/// Parses how delays are randomized.
+pub(crate) fn jitter() -> impl TypedValueParser<Value = Jitter> {
+    PossibleValuesParser::new([
+        PossibleValue::new("none").alias("off").help("No randomization"),
+        PossibleValue::new("full").help("Between zero and the computed delay"),
+        PossibleValue::new("equal").help("Between half the computed delay and all of it"),
+        PossibleValue::new("decorrelated").help("Between the first delay and three times the previous one"),
+    ])
+    .map(|name| match &*name {
+        "full" => Jitter::Full,
+        "equal" => Jitter::Equal,
+        "decorrelated" => Jitter::Decorrelated,
+        _ => Jitter::None,
+    })
 }
 
-/// How delays are randomized.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum JitterKind {
-    /// No randomization
-    #[value(alias = "off")]
-    None,
-    /// Between zero and the computed delay
-    Full,
-    /// Between half the computed delay and all of it
-    Equal,
-    /// Between the first delay and three times the previous one
-    Decorrelated,
-}
-
-impl From<JitterKind> for Jitter {
-    fn from(kind: JitterKind) -> Self {
-        match kind {
-            JitterKind::None => Self::None,
-            JitterKind::Full => Self::Full,
-            JitterKind::Equal => Self::Equal,
-            JitterKind::Decorrelated => Self::Decorrelated,
-        }
-    }
+/// Parses `on` or `off`.
+pub(crate) fn on_off() -> impl TypedValueParser<Value = bool> {
+    let values = [PossibleValue::new("on"), PossibleValue::new("off").alias("none")];
+    PossibleValuesParser::new(values).map(|name| name == "on")
 }
 
 /// The `Host` that is sent to the upstream.
@@ -205,16 +195,6 @@ pub(crate) enum Host {
     Keep,
     /// The host of the upstream's URL; it is replaced by the client's in Location
     Rewrite,
-}
-
-/// On or off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Switch {
-    /// Enabled
-    On,
-    /// Disabled
-    #[value(alias = "none")]
-    Off,
 }
 
 /// Parses an address, or a port on the loopback interface.
@@ -297,10 +277,6 @@ mod tests {
         let read = limit(ratio);
         assert_eq!(read("off"), Ok(Limit(None)));
         assert_eq!(read("none"), Ok(Limit(None)));
-        for off in ["off", "none"] {
-            assert_eq!(JitterKind::from_str(off, false), Ok(JitterKind::None));
-            assert_eq!(Switch::from_str(off, false), Ok(Switch::Off));
-        }
         assert_eq!(read("0.2"), Ok(Limit(Some(0.2))));
         for nonsense in ["NaN", "1.1", "-0.1", "x"] {
             assert_eq!(read(nonsense), Err("expected a number from 0 to 1, or off".to_owned()));
