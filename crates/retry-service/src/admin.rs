@@ -16,10 +16,7 @@ use crate::{
     exchange::response_body::Outgoing,
     router::Router,
     server::{self, Limits, connection_state::ConnectionState, shutdown::Tasks},
-    telemetry::{
-        metrics::{Metrics, Snapshot},
-        prometheus_text,
-    },
+    telemetry::{metrics::Metrics, prometheus_text},
 };
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -69,7 +66,7 @@ impl Admin {
 
     /// Responds in the format of OpenMetrics, or in the older one of Prometheus if the client prefers it.
     fn metrics<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        let metrics = self.metrics.encode(self.snapshot());
+        let metrics = self.metrics.encode(self.gauges());
         let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
         if accept.is_some_and(prometheus_text::is_preferred) {
             return text(StatusCode::OK, PROMETHEUS, prometheus_text::from_open_metrics(&metrics));
@@ -84,20 +81,43 @@ impl Admin {
         format!("# generation {}, in force since {}{failed}\n{}", current.number, current.since, current.loaded.dump)
     }
 
-    fn snapshot(&self) -> Snapshot {
+    /// Returns the name, help and value of each gauge.
+    #[expect(clippy::cast_precision_loss, reason = "the numbers are small")]
+    fn gauges(&self) -> [(&'static str, &'static str, f64); 9] {
         let Router { generations, in_flight, tunnels } = &*self.router;
         let current = generations.current();
-        Snapshot {
-            requests_in_flight: in_flight.in_use(),
-            connections: self.tasks.count(),
-            requests_in_backoff: generations.sum(Client::calls_in_backoff),
-            upstream_connections: generations.sum(Client::connections),
-            tunnels: tunnels.in_use(),
-            retry_budget_available: current.loaded.client.budget_available(),
-            config_generation: current.number,
-            config_reload_timestamp: current.since.as_second(),
-            config_reload_successful: !generations.reload_failed(),
-        }
+        let count = |value: usize| value as f64;
+        [
+            ("requests_in_flight", "Requests in flight", count(in_flight.in_use())),
+            ("connections", "Open connections of clients, tunnels included", count(self.tasks.count())),
+            (
+                "requests_in_backoff",
+                "Requests that wait for their next attempt",
+                count(generations.sum(Client::calls_in_backoff)),
+            ),
+            ("upstream_connections", "Connections to the upstream", count(generations.sum(Client::connections))),
+            (
+                "tunnels",
+                "Tunnels (WebSocket and other upgrades) that are open or being opened",
+                count(tunnels.in_use()),
+            ),
+            (
+                "retry_budget_available",
+                "Retries that the budget currently allows; +Inf without a budget",
+                current.loaded.client.budget_available().unwrap_or(f64::INFINITY),
+            ),
+            ("config_generation", "Number of the current configuration, from 1", current.number as f64),
+            (
+                "config_reload_timestamp_seconds",
+                "When the current configuration came into force",
+                current.since.as_second() as f64,
+            ),
+            (
+                "config_reload_successful",
+                "1, or 0 if the last reload failed",
+                f64::from(u8::from(!generations.reload_failed())),
+            ),
+        ]
     }
 }
 

@@ -23,3 +23,7 @@ pub use crate::{
     service::{Aborted, Service},
     settings::{LoadedSettings, SettingsError},
 };
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -59,11 +59,11 @@ pub fn main() -> ExitCode {
 
 /// Starts the log. `dropped` counts lines that cannot be written.
 fn start_log(settings: &Settings, dropped: Counter) -> io::Result<Log> {
-    let LogFilter { directives, problems } = LogFilter::from_env(settings.log_filter());
-    // The problems are logged with the default filter: a misspelt level could hide them.
+    let LogFilter { directives, warnings } = LogFilter::from_env(settings.log_filter());
+    // The warnings are logged with the default filter: a misspelt level could hide them.
     let log = Log::start(settings.operations.log_format, settings.log_filter(), dropped)?;
-    for problem in problems {
-        log::warn!("{problem}");
+    for warning in warnings {
+        log::warn!("{warning}");
     }
     log.change(settings.operations.log_format, &directives);
     Ok(log)

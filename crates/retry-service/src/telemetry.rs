@@ -1,4 +1,4 @@
-//! What operators see: the logs and the metrics.
+//! Logs and metrics.
 
 pub(crate) mod access_log;
 pub(crate) mod json_format;

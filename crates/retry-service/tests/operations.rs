@@ -234,7 +234,7 @@ async fn dropped_lines_are_reported_once_lines_are_read_again() {
     };
     let note: Value = serde_json::from_str(&note).unwrap();
     assert_eq!((&note["level"], &note["target"]), (&"WARN".into(), &"log".into()));
-    assert_eq!(note["message"], format!("{dropped} lines of the log were dropped"));
+    assert_eq!(note["message"], format!("{dropped} log lines were dropped"));
     // Later lines are not dropped.
     assert_eq!(call(service.address, "GET", "/after").await.status, 404);
     assert!(service.next_log().await.contains("/after"));

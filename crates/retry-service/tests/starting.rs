@@ -40,10 +40,10 @@ async fn the_first_lines_are_a_summary_and_warnings() {
     assert_eq!(first_lines(&arguments, "info").await, [path, unknown, &gateway]);
     assert_eq!(first_lines(&[], "info").await, [unknown]);
 
-    let unreadable = "RUST_LOG: 'retries=loud' is ignored: allowed levels are off, error, warn, info, debug and trace";
+    let unreadable = "RUST_LOG: 'retries=loud' is ignored: expected a level: off, error, warn, info, debug or trace";
     assert_eq!(first_lines(&[], "info,retries=loud").await, [unreadable, unknown]);
     assert_eq!(first_lines(&[], "retries=loud").await, [unreadable, unknown]);
-    let unlikely = "RUST_LOG: 'inof' is no level, and taken for a target; tip: a similar level exists: 'info'";
+    let unlikely = "RUST_LOG: 'inof' is not a level, and used as a target; tip: a similar level exists: 'info'";
     assert_eq!(first_lines(&[], "retry_service=info,inof").await, [unlikely, unknown]);
 }
 

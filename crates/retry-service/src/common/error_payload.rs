@@ -44,17 +44,12 @@ impl ErrorPayload {
         }
     }
 
-    /// Returns the payload as JSON.
-    #[must_use]
-    pub(crate) fn to_json(&self) -> Vec<u8> {
-        // Serializing numbers and strings cannot fail.
-        serde_json::to_vec(self).unwrap_or_default()
-    }
-
     /// Returns a response with the payload.
     #[must_use]
     pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::from(self.to_json()));
+        // Serializing numbers and strings cannot fail.
+        let json = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response = Response::new(Full::from(json));
         *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or_default();
         response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
         response

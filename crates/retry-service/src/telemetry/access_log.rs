@@ -65,24 +65,14 @@ enum End {
 }
 
 impl End {
-    /// The value in logs.
-    fn label(self) -> &'static str {
+    /// Returns the value of the field `ended`, and the end of the message.
+    fn describe(self) -> (&'static str, &'static str) {
         match self {
-            Self::Complete => "complete",
-            Self::Incomplete => "incomplete",
-            Self::ClientClosed => "client_closed",
-            Self::ClientClosedRequest => "client_closed_request",
-            Self::Drained => "drained",
-        }
-    }
-
-    fn message(self) -> &'static str {
-        match self {
-            Self::Complete => "",
-            Self::Incomplete => ", response incomplete",
-            Self::ClientClosed => ", client closed before the end of the response",
-            Self::ClientClosedRequest => ", client closed before the response",
-            Self::Drained => ", aborted by the drain",
+            Self::Complete => ("complete", ""),
+            Self::Incomplete => ("incomplete", ", response incomplete"),
+            Self::ClientClosed => ("client_closed", ", client closed before the end of the response"),
+            Self::ClientClosedRequest => ("client_closed_request", ", client closed before the response"),
+            Self::Drained => ("drained", ", aborted by the drain"),
         }
     }
 }
@@ -184,7 +174,7 @@ impl AccessLogEntry {
     fn log(&self, end: End) {
         let Self { client, method, uri, attempts, bytes, .. } = self;
         let (path, id, status, duration_ms) = (uri.path(), self.id(), self.status(), milliseconds(self.begin));
-        let (ended, message) = (end.label(), end.message());
+        let (ended, message) = end.describe();
         let plural = if *attempts == 1 { "" } else { "s" };
         log::info!(
             target: "access",

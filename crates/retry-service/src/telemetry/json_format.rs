@@ -1,4 +1,4 @@
-//! One line of JSON per log event, for machines that read logs.
+//! One JSON object per log event.
 
 use std::{error::Error, fmt};
 
@@ -9,8 +9,8 @@ use log::{
 };
 use serde::ser::{SerializeMap, Serializer};
 
-/// A log event as a JSON object: `time` (UTC, to the microsecond), `level`, `target`, `message`, and the event's own
-/// fields beside them.
+/// A log event as a JSON object: `time` (UTC, to the microsecond), `level`, `target`, `message`, and the fields of the
+/// event.
 #[derive(Debug)]
 pub(crate) struct JsonLine<'a> {
     time: Timestamp,
@@ -18,7 +18,7 @@ pub(crate) struct JsonLine<'a> {
 }
 
 impl<'a> JsonLine<'a> {
-    /// An event at `time`.
+    /// Returns an event at `time`.
     #[must_use]
     pub(crate) fn new(time: Timestamp, record: &'a Record<'a>) -> Self {
         Self { time, record }

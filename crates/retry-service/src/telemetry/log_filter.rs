@@ -2,97 +2,71 @@
 
 use log::LevelFilter;
 
-/// What is logged, and what of the wish for it cannot be understood.
+const LEVELS: &str = "expected a level: off, error, warn, info, debug or trace";
+
+/// A filter for log events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogFilter {
-    /// What `env_logger` is to show, without what it would not understand.
-    pub directives: String,
-    /// A line for each thing that is wrong.
-    pub problems: Vec<String>,
+    /// The valid directives, for `env_logger`.
+    pub(crate) directives: String,
+    /// A line for each directive that is invalid, or probably a mistake.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl LogFilter {
-    /// Reads `RUST_LOG`. `default` counts if it is not set, empty, or nothing of it can be understood.
+    /// Reads `RUST_LOG`. `default` is used if it is not set or has no valid directive.
     #[must_use]
     pub(crate) fn from_env(default: &str) -> Self {
-        let wish = std::env::var_os("RUST_LOG").unwrap_or_default();
-        Self::read(&wish.to_string_lossy(), default)
+        Self::parse(&std::env::var_os("RUST_LOG").unwrap_or_default().to_string_lossy(), default)
     }
 
-    /// Reads `target=level,level/text`.
-    fn read(wish: &str, default: &str) -> Self {
-        let mut problems = Vec::new();
-        let (wanted, text) = wish.split_once('/').map_or((wish, None), |(wanted, text)| (wanted, Some(text)));
-        let mut directives = Vec::new();
-        for directive in wanted.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
-            match problem(directive) {
-                Some(Problem::Unreadable(what)) => problems.push(format!("RUST_LOG: '{directive}' is ignored: {what}")),
-                Some(Problem::Unlikely(level)) => {
-                    problems.push(format!(
-                        "RUST_LOG: '{directive}' is no level, and taken for a target; tip: a similar level exists: '{level}'"
-                    ));
-                    directives.push(directive);
-                }
-                None => directives.push(directive),
+    /// Parses `target=level,level/text`.
+    fn parse(text: &str, default: &str) -> Self {
+        let mut warnings = Vec::new();
+        let (list, pattern) = text.split_once('/').map_or((text, None), |(list, pattern)| (list, Some(pattern)));
+        let mut directives: Vec<_> = list.split(',').map(str::trim).filter(|text| !text.is_empty()).collect();
+        directives.retain(|directive| match similar_level(directive) {
+            Ok(None) => true,
+            Ok(Some(level)) => {
+                warnings.push(format!(
+                    "RUST_LOG: '{directive}' is not a level, and used as a target; tip: a similar level exists: '{level}'"
+                ));
+                true
             }
-        }
-        let directives = if directives.is_empty() { default.to_owned() } else { directives.join(",") };
-        match text {
-            Some(text) if text.contains('/') => {
-                problems.push(format!("RUST_LOG: '/{text}' is ignored: allowed is one / and a text behind it"));
-                Self { directives, problems }
+            Err(expected) => {
+                warnings.push(format!("RUST_LOG: '{directive}' is ignored: {expected}"));
+                false
             }
-            Some(text) => Self { directives: format!("{directives}/{text}"), problems },
-            None => Self { directives, problems },
+        });
+        let mut directives = if directives.is_empty() { default.to_owned() } else { directives.join(",") };
+        match pattern {
+            Some(pattern) if pattern.contains('/') => {
+                warnings.push(format!("RUST_LOG: '/{pattern}' is ignored: expected one / and a text"));
+            }
+            Some(pattern) => directives += &format!("/{pattern}"),
+            None => {}
         }
+        Self { directives, warnings }
     }
 }
 
-enum Problem {
-    Unreadable(&'static str),
-    /// A target by a name that is nearly that of this level.
-    Unlikely(String),
-}
-
-fn problem(directive: &str) -> Option<Problem> {
+/// Checks a directive. Returns a level if the directive is a target that is probably a misspelt level.
+fn similar_level(directive: &str) -> Result<Option<String>, &'static str> {
     let is_level = |text: &str| text.parse::<LevelFilter>().is_ok();
+    // A target is the path of a module, or a word.
+    let is_target = |text: &str| text.chars().all(|c| c.is_alphanumeric() || "_:-.".contains(c));
     match directive.split('=').map(str::trim).collect::<Vec<_>>()[..] {
-        [alone] if is_level(alone) => None,
-        [alone] if !alone.chars().all(can_be_in_a_target) => {
-            Some(Problem::Unreadable("allowed is a level, or a target, with commas between"))
+        [level] if is_level(level) => Ok(None),
+        [target] if is_target(target) => {
+            let target = target.to_ascii_lowercase();
+            let mut levels = LevelFilter::iter().map(|level| level.as_str().to_ascii_lowercase());
+            Ok(levels.find(|level| target.starts_with(&**level) || strsim::osa_distance(&target, level) <= 1))
         }
-        [alone] => similar_level(alone).map(Problem::Unlikely),
-        [target, _] if !target.chars().all(can_be_in_a_target) => {
-            Some(Problem::Unreadable("allowed is TARGET=LEVEL, with commas between"))
-        }
-        [_, ""] => None,
-        [_, level] if is_level(level) => None,
-        [_, _] => Some(Problem::Unreadable("allowed levels are off, error, warn, info, debug and trace")),
-        _ => Some(Problem::Unreadable("allowed is TARGET=LEVEL")),
-    }
-}
-
-/// A target is the path of a module, or a word.
-fn can_be_in_a_target(c: char) -> bool {
-    c.is_alphanumeric() || "_:-.".contains(c)
-}
-
-/// The level that a word was probably meant to be: one that it begins with, or whose name it misses by a letter.
-fn similar_level(word: &str) -> Option<String> {
-    let word = word.to_ascii_lowercase();
-    let level = |level: LevelFilter| level.as_str().to_ascii_lowercase();
-    LevelFilter::iter().map(level).find(|level| word.starts_with(&**level) || is_misspelt(&word, level))
-}
-
-/// Whether one word becomes the other by one letter more, less or exchanged, or by two that change places.
-fn is_misspelt(word: &str, other: &str) -> bool {
-    let same = word.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
-    let (word, other) = (word.bytes().skip(same), other.bytes().skip(same));
-    let same = word.clone().rev().zip(other.clone().rev()).take_while(|(a, b)| a == b).count();
-    let (word, other): (Vec<_>, Vec<_>) = (word.rev().skip(same).collect(), other.rev().skip(same).collect());
-    match (&word[..], &other[..]) {
-        ([a, b], [c, d]) => (a, b) == (d, c),
-        (word, other) => word.len() <= 1 && other.len() <= 1,
+        [_] => Err("expected levels or targets, separated by commas"),
+        [target, _] if !is_target(target) => Err("expected TARGET=LEVEL, separated by commas"),
+        [_, level] if level.is_empty() || is_level(level) => Ok(None),
+        [_, _] => Err(LEVELS),
+        _ => Err("expected TARGET=LEVEL"),
     }
 }
 
@@ -101,35 +75,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_be_read_is_as_it_was() {
-        for wish in
+    fn valid_directives_are_kept() {
+        for text in
             ["info", "info,retries=off", "retry_client=debug", "retries", "access,h2=", "debug/upstream", "WARN"]
         {
-            assert_eq!(LogFilter::read(wish, "x"), LogFilter { directives: wish.to_owned(), problems: Vec::new() });
+            assert_eq!(LogFilter::parse(text, "x"), LogFilter { directives: text.to_owned(), warnings: Vec::new() });
         }
         for unset in ["", " ", ","] {
-            assert_eq!(LogFilter::read(unset, "info").directives, "info");
+            assert_eq!(LogFilter::parse(unset, "info").directives, "info");
         }
     }
 
     #[test]
-    fn what_cannot_be_read_is_told_and_the_rest_counts() {
-        let check = |wish: &str, directives: &str, problem: &str| {
+    fn invalid_directives_are_reported_and_ignored() {
+        let check = |text: &str, directives: &str, warning: &str| {
             let expected =
-                LogFilter { directives: directives.to_owned(), problems: vec![format!("RUST_LOG: {problem}")] };
-            assert_eq!(LogFilter::read(wish, "info"), expected);
+                LogFilter { directives: directives.to_owned(), warnings: vec![format!("RUST_LOG: {warning}")] };
+            assert_eq!(LogFilter::parse(text, "info"), expected);
         };
-        let levels = "allowed levels are off, error, warn, info, debug and trace";
+        let levels = LEVELS;
         check("retries=loud", "info", &format!("'retries=loud' is ignored: {levels}"));
         check("debug,retries=loud", "debug", &format!("'retries=loud' is ignored: {levels}"));
-        let commas = "allowed is TARGET=LEVEL, with commas between";
+        let commas = "expected TARGET=LEVEL, separated by commas";
         check("info;retries=off", "info", &format!("'info;retries=off' is ignored: {commas}"));
-        check("warn debug", "info", "'warn debug' is ignored: allowed is a level, or a target, with commas between");
-        check("a=b=c", "info", "'a=b=c' is ignored: allowed is TARGET=LEVEL");
-        check("warn/a/b", "warn", "'/a/b' is ignored: allowed is one / and a text behind it");
+        check("warn debug", "info", "'warn debug' is ignored: expected levels or targets, separated by commas");
+        check("a=b=c", "info", "'a=b=c' is ignored: expected TARGET=LEVEL");
+        check("warn/a/b", "warn", "'/a/b' is ignored: expected one / and a text");
         for (word, level) in [("inof", "info"), ("warning", "warn"), ("debugg", "debug"), ("DEBG", "debug")] {
-            let told = format!("'{word}' is no level, and taken for a target; tip: a similar level exists: '{level}'");
-            check(word, word, &told);
+            let warning =
+                format!("'{word}' is not a level, and used as a target; tip: a similar level exists: '{level}'");
+            check(word, word, &warning);
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The log on its way out: a bounded queue, and a thread that writes what is in it.
+//! A bounded queue of log lines, and the thread that writes them.
 //!
-//! A write to a pipe that nobody reads blocks for ever. Only the thread of this module does; whoever logs goes on, and
-//! lines that find the queue full are dropped and counted.
+//! A write to a pipe blocks while nobody reads it. Here only this thread blocks; if the queue is full, lines are dropped
+//! and counted.
 
 use std::{
     io::{self, Write},
@@ -13,14 +13,16 @@ use std::{
 
 use prometheus_client::metrics::counter::Counter;
 
-/// How many lines may be queued, and how many bytes they may have together. As much again may be in the thread's hands.
+/// How many lines may be queued. The thread may hold as many again.
 const MAX_LINES: usize = 16 * 1024;
+
+/// How many bytes may be queued.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
-/// The capacity that a buffer keeps once it has been written out.
+/// The capacity that a buffer keeps after it has been written.
 const KEPT_BYTES: usize = 64 * 1024;
 
-/// Lines that wait to be written. Clones are of the same queue.
+/// Log lines that wait to be written. Clones share the queue.
 #[derive(Clone, Debug)]
 pub(crate) struct LogQueue(Arc<Shared>);
 
@@ -29,7 +31,7 @@ struct Shared {
     state: Mutex<State>,
     filled: Condvar,
     emptied: Condvar,
-    /// Every line that was ever dropped.
+    /// Counts all dropped lines.
     dropped: Counter,
 }
 
@@ -37,18 +39,17 @@ struct Shared {
 struct State {
     text: Vec<u8>,
     lines: usize,
-    /// The lines dropped that nothing has been said of.
-    untold: u64,
+    /// The number of dropped lines that has not been logged yet.
+    unreported: u64,
     is_writing: bool,
 }
 
 impl LogQueue {
-    /// Starts the thread, which writes to `out`. `note` makes the line that says how many were dropped; `dropped`
-    /// counts them.
+    /// Starts the thread, which writes to `out`. `note` returns the line that reports a number of dropped lines.
     ///
     /// # Errors
     ///
-    /// If the system has no thread to give.
+    /// Returns an error if the thread cannot be started.
     pub(crate) fn start(
         out: impl Write + Send + 'static,
         note: impl Fn(u64) -> Vec<u8> + Send + 'static,
@@ -61,11 +62,11 @@ impl LogQueue {
         Ok(queue)
     }
 
-    /// Queues a line, its line break included, or drops it if there is no room. Never blocks.
+    /// Queues a line, which includes its line break, or drops it if the queue is full. Never blocks.
     pub(crate) fn push(&self, line: &[u8]) {
         let mut state = self.0.lock();
         if state.lines >= MAX_LINES || state.text.len().saturating_add(line.len()) > MAX_BYTES {
-            state.untold += 1;
+            state.unreported += 1;
             self.0.dropped.inc();
             return;
         }
@@ -74,14 +75,14 @@ impl LogQueue {
         self.0.filled.notify_one();
     }
 
-    /// Waits until all that is queued has been written, or the limit is over.
-    pub(crate) fn flush(&self, limit: Duration) {
+    /// Waits until all queued lines are written, for at most `timeout`.
+    pub(crate) fn flush(&self, timeout: Duration) {
         let is_busy = |state: &mut State| state.lines > 0 || state.is_writing;
-        drop(self.0.emptied.wait_timeout_while(self.0.lock(), limit, is_busy));
+        drop(self.0.emptied.wait_timeout_while(self.0.lock(), timeout, is_busy));
     }
 }
 
-/// Each write is a line: so env_logger has it.
+/// env_logger writes each line at once.
 impl Write for LogQueue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.push(line);
@@ -98,21 +99,21 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes whatever is queued, for as long as the process lives.
+    /// Writes queued lines until the process ends.
     fn write_all(&self, mut out: impl Write, note: impl Fn(u64) -> Vec<u8>) {
         let mut text = Vec::new();
         loop {
             let waiting = self.filled.wait_while(self.lock(), |state| state.lines == 0);
             let mut state = waiting.unwrap_or_else(PoisonError::into_inner);
             mem::swap(&mut state.text, &mut text);
-            let (lines, untold) = (mem::take(&mut state.lines), mem::take(&mut state.untold));
+            let (lines, unreported) = (mem::take(&mut state.lines), mem::take(&mut state.unreported));
             state.is_writing = true;
             drop(state);
 
             let mut written = out.write_all(&text);
-            if written.is_ok() && untold > 0 {
-                // What was dropped came after what was queued.
-                written = out.write_all(&note(untold));
+            if written.is_ok() && unreported > 0 {
+                // They were dropped after these had been queued.
+                written = out.write_all(&note(unreported));
             }
             text.clear();
             text.shrink_to(KEPT_BYTES);
@@ -120,8 +121,8 @@ impl Shared {
             let mut state = self.lock();
             state.is_writing = false;
             if written.is_err() {
-                // The next lines may get through.
-                state.untold += untold + lines as u64;
+                // The next lines may be written.
+                state.unreported += unreported + lines as u64;
                 self.dropped.inc_by(lines as u64);
             }
             self.emptied.notify_all();
@@ -137,7 +138,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(20);
 
-    /// Each write hands over its bytes, and returns once it is allowed to.
+    /// Each write sends its bytes to the test, and blocks until the test allows it to return.
     struct Gate {
         written: mpsc::Sender<String>,
         allowed: mpsc::Receiver<io::Result<()>>,
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_without_room_are_dropped_and_told_after_those_that_had_it() {
+    fn dropped_lines_are_reported_after_the_queued_ones() {
         for (line, fit) in [(b"x\n".to_vec(), MAX_LINES), (vec![b'x'; MAX_BYTES / 4], 4)] {
             let (queue, texts, allow, dropped) = queue();
             queue.push(b"first\n");
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_cannot_be_written_are_told_with_the_next() {
+    fn lines_that_cannot_be_written_are_reported_with_the_next() {
         let (queue, texts, allow, dropped) = queue();
         queue.push(b"1\n");
         allow.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_ends_though_nobody_reads() {
+    fn a_flush_times_out_if_nobody_reads() {
         let (queue, _texts, _allow, _) = queue();
         queue.push(b"1\n");
         queue.flush(Duration::from_millis(1));

@@ -1,4 +1,4 @@
-//! The program's logger: where log events go, and in which format.
+//! The logger of the program: one line per event and panic, on standard error.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Write as _;
@@ -19,8 +19,8 @@ use crate::{
     telemetry::{json_format::JsonLine, log_queue::LogQueue},
 };
 
-/// How long the last lines may take to be written.
-const LAST_LINES: Duration = Duration::from_secs(1);
+/// How long queued lines may take to be written at exit.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -31,24 +31,24 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// The log of the process. Dropping this waits a second at most for the last lines to be written.
+/// The log of the process. Dropping this waits up to a second until the queued lines are written.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Log(LogQueue);
 
 impl Log {
-    /// Sends the `log` crate's events to standard error, one line each, and panics as well: those events that `filter`
-    /// lets through, as `RUST_LOG` has it. `dropped` counts lines that nobody reads. A logger of somebody else's stays.
+    /// Installs a logger for events that match `filter`, which is written like `RUST_LOG`, and a panic hook. `dropped`
+    /// counts the lines that cannot be written. A logger that is already installed stays.
     ///
     /// # Errors
     ///
-    /// If there is no thread to write them.
+    /// Returns an error if the thread that writes the lines cannot be started.
     pub(crate) fn start(format: LogFormat, filter: &str, dropped: Counter) -> io::Result<Self> {
         let note = move |lines| {
             let mut line = Vec::new();
             let mut record = Record::builder();
             record.level(Level::Warn).target("log");
-            let text = format_args!("{lines} lines of the log were dropped");
+            let text = format_args!("{lines} log lines were dropped");
             // Writing to a vector cannot fail.
             let _ = write(&mut line, format, &record.args(text).build());
             line
@@ -60,24 +60,24 @@ impl Log {
         Ok(log)
     }
 
-    /// Writes events in another format, or other events.
+    /// Changes the format and the filter.
     pub(crate) fn change(&self, format: LogFormat, filter: &str) {
         let logger = env_logger::Builder::new()
             .parse_filters(filter)
             .target(Target::Pipe(Box::new(self.0.clone())))
             .format(move |out, record| write(out, format, record))
             .build();
-        let most = logger.filter();
+        let maximum = logger.filter();
         if let Some(Logger(current)) = LOGGER.get() {
             *current.write().unwrap_or_else(PoisonError::into_inner) = logger;
         } else if log::set_logger(LOGGER.get_or_init(|| Logger(RwLock::new(logger)))).is_err() {
-            // It was installed earlier, as by a test that runs the server in-process.
+            // Another logger is installed.
             return;
         }
-        log::set_max_level(most);
+        log::set_max_level(maximum);
     }
 
-    /// Writes a line that is no event, after those queued before it.
+    /// Writes a line without a format.
     pub(crate) fn line(&self, line: &str) {
         self.0.push(format!("{line}\n").as_bytes());
     }
@@ -85,11 +85,11 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.0.flush(LAST_LINES);
+        self.0.flush(FLUSH_TIMEOUT);
     }
 }
 
-/// The program's logger, which can be replaced while it runs.
+/// A logger that can be replaced while the program runs.
 struct Logger(RwLock<env_logger::Logger>);
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
@@ -124,7 +124,7 @@ fn write(out: &mut impl Write, format: LogFormat, record: &Record<'_>) -> io::Re
     }
 }
 
-/// A panic as the standard library's own hook tells it. That one would block on a pipe that nobody reads.
+/// Returns the text that the standard library prints for a panic. Its own hook would block if nobody reads the pipe.
 fn panic_text(panic: &PanicHookInfo<'_>) -> Vec<u8> {
     let thread = thread::current();
     let mut text = format!("thread '{}' {panic}\n", thread.name().unwrap_or("<unnamed>"));

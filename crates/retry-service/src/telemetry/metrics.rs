@@ -1,6 +1,6 @@
 //! The metrics, in the text format of OpenMetrics.
 
-use std::{fmt::Debug, sync::atomic::AtomicU64, time::Duration};
+use std::{sync::atomic::AtomicU64, time::Duration};
 
 use http::Method;
 use prometheus_client::{
@@ -12,10 +12,13 @@ use retry_client::{AttemptEvent, Error, ErrorKind, Outcome, Reason};
 
 use super::rejections::Rejection;
 
+/// What the name of each metric begins with.
+const PREFIX: &str = "retry_service";
+
 /// The buckets of histograms in seconds.
 const BUCKETS: [f64; 15] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
-/// Counters and histograms of requests and attempts, and gauges that are set when they are read.
+/// Counters and histograms of requests and attempts.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
@@ -28,15 +31,6 @@ pub(crate) struct Metrics {
     responses_incomplete: Family<ReasonLabel, Counter>,
     requests_rejected: Family<ReasonLabel, Counter>,
     log_lines_dropped: Counter,
-    requests_in_flight: Gauge,
-    connections: Gauge,
-    requests_in_backoff: Gauge,
-    upstream_connections: Gauge,
-    tunnels: Gauge,
-    retry_budget_available: Gauge<f64, AtomicU64>,
-    config_generation: Gauge,
-    config_reload_timestamp: Gauge,
-    config_reload_successful: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -55,87 +49,24 @@ struct ReasonLabel {
     reason: String,
 }
 
-/// The values of the gauges.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Snapshot {
-    pub(crate) requests_in_flight: usize,
-    /// Open connections of clients, tunnels included.
-    pub(crate) connections: usize,
-    /// Requests that wait for their next attempt.
-    pub(crate) requests_in_backoff: usize,
-    pub(crate) upstream_connections: usize,
-    pub(crate) tunnels: usize,
-    /// `None` without a budget.
-    pub(crate) retry_budget_available: Option<f64>,
-    pub(crate) config_generation: u64,
-    /// Seconds since 1970.
-    pub(crate) config_reload_timestamp: i64,
-    pub(crate) config_reload_successful: bool,
-}
-
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("retry_service");
+        let mut registry = Registry::with_prefix(PREFIX);
         let r = &mut registry;
         let metrics = Self {
             requests: register(
                 r,
                 "requests",
-                "Finished requests; the code of those without a response is 499 if the client closed the connection, \
-                 and 0 if the drain aborted them",
+                "Finished requests; without a response, 499 if the client closed, 0 if aborted",
             ),
-            request_duration: register_seconds(
-                r,
-                "request_duration",
-                "From the head of a request to the end of its response, with all attempts and backoff",
-                Histogram::new(BUCKETS),
-            ),
+            request_duration: histogram(r, "request_duration", "From the head of a request to the end of its response"),
             attempts: register(r, "attempts", "Attempts at the upstream, by outcome"),
-            attempt_duration: register_seconds(
-                r,
-                "attempt_duration",
-                "From the start of an attempt to the head of its response, or to the end of a buffered response",
-                Histogram::new(BUCKETS),
-            ),
-            retries: register(
-                r,
-                "retries",
-                "Scheduled retries, by reason; a client may close the connection before one starts",
-            ),
+            attempt_duration: histogram(r, "attempt_duration", "From an attempt's start to its response or failure"),
+            retries: register(r, "retries", "Scheduled retries, by reason"),
             give_ups: register(r, "give_ups", "Failed requests, by why there was no further attempt"),
-            responses_incomplete: register(
-                r,
-                "responses_incomplete",
-                "Responses of the upstream that ended early, by reason",
-            ),
-            requests_rejected: register(
-                r,
-                "requests_rejected",
-                "Requests that the service itself rejected, by the limit that was reached",
-            ),
+            responses_incomplete: register(r, "responses_incomplete", "Upstream responses that ended early, by reason"),
+            requests_rejected: register(r, "requests_rejected", "Requests rejected by the service itself, by limit"),
             log_lines_dropped: register(r, "log_lines_dropped", "Log lines dropped because they could not be written"),
-            requests_in_flight: register(r, "requests_in_flight", "Requests in flight"),
-            connections: register(r, "connections", "Open connections of clients"),
-            requests_in_backoff: register(r, "requests_in_backoff", "Requests that wait for their next attempt"),
-            upstream_connections: register(r, "upstream_connections", "Connections to the upstream"),
-            tunnels: register(r, "tunnels", "Tunnels (WebSocket and other upgrades) that are open or being opened"),
-            retry_budget_available: register(
-                r,
-                "retry_budget_available",
-                "Retries that the budget currently allows; +Inf without a budget",
-            ),
-            config_generation: register(
-                r,
-                "config_generation",
-                "Number of the current configuration: 1, plus 1 for each successful reload",
-            ),
-            config_reload_timestamp: register_seconds(
-                r,
-                "config_reload_timestamp",
-                "When the current configuration came into force",
-                Gauge::default(),
-            ),
-            config_reload_successful: register(r, "config_reload_successful", "1, or 0 if the last reload failed"),
             registry,
         };
         metrics.create_counters();
@@ -149,9 +80,10 @@ fn register<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, he
     metric
 }
 
-fn register_seconds<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
-    registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
-    metric
+fn histogram(registry: &mut Registry, name: &str, help: &str) -> Histogram {
+    let histogram = Histogram::new(BUCKETS);
+    registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
+    histogram
 }
 
 impl Metrics {
@@ -214,21 +146,20 @@ impl Metrics {
         self.attempts.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
-    /// Returns all metrics in the text format of OpenMetrics.
-    pub(crate) fn encode(&self, snapshot: Snapshot) -> String {
-        let count = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
-        self.requests_in_flight.set(count(snapshot.requests_in_flight));
-        self.connections.set(count(snapshot.connections));
-        self.requests_in_backoff.set(count(snapshot.requests_in_backoff));
-        self.upstream_connections.set(count(snapshot.upstream_connections));
-        self.tunnels.set(count(snapshot.tunnels));
-        self.retry_budget_available.set(snapshot.retry_budget_available.unwrap_or(f64::INFINITY));
-        self.config_generation.set(i64::try_from(snapshot.config_generation).unwrap_or(i64::MAX));
-        self.config_reload_timestamp.set(snapshot.config_reload_timestamp);
-        self.config_reload_successful.set(i64::from(snapshot.config_reload_successful));
+    /// Returns all metrics in the text format of OpenMetrics. `gauges` are added, each with its name, help and value.
+    pub(crate) fn encode(&self, gauges: impl IntoIterator<Item = (&'static str, &'static str, f64)>) -> String {
+        let mut registry = Registry::with_prefix(PREFIX);
+        for (name, help, value) in gauges {
+            let gauge = Gauge::<f64, AtomicU64>::default();
+            gauge.set(value);
+            match name.strip_suffix("_seconds") {
+                Some(name) => registry.register_with_unit(name, help, Unit::Seconds, gauge),
+                None => registry.register(name, help, gauge),
+            }
+        }
         let mut text = String::new();
         // Writing to a string cannot fail.
-        let _ = text::encode(&mut text, &self.registry);
+        let _ = text::encode_registry(&mut text, &self.registry).and_then(|()| text::encode(&mut text, &registry));
         text
     }
 }

@@ -1,7 +1,7 @@
-//! Prometheus' text format, version 0.0.4: what scrapers and tools read that do not know OpenMetrics.
+//! The text format of Prometheus, version 0.0.4, for scrapers that do not support OpenMetrics.
 
-/// The same metrics as they are in OpenMetrics, where the name of a counter is without its `_total`, units have lines
-/// of their own, and there is an end.
+/// Converts metrics from OpenMetrics, where names of counters lack `_total`, units have their own lines, and there is an
+/// end marker.
 pub(crate) fn from_open_metrics(metrics: &str) -> String {
     let mut text = String::with_capacity(metrics.len());
     let mut help = "";
@@ -20,7 +20,7 @@ pub(crate) fn from_open_metrics(metrics: &str) -> String {
     text
 }
 
-/// Whether an `Accept` asks for this format rather than OpenMetrics.
+/// Whether an `Accept` header prefers this format to OpenMetrics.
 pub(crate) fn is_preferred(accept: &str) -> bool {
     let weight = |kind: &str| {
         let ranges = accept.split(',').filter_map(|range| {
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counters_have_their_whole_name_and_units_no_line() {
+    fn names_of_counters_are_complete_and_units_are_removed() {
         let metrics = "# HELP a Of a.\n# TYPE a counter\na_total{b=\"# c\"} 1\n\
                        # HELP d_seconds Of d.\n# TYPE d_seconds histogram\n# UNIT d_seconds seconds\nd_seconds_sum 0.5\n# EOF\n";
         let text = "# HELP a_total Of a.\n# TYPE a_total counter\na_total{b=\"# c\"} 1\n\
@@ -47,13 +47,13 @@ mod tests {
     }
 
     #[test]
-    fn the_text_format_is_for_those_who_prefer_it() {
+    fn the_text_format_is_used_if_it_is_preferred() {
         for accept in
             ["text/plain", "text/plain; version=0.0.4", "application/openmetrics-text;q=0.5, Text/Plain;q=0.7"]
         {
             assert!(is_preferred(accept), "{accept}");
         }
-        // The last one is Prometheus' own.
+        // The last one is sent by Prometheus.
         for accept in [
             "",
             "*/*",

@@ -24,30 +24,18 @@ impl Rejection {
     pub(crate) const ALL: [Self; 4] =
         [Self::TooManyInFlight, Self::TooManyTunnels, Self::BodyTooLarge, Self::LoopDetected];
 
-    /// The label in the metrics.
+    /// Returns the label in the metrics.
     pub(crate) fn label(self) -> &'static str {
-        match self {
-            Self::TooManyInFlight => "max_in_flight",
-            Self::TooManyTunnels => "max_tunnels",
-            Self::BodyTooLarge => "max_body_size",
-            Self::LoopDetected => "loop",
-        }
+        self.describe().0
     }
 
-    fn status(self) -> u16 {
+    /// Returns the label, the status of the response, and the reason for the log.
+    fn describe(self) -> (&'static str, u16, &'static str) {
         match self {
-            Self::TooManyInFlight | Self::TooManyTunnels => 503,
-            Self::BodyTooLarge => 413,
-            Self::LoopDetected => 508,
-        }
-    }
-
-    fn reason(self) -> &'static str {
-        match self {
-            Self::TooManyInFlight => "too many requests in flight (--max-in-flight)",
-            Self::TooManyTunnels => "too many open tunnels (--max-tunnels)",
-            Self::BodyTooLarge => "request body too large (--max-body-size)",
-            Self::LoopDetected => "the request has already passed through this gateway",
+            Self::TooManyInFlight => ("max_in_flight", 503, "too many requests in flight (--max-in-flight)"),
+            Self::TooManyTunnels => ("max_tunnels", 503, "too many open tunnels (--max-tunnels)"),
+            Self::BodyTooLarge => ("max_body_size", 413, "request body too large (--max-body-size)"),
+            Self::LoopDetected => ("loop", 508, "the request has already passed through this gateway"),
         }
     }
 }
@@ -105,11 +93,8 @@ impl RejectionLog {
         let action = self.rate_limit(rejection).map(|mut limit| limit.count(Instant::now()));
         match action {
             Some(Action::Log) => {
-                let (status, reason) = (rejection.status(), rejection.reason());
-                log::warn!(
-                    target: "rejected", status, outcome = rejection.label();
-                    "responded {status}, {reason}: {request}"
-                );
+                let (outcome, status, reason) = rejection.describe();
+                log::warn!(target: "rejected", status, outcome; "responded {status}, {reason}: {request}");
             }
             Some(Action::LogNumberAt(time)) => {
                 let log = Arc::clone(self);
@@ -125,9 +110,9 @@ impl RejectionLog {
     fn log_number(&self, rejection: Rejection) {
         let number = self.rate_limit(rejection).and_then(|mut limit| limit.take_number(Instant::now()));
         let Some(number) = number else { return };
-        let (status, reason) = (rejection.status(), rejection.reason());
+        let (outcome, status, reason) = rejection.describe();
         log::warn!(
-            target: "rejected", status, outcome = rejection.label(), number;
+            target: "rejected", status, outcome, number;
             "responded {status}, {reason}: {number} more requests"
         );
     }
