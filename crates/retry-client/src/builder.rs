@@ -51,15 +51,11 @@ use crate::{
 pub struct ClientBuilder {
     url: Redacted<String>,
     retry_config: RetryConfig,
-    timeout: Option<Duration>,
-    connect_timeout: Duration,
+    limits: PoolLimits,
     protocol: ProtocolConfig,
     resume: bool,
     response_buffer: BufferLimits,
     request_buffer_time: Option<Duration>,
-    pool_idle_timeout: Duration,
-    pool_max_idle: usize,
-    pool_max_connections: usize,
     proxy_from_env: bool,
     tls: TlsSettings,
 }
@@ -79,15 +75,17 @@ impl Client {
         ClientBuilder {
             url: Redacted(base_url.into()),
             retry_config: RetryConfig::default(),
-            timeout: Some(Duration::from_secs(30)),
-            connect_timeout: Duration::from_secs(15),
+            limits: PoolLimits {
+                max_connections: Semaphore::MAX_PERMITS,
+                max_idle: 64,
+                idle_timeout: Duration::from_secs(90),
+                connect_timeout: Duration::from_secs(15),
+                stall_timeout: Some(Duration::from_secs(30)),
+            },
             protocol: ProtocolConfig { http2: false, preserve_header_case: false },
             resume: false,
             response_buffer: BufferLimits { bytes: 0, time: Duration::from_millis(100) },
             request_buffer_time: None,
-            pool_idle_timeout: Duration::from_secs(90),
-            pool_max_idle: 64,
-            pool_max_connections: Semaphore::MAX_PERMITS,
             proxy_from_env: false,
             tls: TlsSettings::default(),
         }
@@ -167,20 +165,20 @@ impl ClientBuilder {
     ///
     /// Over HTTP/2, where exchanges share a connection, only the parts of the exchange itself count.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
+        self.limits.stall_timeout = Some(timeout);
         self
     }
 
     /// Turns the stall timeout off.
     pub fn no_timeout(mut self) -> Self {
-        self.timeout = None;
+        self.limits.stall_timeout = None;
         self
     }
 
     /// Sets the timeout for connecting: name lookup, all addresses, a proxy's tunnel and the TLS handshake. Must be above
     /// zero.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
+        self.limits.connect_timeout = timeout;
         self
     }
 
@@ -242,20 +240,20 @@ impl ClientBuilder {
     /// Sets how long an idle connection is kept. Should be less than the server's own limit, so that requests are not sent
     /// on connections that the server is closing.
     pub fn pool_idle_timeout(mut self, timeout: Duration) -> Self {
-        self.pool_idle_timeout = timeout;
+        self.limits.idle_timeout = timeout;
         self
     }
 
     /// Sets the maximum number of idle connections. With zero, each attempt opens a connection of its own.
     pub fn pool_max_idle(mut self, connections: usize) -> Self {
-        self.pool_max_idle = connections;
+        self.limits.max_idle = connections;
         self
     }
 
     /// Sets the maximum number of connections, including those being opened. Must be at least 1. A request that finds none
     /// available waits for one, at most for the `connect_timeout`.
     pub fn pool_max_connections(mut self, connections: usize) -> Self {
-        self.pool_max_connections = connections;
+        self.limits.max_connections = connections.min(Semaphore::MAX_PERMITS);
         self
     }
 
@@ -298,11 +296,12 @@ impl ClientBuilder {
     /// Returns an error of kind [`BadInput`](crate::ErrorKind::BadInput) that names the invalid setting, its value and
     /// what is expected.
     pub fn build(self) -> Result<Client, Error> {
-        let timeouts = [("timeout", self.timeout), ("connect_timeout", Some(self.connect_timeout))];
+        let limits = self.limits;
+        let timeouts = [("timeout", limits.stall_timeout), ("connect_timeout", Some(limits.connect_timeout))];
         if let Some((name, _)) = timeouts.iter().find(|(_, timeout)| *timeout == Some(Duration::ZERO)) {
             return Err(Error::bad_input(format!("{name} is 0: expected a time above zero")));
         }
-        if self.pool_max_connections == 0 {
+        if limits.max_connections == 0 {
             return Err(Error::bad_input("pool_max_connections is 0: expected at least 1"));
         }
         let base_url = BaseUrl::parse(&self.url.0)?;
@@ -313,22 +312,15 @@ impl ClientBuilder {
             Some(proxy) => format!("{} through proxy {proxy}", base_url.authority()),
             None => base_url.authority().to_owned(),
         };
-        let limits = PoolLimits {
-            max_connections: self.pool_max_connections.min(Semaphore::MAX_PERMITS),
-            max_idle: self.pool_max_idle,
-            idle_timeout: self.pool_idle_timeout,
-            connect_timeout: self.connect_timeout,
-            stall_timeout: self.timeout,
-        };
         let tls = self.tls.load(base_url.is_https(), self.protocol.http2)?;
-        let connector = Connector::new(uri, self.connect_timeout, proxy.clone(), tls);
+        let connector = Connector::new(uri, limits.connect_timeout, proxy.clone(), tls);
+        let upload_limit =
+            self.request_buffer_time.map(|time| UploadLimit::new(time, limits.connect_timeout, limits.max_connections));
         let transport = HttpTransport {
             pool: Pool::new(connector, limits, self.protocol),
             base_url,
             server,
-            upload_limit: self
-                .request_buffer_time
-                .map(|time| UploadLimit::new(time, self.connect_timeout, limits.max_connections)),
+            upload_limit,
             buffer_quota: retry_config.buffer_quota.clone(),
         };
         let (resume, response_buffer) = (self.resume, self.response_buffer);

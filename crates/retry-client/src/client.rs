@@ -26,7 +26,7 @@ use crate::{
 ///
 /// Paths start with `/`, may have a query, and are appended to the base URL. A response is a success whatever its status,
 /// except for [`get_text`](Self::get_text).
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Client(Arc<Inner>);
 
 pub(crate) struct Inner {
@@ -271,14 +271,12 @@ fn with_uri(request: Request<impl Into<Body>>, uri: Uri) -> RequestParts {
     parts
 }
 
-impl fmt::Debug for Inner {
+impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inner")
-            .field("base_url", &self.transport.base_url)
-            .field("retry_config", &self.retry_config)
-            .field("proxy", &self.proxy)
-            .field("resume", &self.resume)
-            .field("response_buffer", &self.response_buffer)
+        let base_url = &self.0.transport.base_url;
+        f.debug_struct("Client")
+            .field("base_url", base_url)
+            .field("retry_config", &self.0.retry_config)
             .finish_non_exhaustive()
     }
 }

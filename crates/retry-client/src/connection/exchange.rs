@@ -44,10 +44,14 @@ pub(crate) struct Connection {
     stall_timeout: Option<StallTimeout>,
     state: State,
     reused: bool,
+    /// `Some` if the current request has `Expect: 100-continue`.
+    continue_signal: Option<ContinueSignal>,
+    /// How long the server keeps the connection open while it is idle. `None` if it does not say.
+    keep_alive: Option<Duration>,
 }
 
 #[derive(Debug)]
-enum Protocol {
+pub(crate) enum Protocol {
     Http1(Http1),
     Http2(Http2Handle),
 }
@@ -55,16 +59,13 @@ enum Protocol {
 /// An HTTP/1.1 connection.
 #[derive(Debug)]
 pub(crate) struct Http1 {
-    sender: http1::SendRequest<RequestBody>,
-    to_proxy: bool,
-    activity: Activity,
+    pub(crate) sender: http1::SendRequest<RequestBody>,
+    pub(crate) to_proxy: bool,
+    pub(crate) activity: Activity,
     /// The task that drives the connection.
-    task: AbortHandle,
-    permit: Weak<ConnectionPermit>,
-    pool: Weak<dyn ReturnConnection>,
-    /// `Some` if the request has `Expect: 100-continue`.
-    continue_signal: Option<ContinueSignal>,
-    keep_alive: Option<Duration>,
+    pub(crate) task: AbortHandle,
+    pub(crate) permit: Weak<ConnectionPermit>,
+    pub(crate) pool: Weak<dyn ReturnConnection>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,24 +87,11 @@ pub(crate) enum ExchangeError {
     Stalled(Duration),
 }
 
-impl Http1 {
-    pub(crate) fn new(
-        sender: http1::SendRequest<RequestBody>,
-        to_proxy: bool,
-        activity: Activity,
-        task: AbortHandle,
-        permit: Weak<ConnectionPermit>,
-        pool: Weak<dyn ReturnConnection>,
-    ) -> Self {
-        Self { sender, to_proxy, activity, task, permit, pool, continue_signal: None, keep_alive: None }
-    }
-}
-
 /// A connection that is dropped during an exchange is closed at once, whatever it is still reading or writing.
 impl Drop for Connection {
     fn drop(&mut self) {
         let Protocol::Http1(http1) = &self.protocol else { return };
-        if let Some(signal) = &http1.continue_signal {
+        if let Some(signal) = &self.continue_signal {
             signal.cancel();
         }
         if matches!(self.state, State::AwaitingHead | State::ReadingBody) {
@@ -113,14 +101,8 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    /// Creates a connection that its pool takes back after each exchange.
-    pub(crate) fn http1(http1: Http1, stall_timeout: Option<StallTimeout>) -> Self {
-        Self { protocol: Protocol::Http1(http1), stall_timeout, state: State::Idle, reused: false }
-    }
-
-    /// Creates an exchange on a shared connection.
-    pub(crate) fn http2(handle: Http2Handle, stall_timeout: Option<StallTimeout>, reused: bool) -> Self {
-        Self { protocol: Protocol::Http2(handle), stall_timeout, state: State::Idle, reused }
+    pub(crate) fn new(protocol: Protocol, stall_timeout: Option<StallTimeout>, reused: bool) -> Self {
+        Self { protocol, stall_timeout, state: State::Idle, reused, continue_signal: None, keep_alive: None }
     }
 
     /// Whether the connection carried an exchange before. The server may have closed it since.
@@ -145,10 +127,7 @@ impl Connection {
 
     /// Returns how long the server keeps the connection open while it is idle. `None` if it does not say.
     pub(crate) fn keep_alive(&self) -> Option<Duration> {
-        match &self.protocol {
-            Protocol::Http1(http1) => http1.keep_alive,
-            Protocol::Http2(_) => None,
-        }
+        self.keep_alive
     }
 
     /// Sends a request, and waits for the head of its response.
@@ -167,7 +146,7 @@ impl Connection {
                     http1.activity.request_peek();
                 }
                 base_url.address_http1(&mut request, http1.to_proxy);
-                http1.continue_signal = delay_body(&mut request);
+                self.continue_signal = delay_body(&mut request);
                 PendingResponse::Http1 { response: http1.sender.try_send_request(request) }
             }
             Protocol::Http2(handle) => {
@@ -191,10 +170,10 @@ impl Connection {
                     permit.release();
                 }
             }
-            if let Some(signal) = &http1.continue_signal {
+            if let Some(signal) = &self.continue_signal {
                 signal.response(response.status());
             }
-            http1.keep_alive = keep_alive::limit(response.headers());
+            self.keep_alive = keep_alive::limit(response.headers());
         }
         self.stop_waiting();
     }
@@ -216,7 +195,7 @@ impl Connection {
     /// response has not arrived, for example.
     pub(crate) fn release(mut self: Box<Self>) {
         let Protocol::Http1(http1) = &mut self.protocol else { return };
-        let body_rejected = http1.continue_signal.take().is_some_and(|signal| signal.response_read());
+        let body_rejected = self.continue_signal.take().is_some_and(|signal| signal.response_read());
         if body_rejected || self.state == State::AwaitingHead || http1.sender.is_closed() {
             return;
         }

@@ -45,6 +45,13 @@ struct Shared {
     last_used: Instant,
 }
 
+impl Shared {
+    /// `None` if never.
+    fn expires(&self, timeout: Duration) -> Option<Instant> {
+        self.last_used.checked_add(timeout)
+    }
+}
+
 impl IdleConnections {
     /// Takes the connection that was returned last, leaving `reserved` for others.
     pub(crate) fn take(&mut self, reuse: Reuse, reserved: usize) -> Option<Box<Connection>> {
@@ -109,13 +116,12 @@ impl IdleConnections {
         if let Some(shared) = self.http2.as_mut().filter(|shared| shared.handle.is_in_use()) {
             shared.last_used = now;
         }
-        let expires = |shared: &Shared| shared.last_used.checked_add(http2_timeout);
-        self.http2.take_if(|shared| expires(shared).is_some_and(|expires| expires <= now));
-        self.http1.iter().filter_map(|idle| idle.expires).chain(self.http2.as_ref().and_then(expires)).min()
+        self.http2.take_if(|shared| shared.expires(http2_timeout).is_some_and(|expires| expires <= now));
+        self.next_expiry(http2_timeout)
     }
 
-    /// Whether an HTTP/1.1 connection expires.
-    pub(crate) fn has_expiry(&self) -> bool {
-        self.http1.iter().any(|idle| idle.expires.is_some())
+    pub(crate) fn next_expiry(&self, http2_timeout: Duration) -> Option<Instant> {
+        let http2 = self.http2.as_ref().and_then(|shared| shared.expires(http2_timeout));
+        self.http1.iter().filter_map(|idle| idle.expires).chain(http2).min()
     }
 }

@@ -5,10 +5,8 @@
 //! connection goes to the pool.
 
 use std::{
-    future::poll_fn,
-    pin::{Pin, pin},
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    task::Poll,
     time::Duration,
 };
 
@@ -17,14 +15,14 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::{
     runtime::Handle,
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep_until},
+    time::sleep_until,
 };
 
 use crate::{
     connection::{
         connect::{BoxIo, Connector},
         connect_timeout::{Connecting, connect_timeout},
-        exchange::{Connection, Http1, ReturnConnection},
+        exchange::{Connection, Http1, Protocol, ReturnConnection},
         http2_handle::Http2Handle,
         idle_connections::{IdleConnections, Reuse},
         stall_timeout::{Activity, StallTimeout},
@@ -127,7 +125,7 @@ impl Pool {
     fn exchange_on(&self, handle: Http2Handle, reused: bool) -> Box<Connection> {
         let activity = || Activity::of_exchange(self.limits.connect_timeout);
         let stall_timeout = self.limits.stall_timeout.map(|timeout| StallTimeout::new(timeout, activity()));
-        Box::new(Connection::http2(handle, stall_timeout, reused))
+        Box::new(Connection::new(Protocol::Http2(handle), stall_timeout, reused))
     }
 
     async fn wait_or_connect(self: &Arc<Self>, reuse: Reuse) -> Result<Box<Connection>, BoxError> {
@@ -136,25 +134,27 @@ impl Pool {
         }
         let (waiter, earlier) = Waiter::register(self);
         let mut available = pin!(waiter.available(reuse, earlier));
-        let permits = pin!(async {
+        let permits = async {
             let connect = Arc::clone(&self.connect_permits).acquire_owned().await?;
             Ok::<_, BoxError>((connect, Arc::clone(&self.connection_permits).acquire_owned().await?))
-        });
-        let (connect_permit, permit) = match race(available.as_mut(), permits).await {
-            First::Left(connection) => return Ok(connection),
-            First::Right(permits) => permits?,
+        };
+        let (connect_permit, permit) = tokio::select! {
+            biased;
+            connection = &mut available => return Ok(connection),
+            permits = permits => permits?,
         };
         let pool = Arc::clone(self);
         let mut connecting = Box::pin(async move {
             let _connect_permit = connect_permit;
             pool.connect(permit).await
         });
-        match race(available, connecting.as_mut()).await {
-            First::Left(connection) => {
+        tokio::select! {
+            biased;
+            connection = available => {
                 tokio::spawn(async { connecting.await.map(Connection::release) });
                 Ok(connection)
             }
-            First::Right(connected) => connected,
+            connected = &mut connecting => connected,
         }
     }
 
@@ -190,9 +190,9 @@ impl Pool {
         // Its errors are reported to the exchange.
         let task = tokio::spawn(connection.with_upgrades()).abort_handle();
         let stall_timeout = self.limits.stall_timeout.map(|timeout| StallTimeout::new(timeout, activity.clone()));
-        let (permit, pool) = (Arc::downgrade(&permit), self.this.clone());
-        let http1 = Http1::new(sender, connected.is_proxied(), activity, task, permit, pool);
-        Ok(Box::new(Connection::http1(http1, stall_timeout)))
+        let (to_proxy, permit, pool) = (connected.is_proxied(), Arc::downgrade(&permit), self.this.clone());
+        let http1 = Http1 { sender, to_proxy, activity, task, permit, pool };
+        Ok(Box::new(Connection::new(Protocol::Http1(http1), stall_timeout, false)))
     }
 
     async fn handshake_http2(&self, stream: BoxIo, activity: Activity) -> Result<Box<Connection>, BoxError> {
@@ -224,8 +224,7 @@ impl Pool {
     }
 
     fn ensure_reaper(&self, state: &mut State) {
-        let never_expires = || Instant::now().checked_add(self.limits.idle_timeout).is_none();
-        if state.has_reaper || (never_expires() && !state.idle.has_expiry()) {
+        if state.has_reaper || state.idle.next_expiry(self.limits.idle_timeout).is_none() {
             return;
         }
         // Without a runtime, the connections are not driven either.
@@ -328,20 +327,4 @@ impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         self.0.lock().waiters -= 1;
     }
-}
-
-enum First<A, B> {
-    Left(A),
-    Right(B),
-}
-
-/// Waits for the first of two futures, the left one if both are ready.
-async fn race<A: Future, B: Future>(mut left: Pin<&mut A>, mut right: Pin<&mut B>) -> First<A::Output, B::Output> {
-    poll_fn(|cx| {
-        if let Poll::Ready(left) = left.as_mut().poll(cx) {
-            return Poll::Ready(First::Left(left));
-        }
-        right.as_mut().poll(cx).map(First::Right)
-    })
-    .await
 }

@@ -13,7 +13,6 @@ use crate::error_chain::BoxError;
 pub struct Body(pub(crate) Kind);
 
 pub(crate) enum Kind {
-    Empty,
     Bytes(Bytes),
     Stream(UnsyncBoxBody<Bytes, BoxError>),
 }
@@ -22,7 +21,7 @@ impl Body {
     /// Creates an empty body.
     #[must_use]
     pub const fn empty() -> Self {
-        Self(Kind::Empty)
+        Self(Kind::Bytes(Bytes::new()))
     }
 
     /// Creates a body that is read while it is sent. What was read is buffered for other attempts, up to
@@ -40,7 +39,7 @@ impl Body {
 
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
-        Self(if bytes.is_empty() { Kind::Empty } else { Kind::Bytes(bytes) })
+        Self(Kind::Bytes(bytes))
     }
 }
 
@@ -65,7 +64,6 @@ from_sources_of_bytes!(&'static str, String, &'static [u8], Vec<u8>);
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Kind::Empty => f.write_str("Body(empty)"),
             Kind::Bytes(bytes) => write!(f, "Body({} bytes)", bytes.len()),
             Kind::Stream(_) => f.write_str("Body(stream)"),
         }

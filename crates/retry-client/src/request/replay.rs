@@ -31,7 +31,6 @@ const FRAME_SIZE: usize = 64 * 1024;
 /// A stream is sent as it is read, and buffered. The next attempt sends what was buffered and then reads on. A stream
 /// that exceeds the limit is no longer buffered: the current attempt goes on, but there is no other.
 pub(crate) enum ReplayBody {
-    Empty,
     Bytes(Bytes),
     Stream(Arc<Mutex<StreamBuffer>>),
 }
@@ -39,7 +38,6 @@ pub(crate) enum ReplayBody {
 impl ReplayBody {
     pub(crate) fn new(body: Body, limit: usize, quota: &BufferQuota) -> Self {
         match body.0 {
-            Kind::Empty => Self::Empty,
             Kind::Bytes(bytes) => Self::Bytes(bytes),
             Kind::Stream(source) => Self::Stream(Arc::new(Mutex::new(StreamBuffer {
                 size: source.size_hint(),
@@ -60,7 +58,7 @@ impl ReplayBody {
     /// Returns the stream, if the body is one.
     pub(crate) fn stream(&self) -> Option<&Mutex<StreamBuffer>> {
         match self {
-            Self::Empty | Self::Bytes(_) => None,
+            Self::Bytes(_) => None,
             Self::Stream(stream) => Some(stream),
         }
     }
@@ -68,7 +66,6 @@ impl ReplayBody {
     /// Returns the body for the next attempt. From then on, the body of an earlier attempt fails if it is read.
     pub(crate) fn attempt(&self) -> RequestBody {
         let source = match self {
-            Self::Empty => Source::Empty,
             Self::Bytes(bytes) => Source::Bytes(bytes.clone()),
             Self::Stream(stream) => {
                 let reader = {
@@ -254,7 +251,6 @@ impl fmt::Debug for RequestBody {
 }
 
 enum Source {
-    Empty,
     Bytes(Bytes),
     Stream {
         stream: Arc<Mutex<StreamBuffer>>,
@@ -278,7 +274,6 @@ impl http_body::Body for RequestBody {
             this.continue_wait = None;
         }
         let frame = match &mut this.source {
-            Source::Empty => None,
             Source::Bytes(bytes) => {
                 let bytes = std::mem::take(bytes);
                 (!bytes.is_empty()).then(|| Ok(Frame::data(bytes)))
@@ -321,7 +316,6 @@ impl http_body::Body for RequestBody {
             activity.request_progress();
         }
         match &self.source {
-            Source::Empty => true,
             Source::Bytes(bytes) => bytes.is_empty(),
             Source::Stream { .. } => false,
         }
@@ -329,7 +323,6 @@ impl http_body::Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Empty => SizeHint::with_exact(0),
             Source::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::Stream { stream, .. } => lock(stream).size,
         }

@@ -1,6 +1,6 @@
 //! The event that an observer gets for each attempt, and its line in the log.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use http::{Method, StatusCode, Uri};
 use retry_core::{Reason, Record};
@@ -54,31 +54,19 @@ impl AttemptEvent<'_> {
     /// Logs an attempt that failed, with its parts as key-values, but without the URL's query: it may be confidential.
     pub(crate) fn log(&self, count: u32) {
         let Self { method, uri, record, outcome, ended } = self;
+        if *ended == Some(Reason::Accepted) || !log::log_enabled!(log::Level::Warn) {
+            return;
+        }
         let next = match ended {
-            None => Next::Wait(record.wait.unwrap_or_default()),
-            Some(Reason::Accepted) => return,
-            Some(reason) => Next::End(*reason),
+            None => format!("next attempt in {:?}", record.wait.unwrap_or_default()),
+            Some(Reason::Permanent) => "cannot be retried".to_owned(),
+            Some(reason) => reason.to_string(),
         };
         let (attempt, of) = (record.attempt, u64::from(count) + 1);
         log::warn!(
             method:% = method, attempt, wait_ms = record.wait.map_or(0, |wait| wait.as_millis() as u64);
             "{method} {}: attempt {attempt} of {of} {outcome}; {next}", WithoutQuery(uri)
         );
-    }
-}
-
-enum Next {
-    Wait(Duration),
-    End(Reason),
-}
-
-impl fmt::Display for Next {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Wait(wait) => write!(f, "next attempt in {wait:?}"),
-            Self::End(Reason::Permanent) => f.write_str("cannot be retried"),
-            Self::End(reason) => reason.fmt(f),
-        }
     }
 }
 
