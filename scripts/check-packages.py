@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Checks that no package in Cargo.lock needs a newer Rust than ours, and that deny.toml allows its licence, name and source.
+"""Checks that no package in Cargo.lock needs a newer Rust than ours, that deny.toml allows its licence, name and source, and
+that docs/design.md says what each dependency of the workspace is for.
 
 cargo-deny checks more, with the same file, but takes minutes to install: see scripts/audit.sh.
 """
@@ -37,12 +38,18 @@ def allowed(expression, licences):
 
 def main():
     os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-    ours = load("Cargo.toml")["workspace"]["package"]["rust-version"]
+    workspace = load("Cargo.toml")["workspace"]
+    ours = workspace["package"]["rust-version"]
     deny = load("deny.toml")
     command = ["cargo", "metadata", "--locked", "--format-version", "1", "--all-features"]
     packages = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["packages"]
 
     problems = []
+    with open("docs/design.md", encoding="utf-8") as design:
+        explained = {name for cell in re.findall(r"^\| ([^|]+) \|", design.read(), re.MULTILINE) for name in cell.split(", ")}
+    for name, dependency in workspace["dependencies"].items():
+        if name not in explained and "path" not in dependency:
+            problems.append(f"docs/design.md does not say what {name} is for")
     for package in packages:
         name = f"{package['name']} {package['version']}"
         if package["rust_version"] and version(package["rust_version"]) > version(ours):
