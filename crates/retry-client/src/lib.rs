@@ -1,4 +1,4 @@
-//! A thin hyper client that knows which requests are safe to send again.
+//! An HTTP client on hyper that retries what is safe to retry.
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), retry_client::Error> {
@@ -9,55 +9,53 @@
 //!     .retry(RetryPolicy::SAMPLE)
 //!     .timeout(Duration::from_secs(2))
 //!     .build()?;
-//! let answer = client.get_text("/hello").await?;
+//! let text = client.get_text("/hello").await?;
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! # What is retried
 //!
-//! An attempt that got no answer is repeated when that is safe:
-//!
-//! | what is known of the request | repeated |
+//! | what is known of the request | retried |
 //! |---|---|
-//! | it never left: no connection, or one that had closed before a byte was written | for every method |
-//! | the server refused it unprocessed: HTTP/2 `REFUSED_STREAM`, or `GOAWAY` below its stream | for every method |
-//! | it may have been processed: sent, and no whole answer came | for the idempotent methods of RFC 9110, section 9.2.2; for every method with [`RetryMethods::All`] |
-//! | it was answered with a status listed in [`status_codes`](ClientBuilder::status_codes) | as the row above |
-//! | it was answered otherwise | never: the answer is the caller's |
+//! | not sent: there was no connection, or it was closed before a byte was written | for every method |
+//! | not processed: the server refused it by HTTP/2 `REFUSED_STREAM`, or by `GOAWAY` below its stream | for every method |
+//! | possibly processed: it was sent, and there was no complete response | for the idempotent methods of RFC 9110, section 9.2.2; for every method with [`RetryMethods::All`] |
+//! | the response has a status in [`status_codes`](ClientBuilder::status_codes) | as above |
+//! | any other response | never |
 //!
-//! A request with an `Idempotency-Key` counts as idempotent, whatever its method. `Retry-After` of a
-//! status that is retried takes the place of the policy's wait, within the policy's cap and deadline.
-//! When attempts run out on a listed status, the last response is returned as it is.
+//! A request with an `Idempotency-Key` counts as idempotent, whatever its method. If a status that is retried comes with
+//! `Retry-After`, that replaces the policy's wait, within the policy's limits. If the last attempt gets such a status, its
+//! response is returned.
 //!
-//! A pooled connection that turns out to be closed before anything was written on it is replaced
-//! silently: nothing was sent, so it is no attempt.
+//! If an idle connection turns out to be closed before anything was written to it, the request goes to another connection.
+//! As nothing was sent, that does not count as an attempt.
 //!
 //! # https and proxies
 //!
 //! | feature | default | |
 //! |---|---|---|
-//! | `tls` | off | `https://`, over rustls; without it such a URL is refused |
+//! | `tls` | off | `https://`, over rustls; without it such a URL is an error |
 //!
-//! The client trusts the system's authorities (or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name) and
-//! those in a file of your own (`ClientBuilder::ca_file`), shows a certificate to servers that ask for one
-//! (`ClientBuilder::client_certificate`), and lets the server choose between HTTP/2 and HTTP/1.1. A handshake
-//! is part of connecting: one that breaks off is repeated for every method. A certificate that is not
-//! accepted, by either side, ends the call at once, as no other attempt could mend it; but over HTTP/2 a
-//! server's refusal may come as a connection that broke.
+//! The client trusts the system's certificates (or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name) and those of
+//! `ClientBuilder::ca_file`. It presents `ClientBuilder::client_certificate` to servers that request one, and lets the
+//! server choose between HTTP/2 and HTTP/1.1. A handshake that fails is retried for every method, like connecting. If
+//! client or server reject the other's certificate, the call ends after one attempt; over HTTP/2, however, a rejection by
+//! the server may look like a connection that was closed.
 //!
-//! [`proxy_from_env`](ClientBuilder::proxy_from_env) goes through the proxy that the environment names.
+//! [`proxy_from_env`](ClientBuilder::proxy_from_env) uses the proxy that the environment names.
 //!
 //! # In a tower stack
 //!
-//! [`RetryLayer`] gives the same rules to any HTTP service, and [`Client`] is a tower service itself.
-//! Each response has the [`Journal`] of its attempts among its extensions, and their [`History`] where there
-//! were several.
+//! [`RetryLayer`] adds retries to any HTTP service, and [`Client`] is a tower service itself. Each response carries the
+//! [`Journal`] of its attempts as an extension, and their [`History`] if there was more than one.
 //!
 //! # What it does not do
 //!
-//! It follows no redirects, keeps no cookies, caches nothing and decompresses nothing: each of these
-//! changes what a request means, and belongs above a client that decides what may be sent again.
+//! The client does not follow redirects, keep cookies, cache or decompress. These change the meaning of a request, and
+//! belong above a client that decides whether a request may be repeated.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod base_url;
 mod builder;
@@ -94,7 +92,6 @@ pub use retry::{
 };
 pub use retry_core::{self, Journal, Reason, RetryBudget, RetryPolicy};
 
-/// The README's snippets, run as doctests here because they need both libraries.
 #[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;
