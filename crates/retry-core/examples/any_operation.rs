@@ -1,6 +1,6 @@
 //! Retries anything that returns a `Result`: here, connecting to a server that is still starting.
 //!
-//! What a reader learns: the two-line call, and that no error type needs to know of retries.
+//! Shows the two lines that a call takes, with an error type that knows nothing about retries.
 
 use std::{error::Error, io, time::Duration};
 
@@ -12,7 +12,7 @@ use tokio::{
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // Bound, but not listening: connections are refused until it does.
+    // Bound but not listening, so connections are refused.
     let server = TcpSocket::new_v4()?;
     server.bind("127.0.0.1:0".parse()?)?;
     let address = server.local_addr()?;

@@ -1,7 +1,7 @@
-//! Retries without async: a session driven by hand, on a thread that sleeps.
+//! Retries without async: a thread runs a session and sleeps.
 //!
-//! What a reader learns: every rule about retries lives in `Session`, which neither reads a clock nor
-//! sleeps; a driver is a loop around it. Here: take the lock file that another process still holds.
+//! Shows that all rules about retries are in `Session`, which neither reads a clock nor sleeps; the rest is a loop. The
+//! operation creates a lock file that another process still holds.
 
 use std::{
     error::Error,
@@ -12,22 +12,22 @@ use std::{
 
 use retry_core::{Decision, Jitter, Reason, RetryPolicy, Session, Verdict};
 
-/// Runs `operation` until it succeeds, it fails for good, or `policy` gives up.
+/// Runs `operation` until it succeeds, fails permanently, or `policy` gives up.
 fn retry<T>(policy: &RetryPolicy, mut operation: impl FnMut() -> io::Result<T>) -> (io::Result<T>, Reason) {
-    #[expect(clippy::disallowed_methods, reason = "a driver is where the clock is read")]
+    #[expect(clippy::disallowed_methods, reason = "the loop reads the clock for the session")]
     let origin = Instant::now();
     let mut session = Session::start(policy, None, origin.elapsed());
     loop {
         let outcome = operation();
         match session.decide(classify(&outcome), origin.elapsed(), || fastrand::u64(..)) {
-            #[expect(clippy::disallowed_methods, reason = "no runtime here to block")]
+            #[expect(clippy::disallowed_methods, reason = "there is no runtime to block")]
             Decision::Wait(wait) => thread::sleep(wait),
             Decision::Finish(reason) => return (outcome, reason),
         }
     }
 }
 
-/// A lock that is taken will be free; a folder that is not there will not come.
+/// A lock that is held may be released. Other errors, such as a missing folder, are permanent.
 fn classify<T>(outcome: &io::Result<T>) -> Verdict {
     match outcome {
         Ok(_) => Verdict::Accept,
@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (lock, reason) = retry(&policy, || {
         attempts += 1;
         if attempts == 3 {
-            fs::remove_file(&path)?; // The other process is done.
+            fs::remove_file(&path)?; // The other process releases the lock.
         }
         File::create_new(&path)
     });

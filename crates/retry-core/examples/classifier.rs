@@ -1,8 +1,7 @@
-//! Says which outcomes are worth another attempt, successes among them.
+//! Classifies outcomes: which are retried, even if they are `Ok`.
 //!
-//! What a reader learns: a classifier sees the whole `Result` and answers with a `Verdict`; a server may
-//! ask for its own wait; a failure that will not pass ends the call at once; and an `Ok` that stayed bad
-//! is handed back as the `Ok` it is.
+//! Shows that a classifier takes the `Result` and returns a `Verdict`, that a server can ask for its own wait, that a
+//! permanent failure ends the call at once, and that the last `Ok` is returned if the retries are exhausted.
 
 use std::{
     error::Error,
@@ -12,9 +11,9 @@ use std::{
 
 use retry_core::{Attempt, Reason, Retry, RetryPolicy, Verdict};
 
-/// What a job queue answers.
+/// The response of a job queue.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Answer {
+enum Response {
     Job(u32),
     Empty,
     Slower(Duration),
@@ -26,11 +25,11 @@ enum Fault {
     Forbidden,
 }
 
-fn classify(outcome: &Result<Answer, Fault>) -> Verdict {
+fn classify(outcome: &Result<Response, Fault>) -> Verdict {
     match outcome {
-        Ok(Answer::Job(_)) => Verdict::Accept,
-        Ok(Answer::Empty) | Err(Fault::Disconnected) => Verdict::Retry,
-        Ok(Answer::Slower(wait)) => Verdict::RetryAfter(*wait),
+        Ok(Response::Job(_)) => Verdict::Accept,
+        Ok(Response::Empty) | Err(Fault::Disconnected) => Verdict::Retry,
+        Ok(Response::Slower(wait)) => Verdict::RetryAfter(*wait),
         Err(Fault::Forbidden) => Verdict::Stop,
     }
 }
@@ -41,26 +40,26 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let retry = Retry::new(policy).classify(classify);
 
     let wait = Duration::from_millis(30);
-    let script = [Err(Fault::Disconnected), Ok(Answer::Slower(wait)), Ok(Answer::Job(7))];
+    let script = [Err(Fault::Disconnected), Ok(Response::Slower(wait)), Ok(Response::Job(7))];
     let report = retry.report(|attempt| ask(&script, attempt)).await;
     let waits: Vec<_> = report.journal.iter().filter_map(|record| record.wait).collect();
-    assert_eq!(report.outcome, Some(Ok(Answer::Job(7))));
-    assert_eq!(waits, [policy.interval(), wait], "the policy's wait, then the one that was asked for");
+    assert_eq!(report.outcome, Some(Ok(Response::Job(7))));
+    assert_eq!(waits, [policy.interval(), wait], "the policy's wait, then the requested one");
 
-    let script = [Err(Fault::Forbidden), Ok(Answer::Job(8))];
+    let script = [Err(Fault::Forbidden), Ok(Response::Job(8))];
     let report = retry.report(|attempt| ask(&script, attempt)).await;
     assert_eq!(report.outcome, Some(Err(Fault::Forbidden)));
     assert_eq!((report.reason, report.journal.attempts()), (Reason::Permanent, 1));
 
-    let script = [Ok(Answer::Empty); 4];
+    let script = [Ok(Response::Empty); 4];
     let report = retry.report(|attempt| ask(&script, attempt)).await;
-    assert_eq!(report.outcome, Some(Ok(Answer::Empty)), "no error, although it gave up");
+    assert_eq!(report.outcome, Some(Ok(Response::Empty)), "not an error, although the retries are exhausted");
     assert_eq!(report.reason, Reason::Exhausted);
     Ok(())
 }
 
-/// The queue, as scripted.
-fn ask(script: &[Result<Answer, Fault>], attempt: Attempt) -> Ready<Result<Answer, Fault>> {
-    let answer = script.get(attempt.number as usize - 1);
-    ready(answer.copied().unwrap_or(Err(Fault::Disconnected)))
+/// Returns the response that the script has for an attempt.
+fn ask(script: &[Result<Response, Fault>], attempt: Attempt) -> Ready<Result<Response, Fault>> {
+    let response = script.get(attempt.number as usize - 1);
+    ready(response.copied().unwrap_or(Err(Fault::Disconnected)))
 }

@@ -1,7 +1,7 @@
 //! Runs on another async runtime: smol's timers instead of tokio's.
 //!
-//! What a reader learns: `Runtime` is all that the executor asks of its surroundings, and it fits on a
-//! page. Without its default features the crate knows nothing of tokio.
+//! Shows that `Runtime` is the executor's only connection to a runtime. Without its default features, the crate does not
+//! depend on tokio.
 
 use std::{
     error::Error,
@@ -16,8 +16,8 @@ use retry_core::{Retry, RetryPolicy, Runtime};
 
 struct Smol;
 
-/// All times count from here, so that calls can share a budget.
-#[expect(clippy::disallowed_methods, reason = "this is the seam where the clock is read")]
+/// The origin of all times, so that calls can share a budget.
+#[expect(clippy::disallowed_methods, reason = "a runtime reads the clock")]
 static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl Runtime for Smol {
@@ -36,7 +36,7 @@ impl Runtime for Smol {
     }
 }
 
-/// A timer that tells that time is up, but not the time.
+/// A timer whose output is `()` instead of the time.
 struct Sleep(Timer);
 
 impl Future for Sleep {
@@ -50,11 +50,11 @@ impl Future for Sleep {
 fn main() -> Result<(), Box<dyn Error>> {
     let policy = RetryPolicy::builder().count(3).interval(Duration::from_millis(20)).build()?;
     let begin = Smol.now();
-    let answer = block_on(
+    let text = block_on(
         Retry::with_runtime(Smol, policy)
             .run(|attempt| async move { if attempt.number < 3 { Err("busy") } else { Ok("Hello World!!!") } }),
     );
-    assert_eq!(answer.map_err(|gave_up| gave_up.to_string())?, "Hello World!!!");
+    assert_eq!(text.map_err(|gave_up| gave_up.to_string())?, "Hello World!!!");
     assert!(Smol.now() - begin >= Duration::from_millis(40), "it waited twice");
     Ok(())
 }

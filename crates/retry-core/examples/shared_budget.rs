@@ -1,7 +1,6 @@
-//! Shares one budget among many tasks, so that together they cannot bury a server that is down.
+//! Shares a budget between many tasks, so that together they do not overload a server that is down.
 //!
-//! What a reader learns: a policy bounds one call, a budget all of them; cloning a budget, or the
-//! `Retry` that holds it, shares it.
+//! Shows that a policy limits one call and a budget all of them. Clones of a budget, or of a `Retry` with a budget, share it.
 
 use std::{
     error::Error,
@@ -22,16 +21,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let policy = RetryPolicy::builder().count(3).interval(Duration::from_millis(10)).build()?;
 
     let (attempts, _) = storm(Retry::new(policy)).await?;
-    assert_eq!(attempts, 4 * CALLS, "without a budget the server gets four times its load");
+    assert_eq!(attempts, 4 * CALLS, "without a budget, the server gets four times the load");
 
-    // One retry for ten calls, and no floor.
+    // One retry per ten calls, and no floor.
     let (attempts, denied) = storm(Retry::new(policy).budget(RetryBudget::share(0.1, 0)?)).await?;
-    assert_eq!(attempts, CALLS + CALLS / 10, "with it, a tenth more");
-    assert_eq!(denied, CALLS, "which is not enough for anybody's three retries");
+    assert_eq!(attempts, CALLS + CALLS / 10, "with a budget, it gets a tenth more");
+    assert_eq!(denied, CALLS, "no call gets all of its three retries");
     Ok(())
 }
 
-/// Many tasks call a server that is down. How many attempts reach it, and how many calls the budget ended.
+/// Calls a server that is down in many tasks. Returns the number of attempts, and of calls that the budget ended.
 async fn storm(retry: Retry<TokioRuntime>) -> Result<(u32, u32), Box<dyn Error>> {
     let attempts = Arc::new(AtomicU32::new(0));
     let mut tasks = JoinSet::new();

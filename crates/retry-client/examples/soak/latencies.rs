@@ -1,4 +1,4 @@
-//! How long calls took, in a fixed amount of memory: a list of them would be the growth a soak looks for.
+//! A histogram of latencies in constant memory, since the soak test looks for growth.
 
 use std::{
     array,
@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-/// Eight to each power of two, so that a time is told to within an eighth.
+/// Buckets per power of two, so that the error is at most an eighth.
 const STEPS: u32 = 8;
 const BUCKETS: usize = (64 - STEPS.ilog2() as usize + 1) * STEPS as usize;
 
@@ -28,7 +28,7 @@ impl Latencies {
         self.longest.fetch_max(micros, Relaxed);
     }
 
-    /// What this share of the calls took at the most.
+    /// Returns the latency that this share of the calls did not exceed.
     pub(crate) fn quantile(&self, share: f64) -> Duration {
         let all: u64 = self.buckets.iter().map(|bucket| bucket.load(Relaxed)).sum();
         let wanted = (all as f64 * share).ceil() as u64;
@@ -53,7 +53,7 @@ fn bucket(micros: u64) -> usize {
     (power * STEPS) as usize + (micros >> power) as usize
 }
 
-/// The longest time of a bucket.
+/// Returns the longest time of a bucket.
 fn ceiling(bucket: usize) -> u64 {
     let (steps, bucket) = (u64::from(STEPS), bucket as u64);
     if bucket < steps {

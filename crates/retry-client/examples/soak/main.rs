@@ -1,6 +1,6 @@
-//! The client's side of `scripts/soak.sh`: GETs without pause, each with its own number, at a server that
-//! comes and goes. Every caller has to get its own answer, and in the end nothing may be held that was not
-//! held before. Exit code: 0 so it was, 1 not so, 2 bad usage.
+//! The client for `scripts/soak.sh`: sends numbered GETs without pause to a server that is killed and restarted. Every call
+//! has to get its own response, and at the end no memory or sockets may be left over. Exit code: 0 success, 1 failure, 2 bad
+//! usage.
 //!
 //! ```text
 //! soak URL SECONDS CONCURRENCY [http2]
@@ -30,7 +30,7 @@ use tokio::{
 
 use crate::{latencies::Latencies, usage::Usage};
 
-/// How much more memory the end may hold than the time after the warm-up: what an allocator keeps varies.
+/// How much the memory may grow after the warm-up, since the allocator's share varies.
 const SLACK_KIB: u64 = 8 * 1024;
 
 #[tokio::main]
@@ -71,7 +71,7 @@ impl Plan {
     }
 }
 
-/// What has happened so far.
+/// The counts so far.
 struct Tally {
     calls: AtomicU64,
     retries: Arc<AtomicU64>,
@@ -108,14 +108,14 @@ async fn soak(plan: &Plan) -> Result<bool, Box<dyn Error>> {
     let end = Usage::now()?;
     drop(client);
     let after = settled(before).await?;
-    report(plan, &tally, [("before", before), ("warmed up", warm), ("at most", most), ("end", end), ("after", after)])?;
+    report(plan, &tally, [("before", before), ("warmed up", warm), ("peak", most), ("end", end), ("after", after)])?;
     let grown = end.resident_kib > warm.resident_kib + SLACK_KIB;
     let leaked = after.descriptors > before.descriptors;
     verdict(&tally, grown, leaked)
 }
 
 fn client(plan: &Plan, retries: Arc<AtomicU64>) -> Result<Client, Box<dyn Error>> {
-    // Its waits come to most of a minute: far longer than an outage of the script's.
+    // All waits add up to almost a minute, far longer than an outage of the script.
     let policy = RetryPolicy::builder()
         .count(120)
         .interval(Duration::from_millis(20))
@@ -138,24 +138,24 @@ async fn call_until(end: Instant, client: Client, tally: Arc<Tally>) {
         let number = tally.calls.fetch_add(1, Relaxed);
         let path = format!("/echo?number={number}");
         let begin = Instant::now();
-        let answer = client.get_text(&path).await;
+        let response = client.get_text(&path).await;
         tally.latencies.add(begin.elapsed());
-        match answer {
+        match response {
             Ok(text) if text.starts_with(&format!("GET {path} HTTP/")) => {}
-            Ok(text) => complain(&tally.wrong, number, &format!("{text:?}")),
-            Err(error) => complain(&tally.lost, number, &error),
+            Ok(text) => count_failure(&tally.wrong, number, &format!("{text:?}")),
+            Err(error) => count_failure(&tally.lost, number, &error),
         }
     }
 }
 
-/// Says what went wrong, but not a thousand times.
-fn complain(count: &AtomicU64, number: u64, what: &dyn Display) {
+/// Counts a failure, and prints the first ten.
+fn count_failure(count: &AtomicU64, number: u64, what: &dyn Display) {
     if count.fetch_add(1, Relaxed) < 10 {
         let _ = writeln!(stderr(), "call {number}: {what}");
     }
 }
 
-/// What is held once the connections have closed, which takes them a moment.
+/// Returns the usage after the connections have closed, which may take a moment.
 async fn settled(before: Usage) -> Result<Usage, Box<dyn Error>> {
     let mut now = Usage::now()?;
     for _ in 0..100 {
@@ -187,15 +187,14 @@ fn report(plan: &Plan, tally: &Tally, usage: [(&str, Usage); 5]) -> Result<(), B
 
 fn verdict(tally: &Tally, grown: bool, leaked: bool) -> Result<bool, Box<dyn Error>> {
     let checks = [
-        (tally.lost.load(Relaxed) > 0, "callers without an answer"),
-        (tally.wrong.load(Relaxed) > 0, "callers with another's answer"),
-        (tally.retries.load(Relaxed) == 0, "no retry: the server was never away"),
+        (tally.lost.load(Relaxed) > 0, "calls without a response"),
+        (tally.wrong.load(Relaxed) > 0, "calls with a wrong response"),
+        (tally.retries.load(Relaxed) == 0, "no retries: the server was never down"),
         (grown, "memory grew"),
-        (leaked, "descriptors stayed open"),
+        (leaked, "descriptors leaked"),
     ];
     let failed: Vec<_> = checks.iter().filter(|(failed, _)| *failed).map(|(_, what)| *what).collect();
-    let words =
-        if failed.is_empty() { "nothing lost, nothing wrong, nothing kept".to_owned() } else { failed.join("; ") };
+    let words = if failed.is_empty() { "no failures, no leaks".to_owned() } else { failed.join("; ") };
     writeln!(stdout(), "verdict    {words}")?;
     Ok(failed.is_empty())
 }

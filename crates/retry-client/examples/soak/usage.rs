@@ -1,8 +1,8 @@
-//! What this process holds, as Linux tells it.
+//! The memory and descriptors of this process, on Linux.
 
 use std::{fmt, fs, io};
 
-/// As the kernel counts in `statm`; where pages are larger, growth is only told as smaller than it is.
+/// The unit of `statm`. With larger pages, growth is underestimated.
 const PAGE_KIB: u64 = 4;
 
 #[derive(Clone, Copy)]
@@ -16,7 +16,7 @@ impl Usage {
         let pages = fs::read_to_string("/proc/self/statm")?;
         let resident = pages.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
         let resident = resident.ok_or_else(|| io::Error::other("/proc/self/statm: no number of resident pages"))?;
-        // The listing holds a descriptor of its own.
+        // Listing the directory takes a descriptor as well.
         let descriptors = (fs::read_dir("/proc/self/fd")?.count() as u64).saturating_sub(1);
         Ok(Self { resident_kib: resident * PAGE_KIB, descriptors })
     }
