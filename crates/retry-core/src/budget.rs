@@ -1,32 +1,29 @@
-//! A limit on retries that many calls share.
+//! [`RetryBudget`]: a limit on retries, shared by many calls.
 //!
-//! A policy bounds what one call may do; only a budget bounds what all of them do together. Without
-//! one, a backend that is down gets `count + 1` times its usual load just when it tries to come back.
-//! The share form is Finagle's `RetryBudget` (also in linkerd and tower); the token form is the AWS
-//! SDKs' "standard" retry mode; the in-flight form is Envoy's `retry_budget`.
+//! A policy limits the retries of one call; only a budget limits those of all calls together. Without one, a server that
+//! is down receives `count + 1` times its usual load just when it tries to recover. There are three kinds: a share of
+//! calls, as in Finagle's `RetryBudget` (also in linkerd and tower); tokens, as in the "standard" retry mode of the AWS
+//! SDKs; and calls in flight, as in Envoy's `retry_budget`.
 
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
 
 use portable_atomic::AtomicU64;
 
-use crate::policy::Nanos;
+use crate::nanos::Nanos;
 
-/// What one retry is charged as. As wide as the count it sits beside in a call: padding there would be
-/// copied with its neighbours, in pieces that stall the processor.
+/// What a retry costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
 pub(crate) enum Cost {
     Nothing,
     Retry,
     Timeout,
 }
 
-/// A limit on retries, shared by any number of calls and threads: cloning shares it.
+/// A limit on retries, shared by any number of calls and threads. Clones share the same budget.
 ///
-/// It is charged before a wait begins, so calls that wait are counted, and a call that finds it empty
-/// ends at once with [`Reason::Budget`](crate::Reason::Budget). First attempts are never held back.
-/// Lock-free; dropping a call half way loses nothing.
+/// A retry is charged before its wait, so calls in backoff count. A call that cannot pay for a retry ends with
+/// [`Reason::Budget`](crate::Reason::Budget). First attempts are free. Lock-free; safe to cancel calls at any point.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
@@ -53,96 +50,98 @@ enum Kind {
 }
 
 impl RetryBudget {
-    /// Retries may be a share of calls, plus a floor of so many a second.
+    /// Creates a budget that allows retries for a share of calls, plus a number of retries per second.
     ///
-    /// Each call adds `ratio` of a retry (from 0 to 1: 0.2 means one retry per five calls), each second
-    /// adds `floor_per_second`, each retry takes one. It starts with one second's floor and saves up
-    /// ten seconds' floor at most, or 100 retries if that is more, so that a long calm does not pay for
-    /// a storm. The ratio counts in steps of a billionth, so a hundred calls at 0.29 are 29 retries.
+    /// Each call deposits `ratio` of a retry (from 0 to 1: 0.2 allows one retry per five calls), each second deposits
+    /// `floor_per_second` retries, and each retry withdraws one. The budget starts with one second's floor and holds at
+    /// most ten seconds' floor, but no fewer than 100 retries: a long quiet period does not pay for a retry storm.
+    /// Ratios are stored in billionths, so a hundred calls at 0.29 allow exactly 29 retries.
     ///
     /// # Errors
     ///
-    /// When the ratio is not a number from 0 to 1.
+    /// Returns an error if the ratio is not a number from 0 to 1.
     pub fn share(ratio: f64, floor_per_second: u32) -> Result<Self, BudgetError> {
         Ok(Self(Arc::new(Kind::Share(ShareBucket::new(billionths(ratio)?, floor_per_second)))))
     }
 
-    /// A bucket of tokens: each retry takes `retry_cost`, after a timeout `timeout_cost`; success gives
-    /// back what its last retry took, or one token if it took none. It starts full and is never fuller.
+    /// Creates a budget of tokens. Each retry withdraws `retry_cost`, or `timeout_cost` after a timeout. A successful call
+    /// returns the cost of its last retry, or one token if it had none. Starts with `capacity`, its maximum.
     ///
     /// The AWS SDKs use 500, 5 and 10.
     #[must_use]
     pub fn tokens(capacity: u32, retry_cost: u32, timeout_cost: u32) -> Self {
         let [capacity, retry_cost, timeout_cost] = [capacity, retry_cost, timeout_cost].map(u64::from);
-        Self(Arc::new(Kind::Tokens(TokenBucket { capacity, retry_cost, timeout_cost, left: AtomicU64::new(capacity) })))
+        Self(Arc::new(Kind::Tokens(TokenBucket {
+            capacity,
+            retry_cost,
+            timeout_cost,
+            available: AtomicU64::new(capacity),
+        })))
     }
 
-    /// Of the calls in flight at any time, at most `ratio` (0 to 1) may be in retry, or `floor` if that
-    /// is more. A call is in retry from its first wait to its end.
+    /// Creates a budget that lets at most `ratio` (from 0 to 1) of the calls in flight retry, but no fewer than `floor`.
+    /// A call counts as retrying from its first wait to its end.
     ///
     /// # Errors
     ///
-    /// When the ratio is not a number from 0 to 1.
+    /// Returns an error if the ratio is not a number from 0 to 1.
     pub fn in_flight(ratio: f64, floor: u32) -> Result<Self, BudgetError> {
         let ratio = billionths(ratio)?;
         Ok(Self(Arc::new(Kind::InFlight(InFlight { ratio, floor: u64::from(floor), counts: AtomicU64::new(0) }))))
     }
 
-    /// What is left, for metrics: retries (fractions included), or tokens in the token form. The floor
-    /// per second is added when a retry is asked for, so it may be a little more.
+    /// Returns the retries that are available, fractions included; for a budget of tokens, the tokens. For metrics: the
+    /// floor per second is deposited at the next retry only, so slightly more may be available.
     #[must_use]
     pub fn available(&self) -> f64 {
         match &*self.0 {
-            Kind::Share(bucket) => bucket.left.load(Relaxed) as f64 / WHOLE as f64,
-            Kind::Tokens(bucket) => bucket.left.load(Relaxed) as f64,
-            Kind::InFlight(flights) => flights.left() as f64,
+            Kind::Share(bucket) => bucket.available.load(Relaxed) as f64 / UNIT as f64,
+            Kind::Tokens(bucket) => bucket.available.load(Relaxed) as f64,
+            Kind::InFlight(flights) => flights.available() as f64,
         }
     }
 
-    /// A call begins.
-    pub(crate) fn begin(&self) {
+    pub(crate) fn start_call(&self) {
         match &*self.0 {
             Kind::Share(bucket) => bucket.deposit(bucket.ratio),
             Kind::Tokens(_) => {}
-            Kind::InFlight(flights) => flights.begin(),
+            Kind::InFlight(flights) => flights.start_call(),
         }
     }
 
-    /// A call asks for a retry; `again` when it has had one before.
+    /// Charges a retry, or returns `false` if the budget does not allow it. `again` is set if the call has retried before.
     pub(crate) fn withdraw(&self, cost: Cost, again: bool, now: Nanos) -> bool {
         match &*self.0 {
             Kind::Share(bucket) => bucket.withdraw(now),
-            Kind::Tokens(bucket) => take(&bucket.left, bucket.price(cost)),
+            Kind::Tokens(bucket) => withdraw(&bucket.available, bucket.price(cost)),
             Kind::InFlight(flights) => flights.retry(again),
         }
     }
 
-    /// A call succeeded; `spent` is what its last retry was charged as.
-    pub(crate) fn refund(&self, spent: Cost) {
+    /// Returns what a successful call has paid for its last retry.
+    pub(crate) fn refund(&self, last: Cost) {
         if let Kind::Tokens(bucket) = &*self.0 {
-            give(&bucket.left, bucket.price(spent), bucket.capacity);
+            deposit(&bucket.available, bucket.price(last), bucket.capacity);
         }
     }
 
-    /// A call is over, one way or another.
-    pub(crate) fn end(&self, retried: bool) {
+    pub(crate) fn end_call(&self, retried: bool) {
         if let Kind::InFlight(flights) = &*self.0 {
-            flights.end(retried);
+            flights.end_call(retried);
         }
     }
 }
 
-/// One retry in the share form's unit. Billionths make the floor exact, too: one retry per second is
-/// one unit per nanosecond.
-const WHOLE: u64 = 1_000_000_000;
+/// One retry, in billionths: a floor of one retry per second is then exactly one unit per nanosecond.
+const UNIT: u64 = 1_000_000_000;
 
-/// A ratio in whole billionths.
+/// Returns a ratio in billionths.
 fn billionths(ratio: f64) -> Result<u64, BudgetError> {
-    // NaN is in no range.
+    // False for NaN, too.
     if !(0.0..=1.0).contains(&ratio) {
         return Err(BudgetError(ratio));
     }
-    Ok((ratio * WHOLE as f64 + 0.5) as u64)
+    Ok((ratio * UNIT as f64 + 0.5) as u64)
 }
 
 #[derive(Debug)]
@@ -150,15 +149,14 @@ struct ShareBucket {
     ratio: u64,
     floor_per_second: u64,
     capacity: u64,
-    left: AtomicU64,
-    /// Up to when the floor has been paid in; `NOT_YET` before the first retry.
+    available: AtomicU64,
+    /// The time up to which the floor is deposited; `NEVER` before the first retry.
     paid_until: AtomicU64,
 }
 
-/// The start of time, when nothing has happened yet.
-const NOT_YET: u64 = 0;
-const FLOOR_SECONDS_SAVED: u64 = 10;
-const LEAST_CAPACITY: u64 = 100;
+const NEVER: u64 = 0;
+const MAX_FLOOR_SECONDS: u64 = 10;
+const MIN_CAPACITY: u64 = 100;
 
 impl ShareBucket {
     fn new(ratio: u64, floor_per_second: u32) -> Self {
@@ -166,25 +164,25 @@ impl ShareBucket {
         Self {
             ratio,
             floor_per_second,
-            capacity: floor_per_second.saturating_mul(FLOOR_SECONDS_SAVED).max(LEAST_CAPACITY).saturating_mul(WHOLE),
-            left: AtomicU64::new(floor_per_second * WHOLE),
-            paid_until: AtomicU64::new(NOT_YET),
+            capacity: floor_per_second.saturating_mul(MAX_FLOOR_SECONDS).max(MIN_CAPACITY).saturating_mul(UNIT),
+            available: AtomicU64::new(floor_per_second * UNIT),
+            paid_until: AtomicU64::new(NEVER),
         }
     }
 
     fn deposit(&self, amount: u64) {
-        give(&self.left, amount, self.capacity);
+        deposit(&self.available, amount, self.capacity);
     }
 
     fn withdraw(&self, now: Nanos) -> bool {
-        self.pay_floor(now);
-        take(&self.left, WHOLE)
+        self.deposit_floor(now);
+        withdraw(&self.available, UNIT)
     }
 
-    /// Whoever moves `paid_until` forward pays in for the time between, so no time is paid twice.
-    fn pay_floor(&self, now: Nanos) {
+    /// Deposits the floor for the time since the last deposit. `fetch_max` makes sure that no time is paid for twice.
+    fn deposit_floor(&self, now: Nanos) {
         let since = self.paid_until.fetch_max(now.0, Relaxed);
-        if since != NOT_YET {
+        if since != NEVER {
             self.deposit(self.floor_per_second.saturating_mul(now.0.saturating_sub(since)));
         }
     }
@@ -195,11 +193,11 @@ struct TokenBucket {
     capacity: u64,
     retry_cost: u64,
     timeout_cost: u64,
-    left: AtomicU64,
+    available: AtomicU64,
 }
 
 impl TokenBucket {
-    /// What a retry costs, and so what a success after it gives back.
+    /// Returns the tokens that a retry withdraws, and that a success after it deposits.
     fn price(&self, cost: Cost) -> u64 {
         match cost {
             Cost::Nothing => 1,
@@ -209,23 +207,23 @@ impl TokenBucket {
     }
 }
 
-/// Adds to a bucket, up to its capacity. A full one is only read: threads need not fight over it.
-fn give(left: &AtomicU64, amount: u64, capacity: u64) {
-    let _ = left
-        .fetch_update(Relaxed, Relaxed, |left| (left != capacity).then(|| left.saturating_add(amount).min(capacity)));
+/// Deposits into a bucket, up to its capacity. A full bucket is only read, to avoid contention between threads.
+fn deposit(available: &AtomicU64, amount: u64, capacity: u64) {
+    let add = |available: u64| (available != capacity).then(|| available.saturating_add(amount).min(capacity));
+    let _ = available.fetch_update(Relaxed, Relaxed, add);
 }
 
-/// Takes from a bucket, if it holds as much.
-fn take(left: &AtomicU64, amount: u64) -> bool {
-    left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(amount)).is_ok()
+/// Withdraws from a bucket, or returns `false` if it holds less.
+fn withdraw(available: &AtomicU64, amount: u64) -> bool {
+    available.fetch_update(Relaxed, Relaxed, |available| available.checked_sub(amount)).is_ok()
 }
 
-/// Both counts in one word, so that each is judged against the other as they are at one moment.
+/// Both counts are in one word, so that they are updated together.
 #[derive(Debug)]
 struct InFlight {
     ratio: u64,
     floor: u64,
-    /// Calls in flight in the low half, those of them in retry in the high half.
+    /// Calls in flight in the low half, calls that retry in the high half.
     counts: AtomicU64,
 }
 
@@ -233,43 +231,43 @@ const ONE_ACTIVE: u64 = 1;
 const ONE_RETRYING: u64 = 1 << 32;
 
 impl InFlight {
-    fn begin(&self) {
+    fn start_call(&self) {
         self.counts.fetch_add(ONE_ACTIVE, Relaxed);
     }
 
-    fn end(&self, retried: bool) {
+    fn end_call(&self, retried: bool) {
         self.counts.fetch_sub(ONE_ACTIVE + if retried { ONE_RETRYING } else { 0 }, Relaxed);
     }
 
-    /// A call that is in retry already keeps its place, if there is still one for it.
+    /// Counts a call that retries, unless it is counted already. Returns `false` if too many calls retry.
     fn retry(&self, again: bool) -> bool {
-        let place = if again { 0 } else { ONE_RETRYING };
-        let enter = |counts| {
-            let after = counts + place;
-            (after / ONE_RETRYING <= self.limit(after)).then_some(after)
+        let added = if again { 0 } else { ONE_RETRYING };
+        let count = |counts| {
+            let counts = counts + added;
+            (counts / ONE_RETRYING <= self.limit(counts)).then_some(counts)
         };
-        self.counts.fetch_update(Relaxed, Relaxed, enter).is_ok()
+        self.counts.fetch_update(Relaxed, Relaxed, count).is_ok()
     }
 
     fn limit(&self, counts: u64) -> u64 {
         let active = counts % ONE_RETRYING;
-        // Below 2^32 calls times a billionth ratio of at most 10^9: no overflow.
-        (active * self.ratio / WHOLE).max(self.floor)
+        // No overflow: fewer than 2^32 calls times at most 10^9 billionths.
+        (active * self.ratio / UNIT).max(self.floor)
     }
 
-    fn left(&self) -> u64 {
+    fn available(&self) -> u64 {
         let counts = self.counts.load(Relaxed);
         self.limit(counts).saturating_sub(counts / ONE_RETRYING)
     }
 }
 
-/// The ratio of a budget was refused. Its message names the value and what is allowed.
+/// The error of an invalid ratio. The message contains the ratio and what is expected.
 ///
 /// ```
 /// use retry_core::RetryBudget;
 ///
-/// let refused = RetryBudget::share(20.0, 10).unwrap_err();
-/// assert_eq!(refused.to_string(), "budget ratio is 20: expected a number from 0 to 1");
+/// let error = RetryBudget::share(20.0, 10).unwrap_err();
+/// assert_eq!(error.to_string(), "budget ratio is 20: expected a number from 0 to 1");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[error("budget ratio is {0}: expected a number from 0 to 1")]
@@ -289,10 +287,10 @@ mod tests {
         budget.withdraw(Cost::Retry, false, Nanos(now))
     }
 
-    /// How many retries in a row a share budget grants after so many calls, all at one moment.
+    /// Returns how many retries in a row a share budget allows after `calls` calls, all at the same time.
     fn granted(ratio: f64, floor: u32, calls: u32) -> usize {
         let budget = RetryBudget::share(ratio, floor).unwrap();
-        (0..calls).for_each(|_| budget.begin());
+        (0..calls).for_each(|_| budget.start_call());
         (0..10_000).take_while(|_| withdraws(&budget, 0)).count()
     }
 
@@ -311,15 +309,15 @@ mod tests {
         check(1.0 / 3.0, 0, 3, 0); // a third is a little more than 0.333333333
         check(0.0, 3, 1000, 3);
         check(0.2, 10, 5, 11);
-        check(1.0, 0, 1000, 100); // no more than is saved
+        check(1.0, 0, 1000, 100); // the capacity
         check(0.0, 4_000_000_000, 0, 10_000);
     }
 
     #[test]
-    fn the_floor_is_paid_by_the_second_and_saved_up_to_a_limit() {
+    fn the_floor_is_deposited_per_second_up_to_the_capacity() {
         let budget = RetryBudget::share(0.0, 2).unwrap();
         let granted = |now| (0..1000).take_while(|_| withdraws(&budget, now)).count();
-        assert_eq!(granted(7 * SECOND), 2, "one second's worth at the start, however late that is");
+        assert_eq!(granted(7 * SECOND), 2, "one second's floor at the start, however late that is");
         assert_eq!(granted(7 * SECOND + SECOND / 2 - 1), 0);
         assert_eq!(granted(7 * SECOND + SECOND / 2), 1);
         assert_eq!(granted(6 * SECOND), 0, "time does not run backwards");
@@ -329,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_never_more_than_the_capacity() {
+    fn tokens_never_exceed_the_capacity() {
         let budget = RetryBudget::tokens(500, 5, 10);
         budget.refund(Cost::Nothing);
         assert_eq!(budget.available(), 500.0);
@@ -341,17 +339,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_in_flight_is_the_places_not_taken() {
+    fn calls_in_flight_that_may_still_retry_are_available() {
         let budget = RetryBudget::in_flight(0.2, 3).unwrap();
-        (0..20).for_each(|_| budget.begin());
+        (0..20).for_each(|_| budget.start_call());
         assert!(withdraws(&budget, 0) && withdraws(&budget, 0));
         assert_eq!(budget.available(), 2.0);
-        budget.end(true);
-        assert_eq!(budget.available(), 2.0, "one place given back, and one fewer: a fifth of 19 is 3");
+        budget.end_call(true);
+        assert_eq!(budget.available(), 2.0, "one call fewer retries, and the limit is one lower: a fifth of 19 is 3");
     }
 
     #[test]
-    fn a_ratio_outside_0_to_1_is_refused() {
+    fn a_ratio_outside_0_to_1_is_an_error() {
         for ratio in [-0.1, 1.1, 20.0, f64::NAN, f64::INFINITY] {
             assert!(RetryBudget::share(ratio, 0).is_err(), "{ratio}");
             assert!(RetryBudget::in_flight(ratio, 0).is_err(), "{ratio}");
@@ -359,13 +357,13 @@ mod tests {
     }
 
     #[test]
-    fn threads_together_get_what_the_arithmetic_allows_and_no_more() {
+    fn concurrent_retries_from_a_share_add_up() {
         let budget = RetryBudget::share(0.25, 8).unwrap();
         let granted: usize = thread::scope(|scope| {
             let work = || {
                 (0..100)
                     .map(|_| {
-                        budget.begin();
+                        budget.start_call();
                         withdraws(&budget, 0)
                     })
                     .filter(|granted| *granted)
@@ -374,14 +372,14 @@ mod tests {
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
-        // 400 calls at a quarter, and the floor: whatever was not granted is still there.
+        // A quarter of 400 calls, and the floor.
         assert_eq!(granted as f64 + budget.available(), 108.0);
     }
 
     #[test]
-    fn threads_never_hold_more_places_in_retry_than_allowed() {
+    fn concurrent_retries_in_flight_never_exceed_the_limit() {
         let budget = RetryBudget::in_flight(0.2, 3).unwrap();
-        (0..100).for_each(|_| budget.begin());
+        (0..100).for_each(|_| budget.start_call());
         let granted: usize = thread::scope(|scope| {
             let work = || (0..100).filter(|_| withdraws(&budget, 0)).count();
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
@@ -390,33 +388,33 @@ mod tests {
         assert_eq!(granted, 20);
     }
 
-    /// The share form in sequential arithmetic of 128 bits.
+    /// A share budget in sequential 128-bit arithmetic.
     struct Model {
         ratio: u128,
         floor: u128,
         capacity: u128,
-        left: u128,
+        available: u128,
         paid_until: u64,
     }
 
     impl Model {
-        fn give(&mut self, amount: u128) {
-            self.left = (self.left + amount).min(self.capacity);
+        fn deposit(&mut self, amount: u128) {
+            self.available = (self.available + amount).min(self.capacity);
         }
 
         fn withdraw(&mut self, now: u64) -> bool {
             let since = if self.paid_until == 0 { now } else { self.paid_until };
-            self.give(self.floor * u128::from(now.saturating_sub(since)));
+            self.deposit(self.floor * u128::from(now.saturating_sub(since)));
             self.paid_until = self.paid_until.max(now);
-            let grant = self.left >= 1_000_000_000;
-            self.left -= if grant { 1_000_000_000 } else { 0 };
+            let grant = self.available >= 1_000_000_000;
+            self.available -= if grant { 1_000_000_000 } else { 0 };
             grant
         }
     }
 
     proptest! {
         #[test]
-        fn the_share_form_is_its_model(
+        fn a_share_budget_behaves_like_its_model(
             ratio in 0..=1_000_000_000_u64,
             floor in prop_oneof![0..20_u32, any::<u32>()],
             steps in prop::collection::vec((any::<bool>(), 0..3_000_000_000_u64), 0..400),
@@ -425,17 +423,17 @@ mod tests {
             let floor = u128::from(floor);
             let capacity = ((floor * 10).max(100) * 1_000_000_000).min(u128::from(u64::MAX));
             let mut model =
-                Model { ratio: ratio.into(), floor, capacity, left: floor * 1_000_000_000, paid_until: 0 };
+                Model { ratio: ratio.into(), floor, capacity, available: floor * 1_000_000_000, paid_until: 0 };
             let mut now = 0;
             for (call, later) in steps {
                 if call {
-                    budget.begin();
-                    model.give(model.ratio);
+                    budget.start_call();
+                    model.deposit(model.ratio);
                 } else {
                     now += later;
                     prop_assert_eq!(withdraws(&budget, now), model.withdraw(now));
                 }
-                prop_assert_eq!(budget.available(), model.left as u64 as f64 / 1e9);
+                prop_assert_eq!(budget.available(), model.available as u64 as f64 / 1e9);
             }
         }
     }

@@ -1,14 +1,13 @@
-//! The error of a call that gave up.
+//! [`RetryError`]: the error of a call that gave up.
 
 use alloc::boxed::Box;
 use core::{error::Error, fmt};
 
-use crate::{Journal, Reason};
+use crate::{journal::Journal, reason::Reason};
 
-/// A call gave up: the last attempt's error, the reason, and the journal of attempts.
+/// The error of a call that gave up: the last attempt's error, the reason, and the attempts.
 ///
-/// Its message tells the number of attempts and the reason; the last error is its
-/// [`source`](Error::source).
+/// The message contains the number of attempts and the reason; the last error is the [`source`](Error::source).
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
@@ -28,7 +27,7 @@ use crate::{Journal, Reason};
 #[derive(Clone, Debug)]
 pub struct RetryError<E> {
     last: Option<E>,
-    /// On the heap, so that every `Result` that may hold it is small.
+    /// Boxed to keep the `Result` of every call small.
     end: Box<End>,
 }
 
@@ -44,31 +43,31 @@ impl<E> RetryError<E> {
         Self { last, end: Box::new(End { reason, journal }) }
     }
 
-    /// Why the call gave up; never [`Reason::Accepted`].
+    /// Returns why the call gave up; never [`Reason::Accepted`].
     #[must_use]
     pub fn reason(&self) -> Reason {
         self.end.reason
     }
 
-    /// The last attempt's error; none where that attempt was cut by a limit.
+    /// Returns the last attempt's error; `None` if that attempt timed out.
     #[must_use]
     pub const fn last(&self) -> Option<&E> {
         self.last.as_ref()
     }
 
-    /// The last attempt's error, by value.
+    /// Returns the last attempt's error by value; `None` if that attempt timed out.
     #[must_use]
     pub fn into_last(self) -> Option<E> {
         self.last
     }
 
-    /// How many attempts were made.
+    /// Returns the number of attempts.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.journal().attempts()
     }
 
-    /// The attempts.
+    /// Returns the attempts.
     #[must_use]
     pub fn journal(&self) -> &Journal {
         &self.end.journal

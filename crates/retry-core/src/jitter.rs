@@ -1,43 +1,42 @@
-//! How waits are spread at random, so that clients that failed together do not come back together.
+//! [`Jitter`]: random variation of waits, so that clients that failed together do not all retry together.
 
-use crate::policy::Nanos;
+use crate::nanos::Nanos;
 
-/// How a wait is spread at random. No kind ever exceeds the policy's cap.
+/// The random variation of a wait. No wait exceeds the policy's cap.
 ///
-/// The kinds and their names are those of Marc Brooker, "Exponential Backoff And Jitter" (AWS
-/// Architecture Blog, 2015). Write *w* for the wait without jitter.
+/// The kinds and their names are from Marc Brooker, "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015). Below,
+/// *w* is the wait without jitter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize), serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum Jitter {
-    /// *w* itself, as in the sample. The default.
+    /// Exactly *w*, as in the sample. The default.
     #[default]
     None,
-    /// Anywhere from zero to *w*: the least load on a server that recovers.
+    /// Between zero and *w*: causes the least load on a recovering server.
     Full,
-    /// Anywhere from half of *w* to *w*: spread, yet never at once.
+    /// Between half of *w* and *w*: varies, but never retries immediately.
     Equal,
-    /// Anywhere from the policy's interval to three times the wait before, up to the cap. Grows by
-    /// chance rather than by `backoff_factor`, which it does not use.
+    /// Between the policy's interval and three times the previous wait, up to the cap. Ignores `backoff_factor`.
     Decorrelated,
 }
 
 impl Jitter {
-    /// The least and the most that `wait` may become.
-    pub(crate) const fn spread(self, wait: Nanos) -> (Nanos, Nanos) {
+    /// Returns the shortest and the longest wait that `wait` may become.
+    pub(crate) const fn range(self, wait: Nanos) -> (Nanos, Nanos) {
         match self {
             Self::None | Self::Decorrelated => (wait, wait),
-            Self::Full => (Nanos(0), wait),
+            Self::Full => (Nanos::ZERO, wait),
             Self::Equal => (Nanos(wait.0 / 2), wait),
         }
     }
 }
 
-/// A whole number from `least` to `most`, both included, that `random` picks evenly: 0 picks `least`,
-/// `u64::MAX` picks `most`.
-pub(crate) fn pick(least: Nanos, most: Nanos, random: u64) -> Nanos {
-    let span = most.0.saturating_sub(least.0);
+/// Maps `random` evenly to the range from `shortest` to `longest`, both included: 0 gives `shortest`, `u64::MAX` gives
+/// `longest`.
+pub(crate) fn pick(shortest: Nanos, longest: Nanos, random: u64) -> Nanos {
+    let span = longest.0.saturating_sub(shortest.0);
     let offset = (u128::from(random) * (u128::from(span) + 1)) >> 64;
-    // `offset` is at most `span`, which fits.
-    Nanos(least.0 + offset as u64)
+    // `offset` is at most `span`, so the cast is lossless.
+    Nanos(shortest.0 + offset as u64)
 }

@@ -1,97 +1,93 @@
-//! What happened, attempt by attempt.
+//! [`Journal`]: the attempts of a call.
 
-use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
+use alloc::{boxed::Box, collections::VecDeque};
 use core::time::Duration;
 
-use crate::session::Verdict;
+use crate::verdict::Verdict;
 
-/// One attempt.
+/// The record of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Record {
-    /// Its number in the call, from 1.
+    /// The number of the attempt, starting at 1.
     pub attempt: u32,
-    /// What its outcome was taken for.
+    /// The verdict on its outcome.
     pub verdict: Verdict,
-    /// The wait that followed; none after the last attempt.
+    /// The wait that followed; `None` after the last attempt.
     pub wait: Option<Duration>,
-    /// When it ran; none where nothing asked for the time, see [`Retry::timed`](crate::Retry::timed).
+    /// When the attempt ran; `None` unless [`Retry::timed`](crate::Retry::timed) is set.
     pub timing: Option<Timing>,
 }
 
 /// When an attempt ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// Its start, from the start of the call.
+    /// The time from the start of the call to the start of the attempt.
     pub start: Duration,
-    /// How long it took.
+    /// How long the attempt took.
     pub duration: Duration,
 }
 
-/// The attempts of one call, the latest last.
+/// The attempts of one call, in order.
 ///
-/// Bounded: beyond the [limit](crate::Retry::journal_limit) the earliest records are dropped, and
-/// [`dropped`](Self::dropped) counts them. The last attempt is always there.
+/// Beyond the [limit](crate::Retry::journal_limit) the earliest records are dropped; [`dropped`](Self::dropped) counts
+/// them. The last attempt is always kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Journal {
-    earlier: Vec<Record>,
+    earlier: EarlierRecords,
     last: Record,
 }
 
 impl Journal {
-    /// How many attempts the call made.
+    pub(crate) const fn new(earlier: EarlierRecords, last: Record) -> Self {
+        Self { earlier, last }
+    }
+
+    /// Returns the number of attempts that the call made.
     #[must_use]
     pub const fn attempts(&self) -> u32 {
         self.last.attempt
     }
 
-    /// The last attempt.
+    /// Returns the last attempt.
     #[must_use]
     pub const fn last(&self) -> &Record {
         &self.last
     }
 
-    /// The attempts on record, in order.
+    /// Returns the recorded attempts, in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Record> {
-        self.earlier.iter().chain([&self.last])
+        self.earlier.0.iter().flat_map(|records| records.iter()).chain([&self.last])
     }
 
-    /// How many early attempts are no longer on record.
+    /// Returns the number of attempts that are no longer recorded.
     #[must_use]
     pub fn dropped(&self) -> usize {
-        (self.attempts() as usize).saturating_sub(self.earlier.len() + 1)
+        (self.attempts() as usize).saturating_sub(self.iter().count())
     }
 }
 
-/// The records of a call still under way: one word, and nothing on the heap before the first retry.
-#[derive(Debug, Default)]
-pub(crate) struct Draft {
-    #[expect(clippy::box_collection, reason = "a call that waits should hold no more than it must")]
-    earlier: Option<Box<VecDeque<Record>>>,
-}
+/// The attempts before the last. Takes one word, and allocates at the first retry only.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::box_collection, reason = "a call in backoff should take little memory")]
+pub(crate) struct EarlierRecords(Option<Box<VecDeque<Record>>>);
 
-impl Draft {
-    /// Notes an attempt that another is to follow. Keeps so many that `limit` includes the last one.
+impl EarlierRecords {
+    /// Adds a record. Drops the first if the journal would have more than `limit` records, the last attempt included.
     #[inline]
-    pub(crate) fn push(&mut self, record: Record, limit: u16) {
+    pub(crate) fn push(&mut self, record: &Record, limit: u16) {
         if limit > 1 {
-            self.keep(record, limit);
+            self.push_bounded(*record, usize::from(limit) - 1);
         }
     }
 
     #[cold]
-    fn keep(&mut self, record: Record, limit: u16) {
-        // Most calls that retry do so once: no room for more until it is needed.
-        let earlier = self.earlier.get_or_insert_with(|| Box::new(VecDeque::with_capacity(1)));
-        if earlier.len() + 1 >= limit.into() {
-            earlier.pop_front();
+    fn push_bounded(&mut self, record: Record, limit: usize) {
+        // Most calls that retry do so once.
+        let records = self.0.get_or_insert_with(|| Box::new(VecDeque::with_capacity(1)));
+        if records.len() >= limit {
+            records.pop_front();
         }
-        earlier.push_back(record);
-    }
-
-    #[cold]
-    pub(crate) fn finish(&mut self, last: Record) -> Journal {
-        let earlier = self.earlier.take().map_or_else(Vec::new, |earlier| Vec::from(*earlier));
-        Journal { earlier, last }
+        records.push_back(record);
     }
 }

@@ -1,4 +1,4 @@
-//! A retry engine for any operation that may fail: HTTP or not, async or not.
+//! Retries for any operation that may fail: HTTP or not, async or not.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
@@ -6,28 +6,28 @@
 //! # async fn fetch() -> Result<&'static str, std::io::Error> { Ok("Hello World!!!") }
 //!
 //! let policy = RetryPolicy::default();
-//! let answer = retry(policy, || fetch()).await?;
-//! # assert_eq!(answer, "Hello World!!!");
+//! let greeting = retry(policy, || fetch()).await?;
+//! # assert_eq!(greeting, "Hello World!!!");
 //! # Ok::<(), retry_core::RetryError<std::io::Error>>(())
 //! # }).unwrap();
 //! ```
 //!
-//! # The pieces
+//! # Overview
 //!
-//! | piece | what it is |
+//! | type | purpose |
 //! |---|---|
-//! | [`RetryPolicy`] | how often to retry and how long to wait: a value, checked once when it is built |
-//! | [`Plan`] | what a policy will do, as a value and as a table: attempts, waits, the worst case |
-//! | [`Session`] | one call's state machine: a [`Verdict`] goes in, a [`Decision`] comes out; no clock, no randomness, no IO |
-//! | [`Retry`] | the async executor: runs an operation, asks the session, waits |
-//! | [`RetryBudget`] | a limit on retries that many calls share |
-//! | [`Runtime`] | the one seam to the outside: the time, a sleep, a random number |
-//! | [`RetryError`] | the last error, the [`Reason`] for giving up and the [`Journal`] of attempts |
+//! | [`RetryPolicy`] | how often to retry and how long to wait; checked when it is built |
+//! | [`Plan`] | the attempts, waits and worst case of a policy, also as a table |
+//! | [`Session`] | the state machine of one call: turns a [`Verdict`] into a [`Decision`], without clock, randomness or IO |
+//! | [`Retry`] | the async executor: runs an operation, asks a session what to do, and waits |
+//! | [`RetryBudget`] | a limit on retries, shared by many calls |
+//! | [`Runtime`] | the source of time, timers and randomness |
+//! | [`RetryError`] | the last error, the [`Reason`] for giving up, and the [`Journal`] of attempts |
 //!
-//! # More than the two lines
+//! # More control
 //!
-//! [`Retry`] is a reusable value: it says which outcomes are worth another attempt, limits each
-//! attempt, draws on a budget, and tells what happens.
+//! [`Retry`] is a reusable value that classifies outcomes, limits the time of each attempt, charges a budget and calls
+//! observers.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
@@ -62,57 +62,74 @@
 //! # Features
 //!
 //! * `tokio` (default): [`TokioRuntime`], [`retry`] and [`Retry::new`].
-//! * `serde`: policies in config files, checked as they are read: `interval = "200ms"`, `count = 5`,
-//!   `jitter = "full"`. Times are numbers of seconds or text with units; unknown fields are refused.
-//! * `log`: each retry at level debug and each call that gives up at level warn, with the target
-//!   `retry_core`; of the outcome only the verdict, as errors may hold secrets.
+//! * `serde`: policies in configuration files, validated when they are read: `interval = "200ms"`, `count = 5`,
+//!   `jitter = "full"`. Times are numbers of seconds or text with units; unknown fields are errors.
+//! * `log`: logs each retry at level debug and each call that gives up at level warn, with the target `retry_core`. Of
+//!   the outcome only the verdict is logged, as errors may contain secrets.
 //!
-//! Without features the crate is `no_std` (it needs `alloc`) and brings no runtime: [`Retry::with_runtime`]
-//! takes any [`Runtime`], and [`Session`] needs none.
+//! Without features the crate is `no_std` (it needs `alloc`) and has no runtime: [`Retry::with_runtime`] takes any
+//! [`Runtime`], and [`Session`] needs none.
 //!
 //! # What it does not do
 //!
-//! It knows nothing of HTTP (see `retry-client`), spawns no task, opens no socket, and keeps no
-//! global state. It is no circuit breaker and no rate limiter.
+//! This crate knows nothing of HTTP (see `retry-client`), spawns no tasks, opens no sockets, and has no global state. It
+//! is neither a circuit breaker nor a rate limiter.
 
 #![no_std]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::disallowed_types, reason = "some targets lack 64-bit atomics")]
 
 extern crate alloc;
 #[cfg(any(feature = "tokio", test))]
 extern crate std;
 
+mod attempt;
+mod backoff;
 mod budget;
-mod call;
+mod classify;
+mod deadline;
 mod error;
+mod executor;
 mod jitter;
 mod journal;
 mod logging;
+mod nanos;
+mod observe;
 mod plan;
 mod policy;
 #[cfg(feature = "serde")]
-mod policy_file;
+mod policy_serde;
+mod reason;
+mod report;
 mod retry;
+mod run;
 mod runtime;
 mod session;
-mod waits;
+#[cfg(feature = "tokio")]
+mod tokio_runtime;
+mod verdict;
 
+pub use attempt::Attempt;
+pub use backoff::Waits;
 pub use budget::{BudgetError, RetryBudget};
+pub use classify::{Classify, RetryAnyError};
 pub use error::RetryError;
 pub use jitter::Jitter;
 pub use journal::{Journal, Record, Timing};
+pub use observe::{Event, NoObserver, Observe};
 pub use plan::{Plan, Step};
 pub use policy::{PolicyError, RetryPolicy, RetryPolicyBuilder};
+pub use reason::Reason;
+pub use report::Report;
+pub use retry::Retry;
 #[cfg(feature = "tokio")]
-pub use retry::retry;
-pub use retry::{Attempt, Classify, Event, NoObserver, Observe, Report, Retry, RetryAnyError};
+pub use run::retry;
 pub use runtime::Runtime;
+pub use session::{Decision, Session};
 #[cfg(feature = "tokio")]
-pub use runtime::TokioRuntime;
-pub use session::{Decision, Reason, Session, Verdict};
-pub use waits::Waits;
+pub use tokio_runtime::TokioRuntime;
+pub use verdict::Verdict;
 
-/// The guide's snippets, run as doctests.
 #[cfg(all(doctest, feature = "tokio"))]
-#[doc = include_str!("../../../docs/choosing-a-policy.md")]
-struct Guide;
+#[doc = include_str!("../README.md")]
+struct Readme;

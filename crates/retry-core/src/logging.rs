@@ -1,20 +1,20 @@
-//! A line in the log for each attempt that fails. Without the feature `log`, nothing.
+//! Log lines for failed attempts; without the feature `log` there are none.
 //!
-//! Of the outcome only the verdict is told: what an error says may be secret.
+//! Errors are not logged, as they may contain secrets.
 
-use crate::{Reason, Record};
+use crate::{journal::Record, reason::Reason};
 
 #[cfg(feature = "log")]
 const TARGET: &str = "retry_core";
 
-/// Tells of a wait that begins.
+/// Logs an attempt that is retried.
 #[cfg(feature = "log")]
-pub(crate) fn wait(record: &Record) {
+pub(crate) fn retry(record: &Record) {
     let Record { attempt, verdict, wait, .. } = record;
     log::debug!(target: TARGET, "attempt {attempt} failed ({verdict:?}); next attempt in {:?}", wait.unwrap_or_default());
 }
 
-/// Tells of the end of a call that did not succeed.
+/// Logs the end of a call, unless it succeeded.
 #[cfg(feature = "log")]
 pub(crate) fn end(record: &Record, reason: Reason) {
     let Record { attempt, verdict, .. } = record;
@@ -24,7 +24,7 @@ pub(crate) fn end(record: &Record, reason: Reason) {
 }
 
 #[cfg(not(feature = "log"))]
-pub(crate) const fn wait(_record: &Record) {}
+pub(crate) const fn retry(_record: &Record) {}
 
 #[cfg(not(feature = "log"))]
 pub(crate) const fn end(_record: &Record, _reason: Reason) {}

@@ -1,16 +1,13 @@
-//! What a policy will do: computed, not run.
+//! [`Plan`]: the attempts, waits and worst case of a policy, computed without running it.
 
 use core::{fmt, iter, time::Duration};
 
-use crate::{
-    policy::{Nanos, RetryPolicy},
-    waits::Backoff,
-};
+use crate::{backoff::Backoff, deadline::Deadline, nanos::Nanos, policy::RetryPolicy};
 
-/// What a policy will do: its attempts, its waits, and how long a call may take at the most.
+/// The attempts and waits of a policy, and the longest time that a call may take.
 ///
-/// Made by [`RetryPolicy::plan`]. Prints as a small table. Waits that a server asks for
-/// ([`Verdict::RetryAfter`](crate::Verdict::RetryAfter)) are not in it: they are the server's plan.
+/// Created by [`RetryPolicy::plan`]; its `Display` is a small table. Does not include waits that a server requests
+/// ([`Verdict::RetryAfter`](crate::Verdict::RetryAfter)).
 ///
 /// ```
 /// use std::time::Duration;
@@ -38,130 +35,128 @@ pub struct Plan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Step {
-    /// The attempt's number, from 1.
+    /// The number of the attempt, starting at 1.
     pub attempt: u64,
-    /// When it begins at the earliest: each attempt before it failed at once, each wait was the least.
+    /// The earliest start: every attempt before it failed immediately, and every wait was the shortest.
     pub earliest: Duration,
-    /// When it begins at the latest: each attempt before it used its time up, each wait was the most.
-    /// None where an attempt may take any time.
+    /// The latest start: every attempt before it took its full time, and every wait was the longest. `None` if attempts
+    /// have no timeout.
     pub latest: Option<Duration>,
-    /// The least and the most that is waited after it; none after the last.
+    /// The shortest and the longest wait after it; `None` after the last attempt.
     pub wait: Option<(Duration, Duration)>,
 }
 
 impl RetryPolicy {
-    /// What this policy will do, if an attempt takes `attempt_timeout` at the most (none: any time).
+    /// Returns the plan of this policy for attempts that take at most `attempt_timeout`; `None` means any time.
     #[must_use]
     pub fn plan(&self, attempt_timeout: Option<Duration>) -> Plan {
         Plan { policy: *self, attempt_timeout: attempt_timeout.map(Nanos::new) }
     }
 }
 
-/// How many waits are followed one by one before the rest is bounded as a whole.
-const FOLLOWED: u32 = 1 << 16;
+/// How many waits are computed one by one. For the rest, only an upper bound is.
+const COMPUTED: u32 = 1 << 16;
 
-/// How many rows are printed before the rest is summed up.
+/// How many attempts are printed; the rest is summed up.
 const PRINTED: u64 = 16;
 
 impl Plan {
-    /// The attempts, in order: up to [`attempts`](Self::attempts) of them, computed one by one.
+    /// Returns the attempts in order, computed one by one.
     pub fn steps(&self) -> impl Iterator<Item = Step> + use<> {
         let Self { policy, attempt_timeout } = *self;
-        let mut next = Some(Walk::new(&policy, attempt_timeout));
+        let mut next = Some(Position::new(&policy, attempt_timeout));
         iter::from_fn(move || {
-            let walk = next?;
-            next = walk.next(&policy);
-            let wait = next.map(|_| walk.wait(&policy));
+            let position = next?;
+            next = position.next(&policy);
+            let wait = next.map(|_| position.wait(&policy));
             Some(Step {
-                attempt: u64::from(walk.retries) + 1,
-                earliest: walk.earliest.get(),
-                latest: walk.latest.map(Nanos::get),
+                attempt: u64::from(position.retries) + 1,
+                earliest: position.earliest.get(),
+                latest: position.latest.map(Nanos::get),
                 wait: wait.map(|(least, most)| (least.get(), most.get())),
             })
         })
     }
 
-    /// How many attempts a call makes at the most: `count + 1`, or as many as can begin before the
-    /// deadline. Exact up to 65,536 retries, `count + 1` beyond.
+    /// Returns the maximum number of attempts: `count + 1`, or as many as can start before the deadline. Exact up to
+    /// 65,536 retries; `count + 1` beyond.
     #[must_use]
     pub fn attempts(&self) -> u64 {
-        let (last, left) = self.follow();
+        let (last, left) = self.last_computed();
         u64::from(last.retries) + 1 + u64::from(left)
     }
 
-    /// How long a call takes at the most, attempts and waits; none where an attempt may take any time and
-    /// there is no deadline. Never exceeded; exact up to 65,536 retries, and beyond each wait counts as
-    /// the longest.
+    /// Returns the longest time that a call may take, attempts and waits; `None` if there is neither a timeout nor a
+    /// deadline. Exact up to 65,536 retries; beyond, an upper bound that takes each wait as the longest.
     #[must_use]
     pub fn worst_case(&self) -> Option<Duration> {
         let deadline = (self.policy.deadline != Nanos::MAX).then_some(self.policy.deadline);
         let Some(timeout) = self.attempt_timeout else { return deadline.map(Nanos::get) };
-        let (last, left) = self.follow();
+        let (last, left) = self.last_computed();
         let each = timeout.saturating_add(self.policy.max_wait_interval);
         let rest = Nanos(each.0.saturating_mul(u64::from(left)));
         let end = last.latest.unwrap_or(Nanos::MAX).saturating_add(timeout).saturating_add(rest);
         Some(deadline.map_or(end, |deadline| end.min(deadline)).get())
     }
 
-    /// The last attempt that is followed one by one, and how many may come after it.
-    fn follow(&self) -> (Walk, u32) {
-        let mut walk = Walk::new(&self.policy, self.attempt_timeout);
-        for _ in 0..FOLLOWED {
-            match walk.next(&self.policy) {
-                Some(next) => walk = next,
-                None => return (walk, 0),
+    /// Returns the last attempt that is computed, and how many may follow it.
+    fn last_computed(&self) -> (Position, u32) {
+        let mut position = Position::new(&self.policy, self.attempt_timeout);
+        for _ in 0..COMPUTED {
+            match position.next(&self.policy) {
+                Some(next) => position = next,
+                None => return (position, 0),
             }
         }
-        (walk, self.policy.count - walk.retries)
+        (position, self.policy.count - position.retries)
     }
 }
 
-/// A walk along the attempts: at its least and at its most at once.
+/// One attempt in the shortest and in the longest course of a call.
 #[derive(Clone, Copy, Debug)]
-struct Walk {
+struct Position {
     retries: u32,
     earliest: Nanos,
     latest: Option<Nanos>,
     timeout: Option<Nanos>,
-    least: Backoff,
-    most: Backoff,
+    shortest: Backoff,
+    longest: Backoff,
 }
 
-impl Walk {
+impl Position {
     fn new(policy: &RetryPolicy, timeout: Option<Nanos>) -> Self {
-        let start = Nanos(0);
+        let start = Nanos::ZERO;
         let backoff = Backoff::new(policy);
-        Self { retries: 0, earliest: start, latest: Some(start), timeout, least: backoff, most: backoff }
+        Self { retries: 0, earliest: start, latest: Some(start), timeout, shortest: backoff, longest: backoff }
     }
 
-    /// The wait after this attempt, at its least and at its most: jitter at either end of its dice.
+    /// Returns the shortest and the longest wait after this attempt.
     fn wait(mut self, policy: &RetryPolicy) -> (Nanos, Nanos) {
-        (self.least.advance(policy, || 0), self.most.advance(policy, || u64::MAX))
+        (self.shortest.advance(policy, || 0), self.longest.advance(policy, || u64::MAX))
     }
 
-    /// The next attempt, if there is one.
+    /// Returns the next attempt; `None` after the last.
     fn next(mut self, policy: &RetryPolicy) -> Option<Self> {
         if self.retries == policy.count {
             return None;
         }
-        let least = self.least.advance(policy, || 0);
-        let most = self.most.advance(policy, || u64::MAX);
+        let (shortest, longest) = (self.shortest.advance(policy, || 0), self.longest.advance(policy, || u64::MAX));
         self.retries += 1;
-        self.earliest = self.earliest.saturating_add(least);
-        if self.earliest >= policy.deadline && policy.deadline != Nanos::MAX {
+        self.earliest = self.earliest.saturating_add(shortest);
+        if Deadline::new(Nanos::ZERO, policy.deadline).has_passed(self.earliest) {
             return None;
         }
-        let after = |timeout| Some(self.latest?.saturating_add(timeout).saturating_add(most));
+        let after = |timeout| Some(self.latest?.saturating_add(timeout).saturating_add(longest));
         self.latest = match (self.timeout.and_then(after), policy.deadline) {
             (latest, Nanos::MAX) => latest,
-            // An attempt begins before the deadline or not at all.
+            // No attempt starts after the deadline.
             (latest, deadline) => Some(latest.unwrap_or(deadline).min(deadline)),
         };
         Some(self)
     }
 }
 
-/// The table, of 16 attempts at the most, and the worst case.
+/// A table of up to 16 attempts, and the worst case.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "attempt    earliest      latest  then waits")?;
@@ -190,7 +185,7 @@ impl fmt::Display for Plan {
     }
 }
 
-/// A time for people: as `Duration` has it, but for zero, which is not a matter of nanoseconds.
+/// Displays a time like the `Debug` of `Duration`, except that zero is `0s` and not `0ns`.
 struct Time(Duration);
 
 impl fmt::Display for Time {
@@ -217,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_gives_each_wait_a_least_and_a_most() {
+    fn jitter_gives_each_wait_a_range() {
         let check = |jitter, expected: [(u64, u64); 3]| {
             let plan = sample().jitter(jitter).build().unwrap().plan(Some(secs(2)));
             let waits: Vec<_> = plan.steps().filter_map(|step| step.wait).collect();
@@ -245,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_says_what_is_not_bounded_and_what_is_left_out() {
+    fn the_table_shows_unbounded_times_and_omitted_attempts() {
         let open = sample().count(1).jitter(Jitter::Full).build().unwrap().plan(None);
         let expected = "attempt    earliest      latest  then waits\n      1          0s          0s  0s to 3s\n      \
                         2          0s    any time\nat most 2 attempts, each of which may take any time\n";
@@ -254,12 +249,12 @@ mod tests {
         assert_eq!(long.lines().count(), 1 + 16 + 2);
         let just_fits = sample().count(15).build().unwrap().plan(None).to_string();
         assert_eq!(just_fits.lines().count(), 1 + 16 + 1, "{just_fits}");
-        assert!(!long.contains(" to "), "without jitter a wait is one number: {long}");
+        assert!(!long.contains(" to "), "{long}");
         assert!(long.contains("      … and 84 more\nat most 100 attempts, over after 2141s at the latest"), "{long}");
     }
 
     #[test]
-    fn the_largest_numbers_take_no_time() {
+    fn huge_numbers_are_fast() {
         let huge = RetryPolicy::builder()
             .count(u32::MAX)
             .interval(Duration::MAX)
@@ -274,18 +269,18 @@ mod tests {
     }
 
     #[test]
-    fn beyond_what_is_followed_each_wait_counts_as_the_longest() {
+    fn beyond_the_computed_attempts_each_wait_counts_as_the_longest() {
         let plan = |count| sample().count(count).backoff_factor(1.0).build().unwrap().plan(Some(secs(2)));
-        let followed = plan(FOLLOWED);
-        assert_eq!(followed.attempts(), u64::from(FOLLOWED) + 1);
-        assert_eq!(followed.worst_case(), Some(secs(u64::from(FOLLOWED) * 5 + 2)));
-        assert_eq!(plan(FOLLOWED + 10).attempts(), u64::from(FOLLOWED) + 11);
-        assert_eq!(plan(FOLLOWED + 10).worst_case(), Some(secs(u64::from(FOLLOWED) * 5 + 2 + 10 * 22)));
+        let computed = plan(COMPUTED);
+        assert_eq!(computed.attempts(), u64::from(COMPUTED) + 1);
+        assert_eq!(computed.worst_case(), Some(secs(u64::from(COMPUTED) * 5 + 2)));
+        assert_eq!(plan(COMPUTED + 10).attempts(), u64::from(COMPUTED) + 11);
+        assert_eq!(plan(COMPUTED + 10).worst_case(), Some(secs(u64::from(COMPUTED) * 5 + 2 + 10 * 22)));
     }
 
     proptest! {
         #[test]
-        fn a_call_keeps_to_its_plan(
+        fn a_call_stays_within_its_plan(
             count in 0..40_u32,
             interval in 0..10_000_000_000_u64,
             factor in 0.1..5.0,

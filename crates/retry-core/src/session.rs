@@ -1,80 +1,35 @@
-//! One call's state machine: the pure step at the heart of the crate. Every rule about retries is here.
+//! [`Session`]: decides after each attempt whether, and when, another one follows. All rules about retries are here.
 
 use core::time::Duration;
 
 use crate::{
+    backoff::Backoff,
     budget::{Cost, RetryBudget},
-    policy::{Nanos, RetryPolicy},
-    waits::Backoff,
+    deadline::Deadline,
+    nanos::Nanos,
+    policy::RetryPolicy,
+    reason::Reason,
+    verdict::Verdict,
 };
-
-/// What the outcome of one attempt means for the call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Verdict {
-    /// Done: hand the outcome to the caller.
-    Accept,
-    /// It failed and may succeed later.
-    Retry,
-    /// As [`Retry`](Self::Retry), and the failure was that no answer came in time; a
-    /// [token budget](RetryBudget::tokens) may charge more for it.
-    RetryTimeout,
-    /// As [`Retry`](Self::Retry), and the other side said how long to wait. That wait takes the place
-    /// of the policy's own, without jitter, up to [`RetryPolicy::max_retry_after`].
-    RetryAfter(Duration),
-    /// It failed, and another attempt would not help or might do harm.
-    Stop,
-}
 
 /// What to do after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Wait this long, then attempt again. Zero means at once.
+    /// Wait this long, then make another attempt. The wait may be zero.
     Wait(Duration),
-    /// The call is over; hand the outcome in hand to the caller.
+    /// End the call with the last outcome.
     Finish(Reason),
 }
 
-/// Why a call came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Reason {
-    /// The outcome was accepted.
-    Accepted,
-    /// The classifier said that another attempt would not help.
-    Permanent,
-    /// The policy's `count` of retries was used up.
-    Exhausted,
-    /// The deadline had passed, or the next wait would not have ended before it.
-    Deadline,
-    /// The other side asked for a wait above [`RetryPolicy::max_retry_after`].
-    RetryAfterTooLong,
-    /// The shared [`RetryBudget`] had nothing left for this retry.
-    Budget,
-}
-
-impl core::fmt::Display for Reason {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Self::Accepted => "accepted",
-            Self::Permanent => "the failure is permanent",
-            Self::Exhausted => "no retries left",
-            Self::Deadline => "the deadline leaves no time for another attempt",
-            Self::RetryAfterTooLong => "the server asked for a longer wait than is allowed",
-            Self::Budget => "the retry budget is empty",
-        })
-    }
-}
-
-/// One call's state machine.
+/// The state machine of one call. Reads no clock, draws no random numbers and performs no IO.
 ///
-/// The protocol: [`start`](Self::start) one per call; make an attempt; tell [`decide`](Self::decide) the
-/// verdict; on [`Decision::Wait`] drop the failed outcome, wait, and attempt again; on
-/// [`Decision::Finish`] stop. It reads no clock: `now` is the time since any origin the caller likes,
-/// the same one throughout (a budget shared by calls asks for an origin shared by them). It draws no
-/// random numbers: `random` is called for 64 even bits, and only when the policy has jitter.
+/// [`start`](Self::start) a session per call and make an attempt. Pass its verdict to [`decide`](Self::decide). On
+/// [`Decision::Wait`], drop the failed outcome, wait, and make another attempt; on [`Decision::Finish`], stop.
 ///
-/// [`Retry`](crate::Retry) drives it for async code. To drive it by hand:
+/// `now` is the time since an origin of the caller's choice, the same for all calls that share a budget. `random`
+/// returns 64 uniformly distributed bits; it is called only if the policy has jitter.
+///
+/// [`Retry`](crate::Retry) drives a session for async code. To drive one by hand:
 ///
 /// ```
 /// use std::{thread, time::{Duration, Instant}};
@@ -102,67 +57,65 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Begins a call at `now`. The budget, where there is one, counts the call.
+    /// Starts a call at `now`.
     #[must_use]
     pub fn start(policy: &'a RetryPolicy, budget: Option<&'a RetryBudget>, now: Duration) -> Self {
         let mut progress = Progress::new();
-        progress.begin(budget, Nanos::new(now));
+        progress.start(budget, Nanos::new(now));
         Self { policy, budget, progress }
     }
 
-    /// The number of the attempt under way, from 1.
+    /// Returns the number of the current attempt, starting at 1.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.progress.attempt()
     }
 
-    /// How much of the deadline is left, if the policy has one.
+    /// Returns the time left until the deadline; `None` if the policy has no deadline.
     #[must_use]
     pub fn remaining(&self, now: Duration) -> Option<Duration> {
         self.progress.remaining(self.policy, Nanos::new(now)).map(Nanos::get)
     }
 
-    /// Tells what to do after an attempt that ended at `now` with this verdict.
+    /// Decides what follows an attempt that ended at `now` with `verdict`.
     pub fn decide(&mut self, verdict: Verdict, now: Duration, random: impl FnOnce() -> u64) -> Decision {
-        match self.progress.decide(self.policy, self.budget, verdict, Some(Nanos::new(now)), random) {
+        match self.progress.decide(self.policy, self.budget, verdict, Nanos::new(now), random) {
             Ok(wait) => Decision::Wait(wait.get()),
             Err(reason) => Decision::Finish(reason),
         }
     }
 }
 
-/// Ends the call for its budget, also when the call is dropped half way.
+/// Ends the call for its budget, even if the call was cancelled.
 impl Drop for Session<'_> {
     fn drop(&mut self) {
         self.progress.end(self.budget);
     }
 }
 
-/// A session without what it goes by: policy and budget come as arguments, the same ones throughout.
-/// So the executor, which may own them, need not borrow from itself.
+/// A session without its policy and budget, which the executor passes to each method: so it can own them, and a call
+/// in backoff takes less memory.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    /// When the call began; zero where nobody reads the clock.
-    pub(crate) begin: Nanos,
+    /// When the call started.
+    pub(crate) start: Nanos,
     backoff: Backoff,
     retries: u32,
-    spent: Cost,
+    last_cost: Cost,
 }
 
 impl Progress {
-    /// A call that has not begun.
     #[inline]
     pub(crate) const fn new() -> Self {
-        Self { begin: Nanos::ZERO, backoff: Backoff::NOT_YET, retries: 0, spent: Cost::Nothing }
+        Self { start: Nanos::ZERO, backoff: Backoff::UNUSED, retries: 0, last_cost: Cost::Nothing }
     }
 
-    /// The call begins: its deadline counts from now, and the budget counts the call.
     #[inline]
-    pub(crate) fn begin(&mut self, budget: Option<&RetryBudget>, now: Nanos) {
+    pub(crate) fn start(&mut self, budget: Option<&RetryBudget>, now: Nanos) {
         if let Some(budget) = budget {
-            budget.begin();
+            budget.start_call();
         }
-        self.begin = now;
+        self.start = now;
     }
 
     #[inline]
@@ -172,32 +125,25 @@ impl Progress {
 
     #[inline]
     pub(crate) fn remaining(&self, policy: &RetryPolicy, now: Nanos) -> Option<Nanos> {
-        self.deadline(policy).map(|deadline| deadline.saturating_sub(now))
+        Deadline::new(self.start, policy.deadline).remaining(now)
     }
 
-    /// Computed anew each time: a call that waits should hold no more than it must.
-    #[inline]
-    fn deadline(&self, policy: &RetryPolicy) -> Option<Nanos> {
-        match policy.deadline {
-            Nanos::MAX => None,
-            deadline => Some(self.begin.saturating_add(deadline)).filter(|deadline| *deadline != Nanos::MAX),
-        }
-    }
-
-    /// The wait before the next attempt, or why there is none. `now` is none where there is neither a deadline nor a
-    /// budget, and so no need to know.
+    /// Returns the wait before the next attempt, or the reason why none follows. `now` may be zero if there is neither
+    /// a deadline nor a budget.
     #[inline]
     pub(crate) fn decide(
         &mut self,
         policy: &RetryPolicy,
         budget: Option<&RetryBudget>,
         verdict: Verdict,
-        now: Option<Nanos>,
+        now: Nanos,
         random: impl FnOnce() -> u64,
     ) -> Result<Nanos, Reason> {
-        let (asked, cost) = match verdict {
+        let (requested, cost) = match verdict {
             Verdict::Accept => {
-                self.refund(budget);
+                if let Some(budget) = budget {
+                    budget.refund(self.last_cost);
+                }
                 return Err(Reason::Accepted);
             }
             Verdict::Stop => return Err(Reason::Permanent),
@@ -205,62 +151,41 @@ impl Progress {
             Verdict::RetryTimeout => (None, Cost::Timeout),
             Verdict::RetryAfter(wait) => (Some(Nanos::new(wait)), Cost::Retry),
         };
-        if self.is_past_deadline(policy, now) {
+        let deadline = Deadline::new(self.start, policy.deadline);
+        if deadline.has_passed(now) {
             return Err(Reason::Deadline);
         }
         if self.retries == policy.count {
             return Err(Reason::Exhausted);
         }
         if self.retries == 0 {
-            // Not before: most calls have no use for it.
             self.backoff = Backoff::new(policy);
         }
-        // The backoff goes on under a wait that was asked for, so that the next one starts no lower.
+        // A requested wait advances the backoff, too, so that the policy's next wait is not shorter than without it.
         let own = self.backoff.advance(policy, random);
-        if asked.is_some_and(|asked| asked > policy.max_retry_after) {
+        if requested.is_some_and(|wait| wait > policy.max_retry_after) {
             return Err(Reason::RetryAfterTooLong);
         }
-        let wait = asked.unwrap_or(own);
-        // A wait that ends right at the deadline leaves nothing to attempt in.
-        if self.is_past_deadline(policy, now.map(|now| now.saturating_add(wait))) {
+        let wait = requested.unwrap_or(own);
+        if deadline.has_passed(now.saturating_add(wait)) {
             return Err(Reason::Deadline);
         }
-        // Last of the checks, so that only a wait that begins is paid for; and before the wait, so
-        // that calls that wait are counted.
-        if !self.charge(budget, cost, now) {
-            return Err(Reason::Budget);
+        // Last, so that a retry that does not happen is not charged.
+        if let Some(budget) = budget {
+            if !budget.withdraw(cost, self.retries > 0, now) {
+                return Err(Reason::Budget);
+            }
+            self.last_cost = cost;
         }
         self.retries += 1;
         Ok(wait)
     }
 
-    #[inline]
-    fn is_past_deadline(&self, policy: &RetryPolicy, now: Option<Nanos>) -> bool {
-        now.is_some_and(|now| self.deadline(policy).is_some_and(|deadline| now >= deadline))
-    }
-
-    #[inline]
-    fn charge(&mut self, budget: Option<&RetryBudget>, cost: Cost, now: Option<Nanos>) -> bool {
-        let Some((budget, now)) = budget.zip(now) else { return true };
-        let paid = budget.withdraw(cost, self.retries > 0, now);
-        if paid {
-            self.spent = cost;
-        }
-        paid
-    }
-
-    #[inline]
-    fn refund(&self, budget: Option<&RetryBudget>) {
-        if let Some(budget) = budget {
-            budget.refund(self.spent);
-        }
-    }
-
-    /// The call is over. Once for each start.
+    /// Ends the call. Must be called once per started call.
     #[inline]
     pub(crate) fn end(&self, budget: Option<&RetryBudget>) {
         if let Some(budget) = budget {
-            budget.end(self.retries > 0);
+            budget.end_call(self.retries > 0);
         }
     }
 }
@@ -283,7 +208,7 @@ mod tests {
         RetryPolicy::builder().interval(secs(3.0)).backoff_factor(2.0).max_wait_interval(secs(20.0))
     }
 
-    /// Plays verdicts, each given at its time in seconds, and compares the decisions.
+    /// Passes verdicts to a session, each at its time in seconds, and compares the decisions.
     fn check(name: &str, policy: RetryPolicyBuilder, steps: &[(f64, Verdict, Decision)]) {
         let policy = policy.build().unwrap();
         let mut session = Session::start(&policy, None, Duration::ZERO);
@@ -316,42 +241,46 @@ mod tests {
             &[(2.0, Retry, wait(3.0)), (7.0, Retry, Finish(Reason::Exhausted))],
         );
         check(
-            "a wait asked for takes the place of one of the policy's",
+            "a requested wait replaces the policy's",
             sample(),
             &[(0.0, RetryAfter(secs(1.0)), wait(1.0)), (1.0, Retry, wait(6.0))],
         );
-        check("a wait asked for may be above the cap", sample(), &[(0.0, RetryAfter(secs(60.0)), wait(60.0))]);
-        check("but not above its own", sample(), &[(0.0, RetryAfter(secs(60.1)), Finish(Reason::RetryAfterTooLong))]);
+        check("a requested wait may exceed the cap", sample(), &[(0.0, RetryAfter(secs(60.0)), wait(60.0))]);
         check(
-            "an absurd wait is no panic",
+            "a requested wait may not exceed max_retry_after",
+            sample(),
+            &[(0.0, RetryAfter(secs(60.1)), Finish(Reason::RetryAfterTooLong))],
+        );
+        check(
+            "a huge wait does not panic",
             sample().deadline(secs(9.0)).max_retry_after(Duration::MAX),
             &[(0.0, RetryAfter(Duration::MAX), Finish(Reason::Deadline))],
         );
         check("a wait of zero", sample(), &[(0.0, RetryAfter(Duration::ZERO), wait(0.0))]);
         check(
-            "a wait that would end at the deadline does not begin",
+            "a wait that would end at the deadline does not start",
             sample().deadline(secs(5.0)),
             &[(2.0, Retry, Finish(Reason::Deadline))],
         );
         check(
-            "one that ends just before it does",
+            "a wait that ends just before the deadline starts",
             sample().deadline(secs(5.1)),
             &[(2.0, Retry, wait(3.0)), (5.1, RetryTimeout, Finish(Reason::Deadline))],
         );
         check(
-            "past the deadline comes before exhausted",
+            "the deadline takes precedence over the count",
             sample().count(0).deadline(secs(1.0)),
             &[(1.0, Retry, Finish(Reason::Deadline))],
         );
         check(
-            "an answer past the deadline is an answer",
+            "a success after the deadline is accepted",
             sample().deadline(secs(1.0)),
             &[(2.0, Accept, Finish(Reason::Accepted))],
         );
     }
 
     #[test]
-    fn the_last_attempt_gets_what_the_deadline_leaves() {
+    fn remaining_is_the_time_until_the_deadline() {
         let policy = sample().interval(Duration::ZERO).deadline(secs(3.0)).build().unwrap();
         let mut session = Session::start(&policy, None, secs(100.0));
         assert_eq!(session.remaining(secs(100.0)), Some(secs(3.0)));
@@ -361,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn budget_tokens_as_in_aws_standard_mode() {
+    fn tokens_behave_as_in_the_aws_standard_mode() {
         let policy = RetryPolicy::builder().interval(secs(1.0)).backoff_factor(2.0).build().unwrap();
         let budget = RetryBudget::tokens(500, 5, 10);
         let mut session = Session::start(&policy, Some(&budget), Duration::ZERO);
@@ -377,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_budget_leaves_one_attempt() {
+    fn an_empty_budget_allows_one_attempt() {
         let policy = sample().build().unwrap();
         let budget = RetryBudget::tokens(4, 5, 10);
         let mut session = Session::start(&policy, Some(&budget), Duration::ZERO);
@@ -386,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_that_does_not_begin_is_not_charged() {
+    fn a_wait_that_does_not_start_is_not_charged() {
         let budget = RetryBudget::tokens(500, 5, 10);
         let exhausted = sample().count(0).build().unwrap();
         Session::start(&exhausted, Some(&budget), Duration::ZERO).decide(Verdict::Retry, secs(0.0), || 0);
@@ -396,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_retries_again_keeps_its_place_in_flight() {
+    fn a_call_that_retries_again_counts_once() {
         let policy = sample().build().unwrap();
         let budget = RetryBudget::in_flight(0.0, 1).unwrap();
         let mut session = Session::start(&policy, Some(&budget), Duration::ZERO);
@@ -406,24 +335,24 @@ mod tests {
     }
 
     #[test]
-    fn in_flight_budget_counts_calls_that_wait_until_they_end() {
+    fn a_call_counts_as_retrying_until_it_ends() {
         let policy = sample().build().unwrap();
         let budget = RetryBudget::in_flight(0.2, 3).unwrap();
         let mut calls: Vec<_> = (0..20).map(|_| Session::start(&policy, Some(&budget), Duration::ZERO)).collect();
-        let retrying = |calls: &mut Vec<Session<'_>>| {
+        let count_retrying = |calls: &mut Vec<Session<'_>>| {
             let waits = |call: &mut Session<'_>| matches!(call.decide(Verdict::Retry, secs(0.0), || 0), Wait(_));
             calls.iter_mut().map(waits).filter(|waits| *waits).count()
         };
-        assert_eq!(retrying(&mut calls), 4, "20 % of 20 active calls");
+        assert_eq!(count_retrying(&mut calls), 4, "20 % of 20 active calls");
         calls.drain(..4);
-        assert_eq!(retrying(&mut calls), 3, "the floor of 3, above 20 % of 16... rounded down");
+        assert_eq!(count_retrying(&mut calls), 3, "20 % of 16, rounded down, is also the floor of 3");
         calls.clear();
-        assert_eq!(budget.available(), 3.0, "dropped calls give back their places");
+        assert_eq!(budget.available(), 3.0, "dropped calls no longer count");
     }
 
     proptest! {
         #[test]
-        fn no_wait_passes_the_deadline_and_the_count_is_exact(
+        fn no_wait_ends_after_the_deadline_and_the_count_is_exact(
             count in 0..50_u32,
             interval in any::<u64>(),
             factor in 0.01..100.0,
@@ -442,7 +371,7 @@ mod tests {
                 .max_retry_after(Duration::MAX)
                 .build()
                 .unwrap();
-            // Beyond 584 years there is no deadline.
+            // A deadline beyond 584 years has no effect.
             let end = start.checked_add(deadline).filter(|end| *end != u64::MAX).map(Duration::from_nanos);
             let start = Duration::from_nanos(start);
             let mut session = Session::start(&policy, None, start);

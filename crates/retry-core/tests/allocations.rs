@@ -1,4 +1,4 @@
-//! What a call costs in allocations. One test alone, as the count is the whole process's.
+//! Allocations of a call. A single test, because allocations are counted per process.
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the test's message")]
 
 use std::{
@@ -14,7 +14,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// How often a call of `retry` allocates whose operation succeeds at the given attempt.
+/// Counts the allocations of a call whose operation succeeds at attempt `succeeds_at`.
 fn allocations(retry: &Retry<TokioRuntime>, succeeds_at: u32) -> usize {
     let region = Region::new(ALLOCATOR);
     let call = retry.run(|attempt| async move { if attempt.number < succeeds_at { Err("busy") } else { Ok(()) } });
@@ -25,16 +25,16 @@ fn allocations(retry: &Retry<TokioRuntime>, succeeds_at: u32) -> usize {
 }
 
 #[test]
-fn a_call_allocates_nothing_but_its_journal() {
+fn a_call_allocates_only_its_journal() {
     let policy = RetryPolicy::builder().count(9).interval(Duration::ZERO).build().unwrap();
     let plain = Retry::new(policy);
-    // Whatever is made once per process is made now.
+    // Initializes what is allocated once per process.
     allocations(&plain.clone().timed(), 2);
 
     assert_eq!(allocations(&plain, 1), 0, "a success at the first attempt");
     let measured = plain.clone().timed().budget(RetryBudget::share(1.0, 100).unwrap());
-    assert_eq!(allocations(&measured, 1), 0, "with the clock and a budget, too");
+    assert_eq!(allocations(&measured, 1), 0, "the same with timing and a budget");
     let unrecorded = plain.clone().journal_limit(1);
     assert_eq!(allocations(&unrecorded, 10), 0, "nine retries without a journal");
-    assert!(allocations(&plain, 10) > 0, "the count can see a journal");
+    assert!(allocations(&plain, 10) > 0, "a journal is counted");
 }

@@ -1,4 +1,4 @@
-//! The executor under tokio's paused clock: what runs, when, and what comes out.
+//! The executor with tokio's paused clock.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed expectation is the test's message")]
 
 use std::{
@@ -21,7 +21,8 @@ fn sample() -> RetryPolicyBuilder {
     RetryPolicy::builder().interval(secs(3.0)).backoff_factor(2.0).max_wait_interval(secs(20.0))
 }
 
-/// Runs a call whose attempts take `taken` seconds each and always fail; returns when each began.
+/// Runs a call whose attempts take `taken` seconds each and always fail. Returns when each started, how long the call
+/// took, and why it ended.
 async fn starts(retry: Retry<retry_core::TokioRuntime>, taken: f64) -> (Vec<f64>, f64, Reason) {
     let begin = Instant::now();
     let starts = RefCell::new(Vec::new());
@@ -41,7 +42,7 @@ async fn fail_after(taken: f64) -> Result<(), &'static str> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn attempts_and_waits_happen_when_the_policy_says() {
+async fn attempts_start_when_the_policy_says() {
     let check = async |name, policy: RetryPolicyBuilder, taken, expected: &[f64], end, reason| {
         let (starts, took, why) = starts(Retry::new(policy.build().unwrap()), taken).await;
         assert_eq!(starts, expected, "{name}");
@@ -50,30 +51,35 @@ async fn attempts_and_waits_happen_when_the_policy_says() {
     check("the sample, backend hanging", sample(), 2.0, &[0.0, 5.0, 13.0, 27.0], 29.0, Reason::Exhausted).await;
     check("the sample, backend down", sample(), 0.0, &[0.0, 3.0, 9.0, 21.0], 21.0, Reason::Exhausted).await;
     check("count 0", sample().count(0), 2.0, &[0.0], 2.0, Reason::Exhausted).await;
-    check("limit of 2 retries", sample().count(2).backoff_factor(1.0), 0.0, &[0.0, 3.0, 6.0], 6.0, Reason::Exhausted)
-        .await;
+    check("2 retries", sample().count(2).backoff_factor(1.0), 0.0, &[0.0, 3.0, 6.0], 6.0, Reason::Exhausted).await;
     let instant = sample().interval(Duration::ZERO);
-    check("deadline cuts the second attempt", instant.deadline(secs(3.0)), 2.7, &[0.0, 2.7], 3.0, Reason::Deadline)
-        .await;
-    check("gives up now, not at the deadline", sample().deadline(secs(12.0)), 2.0, &[0.0, 5.0], 7.0, Reason::Deadline)
-        .await;
+    check(
+        "the second attempt times out at the deadline",
+        instant.deadline(secs(3.0)),
+        2.7,
+        &[0.0, 2.7],
+        3.0,
+        Reason::Deadline,
+    )
+    .await;
+    check("gives up before the deadline", sample().deadline(secs(12.0)), 2.0, &[0.0, 5.0], 7.0, Reason::Deadline).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_free_function_is_the_short_form() {
+async fn the_free_function_retries_until_success() {
     let begin = Instant::now();
     let attempts = Cell::new(0);
-    let answer = retry(RetryPolicy::SAMPLE, || {
+    let greeting = retry(RetryPolicy::SAMPLE, || {
         attempts.set(attempts.get() + 1);
         let outcome = if attempts.get() < 4 { Err("slow") } else { Ok("Hello World!!!") };
         async move { outcome }
     });
-    assert_eq!(answer.await.unwrap(), "Hello World!!!");
+    assert_eq!(greeting.await.unwrap(), "Hello World!!!");
     assert_eq!((attempts.get(), begin.elapsed()), (4, secs(21.0)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_error_of_a_call_tells_the_attempts_the_reason_and_the_last_error() {
+async fn the_error_has_the_attempts_the_reason_and_the_last_error() {
     let give_up = async |count| {
         let refused = || async { Err::<(), _>(std::io::Error::other("refused")) };
         retry(sample().count(count).build().unwrap(), refused).await.unwrap_err()
@@ -83,12 +89,12 @@ async fn the_error_of_a_call_tells_the_attempts_the_reason_and_the_last_error() 
     assert_eq!(error.to_string(), "gave up after 3 attempts: no retries left");
     assert_eq!(error.last().unwrap().to_string(), "refused");
     assert_eq!(error.journal().iter().count(), 3);
-    assert!(error.journal().iter().all(|record| record.timing.is_none()), "nobody asked for the time");
+    assert!(error.journal().iter().all(|record| record.timing.is_none()), "not timed");
     assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "refused");
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_short_form_keeps_to_the_policys_deadline() {
+async fn the_free_function_has_the_deadline_of_the_policy() {
     let begin = Instant::now();
     let never = || pending::<Result<(), ()>>();
     let gave_up = retry(sample().deadline(secs(5.0)).build().unwrap(), never).await.unwrap_err();
@@ -96,12 +102,12 @@ async fn the_short_form_keeps_to_the_policys_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_cuts_an_attempt_or_reads_the_clock_unless_asked() {
+async fn without_a_timeout_attempts_take_any_time_and_are_not_timed() {
     let slow = || async {
         sleep(secs(3600.0)).await;
-        Ok::<_, ()>("at last")
+        Ok::<_, ()>("done")
     };
-    assert_eq!(retry(RetryPolicy::SAMPLE, slow).await.unwrap(), "at last");
+    assert_eq!(retry(RetryPolicy::SAMPLE, slow).await.unwrap(), "done");
     for policy in [RetryPolicy::SAMPLE, sample().deadline(secs(7200.0)).build().unwrap()] {
         let report = Retry::new(policy).report(|_| slow()).await;
         assert_eq!(report.journal.last().timing, None);
@@ -109,7 +115,7 @@ async fn nothing_cuts_an_attempt_or_reads_the_clock_unless_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stop_on_the_first_error_is_permanent() {
+async fn stop_ends_the_call_as_permanent() {
     let retry = Retry::new(RetryPolicy::SAMPLE).classify(|_: &Result<(), &str>| Verdict::Stop);
     let gave_up = retry.run(|_| async { Err("no such user") }).await.unwrap_err();
     assert_eq!((gave_up.reason(), gave_up.attempts()), (Reason::Permanent, 1));
@@ -117,18 +123,18 @@ async fn stop_on_the_first_error_is_permanent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retryable_success_is_handed_back_unchanged_when_attempts_run_out() {
+async fn a_retryable_success_is_returned_unchanged_when_attempts_run_out() {
     let retry = Retry::new(RetryPolicy::SAMPLE).classify(|status: &Result<(u16, u32), ()>| match status {
         Ok((503, _)) => Verdict::Retry,
         _ => Verdict::Accept,
     });
     let report = retry.report(|attempt| async move { Ok((503, attempt.number)) }).await;
     assert_eq!(report.reason, Reason::Exhausted);
-    assert_eq!(report.into_result().unwrap(), (503, 4), "the last one");
+    assert_eq!(report.into_result().unwrap(), (503, 4), "the last attempt's");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_asked_for_is_honoured_or_ends_the_call() {
+async fn a_requested_wait_is_taken_or_ends_the_call() {
     let check = async |asked, expected, reason| {
         let begin = Instant::now();
         let retry = Retry::new(sample().count(1).max_retry_after(secs(5.0)).build().unwrap())
@@ -143,7 +149,7 @@ async fn a_wait_asked_for_is_honoured_or_ends_the_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn attempt_timeout_cuts_an_attempt_and_retries_it() {
+async fn an_attempt_that_times_out_is_retried() {
     let begin = Instant::now();
     let retry = Retry::new(sample().count(1).build().unwrap()).attempt_timeout(secs(2.0));
     let gave_up = retry.run(|_| pending::<Result<(), ()>>()).await.unwrap_err();
@@ -153,7 +159,7 @@ async fn attempt_timeout_cuts_an_attempt_and_retries_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_is_told_what_the_deadline_leaves() {
+async fn an_attempt_gets_the_time_left_until_the_deadline() {
     let seen = RefCell::new(Vec::new());
     let retry = Retry::new(sample().deadline(secs(10.0)).build().unwrap());
     let _ = retry
@@ -166,7 +172,7 @@ async fn an_attempt_is_told_what_the_deadline_leaves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropped_before_the_first_poll_nothing_runs() {
+async fn nothing_runs_before_the_first_poll() {
     let runs = Cell::new(0);
     let retry = Retry::new(RetryPolicy::SAMPLE);
     drop(retry.run(|_| {
@@ -177,7 +183,7 @@ async fn dropped_before_the_first_poll_nothing_runs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropped_during_a_wait_nothing_more_runs_and_places_are_given_back() {
+async fn dropping_a_call_during_a_wait_cancels_it_and_ends_it_for_its_budget() {
     let runs = Rc::new(Cell::new(0));
     let budget = RetryBudget::in_flight(1.0, 0).unwrap();
     let retry = Retry::new(RetryPolicy::SAMPLE).budget(budget.clone());
@@ -190,7 +196,7 @@ async fn dropped_during_a_wait_nothing_more_runs_and_places_are_given_back() {
     assert_eq!(runs.get(), 1);
     let other = retry.run(|_| async { Ok::<_, ()>(()) }).await;
     assert!(other.is_ok());
-    assert_eq!(budget.available(), 0.0, "no call is in flight, so none may be in retry");
+    assert_eq!(budget.available(), 0.0, "no call is in flight, so none may retry");
 }
 
 #[tokio::test(start_paused = true)]
@@ -207,13 +213,13 @@ async fn a_failed_outcome_is_dropped_before_the_wait() {
         async move { Err::<(), _>(error) }
     }));
     assert!(timeout(secs(1.0), &mut call).await.is_err());
-    assert_eq!(Rc::strong_count(&held), 1, "the wait holds on to nothing");
+    assert_eq!(Rc::strong_count(&held), 1, "the error is dropped");
 }
 
-/// Takes two seconds to dispose of a failed outcome.
-struct Slowly;
+/// A classifier that takes two seconds to dispose of a failed outcome.
+struct SlowDiscard;
 
-impl Classify<(), ()> for Slowly {
+impl Classify<(), ()> for SlowDiscard {
     type Discard = tokio::time::Sleep;
 
     fn classify(&self, _: &Result<(), ()>) -> Verdict {
@@ -226,12 +232,12 @@ impl Classify<(), ()> for Slowly {
 }
 
 #[tokio::test(start_paused = true)]
-async fn disposing_of_a_failed_outcome_comes_before_the_next_attempt_and_is_part_of_the_wait() {
+async fn discarding_an_outcome_is_part_of_the_wait_and_ends_before_the_next_attempt() {
     for (interval, expected) in [(3.0, [0.0, 3.0]), (1.0, [0.0, 2.0]), (0.0, [0.0, 2.0])] {
         let begin = Instant::now();
         let starts = RefCell::new(Vec::new());
         let policy = sample().count(1).interval(secs(interval)).build().unwrap();
-        let call = Retry::new(policy).classify(Slowly);
+        let call = Retry::new(policy).classify(SlowDiscard);
         let _ = call
             .run(|_| {
                 starts.borrow_mut().push(begin.elapsed().as_secs_f64());
@@ -243,14 +249,14 @@ async fn disposing_of_a_failed_outcome_comes_before_the_next_attempt_and_is_part
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_empty_budget_leaves_one_attempt() {
+async fn an_empty_budget_allows_one_attempt() {
     let retry = Retry::new(RetryPolicy::SAMPLE).budget(RetryBudget::tokens(0, 5, 10));
     let gave_up = retry.run(|_| async { Err::<(), _>(()) }).await.unwrap_err();
     assert_eq!((gave_up.reason(), gave_up.attempts()), (Reason::Budget, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_journal_tells_each_attempt() {
+async fn the_journal_has_each_attempt() {
     let retry = Retry::new(RetryPolicy::SAMPLE).timed();
     let report = retry
         .report(|attempt| async move {
@@ -258,7 +264,7 @@ async fn the_journal_tells_each_attempt() {
             if attempt.number < 3 { Err(()) } else { Ok(()) }
         })
         .await;
-    let told: Vec<_> = report
+    let recorded: Vec<_> = report
         .journal
         .iter()
         .map(|record| {
@@ -267,7 +273,7 @@ async fn the_journal_tells_each_attempt() {
         })
         .collect();
     assert_eq!(
-        told,
+        recorded,
         [
             (1, Verdict::Retry, Some(secs(3.0)), secs(0.0), secs(2.0)),
             (2, Verdict::Retry, Some(secs(6.0)), secs(5.0), secs(2.0)),
@@ -278,7 +284,7 @@ async fn the_journal_tells_each_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_journal_is_bounded_and_keeps_the_latest() {
+async fn the_journal_keeps_the_latest_attempts_up_to_its_limit() {
     let numbers = async |limit| {
         let policy = sample().count(9).interval(Duration::ZERO).build().unwrap();
         let gave_up = Retry::new(policy).journal_limit(limit).run(|_| async { Err::<(), _>(()) }).await.unwrap_err();
@@ -293,11 +299,11 @@ async fn the_journal_is_bounded_and_keeps_the_latest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_observer_hears_of_each_wait_before_it_begins_and_of_the_end() {
+async fn an_observer_is_called_before_each_wait_and_at_the_end() {
     let begin = Instant::now();
-    let heard = RefCell::new(Vec::new());
+    let events = RefCell::new(Vec::new());
     let retry = Retry::new(sample().count(1).build().unwrap()).observe(|event: Event<'_, (), &str>| {
-        heard.borrow_mut().push(match event {
+        events.borrow_mut().push(match event {
             Event::Retry { record, outcome } => {
                 format!("{:?} {} {outcome:?} {:?}", begin.elapsed(), record.attempt, record.wait)
             }
@@ -307,19 +313,19 @@ async fn an_observer_hears_of_each_wait_before_it_begins_and_of_the_end() {
         });
     });
     let _ = retry.run(|_| async { Err("down") }).await;
-    assert_eq!(heard.into_inner(), ["0ns 1 Some(Err(\"down\")) Some(3s)", "3s 2 Some(Err(\"down\")) Exhausted"]);
+    assert_eq!(events.into_inner(), ["0ns 1 Some(Err(\"down\")) Some(3s)", "3s 2 Some(Err(\"down\")) Exhausted"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn jitter_spreads_waits_below_those_of_the_policy() {
+async fn jitter_shortens_waits() {
     let begin = Instant::now();
     let policy = sample().jitter(Jitter::Full).build().unwrap();
     let _ = Retry::new(policy).run(|_| async { Err::<(), _>(()) }).await;
-    assert!(begin.elapsed() < secs(21.0), "three waits that are all at their most are not jittered");
+    assert!(begin.elapsed() < secs(21.0), "the waits without jitter take 21 s");
 }
 
 #[test]
-fn a_call_can_move_between_threads() {
+fn calls_are_send() {
     fn is_send<T: Send>(value: T) -> T {
         value
     }
@@ -328,15 +334,15 @@ fn a_call_can_move_between_threads() {
     drop(is_send(retry_core::retry(RetryPolicy::SAMPLE, || async { Ok::<_, ()>(()) })));
 }
 
-/// A runtime whose sleeps are counted and end at once.
+/// A runtime that counts sleeps, which end immediately, and has neither time nor randomness.
 #[derive(Default)]
-struct Counting(Cell<u32>);
+struct CountingRuntime(Cell<u32>);
 
-impl retry_core::Runtime for &Counting {
+impl retry_core::Runtime for &CountingRuntime {
     type Sleep = std::future::Ready<()>;
 
     fn now(&self) -> Duration {
-        panic!("nothing asked for the time")
+        panic!("the clock is not needed")
     }
 
     fn sleep(&self, _wait: Duration) -> Self::Sleep {
@@ -345,13 +351,13 @@ impl retry_core::Runtime for &Counting {
     }
 
     fn random(&self) -> u64 {
-        panic!("nothing asked for chance")
+        panic!("randomness is not needed")
     }
 }
 
 #[tokio::test]
-async fn a_wait_of_zero_asks_for_no_timer_and_nothing_reads_the_clock_unasked() {
-    let runtime = Counting::default();
+async fn a_wait_of_zero_needs_no_timer_and_a_plain_call_no_clock() {
+    let runtime = CountingRuntime::default();
     let zero = sample().interval(Duration::ZERO).build().unwrap();
     let _ = Retry::with_runtime(&runtime, zero).run(|_| async { Err::<(), _>(()) }).await;
     assert_eq!(runtime.0.get(), 0);

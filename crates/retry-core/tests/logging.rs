@@ -1,4 +1,4 @@
-//! What the feature `log` tells.
+//! Log lines of the feature `log`.
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the test's message")]
 
 use std::{sync::Mutex, time::Duration};
@@ -25,16 +25,16 @@ impl Log for Lines {
 }
 
 #[tokio::test]
-async fn each_retry_and_each_end_that_is_no_success_is_told_and_no_error_is_shown() {
+async fn retries_and_failed_calls_are_logged_without_errors() {
     log::set_logger(&LINES).unwrap();
     log::set_max_level(LevelFilter::Trace);
     let policy = RetryPolicy::builder().count(1).interval(Duration::from_millis(1)).build().unwrap();
     let _ = retry(policy, || async { Err::<(), _>("a secret") }).await;
     retry(policy, || async { Ok::<_, ()>(()) }).await.unwrap();
-    let told = LINES.0.lock().unwrap();
+    let logged = LINES.0.lock().unwrap();
     let expected = [
         "DEBUG attempt 1 failed (Retry); next attempt in 1ms",
         "WARN gave up after attempt 2 (Retry): no retries left",
     ];
-    assert_eq!(*told, expected);
+    assert_eq!(*logged, expected);
 }

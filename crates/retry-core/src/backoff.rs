@@ -1,40 +1,41 @@
-//! The waits a policy asks for, in order.
+//! [`Waits`]: the waits of a policy, in order.
 
 use core::{iter::FusedIterator, time::Duration};
 
 use crate::{
     jitter::{Jitter, pick},
-    policy::{Nanos, RetryPolicy},
+    nanos::Nanos,
+    policy::RetryPolicy,
 };
 
-/// Decorrelated jitter takes its next wait from up to this many times the last (see [`Jitter`]).
+/// With decorrelated jitter, a wait is at most this many times the one before (see [`Jitter`]).
 const DECORRELATED_GROWTH: f64 = 3.0;
 
-/// Where a call stands in its backoff. One number is all the state there is.
+/// The state of a call's backoff.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backoff {
-    /// The next wait before cap and jitter, in nanoseconds; for decorrelated jitter the last wait
-    /// taken. Not rounded, or a wait of a few nanoseconds would never grow by a factor below 1.5.
-    /// Never NaN: it starts finite, and the factor is finite and above zero.
+    /// The next wait in nanoseconds, before cap and jitter; with decorrelated jitter, the last wait. Not rounded, or a
+    /// wait of a few nanoseconds would never grow by a factor below 1.5. Never NaN: it starts finite, and the factor is
+    /// finite and positive.
     base: f64,
 }
 
 impl Backoff {
-    /// For a call that may never wait.
-    pub(crate) const NOT_YET: Self = Self { base: 0.0 };
+    /// The state before the first wait.
+    pub(crate) const UNUSED: Self = Self { base: 0.0 };
 
     #[inline]
     pub(crate) fn new(policy: &RetryPolicy) -> Self {
         Self { base: first(policy).0 as f64 }
     }
 
-    /// The next wait, jitter included. Asks `random` only where the policy has jitter.
+    /// Returns the next wait, with jitter. Calls `random` only if the policy has jitter.
     #[inline]
     pub(crate) fn advance(&mut self, policy: &RetryPolicy, random: impl FnOnce() -> u64) -> Nanos {
         match policy.jitter {
             Jitter::None => self.advance_base(policy),
             jitter => {
-                let (wait, base) = at_random(policy, jitter, self.base, random());
+                let (wait, base) = jittered(policy, jitter, self.base, random());
                 self.base = base;
                 wait
             }
@@ -44,7 +45,7 @@ impl Backoff {
     #[inline]
     fn advance_base(&mut self, policy: &RetryPolicy) -> Nanos {
         if policy.backoff_factor == 1.0 {
-            // Exact, where `f64` loses nanoseconds past 104 days.
+            // Exact; `f64` is not beyond 104 days.
             return first(policy);
         }
         let wait = nearest(self.base).min(policy.max_wait_interval);
@@ -53,17 +54,17 @@ impl Backoff {
     }
 }
 
-/// A wait with jitter, and the base of the next. Apart, so that what a wait without takes is short.
+/// Returns a wait with jitter, and the base of the next one. Not inlined, to keep waits without jitter fast.
 #[inline(never)]
-fn at_random(policy: &RetryPolicy, jitter: Jitter, base: f64, random: u64) -> (Nanos, f64) {
+fn jittered(policy: &RetryPolicy, jitter: Jitter, base: f64, random: u64) -> (Nanos, f64) {
     if jitter == Jitter::Decorrelated {
-        let (least, most) = decorrelated(policy, base);
-        let wait = pick(least, most, random);
+        let (shortest, longest) = decorrelated(policy, base);
+        let wait = pick(shortest, longest, random);
         return (wait, wait.0 as f64);
     }
     let mut backoff = Backoff { base };
-    let (least, most) = jitter.spread(backoff.advance_base(policy));
-    (pick(least, most, random), backoff.base)
+    let (shortest, longest) = jitter.range(backoff.advance_base(policy));
+    (pick(shortest, longest, random), backoff.base)
 }
 
 #[inline]
@@ -71,23 +72,23 @@ fn first(policy: &RetryPolicy) -> Nanos {
     policy.interval.min(policy.max_wait_interval)
 }
 
-/// The least and the most of a wait with decorrelated jitter that follows one of `last`.
+/// Returns the shortest and the longest wait with decorrelated jitter after a wait of `last`.
 #[inline]
-pub(crate) fn decorrelated(policy: &RetryPolicy, last: f64) -> (Nanos, Nanos) {
-    let most = nearest(last * DECORRELATED_GROWTH).min(policy.max_wait_interval);
-    (first(policy).min(most), most)
+fn decorrelated(policy: &RetryPolicy, last: f64) -> (Nanos, Nanos) {
+    let longest = nearest(last * DECORRELATED_GROWTH).min(policy.max_wait_interval);
+    (first(policy).min(longest), longest)
 }
 
-/// The nearest whole nanosecond, saturating: what a cast from float to integer does.
+/// Rounds to whole nanoseconds; the cast saturates.
 #[inline]
 fn nearest(nanos: f64) -> Nanos {
     Nanos((nanos + 0.5) as u64)
 }
 
-/// The waits before each retry, in order and without jitter; made by [`RetryPolicy::waits`].
+/// The waits before each retry, in order and without jitter. Created by [`RetryPolicy::waits`].
 ///
-/// Yields exactly [`RetryPolicy::count`] waits. Wait *n* is the one before times the factor, and each
-/// is capped, the first too: 3, 6, 12, 20, 20 for the sample's numbers with a count of 5.
+/// Yields exactly [`RetryPolicy::count`] waits. Each wait is the one before times the factor, and all of them are
+/// capped, the first included: 3, 6, 12, 20 and 20 seconds for the sample's policy with a count of 5.
 #[derive(Clone, Debug)]
 pub struct Waits {
     policy: RetryPolicy,
@@ -95,9 +96,11 @@ pub struct Waits {
     left: u32,
 }
 
-impl Waits {
-    pub(crate) fn new(policy: &RetryPolicy) -> Self {
-        Self { policy: *policy, backoff: Backoff::new(policy), left: policy.count }
+impl RetryPolicy {
+    /// Returns the waits before each retry, in order and without jitter.
+    #[must_use]
+    pub fn waits(&self) -> Waits {
+        Waits { policy: *self, backoff: Backoff::new(self), left: self.count }
     }
 }
 
@@ -142,7 +145,7 @@ mod tests {
         .unwrap()
     }
 
-    fn jittered(policy: &RetryPolicy, random: u64) -> Vec<f64> {
+    fn waits_with_random(policy: &RetryPolicy, random: u64) -> Vec<f64> {
         let mut backoff = Backoff::new(policy);
         (0..policy.count).map(|_| backoff.advance(policy, || random).get().as_secs_f64()).collect()
     }
@@ -156,8 +159,8 @@ mod tests {
         };
         check(3, 3.0, 2.0, Some(20.0), &[3.0, 6.0, 12.0]); // the sample
         check(3, 3.0, 0.5, None, &[3.0, 1.5, 0.75]); // Ballerina's own test
-        check(5, 3.0, 2.0, Some(20.0), &[3.0, 6.0, 12.0, 20.0, 20.0]); // the sample, longer
-        check(3, 30.0, 2.0, Some(20.0), &[20.0, 20.0, 20.0]); // the first wait is capped too
+        check(5, 3.0, 2.0, Some(20.0), &[3.0, 6.0, 12.0, 20.0, 20.0]); // the sample with more retries
+        check(3, 30.0, 2.0, Some(20.0), &[20.0, 20.0, 20.0]); // the first wait is capped, too
         check(4, 0.1, 1.1, None, &[0.1, 0.11, 0.121, 0.1331]);
         check(3, 0.0, 2.0, None, &[0.0, 0.0, 0.0]);
         check(3, 2.0, 1.0, None, &[2.0, 2.0, 2.0]);
@@ -171,17 +174,17 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_far_along_is_still_the_cap() {
+    fn late_waits_stay_at_the_cap() {
         let waits: Vec<_> = policy(129, 1.0, 2.0, Some(300.0), Jitter::None).waits().collect();
         assert_eq!((waits[63], waits[128]), (300 * SECOND, 300 * SECOND));
     }
 
     #[test]
-    fn jitter_at_its_least_and_its_most() {
-        let check = |jitter, least: &[f64], most: &[f64]| {
+    fn shortest_and_longest_waits_with_jitter() {
+        let check = |jitter, shortest: &[f64], longest: &[f64]| {
             let policy = policy(3, 1.0, 2.0, Some(3.0), jitter);
-            assert_eq!(jittered(&policy, 0), least, "{jitter:?}, least");
-            assert_eq!(jittered(&policy, u64::MAX), most, "{jitter:?}, most");
+            assert_eq!(waits_with_random(&policy, 0), shortest, "{jitter:?}, shortest");
+            assert_eq!(waits_with_random(&policy, u64::MAX), longest, "{jitter:?}, longest");
         };
         check(Jitter::None, &[1.0, 2.0, 3.0], &[1.0, 2.0, 3.0]);
         check(Jitter::Full, &[0.0, 0.0, 0.0], &[1.0, 2.0, 3.0]);
@@ -190,19 +193,19 @@ mod tests {
     }
 
     #[test]
-    fn full_jitter_on_a_constant_second() {
+    fn full_jitter_of_a_constant_wait() {
         let policy = policy(1, 1.0, 1.0, None, Jitter::Full);
-        assert_eq!(jittered(&policy, 0), [0.0]);
-        assert_eq!(jittered(&policy, u64::MAX / 2), [0.5]);
-        assert_eq!(jittered(&policy, u64::MAX), [1.0]);
+        assert_eq!(waits_with_random(&policy, 0), [0.0]);
+        assert_eq!(waits_with_random(&policy, u64::MAX / 2), [0.5]);
+        assert_eq!(waits_with_random(&policy, u64::MAX), [1.0]);
     }
 
     #[test]
     fn decorrelated_jitter_grows_by_three_up_to_the_cap() {
         let policy = policy(4, 1.0, 2.0, Some(20.0), Jitter::Decorrelated);
-        assert_eq!(jittered(&policy, u64::MAX), [3.0, 9.0, 20.0, 20.0]);
+        assert_eq!(waits_with_random(&policy, u64::MAX), [3.0, 9.0, 20.0, 20.0]);
         let low = self::policy(2, 30.0, 2.0, Some(20.0), Jitter::Decorrelated);
-        assert_eq!(jittered(&low, 0), [20.0, 20.0], "an interval above the cap");
+        assert_eq!(waits_with_random(&low, 0), [20.0, 20.0], "an interval above the cap");
     }
 
     fn any_policy() -> impl Strategy<Value = RetryPolicy> {
@@ -219,7 +222,7 @@ mod tests {
             Just(f64::EPSILON),
             Just(1.0),
             0.1..10.0,
-            any::<f64>().prop_filter("allowed", |factor| factor.is_finite() && *factor > 0.0)
+            any::<f64>().prop_filter("valid", |factor| factor.is_finite() && *factor > 0.0)
         ];
         let jitter =
             prop_oneof![Just(Jitter::None), Just(Jitter::Full), Just(Jitter::Equal), Just(Jitter::Decorrelated)];
@@ -247,7 +250,7 @@ mod tests {
         }
 
         #[test]
-        fn as_many_waits_as_retries(policy in any_policy()) {
+        fn there_are_as_many_waits_as_retries(policy in any_policy()) {
             let mut waits = policy.waits();
             prop_assert_eq!(waits.len(), policy.count() as usize);
             let taken = waits.by_ref().take(1000).count();
@@ -259,7 +262,7 @@ mod tests {
         }
 
         #[test]
-        fn jitter_stays_within_its_spread(policy in any_policy(), random in any::<u64>()) {
+        fn jitter_stays_in_its_range(policy in any_policy(), random in any::<u64>()) {
             let wait = policy.waits().next().unwrap_or_default();
             let got = Backoff::new(&policy).advance(&policy, || random).get();
             match policy.jitter() {

@@ -1,4 +1,4 @@
-//! Policies in config files: read as the builder would take them, and checked as they are read.
+//! Policies in configuration files: reads and writes `RetryPolicy` with serde.
 
 use alloc::{borrow::Cow, format, string::String};
 use core::{fmt, time::Duration};
@@ -6,12 +6,15 @@ use core::{fmt, time::Duration};
 use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::{Jitter, PolicyError, RetryPolicy};
+use crate::{
+    jitter::Jitter,
+    policy::{PolicyError, RetryPolicy},
+};
 
-/// A policy as it stands in a file. A field left out keeps its default; an unknown one is refused.
+/// A policy as written in a file. Missing fields have their defaults; unknown fields are errors.
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct PolicyFile {
+struct PolicyFile {
     count: u32,
     interval: Time,
     backoff_factor: f64,
@@ -61,7 +64,19 @@ impl TryFrom<PolicyFile> for RetryPolicy {
     }
 }
 
-/// A time as people write it: a number of seconds, or text with units. Written as text, to the nanosecond.
+impl Serialize for RetryPolicy {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        PolicyFile::from(*self).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for RetryPolicy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        PolicyFile::deserialize(deserializer)?.try_into().map_err(de::Error::custom)
+    }
+}
+
+/// A time, read from a number of seconds or from text with units. Written as text, to the nanosecond.
 struct Time(Duration);
 
 impl Serialize for Time {
@@ -91,13 +106,13 @@ impl de::Visitor<'_> for TimeVisitor {
     }
 
     fn visit_i64<E: de::Error>(self, secs: i64) -> Result<Time, E> {
-        let refused = |_| E::invalid_value(de::Unexpected::Signed(secs), &self);
-        u64::try_from(secs).map_err(refused).map(|secs| Time(Duration::from_secs(secs)))
+        let invalid = |_| E::invalid_value(de::Unexpected::Signed(secs), &self);
+        u64::try_from(secs).map_err(invalid).map(|secs| Time(Duration::from_secs(secs)))
     }
 
     fn visit_f64<E: de::Error>(self, secs: f64) -> Result<Time, E> {
-        let refused = |_| E::invalid_value(de::Unexpected::Float(secs), &self);
-        Duration::try_from_secs_f64(secs).map_err(refused).map(Time)
+        let invalid = |_| E::invalid_value(de::Unexpected::Float(secs), &self);
+        Duration::try_from_secs_f64(secs).map_err(invalid).map(Time)
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Time, E> {
@@ -125,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_as_the_builder_would_take_it() {
+    fn a_file_is_read_like_calls_of_the_builder() {
         let policy: RetryPolicy = toml::from_str(
             "count = 5\ninterval = \"200ms\"\nbackoff_factor = 2\nmax_wait_interval = 20\njitter = \"full\"\n\
              deadline = \"1m 30s\"\nmax_retry_after = 0.5",
@@ -146,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_with_its_name() {
+    fn invalid_values_are_errors_that_name_them() {
         let check = |text: &str, expected: &str| {
             let error = toml::from_str::<RetryPolicy>(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");
@@ -165,10 +180,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(
+        fn policies_survive_writing_and_reading(
             count in any::<u32>(),
             times in any::<[u64; 4]>(),
-            factor in any::<f64>().prop_filter("allowed", |factor| factor.is_finite() && *factor > 0.0),
+            factor in any::<f64>().prop_filter("valid", |factor| factor.is_finite() && *factor > 0.0),
         ) {
             let [interval, cap, deadline, asked] = times.map(Duration::from_nanos);
             let policy = RetryPolicy::builder()
