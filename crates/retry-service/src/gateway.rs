@@ -16,8 +16,10 @@ use crate::{
     concurrency_limit::ConcurrencyLimiter,
     exchange::{
         error_response::ErrorResponse,
-        request_body::{BodyLimits, Inbound, Progress, Rest},
+        request_body::{BodyRules, RequestBody},
         response_body::Outgoing,
+        unread_body::UnreadBody,
+        upload_rate::ResponseProgress,
     },
     server::shutdown::Tasks,
 };
@@ -113,7 +115,7 @@ impl Gateway {
             scheme: rules.scheme(is_trusted, request.headers()),
             host: None,
             handshake: if present.connection && present.upgrade { Handshake::take(request) } else { None },
-            rest: None,
+            unread_body: None,
             response: None,
         }
     }
@@ -250,13 +252,18 @@ impl Gateway {
 
     /// The body of a request, within its limits. Over HTTP/2, what is left of it is read before the response ends; over
     /// HTTP/1.1, the connection does that.
-    fn receive_body(&self, context: &mut RequestContext<'_>, body: Incoming) -> Inbound {
-        let GatewaySettings { max_body_size, client_timeout, min_upload_rate, .. } = self.settings;
-        let limits = BodyLimits { size: max_body_size, silence: client_timeout, rate: min_upload_rate };
+    fn receive_body(&self, context: &mut RequestContext<'_>, body: Incoming) -> RequestBody {
+        let rules = BodyRules {
+            max_size: self.settings.max_body_size,
+            idle_timeout: self.settings.client_timeout,
+            min_rate: self.settings.min_upload_rate,
+            clean_trailers: headers::clean_trailers,
+        };
         let response = context.response.get_or_insert_default().clone();
-        let (inbound, rest) = Inbound::new(body, limits, context.downstream.connection().begin_upload(), response);
-        context.rest = (context.version == Version::HTTP_2).then_some(rest);
-        inbound
+        let upload = context.downstream.connection().begin_upload();
+        let (body, unread_body) = RequestBody::new(body, rules, upload, response);
+        context.unread_body = (context.version == Version::HTTP_2).then_some(unread_body);
+        body
     }
 
     /// The response to the client.
@@ -315,9 +322,9 @@ pub(crate) struct RequestContext<'a> {
     host: Option<HeaderValue>,
     handshake: Option<Handshake>,
     /// Over HTTP/2, what is left of the request's body when the response ends.
-    rest: Option<Rest>,
+    unread_body: Option<UnreadBody>,
     /// Informs that body about the progress of the response, if there is a body.
-    response: Option<Progress>,
+    response: Option<ResponseProgress>,
 }
 
 impl RequestContext<'_> {
@@ -352,8 +359,8 @@ impl RequestContext<'_> {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
         }
-        if let Some(rest) = self.rest.take() {
-            response.body_mut().end_after(rest);
+        if let Some(body) = self.unread_body.take() {
+            response.body_mut().end_after(body);
         }
         response
     }

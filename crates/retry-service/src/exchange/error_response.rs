@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use retry_client::{Error, ErrorKind, Journal};
 
 use super::{
-    request_body::{Stalled, TooLarge},
+    request_body::{BodyTooLarge, UploadTimeout},
     response_body::Outgoing,
 };
 use crate::{common::error_payload::ErrorPayload, telemetry::rejections::Rejection};
@@ -74,10 +74,10 @@ impl ErrorResponse {
     }
 
     fn without_journal(error: &Error) -> Self {
-        if is_caused_by::<TooLarge>(error) {
-            return Self::too_large_body(TooLarge.to_string());
+        if is_caused_by::<BodyTooLarge>(error) {
+            return Self::too_large_body(BodyTooLarge.to_string());
         }
-        if is_caused_by::<Stalled>(error) {
+        if is_caused_by::<UploadTimeout>(error) {
             return Self::new(StatusCode::REQUEST_TIMEOUT, "the request body did not arrive in time");
         }
         let (status, what) = match error.kind() {

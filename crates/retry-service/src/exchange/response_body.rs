@@ -13,10 +13,7 @@ use http_body_util::Full;
 use retry_client::ResponseBody;
 
 use crate::{
-    exchange::{
-        in_flight::InFlightRequest,
-        request_body::{Rest, UnderWay},
-    },
+    exchange::{in_flight::InFlightRequest, unread_body::UnreadBody, upload_rate::ResponseGuard},
     server::http2_streams::ResponseStream,
 };
 
@@ -28,9 +25,9 @@ pub(crate) struct Outgoing {
     body: Source,
     in_flight: Option<InFlightRequest>,
     /// What is read of the request before the response ends.
-    rest: Option<Box<Rest>>,
+    unread_body: Option<Box<UnreadBody>>,
     /// Marks the response as begun for the body of the request.
-    under_way: Option<UnderWay>,
+    progress: Option<ResponseGuard>,
     /// Trailers of the upstream, kept until the request has been read.
     trailers: Option<Box<Frame<Bytes>>>,
     /// The HTTP/2 stream; `None` over HTTP/1.1.
@@ -76,21 +73,21 @@ impl Outgoing {
         Self {
             body: Source::Upstream(body),
             in_flight: None,
-            rest: None,
-            under_way: None,
+            unread_body: None,
+            progress: None,
             trailers: None,
             stream: None,
         }
     }
 
     /// Makes the response end only after the rest of the request has been read.
-    pub(crate) fn end_after(&mut self, rest: Rest) {
-        self.rest = Some(Box::new(rest));
+    pub(crate) fn end_after(&mut self, unread_body: UnreadBody) {
+        self.unread_body = Some(Box::new(unread_body));
     }
 
     /// Marks the response as begun until the body is dropped.
-    pub(crate) fn track(&mut self, under_way: UnderWay) {
-        self.under_way = Some(under_way);
+    pub(crate) fn track(&mut self, progress: ResponseGuard) {
+        self.progress = Some(progress);
     }
 
     /// Attaches what is to be dropped with the body.
@@ -106,14 +103,16 @@ impl Outgoing {
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if self.trailers.is_none() {
             match ready!(self.poll_next(cx)) {
-                Some(Ok(frame)) if frame.is_trailers() && self.rest.is_some() => self.trailers = Some(Box::new(frame)),
-                None if self.rest.is_some() => {}
+                Some(Ok(frame)) if frame.is_trailers() && self.unread_body.is_some() => {
+                    self.trailers = Some(Box::new(frame))
+                }
+                None if self.unread_body.is_some() => {}
                 frame => return Poll::Ready(frame),
             }
         }
-        if let Some(rest) = &mut self.rest {
-            ready!(rest.poll_end(cx));
-            self.rest = None;
+        if let Some(body) = &mut self.unread_body {
+            ready!(body.poll_read(cx));
+            self.unread_body = None;
         }
         Poll::Ready(self.trailers.take().map(|trailers| Ok(*trailers)))
     }
@@ -162,7 +161,14 @@ impl Outgoing {
 
 impl From<Full<Bytes>> for Outgoing {
     fn from(body: Full<Bytes>) -> Self {
-        Self { body: Source::Service(body), in_flight: None, rest: None, under_way: None, trailers: None, stream: None }
+        Self {
+            body: Source::Service(body),
+            in_flight: None,
+            unread_body: None,
+            progress: None,
+            trailers: None,
+            stream: None,
+        }
     }
 }
 
@@ -179,7 +185,7 @@ impl Body for Outgoing {
 
     fn is_end_stream(&self) -> bool {
         let is_sent = self.stream.as_ref().is_none_or(|stream| stream.remaining.is_empty());
-        is_sent && self.rest.is_none() && self.body.is_end_stream()
+        is_sent && self.unread_body.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -149,7 +149,7 @@ fn is_misspelt_id(name: &HeaderName) -> bool {
 }
 
 /// Removes from a request's trailers what only the gateway may set.
-pub(crate) fn remove_reserved(trailers: &mut HeaderMap) {
+pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
     remove_all(trailers, |name| is_forwarding(name) || is_spelling(name.as_str(), X_REQUEST_ID.as_str()));
 }
 
