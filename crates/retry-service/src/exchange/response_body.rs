@@ -99,7 +99,7 @@ impl Outgoing {
         });
     }
 
-    /// Returns the next frame. Trailers and the end are held back until the rest of the request has been read.
+    /// Returns the next frame. Trailers and the end come only after the rest of the request has been read.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if self.trailers.is_none() {
             match ready!(self.poll_next(cx)) {
