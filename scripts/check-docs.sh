@@ -70,23 +70,24 @@ done
 grep -qx 'cargo run -p retry-service -- --forward --upstream http://localhost:8080' README.md || fail "README.md lacks the gateway's command"
 check_served retry-service -- --forward --upstream http://localhost:8080
 
-# The snippets, with the dependencies as printed, in a program next to this repository.
+# The snippets of the README and of the guide to policies, as tests of a program with the dependencies that the README names.
 snippets=$work/program
 mkdir -p "$snippets/src"
-# block <language>: the code blocks in this language, those in Rust as a module each.
+# block <language> <file ...>: the code blocks in this language, those in Rust as a test each.
 block() {
     awk -v language="$1" '
-        $0 == "```" language { inside = 1; if (language == "rust") print "mod snippet_" ++count " {"; next }
+        $0 == "```" language { inside = 1; if (language == "rust") print "#[test]\nfn snippet_" ++count "() {"; next }
         $0 == "```" { if (inside && language == "rust") print "}"; inside = 0 }
-        inside' README.md
+        inside' "${@:2}"
 }
 {
-    printf '[package]\nname = "readme"\nedition = "2024"\n\n[workspace]\n\n'
-    block toml | sed "s|\.\./retry/|$PWD/|"
+    printf '[package]\nname = "snippets"\nedition = "2024"\n\n[workspace]\n\n'
+    block toml README.md | sed "s|\.\./retry/|$PWD/|"
 } >"$snippets/Cargo.toml"
-{ printf '#![allow(dead_code)]\n' && block rust; } >"$snippets/src/lib.rs"
-# What this repository has resolved serves here as well, without a look at the registry.
+{ printf '#![allow(dead_code)]\n' && block rust README.md docs/choosing-a-policy.md; } >"$snippets/src/lib.rs"
+# With the versions of this lock file, and without access to the registry.
 cp Cargo.lock "$snippets/"
-cargo check --quiet --offline --manifest-path "$snippets/Cargo.toml" --target-dir target || fail "README.md's snippets do not compile"
+cargo test --quiet --offline --manifest-path "$snippets/Cargo.toml" --target-dir target >"$work/snippets.log" 2>&1 ||
+    fail "the snippets of README.md and docs/choosing-a-policy.md fail: $(cat "$work/snippets.log")"
 
 exit "$failed"
