@@ -5,13 +5,14 @@
 #   scripts/bench.sh [healthy] [flaky] [held]     all three by default
 #
 # ROUNDS (3), SECONDS_EACH (4), CONNECTIONS (64) and HELD (9000) set the extent, PEERS the contenders. Installs nginx,
-# HAProxy, wrk and make with apt-get if it may. Envoy takes part if it is on the path or $ENVOY names it. Everything
+# HAProxy, wrk and make with apt-get if it may. Envoy takes part if it is on the path, $ENVOY
+# names it, or compare-faults.py has downloaded it. Everything
 # listens on loopback, on ports from $PORT (21000) up.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 ROUNDS=${ROUNDS:-3} SECONDS_EACH=${SECONDS_EACH:-4} CONNECTIONS=${CONNECTIONS:-64} HELD=${HELD:-9000} PORT=${PORT:-21000}
-ENVOY=${ENVOY:-$(command -v envoy || true)}
+ENVOY=${ENVOY:-$(command -v envoy || find target/envoy -name envoy 2>/dev/null || true)}
 PROXY_CPU=0 LOAD_CPU=1
 # shellcheck source=scripts/common.sh
 . scripts/common.sh
