@@ -1,17 +1,18 @@
-//! Time per call, beside the peers and a loop written by hand, over the same operation.
+//! Time per call, compared with other crates and a loop written by hand.
 //!
 //! `cargo bench -p retry-core --bench compare`
 //!
-//! `journal_limit(1)` is the like of the peers, which keep no record of attempts. `retry()` carries its policy along.
+//! The other crates do not record attempts, so compare them with `journal_limit(1)`. `retry()` copies its policy into each
+//! call.
 //!
-//! Contenders run interleaved, round by round, and each keeps its median: a machine that drifts slows
-//! all of them alike. So the ratios hold; the nanoseconds are those of the machine and the moment.
+//! The contenders run in turn, round by round, and the median counts, so noise affects all of them alike. Compare the
+//! ratios: the nanoseconds depend on the machine and its load.
 #![allow(
     clippy::indexing_slicing,
     clippy::unwrap_used,
     clippy::disallowed_methods,
     clippy::print_stdout,
-    reason = "a bench reads the clock, prints, and stops at the first surprise"
+    reason = "a bench reads the clock, prints, and panics on errors"
 )]
 
 use std::{
@@ -44,7 +45,7 @@ fn main() {
         ],
     );
     compare(
-        "three retries with zero wait (tokio-retry2 asks the timer even for zero: not comparable)",
+        "three retries without waits (not tokio-retry2, which creates a timer even for zero)",
         1,
         [
             Contender::ours("retry-core, retry()", free_function(3)),
@@ -56,8 +57,8 @@ fn main() {
         ],
     );
     for (title, factor) in [
-        ("one of 1,000 waits, factor 1.01: growing all the way", 1.01),
-        ("one of 1,000 waits, factor 2: soon at the cap", 2.0),
+        ("one of 1,000 waits, factor 1.01: most are below the cap", 1.01),
+        ("one of 1,000 waits, factor 2: most are at the cap", 2.0),
     ] {
         compare(
             title,
@@ -75,7 +76,7 @@ fn main() {
 #[derive(Clone, Copy, Debug)]
 struct Busy(#[expect(dead_code, reason = "errors are not empty")] u32);
 
-/// The operation of all contenders: fails so often, then succeeds. The compiler can't see which.
+/// The operation of all contenders: fails `failures` times, then succeeds. The compiler cannot predict the outcome.
 fn operation(mut failures: u32) -> impl FnMut() -> Ready<Result<u64, Busy>> {
     move || {
         let left = black_box(failures);
@@ -84,17 +85,17 @@ fn operation(mut failures: u32) -> impl FnMut() -> Ready<Result<u64, Busy>> {
     }
 }
 
-/// Polls once: no call here ever waits.
+/// Polls a call, which completes at the first poll as it never waits.
 fn finish<T>(call: impl Future<Output = Result<T, impl std::fmt::Debug>>) {
     match pin!(call).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => drop(black_box(result.unwrap())),
-        Poll::Pending => unreachable!("a call asked for a timer"),
+        Poll::Pending => unreachable!("a call waits for a timer"),
     }
 }
 
 const RETRIES: u32 = 3;
 
-/// The wait of whoever lets us choose it: able to sleep, but not for zero.
+/// The wait for contenders whose timer can be replaced: creates no timer for zero, but could sleep.
 fn pause(wait: Duration) -> Pause {
     Pause { sleep: (!wait.is_zero()).then(|| sleep(wait)) }
 }
@@ -133,7 +134,7 @@ fn reused(failures: u32, set: impl Fn(Retry<TokioRuntime>) -> Retry<TokioRuntime
 
 fn backon(failures: u32) -> impl FnMut() {
     let backoff = backon::ConstantBuilder::new().with_delay(Duration::ZERO).with_max_times(RETRIES as usize);
-    // Its own sleep asks tokio's timer even for zero, and never ends at once.
+    // The default sleep creates a timer even for zero.
     move || finish(operation(failures).retry(black_box(backoff)).sleep(pause))
 }
 
@@ -159,7 +160,7 @@ fn tower(failures: u32) -> impl FnMut() {
 
     let policy = UpTo(RETRIES, Duration::ZERO);
     move || {
-        // Tower clones the service, so the operation sits in a cell.
+        // Tower clones the service, so the operation is in a cell.
         let operation = Cell::new(Some(operation(failures)));
         let service = service_fn(|()| {
             let mut run = operation.take().unwrap();
@@ -242,7 +243,7 @@ fn drain(waits: impl Iterator<Item = Duration>) {
 struct Contender {
     name: &'static str,
     role: Role,
-    /// Runs so many times; how long that took.
+    /// Runs a number of times, and returns how long that took.
     time: Box<dyn FnMut(u32) -> Duration>,
 }
 
@@ -263,10 +264,10 @@ impl Contender {
     }
 
     fn by_hand(run: impl FnMut() + 'static) -> Self {
-        Self::new("a loop by hand", Role::ByHand, run)
+        Self::new("written by hand", Role::ByHand, run)
     }
 
-    /// The loop is inside, lest a call through a pointer be measured each time.
+    /// The loop is inside the closure, so that the dynamic call is not part of each run.
     fn new(name: &'static str, role: Role, mut run: impl FnMut() + 'static) -> Self {
         let time = move |runs| {
             let begin = Instant::now();
@@ -290,8 +291,8 @@ impl Contender {
 const ROUNDS: usize = 101;
 const BATCH: Duration = Duration::from_millis(1);
 
-/// Runs all contenders in turn, round after round, and prints their medians per result and how they
-/// compare with the fastest peer.
+/// Runs all contenders in turn, round by round, and prints the median time per result, also as a multiple of the fastest
+/// peer.
 fn compare<const N: usize>(title: &str, results_per_run: u32, mut contenders: [Contender; N]) {
     let runs = contenders.each_mut().map(Contender::runs_per_batch);
     let mut samples = [const { Vec::new() }; N];

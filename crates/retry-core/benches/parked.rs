@@ -1,15 +1,13 @@
-//! Memory per call that waits for its next attempt, the task included, beside backon and a loop
-//! written by hand.
+//! Memory per call in backoff, its task included, compared with backon and a loop written by hand.
 //!
 //! `cargo bench -p retry-core --bench parked`
 //!
-//! Each contender parks its calls in a process of its own, a child of this one, so that nothing is
-//! left over from another; what counts is what the operating system holds resident for it.
+//! Each contender runs in a child process of its own; the result is the resident memory of that process (Linux only).
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::disallowed_methods,
-    reason = "a bench prints, and stops at the first surprise"
+    reason = "a bench prints, and panics on errors"
 )]
 
 use std::{env, fs, process::Command, time::Duration};
@@ -20,7 +18,7 @@ use tokio::{runtime::Builder, time::sleep};
 
 const CALLS: usize = 1_000_000;
 
-/// What all of them do: 3 retries, 1 h doubled each time up to 8 h. Nobody gets to the second attempt.
+/// The policy of all contenders: 3 retries, after 1 h that doubles up to 8 h. No call reaches its second attempt.
 const RETRIES: u32 = 3;
 const FIRST: Duration = Duration::from_secs(3600);
 const FACTOR: f64 = 2.0;
@@ -29,7 +27,7 @@ const CAP: Duration = Duration::from_secs(8 * 3600);
 type Park = fn();
 
 const CONTENDERS: [(&str, Park); 5] = [
-    ("a loop by hand", || park(by_hand)),
+    ("written by hand", || park(by_hand)),
     ("retry-core, retry()", || park(|| retry(policy(), operation))),
     ("retry-core, Retry", || {
         let retry = shared(Retry::new(policy()));
@@ -47,7 +45,7 @@ fn main() {
         let (_, park) = CONTENDERS.iter().find(|(contender, _)| *contender == name).unwrap();
         return park();
     }
-    println!("{CALLS} calls in backoff\n{:38} {:>14} {:>18}", "", "bytes per call", "× a loop by hand");
+    println!("{CALLS} calls in backoff\n{:38} {:>14} {:>18}", "", "bytes per call", "× written by hand");
     let mut by_hand = None;
     for (name, _) in CONTENDERS {
         let output = Command::new(env::current_exe().unwrap()).args(["--park", name]).output().unwrap();
@@ -69,7 +67,7 @@ fn backoff() -> backon::ExponentialBuilder {
         .with_max_delay(CAP)
 }
 
-/// Lives as long as the process, as what is set up once in `main` does.
+/// Leaks `retry`, so that all calls can borrow it.
 fn shared(retry: Retry<TokioRuntime>) -> &'static Retry<TokioRuntime> {
     Box::leak(Box::new(retry))
 }
@@ -93,7 +91,7 @@ async fn by_hand() -> Result<u64, u64> {
     }
 }
 
-/// Spawns the calls, lets each come to its wait, and prints what they hold resident.
+/// Spawns the calls, lets each start its wait, and prints the resident memory per call.
 fn park<Call>(call: impl Fn() -> Call)
 where
     Call: Future<Output: Send> + Send + 'static,
@@ -104,16 +102,16 @@ where
         for _ in 0..CALLS {
             drop(tokio::spawn(call()));
         }
-        // The tasks are run in the order in which they were spawned: all of them before this one.
+        // Tasks run in the order in which they were spawned, so all of them run before this one.
         tokio::task::yield_now().await;
         sleep(Duration::from_secs(1)).await;
         assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), CALLS);
         println!("{}", (resident() - before) as f64 / CALLS as f64);
     });
-    std::process::exit(0); // taking it all down takes longer
+    std::process::exit(0); // dropping the tasks would take longer
 }
 
-/// Resident memory of this process, from the operating system (Linux).
+/// Returns the resident memory of this process.
 fn resident() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

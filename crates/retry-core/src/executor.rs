@@ -129,12 +129,15 @@ where
     }
 }
 
-impl<S: Config, F, Fut, D, Finish> Call<S, F, Fut, D, Finish> {
+impl<S, F, Fut, D, Finish, T, E, Output> Call<S, F, Fut, D, Finish>
+where
+    S: Config<Classify: Classify<T, E, Discard = D>, Observe: Observe<T, E>>,
+    F: FnMut(Attempt) -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+    Finish: Fn(Report<T, E>) -> Output,
+{
     #[inline]
-    fn start_attempt(self: Pin<&mut Self>)
-    where
-        F: FnMut(Attempt) -> Fut,
-    {
+    fn start_attempt(self: Pin<&mut Self>) {
         let mut this = self.project();
         let retry = this.config.retry();
         let remaining = retry.now().and_then(|now| {
@@ -154,11 +157,7 @@ impl<S: Config, F, Fut, D, Finish> Call<S, F, Fut, D, Finish> {
 
     /// Returns the output of the call, or `None` if another attempt follows. `outcome` is `None` after a timeout.
     #[inline]
-    fn end_attempt<T, E, Output>(mut self: Pin<&mut Self>, outcome: Option<Result<T, E>>) -> Option<Output>
-    where
-        S: Config<Classify: Classify<T, E, Discard = D>, Observe: Observe<T, E>>,
-        Finish: Fn(Report<T, E>) -> Output,
-    {
+    fn end_attempt(mut self: Pin<&mut Self>, outcome: Option<Result<T, E>>) -> Option<Output> {
         let mut this = self.as_mut().project();
         let retry = this.config.retry();
         if this.timer.is_some() {
@@ -181,10 +180,7 @@ impl<S: Config, F, Fut, D, Finish> Call<S, F, Fut, D, Finish> {
         }
     }
 
-    fn start_wait<T, E>(self: Pin<&mut Self>, outcome: Option<Result<T, E>>, record: Record)
-    where
-        S: Config<Classify: Classify<T, E, Discard = D>, Observe: Observe<T, E>>,
-    {
+    fn start_wait(self: Pin<&mut Self>, outcome: Option<Result<T, E>>, record: Record) {
         let mut this = self.project();
         let retry = this.config.retry();
         logging::retry(&record);
@@ -201,16 +197,7 @@ impl<S: Config, F, Fut, D, Finish> Call<S, F, Fut, D, Finish> {
     }
 
     #[inline]
-    fn finish<T, E, Output>(
-        self: Pin<&mut Self>,
-        outcome: Option<Result<T, E>>,
-        record: Record,
-        reason: Reason,
-    ) -> Output
-    where
-        S: Config<Observe: Observe<T, E>>,
-        Finish: Fn(Report<T, E>) -> Output,
-    {
+    fn finish(self: Pin<&mut Self>, outcome: Option<Result<T, E>>, record: Record, reason: Reason) -> Output {
         let mut this = self.project();
         let retry = this.config.retry();
         this.state.set(State::Done);
