@@ -1,16 +1,16 @@
-//! Requests per second and allocations per request, beside the peers, over the same server.
+//! Requests per second and allocations per request, compared with other clients, with the same server.
 //!
 //! `cargo bench -p retry-client`
 //!
-//! The server is a process of its own, so that the allocations counted are the clients' alone. Contenders run
-//! interleaved, round by round, and each keeps its median: a machine that drifts slows all of them alike. So
-//! the ratios hold; the requests per second are those of the machine and the moment.
+//! The server is a separate process, so that only the allocations of the clients are counted. The clients run in turns, and
+//! the median of each counts: a machine that becomes slower affects all of them. Compare the ratios; the requests per
+//! second depend on the machine.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
     clippy::print_stdout,
-    reason = "a bench reads the clock, prints, and stops at the first surprise"
+    reason = "a bench reads the clock, prints, and stops at the first error"
 )]
 
 use std::{
@@ -65,17 +65,17 @@ fn main() {
     compare("PUT of 16 KiB, 64 at a time", &server.url, &Work { method: Method::PUT, body, callers: 64, each: 100 });
 }
 
-/// What every contender does.
+/// The requests that each client sends.
 #[derive(Clone)]
 struct Work {
     method: Method,
     body: Bytes,
     callers: usize,
-    /// How many requests each of them sends, one after the other.
+    /// How many requests each caller sends, one after the other.
     each: usize,
 }
 
-/// What it took one of them, once.
+/// The result of one client in one round.
 #[derive(Clone, Copy)]
 struct Sample {
     per_second: f64,
@@ -83,16 +83,16 @@ struct Sample {
 }
 
 fn compare(title: &str, url: &str, work: &Work) {
-    type Contender<'a> = (&'static str, Box<dyn FnMut() -> Sample + 'a>);
-    let mut contenders: [Contender<'_>; 4] = [
-        ("hyper-util, bare", Box::new(bare(url, work))),
+    type Subject<'a> = (&'static str, Box<dyn FnMut() -> Sample + 'a>);
+    let mut subjects: [Subject<'_>; 4] = [
+        ("hyper-util", Box::new(bare(url, work))),
         ("retry-client", Box::new(ours(url, work))),
         ("reqwest", Box::new(reqwest(url, work))),
         ("reqwest + reqwest-retry", Box::new(reqwest_retry(url, work))),
     ];
     let mut samples = [const { Vec::new() }; 4];
     for round in 0..=ROUNDS {
-        for ((_, run), samples) in contenders.iter_mut().zip(&mut samples) {
+        for ((_, run), samples) in subjects.iter_mut().zip(&mut samples) {
             let sample = run();
             // The first round fills the pools.
             if round > 0 {
@@ -102,7 +102,7 @@ fn compare(title: &str, url: &str, work: &Work) {
     }
     println!("\n{title}\n  {:<26}{:>12}{:>9}{:>14}", "", "requests/s", "ratio", "allocations");
     let medians = samples.map(|samples| (median(&samples, |s| s.per_second), median(&samples, |s| s.allocations)));
-    for ((name, _), (per_second, allocations)) in contenders.iter().zip(&medians) {
+    for ((name, _), (per_second, allocations)) in subjects.iter().zip(&medians) {
         println!("  {name:<26}{per_second:>12.0}{:>9.2}{allocations:>14.1}", per_second / medians[0].0);
     }
 }
@@ -123,8 +123,8 @@ fn bare(url: &str, work: &Work) -> impl FnMut() -> Sample {
             let (client, url, work) = (client.clone(), url.clone(), work.clone());
             move || {
                 let request = Request::builder().method(work.method.clone()).uri(url.clone());
-                let answer = client.request(request.body(Full::from(work.body.clone())).unwrap());
-                async move { answer.await.unwrap().into_body().collect().await.unwrap().to_bytes() }
+                let response = client.request(request.body(Full::from(work.body.clone())).unwrap());
+                async move { response.await.unwrap().into_body().collect().await.unwrap().to_bytes() }
             }
         })
     }
@@ -169,8 +169,8 @@ fn reqwest(url: &str, work: &Work) -> impl FnMut() -> Sample {
         measure(&runtime, &work, || {
             let (client, url, work) = (client.clone(), url.clone(), work.clone());
             move || {
-                let answer = client.request(work.method.clone(), url.clone()).body(work.body.clone()).send();
-                async move { answer.await.unwrap().bytes().await.unwrap() }
+                let response = client.request(work.method.clone(), url.clone()).body(work.body.clone()).send();
+                async move { response.await.unwrap().bytes().await.unwrap() }
             }
         })
     }
@@ -187,14 +187,14 @@ fn reqwest_retry(url: &str, work: &Work) -> impl FnMut() -> Sample {
         measure(&runtime, &work, || {
             let (client, url, work) = (client.clone(), url.clone(), work.clone());
             move || {
-                let answer = client.request(work.method.clone(), url.clone()).body(work.body.clone()).send();
-                async move { answer.await.unwrap().bytes().await.unwrap() }
+                let response = client.request(work.method.clone(), url.clone()).body(work.body.clone()).send();
+                async move { response.await.unwrap().bytes().await.unwrap() }
             }
         })
     }
 }
 
-/// Runs a contender's callers to their end. `caller` makes one, which makes a request at each call.
+/// Runs the callers of a client to their end. `caller` creates a caller, which sends a request each time it is called.
 fn measure<C, R>(runtime: &Runtime, work: &Work, caller: impl Fn() -> C) -> Sample
 where
     C: FnMut() -> R + Send + 'static,
@@ -208,7 +208,7 @@ where
             let (mut call, each) = (caller(), work.each);
             callers.spawn(async move {
                 for _ in 0..each {
-                    assert_eq!(call().await, ANSWER);
+                    assert_eq!(call().await, RESPONSE);
                 }
             });
         }
@@ -228,9 +228,9 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-const ANSWER: &str = "Hello, world";
+const RESPONSE: &str = "Hello, world";
 
-/// The server, in a process of its own; it ends with its handle.
+/// The server process. It ends when this is dropped.
 struct Server {
     process: Child,
     url: String,
@@ -253,7 +253,7 @@ impl Drop for Server {
     }
 }
 
-/// Answers everything, until standard input is closed.
+/// Responds to all requests until standard input is closed.
 async fn serve() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("http://{}/", listener.local_addr().unwrap());
@@ -266,7 +266,7 @@ async fn serve() {
         stream.set_nodelay(true).unwrap();
         let service = service_fn(|request: Request<Incoming>| async {
             let _ = request.into_body().collect().await;
-            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(ANSWER.as_bytes()))))
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(RESPONSE.as_bytes()))))
         });
         tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     }

@@ -8,7 +8,7 @@ use common::{Reply, Server};
 use http::{Method, Request};
 use retry_client::RetryMethods;
 
-/// Three hangs, then an answer: what the sample's backend does to each call.
+/// Three requests hang and the fourth gets a response, as with the sample's backend.
 fn slow_then_fine() -> [Reply; 4] {
     [Reply::Hang, Reply::Hang, Reply::Hang, Reply::Ok("Hello World!!!")]
 }

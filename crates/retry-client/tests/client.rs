@@ -1,4 +1,4 @@
-//! The client against real sockets: what is retried, what comes out, what the errors say.
+//! The client with real sockets: what is retried, what is returned, and the messages of errors.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -20,7 +20,7 @@ use tokio::{
     time::Instant,
 };
 
-/// An address that refuses connections, and belongs to nobody else while the socket is held.
+/// Returns an address that refuses connections, and the socket that reserves it.
 fn refusing() -> (SocketAddr, TcpSocket) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -28,7 +28,7 @@ fn refusing() -> (SocketAddr, TcpSocket) {
 }
 
 #[test]
-fn no_debug_output_has_a_password() {
+fn debug_output_contains_no_password() {
     let builder = Client::builder("http://me:hush@h:1/x");
     let shown = format!("{builder:?}");
     assert!(shown.contains("url: http://***@h:1/x") && !shown.contains("hush"), "{shown}");
@@ -59,7 +59,7 @@ async fn parity_an_unknown_host_is_retried() {
 
 #[tokio::test]
 async fn parity_connecting_has_its_own_limit() {
-    // A listener whose queue is full accepts no more; connects to it hang.
+    // Connecting to a listener whose backlog is full hangs.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1).unwrap();
@@ -115,7 +115,7 @@ async fn parity_the_timeout_is_idle_not_total() {
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         read_head(&mut stream).await;
-        // Four bytes every 100 ms: more than twice the timeout in all.
+        // Four bytes every 100 ms: in total more than twice the timeout.
         for byte in b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".chunks(4) {
             tokio::time::sleep(Duration::from_millis(100)).await;
             stream.write_all(byte).await.unwrap();
@@ -131,9 +131,9 @@ async fn parity_the_timeout_is_idle_not_total() {
 
 #[tokio::test]
 async fn parity_a_body_that_breaks_or_stalls_is_retried_when_the_exchange_ends_in_a_string() {
-    let broken: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\nHello";
+    let incomplete: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\nHello";
     let fine: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\nHello World!!!";
-    let (address, connections, _server) = raw_server(vec![broken, broken, fine]).await;
+    let (address, connections, _server) = raw_server(vec![incomplete, incomplete, fine]).await;
     let client = Client::builder(format!("http://{address}")).retry(quick(3)).build().unwrap();
     assert_eq!(client.get_text("/hello").await.unwrap(), "Hello World!!!");
     assert_eq!(connections.load(SeqCst), 3);
@@ -146,7 +146,7 @@ async fn parity_a_body_that_breaks_or_stalls_is_retried_when_the_exchange_ends_i
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             read_head(&mut stream).await;
-            stream.write_all(if stalled.len() < 2 { broken } else { fine }).await.unwrap();
+            stream.write_all(if stalled.len() < 2 { incomplete } else { fine }).await.unwrap();
             stalled.push(stream);
         }
     });
@@ -174,18 +174,18 @@ async fn a_streamed_body_that_stalls_is_an_error_while_it_is_read() {
 }
 
 #[tokio::test]
-async fn broken_answers_are_retried_for_get_and_not_for_post() {
+async fn incomplete_responses_are_retried_for_get_and_not_for_post() {
     let fine: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-    for broken in [b"".as_slice(), b"HTTP/1.1", b"!@#$ no http\r\n\r\n"] {
-        let (address, connections, _server) = raw_server(vec![broken, broken, broken, fine]).await;
+    for incomplete in [b"".as_slice(), b"HTTP/1.1", b"!@#$ no http\r\n\r\n"] {
+        let (address, connections, _server) = raw_server(vec![incomplete, incomplete, incomplete, fine]).await;
         let client = Client::builder(format!("http://{address}")).retry(quick(3)).build().unwrap();
-        assert_eq!(client.get("/").await.unwrap().status(), 200, "{broken:?}");
+        assert_eq!(client.get("/").await.unwrap().status(), 200, "{incomplete:?}");
         assert_eq!(connections.load(SeqCst), 4);
 
-        let (address, connections, _server) = raw_server(vec![broken, fine]).await;
+        let (address, connections, _server) = raw_server(vec![incomplete, fine]).await;
         let client = Client::builder(format!("http://{address}")).retry(quick(3)).build().unwrap();
         let error = client.post("/", "x").await.unwrap_err();
-        assert_eq!((connections.load(SeqCst), error.reason()), (1, Some(Reason::Permanent)), "{broken:?}");
+        assert_eq!((connections.load(SeqCst), error.reason()), (1, Some(Reason::Permanent)), "{incomplete:?}");
         assert!(matches!(error.kind(), ErrorKind::ConnectionClosed | ErrorKind::BadResponse), "{error}");
     }
 }
@@ -199,7 +199,7 @@ async fn parity_a_reset_before_any_byte_is_retried() {
         for number in 1.. {
             let (mut stream, _) = listener.accept().await.unwrap();
             if number < 4 {
-                // Closed with the request unread: the kernel answers with a reset.
+                // Closed with unread data: the kernel sends a reset.
                 stream.readable().await.unwrap();
                 continue;
             }
@@ -243,7 +243,7 @@ async fn parity_a_request_body_is_replayed_from_a_bounded_buffer() {
 
     let server = Server::start([Reply::Ok("ok")]).await;
     let client = server.client().replay_limit(5).build().unwrap();
-    assert_eq!(client.put("/", frames()).await.unwrap().status(), 200, "too large to keep, not too large to send");
+    assert_eq!(client.put("/", frames()).await.unwrap().status(), 200, "too large for the buffer, but sent once");
 
     let server = Server::start([Reply::Hang, Reply::Ok("ok")]).await;
     let client = server.client().replay_limit(5).build().unwrap();
@@ -283,10 +283,10 @@ async fn one_connection_serves_all_attempts() {
 }
 
 #[tokio::test]
-async fn both_versions_of_ip_work() {
+async fn ipv4_and_ipv6_work() {
     for host in ["127.0.0.1", "[::1]"] {
         let Ok(listener) = TcpListener::bind(format!("{host}:0")).await else {
-            assert_eq!(host, "[::1]", "a machine may do without IPv6; then that half is not tested");
+            assert_eq!(host, "[::1]", "only IPv6 may be missing on this machine");
             continue;
         };
         let port = listener.local_addr().unwrap().port();
@@ -298,12 +298,12 @@ async fn both_versions_of_ip_work() {
 }
 
 #[tokio::test]
-async fn connections_are_kept_as_many_and_as_long_as_the_settings_say() {
+async fn idle_connections_are_limited_in_number_and_time() {
     let connections = async |client: retry_client::ClientBuilder, server: &Server| {
         let client = client.build().unwrap();
         for _ in 0..3 {
             client.get_text("/").await.unwrap();
-            // Long enough for a kept connection to be too old, and to come back to the pool.
+            // Long enough for an idle connection to expire, and to return to the pool.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         server.seen().iter().map(|seen| seen.connection).collect::<Vec<_>>()
@@ -318,7 +318,7 @@ async fn connections_are_kept_as_many_and_as_long_as_the_settings_say() {
 }
 
 #[tokio::test]
-async fn there_are_no_more_connections_than_allowed() {
+async fn the_number_of_connections_is_limited() {
     let server = Server::start([Reply::Ok("ok")]).await;
     let client = server.client().pool_max_connections(2).build().unwrap();
     assert_eq!(client.connections(), 0);
@@ -350,7 +350,7 @@ async fn there_are_no_more_connections_than_allowed() {
 }
 
 #[tokio::test]
-async fn forward_sends_an_inbound_request_on() {
+async fn forward_removes_hop_by_hop_headers() {
     let server = Server::start([Reply::Status(503, "busy"), Reply::Ok("ok")]).await;
     let client = server.client().status_codes([503]).build().unwrap();
     let inbound = Request::put("/inbound?a=b")
@@ -373,7 +373,7 @@ async fn forward_sends_an_inbound_request_on() {
 }
 
 #[tokio::test]
-async fn credentials_in_the_url_are_sent_as_authorization_and_never_shown() {
+async fn credentials_in_the_url_are_sent_as_authorization_and_not_displayed() {
     let server = Server::start([Reply::Ok("ok")]).await;
     let client = Client::new(format!("http://me:secret@{}", server.address)).unwrap();
     client.get("/").await.unwrap();
@@ -385,7 +385,7 @@ async fn credentials_in_the_url_are_sent_as_authorization_and_never_shown() {
 }
 
 #[tokio::test]
-async fn bad_input_is_told_apart_and_nothing_is_sent() {
+async fn bad_input_has_its_own_kind_and_nothing_is_sent() {
     let server = Server::start([Reply::Ok("ok")]).await;
     let client = server.client().build().unwrap();
     let request = |uri| Request::get(uri).body(()).unwrap();
@@ -407,8 +407,8 @@ async fn bad_input_is_told_apart_and_nothing_is_sent() {
 #[tokio::test]
 async fn a_request_body_that_fails_is_bad_input_after_one_attempt() {
     let server = Server::start([Reply::Ok("ok")]).await;
-    let broken = StreamBody::new(Parts(std::iter::once(Err::<http_body::Frame<bytes::Bytes>, _>("disk on fire"))));
-    let error = server.client().build().unwrap().put("/", Body::new(broken)).await.unwrap_err();
+    let incomplete = StreamBody::new(Parts(std::iter::once(Err::<http_body::Frame<bytes::Bytes>, _>("disk on fire"))));
+    let error = server.client().build().unwrap().put("/", Body::new(incomplete)).await.unwrap_err();
     assert_eq!((error.kind(), error.journal().unwrap().attempts()), (ErrorKind::BadInput, 1));
     assert_eq!(error.to_string(), "the request body failed: disk on fire");
 }
@@ -424,7 +424,7 @@ async fn attempt_timeout_limits_each_attempt_and_respects_idempotence() {
 }
 
 #[tokio::test]
-async fn a_caller_that_hangs_up_stops_its_retries() {
+async fn dropping_a_call_stops_its_retries() {
     let server = Server::start([Reply::Status(503, "busy")]).await;
     let policy = retry_client::RetryPolicy::builder().interval(Duration::from_millis(200)).build().unwrap();
     let client = server.client().retry(policy).status_codes([503]).build().unwrap();
@@ -434,13 +434,13 @@ async fn a_caller_that_hangs_up_stops_its_retries() {
 }
 
 #[tokio::test]
-async fn no_content_and_head_have_no_body_to_wait_for() {
-    let answers: Vec<&[u8]> = vec![
+async fn responses_without_content_have_no_body() {
+    let responses: Vec<&[u8]> = vec![
         b"HTTP/1.1 204 No Content\r\n\r\n",
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 304 Not Modified\r\ncontent-length: 9\r\n\r\n",
         b"HTTP/1.0 200 OK\r\n\r\nto the end",
     ];
-    let (address, _, _server) = raw_server(answers).await;
+    let (address, _, _server) = raw_server(responses).await;
     let client = Client::builder(format!("http://{address}")).retry(quick(0)).build().unwrap();
     for (status, body) in [(204, ""), (304, ""), (200, "to the end")] {
         let response = client.get("/").await.unwrap();

@@ -1,6 +1,6 @@
-//! Every behaviour of the backend, met by every kind of request, over both protocols. The table in
-//! `docs/what-is-retried.md` is what is expected: it was judged row by row, and this test holds the client
-//! to it. `UPDATE_DOCS=1` writes what is observed instead, to be judged again.
+//! Every behaviour of the backend with every kind of request, over both protocols. The expected outcomes are the table in
+//! `docs/what-is-retried.md`, which was reviewed row by row. `UPDATE_DOCS=1` writes the observed outcomes to it, to be
+//! reviewed again.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the test's message")]
 
 #[path = "../../delayed-backend/tests/support/watchdog.rs"]
@@ -17,8 +17,8 @@ const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/what-is-
 const BEGIN: &str = "<!-- table -->\n";
 const END: &str = "<!-- end of table -->";
 
-/// Without a `reset-after` in the body: over HTTP/2 a client may notice the RST before it has read the head that
-/// came first, so what it gets depends on timing.
+/// There is no `reset-after` in the body: over HTTP/2, whether the client reads the head before the reset depends on
+/// timing.
 const BEHAVIOURS: [&str; 26] = [
     "ok",
     "delay=10ms",
@@ -67,30 +67,30 @@ const KINDS: [(Kind, &str); 5] = [
 
 const PROTOCOLS: [(bool, &str); 2] = [(false, "HTTP/1.1"), (true, "HTTP/2")];
 
-/// No healthy answer misses this, however busy the machine.
-const PATIENT: Duration = Duration::from_secs(30);
+/// Long enough for any response, even on a busy machine.
+const LONG_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many cells are observed at a time: so many that waiting costs no time, so few that none starves.
-const AT_ONCE: usize = 24;
+/// How many cells are observed at the same time.
+const CONCURRENCY: usize = 24;
 
 const PAYLOAD: &str = "a payload";
 const PAYLOAD_SHA256: &str = "d0c27dd3ba9c7d7f7be628d7bec50b9dc6ae296d21315ea880bce1d3042ff571";
 const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// What the caller got, and after how many attempts.
+/// Returns what the caller gets, and after how many attempts.
 async fn observe(behaviour: &str, kind: Kind, http2: bool) -> String {
     let backend = Backend::start(format!("{behaviour},{behaviour},ok").parse().unwrap()).await.unwrap();
     let waits = RetryPolicy::builder().count(6).interval(Duration::from_millis(40)).backoff_factor(2.0);
     let client = Client::builder(backend.url())
         .retry(waits.build().unwrap())
         .status_codes([503])
-        .timeout(if never_answers(behaviour) { Duration::from_secs(1) } else { PATIENT })
+        .timeout(if never_responds(behaviour) { Duration::from_secs(1) } else { LONG_TIMEOUT })
         .http2_prior_knowledge(http2)
         .build()
         .unwrap();
     let cell = match kind {
-        Kind::GetText => text(client.get_text(&target()).await, &backend),
-        _ => told(client.execute(request(kind)).await).await,
+        Kind::GetText => text_cell(client.get_text(&target()).await, &backend),
+        _ => response_cell(client.execute(request(kind)).await).await,
     };
     let cell = if behaviour.starts_with("down") { without_count(&cell) } else { cell };
     for body in backend.requests().into_iter().filter_map(|request| request.body) {
@@ -98,7 +98,7 @@ async fn observe(behaviour: &str, kind: Kind, http2: bool) -> String {
             Kind::Get | Kind::GetText => (0, EMPTY_SHA256),
             Kind::Put | Kind::Post | Kind::PostWithKey => (PAYLOAD.len() as u64, PAYLOAD_SHA256),
         };
-        // Answered early, the backend may not have read on.
+        // The backend responded early, and may not have read the body.
         if behaviour != "early" || body.length == length {
             assert_eq!((body.length, &*body.sha256), (length, sha256), "{behaviour}: what arrived");
         }
@@ -106,20 +106,20 @@ async fn observe(behaviour: &str, kind: Kind, http2: bool) -> String {
     cell
 }
 
-fn never_answers(behaviour: &str) -> bool {
+fn never_responds(behaviour: &str) -> bool {
     behaviour.split(';').any(|part| part.starts_with("hang") || part.starts_with("stall"))
 }
 
-/// How many attempts an outage takes is a matter of its length; that there are several is not.
+/// Replaces the number of attempts during an outage, which depends on timing, if there are several.
 fn without_count(cell: &str) -> String {
     match cell.rsplit_once(" · ") {
-        Some((told, "1")) => format!("{told} · 1"),
-        Some((told, _)) => format!("{told} · some"),
+        Some((cell, "1")) => format!("{cell} · 1"),
+        Some((cell, _)) => format!("{cell} · some"),
         None => cell.to_owned(),
     }
 }
 
-/// Long enough for the answer, which echoes it, to have a body that can break.
+/// Long enough for the response, which echoes it, to have a body that can be incomplete.
 fn target() -> String {
     format!("/echo?{}", "x".repeat(400))
 }
@@ -135,28 +135,28 @@ fn request(kind: Kind) -> Request<Body> {
     request.body(body).unwrap()
 }
 
-async fn told(outcome: Result<Response<ResponseBody>, Error>) -> String {
+async fn response_cell(outcome: Result<Response<ResponseBody>, Error>) -> String {
     let response = match outcome {
         Ok(response) => response,
-        Err(error) => return failed(&error),
+        Err(error) => return error_cell(&error),
     };
     let (status, attempts) = (response.status().as_u16(), response.extensions().get::<Journal>().unwrap().attempts());
     let breaks = if response.into_body().bytes().await.is_err() { ", body incomplete" } else { "" };
     format!("{status}{breaks} · {attempts}")
 }
 
-fn text(outcome: Result<String, Error>, backend: &Backend) -> String {
+fn text_cell(outcome: Result<String, Error>, backend: &Backend) -> String {
     match outcome {
-        // A text has no journal; what arrived tells.
+        // A text has no journal: the backend counts instead.
         Ok(_) => format!("200 · {}", backend.received()),
         Err(error) if error.status_code().is_some() => {
             format!("{} · {}", error.status_code().unwrap().as_u16(), backend.received())
         }
-        Err(error) => failed(&error),
+        Err(error) => error_cell(&error),
     }
 }
 
-fn failed(error: &Error) -> String {
+fn error_cell(error: &Error) -> String {
     let reason = format!("{:?}", error.reason().unwrap()).to_lowercase();
     format!("error: {:?}, {reason} · {}", error.kind(), error.journal().unwrap().attempts())
 }
@@ -165,13 +165,13 @@ fn failed(error: &Error) -> String {
 async fn the_table_of_what_is_retried_is_what_happens() {
     watchdog::watch();
     let mut cells = JoinSet::new();
-    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let permits = Arc::new(Semaphore::new(CONCURRENCY));
     for (row, behaviour) in BEHAVIOURS.into_iter().enumerate() {
         for (column, (kind, _)) in KINDS.into_iter().enumerate() {
             for (protocol, (http2, _)) in PROTOCOLS.into_iter().enumerate() {
-                let places = Arc::clone(&places);
+                let permits = Arc::clone(&permits);
                 cells.spawn(async move {
-                    let _place = places.acquire().await;
+                    let _permit = permits.acquire().await;
                     (row, column, protocol, observe(behaviour, kind, http2).await)
                 });
             }

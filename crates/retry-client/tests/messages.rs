@@ -1,4 +1,4 @@
-//! Messages pass whole and unchanged, or fail in plain sight: what the library promises without a gateway.
+//! Messages are complete and unchanged, or the call fails: what the library guarantees without the gateway.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the test's message")]
 
 mod common;
@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-const PATIENT: Duration = Duration::from_secs(30);
+const LONG_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn leak(bytes: Vec<u8>) -> &'static [u8] {
     bytes.leak()
@@ -26,8 +26,8 @@ fn response(head: &str, body: &[u8]) -> &'static [u8] {
     leak([head.as_bytes(), b"\r\netag: \"v1\"\r\n\r\n", body].concat())
 }
 
-/// 200,000 bytes that differ.
-fn whole() -> Vec<u8> {
+/// Returns 200,000 bytes that differ.
+fn complete() -> Vec<u8> {
     (0..200_000_u32).map(|place| (place % 251) as u8).collect()
 }
 
@@ -38,7 +38,7 @@ fn part(range: std::ops::Range<usize>) -> &'static [u8] {
         range.end - 1,
         range.len()
     );
-    response(&head, &whole()[range])
+    response(&head, &complete()[range])
 }
 
 fn resuming(address: SocketAddr) -> Client {
@@ -47,41 +47,41 @@ fn resuming(address: SocketAddr) -> Client {
 
 #[tokio::test]
 async fn a_body_is_resumed_until_its_announced_length_has_arrived() {
-    let chunk = [b"186a0\r\n", &whole()[..100_000], b"\r\n"].concat();
+    let chunk = [b"186a0\r\n", &complete()[..100_000], b"\r\n"].concat();
     for begin in [
-        response("HTTP/1.1 200 OK\r\ncontent-length: 200000", &whole()[..100_000]),
+        response("HTTP/1.1 200 OK\r\ncontent-length: 200000", &complete()[..100_000]),
         response("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked", &chunk),
     ] {
         let (address, connections, _server) =
             raw_server(vec![begin, part(100_000..150_000), part(150_000..200_000)]).await;
         let response = resuming(address).get("/").await.unwrap();
-        let body = timeout(PATIENT, response.into_body().bytes()).await.unwrap().unwrap();
-        assert!(body == whole(), "{} bytes", body.len());
+        let body = timeout(LONG_TIMEOUT, response.into_body().bytes()).await.unwrap().unwrap();
+        assert!(body == complete(), "{} bytes", body.len());
         assert_eq!(connections.load(SeqCst), 3);
     }
 }
 
 #[tokio::test]
 async fn a_part_that_is_longer_than_its_range_is_an_error() {
-    let begin = response("HTTP/1.1 200 OK\r\ncontent-length: 200000", &whole()[..100_000]);
+    let begin = response("HTTP/1.1 200 OK\r\ncontent-length: 200000", &complete()[..100_000]);
     let range = "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes 100000-199999/200000";
     let chunks = [b"19a28\r\n", &vec![0; 105_000][..], b"\r\n0\r\n\r\n"].concat();
     for long in [
         response(&format!("{range}\r\ncontent-length: 105000"), &vec![0; 105_000]),
         response(&format!("{range}\r\ntransfer-encoding: chunked"), &chunks),
-        // The connection's end is the part's.
+        // The end of the connection is the end of the part.
         response(range, &vec![0; 105_000]),
     ] {
         let (address, _, _server) = raw_server(vec![begin, long]).await;
         let response = resuming(address).get("/").await.unwrap();
-        let error = timeout(PATIENT, response.into_body().bytes()).await.unwrap().unwrap_err();
+        let error = timeout(LONG_TIMEOUT, response.into_body().bytes()).await.unwrap().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::BadResponse, "{error}");
     }
 }
 
 #[tokio::test]
-async fn progress_renews_how_often_a_body_is_resumed() {
-    // Each connection sends a tenth and breaks: ten in all, and three retries.
+async fn progress_resets_the_number_of_resumes() {
+    // Each connection sends a tenth and closes: ten connections, but only three retries.
     let tenth = |number: usize| {
         let from = number * 20_000;
         let head = if number == 0 {
@@ -92,25 +92,25 @@ async fn progress_renews_how_often_a_body_is_resumed() {
                 200_000 - from
             )
         };
-        response(&head, &whole()[from..from + 20_000])
+        response(&head, &complete()[from..from + 20_000])
     };
     let (address, connections, _server) = raw_server((0..10).map(tenth).collect()).await;
-    // 64 KiB arrive within four of them, after which it has four retries again.
+    // 64 KiB arrive over four connections, which resets the number of resumes.
     let client = Client::builder(format!("http://{address}")).retry(quick(4)).resume(true).build().unwrap();
     let response = client.get("/").await.unwrap();
-    let body = timeout(PATIENT, response.into_body().bytes()).await.unwrap().unwrap();
-    assert!(body == whole());
+    let body = timeout(LONG_TIMEOUT, response.into_body().bytes()).await.unwrap().unwrap();
+    assert!(body == complete());
     assert_eq!(connections.load(SeqCst), 10);
 
     let (address, connections, _server) = raw_server((0..10).map(tenth).collect()).await;
     let client = Client::builder(format!("http://{address}")).retry(quick(2)).resume(true).build().unwrap();
     let response = client.get("/").await.unwrap();
-    timeout(PATIENT, response.into_body().bytes()).await.unwrap().unwrap_err();
-    assert_eq!(connections.load(SeqCst), 1 + 2, "what brings too little is not gone on with for ever");
+    timeout(LONG_TIMEOUT, response.into_body().bytes()).await.unwrap().unwrap_err();
+    assert_eq!(connections.load(SeqCst), 1 + 2, "without progress the number of resumes is limited");
 }
 
 #[tokio::test]
-async fn a_head_that_contradicts_itself_is_refused_at_once() {
+async fn an_ambiguous_head_is_an_error_after_one_attempt() {
     for head in [
         "content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         "transfer-encoding: chunked\r\ncontent-length: 0\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
@@ -120,8 +120,8 @@ async fn a_head_that_contradicts_itself_is_refused_at_once() {
         "x-a : b\r\ncontent-length: 0\r\n\r\n",
         "x-a: b\r\n c\r\ncontent-length: 0\r\n\r\n",
     ] {
-        let answer = leak(format!("HTTP/1.1 200 OK\r\n{head}").into_bytes());
-        let (address, connections, _server) = raw_server(vec![answer]).await;
+        let response = leak(format!("HTTP/1.1 200 OK\r\n{head}").into_bytes());
+        let (address, connections, _server) = raw_server(vec![response]).await;
         let client = Client::builder(format!("http://{address}")).retry(quick(3)).build().unwrap();
         let error = client.get("/").await.unwrap_err();
         assert_eq!((error.kind(), error.reason()), (ErrorKind::BadResponse, Some(Reason::Permanent)), "{head:?}");
@@ -130,10 +130,10 @@ async fn a_head_that_contradicts_itself_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn a_length_is_one_canonical_number() {
+async fn a_content_length_is_one_canonical_number() {
     for length in ["content-length: 005", "content-length: 5\r\ncontent-length: 5", "content-length: 5, 5"] {
-        let answer = leak(format!("HTTP/1.1 200 OK\r\n{length}\r\n\r\nhello").into_bytes());
-        let (address, _, _server) = raw_server(vec![answer]).await;
+        let response = leak(format!("HTTP/1.1 200 OK\r\n{length}\r\n\r\nhello").into_bytes());
+        let (address, _, _server) = raw_server(vec![response]).await;
         let client = Client::new(format!("http://{address}")).unwrap();
         let response = client.get("/").await.unwrap();
         let lengths: Vec<_> = response.headers().get_all("content-length").iter().cloned().collect();
@@ -142,7 +142,7 @@ async fn a_length_is_one_canonical_number() {
     }
 }
 
-/// A body whose length nobody knows before its end.
+/// Returns a body without an announced length.
 fn of_unknown_length(text: &'static str) -> Body {
     let (mut sender, body) = Channel::<Bytes>::new(1);
     tokio::spawn(async move { sender.send_data(Bytes::from(text)).await });
@@ -167,7 +167,7 @@ async fn a_body_of_unknown_length_arrives_whatever_the_method() {
 }
 
 #[tokio::test]
-async fn credentials_of_the_base_url_never_go_out_with_trace() {
+async fn credentials_of_the_base_url_are_not_sent_with_trace() {
     let server = Server::start([Reply::Ok("fine")]).await;
     let client = Client::new(format!("http://me:secret@{}", server.address)).unwrap();
     for (method, expected) in [("GET", true), ("TRACE", false)] {
@@ -178,16 +178,16 @@ async fn credentials_of_the_base_url_never_go_out_with_trace() {
 }
 
 #[tokio::test]
-async fn a_fragment_is_refused() {
+async fn a_fragment_is_an_error() {
     let client = Client::new("http://localhost").unwrap();
     let error = client.get("/a?secret#f").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::BadInput);
     assert_eq!(error.to_string(), "path '/a': expected no fragment: it is never sent");
 }
 
-/// The one connection there may be is taken, so a POST waits until its attempt is cut, having sent nothing.
+/// The only connection is in use, so the attempt of a POST times out before anything was sent.
 #[tokio::test]
-async fn a_post_whose_attempt_is_cut_before_it_was_sent_is_sent_again() {
+async fn a_post_that_times_out_before_it_was_sent_is_retried() {
     watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::builder(format!("http://{}", listener.local_addr().unwrap()))
@@ -196,27 +196,27 @@ async fn a_post_whose_attempt_is_cut_before_it_was_sent_is_sent_again() {
         .pool_max_connections(1)
         .build()
         .unwrap();
-    let patient = client.clone();
-    // Its head arrives before it is cut, and its body is read for as long as it likes.
-    let holder = tokio::spawn(async move { patient.get("/holder").await });
+    let untimed = client.clone();
+    // Its head arrives before the attempt timeout, which does not apply to the body.
+    let holder = tokio::spawn(async move { untimed.get("/holder").await });
     let (mut held, _) = listener.accept().await.unwrap();
     read_head(&mut held).await;
     held.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n").await.unwrap();
-    let response = timeout(PATIENT, holder).await.unwrap().unwrap().unwrap();
+    let response = timeout(LONG_TIMEOUT, holder).await.unwrap().unwrap().unwrap();
     let post = tokio::spawn(async move { client.post("/post", "x").await });
-    // Some attempts are cut meanwhile.
+    // Some attempts time out meanwhile.
     tokio::time::sleep(Duration::from_millis(200)).await;
     held.write_all(b"ok").await.unwrap();
     assert_eq!(response.into_body().text().await.unwrap(), "ok");
     read_head(&mut held).await;
     held.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
-    let answered = timeout(PATIENT, post).await.unwrap().unwrap().unwrap();
-    assert!(answered.extensions().get::<Journal>().unwrap().attempts() > 1);
+    let response = timeout(LONG_TIMEOUT, post).await.unwrap().unwrap().unwrap();
+    assert!(response.extensions().get::<Journal>().unwrap().attempts() > 1);
 }
 
-/// A server that refuses by the head of a request, and closes with the upload unread.
+/// The server responds to the head of a request, and closes without reading the body.
 #[tokio::test]
-async fn a_response_that_arrived_is_not_lost_to_an_upload_that_fails() {
+async fn a_response_that_was_received_is_returned_although_the_upload_fails() {
     watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::new(format!("http://{}", listener.local_addr().unwrap())).unwrap();
@@ -224,19 +224,19 @@ async fn a_response_that_arrived_is_not_lost_to_an_upload_that_fails() {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             read_head(&mut stream).await;
-            let refusal = "HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 5\r\n\r\nlarge";
-            stream.write_all(refusal.as_bytes()).await.unwrap();
+            let rejection = "HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 5\r\n\r\nlarge";
+            stream.write_all(rejection.as_bytes()).await.unwrap();
         }
     });
     for _ in 0..50 {
         let body = StreamBody::new(futures_stream(10, vec![0; 16 * 1024]));
-        let response = timeout(PATIENT, client.post("/", Body::new(body))).await.unwrap().unwrap();
+        let response = timeout(LONG_TIMEOUT, client.post("/", Body::new(body))).await.unwrap().unwrap();
         assert_eq!(response.status(), 413);
         assert_eq!(response.into_body().text().await.unwrap(), "large");
     }
 }
 
-/// So many pieces.
+/// A stream of this many frames.
 fn futures_stream(
     pieces: usize,
     piece: Vec<u8>,
@@ -259,7 +259,7 @@ fn futures_stream(
 }
 
 #[tokio::test]
-async fn a_body_waits_for_the_servers_consent_where_the_request_expects_it() {
+async fn a_body_waits_for_100_continue_if_the_request_expects_it() {
     watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::builder(format!("http://{}", listener.local_addr().unwrap())).retry(quick(0)).build().unwrap();
@@ -274,7 +274,7 @@ async fn a_body_waits_for_the_servers_consent_where_the_request_expects_it() {
     let (call, mut stream) = send().await;
     stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
     let mut body = [0; 5];
-    timeout(PATIENT, stream.read_exact(&mut body)).await.unwrap().unwrap();
+    timeout(LONG_TIMEOUT, stream.read_exact(&mut body)).await.unwrap().unwrap();
     stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await.unwrap();
     assert_eq!(call.await.unwrap().unwrap().status(), 200);
 
@@ -282,20 +282,20 @@ async fn a_body_waits_for_the_servers_consent_where_the_request_expects_it() {
     stream.write_all(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n").await.unwrap();
     assert_eq!(call.await.unwrap().unwrap().status(), 401);
     let mut rest = Vec::new();
-    timeout(PATIENT, stream.read_to_end(&mut rest)).await.unwrap().unwrap();
-    assert_eq!(rest, b"", "a body that was refused is not sent, and the connection not used again");
+    timeout(LONG_TIMEOUT, stream.read_to_end(&mut rest)).await.unwrap().unwrap();
+    assert_eq!(rest, b"", "a rejected body is not sent, and the connection is not reused");
 }
 
-/// The memory is not enough to count it as it arrives.
+/// The quota is too small to reserve the body a second time as it arrives.
 #[tokio::test]
-async fn a_response_of_known_length_is_buffered_whole_however_little_memory_is_left() {
-    let body = &whole()[..100];
+async fn a_response_of_known_length_is_reserved_once() {
+    let body = &complete()[..100];
     let half = response("HTTP/1.1 200 OK\r\ncontent-length: 100", &body[..50]);
     let (address, connections, _server) =
         raw_server(vec![half, response("HTTP/1.1 200 OK\r\ncontent-length: 100", body)]).await;
     let client = Client::builder(format!("http://{address}")).retry(quick(3));
     let client = client.response_buffer(1000).replay_memory(120).build().unwrap();
-    let response = timeout(PATIENT, client.get("/")).await.unwrap().unwrap();
-    assert_eq!(timeout(PATIENT, response.into_body().bytes()).await.unwrap().unwrap(), body);
+    let response = timeout(LONG_TIMEOUT, client.get("/")).await.unwrap().unwrap();
+    assert_eq!(timeout(LONG_TIMEOUT, response.into_body().bytes()).await.unwrap().unwrap(), body);
     assert_eq!(connections.load(SeqCst), 2);
 }

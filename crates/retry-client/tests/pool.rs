@@ -1,4 +1,4 @@
-//! Which connection a request goes over, seen from the server's side.
+//! Which connection a request gets, as seen by the server.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the test's message")]
 
 mod common;
@@ -23,7 +23,7 @@ use tokio::{
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
-/// A server that answers each request only once a permit for it is there.
+/// Starts a server that responds to a request when there is a permit for it.
 async fn gated(gate: Arc<Semaphore>) -> (Client, Arc<AtomicUsize>, JoinSet<()>) {
     watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -51,7 +51,7 @@ async fn gated(gate: Arc<Semaphore>) -> (Client, Arc<AtomicUsize>, JoinSet<()>) 
 }
 
 #[tokio::test]
-async fn whoever_has_waited_longest_for_a_connection_comes_first() {
+async fn waiters_are_served_in_order() {
     let server = Server::start([Reply::Ok("ok")]).await;
     let client = server.client().pool_max_connections(1).build().unwrap();
     let mut calls = JoinSet::new();
@@ -59,8 +59,8 @@ async fn whoever_has_waited_longest_for_a_connection_comes_first() {
         let client = client.clone();
         calls.spawn(async move { client.get_text(&format!("/{number}")).await });
     }
-    while let Some(answer) = calls.join_next().await {
-        assert_eq!(answer.unwrap().unwrap(), "ok");
+    while let Some(response) = calls.join_next().await {
+        assert_eq!(response.unwrap().unwrap(), "ok");
     }
     let order: Vec<_> = server.seen().into_iter().map(|seen| seen.target).collect();
     assert_eq!(order, Vec::from_iter((0..20).map(|number| format!("/{number}"))));
@@ -68,7 +68,7 @@ async fn whoever_has_waited_longest_for_a_connection_comes_first() {
 }
 
 #[tokio::test]
-async fn a_call_that_stops_waiting_leaves_its_turn_to_the_next() {
+async fn a_cancelled_waiter_does_not_block_the_next() {
     let gate = Arc::new(Semaphore::new(0));
     let (client, asked, _server) = gated(Arc::clone(&gate)).await;
     let call = || {
@@ -89,7 +89,7 @@ async fn a_call_that_stops_waiting_leaves_its_turn_to_the_next() {
 }
 
 #[tokio::test]
-async fn a_connection_whose_answer_nobody_waits_for_any_more_is_not_used_again() {
+async fn a_connection_with_a_cancelled_request_is_not_reused() {
     let server = Server::start([Reply::Hang, Reply::Ok("second")]).await;
     let client = server.client().build().unwrap();
     let abandoned = tokio::spawn({
@@ -105,7 +105,7 @@ async fn a_connection_whose_answer_nobody_waits_for_any_more_is_not_used_again()
 }
 
 #[tokio::test]
-async fn an_answer_left_unread_does_not_cost_its_connection() {
+async fn an_unread_response_does_not_close_its_connection() {
     let server = Server::start([Reply::Ok("unread")]).await;
     let client = server.client().build().unwrap();
     for _ in 0..3 {
@@ -114,9 +114,9 @@ async fn an_answer_left_unread_does_not_cost_its_connection() {
     assert!(server.seen().iter().all(|seen| seen.connection == 0));
 }
 
-/// Each connection answers one request, then closes without a word.
+/// Each connection responds to one request and is then closed without an announcement.
 #[tokio::test]
-async fn a_connection_that_was_closed_while_it_was_kept_is_not_used_again() {
+async fn a_connection_that_was_closed_while_idle_is_not_reused() {
     watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::builder(format!("http://{}", listener.local_addr().unwrap())).retry(quick(0));
@@ -130,9 +130,9 @@ async fn a_connection_that_was_closed_while_it_was_kept_is_not_used_again() {
     };
     let calls = async {
         for _ in 0..50 {
-            // A POST, which is not repeated once any of it was sent.
-            let answer = client.post("/", "x").await.unwrap();
-            assert_eq!(answer.into_body().text().await.unwrap(), "ok");
+            // A POST is not repeated after any of it was sent.
+            let response = client.post("/", "x").await.unwrap();
+            assert_eq!(response.into_body().text().await.unwrap(), "ok");
             while client.connections() > 0 {
                 yield_now().await;
             }
@@ -150,8 +150,8 @@ async fn over_http2_the_first_requests_wait_for_one_connection() {
         let client = client.clone();
         calls.spawn(async move { client.get_text("/").await });
     }
-    while let Some(answer) = calls.join_next().await {
-        assert_eq!(answer.unwrap().unwrap(), "ok");
+    while let Some(response) = calls.join_next().await {
+        assert_eq!(response.unwrap().unwrap(), "ok");
     }
     assert_eq!(server.seen().len(), 20);
     assert!(server.seen().iter().all(|seen| seen.connection == 0));
@@ -170,7 +170,7 @@ async fn over_http2_a_connection_that_has_been_silent_for_too_long_is_shared_no_
 }
 
 #[tokio::test]
-async fn over_http2_one_slow_answer_does_not_cost_the_others_their_connection() {
+async fn over_http2_a_slow_response_does_not_affect_the_others() {
     let server = Server::start([Reply::Ok("ok"), Reply::Hang, Reply::Ok("ok")]).await;
     let client = server.client().http2_prior_knowledge(true).timeout(Duration::from_millis(300));
     let client = client.retry(quick(0)).build().unwrap();
@@ -179,7 +179,7 @@ async fn over_http2_one_slow_answer_does_not_cost_the_others_their_connection() 
         let client = client.clone();
         async move { client.get_text("/slow").await }
     });
-    // The others have theirs meanwhile.
+    // The others get their responses meanwhile.
     while !slow.is_finished() {
         if server.seen().len() > 1 {
             client.get_text("/").await.unwrap();
@@ -210,7 +210,7 @@ async fn over_http2_all_learn_that_there_is_no_connection() {
 }
 
 #[tokio::test]
-async fn connections_unused_for_too_long_are_closed_though_nobody_asks_for_one() {
+async fn expired_connections_are_closed_without_a_request() {
     for http2 in [false, true] {
         let server = Server::start([Reply::Ok("ok")]).await;
         let client = server.client().http2_prior_knowledge(http2).pool_idle_timeout(Duration::from_millis(20));
@@ -225,9 +225,9 @@ async fn connections_unused_for_too_long_are_closed_though_nobody_asks_for_one()
     }
 }
 
-/// The POST wants a connection that has not been idle for as long, and makes room for one; the GET is next.
+/// The POST needs a connection that was used recently, and closes the old one; the GET is next.
 #[tokio::test]
-async fn those_who_wait_for_a_connection_get_one_once_a_response_was_read_late() {
+async fn waiters_get_a_connection_although_the_returned_one_is_stale() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::builder(format!("http://{}", listener.local_addr().unwrap())).retry(quick(0));
     let client =

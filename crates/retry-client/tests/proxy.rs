@@ -1,5 +1,5 @@
-//! A proxy from the environment. As variables belong to a whole process, the client runs in one of its own:
-//! this test program again, told to run `client_in_a_process_of_its_own` alone.
+//! The proxy of the environment. As variables belong to the process, each client runs in its own: this test binary again,
+//! with only the test `client_in_its_own_process`.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -27,7 +27,7 @@ use tokio::{
     task::JoinSet,
 };
 
-/// A proxy that answers requests itself with `proxy`, and opens tunnels unless it is to refuse them.
+/// A proxy that responds to requests with `proxy`, and opens tunnels unless it is to reject them.
 struct Proxy {
     address: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
@@ -35,7 +35,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    async fn start(refusal: Option<&'static str>) -> Self {
+    async fn start(rejection: Option<&'static str>) -> Self {
         watch();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -46,13 +46,13 @@ impl Proxy {
             let mut serving = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                serving.spawn(serve(stream, refusal, Arc::clone(&log)));
+                serving.spawn(serve(stream, rejection, Arc::clone(&log)));
             }
         });
         Self { address, heads, _tasks: tasks }
     }
 
-    /// The URL to put into the environment.
+    /// Returns the URL for the environment.
     fn url(&self) -> String {
         format!("http://me:hush@{}", self.address)
     }
@@ -62,7 +62,7 @@ impl Proxy {
     }
 }
 
-async fn serve(mut stream: TcpStream, refusal: Option<&str>, log: Arc<Mutex<Vec<String>>>) {
+async fn serve(mut stream: TcpStream, rejection: Option<&str>, log: Arc<Mutex<Vec<String>>>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let Ok(byte) = stream.read_u8().await else { return };
@@ -70,9 +70,9 @@ async fn serve(mut stream: TcpStream, refusal: Option<&str>, log: Arc<Mutex<Vec<
     }
     let head = String::from_utf8(head).unwrap().to_lowercase();
     log.lock().unwrap().push(head.clone());
-    let answer = match (head.strip_prefix("connect "), refusal) {
+    let response = match (head.strip_prefix("connect "), rejection) {
         (None, _) => "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nproxy",
-        (Some(_), Some(refusal)) => refusal,
+        (Some(_), Some(rejection)) => rejection,
         (Some(rest), None) => {
             let mut server = TcpStream::connect(rest.split(' ').next().unwrap()).await.unwrap();
             stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.unwrap();
@@ -80,7 +80,7 @@ async fn serve(mut stream: TcpStream, refusal: Option<&str>, log: Arc<Mutex<Vec<
             return;
         }
     };
-    let _ = stream.write_all(answer.as_bytes()).await;
+    let _ = stream.write_all(response.as_bytes()).await;
 }
 
 const URL: &str = "RETRY_CLIENT_TEST_URL";
@@ -90,7 +90,7 @@ const CA_FILE: &str = "RETRY_CLIENT_TEST_CA_FILE";
 
 #[tokio::test]
 #[ignore = "run by the other tests, with an environment of their choice"]
-async fn client_in_a_process_of_its_own() {
+async fn client_in_its_own_process() {
     let options = std::env::var(OPTIONS).unwrap_or_default();
     let client = Client::builder(std::env::var(URL).unwrap())
         .retry(quick(1))
@@ -104,7 +104,7 @@ async fn client_in_a_process_of_its_own() {
     let outcome = match client.build() {
         Err(error) => format!("{error}"),
         Ok(client) => {
-            assert!(!format!("{client:?}").contains("bWU6"), "credentials print");
+            assert!(!format!("{client:?}").contains("bWU6"), "credentials are displayed");
             match client.get_text("/x?y").await {
                 Ok(text) => text,
                 Err(error) => format!("{error} [{}]", error.journal().unwrap().attempts()),
@@ -114,10 +114,10 @@ async fn client_in_a_process_of_its_own() {
     println!("\noutcome: {outcome}");
 }
 
-/// What a GET of `/x?y` came to, in a process with these variables.
+/// Returns the outcome of a GET of `/x?y` in a process with these variables.
 async fn outcome(url: String, variables: &[(&'static str, String)]) -> String {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "client_in_a_process_of_its_own", "--ignored", "--nocapture"]);
+    command.args(["--exact", "client_in_its_own_process", "--ignored", "--nocapture"]);
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUEST_METHOD"] {
         command.env_remove(name).env_remove(name.to_lowercase());
     }
@@ -128,7 +128,7 @@ async fn outcome(url: String, variables: &[(&'static str, String)]) -> String {
 }
 
 #[tokio::test]
-async fn a_request_for_http_goes_to_the_proxy_with_its_whole_url() {
+async fn http_requests_go_to_the_proxy_with_their_absolute_url() {
     let proxy = Proxy::start(None).await;
     let text = outcome("http://server.invalid".to_owned(), &[("HTTP_PROXY", proxy.url())]).await;
     assert_eq!(text, "proxy");
@@ -140,7 +140,7 @@ async fn a_request_for_http_goes_to_the_proxy_with_its_whole_url() {
 }
 
 #[tokio::test]
-async fn it_goes_straight_where_the_environment_or_the_setting_says_so() {
+async fn requests_go_directly_if_the_environment_or_the_setting_says_so() {
     let (server, proxy) = (Server::start([Reply::Ok("server")]).await, Proxy::start(None).await);
     let rest = [
         ("NO_PROXY", "elsewhere,127.0.0.0/8"),
@@ -188,13 +188,13 @@ async fn https_goes_through_a_tunnel() {
 }
 
 #[tokio::test]
-async fn a_tunnel_that_is_refused_for_good_is_asked_for_once() {
+async fn a_permanently_rejected_tunnel_is_one_attempt() {
     let rows = [
         ("HTTP/1.1 407 Who Are You\r\ncontent-length: 3\r\n\r\nwho", "407 Proxy Authentication Required", 1),
         ("HTTP/1.1 503 Later\r\ncontent-length: 0\r\n\r\n", "503 Service Unavailable", 2),
     ];
-    for (refusal, status, attempts) in rows {
-        let proxy = Proxy::start(Some(refusal)).await;
+    for (rejection, status, attempts) in rows {
+        let proxy = Proxy::start(Some(rejection)).await;
         let variables = [("HTTP_PROXY", proxy.url()), (OPTIONS, "http2".to_owned())];
         let expected = format!(
             "cannot connect to server.invalid through proxy {}: the proxy returned {status} for CONNECT [{attempts}]",
@@ -206,7 +206,7 @@ async fn a_tunnel_that_is_refused_for_good_is_asked_for_once() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_not_there_is_named() {
+async fn an_unreachable_proxy_is_named() {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = socket.local_addr().unwrap();
@@ -218,7 +218,7 @@ async fn a_proxy_that_is_not_there_is_named() {
 }
 
 #[tokio::test]
-async fn a_proxy_of_another_kind_is_refused() {
+async fn a_proxy_of_another_kind_is_an_error() {
     let variables = [("HTTP_PROXY", "socks5://me:hush@tor:9050".to_owned())];
     assert_eq!(
         outcome("http://server.invalid".to_owned(), &variables).await,

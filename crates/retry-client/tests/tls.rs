@@ -1,4 +1,4 @@
-//! https against real handshakes: whom the client trusts, what it offers, and which failures it repeats.
+//! https with real handshakes: trusted certificates, protocols, and which failures are retried.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -22,8 +22,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// An error that no other attempt was made for.
-fn assert_hopeless(error: &Error, server: &Https, why: &str) {
+/// Checks that there was one attempt.
+fn assert_permanent(error: &Error, server: &Https, why: &str) {
     assert_eq!(error.to_string(), format!("cannot connect to {}: {why}", server.server.address));
     assert_eq!((error.kind(), error.reason()), (ErrorKind::Connect, Some(Reason::Permanent)));
     assert_eq!((server.connections(), server.server.seen().len()), (1, 0));
@@ -38,13 +38,13 @@ async fn an_unknown_authority_is_one_attempt_and_one_clear_error() {
             Some(path) => server.client().ca_file(path),
         };
         let error = client.build().unwrap().get("/").await.unwrap_err();
-        assert_hopeless(&error, &server, "invalid peer certificate: unknown authority (a CA file adds one)");
+        assert_permanent(&error, &server, "invalid peer certificate: unknown authority (a CA file adds one)");
         server.connections.store(0, SeqCst);
     }
 }
 
 #[tokio::test]
-async fn with_the_authority_it_works_and_the_server_chooses_the_protocol() {
+async fn the_server_chooses_the_protocol() {
     let authority = Authority::new();
     let check = async |offered: &[&str], http2, expected| {
         let server = Https::start(authority.acceptor("127.0.0.1", offered, None), 0).await;
@@ -70,21 +70,21 @@ async fn with_prior_knowledge_nothing_but_http2_is_offered() {
     let server = Https::start(authority.acceptor("127.0.0.1", &["http/1.1"], None), 0).await;
     let client = server.client().ca_file(authority.file()).http2_prior_knowledge(true).build().unwrap();
     let error = client.get("/").await.unwrap_err();
-    assert_hopeless(&error, &server, "the server refused: NoApplicationProtocol");
+    assert_permanent(&error, &server, "the server refused: NoApplicationProtocol");
 }
 
 #[tokio::test]
-async fn a_certificate_of_another_name_is_refused() {
+async fn a_certificate_for_another_name_is_rejected() {
     let authority = Authority::new();
     let server = Https::start(authority.acceptor("elsewhere.example", BOTH, None), 0).await;
     let error = server.client().ca_file(authority.file()).build().unwrap().get("/").await.unwrap_err();
     let why = "invalid peer certificate: certificate not valid for name \"127.0.0.1\"; \
                certificate is only valid for DnsName(\"elsewhere.example\")";
-    assert_hopeless(&error, &server, why);
+    assert_permanent(&error, &server, why);
 }
 
 #[tokio::test]
-async fn a_handshake_that_breaks_off_is_repeated_for_every_method() {
+async fn an_incomplete_handshake_is_retried_for_every_method() {
     let authority = Authority::new();
     let server = Https::start(authority.acceptor("127.0.0.1", BOTH, None), 2).await;
     let client = server.client().ca_file(authority.file()).build().unwrap();
@@ -108,7 +108,7 @@ async fn a_handshake_counts_as_connecting() {
 }
 
 #[tokio::test]
-async fn a_server_that_asks_for_a_certificate_gets_it() {
+async fn a_client_certificate_is_presented_on_request() {
     let (authority, clients) = (Authority::new(), Authority::new());
     let server = Https::start(authority.acceptor("127.0.0.1", BOTH, Some(&clients)), 0).await;
     let (certificate, key) = clients.issue("client.example");
@@ -125,17 +125,16 @@ async fn a_server_that_asks_for_a_certificate_gets_it() {
 }
 
 #[tokio::test]
-async fn a_server_that_asks_for_a_certificate_in_vain_is_asked_once() {
+async fn a_missing_client_certificate_is_one_attempt() {
     let authority = Authority::new();
-    // In TLS 1.3 the refusal comes behind the handshake, where HTTP/2 keeps no more than its text.
+    // In TLS 1.3 the alert comes after the handshake, and then h2 keeps only its text.
     let server = Https::start(authority.acceptor("127.0.0.1", &["http/1.1"], Some(&authority)), 0).await;
     let error = server.client().ca_file(authority.file()).build().unwrap().get("/").await.unwrap_err();
-    assert_hopeless(&error, &server, "the server refused: CertificateRequired");
+    assert_permanent(&error, &server, "the server refused: CertificateRequired");
 }
 
-/// The client has a URL for the other of the two.
 #[tokio::test]
-async fn a_server_that_speaks_the_other_of_http_and_https_is_told_as_that() {
+async fn the_wrong_scheme_in_the_url_is_explained() {
     let failure = async |url: String| {
         let client = Client::builder(url).retry(quick(0)).build().unwrap();
         timeout(Duration::from_secs(20), client.get("/")).await.unwrap().unwrap_err()
@@ -160,7 +159,7 @@ async fn a_server_that_speaks_the_other_of_http_and_https_is_told_as_that() {
 }
 
 #[tokio::test]
-async fn the_idle_timeout_sees_the_bytes_beneath() {
+async fn the_stall_timeout_counts_the_bytes_beneath_tls() {
     let authority = Authority::new();
     let acceptor = authority.acceptor("127.0.0.1", &["http/1.1"], None);
     watch();
@@ -170,7 +169,7 @@ async fn the_idle_timeout_sees_the_bytes_beneath() {
         let (stream, _) = listener.accept().await.unwrap();
         let mut stream = acceptor.accept(stream).await.unwrap();
         read_head(&mut stream).await;
-        // Four bytes every 100 ms, more than twice the timeout in all; then one byte less than was promised.
+        // Four bytes every 100 ms, in total more than twice the timeout; then one byte less than announced.
         for bytes in b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok".chunks(4) {
             sleep(Duration::from_millis(100)).await;
             stream.write_all(bytes).await.unwrap();
@@ -188,7 +187,7 @@ async fn the_idle_timeout_sees_the_bytes_beneath() {
 }
 
 #[test]
-fn files_that_will_not_do_are_refused_with_their_reason() {
+fn invalid_files_are_errors() {
     let authority = Authority::new();
     let ((certificate, key), (_, other)) = (authority.issue("a"), authority.issue("b"));
     let (chain, key) = (file("chain.pem", &certificate.pem()), file("key.pem", &key.serialize_pem()));
@@ -196,7 +195,7 @@ fn files_that_will_not_do_are_refused_with_their_reason() {
     let (empty, missing) = (file("empty.pem", "nothing"), PathBuf::from("/no/such/file"));
     let junk = file("junk.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     let check = |set: &dyn Fn(ClientBuilder) -> ClientBuilder, expected: String| {
-        // Also where they will not be used, as a mistake is one wherever it is made.
+        // Also for http, where they are not used.
         for url in ["https://h", "http://h"] {
             let error = set(Client::builder(url)).build().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::BadInput);

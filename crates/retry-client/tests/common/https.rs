@@ -3,7 +3,7 @@
     clippy::unwrap_used,
     reason = "each test file uses a part, and a failed expectation is the message"
 )]
-//! Authorities and https servers for tests.
+//! Certificate authorities and https servers for tests.
 
 use std::{
     path::PathBuf,
@@ -30,14 +30,14 @@ use crate::common::{Reply, Server, quick};
 
 pub(crate) const BOTH: &[&str] = &["h2", "http/1.1"];
 
-/// An authority that nobody knows.
+/// An authority that the system does not trust.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
     pub(crate) fn new() -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let mut params = CertificateParams::default();
-        // Of one name, they would be one authority with two keys.
+        // Authorities of the same name would be taken for one with two keys.
         params.distinguished_name.push(DnType::CommonName, format!("authority {}", NUMBER.fetch_add(1, SeqCst)));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
@@ -54,7 +54,7 @@ impl Authority {
         file("ca.pem", &self.0.pem())
     }
 
-    /// What a server of this name presents. With `clients`, it asks for a certificate of that authority.
+    /// Returns the acceptor of a server with this name. With `clients`, it requests a certificate of that authority.
     pub(crate) fn acceptor(&self, name: &str, alpn: &[&str], clients: Option<&Self>) -> TlsAcceptor {
         let (certificate, key) = self.issue(name);
         let provider = Arc::new(ring::default_provider());
@@ -75,7 +75,7 @@ impl Authority {
     }
 }
 
-/// A new file of this test run.
+/// Writes a file for this test run.
 pub(crate) fn file(name: &str, content: &str) -> PathBuf {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let number = NUMBER.fetch_add(1, SeqCst);
@@ -84,14 +84,14 @@ pub(crate) fn file(name: &str, content: &str) -> PathBuf {
     path
 }
 
-/// An https server on this machine, and how many connections it has had.
+/// An https server on this machine, which counts its connections.
 pub(crate) struct Https {
     pub(crate) server: Server,
     pub(crate) connections: Arc<AtomicUsize>,
 }
 
 impl Https {
-    /// Closes the first `broken` connections before the handshake.
+    /// Starts a server that closes the first `broken` connections before the handshake.
     pub(crate) async fn start(acceptor: TlsAcceptor, broken: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let connections = Arc::new(AtomicUsize::new(0));

@@ -4,7 +4,7 @@
     clippy::indexing_slicing,
     reason = "each test file uses a part, and a failed expectation is the message"
 )]
-//! Servers for tests: one that answers by a script and remembers what arrived, and one that speaks bytes.
+//! Servers for tests: one that replies by a script and records the requests, and one that sends bytes.
 
 use std::{
     convert::Infallible,
@@ -40,15 +40,15 @@ pub(crate) use watchdog::watch;
 /// What the server does with one request.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
-    /// Never answers.
+    /// Does not reply.
     Hang,
-    /// Answers 200 with this text.
+    /// Replies 200 with this text.
     Ok(&'static str),
-    /// Answers with this status and text.
+    /// Replies with this status and text.
     Status(u16, &'static str),
 }
 
-/// What arrived.
+/// A request that arrived.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) method: Method,
@@ -60,7 +60,7 @@ pub(crate) struct Seen {
     pub(crate) connection: usize,
 }
 
-/// A server that replies by script, the last reply for ever; it stops when dropped.
+/// A server that replies by a script and repeats the last reply. It stops when it is dropped.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -73,7 +73,7 @@ impl Server {
         Self::start_on(listener, script, |_, stream| ready(Some(stream)))
     }
 
-    /// Speaks HTTP on what `shake` makes of each connection, told its number from 0; None closes it.
+    /// Serves what `shake` returns for each connection and its number, from 0. `None` closes the connection.
     pub(crate) fn start_on<S, F>(
         listener: TcpListener,
         script: impl IntoIterator<Item = Reply>,
@@ -100,7 +100,7 @@ impl Server {
                 serving.spawn(async move {
                     let Some(stream) = shaking.await else { return };
                     let service =
-                        service_fn(|request| answer(request, connection, Arc::clone(&script), Arc::clone(&log)));
+                        service_fn(|request| response(request, connection, Arc::clone(&script), Arc::clone(&log)));
                     let _ =
                         auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
                 });
@@ -113,14 +113,14 @@ impl Server {
         self.seen.lock().unwrap().clone()
     }
 
-    /// A builder for a client of this server with three retries and short waits, and a timeout that no
-    /// healthy answer on this machine misses.
+    /// Returns a builder for a client of this server, with three retries, short waits, and a timeout that is long enough
+    /// for any response.
     pub(crate) fn client(&self) -> ClientBuilder {
         Client::builder(format!("http://{}", self.address)).retry(quick(3)).timeout(Duration::from_millis(500))
     }
 }
 
-async fn answer(
+async fn response(
     request: Request<Incoming>,
     connection: usize,
     script: Arc<[Reply]>,
@@ -150,14 +150,14 @@ async fn answer(
     Ok(response.body(Full::from(text)).unwrap())
 }
 
-/// So many retries with waits too short to notice.
+/// Returns a policy with short waits.
 pub(crate) fn quick(count: u32) -> RetryPolicy {
     RetryPolicy::builder().count(count).interval(Duration::from_millis(1)).build().unwrap()
 }
 
-/// A server that reads one request's head from each connection, writes the next of `answers` and closes.
-/// Returns how many connections it has had, too.
-pub(crate) async fn raw_server(answers: Vec<&'static [u8]>) -> (SocketAddr, Arc<AtomicUsize>, JoinSet<()>) {
+/// Starts a server that reads the head of one request from each connection, writes the next of `responses` and closes.
+/// Returns its address and the number of connections.
+pub(crate) async fn raw_server(responses: Vec<&'static [u8]>) -> (SocketAddr, Arc<AtomicUsize>, JoinSet<()>) {
     watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -168,16 +168,16 @@ pub(crate) async fn raw_server(answers: Vec<&'static [u8]>) -> (SocketAddr, Arc<
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             let number = count.fetch_add(1, SeqCst);
-            let answer = answers[number.min(answers.len() - 1)];
+            let response = responses[number.min(responses.len() - 1)];
             read_head(&mut stream).await;
-            let _ = stream.write_all(answer).await;
+            let _ = stream.write_all(response).await;
             let _ = stream.shutdown().await;
         }
     });
     (address, connections, tasks)
 }
 
-/// Reads up to the end of a request's head, or of the stream.
+/// Reads to the end of a request's head, or of the stream.
 pub(crate) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

@@ -1,4 +1,4 @@
-//! The rules of retrying against the backend that misbehaves on cue.
+//! The settings of retries, with the scripted backend.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the test's message")]
 
 #[path = "../../delayed-backend/tests/support/watchdog.rs"]
@@ -38,7 +38,7 @@ fn client(backend: &Backend) -> ClientBuilder {
 }
 
 #[tokio::test]
-async fn retry_after_is_waited_for_in_place_of_the_policys_own_wait() {
+async fn retry_after_replaces_the_policys_wait() {
     let backend = backend("status=429;retry-after=1,ok").await;
     let client = client(&backend).retry(policy().interval(Duration::from_secs(3600)).build().unwrap());
     let begin = Instant::now();
@@ -50,7 +50,7 @@ async fn retry_after_is_waited_for_in_place_of_the_policys_own_wait() {
 }
 
 #[tokio::test]
-async fn retry_after_as_a_date_is_waited_for() {
+async fn retry_after_may_be_a_date() {
     let backend = backend("status=503;retry-after-date=2s,ok").await;
     let response = client(&backend).build().unwrap().get("/hello").await.unwrap();
     let waited = response.extensions().get::<Journal>().unwrap().iter().next().unwrap().wait.unwrap();
@@ -58,7 +58,7 @@ async fn retry_after_as_a_date_is_waited_for() {
 }
 
 #[tokio::test]
-async fn retry_after_beyond_its_cap_or_the_deadline_hands_the_response_over_at_once() {
+async fn retry_after_beyond_its_limit_or_the_deadline_returns_the_response_at_once() {
     let check = async |policy: RetryPolicy, header| {
         let backend = backend(&format!("status=503;retry-after={header};body=busy")).await;
         let response = client(&backend).retry(policy).build().unwrap().get("/hello").await.unwrap();
@@ -71,7 +71,7 @@ async fn retry_after_beyond_its_cap_or_the_deadline_hands_the_response_over_at_o
 }
 
 #[tokio::test]
-async fn an_idempotency_key_makes_a_post_one_that_may_be_repeated() {
+async fn a_post_with_an_idempotency_key_is_repeated() {
     let backend = backend("reset,hang,status=503,ok").await;
     let client = client(&backend).build().unwrap();
     let request = || Request::post("/echo").header("idempotency-key", "mine").body("x").unwrap();
@@ -81,7 +81,7 @@ async fn an_idempotency_key_makes_a_post_one_that_may_be_repeated() {
 }
 
 #[tokio::test]
-async fn a_key_is_added_on_request_and_is_the_same_at_each_attempt_and_another_for_each_call() {
+async fn an_added_key_is_the_same_for_each_attempt_and_another_for_each_call() {
     let backend = backend("reset,ok").await;
     let client = client(&backend).add_idempotency_key(true).build().unwrap();
     for _ in 0..2 {
@@ -95,7 +95,7 @@ async fn a_key_is_added_on_request_and_is_the_same_at_each_attempt_and_another_f
 }
 
 #[tokio::test]
-async fn the_attempts_number_is_sent_where_asked_for() {
+async fn the_attempt_header_has_the_number_of_the_attempt() {
     let backend = backend("status=503,ok").await;
     let header = HeaderName::from_static("x-attempt");
     let client = client(&backend).attempt_header(header).build().unwrap();
@@ -104,7 +104,7 @@ async fn the_attempts_number_is_sent_where_asked_for() {
 }
 
 #[tokio::test]
-async fn a_budget_is_shared_by_the_calls_that_draw_on_it() {
+async fn a_budget_is_shared_by_calls() {
     let backend = backend("status=503").await;
     let budget = RetryBudget::tokens(10, 5, 10);
     let client = client(&backend).budget(budget.clone()).build().unwrap();
@@ -115,23 +115,23 @@ async fn a_budget_is_shared_by_the_calls_that_draw_on_it() {
 }
 
 #[tokio::test]
-async fn an_observer_is_told_of_each_attempt_that_fails_and_of_the_end() {
+async fn an_observer_gets_each_failed_attempt_and_the_end() {
     let backend = backend("status=503,reset,ok").await;
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let log = Arc::clone(&told);
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&events);
     let client = client(&backend).observer(move |event| {
-        let told = format!("{} {} {} {:?}", event.method, event.record.attempt, event.outcome, event.ended);
-        log.lock().unwrap().push(told);
+        let events = format!("{} {} {} {:?}", event.method, event.record.attempt, event.outcome, event.ended);
+        log.lock().unwrap().push(events);
     });
     client.build().unwrap().get("/hello").await.unwrap();
-    let told = told.lock().unwrap();
-    assert_eq!(told[0], "GET 1 returned 503 Service Unavailable None");
-    assert!(told[1].starts_with("GET 2 failed: connection error: "), "{told:?}");
-    assert_eq!(told[2], "GET 3 returned 200 OK Some(Accepted)");
+    let events = events.lock().unwrap();
+    assert_eq!(events[0], "GET 1 returned 503 Service Unavailable None");
+    assert!(events[1].starts_with("GET 2 failed: connection error: "), "{events:?}");
+    assert_eq!(events[2], "GET 3 returned 200 OK Some(Accepted)");
 }
 
 #[tokio::test]
-async fn every_response_has_its_journal() {
+async fn every_response_carries_its_journal() {
     let backend = backend("ok").await;
     let response = client(&backend).build().unwrap().get("/hello").await.unwrap();
     let journal = response.extensions().get::<Journal>().unwrap();
@@ -139,7 +139,7 @@ async fn every_response_has_its_journal() {
 }
 
 #[tokio::test]
-async fn a_call_that_was_retried_has_its_history_in_one_line() {
+async fn the_history_of_a_retried_call_is_one_line() {
     let backend = backend("status=503,reset,ok,ok,status=503").await;
     let client = client(&backend).build().unwrap();
     let response = client.get("/hello").await.unwrap();
@@ -151,11 +151,11 @@ async fn a_call_that_was_retried_has_its_history_in_one_line() {
     assert!(line.starts_with("attempt 1 returned 503 Service Unavailable in "), "{line}");
     assert!(line.contains("s; 1ms later attempt 2 failed: connection error: "), "{line}");
 
-    assert!(client.get("/hello").await.unwrap().extensions().get::<History>().is_none(), "one attempt has none");
+    assert!(client.get("/hello").await.unwrap().extensions().get::<History>().is_none(), "one attempt has no history");
 }
 
 #[tokio::test]
-async fn calls_that_wait_are_counted_until_they_go_on_or_are_dropped() {
+async fn calls_in_backoff_are_counted_until_they_continue_or_are_dropped() {
     let backend = backend("status=503").await;
     let policy = policy().interval(Duration::from_secs(3600)).build().unwrap();
     let client = client(&backend).retry(policy).budget(RetryBudget::tokens(10, 5, 5)).build().unwrap();
@@ -173,7 +173,7 @@ async fn calls_that_wait_are_counted_until_they_go_on_or_are_dropped() {
 }
 
 #[tokio::test]
-async fn the_deadline_cuts_an_attempt_in_flight() {
+async fn the_deadline_aborts_an_attempt() {
     let backend = backend("hang").await;
     let deadline = policy().deadline(Duration::from_millis(200)).build().unwrap();
     let error = client(&backend).retry(deadline).no_timeout().build().unwrap().get("/hello").await.unwrap_err();
@@ -181,7 +181,7 @@ async fn the_deadline_cuts_an_attempt_in_flight() {
 }
 
 #[tokio::test]
-async fn a_discarded_response_that_stalls_does_not_hold_up_the_retry() {
+async fn a_discarded_response_that_stalls_does_not_delay_the_retry() {
     let backend = backend("status=503;stall-after=200;body=\"a body that is never whole\",ok").await;
     assert_eq!(client(&backend).build().unwrap().get_text("/hello").await.unwrap(), "Hello World!!!");
 }
@@ -196,7 +196,7 @@ async fn a_request_that_hangs_times_out_however_busy_its_http2_connection_is() {
             tokio::task::yield_now().await;
         }
         loop {
-            // The tenth would hang as the first does.
+            // The tenth would hang like the first.
             if backend.received() % 10 != 0 {
                 client.get("/hello").await.unwrap();
             }
@@ -209,7 +209,7 @@ async fn a_request_that_hangs_times_out_however_busy_its_http2_connection_is() {
 }
 
 #[tokio::test]
-async fn a_caller_that_stalls_its_upload_does_not_look_like_a_server_that_stalls() {
+async fn a_stalled_upload_is_not_a_stalled_server() {
     for http2 in [false, true] {
         let backend = backend("ok").await;
         let client = client(&backend).http2_prior_knowledge(http2).timeout(Duration::from_millis(100)).build().unwrap();
@@ -243,7 +243,7 @@ fn known_bytes(count: u64) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off_is_gone_on_with_and_no_byte_comes_twice() {
+async fn an_incomplete_body_is_resumed_and_no_byte_is_returned_twice() {
     for script in ["close-after=5000,ok", "reset-after=5000,stall-after=9000,close-after=700,ok", "truncate=10,ok"] {
         let backend = backend(script).await;
         let client = client(&backend).resume(true).build().unwrap();
@@ -252,45 +252,45 @@ async fn a_body_that_breaks_off_is_gone_on_with_and_no_byte_comes_twice() {
 
         let backend = self::backend(script).await;
         let body = self::client(&backend).build().unwrap().get("/bytes/20000").await.unwrap().into_body();
-        assert!(body.bytes().await.is_err(), "not unless asked for: {script}");
+        assert!(body.bytes().await.is_err(), "off by default: {script}");
     }
 }
 
 #[tokio::test]
-async fn an_observer_is_told_of_a_body_that_is_gone_on_with() {
+async fn an_observer_gets_each_resumed_body() {
     let backend = backend("close-after=5000,ok").await;
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let log = Arc::clone(&told);
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&events);
     let client = client(&backend).resume(true).observer(move |event| {
         log.lock().unwrap().push(format!("{} {} {:?}", event.uri.path(), event.outcome, event.ended));
     });
     client.build().unwrap().get("/bytes/20000").await.unwrap().into_body().bytes().await.unwrap();
-    let told = told.lock().unwrap();
-    assert_eq!(told.len(), 3, "{told:?}");
-    assert_eq!(told[0], "/bytes/20000 returned 200 OK Some(Accepted)");
-    assert!(told[1].starts_with("/bytes/20000 was incomplete and is resumed: connection error: "), "{told:?}");
-    assert!(told[1].ends_with(" None"), "{told:?}");
-    assert_eq!(told[2], "/bytes/20000 returned 206 Partial Content Some(Accepted)");
+    let events = events.lock().unwrap();
+    assert_eq!(events.len(), 3, "{events:?}");
+    assert_eq!(events[0], "/bytes/20000 returned 200 OK Some(Accepted)");
+    assert!(events[1].starts_with("/bytes/20000 was incomplete and is resumed: connection error: "), "{events:?}");
+    assert!(events[1].ends_with(" None"), "{events:?}");
+    assert_eq!(events[2], "/bytes/20000 returned 206 Partial Content Some(Accepted)");
 }
 
-/// A server that breaks the first body off after `abc` of `abcdef`, and answers whatever comes next with this.
-async fn breaks_then(answer: &'static str) -> Result<bytes::Bytes, retry_client::Error> {
+/// Reads a body of which the server sends `abc` of `abcdef`, and then `response` to the next request.
+async fn incomplete_then(response: &'static str) -> Result<bytes::Bytes, retry_client::Error> {
     watchdog::watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         let first = "HTTP/1.1 200 OK\r\netag: \"v1\"\r\ncontent-length: 6\r\n\r\nabc";
-        for answer in [first, answer] {
+        for response in [first, response] {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut head = Vec::new();
             while !head.ends_with(b"\r\n\r\n") {
                 tokio::io::AsyncReadExt::read_buf(&mut stream, &mut head).await.unwrap();
             }
-            if answer != first {
+            if response != first {
                 let head = String::from_utf8(head).unwrap();
                 assert!(head.contains("range: bytes=3-\r\n") && head.contains("if-range: \"v1\"\r\n"), "{head}");
             }
-            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.write_all(response.as_bytes()).await.unwrap();
         }
     });
     let client = Client::builder(format!("http://{address}")).retry(policy().build().unwrap()).resume(true);
@@ -298,21 +298,21 @@ async fn breaks_then(answer: &'static str) -> Result<bytes::Bytes, retry_client:
 }
 
 #[tokio::test]
-async fn the_rest_is_taken_once_and_only_where_it_fits() {
+async fn the_rest_is_requested_once_and_has_to_match() {
     let rest =
         "HTTP/1.1 206 Partial Content\r\netag: \"v1\"\r\ncontent-range: bytes 3-5/6\r\ncontent-length: 3\r\n\r\ndef";
-    assert_eq!(breaks_then(rest).await.unwrap(), "abcdef");
+    assert_eq!(incomplete_then(rest).await.unwrap(), "abcdef");
     let whole = "HTTP/1.1 200 OK\r\netag: \"v1\"\r\ncontent-length: 6\r\n\r\nabcdef";
-    let error = breaks_then(whole).await.unwrap_err();
+    let error = incomplete_then(whole).await.unwrap_err();
     assert_eq!(error.to_string(), "cannot resume the body at byte 3: the server returned 200 OK");
     let other =
         "HTTP/1.1 206 Partial Content\r\netag: \"v2\"\r\ncontent-range: bytes 3-5/6\r\ncontent-length: 3\r\n\r\nxyz";
-    let error = breaks_then(other).await.unwrap_err();
+    let error = incomplete_then(other).await.unwrap_err();
     assert_eq!(error.to_string(), "cannot resume the body at byte 3: the ETag has changed");
 }
 
 #[tokio::test]
-async fn the_layer_gives_any_http_service_the_same_rules() {
+async fn the_layer_retries_any_http_service() {
     let backend = backend("status=503,reset,ok").await;
     let plain = legacy::Client::builder(TokioExecutor::new()).build_http();
     let rules = RetryConfig::new(policy().build().unwrap()).status_codes([503]);
@@ -336,7 +336,7 @@ async fn the_layer_gives_any_http_service_the_same_rules() {
 }
 
 #[tokio::test]
-async fn the_client_is_a_service_that_can_be_shared() {
+async fn the_client_is_a_service() {
     fn fits<T: Clone + Send + Sync + 'static>(client: T) -> T {
         client
     }
