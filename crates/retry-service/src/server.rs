@@ -90,7 +90,7 @@ pub(crate) async fn serve<S, B>(
         let state = ConnectionState::default();
         let guards = (permit, open.insert(state.clone()));
         let connection = Connection { stream, service: new_service(address, state.clone()), state };
-        let serving = Box::pin(Arc::clone(&server).open(connection, tasks.clone()));
+        let serving = Box::pin(Arc::clone(&server).open(connection));
         // On the heap, so that the task of a waiting connection is small.
         tasks.spawn(async move {
             let _guards = guards;
@@ -177,7 +177,7 @@ impl Server {
     }
 
     /// Detects the protocol of a connection, and returns what serves it; `None` if it ends before that.
-    async fn open<S, B>(self: Arc<Self>, connection: Connection<S>, tasks: Tasks) -> Option<Driver>
+    async fn open<S, B>(self: Arc<Self>, connection: Connection<S>) -> Option<Driver>
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Send + 'static,
         B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
@@ -188,7 +188,7 @@ impl Server {
         let timeouts = Arc::clone(&self.timeouts);
         let io = TokioIo::new(ClientIo::new(stream, start.bytes(), start.is_http2(), timeouts, state.clone()));
         Some(if start.is_http2() {
-            let executor = StreamExecutor::new(tasks.abort_token(), client_timeout, state.clone());
+            let executor = StreamExecutor::new(client_timeout, state.clone());
             let connection = self.http2(executor).serve_connection(io, service);
             let graceful_shutdown = http2::Connection::graceful_shutdown;
             let idle_timeout = Some(header_timeout);
@@ -211,5 +211,48 @@ impl Server {
             start = timeout(self.limits.header_timeout, Start::read(stream)) => start.ok()?.ok(),
             () = closing => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use hyper::service::service_fn;
+    use tokio::{
+        io::AsyncWriteExt as _,
+        sync::{mpsc, oneshot},
+    };
+
+    use super::*;
+
+    /// The preface, SETTINGS, and HEADERS with `GET / HTTP/2` for the host `a`.
+    const REQUEST: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\
+        \0\0\0\x04\0\0\0\0\0\
+        \0\0\x06\x01\x05\0\0\0\x01\x82\x86\x84\x41\x01a";
+
+    #[tokio::test]
+    async fn the_streams_of_an_aborted_connection_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (sender, mut requests) = mpsc::unbounded_channel();
+        let new_service = move |_, _| {
+            let sender = sender.clone();
+            service_fn(move |_| {
+                let (in_flight, ended) = oneshot::channel::<()>();
+                sender.send(ended).unwrap();
+                async move {
+                    let _in_flight = in_flight;
+                    pending::<Result<Response<Full<Bytes>>, Infallible>>().await
+                }
+            })
+        };
+        let tasks = Tasks::default();
+        let server = tasks.clone();
+        tokio::spawn(async move { serve(listener, Limits::default(), new_service, &server, pending()).await });
+        client.write_all(REQUEST).await.unwrap();
+        let ended = requests.recv().await.unwrap();
+        tasks.abort();
+        assert!(timeout(Duration::from_secs(20), ended).await.expect("the stream ends").is_err());
     }
 }

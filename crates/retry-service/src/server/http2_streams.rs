@@ -18,24 +18,22 @@ use bytes::Bytes;
 use hyper::rt::Executor;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::connection_state::ConnectionState;
 
 /// How many bytes of responses may wait to be written to one connection. Each stream may exceed it by one chunk.
 const MAX_UNSENT: usize = 1024 * 1024;
 
-/// Spawns the streams of one connection.
+/// Spawns the streams of one connection. They end with it.
 #[derive(Clone, Debug)]
 pub(crate) struct StreamExecutor {
-    abort: CancellationToken,
     client_timeout: Duration,
     send_buffer: Arc<SendBuffer>,
 }
 
 impl StreamExecutor {
-    pub(crate) fn new(abort: CancellationToken, client_timeout: Duration, connection: ConnectionState) -> Self {
-        Self { abort, client_timeout, send_buffer: Arc::new(SendBuffer { connection, waiting: Mutex::default() }) }
+    pub(crate) fn new(client_timeout: Duration, connection: ConnectionState) -> Self {
+        Self { client_timeout, send_buffer: Arc::new(SendBuffer { connection, waiting: Mutex::default() }) }
     }
 }
 
@@ -44,7 +42,6 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for StreamExecutor {
         let progress = Progress { send_buffer: Arc::clone(&self.send_buffer), polls: AtomicU64::new(0) };
         tokio::spawn(Stream {
             task,
-            abort: self.abort.clone().cancelled_owned(),
             response: ResponseStream(Arc::new(progress)),
             client_timeout: self.client_timeout,
             timed_wait: 0,
@@ -169,8 +166,6 @@ pin_project! {
     struct Stream<F> {
         #[pin]
         task: F,
-        #[pin]
-        abort: WaitForCancellationFutureOwned,
         response: ResponseStream,
         client_timeout: Duration,
         // The wait that the timer was started for.
@@ -184,9 +179,6 @@ impl<F: Future<Output = ()>> Future for Stream<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
-        if this.abort.poll(cx).is_ready() {
-            return Poll::Ready(());
-        }
         let outer = CURRENT.replace(Some(this.response.clone()));
         let polled = this.task.poll(cx);
         CURRENT.set(outer);
@@ -232,7 +224,7 @@ mod tests {
     ) -> Duration {
         let begin = Instant::now();
         let (ended, end) = oneshot::channel::<()>();
-        let streams = StreamExecutor::new(CancellationToken::new(), 10 * SECOND, ConnectionState::default());
+        let streams = StreamExecutor::new(10 * SECOND, ConnectionState::default());
         streams.execute(async move {
             let _ended = ended;
             play(ResponseStream::current().unwrap()).await;

@@ -15,14 +15,8 @@ pub(crate) struct Tasks {
 impl Tasks {
     /// Runs a task until it ends or is aborted.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tracker.spawn(self.abort_token().run_until_cancelled_owned(task));
-    }
-
-    /// Returns a token that is cancelled when all tasks are aborted.
-    ///
-    /// It is a child of the common one, because a token takes a lock each time it is polled.
-    pub(crate) fn abort_token(&self) -> CancellationToken {
-        self.abort.child_token()
+        // Each task has its own token, because a token takes a lock each time it is polled.
+        self.tracker.spawn(self.abort.child_token().run_until_cancelled_owned(task));
     }
 
     /// Returns how many tasks have not ended.
