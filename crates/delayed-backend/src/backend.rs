@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::recorder::report::RecordedRequest;
+use crate::recorder::recorded_request::RecordedRequest;
 use crate::script::Script;
 use crate::server::Server;
 
@@ -43,7 +43,7 @@ impl Backend {
         Self::start_on(local_listener().await?, script)
     }
 
-    /// Starts a backend that serves https. Clients have to trust its [authority](Self::authority_pem).
+    /// Starts a backend that serves https. Clients must trust its [CA](Self::ca_pem).
     ///
     /// # Errors
     ///
@@ -87,11 +87,11 @@ impl Backend {
         format!("{}://{}", self.server.scheme(), self.address)
     }
 
-    /// Returns the certificate of its authority as PEM, or `None` without TLS.
+    /// Returns the certificate of its CA as PEM, or `None` without TLS.
     #[cfg(feature = "tls")]
     #[must_use]
-    pub fn authority_pem(&self) -> Option<&str> {
-        self.server.identity.as_ref().map(crate::server::tls::Identity::authority_pem)
+    pub fn ca_pem(&self) -> Option<&str> {
+        self.server.identity.as_ref().map(crate::server::tls::Identity::ca_pem)
     }
 
     /// Returns how many requests the script has applied to.

@@ -31,13 +31,11 @@ pub async fn main() -> ExitCode {
         Err(error) => return exit_with(&error, &args),
     };
     start_log();
-    match run(&flags).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            print_error(&error.to_string());
-            ExitCode::FAILURE
-        }
+    if let Err(error) = run(&flags).await {
+        print_error(&error.to_string());
+        return ExitCode::FAILURE;
     }
+    ExitCode::SUCCESS
 }
 
 /// Writes log events to standard error: those that `RUST_LOG` selects, or all from `info` up.
@@ -71,7 +69,7 @@ fn server(flags: &Flags) -> Result<Server, Box<dyn Error>> {
     if flags.tls {
         let identity = crate::server::tls::Identity::new(&flags.listen_host())?;
         if let Some(file) = &flags.tls_cert_out {
-            std::fs::write(file, identity.authority_pem())
+            std::fs::write(file, identity.ca_pem())
                 .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
         }
         return Ok(server.with_tls(identity));

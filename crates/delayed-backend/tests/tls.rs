@@ -20,15 +20,15 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 mod support;
 use support::{request, watch};
 
-/// Connects as a client that trusts only `authority`.
+/// Connects as a client that trusts only this CA.
 async fn connect(
     address: SocketAddr,
     name: &'static str,
-    authority: Option<&str>,
+    ca_pem: Option<&str>,
     protocols: &[&str],
 ) -> io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
-    if let Some(pem) = authority {
+    if let Some(pem) = ca_pem {
         roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
     }
     let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -52,7 +52,7 @@ async fn hello_over_tls() {
     let backend = backend("ok").await;
     assert!(backend.url().starts_with("https://127.0.0.1:"));
     for name in ["127.0.0.1", "localhost"] {
-        let mut stream = connect(backend.address(), name, backend.authority_pem(), &["http/1.1"]).await.unwrap();
+        let mut stream = connect(backend.address(), name, backend.ca_pem(), &["http/1.1"]).await.unwrap();
         stream.write_all(request("GET", "/hello").as_bytes()).await.unwrap();
         let mut response = String::new();
         stream.read_to_string(&mut response).await.unwrap();
@@ -64,14 +64,14 @@ async fn hello_over_tls() {
 async fn protocols_are_negotiated() {
     let backend = backend("ok").await;
     for (offered, chosen) in [(&["h2", "http/1.1"][..], Some("h2")), (&["http/1.1"], Some("http/1.1")), (&[], None)] {
-        let stream = connect(backend.address(), "127.0.0.1", backend.authority_pem(), offered).await.unwrap();
+        let stream = connect(backend.address(), "127.0.0.1", backend.ca_pem(), offered).await.unwrap();
         let negotiated = stream.get_ref().1.alpn_protocol();
         assert_eq!(negotiated, chosen.map(str::as_bytes));
     }
 }
 
 #[tokio::test]
-async fn clients_reject_an_unknown_authority() {
+async fn clients_reject_an_unknown_ca() {
     let backend = backend("ok").await;
     let error = connect(backend.address(), "127.0.0.1", None, &[]).await.unwrap_err();
     assert!(error.to_string().contains("UnknownIssuer"), "{error}");
@@ -87,7 +87,7 @@ async fn faults_apply_below_tls() {
         ("close-after=12", "HTTP/1.1 200", Ok(())),
     ] {
         let backend = backend(script).await;
-        let mut stream = connect(backend.address(), "127.0.0.1", backend.authority_pem(), &[]).await.unwrap();
+        let mut stream = connect(backend.address(), "127.0.0.1", backend.ca_pem(), &[]).await.unwrap();
         stream.write_all(request("GET", "/hello").as_bytes()).await.unwrap();
         let mut response = Vec::new();
         let read = stream.read_to_end(&mut response).await;
@@ -102,7 +102,7 @@ async fn plain_http_fails_the_handshake_of_its_own_connection_only() {
     let mut stream = TcpStream::connect(backend.address()).await.unwrap();
     stream.write_all(request("GET", "/hello").as_bytes()).await.unwrap();
     let _ = stream.read_to_end(&mut Vec::new()).await;
-    connect(backend.address(), "127.0.0.1", backend.authority_pem(), &[]).await.unwrap();
+    connect(backend.address(), "127.0.0.1", backend.ca_pem(), &[]).await.unwrap();
 }
 
 #[tokio::test]

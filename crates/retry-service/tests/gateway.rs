@@ -551,7 +551,7 @@ async fn gateway_to(backend: &Backend, more: &[&str]) -> Service {
 
 /// A file with the certificate authority of this backend.
 fn authority_of(backend: &Backend) -> TempFile {
-    TempFile::new(backend.authority_pem().unwrap())
+    TempFile::new(backend.ca_pem().unwrap())
 }
 
 #[tokio::test]

@@ -158,7 +158,7 @@ async fn a_setting_without_effect_is_reported_with_its_source() {
     let file = TempFile::new("interval = \"21s\"\ndeadline = \"2s\"\n");
     let path = file.path();
     let backend = delayed_backend::Backend::start_tls("ok".parse().unwrap()).await.unwrap();
-    let authority = TempFile::new(backend.authority_pem().unwrap());
+    let authority = TempFile::new(backend.ca_pem().unwrap());
     let arguments = ["--config", path, "--attempt-timeout", "2s", "--upstream-ca", authority.path()];
     let warnings_found = warnings(&arguments, &[("RETRY_SERVICE_MAX_BODY_SIZE", "1MiB")]);
     let expected = [

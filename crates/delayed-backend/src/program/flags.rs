@@ -72,7 +72,7 @@ impl Flags {
     pub(crate) fn listen_host(&self) -> String {
         let address = self.listen.to_string();
         let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
-        host.trim_start_matches('[').trim_end_matches(']').to_owned()
+        host.trim_matches(['[', ']']).to_owned()
     }
 }
 

@@ -1,4 +1,4 @@
-//! TLS certificates generated at start, and the handshake with them.
+//! TLS: the certificate, generated at start, and the handshake.
 
 use std::io;
 use std::sync::Arc;
@@ -14,30 +14,31 @@ use tokio_rustls::server::TlsStream;
 
 use crate::fault::io::Socket;
 
-/// How long a handshake may take.
+/// The time limit of a handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The names of a backend on the same machine.
+/// The host names and addresses of the local machine.
 const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// The certificate and key of a server, issued by an authority of its own.
+/// The certificate and key of a server, issued by a certificate authority (CA) of its own.
 ///
-/// They are generated for each process and never stored, so tests can safely trust the authority.
+/// They are generated for each process and the keys are never stored, so tests can safely trust the CA.
+#[derive(Debug)]
 pub(crate) struct Identity {
-    authority: String,
-    acceptor: TlsAcceptor,
+    ca_pem: String,
+    config: Arc<ServerConfig>,
 }
 
 impl Identity {
-    /// Generates an identity for the local machine and for `host`. Fails if `host` is not a valid name.
+    /// Generates a certificate for the local machine and for `host`. Fails if `host` is not a valid name.
     pub(crate) fn new(host: &str) -> Result<Self, String> {
         Self::generate(host).map_err(|error| format!("cannot generate a certificate: {error}"))
     }
 
     fn generate(host: &str) -> Result<Self, Box<dyn std::error::Error>> {
-        let authority = CertifiedIssuer::self_signed(authority()?, KeyPair::generate()?)?;
+        let ca = CertifiedIssuer::self_signed(ca_params()?, KeyPair::generate()?)?;
         let key = KeyPair::generate()?;
-        let certificate = CertificateParams::new(names(host))?.signed_by(&key, &authority)?;
+        let certificate = CertificateParams::new(names(host))?.signed_by(&key, &ca)?;
 
         let key = PrivateKeyDer::try_from(key.serialize_der())?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -45,28 +46,24 @@ impl Identity {
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { authority: authority.pem(), acceptor: TlsAcceptor::from(Arc::new(config)) })
+        Ok(Self { ca_pem: ca.pem(), config: Arc::new(config) })
     }
 
-    /// Returns the certificate of the authority as PEM, for clients to trust.
-    pub(crate) fn authority_pem(&self) -> &str {
-        &self.authority
+    /// Returns the CA certificate as PEM, for clients to trust.
+    pub(crate) fn ca_pem(&self) -> &str {
+        &self.ca_pem
     }
 
+    /// Performs the handshake.
     pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        tokio::time::timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(stream)).await?
+        let acceptor = TlsAcceptor::from(Arc::clone(&self.config));
+        tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await?
     }
 }
 
-impl std::fmt::Debug for Identity {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Identity").finish_non_exhaustive()
-    }
-}
-
-fn authority() -> Result<CertificateParams, rcgen::Error> {
+fn ca_params() -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new([])?;
-    params.distinguished_name.push(DnType::CommonName, "delayed-backend test authority");
+    params.distinguished_name.push(DnType::CommonName, "delayed-backend test CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
     Ok(params)
@@ -74,7 +71,7 @@ fn authority() -> Result<CertificateParams, rcgen::Error> {
 
 fn names(host: &str) -> Vec<String> {
     let mut names: Vec<String> = LOCAL_NAMES.map(String::from).into();
-    if !host.is_empty() && !names.iter().any(|name| name == host) {
+    if !LOCAL_NAMES.contains(&host) {
         names.push(host.to_owned());
     }
     names
@@ -95,7 +92,7 @@ mod tests {
         assert_eq!(names("localhost"), LOCAL_NAMES);
         assert_eq!(names("10.0.0.1").last().unwrap(), "10.0.0.1");
         let identity = Identity::new("10.0.0.1").unwrap();
-        assert!(identity.authority_pem().starts_with("-----BEGIN CERTIFICATE-----"));
+        assert!(identity.ca_pem().starts_with("-----BEGIN CERTIFICATE-----"));
     }
 
     #[test]
