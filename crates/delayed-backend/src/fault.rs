@@ -3,7 +3,7 @@
 //! A new behaviour takes a row in `table.rs`, and code in `play.rs` unless an existing [`Fault`] covers it.
 
 pub(crate) mod chunked_body;
-pub(crate) mod connection;
+pub(crate) mod connection_state;
 pub(crate) mod http2_frames;
 pub(crate) mod io;
 pub(crate) mod play;
@@ -94,8 +94,7 @@ impl fmt::Display for Behaviour {
             Delay::For(length) => format!("delay={}", duration_text(length)),
         });
         let parts: Vec<&str> = self.parts.iter().chain(&delay).map(String::as_str).collect();
-        f.write_str(if parts.is_empty() { "ok" } else { "" })?;
-        f.write_str(&parts.join(";"))
+        if parts.is_empty() { f.write_str("ok") } else { f.write_str(&parts.join(";")) }
     }
 }
 

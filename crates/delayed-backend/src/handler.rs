@@ -7,10 +7,10 @@ use http::request::Parts;
 use http::{Method, Request, StatusCode, Version};
 use http_body::Body;
 
-use crate::fault::connection::Connection;
+use crate::fault::connection_state::ConnectionState;
 use crate::fault::play::Exchange;
 use crate::fault::{Behaviour, Fault};
-use crate::recorder::report::RecordedRequest;
+use crate::recorder::recorded_request::RecordedRequest;
 use crate::recorder::{DEFAULT_LIMIT, Recorder, body};
 use crate::routes::responses::{self, ECHO_LIMIT, Response};
 use crate::routes::{Route, known_bytes};
@@ -34,7 +34,7 @@ impl Handler {
     /// connection in order, and counts one whose client closes the connection at once.
     pub(crate) fn handle<B>(
         self: &Arc<Self>,
-        connection: &Arc<Connection>,
+        connection: &Arc<ConnectionState>,
         request: Request<B>,
     ) -> impl Future<Output = Result<Response, h2::Error>> + use<B>
     where
@@ -60,7 +60,7 @@ impl Handler {
     }
 
     /// Takes the next behaviour of the script, and records the request.
-    fn begin(&self, connection: &Arc<Connection>, last_stream: u32, head: &Parts) -> Exchange {
+    fn begin(&self, connection: &Arc<ConnectionState>, last_stream: u32, head: &Parts) -> Exchange {
         let mut behaviour = Behaviour::default();
         let number = self.recorder.record(|number| {
             behaviour = self.script.behaviour(number);
@@ -92,7 +92,7 @@ impl Handler {
         self.respond(route, head, &buffer)
     }
 
-    fn respond_without_script(&self, route: Route, head: &Parts, connection: &Connection) -> Response {
+    fn respond_without_script(&self, route: Route, head: &Parts, connection: &ConnectionState) -> Response {
         // The fault of an earlier request may not have taken effect.
         connection.fault.set(None);
         let mut response = self.respond(route, head, &[]);
@@ -140,13 +140,13 @@ mod tests {
 
     struct Client {
         handler: Arc<Handler>,
-        connection: Arc<Connection>,
+        connection: Arc<ConnectionState>,
     }
 
     impl Client {
         fn of(script: &str) -> Self {
             let handler = Arc::new(Handler::new(script.parse().unwrap()));
-            let connection = Arc::new(Connection::new(1, mpsc::channel(1).0));
+            let connection = Arc::new(ConnectionState::new(1, mpsc::channel(1).0));
             Self { handler, connection }
         }
 

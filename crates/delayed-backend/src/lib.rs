@@ -107,7 +107,7 @@ pub use crate::backend::Backend;
 pub use crate::fault::Behaviour;
 #[doc(hidden)]
 pub use crate::program::main;
-pub use crate::recorder::report::{RecordedBody, RecordedRequest};
+pub use crate::recorder::recorded_request::{RecordedBody, RecordedRequest};
 pub use crate::routes::known_bytes::known_byte;
 pub use crate::script::Script;
 pub use crate::script::parse::ScriptError;

@@ -1,81 +1,84 @@
 //! Records the requests that the script applies to.
 
 pub(crate) mod body;
-pub(crate) mod report;
+pub(crate) mod recorded_request;
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::recorder::report::{RecordedBody, RecordedRequest, Report};
+use serde::Serialize;
+
+use crate::recorder::recorded_request::{RecordedBody, RecordedRequest};
 
 /// The default limit: enough for a soak test, in about ten megabytes.
 pub(crate) const DEFAULT_LIMIT: usize = 50_000;
 
-/// Holds the latest requests.
+/// Records the latest requests.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     limit: usize,
-    entries: Mutex<Entries>,
+    report: Mutex<Report>,
 }
 
-#[derive(Debug, Default)]
-struct Entries {
-    received: u64,
-    requests: VecDeque<RecordedRequest>,
+/// The content of `/requests`.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Report {
+    /// The number of requests that have arrived.
+    pub(crate) received: u64,
+    /// The number of requests that are no longer recorded. These are the oldest.
+    pub(crate) dropped: u64,
+    pub(crate) requests: VecDeque<RecordedRequest>,
 }
 
 impl Recorder {
-    /// Returns a recorder that holds this many requests.
+    /// Returns a recorder that keeps this many requests.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, entries: Mutex::default() }
+        Self { limit, report: Mutex::default() }
     }
 
     /// Records the next request, and returns its number; the first is number 1.
     pub(crate) fn record(&self, request: impl FnOnce(NonZeroU64) -> RecordedRequest) -> NonZeroU64 {
-        let mut entries = self.entries();
-        let number = NonZeroU64::MIN.saturating_add(entries.received);
-        entries.requests.push_back(request(number));
-        entries.received = number.get();
-        if entries.requests.len() > self.limit {
-            entries.requests.pop_front();
+        let mut report = self.lock();
+        let number = NonZeroU64::MIN.saturating_add(report.received);
+        report.requests.push_back(request(number));
+        report.received = number.get();
+        if report.requests.len() > self.limit {
+            report.requests.pop_front();
+            report.dropped += 1;
         }
         number
     }
 
     /// Adds the body to a request, if that is still recorded.
     pub(crate) fn add_body(&self, number: NonZeroU64, body: RecordedBody) {
-        let mut entries = self.entries();
-        let index = entries.requests.binary_search_by_key(&number, |request| request.number);
-        if let Some(request) = index.ok().and_then(|index| entries.requests.get_mut(index)) {
+        let requests = &mut self.lock().requests;
+        let index = requests.binary_search_by_key(&number, |request| request.number);
+        if let Some(request) = index.ok().and_then(|index| requests.get_mut(index)) {
             request.body = Some(body);
         }
     }
 
-    /// Returns how many requests there have been.
+    /// Returns the number of requests that have arrived.
     pub(crate) fn received(&self) -> u64 {
-        self.entries().received
+        self.lock().received
     }
 
-    /// Returns all that is recorded.
+    /// Returns everything that is recorded.
     pub(crate) fn report(&self) -> Report {
-        let entries = self.entries();
-        Report {
-            received: entries.received,
-            dropped: entries.received - entries.requests.len() as u64,
-            requests: entries.requests.iter().cloned().collect(),
-        }
+        self.lock().clone()
     }
 
-    fn entries(&self) -> MutexGuard<'_, Entries> {
+    fn lock(&self) -> MutexGuard<'_, Report> {
         // A panic while the lock was held left no request half written.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use http::Request;
+    use jiff::Timestamp;
 
     use super::*;
 
@@ -94,6 +97,16 @@ mod tests {
         assert_eq!((report.received, report.dropped), (5, 3));
         let numbers: Vec<u64> = report.requests.iter().map(|request| request.number.get()).collect();
         assert_eq!(numbers, [4, 5]);
+    }
+
+    #[test]
+    fn the_report_is_json() {
+        let request = RecordedRequest { time: Timestamp::UNIX_EPOCH, ..request(NonZeroU64::MIN) };
+        let report = Report { received: 1, dropped: 0, requests: [request].into() };
+        assert_eq!(
+            serde_json::to_string(&report).unwrap(),
+            r#"{"received":1,"dropped":0,"requests":[{"number":1,"time":"1970-01-01T00:00:00Z","method":"GET","target":"/hello","version":"HTTP/1.1","connection":1,"idempotency_key":null,"body":null,"behaviour":"ok"}]}"#
+        );
     }
 
     #[test]

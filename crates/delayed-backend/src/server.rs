@@ -19,10 +19,10 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::fault::connection::Connection;
+use crate::fault::connection_state::ConnectionState;
 use crate::fault::io::{FaultyIo, Socket};
 use crate::handler::Handler;
-use crate::recorder::report::RecordedRequest;
+use crate::recorder::recorded_request::RecordedRequest;
 use crate::script::Script;
 use crate::server::accept::accept;
 use crate::server::drain::Connections;
@@ -82,7 +82,7 @@ impl Server {
     /// Returns the requests that the script has applied to, in order: the latest 50,000.
     #[must_use]
     pub fn requests(&self) -> Vec<RecordedRequest> {
-        self.handler.recorder.report().requests
+        self.handler.recorder.report().requests.into()
     }
 
     /// Serves on `listener` until `stop` completes. Returns the connections that are still open.
@@ -108,7 +108,7 @@ impl Server {
                 tokio::select! {
                     stream = accept(&listener) => {
                         let number = 1 + self.connections.fetch_add(1, Ordering::Relaxed);
-                        let connection = Arc::new(Connection::new(number, outage_sender.clone()));
+                        let connection = Arc::new(ConnectionState::new(number, outage_sender.clone()));
                         connections.add(|watcher| Arc::clone(&self).serve_connection(stream, watcher, connection));
                     }
                     Some(length) = outages.recv() => break length,
@@ -125,7 +125,7 @@ impl Server {
     }
 
     /// Serves one connection until it ends.
-    async fn serve_connection(self: Arc<Self>, stream: TcpStream, watcher: Watcher, connection: Arc<Connection>) {
+    async fn serve_connection(self: Arc<Self>, stream: TcpStream, watcher: Watcher, connection: Arc<ConnectionState>) {
         #[cfg(feature = "tls")]
         if let Some(identity) = &self.identity {
             match identity.accept(stream).await {
@@ -136,7 +136,7 @@ impl Server {
         self.serve_http(stream, watcher, connection).await;
     }
 
-    async fn serve_http<S>(&self, socket: S, watcher: Watcher, connection: Arc<Connection>)
+    async fn serve_http<S>(&self, socket: S, watcher: Watcher, connection: Arc<ConnectionState>)
     where
         S: Socket + Send + 'static,
     {

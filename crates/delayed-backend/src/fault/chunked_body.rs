@@ -1,4 +1,4 @@
-//! A body without a known length.
+//! A body that is sent without its length.
 
 use std::mem;
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::routes::responses::ResponseBody;
 
-/// A body that does not report its exact length, so that hyper sends no `Content-Length`.
+/// A body that hides its exact length, so that hyper sends no `Content-Length`.
 #[derive(Debug)]
 pub(crate) struct ChunkedBody {
     body: ResponseBody,
@@ -27,20 +27,18 @@ impl Body for ChunkedBody {
     type Data = Bytes;
     type Error = h2::Error;
 
-    /// Returns each frame of the body in two halves, so that a short body takes more than one chunk too.
+    /// Returns each frame of the body in two halves, so that even a short body takes more than one chunk.
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        if self.second_half.is_empty() {
-            let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)) else {
-                return Poll::Ready(None);
-            };
-            let Ok(mut data) = frame?.into_data() else {
-                // The backend's bodies have no trailers.
-                return Poll::Ready(None);
-            };
-            self.second_half = data.split_off(data.len().div_ceil(2));
-            return Poll::Ready(Some(Ok(Frame::data(data))));
+        if !self.second_half.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(mem::take(&mut self.second_half)))));
         }
-        Poll::Ready(Some(Ok(Frame::data(mem::take(&mut self.second_half)))))
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose()?;
+        // The backend's bodies have no trailers.
+        let Some(Ok(mut data)) = frame.map(Frame::into_data) else {
+            return Poll::Ready(None);
+        };
+        self.second_half = data.split_off(data.len().div_ceil(2));
+        Poll::Ready(Some(Ok(Frame::data(data))))
     }
 
     /// A lower bound only: an exact size would become the `Content-Length`.

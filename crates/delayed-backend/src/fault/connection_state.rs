@@ -7,20 +7,20 @@ use tokio::sync::mpsc;
 
 use crate::fault::io::FaultSlot;
 
-/// One connection of a client.
+/// What the backend knows about a connection.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct ConnectionState {
     /// Its number; the first is number 1.
     pub(crate) number: u64,
-    /// The fault of its output.
+    /// The fault of its output, if there is one.
     pub(crate) fault: FaultSlot,
     outages: mpsc::Sender<Duration>,
     requests: AtomicU32,
     ignores_requests: AtomicBool,
 }
 
-impl Connection {
-    /// Returns a new connection. An outage is started by a message to `outages`.
+impl ConnectionState {
+    /// Returns the state of a new connection. A message to `outages` starts an outage.
     pub(crate) fn new(number: u64, outages: mpsc::Sender<Duration>) -> Self {
         Self {
             number,
@@ -31,15 +31,15 @@ impl Connection {
         }
     }
 
-    /// Counts a request, and returns the highest HTTP/2 stream before it.
+    /// Counts a request, and returns the identifier of the HTTP/2 stream before it, or 0.
     ///
-    /// Assumes that the client uses every stream in turn: 1, 3, 5 and so on.
+    /// Assumes that the client skips no stream identifier: 1, 3, 5 and so on.
     pub(crate) fn count_request(&self) -> u32 {
         let before = self.requests.fetch_add(1, Ordering::Relaxed);
         before.saturating_mul(2).saturating_sub(1)
     }
 
-    /// Ignores all requests to come.
+    /// Makes the connection ignore all later requests.
     pub(crate) fn ignore_requests(&self) {
         self.ignores_requests.store(true, Ordering::Relaxed);
     }
@@ -48,7 +48,7 @@ impl Connection {
         self.ignores_requests.load(Ordering::Relaxed)
     }
 
-    /// Takes the whole backend down for this long, which closes this connection too.
+    /// Takes the backend down for this long, which also closes this connection.
     pub(crate) fn start_outage(&self, length: Duration) {
         // Fails only if an outage has started already.
         let _ = self.outages.try_send(length);

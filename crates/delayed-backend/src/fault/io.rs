@@ -87,7 +87,7 @@ impl<S: Socket> FaultyIo<S> {
     fn write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.fault.get() {
             None | Some(OutputFault::EndAfterFlush(_)) => self.pass(cx, bytes),
-            Some(OutputFault::EndAfter(0, end)) => self.end(cx, end).map_ok(|()| 0),
+            Some(OutputFault::EndAfter(0, end)) => self.end(cx, end),
             Some(OutputFault::EndAfter(left, end)) => {
                 let limit = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
                 let written = ready!(self.pass(cx, bytes.get(..limit).unwrap_or_default()))?;
@@ -95,9 +95,9 @@ impl<S: Socket> FaultyIo<S> {
                 Poll::Ready(Ok(written))
             }
             Some(OutputFault::Replace(replacement)) => self.replace(cx, replacement),
-            Some(OutputFault::ReplaceNextFrame(replacement)) => match bytes.get(..self.frames.rest_of_frame(bytes)) {
-                None | Some([]) => self.replace(cx, replacement),
-                Some(rest_of_frame) => self.pass(cx, rest_of_frame),
+            Some(OutputFault::ReplaceNextFrame(replacement)) => match self.frames.left() {
+                0 => self.replace(cx, replacement),
+                left => self.pass(cx, bytes.get(..left).unwrap_or(bytes)),
             },
             Some(OutputFault::Drip(pause)) => self.drip(cx, bytes, pause),
         }
@@ -120,16 +120,16 @@ impl<S: Socket> FaultyIo<S> {
     }
 
     fn replace(&mut self, cx: &mut Context<'_>, mut replacement: Bytes) -> Poll<io::Result<usize>> {
-        while replacement.has_remaining() {
+        while !replacement.is_empty() {
             let written = ready!(Pin::new(&mut self.socket).poll_write(cx, &replacement))?;
             replacement.advance(written);
             self.fault.set(Some(OutputFault::Replace(replacement.clone())));
         }
-        self.end(cx, ConnectionEnd::Close).map_ok(|()| 0)
+        self.end(cx, ConnectionEnd::Close)
     }
 
-    /// Ends the connection with an error, which makes hyper drop the socket. A stall stays pending.
-    fn end(&mut self, cx: &mut Context<'_>, end: ConnectionEnd) -> Poll<io::Result<()>> {
+    /// Ends the connection. The error makes hyper drop the socket; a stall stays pending.
+    fn end<T>(&mut self, cx: &mut Context<'_>, end: ConnectionEnd) -> Poll<io::Result<T>> {
         match end {
             ConnectionEnd::Stall => return Poll::Pending,
             ConnectionEnd::Close => ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?,

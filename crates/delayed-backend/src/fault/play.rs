@@ -6,16 +6,15 @@ use std::sync::Arc;
 
 use h2::Reason;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
-use http_body::Body as _;
+use http::{HeaderName, Method, StatusCode, Version, header};
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
 use crate::fault::chunked_body::ChunkedBody;
-use crate::fault::connection::Connection;
+use crate::fault::connection_state::ConnectionState;
 use crate::fault::io::{ConnectionEnd, OutputFault};
-use crate::fault::truncated_body::{Ending, ResetAfterSend, TruncatedBody};
+use crate::fault::truncated_body::{Ending, TruncatedBody};
 use crate::fault::{Behaviour, Delay, Fault, RetryAfter, http2_frames};
 use crate::routes::responses::{self, Response};
 
@@ -28,7 +27,7 @@ pub(crate) struct Exchange {
     /// The number of the request; the first is number 1.
     pub(crate) number: NonZeroU64,
     pub(crate) behaviour: Behaviour,
-    pub(crate) connection: Arc<Connection>,
+    pub(crate) connection: Arc<ConnectionState>,
     /// The last HTTP/2 stream that a GOAWAY in place of the response would accept.
     pub(crate) last_stream: u32,
 }
@@ -105,14 +104,9 @@ impl Exchange {
         let ending = match (http2, chunked) {
             (false, _) => Ending::Close(self.connection.fault.clone()),
             (true, false) => Ending::EndStream,
-            (true, true) => Ending::Reset(ResetAfterSend::default()),
+            (true, true) => Ending::Reset(None),
         };
-        let (mut head, body) = response.into_parts();
-        let body = TruncatedBody::new(body, bytes, ending);
-        if let Some(length) = body.size_hint().exact() {
-            head.headers.insert(header::CONTENT_LENGTH, length.into());
-        }
-        Response::from_parts(head, body.boxed_unsync())
+        response.map(|body| TruncatedBody::new(body, bytes, ending).boxed_unsync())
     }
 
     fn output_fault(&self, http2: bool) -> Option<OutputFault> {
@@ -143,10 +137,8 @@ fn status_response(status: StatusCode, body: Option<&str>) -> Response {
 fn add_fields(response: &mut Response, bytes: u32) {
     for (index, start) in (0..bytes).step_by(FIELD_SIZE as usize).enumerate() {
         let size = FIELD_SIZE.min(bytes - start) as usize;
-        let name = HeaderName::try_from(format!("x-huge-{index}"));
-        let value = HeaderValue::try_from("x".repeat(size));
-        if let (Ok(name), Ok(value)) = (name, value) {
-            response.headers_mut().insert(name, value);
+        if let Ok(name) = HeaderName::try_from(format!("x-huge-{index}")) {
+            responses::set(response, name, &"x".repeat(size));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A body that ends before all of it has been sent.
+//! A body that ends early.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,12 +13,12 @@ use crate::routes::responses::ResponseBody;
 
 /// The first bytes of a body.
 ///
-/// If the length of the whole body is known, that length is announced, and a body that is short enough is sent
-/// complete. If it is not known (`chunked`), the end of the body is always missing.
+/// If the length of the full body is known, it becomes the `Content-Length`, and a body that is short enough is sent
+/// completely. If the length is unknown (`chunked`), the body is never terminated.
 #[derive(Debug)]
 pub(crate) struct TruncatedBody {
     body: ResponseBody,
-    announced: Option<u64>,
+    full_length: Option<u64>,
     left: u64,
     incomplete: bool,
     ending: Ending,
@@ -29,28 +29,19 @@ pub(crate) struct TruncatedBody {
 pub(crate) enum Ending {
     /// The connection is closed (HTTP/1.1).
     Close(FaultSlot),
-    /// The HTTP/2 stream ends, in contradiction to its `Content-Length`.
+    /// The HTTP/2 stream ends with fewer bytes than its `Content-Length`.
     EndStream,
     /// The HTTP/2 stream is reset, because END_STREAM would complete a body without a length.
-    Reset(ResetAfterSend),
-}
-
-/// Resets a stream once everything before the reset has been sent.
-#[derive(Debug, Default)]
-pub(crate) enum ResetAfterSend {
-    /// The marker frame has not been returned yet.
-    #[default]
-    Unmarked,
-    /// The receiver completes when the marker frame is dropped.
-    Marked(oneshot::Receiver<()>),
+    /// Before it is, the body returns an empty frame, and the receiver completes when that frame has been sent.
+    Reset(Option<oneshot::Receiver<()>>),
 }
 
 impl TruncatedBody {
     /// Truncates `body` after this many bytes, or after half of them if `None`.
     pub(crate) fn new(body: ResponseBody, bytes: Option<u64>, ending: Ending) -> Self {
         let size = body.size_hint();
-        let (announced, left) = (size.exact(), bytes.unwrap_or(size.lower() / 2));
-        Self { body, announced, left, incomplete: announced.is_none_or(|length| left < length), ending }
+        let (full_length, left) = (size.exact(), bytes.unwrap_or(size.lower() / 2));
+        Self { body, full_length, left, incomplete: full_length.is_none_or(|length| left < length), ending }
     }
 
     fn end(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
@@ -58,34 +49,31 @@ impl TruncatedBody {
             _ if !self.incomplete => Poll::Ready(None),
             Ending::EndStream => Poll::Ready(None),
             Ending::Close(slot) => {
-                // While hyper waits for more of the body, it flushes what it has.
+                // hyper flushes its buffer while it waits for more of the body.
                 slot.set(Some(OutputFault::EndAfterFlush(ConnectionEnd::Close)));
                 Poll::Pending
             }
-            Ending::Reset(reset) => reset.poll_frame(cx),
+            Ending::Reset(marker) => reset_after_send(marker, cx),
         }
     }
 }
 
-impl ResetAfterSend {
-    /// Returns an empty frame, then the error that resets the stream once that frame has been sent.
-    ///
-    /// h2 discards the queue of a stream that is reset. It sends the frames of a stream in order, and drops each when
-    /// it is written to the socket.
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        match self {
-            Self::Unmarked => {
-                let (sender, dropped) = oneshot::channel();
-                *self = Self::Marked(dropped);
-                Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(Marker(sender))))))
-            }
-            Self::Marked(dropped) => {
-                // Always an error, because nothing is sent on the channel.
-                let _ = ready!(Pin::new(dropped).poll(cx));
-                Poll::Ready(Some(Err(Reason::INTERNAL_ERROR.into())))
-            }
-        }
-    }
+/// Returns an empty frame, then the error that resets the stream once that frame has been sent.
+///
+/// h2 discards the queue of a stream that is reset. It sends the frames of a stream in order, and drops each when it has
+/// been written to the socket.
+fn reset_after_send(
+    marker: &mut Option<oneshot::Receiver<()>>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+    let Some(dropped) = marker else {
+        let (sender, dropped) = oneshot::channel();
+        *marker = Some(dropped);
+        return Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(Marker(sender))))));
+    };
+    // Always an error, because nothing is sent on the channel.
+    let _ = ready!(Pin::new(dropped).poll(cx));
+    Poll::Ready(Some(Err(Reason::INTERNAL_ERROR.into())))
 }
 
 /// The content of an empty DATA frame.
@@ -115,8 +103,8 @@ impl Body for TruncatedBody {
         Poll::Ready(Some(Ok(Frame::data(data))))
     }
 
-    /// The length of the whole body, if it is known.
+    /// The length of the full body, if it is known.
     fn size_hint(&self) -> SizeHint {
-        self.announced.map(SizeHint::with_exact).unwrap_or_default()
+        self.full_length.map(SizeHint::with_exact).unwrap_or_default()
     }
 }

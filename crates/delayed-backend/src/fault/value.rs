@@ -33,47 +33,32 @@ impl Value {
         }
     }
 
-    /// Parses a value, and adds it to a behaviour. Returns `=` and the value, as in a script. `None` if it is invalid.
+    /// Parses a value and adds it to a behaviour. Returns the text that follows the name in a script, or `None` if the
+    /// value is invalid.
     pub(crate) fn add(self, to: &mut Behaviour, text: Option<&str>) -> Option<String> {
-        let value = match (self, text) {
-            (Self::None(add), None) => {
-                add(to);
-                return Some(String::new());
-            }
-            (Self::Bytes(add), Some(text)) => {
-                let bytes: u64 = text.parse().ok()?;
-                add(to, bytes);
-                bytes.to_string()
-            }
+        match (self, text) {
+            (Self::None(add), None) => add(to),
+            (Self::Bytes(add), Some(text)) => add(to, text.parse().ok()?),
             (Self::HeaderBytes(add), Some(text)) => {
-                let bytes = text.parse().ok().filter(|bytes| (1..=16 << 20).contains(bytes))?;
-                add(to, bytes);
-                bytes.to_string()
+                add(to, text.parse().ok().filter(|bytes| (1..=16 << 20).contains(bytes))?);
             }
             (Self::Duration(add), Some(text)) => {
                 let duration = duration::parse(text).ok()?;
                 add(to, duration);
-                duration_text(duration)
+                return Some(format!("={}", duration_text(duration)));
             }
             (Self::Status(add), Some(text)) => {
                 add(to, text.parse().ok().filter(|status: &StatusCode| (200..600).contains(&status.as_u16()))?);
-                text.to_owned()
             }
-            (Self::Field(add), Some(text)) => {
-                add(to, HeaderValue::from_str(text).ok()?);
-                quoted(text)
-            }
-            (Self::Text(add), Some(text)) => {
-                add(to, text.to_owned());
-                quoted(text)
-            }
+            (Self::Field(add), Some(text)) => add(to, HeaderValue::from_str(text).ok()?),
+            (Self::Text(add), Some(text)) => add(to, text.to_owned()),
             _ => return None,
-        };
-        Some(format!("={value}"))
+        }
+        Some(text.map_or_else(String::new, |text| format!("={}", quoted(text))))
     }
 }
 
-/// Puts a text in quotes if a script needs them.
+/// Returns a text as in a script, in quotes if it needs them.
 fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-+.:/_".contains(c);
     if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { format!("\"{text}\"") }

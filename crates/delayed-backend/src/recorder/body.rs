@@ -6,7 +6,7 @@ use http_body::Body;
 use http_body_util::BodyExt as _;
 use sha2::{Digest as _, Sha256};
 
-use crate::recorder::report::RecordedBody;
+use crate::recorder::recorded_request::RecordedBody;
 
 /// Trailers beyond these limits are not recorded, so that they cannot fill the memory.
 const MAX_TRAILERS: usize = 16;
@@ -22,11 +22,11 @@ where
     let mut trailers = Vec::new();
     while let Some(frame) = body.frame().await {
         match frame?.into_data() {
-            Ok(data) => {
+            Ok(mut data) => {
                 length += data.len() as u64;
                 digest.update(&data);
-                let buffered = limit.saturating_sub(buffer.len()).min(data.len());
-                buffer.extend_from_slice(data.get(..buffered).unwrap_or_default());
+                data.truncate(limit - buffer.len());
+                buffer.extend_from_slice(&data);
             }
             Err(frame) => trailers.extend(frame.into_trailers().iter().flat_map(lines)),
         }

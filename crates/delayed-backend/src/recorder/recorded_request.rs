@@ -1,4 +1,4 @@
-//! The recorded requests, as `/requests` reports them in JSON.
+//! What is recorded of a request, and reported as JSON by `/requests`.
 
 use std::num::NonZeroU64;
 
@@ -7,18 +7,8 @@ use http::request::Parts;
 use jiff::Timestamp;
 use serde::Serialize;
 
-/// How many characters of a target, or of an `Idempotency-Key`, are recorded.
+/// The maximum number of characters that are recorded of a method, a target or an `Idempotency-Key`.
 const MAX_TEXT: usize = 1024;
-
-/// The content of `/requests`.
-#[derive(Debug, Serialize)]
-pub(crate) struct Report {
-    /// How many requests there have been.
-    pub(crate) received: u64,
-    /// How many of them are no longer recorded. These are the oldest.
-    pub(crate) dropped: u64,
-    pub(crate) requests: Vec<RecordedRequest>,
-}
 
 /// A request that the script applied to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -80,25 +70,11 @@ fn truncated(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use http::Request;
-
     use super::*;
 
     #[test]
     fn only_the_start_of_a_long_target_is_recorded() {
         assert_eq!(truncated(&"x".repeat(MAX_TEXT + 1)).len(), MAX_TEXT);
         assert_eq!(truncated("/hello"), "/hello");
-    }
-
-    #[test]
-    fn the_report_is_json() {
-        let (head, ()) = Request::get("/hello").body(()).unwrap().into_parts();
-        let request = RecordedRequest::new(NonZeroU64::MIN, &head, 1, "ok".into());
-        let request = RecordedRequest { time: Timestamp::UNIX_EPOCH, ..request };
-        let report = Report { received: 1, dropped: 0, requests: vec![request] };
-        assert_eq!(
-            serde_json::to_string(&report).unwrap(),
-            r#"{"received":1,"dropped":0,"requests":[{"number":1,"time":"1970-01-01T00:00:00Z","method":"GET","target":"/hello","version":"HTTP/1.1","connection":1,"idempotency_key":null,"body":null,"behaviour":"ok"}]}"#
-        );
     }
 }

@@ -41,21 +41,13 @@ fn matches_any(wanted: &str, etag: &str) -> bool {
 }
 
 fn select_range(range: &str, length: u64) -> Selection {
-    match bounds(range) {
-        Some((Some(first), None)) => clamped(first, u64::MAX, length),
-        Some((Some(first), Some(last))) if first <= last => clamped(first, last, length),
-        Some((None, Some(count))) => clamped(length.saturating_sub(count), u64::MAX, length),
-        _ => Selection::Full,
-    }
-}
-
-fn clamped(first: u64, last: u64, length: u64) -> Selection {
-    if first < length {
-        let last = last.min(length - 1);
-        Selection::Range { first, last }
-    } else {
-        Selection::Unsatisfiable
-    }
+    let (first, last) = match bounds(range) {
+        Some((Some(first), None)) => (first, u64::MAX),
+        Some((Some(first), Some(last))) if first <= last => (first, last),
+        Some((None, Some(count))) => (length.saturating_sub(count), u64::MAX),
+        _ => return Selection::Full,
+    };
+    if first < length { Selection::Range { first, last: last.min(length - 1) } } else { Selection::Unsatisfiable }
 }
 
 /// Parses the two bounds of `bytes=first-last`.

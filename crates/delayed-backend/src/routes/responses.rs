@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, StatusCode, header};
 use http_body::Body;
@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use jiff::Timestamp;
 
 use crate::common::error_payload::ErrorPayload;
-use crate::recorder::report::Report;
+use crate::recorder::Report;
 
 /// A response of the backend.
 pub(crate) type Response = http::Response<ResponseBody>;
@@ -32,16 +32,13 @@ pub(crate) fn hello() -> Response {
 pub(crate) fn echo(request: &Parts, body: &[u8]) -> Response {
     let Parts { method, uri, version, headers, .. } = request;
     let target = uri.path_and_query().map_or("", |target| target.as_str());
-    let mut message = BytesMut::new();
-    message.put_slice(format!("{method} {target} {version:?}\r\n").as_bytes());
+    let mut message = format!("{method} {target} {version:?}\r\n").into_bytes();
     for (name, value) in headers {
-        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-            message.put_slice(part);
-        }
+        message.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
     }
-    message.put_slice(b"\r\n");
-    message.put_slice(body);
-    typed(StatusCode::OK, "message/http", message.freeze())
+    message.extend_from_slice(b"\r\n");
+    message.extend_from_slice(body);
+    typed(StatusCode::OK, "message/http", message)
 }
 
 pub(crate) fn requests(report: &Report) -> Response {

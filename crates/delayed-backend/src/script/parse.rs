@@ -1,7 +1,6 @@
 //! Parses a script. An error names the position of the mistake.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
@@ -12,7 +11,8 @@ use crate::script::span::Span;
 use crate::script::{Script, Step};
 
 /// A script is invalid. Displayed as one line, with the position of the mistake.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("item {item}, column {column}, {found:?}: {problem}")]
 pub struct ScriptError {
     item: usize,
     column: usize,
@@ -42,15 +42,6 @@ enum Problem {
     NeedsStatus,
     #[error("the number after * has to be from 1 to 4294967295")]
     Weight,
-}
-
-impl std::error::Error for ScriptError {}
-
-impl fmt::Display for ScriptError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { item, column, found, problem } = self;
-        write!(f, "item {item}, column {column}, {found:?}: {problem}")
-    }
 }
 
 impl FromStr for Script {
