@@ -391,17 +391,17 @@ async fn a_stop_under_load_loses_no_accepted_request() {
     for _ in 0..40 {
         let address = service.address;
         clients.spawn(async move {
-            let mut answered = 0;
+            let mut responses = 0;
             // Until the gateway accepts no more connections.
             while let Ok(mut stream) = TcpStream::connect(address).await {
                 stream.write_all(b"GET /hello HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
                 let mut response = Vec::new();
                 match stream.read_to_end(&mut response).await {
-                    Ok(_) if response.starts_with(b"HTTP/1.1 200") => answered += 1,
-                    other => return Err((answered, other, String::from_utf8_lossy(&response).into_owned())),
+                    Ok(_) if response.starts_with(b"HTTP/1.1 200") => responses += 1,
+                    other => return Err((responses, other, String::from_utf8_lossy(&response).into_owned())),
                 }
             }
-            Ok(answered)
+            Ok(responses)
         });
     }
     while backend.requests().len() < 200 {
@@ -409,12 +409,12 @@ async fn a_stop_under_load_loses_no_accepted_request() {
     }
     service.signal("TERM").await;
     assert!(within("the exit", service.exit()).await.success());
-    let mut answered = 0;
+    let mut responses = 0;
     while let Some(outcome) = clients.join_next().await {
-        answered += outcome.unwrap().unwrap();
+        responses += outcome.unwrap().unwrap();
     }
-    assert_eq!(answered, backend.requests().len(), "every request that reached the upstream got its response");
-    println!("{answered} requests, each with a response");
+    assert_eq!(responses, backend.requests().len(), "every request that reached the upstream got its response");
+    println!("{responses} requests, each with a response");
 }
 
 #[tokio::test]
