@@ -104,7 +104,7 @@ impl Outgoing {
         if self.trailers.is_none() {
             match ready!(self.poll_next(cx)) {
                 Some(Ok(frame)) if frame.is_trailers() && self.unread_body.is_some() => {
-                    self.trailers = Some(Box::new(frame))
+                    self.trailers = Some(Box::new(frame));
                 }
                 None if self.unread_body.is_some() => {}
                 frame => return Poll::Ready(frame),
