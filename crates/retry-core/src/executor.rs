@@ -9,7 +9,7 @@ use core::{
 use pin_project_lite::pin_project;
 
 use crate::{
-    attempt::Attempt,
+    attempt::{Attempt, poll_attempt},
     classify::Classify,
     journal::{EarlierRecords, Journal, Record, Timing},
     logging,
@@ -24,11 +24,10 @@ use crate::{
 };
 
 pin_project! {
-    /// A call. Nothing happens before the first poll. Dropping it cancels the attempt or the wait; polling it again
-    /// after its end returns `Pending`.
+    /// A call. Nothing happens before the first poll. Dropping it cancels the call. Polled again after it has completed,
+    /// it stays pending.
     ///
-    /// Not an `async` block, which would take more memory: one task for each call in backoff is a common case, and
-    /// `benches/parked.rs` measures what it costs.
+    /// Not an `async` block, because it takes less memory: there may be a million calls in backoff.
     pub(crate) struct Call<S: Config, F, Fut, D, Finish> {
         config: S,
         operation: F,
@@ -53,12 +52,12 @@ pin_project! {
 }
 
 pin_project! {
-    /// After `NotStarted`, a call repeats `Attempt`, `Discard` and `Wait`, until an attempt leads to `Done`.
+    /// `NotStarted`, then `Attempt`, `Discard` and `Wait` in turn, and after the last `Attempt` `Done`.
     #[project = StateProj]
     enum State<Fut, D> {
         NotStarted,
         Attempt { #[pin] future: Fut },
-        // The failed outcome is being disposed of, while the wait already runs.
+        // Disposes of the failed outcome. The timer of the wait runs already.
         Discard { #[pin] future: D },
         Wait,
         Done,
@@ -100,14 +99,7 @@ where
         loop {
             let mut this = self.as_mut().project();
             if let StateProj::Attempt { future } = this.state.as_mut().project() {
-                let outcome = match (future.poll(cx), this.timer.as_pin_mut()) {
-                    (Poll::Ready(outcome), _) => Some(outcome),
-                    (Poll::Pending, None) => return Poll::Pending,
-                    (Poll::Pending, Some(timeout)) => {
-                        ready!(timeout.poll(cx));
-                        None
-                    }
-                };
+                let outcome = ready!(poll_attempt(future, this.timer.as_pin_mut(), cx));
                 if let Some(output) = self.as_mut().end_attempt(outcome) {
                     return Poll::Ready(output);
                 }
@@ -165,15 +157,17 @@ where
         }
         let verdict = outcome.as_ref().map_or(Verdict::RetryTimeout, |outcome| retry.classify.classify(outcome));
         let now = retry.now();
+        let attempt = this.progress.attempt();
+        let random = || retry.runtime.random();
+        let next = this.progress.decide(&retry.policy, retry.budget.as_ref(), verdict, now.unwrap_or_default(), random);
         let timing = now.filter(|_| retry.timed).map(|now| Timing {
             start: this.attempt_start.since(this.progress.start),
             duration: now.since(*this.attempt_start),
         });
-        let record = Record { attempt: this.progress.attempt(), verdict, wait: None, timing };
-        let random = || retry.runtime.random();
-        match this.progress.decide(&retry.policy, retry.budget.as_ref(), verdict, now.unwrap_or_default(), random) {
-            Ok(wait) => {
-                self.start_wait(outcome, Record { wait: Some(wait.get()), ..record });
+        let record = Record { attempt, verdict, wait: next.ok().map(Nanos::get), timing };
+        match next {
+            Ok(_) => {
+                self.start_wait(outcome, record);
                 None
             }
             Err(reason) => Some(self.finish(outcome, record, reason)),
