@@ -69,15 +69,12 @@ impl Outgoing {
         response.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
 
+    fn new(body: Source) -> Self {
+        Self { body, in_flight: None, unread_body: None, progress: None, trailers: None, stream: None }
+    }
+
     pub(crate) fn upstream(body: ResponseBody) -> Self {
-        Self {
-            body: Source::Upstream(body),
-            in_flight: None,
-            unread_body: None,
-            progress: None,
-            trailers: None,
-            stream: None,
-        }
+        Self::new(Source::Upstream(body))
     }
 
     /// Makes the response end only after the rest of the request has been read.
@@ -161,14 +158,7 @@ impl Outgoing {
 
 impl From<Full<Bytes>> for Outgoing {
     fn from(body: Full<Bytes>) -> Self {
-        Self {
-            body: Source::Service(body),
-            in_flight: None,
-            unread_body: None,
-            progress: None,
-            trailers: None,
-            stream: None,
-        }
+        Self::new(Source::Service(body))
     }
 }
 
