@@ -135,6 +135,7 @@ where
         let remaining = retry.now().and_then(|now| {
             if let State::NotStarted = *this.state {
                 this.progress.start(retry.budget.as_ref(), now);
+                this.state.set(State::Wait);
             }
             *this.attempt_start = now;
             this.progress.remaining(&retry.policy, now)
@@ -152,6 +153,7 @@ where
     fn end_attempt(mut self: Pin<&mut Self>, outcome: Option<Result<T, E>>) -> Option<Output> {
         let mut this = self.as_mut().project();
         let retry = this.config.retry();
+        this.state.set(State::Wait);
         if this.timer.is_some() {
             this.timer.set(None);
         }
@@ -184,10 +186,9 @@ where
             this.timer.set(Some(retry.runtime.sleep(wait)));
         }
         // Before the wait, so that a failed outcome does not hold a connection or memory meanwhile.
-        this.state.set(match outcome {
-            Some(outcome) => State::Discard { future: retry.classify.discard(outcome) },
-            None => State::Wait,
-        });
+        if let Some(outcome) = outcome {
+            this.state.set(State::Discard { future: retry.classify.discard(outcome) });
+        }
     }
 
     #[inline]

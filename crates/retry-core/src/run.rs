@@ -46,7 +46,8 @@ where
 impl<R: Runtime, C, O> Retry<R, C, O> {
     /// Runs `operation` until its outcome is accepted or no further attempt is allowed.
     ///
-    /// Nothing happens before the returned future is polled. Dropping it cancels the call.
+    /// Nothing happens before the returned future is polled. Dropping it cancels the call. Polled again after it has
+    /// completed, it stays pending.
     ///
     /// # Errors
     ///

@@ -3,8 +3,9 @@
 
 use std::{
     cell::{Cell, RefCell},
-    future::pending,
+    future::{Ready, pending},
     rc::Rc,
+    task::{Context, Waker},
     time::Duration,
 };
 
@@ -196,6 +197,23 @@ async fn dropping_a_call_during_a_wait_cancels_it_and_ends_it_for_its_budget() {
     assert_eq!(runs.get(), 1);
     let other = retry.run(|_| async { Ok::<_, ()>(()) }).await;
     assert!(other.is_ok());
+    assert_eq!(budget.available(), 0.0, "no call is in flight, so none may retry");
+}
+
+#[tokio::test]
+async fn a_completed_call_stays_pending() {
+    let retry = Retry::new(RetryPolicy::SAMPLE);
+    let mut call = Box::pin(retry.run(|_| async { Ok::<_, ()>(()) }));
+    assert_eq!(call.as_mut().await.ok(), Some(()));
+    assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+}
+
+#[tokio::test]
+async fn a_call_whose_operation_panics_ends_for_its_budget() {
+    let budget = RetryBudget::in_flight(1.0, 0).unwrap();
+    let retry = Retry::new(RetryPolicy::SAMPLE).budget(budget.clone());
+    let operation = |_| -> Ready<Result<(), ()>> { panic!("expected") };
+    assert!(tokio::spawn(async move { retry.run(operation).await }).await.unwrap_err().is_panic());
     assert_eq!(budget.available(), 0.0, "no call is in flight, so none may retry");
 }
 
