@@ -1,6 +1,6 @@
 //! Policies in configuration files: reads and writes `RetryPolicy` with serde.
 
-use alloc::{borrow::Cow, format, string::String};
+use alloc::{borrow::Cow, format};
 use core::{fmt, time::Duration};
 
 use jiff::SignedDuration;
@@ -120,10 +120,6 @@ impl de::Visitor<'_> for TimeVisitor {
         let with_unit: Cow<'_, str> = if bare { format!("{text}s").into() } else { text.into() };
         let parsed = with_unit.parse::<SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
         parsed.map(Time).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
-    }
-
-    fn visit_string<E: de::Error>(self, text: String) -> Result<Time, E> {
-        self.visit_str(&text)
     }
 }
 

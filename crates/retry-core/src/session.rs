@@ -222,8 +222,8 @@ mod tests {
     fn decisions() {
         use Verdict::{Accept, Retry, RetryAfter, RetryTimeout, Stop};
         let wait = |seconds| Wait(secs(seconds));
-        check("accepted at once", sample(), &[(0.0, Accept, Finish(Reason::Accepted))]);
-        check("stopped at once", sample(), &[(0.0, Stop, Finish(Reason::Permanent))]);
+        check("accepted at the first attempt", sample(), &[(0.0, Accept, Finish(Reason::Accepted))]);
+        check("stopped at the first attempt", sample(), &[(0.0, Stop, Finish(Reason::Permanent))]);
         check("count 0", sample().count(0), &[(0.0, Retry, Finish(Reason::Exhausted))]);
         check(
             "the sample",
