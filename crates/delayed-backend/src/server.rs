@@ -15,10 +15,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::Watcher;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::common::listen::{BACKLOG, bind};
 use crate::fault::connection_state::ConnectionState;
 use crate::fault::io::{FaultyIo, Socket};
 use crate::handler::Handler;
@@ -31,9 +32,6 @@ use crate::server::tls::Identity;
 
 /// The pause before the next attempt to listen on a port that is in use.
 const LISTEN_PAUSE: Duration = Duration::from_millis(100);
-
-/// How many connections may wait to be accepted; tokio's default.
-const BACKLOG: u32 = 1024;
 
 /// A backend that can be served on a listener.
 ///
@@ -170,11 +168,4 @@ async fn listen_after_outage(address: SocketAddr, length: Duration) -> TcpListen
         }
         tokio::time::sleep(LISTEN_PAUSE).await;
     }
-}
-
-fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    Ok(socket)
 }

@@ -6,7 +6,7 @@ use http_body_util::Full;
 use jiff::Timestamp;
 use retry_client::{Client, Error, ErrorKind};
 
-use crate::common::error_payload::ErrorPayload;
+use crate::common::error_payload;
 
 /// The sample's service: `/retry`, with any method, responds with a text from the backend.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ fn failed(error: Error, request: &request::Parts) -> Response<Full<Bytes>> {
         }
         _ => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     };
-    error_response(status, message, request)
+    error_response(status, &message, request)
 }
 
 /// Returns the backend's status, body and content headers, but no other headers.
@@ -72,9 +72,9 @@ fn pass_through(response: Response<Bytes>) -> Response<Full<Bytes>> {
 fn not_found(request: &request::Parts) -> Response<Full<Bytes>> {
     let (path, method) = (request.uri.path(), &request.method);
     let message = format!("no matching resource found for path : {path} , method : {method}");
-    error_response(StatusCode::NOT_FOUND, message, request)
+    error_response(StatusCode::NOT_FOUND, &message, request)
 }
 
-fn error_response(status: StatusCode, message: String, request: &request::Parts) -> Response<Full<Bytes>> {
-    ErrorPayload::new(Timestamp::now(), status, message, &request.method, &request.uri).into_response()
+fn error_response(status: StatusCode, message: &str, request: &request::Parts) -> Response<Full<Bytes>> {
+    error_payload::error_response(Timestamp::now(), status, message, &request.method, &request.uri)
 }

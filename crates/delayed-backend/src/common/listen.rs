@@ -18,7 +18,7 @@ pub(crate) struct ListenAddress(String);
 #[error("expected HOST:PORT, such as 127.0.0.1:8080, [::1]:8080 or localhost:8080")]
 pub(crate) struct InvalidListenAddress;
 
-/// The address is valid, but cannot be listened on.
+/// The server cannot listen on the address.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}")]
 pub(crate) struct BindError {
@@ -31,7 +31,7 @@ impl ListenAddress {
     ///
     /// # Errors
     ///
-    /// If there is none: the port is in use, the host is unknown, or the user is not permitted.
+    /// If none can be bound: the port is in use, the host is unknown, or permission is denied.
     pub(crate) async fn bind(&self) -> Result<TcpListener, BindError> {
         self.bind_first().await.map_err(|source| BindError { address: self.clone(), source })
     }
@@ -39,7 +39,7 @@ impl ListenAddress {
     async fn bind_first(&self) -> io::Result<TcpListener> {
         let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
         for address in lookup_host(&self.0).await? {
-            match listen(address) {
+            match bind(address).and_then(|socket| socket.listen(BACKLOG)) {
                 Ok(listener) => return Ok(listener),
                 Err(error) => failed = error,
             }
@@ -68,15 +68,16 @@ impl fmt::Display for ListenAddress {
 
 /// How many connections may wait to be accepted; the kernel caps it at `somaxconn`. tokio's default of 1024 is soon
 /// exceeded when many clients reconnect at once.
-const BACKLOG: u32 = 65_535;
+pub(crate) const BACKLOG: u32 = 65_535;
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+/// Returns a socket that is bound to this address, and does not listen yet.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // A restart does not wait for connections of the previous process in TIME_WAIT.
     #[cfg(not(windows))]
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG)
+    Ok(socket)
 }
 
 fn is_name_and_port(text: &str) -> bool {

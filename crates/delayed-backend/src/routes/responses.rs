@@ -10,7 +10,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
 use jiff::Timestamp;
 
-use crate::common::error_payload::ErrorPayload;
+use crate::common::error_payload::error_response;
 use crate::recorder::Report;
 
 /// A response of the backend.
@@ -62,12 +62,12 @@ pub(crate) fn method_not_allowed(request: &Parts, allowed: &str) -> Response {
 pub(crate) fn not_found(request: &Parts) -> Response {
     let (path, method) = (request.uri.path(), &request.method);
     let message = format!("no matching resource found for path : {path} , method : {method}");
-    error(StatusCode::NOT_FOUND, message, request)
+    error(StatusCode::NOT_FOUND, &message, request)
 }
 
-/// Returns the JSON error payload.
-pub(crate) fn error(status: StatusCode, message: impl Into<String>, request: &Parts) -> Response {
-    ErrorPayload::new(Timestamp::now(), status, message, &request.method, &request.uri).into_response().map(boxed)
+/// Returns a response whose JSON body describes an error.
+pub(crate) fn error(status: StatusCode, message: &str, request: &Parts) -> Response {
+    error_response(Timestamp::now(), status, message, &request.method, &request.uri).map(boxed)
 }
 
 pub(crate) fn text(status: StatusCode, body: impl Into<Bytes>) -> Response {

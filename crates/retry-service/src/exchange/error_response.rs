@@ -10,7 +10,7 @@ use super::{
     request_body::{BodyTooLarge, UploadTimeout},
     response_body::Outgoing,
 };
-use crate::{common::error_payload::ErrorPayload, telemetry::rejections::Rejection};
+use crate::{common::error_payload::error_response, telemetry::rejections::Rejection};
 
 /// An error that the client gets instead of a response of the upstream.
 #[derive(Debug)]
@@ -93,8 +93,7 @@ impl ErrorResponse {
     }
 
     pub(crate) fn into_response(self, method: &Method, uri: &Uri) -> Response<Outgoing> {
-        let payload = ErrorPayload::new(Timestamp::now(), self.status, self.message, method, uri);
-        let mut response = payload.into_response().map(Into::into);
+        let mut response = error_response(Timestamp::now(), self.status, &self.message, method, uri).map(Into::into);
         if let Some(journal) = self.journal {
             response.extensions_mut().insert(*journal);
         }
