@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, header::RETRY_AFTER};
 use libfuzzer_sys::fuzz_target;
 
 // The parser is private to its crate, so its file is included here.
-#[path = "../../crates/retry-client/src/response/retry_after.rs"]
+#[path = "../../crates/retry-client/src/retry/retry_after.rs"]
 mod parser;
 
 // The first four bytes are the current time, up to the year 2106. Each line after them is a header.

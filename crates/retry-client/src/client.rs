@@ -11,14 +11,14 @@ use retry_core::RetryBudget;
 use crate::{
     connection::proxy::Proxy,
     error::Error,
-    request::{attempt_request::RequestParts, body::Body, hop_by_hop},
+    request::{body::Body, hop_by_hop},
     response::{
         body::ResponseBody,
         buffering::BufferLimits,
         received_body::ReceivedBody,
         resume::{Fetching, RangeClient},
     },
-    retry::{config::RetryConfig, retry_loop},
+    retry::{attempt_request::RequestParts, config::RetryConfig, retry_loop},
     transport::{CallTransport, Delivery, HttpTransport},
 };
 

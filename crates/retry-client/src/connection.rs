@@ -3,6 +3,7 @@
 pub(crate) mod connect;
 pub(crate) mod connect_timeout;
 pub(crate) mod exchange;
+pub(crate) mod head_limits;
 pub(crate) mod http2_handle;
 pub(crate) mod idle_connections;
 pub(crate) mod keep_alive;
@@ -12,3 +13,4 @@ pub(crate) mod stall_timeout;
 #[cfg_attr(not(feature = "tls"), path = "connection/no_tls.rs")]
 pub(crate) mod tls;
 pub(crate) mod tracked_io;
+pub(crate) mod upload_limit;

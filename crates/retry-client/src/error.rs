@@ -8,7 +8,7 @@ use retry_core::{Journal, Reason};
 
 use crate::{
     error_chain::{BoxError, root},
-    retry::history::History,
+    history::History,
 };
 
 /// The error of a request that got no response, or of a response body that could not be read.

@@ -15,13 +15,10 @@ use crate::{
     client::Client,
     error::Error,
     error_chain::BoxError,
-    request::{
-        attempt_request::{AttemptRequest, RequestParts},
-        body::Body,
-        replay::RequestBody,
-    },
+    request::{body::Body, replay::RequestBody},
     response::body::ResponseBody,
     retry::{
+        attempt_request::{AttemptRequest, RequestParts},
         config::RetryConfig,
         failure::Failure,
         retry_loop::{BoxResponse, Drainable, Transport, call},

@@ -57,12 +57,14 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod activity;
 mod base_url;
 mod builder;
 mod client;
 mod connection;
 mod error;
 mod error_chain;
+mod history;
 mod layer;
 mod media_type;
 mod request;
@@ -74,6 +76,7 @@ pub use base_url::origin_form;
 pub use builder::ClientBuilder;
 pub use client::Client;
 pub use error::{Error, ErrorKind};
+pub use history::{History, HistoryEntry};
 pub use layer::{RetryLayer, RetryService};
 pub use request::{
     body::Body,
@@ -87,7 +90,6 @@ pub use response::{
 pub use retry::{
     attempt_event::{AttemptEvent, Outcome},
     config::RetryConfig,
-    history::{History, HistoryEntry},
     methods::RetryMethods,
 };
 pub use retry_core::{self, Journal, Reason, RetryBudget, RetryPolicy};

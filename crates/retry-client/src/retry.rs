@@ -1,11 +1,13 @@
 //! The retry loop, and what it decides by.
 
 pub(crate) mod attempt_event;
+pub(crate) mod attempt_request;
 pub(crate) mod attempt_timeout;
 pub(crate) mod backoff_gauge;
 pub(crate) mod classify;
 pub(crate) mod config;
+pub(crate) mod drain;
 pub(crate) mod failure;
-pub(crate) mod history;
 pub(crate) mod methods;
+pub(crate) mod retry_after;
 pub(crate) mod retry_loop;

@@ -6,18 +6,16 @@ use http::Version;
 
 use crate::{
     base_url::BaseUrl,
-    connection::{exchange::ExchangeError, idle_connections::Reuse, pool::Pool},
+    connection::{exchange::ExchangeError, idle_connections::Reuse, pool::Pool, upload_limit::UploadLimit},
     error::{Error, ErrorKind},
-    request::{
-        attempt_request::AttemptRequest, buffer_quota::BufferQuota, hop_by_hop::trim_values, replay::StreamBuffer,
-        upload_limit::UploadLimit,
-    },
+    request::{buffer_quota::BufferQuota, hop_by_hop::trim_values, replay::StreamBuffer},
     response::{
         buffering::{BufferLimits, ReadAhead},
         framing::check_framing,
         received_body::ReceivedBody,
     },
     retry::{
+        attempt_request::AttemptRequest,
         failure::{Failure, FailureKind},
         retry_loop::{BoxResponse, Transport},
     },

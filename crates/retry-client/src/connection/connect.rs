@@ -13,10 +13,10 @@ use hyper_util::client::legacy::connect::{Connected, Connection as _, HttpConnec
 use tower_service::Service;
 
 use crate::{
+    activity::Activity,
     connection::{
         connect_timeout::{Connecting, connect_timeout},
         proxy::Proxy,
-        stall_timeout::Activity,
         tls::TlsConfig,
         tracked_io::{ConnectionPermit, TrackedIo, TrackedTcp},
     },

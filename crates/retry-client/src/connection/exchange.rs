@@ -19,13 +19,9 @@ use pin_project_lite::pin_project;
 use tokio::{runtime::Handle, task::AbortHandle, time::Instant};
 
 use crate::{
+    activity::Activity,
     base_url::BaseUrl,
-    connection::{
-        http2_handle::Http2Handle,
-        keep_alive,
-        stall_timeout::{Activity, StallTimeout},
-        tracked_io::ConnectionPermit,
-    },
+    connection::{http2_handle::Http2Handle, keep_alive, stall_timeout::StallTimeout, tracked_io::ConnectionPermit},
     request::{expect_continue::ContinueSignal, replay::RequestBody},
 };
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use hyper::client::conn::http2;
 use tokio::{runtime::Handle, task::AbortHandle, time::sleep};
 
-use crate::{connection::stall_timeout::Activity, request::replay::RequestBody};
+use crate::{activity::Activity, request::replay::RequestBody};
 
 /// How long the connection has to shut down after its last handle was dropped.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);

@@ -19,17 +19,18 @@ use tokio::{
 };
 
 use crate::{
+    activity::Activity,
     connection::{
         connect::{BoxIo, Connector},
         connect_timeout::{Connecting, connect_timeout},
         exchange::{Connection, Http1, Protocol, ReturnConnection},
+        head_limits,
         http2_handle::Http2Handle,
         idle_connections::{IdleConnections, Reuse},
-        stall_timeout::{Activity, StallTimeout},
+        stall_timeout::StallTimeout,
         tracked_io::ConnectionPermit,
     },
     error_chain::BoxError,
-    response::head_limits,
 };
 
 /// How many connections there may be, and their timeouts.

@@ -5,140 +5,13 @@
 
 use std::{
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
-    },
     task::{Context, Poll},
     time::Duration,
 };
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// When there last was progress. Shared by everything that makes progress: the stream of an HTTP/1.1 connection, the
-/// request body, and the reader of the response.
-#[derive(Clone, Debug)]
-pub(crate) struct Activity(Arc<State>);
-
-#[derive(Debug)]
-struct State {
-    origin: Instant,
-    /// Nanoseconds since `origin`, or [`PAUSED`].
-    last_progress: AtomicU64,
-    /// When bytes were last received, in nanoseconds since `origin`.
-    last_read: AtomicU64,
-    /// Whether the stream records each byte: then the request body does not have to.
-    tracks_bytes: bool,
-    /// Whether the socket is to be checked before the next request is written.
-    peek_requested: AtomicBool,
-    /// The number of reads since the request, or [`HEAD_RECEIVED`].
-    head_reads: AtomicU32,
-}
-
-/// How many reads count as progress until the head of the response has arrived. Each informational response takes one:
-/// otherwise a server could send `102` forever.
-const MAX_HEAD_READS: u32 = 100;
-const HEAD_RECEIVED: u32 = u32::MAX;
-
-/// The server is not late: it waits for the client.
-const PAUSED: u64 = u64::MAX;
-
-impl Activity {
-    /// Creates the activity of a connection whose stream records each byte.
-    pub(crate) fn of_connection() -> Self {
-        Self::starting_at(0, true)
-    }
-
-    /// Creates the activity of an exchange on a shared connection. It starts with the first progress, at the latest
-    /// after `grace`, as the exchange may have to wait until the connection has capacity.
-    pub(crate) fn of_exchange(grace: Duration) -> Self {
-        Self::starting_at(nanos(grace), false)
-    }
-
-    fn starting_at(start: u64, tracks_bytes: bool) -> Self {
-        Self(Arc::new(State {
-            origin: Instant::now(),
-            last_progress: AtomicU64::new(start),
-            last_read: AtomicU64::new(0),
-            tracks_bytes,
-            peek_requested: AtomicBool::new(false),
-            head_reads: AtomicU32::new(HEAD_RECEIVED),
-        }))
-    }
-
-    /// Requests that the stream checks its socket before the next request is written.
-    pub(crate) fn request_peek(&self) {
-        self.0.peek_requested.store(true, Relaxed);
-    }
-
-    /// Returns whether a check was requested, and clears the request.
-    pub(crate) fn take_peek_request(&self) -> bool {
-        self.0.peek_requested.load(Relaxed) && self.0.peek_requested.swap(false, Relaxed)
-    }
-
-    pub(crate) fn record_progress(&self) {
-        self.0.last_progress.store(self.now(), Relaxed);
-    }
-
-    pub(crate) fn head_received(&self) {
-        self.0.head_reads.store(HEAD_RECEIVED, Relaxed);
-    }
-
-    /// Records that bytes were received.
-    pub(crate) fn record_read(&self) {
-        let reads = self.0.head_reads.load(Relaxed);
-        if reads < HEAD_RECEIVED {
-            self.0.head_reads.store(reads + 1, Relaxed);
-            if reads >= MAX_HEAD_READS {
-                return;
-            }
-        }
-        let now = self.now();
-        self.0.last_progress.store(now, Relaxed);
-        self.0.last_read.store(now, Relaxed);
-    }
-
-    /// Returns how long ago bytes were last received.
-    pub(crate) fn since_last_read(&self) -> Duration {
-        Duration::from_nanos(self.now().saturating_sub(self.0.last_read.load(Relaxed)))
-    }
-
-    /// Records that a part of the request is about to be sent.
-    pub(crate) fn request_progress(&self) {
-        if !self.0.tracks_bytes || self.0.last_progress.load(Relaxed) == PAUSED {
-            self.record_progress();
-        }
-    }
-
-    /// Stops the clock until there is progress.
-    pub(crate) fn pause(&self) {
-        self.0.last_progress.store(PAUSED, Relaxed);
-    }
-
-    /// Restarts the clock, unless it is to start later.
-    fn restart(&self) {
-        let now = self.now();
-        if self.0.last_progress.load(Relaxed) < now {
-            self.0.last_progress.store(now, Relaxed);
-        }
-    }
-
-    fn now(&self) -> u64 {
-        nanos(self.0.origin.elapsed())
-    }
-
-    /// Returns when there last was progress. `None` while the clock is stopped.
-    fn last_progress(&self) -> Option<Instant> {
-        match self.0.last_progress.load(Relaxed) {
-            PAUSED => None,
-            nanos => self.0.origin.checked_add(Duration::from_nanos(nanos)),
-        }
-    }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).map_or(PAUSED - 1, |nanos| nanos.min(PAUSED - 1))
-}
+use crate::activity::Activity;
 
 /// The stall timeout of one exchange after the other.
 #[derive(Debug)]
@@ -164,7 +37,7 @@ impl StallTimeout {
     /// Starts an exchange, and returns its activity.
     pub(crate) fn start_exchange(&mut self) -> &Activity {
         self.waiting = false;
-        self.activity.0.head_reads.store(0, Relaxed);
+        self.activity.await_head();
         if self.activity.last_progress().is_none() {
             self.activity.record_progress();
         }
@@ -217,6 +90,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
+    use crate::activity::MAX_HEAD_READS;
 
     const SECOND: Duration = Duration::from_secs(1);
 

@@ -20,7 +20,7 @@ use hyper_util::{
 use socket2::SockRef;
 use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
 
-use crate::connection::stall_timeout::Activity;
+use crate::activity::Activity;
 
 /// Counts a connection towards the limit until this is dropped or released.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
-    connection::stall_timeout::Activity,
+    activity::Activity,
     error_chain::BoxError,
     request::{
         body::{Body, Kind},
@@ -336,7 +336,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::request::upload_limit::UploadLimit;
+    use crate::connection::upload_limit::UploadLimit;
 
     /// A body of these parts, with a trailer.
     fn streamed(parts: &[&'static str]) -> Body {

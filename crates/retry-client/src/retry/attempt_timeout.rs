@@ -11,8 +11,10 @@ use tokio::time::{Sleep, sleep};
 
 use crate::{
     error::Error,
-    request::attempt_request::ReplayableRequest,
-    retry::failure::{Failure, FailureKind},
+    retry::{
+        attempt_request::ReplayableRequest,
+        failure::{Failure, FailureKind},
+    },
 };
 
 pin_project! {

@@ -5,11 +5,10 @@ use std::error::Error as StdError;
 use hyper_util::client::legacy;
 
 use crate::{
-    connection::{proxy::TunnelRejected, tls},
+    connection::{head_limits::HeadError, proxy::TunnelRejected, tls},
     error::Error,
     error_chain::{BoxError, find, root},
     request::replay::SourceError,
-    response::head_limits::HeadError,
 };
 
 /// An attempt without a response.

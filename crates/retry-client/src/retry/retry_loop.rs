@@ -12,16 +12,17 @@ use retry_core::{Attempt, Classify, Event, Report, Verdict};
 
 use crate::{
     error::Error,
-    request::attempt_request::{AttemptRequest, ReplayableRequest, RequestParts},
-    response::{drain::drain, retry_after::retry_after},
+    history::History,
     retry::{
         attempt_event::{AttemptEvent, Outcome},
+        attempt_request::{AttemptRequest, ReplayableRequest, RequestParts},
         attempt_timeout::AttemptTimeout,
         backoff_gauge::BackoffGuard,
         classify::{RequestState, on_failure, on_listed_status},
         config::{Observer, RetryConfig},
+        drain::drain,
         failure::Failure,
-        history::History,
+        retry_after::retry_after,
     },
 };
 
