@@ -5,9 +5,8 @@
 #   scripts/bench.sh [healthy] [flaky] [held]     all three by default
 #
 # ROUNDS (3), SECONDS_EACH (4), CONNECTIONS (64) and HELD (9000) set the extent, PEERS the contenders. Installs nginx,
-# HAProxy, wrk and make with apt-get if it may. Envoy takes part if it is on the path, $ENVOY
-# names it, or compare-faults.py has downloaded it. Everything
-# listens on loopback, on ports from $PORT (21000) up.
+# HAProxy, wrk and make with apt-get if it may. Envoy takes part if it is on the path, $ENVOY names it, or
+# compare-faults.py has downloaded it. Everything listens on loopback, on ports from $PORT (21000) up.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
