@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Checks that no two files of a crate import each other, directly or through others, and draws the modules.
+"""Checks that no two files of a crate import each other, directly or through others, and no two of its folders. Draws the
+modules.
 
     scripts/check-modules.py              fails if there is an import cycle, or if the picture is out of date
     scripts/check-modules.py --write      updates the picture in docs/architecture.md
@@ -390,13 +391,21 @@ def shortest(edges, group):
 
 
 def report(crates):
-    """Prints a shortest cycle of each group of files that import each other. Returns whether there are any."""
+    """Prints a shortest cycle of each group of files, or of folders, that import each other. Returns whether there are any."""
     groups = {tuple(group): crate for crate in crates for group in cycles(crate.edges)}
     for group, crate in groups.items():
         cycle = shortest(crate.edges, group)
         print(f"check-modules: {len(group)} files import each other, for example:", file=sys.stderr)
         for file, target in zip(cycle, cycle[1:] + cycle[:1]):
             print(f"  {file}:{crate.edges[file][target]} imports {target}", file=sys.stderr)
+    for crate in crates if not groups else []:
+        edges = folders(crate)
+        for group in cycles(edges):
+            print(f"check-modules: {', '.join(group)} import each other, for example:", file=sys.stderr)
+            cycle = shortest(edges, group)
+            for node, target in zip(cycle, cycle[1:] + cycle[:1]):
+                print(f"  {edges[node][target]} imports from {target}", file=sys.stderr)
+            groups[tuple(group)] = crate
     return bool(groups)
 
 
@@ -409,25 +418,20 @@ WIDTH = 58
 
 
 def folders(crate):
-    """Returns what each top-level module or folder of a library imports. Folders that import each other are replaced by their
-    files."""
+    """Returns what each top-level module or folder of a crate imports, with a file and a line for each import."""
     source = os.path.dirname(crate.root_file)
-    used = {file for edges in crate.edges.values() for file in edges} | {file for file, edges in crate.edges.items() if edges}
-    split = set()
-    while True:
-        edges = {}
 
-        def name(file):
-            path = os.path.relpath(file, source).removesuffix(".rs")
-            return path if path.split(os.sep)[0] in split else path.split(os.sep)[0]
+    def name(file):
+        return os.path.relpath(file, source).split(os.sep)[0].removesuffix(".rs")
 
-        for file in used - {crate.root_file}:
-            targets = {name(target) for target in crate.edges[file] if target != crate.root_file}
-            edges.setdefault(name(file), set()).update(targets - {name(file)})
-        groups = {node.split(os.sep)[0] for group in cycles(edges) for node in group}
-        if groups <= split:
-            return edges
-        split |= groups
+    edges = {}
+    for file, targets in crate.edges.items():
+        if file != crate.root_file:
+            imported = edges.setdefault(name(file), {})
+            for target, line in targets.items():
+                if target != crate.root_file and name(target) != name(file):
+                    imported.setdefault(name(target), f"{file}:{line}")
+    return edges
 
 
 def levels(edges):
@@ -594,22 +598,35 @@ CASES = {
 }
 
 
+# No files import each other, but two folders do.
+FOLDERS = {
+    "lib.rs": "mod a; mod b;",
+    "a.rs": "mod x; mod y;",
+    "a/x.rs": "use crate::b::y::Y;",
+    "a/y.rs": "",
+    "b.rs": "mod x; mod y;",
+    "b/x.rs": "use crate::a::y::Y;",
+    "b/y.rs": "",
+}
+
+
 def self_test():
     failed = 0
-    for title, (files, expected) in CASES.items():
+    for title, (files, expected) in [*CASES.items(), ("folders", (FOLDERS, ["a b"]))]:
         with tempfile.TemporaryDirectory() as folder:
             for name, source in files.items():
                 os.makedirs(os.path.dirname(os.path.join(folder, name)), exist_ok=True)
                 with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
                     file.write(source)
-            groups = cycles(Crate(os.path.join(folder, "lib.rs")).edges)
-            found = [" ".join(os.path.relpath(file, folder).removesuffix(".rs") for file in group) for group in groups]
+            crate = Crate(os.path.join(folder, "lib.rs"))
+            groups = cycles(crate.edges) if files is not FOLDERS else cycles(folders(crate))
+            found = [" ".join(file.removeprefix(folder + os.sep).removesuffix(".rs") for file in group) for group in groups]
         if found != expected:
             print(f"check-modules: self-test: {title}: expected {expected}, found {found}", file=sys.stderr)
             failed += 1
     if failed:
         return 1
-    print(f"The module check finds what it should in {len(CASES)} small crates.")
+    print(f"The module check finds what it should in {len(CASES) + 1} small crates.")
     return 0
 
 
@@ -638,7 +655,7 @@ def main(arguments):
     elif text != fresh:
         print(f"check-modules: the picture in {ARCHITECTURE} is out of date; run {sys.argv[0]} --write", file=sys.stderr)
         return 1
-    print(f"No two of {files} files import each other.")
+    print(f"No two of {files} files import each other, and no two folders of a crate.")
     return 0
 
 
