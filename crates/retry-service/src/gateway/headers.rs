@@ -32,11 +32,6 @@ pub(crate) struct HeaderRules {
 }
 
 impl HeaderRules {
-    /// Whether the forwarding headers of this peer are trusted.
-    pub(super) fn trusts(&self, peer: IpAddr) -> bool {
-        self.trusted_proxies.contains(peer)
-    }
-
     /// The address of the client: the peer, or the address that trusted proxies forward for.
     pub(super) fn client(&self, peer: IpAddr, is_trusted: bool, headers: &HeaderMap) -> IpAddr {
         if !is_trusted {
@@ -149,7 +144,7 @@ fn is_misspelt_id(name: &HeaderName) -> bool {
 }
 
 /// Removes from a request's trailers what only the gateway may set.
-pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
+pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
     remove_all(trailers, |name| is_forwarding(name) || is_spelling(name.as_str(), X_REQUEST_ID.as_str()));
 }
 

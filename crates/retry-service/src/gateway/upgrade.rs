@@ -27,25 +27,13 @@ use crate::{
     server::shutdown::Tasks,
 };
 
-/// Limits the number of tunnels, and how long one may be idle. Clones share the count.
+/// Limits of tunnels.
 #[derive(Clone, Debug)]
 pub(crate) struct TunnelLimits {
-    limiter: ConcurrencyLimiter,
-    maximum: usize,
-    idle_timeout: Option<Duration>,
-}
-
-impl TunnelLimits {
-    /// Allows `maximum` tunnels at a time, and closes one that is idle for `idle_timeout`.
-    #[must_use]
-    pub(crate) fn new(maximum: usize, idle_timeout: Option<Duration>) -> Self {
-        Self { limiter: ConcurrencyLimiter::default(), maximum, idle_timeout }
-    }
-
-    /// Shares the count with other configurations.
-    pub(crate) fn count_in(&mut self, limiter: &ConcurrencyLimiter) {
-        self.limiter = limiter.clone();
-    }
+    /// Counts the tunnels of all configurations.
+    pub(crate) limiter: ConcurrencyLimiter,
+    pub(crate) maximum: usize,
+    pub(crate) idle_timeout: Option<Duration>,
 }
 
 /// A client's request to switch to another protocol.

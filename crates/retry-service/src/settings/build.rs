@@ -10,7 +10,15 @@ use retry_client::{
 
 use super::{error::SettingsError, flags::Settings, values::Host};
 use crate::{
-    gateway::{GatewaySettings, headers::HeaderRules, location::LocationRewriter, upgrade::TunnelLimits, via::Via},
+    concurrency_limit::ConcurrencyLimiter,
+    exchange::request_body::BodyRules,
+    gateway::{
+        GatewaySettings,
+        headers::{HeaderRules, clean_trailers},
+        location::LocationRewriter,
+        upgrade::TunnelLimits,
+        via::Via,
+    },
     server::Limits,
     telemetry::metrics::Metrics,
 };
@@ -144,9 +152,10 @@ impl Settings {
         }
     }
 
-    /// The settings of the gateway. `instance` distinguishes this process from others in `Via`.
+    /// The settings of the gateway. `instance` distinguishes this process from others in `Via`, and `tunnels` counts the
+    /// tunnels of all configurations.
     #[must_use]
-    pub(crate) fn gateway(&self, instance: u32) -> GatewaySettings {
+    pub(crate) fn gateway(&self, instance: u32, tunnels: &ConcurrencyLimiter) -> GatewaySettings {
         let Self { timeouts, forwarding, limits, .. } = self;
         GatewaySettings {
             headers: HeaderRules {
@@ -158,10 +167,17 @@ impl Settings {
                 },
                 via: forwarding.via.then(|| Via::new(instance)),
             },
-            max_body_size: limits.max_body_size.0.map(|bytes| bytes as u64),
-            client_timeout: timeouts.client_timeout,
-            min_upload_rate: limits.min_upload_rate.0.map(|bytes| bytes as u64),
-            tunnels: TunnelLimits::new(limits.max_tunnels, timeouts.tunnel_timeout.0),
+            body: BodyRules {
+                max_size: limits.max_body_size.0.map(|bytes| bytes as u64),
+                idle_timeout: timeouts.client_timeout,
+                min_rate: limits.min_upload_rate.0.map(|bytes| bytes as u64),
+                clean_trailers,
+            },
+            tunnels: TunnelLimits {
+                limiter: tunnels.clone(),
+                maximum: limits.max_tunnels,
+                idle_timeout: timeouts.tunnel_timeout.0,
+            },
             server_timing: forwarding.server_timing,
         }
     }

@@ -1,0 +1,78 @@
+//! What is needed of a request for its response and for the logs.
+
+use std::net::IpAddr;
+
+use http::{HeaderValue, Method, Response, Uri, Version, header::CONNECTION};
+use tokio::time::Instant;
+
+use super::{
+    downstream::Downstream, forwarded::Hop, present_headers::PresentHeaders, request_id::X_REQUEST_ID,
+    retry_log::RetryLog, upgrade::Handshake,
+};
+use crate::exchange::{
+    error_response::ErrorResponse, response_body::Outgoing, unread_body::UnreadBody, upload_rate::ResponseProgress,
+};
+
+/// What is needed of a request for its response and for the logs.
+pub(crate) struct RequestContext<'a> {
+    pub(super) downstream: &'a Downstream,
+    pub(super) begin: Instant,
+    pub(super) present: PresentHeaders,
+    /// Whether the forwarding headers of the peer are trusted.
+    pub(super) is_trusted: bool,
+    /// The address of the client, which differs from that of the peer if the peer is a trusted proxy.
+    pub(crate) client: IpAddr,
+    /// The id that identifies the request in all logs.
+    pub(crate) id: HeaderValue,
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    pub(super) version: Version,
+    /// The scheme that the client used.
+    pub(super) scheme: &'static str,
+    /// The host that the request is for; `None` until it is validated, and for an HTTP/1.0 request without a host.
+    pub(super) host: Option<HeaderValue>,
+    pub(super) handshake: Option<Handshake>,
+    /// Over HTTP/2, what is left of the request's body when the response ends.
+    pub(super) unread_body: Option<UnreadBody>,
+    /// Informs that body about the progress of the response, if there is a body.
+    pub(super) response: Option<ResponseProgress>,
+}
+
+impl RequestContext<'_> {
+    pub(super) fn retry_log(&self) -> RetryLog<'_> {
+        RetryLog { begin: self.begin, id: &self.id, method: &self.method, uri: &self.uri }
+    }
+
+    /// What is added to the forwarding headers.
+    pub(super) fn hop(&self) -> Hop<'_> {
+        Hop {
+            ip: self.downstream.ip(),
+            ip_value: self.downstream.ip_value(),
+            host: self.host.as_ref(),
+            is_trusted: self.is_trusted,
+        }
+    }
+
+    pub(super) fn fail(&mut self, error: ErrorResponse) -> Response<Outgoing> {
+        let response = error.into_response(&self.method, &self.uri);
+        self.conclude(response)
+    }
+
+    /// Adds the request's id to the response, and ties it to what is left of the request's body.
+    pub(super) fn conclude(&mut self, mut response: Response<Outgoing>) -> Response<Outgoing> {
+        response.headers_mut().insert(X_REQUEST_ID, self.id.clone());
+        if let Some(progress) = self.response.take() {
+            response.body_mut().track(progress.begin());
+            let connection = self.downstream.connection();
+            let is_error = response.status().is_client_error() || response.status().is_server_error();
+            if self.version < Version::HTTP_2 && (connection.has_unread_body() || connection.has_upload() && is_error) {
+                // The connection closes after this response: RFC 9112, section 9.6.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+        }
+        if let Some(body) = self.unread_body.take() {
+            response.body_mut().end_after(body);
+        }
+        response
+    }
+}
