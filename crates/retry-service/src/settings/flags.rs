@@ -164,7 +164,7 @@ pub(crate) struct TimeoutSettings {
     pub client_timeout: Duration,
 
     /// Idle timeout of a tunnel
-    #[arg(long, value_name = "DURATION", default_value = "off", value_parser = limit(above_zero))]
+    #[arg(long, value_name = "DURATION", default_value = "off", value_parser = limit(above_zero), group = GATEWAY_ONLY)]
     pub tunnel_timeout: Limit<Duration>,
 
     /// Time for requests in flight to finish when the process is asked to stop
@@ -229,7 +229,7 @@ pub(crate) struct ForwardingSettings {
     pub server_timing: bool,
 
     /// Maximum time that a request body is buffered before the request takes an upstream connection
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration::parse, group = GATEWAY_ONLY)]
     pub request_buffer_time: Duration,
 
     /// Maximum size of a response that is buffered before it is passed on; larger ones are streamed
@@ -246,11 +246,11 @@ pub(crate) struct ForwardingSettings {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LimitSettings {
     /// Minimum upload rate in bytes per second, enforced after 20 seconds; slower uploads get a 408
-    #[arg(long, value_name = "SIZE", default_value = "500", value_parser = limit(bytes))]
+    #[arg(long, value_name = "SIZE", default_value = "500", value_parser = limit(bytes), group = GATEWAY_ONLY)]
     pub min_upload_rate: Limit<usize>,
 
     /// Maximum number of open tunnels (WebSocket and other upgrades); further ones get a 503
-    #[arg(long, value_name = "N", default_value = "10000", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value = "10000", value_parser = at_least_one, group = GATEWAY_ONLY)]
     pub max_tunnels: usize,
 
     /// Maximum size of a request body that is buffered for retries; a larger one is sent once

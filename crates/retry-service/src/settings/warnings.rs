@@ -92,6 +92,13 @@ mod tests {
                 "--max-body-size has no effect: without --forward, no request is forwarded",
             ],
         );
+        check(
+            &["--max-tunnels", "5", "--request-buffer-time", "2s"],
+            &[
+                "--request-buffer-time has no effect: without --forward, no request is forwarded",
+                "--max-tunnels has no effect: without --forward, no request is forwarded",
+            ],
+        );
         check(&["--forward", "--host", "rewrite", "--max-body-size", "1MiB"], &[]);
         check(
             &["--forward", "--path", "/other"],
