@@ -1,4 +1,4 @@
-//! A backend in the same process, for tests.
+//! A backend that runs in the process of a test.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,7 +20,7 @@ use crate::server::Server;
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let backend = Backend::start("close,status=503,ok".parse()?).await?;
 /// let url = format!("{}/hello", backend.url());
-/// // Send requests to `url` with the client under test. Then look at what arrived:
+/// // Send requests to `url` with the client under test, then check what arrived:
 /// assert_eq!(backend.requests().len(), 0);
 /// # let _ = url;
 /// # Ok(())
@@ -43,7 +43,7 @@ impl Backend {
         Self::start_on(local_listener().await?, script)
     }
 
-    /// Starts a backend that serves https. Clients must trust its [CA](Self::ca_pem).
+    /// Starts a backend that serves HTTPS. Clients must trust its [CA](Self::ca_pem).
     ///
     /// # Errors
     ///
@@ -54,7 +54,7 @@ impl Backend {
         Self::start_server(local_listener().await?, Server::new(script).with_tls(identity))
     }
 
-    /// Starts a backend on this listener, for example on the address of an earlier backend.
+    /// Starts a backend on this listener, for example on the port of an earlier backend.
     ///
     /// # Errors
     ///
@@ -62,7 +62,7 @@ impl Backend {
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime.
+    /// If called outside of a tokio runtime.
     pub fn start_on(listener: TcpListener, script: Script) -> io::Result<Self> {
         Self::start_server(listener, Server::new(script))
     }
@@ -75,32 +75,32 @@ impl Backend {
         Ok(Self { address, server, task })
     }
 
-    /// Returns the address that it listens on.
+    /// Returns the address that the backend listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Returns its base URL, without a path and without a slash at the end.
+    /// Returns the base URL, without a path or a trailing slash.
     #[must_use]
     pub fn url(&self) -> String {
         format!("{}://{}", self.server.scheme(), self.address)
     }
 
-    /// Returns the certificate of its CA as PEM, or `None` without TLS.
+    /// Returns the CA certificate as PEM, or `None` without TLS.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn ca_pem(&self) -> Option<&str> {
         self.server.identity.as_ref().map(crate::server::tls::Identity::ca_pem)
     }
 
-    /// Returns how many requests the script has applied to.
+    /// Returns the number of requests that the script has been applied to.
     #[must_use]
     pub fn received(&self) -> u64 {
         self.server.received()
     }
 
-    /// Returns the requests that the script has applied to, in order: the latest 50,000.
+    /// Returns the latest 50,000 requests that the script has been applied to, in order.
     #[must_use]
     pub fn requests(&self) -> Vec<RecordedRequest> {
         self.server.requests()

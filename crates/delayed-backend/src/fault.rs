@@ -1,6 +1,6 @@
 //! What the backend does with one request, as plain data.
 //!
-//! A new behaviour takes a row in `table.rs`, and code in `play.rs` unless an existing [`Fault`] covers it.
+//! A new behaviour needs a row in `table.rs`, and code in `play.rs` unless an existing [`Fault`] covers it.
 
 pub(crate) mod chunked_body;
 pub(crate) mod connection_state;
@@ -19,35 +19,35 @@ use jiff::fmt::friendly::SpanPrinter;
 
 use crate::fault::io::OutputFault;
 
-/// What the backend does with one request. The default is to respond at once.
+/// What the backend does with one request. By default it responds immediately.
 ///
 /// Displayed as in a script.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Behaviour {
-    /// The wait before the response, or before the fault.
+    /// The delay before the response or the fault.
     pub(crate) delay: Option<Delay>,
-    /// Everything except the delay, as in a script.
+    /// All behaviours of the script item except the delay, as in a script.
     pub(crate) parts: Vec<String>,
-    /// The status to respond with, in place of the route's own response.
+    /// The status to respond with, instead of the route's own response.
     pub(crate) status: Option<StatusCode>,
     /// The `Retry-After` of the response with this status.
     pub(crate) retry_after: Option<RetryAfter>,
-    /// The body of the response with this status. Its reason phrase if `None`.
+    /// The body of the response with this status. If `None`, the reason phrase is the body.
     pub(crate) body: Option<String>,
-    /// The size of the header fields to add, in bytes.
+    /// The total size of the header fields to add, in bytes.
     pub(crate) huge_headers: u32,
     /// Whether the response is sent without its length.
     pub(crate) chunked: bool,
-    /// Whether the response is sent before the request's body is read.
+    /// Whether the response is sent without reading the request's body.
     pub(crate) early: bool,
-    /// The fault of the response, or in its place.
+    /// The fault that affects the response, or replaces it.
     pub(crate) fault: Option<Fault>,
 }
 
 /// How long a response is delayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Delay {
-    /// The default of the script.
+    /// The default delay of the script.
     Default,
     /// This long.
     For(Duration),
@@ -56,7 +56,7 @@ pub(crate) enum Delay {
 /// A `Retry-After` field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RetryAfter {
-    /// This value, valid or not.
+    /// This value, even if it is not valid for `Retry-After`.
     Field(HeaderValue),
     /// The date at this distance in the future.
     DateIn(Duration),
@@ -75,7 +75,7 @@ pub(crate) enum Fault {
     Goaway,
     /// RST_STREAM with REFUSED_STREAM, or a closed connection over HTTP/1.1.
     RefusedStream,
-    /// The whole backend is down for this long.
+    /// The backend is down for this long.
     Down(Duration),
 }
 
@@ -98,7 +98,7 @@ impl fmt::Display for Behaviour {
     }
 }
 
-/// Returns a duration as in a script.
+/// Formats a duration as in a script.
 pub(crate) fn duration_text(duration: Duration) -> String {
     SpanPrinter::new().unsigned_duration_to_string(&duration)
 }

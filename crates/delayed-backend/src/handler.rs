@@ -1,4 +1,4 @@
-//! Handles a request: records it, makes the response of its route, and applies the script.
+//! Handles a request: records it, creates the response of its route, and applies the script.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ impl Handler {
     /// Handles a request.
     ///
     /// The request is recorded by this call rather than by the first poll of the future. That keeps the requests of a
-    /// connection in order, and counts one whose client closes the connection at once.
+    /// connection in order, and counts requests whose client disconnects immediately.
     pub(crate) fn handle<B>(
         self: &Arc<Self>,
         connection: &Arc<ConnectionState>,
@@ -47,15 +47,22 @@ impl Handler {
         let exchange = (route.is_scripted() && !ignored).then(|| self.begin(connection, last_stream, &head));
         let (handler, connection) = (Arc::clone(self), Arc::clone(connection));
         async move {
-            match exchange {
-                _ if ignored => std::future::pending().await,
-                Some(exchange) => {
-                    log_request(&exchange.behaviour, &head);
-                    let response = handler.read_and_respond(&exchange, route, &head, body).await;
-                    exchange.play(&head, response).await
-                }
-                None => Ok(handler.respond_without_script(route, &head, &connection)),
+            if ignored {
+                return std::future::pending().await;
             }
+            let mut response = if let Some(exchange) = exchange {
+                log_request(&exchange.behaviour, &head);
+                let response = handler.read_and_respond(&exchange, route, &head, body).await;
+                exchange.play(response).await?
+            } else {
+                // The fault of an earlier request may not have taken effect.
+                connection.fault.set(None);
+                handler.respond(route, &head, &[])
+            };
+            if head.method == Method::HEAD && head.version == Version::HTTP_2 {
+                responses::remove_body(&mut response);
+            }
+            Ok(response)
         }
     }
 
@@ -66,18 +73,19 @@ impl Handler {
             behaviour = self.script.behaviour(number);
             RecordedRequest::new(number, head, connection.number, behaviour.to_string())
         });
-        if behaviour.fault == Some(Fault::Goaway) && head.version == Version::HTTP_2 {
+        let http2 = head.version == Version::HTTP_2;
+        if behaviour.fault == Some(Fault::Goaway) && http2 {
             connection.ignore_requests();
         }
-        Exchange { number, behaviour, connection: Arc::clone(connection), last_stream }
+        Exchange { number, behaviour, connection: Arc::clone(connection), http2, last_stream }
     }
 
-    /// Reads the body unless the behaviour ignores it, and returns the route's response.
+    /// Reads the body, unless the behaviour ignores it, and returns the response of the route.
     async fn read_and_respond<B>(&self, exchange: &Exchange, route: Route, head: &Parts, body: B) -> Response
     where
         B: Body<Data = Bytes>,
     {
-        if exchange.behaviour.ignores_body(head.version == Version::HTTP_2) {
+        if exchange.behaviour.ignores_body(exchange.http2) {
             return self.respond(route, head, &[]);
         }
         let limit = if route == Route::Echo { ECHO_LIMIT } else { 0 };
@@ -90,16 +98,6 @@ impl Handler {
             return responses::error(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large to echo", head);
         }
         self.respond(route, head, &buffer)
-    }
-
-    fn respond_without_script(&self, route: Route, head: &Parts, connection: &ConnectionState) -> Response {
-        // The fault of an earlier request may not have taken effect.
-        connection.fault.set(None);
-        let mut response = self.respond(route, head, &[]);
-        if head.method == Method::HEAD && head.version == Version::HTTP_2 {
-            responses::remove_body(&mut response);
-        }
-        response
     }
 
     fn respond(&self, route: Route, head: &Parts, body: &[u8]) -> Response {
@@ -115,7 +113,7 @@ impl Handler {
     }
 }
 
-/// Logs a request, in the words of the sample if it has any.
+/// Logs a request, with the message of the sample if the behaviour is `ok` or only a delay.
 fn log_request(behaviour: &Behaviour, head: &Parts) {
     match behaviour {
         Behaviour { parts, .. } if !parts.is_empty() => {
@@ -172,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn parity_hello_is_five_seconds_late_but_every_fourth_time() {
+    async fn parity_hello_takes_five_seconds_except_every_fourth_time() {
         let client = Client::of("delay,delay,delay,ok");
         for expected in [5, 5, 5, 0, 5, 5, 5, 0] {
             assert_eq!(client.hello_takes().await, Duration::from_secs(expected));
@@ -235,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn echo_has_a_limit_but_the_whole_body_is_counted() {
+    async fn echo_has_a_limit_but_the_full_body_is_counted() {
         let client = Client::of("ok");
         let body = Bytes::from(vec![0; ECHO_LIMIT + 1]);
         let (head, _) = client.send(Request::put("/echo").body(Full::new(body)).unwrap()).await;
@@ -285,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_lists_the_requests_and_is_not_scripted() {
+    async fn the_requests_route_lists_the_requests_and_is_not_scripted() {
         let client = Client::of("status=503,ok");
         let request = Request::post("/echo").header("idempotency-key", "k").body(Full::from("abc"));
         client.send(request.unwrap()).await;

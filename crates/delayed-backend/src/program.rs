@@ -1,4 +1,4 @@
-//! The program `delayed-backend`: command line, log, signals.
+//! The program `delayed-backend`: command line, log and signals.
 
 mod flags;
 
@@ -19,7 +19,7 @@ use crate::common::usage_error;
 use crate::program::flags::Flags;
 use crate::server::Server;
 
-/// How long requests in flight may take after a signal to stop.
+/// The time that requests in flight have to finish after a signal to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Runs the program with the arguments of the process.
@@ -38,14 +38,14 @@ pub async fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Writes log events to standard error: those that `RUST_LOG` selects, or all from `info` up.
+/// Logs to standard error: the events that `RUST_LOG` selects, or by default those of level `info` and above.
 fn start_log() {
     let mut logger = env_logger::Builder::from_env(Env::default().default_filter_or("info"));
     logger.format(|out, record| {
         let time = ZonedDateTime::now().datetime();
         writeln!(out, "{}", LogLine::new(time, record.level(), record.args()))
     });
-    // A logger that is installed already is kept.
+    // Fails only if a logger is installed already, which is then kept.
     let _ = logger.try_init();
 }
 
@@ -77,7 +77,7 @@ fn server(flags: &Flags) -> Result<Server, Box<dyn Error>> {
     Ok(server)
 }
 
-/// Reports a command line that clap rejects, or prints what `--help` and `--version` ask for.
+/// Reports an invalid command line, or prints the output of `--help` or `--version`.
 fn exit_with(error: &clap::Error, args: &[OsString]) -> ExitCode {
     if error.use_stderr() {
         print_error(&usage_error::one_line(error, &Flags::command(), args));
@@ -87,6 +87,6 @@ fn exit_with(error: &clap::Error, args: &[OsString]) -> ExitCode {
 }
 
 fn print_error(message: &str) {
-    // If standard error is closed, there is nowhere to report that.
+    // If standard error is closed, the message is lost.
     let _ = writeln!(std::io::stderr().lock(), "error: {message}");
 }

@@ -1,4 +1,4 @@
-//! Records the requests that the script applies to.
+//! Records the requests that the script is applied to.
 
 pub(crate) mod body;
 pub(crate) mod recorded_request;
@@ -50,7 +50,7 @@ impl Recorder {
         number
     }
 
-    /// Adds the body to a request, if that is still recorded.
+    /// Adds the body to a request, if the request is still recorded.
     pub(crate) fn add_body(&self, number: NonZeroU64, body: RecordedBody) {
         let requests = &mut self.lock().requests;
         let index = requests.binary_search_by_key(&number, |request| request.number);
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_latest_are_recorded_and_the_others_counted() {
+    fn only_the_latest_requests_are_recorded_and_dropped_ones_are_counted() {
         let recorder = Recorder::new(2);
         for _ in 0..5 {
             recorder.record(request);
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_added_to_its_request_if_that_is_recorded() {
+    fn a_body_is_added_to_its_request_if_it_is_still_recorded() {
         let recorder = Recorder::new(2);
         let numbers: Vec<_> = (0..3).map(|_| recorder.record(request)).collect();
         let body = RecordedBody { length: 1, sha256: "00".into(), trailers: Vec::new() };

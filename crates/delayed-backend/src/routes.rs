@@ -6,7 +6,7 @@ pub(crate) mod responses;
 
 use http::Method;
 
-/// What a request asks for, by its path and method.
+/// The route of a request, by its path and method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Route {
     /// `/hello`: the sample's greeting.
@@ -17,15 +17,16 @@ pub(crate) enum Route {
     Bytes(u64),
     /// `/requests`: the recorded requests.
     Requests,
-    /// OPTIONS; these methods are allowed.
+    /// OPTIONS, with the allowed methods.
     Options(&'static str),
-    /// A method that is not allowed; these are.
+    /// A method that is not allowed, with those that are.
     MethodNotAllowed(&'static str),
     /// An unknown path.
     NotFound,
 }
 
 impl Route {
+    /// Returns the route of a request with this method and path.
     pub(crate) fn of(method: &Method, path: &str) -> Self {
         let (resource, allowed) = match path {
             "/hello" => (Self::Hello, "GET, OPTIONS"),
@@ -45,7 +46,7 @@ impl Route {
         }
     }
 
-    /// Returns whether the script applies. Only such requests are counted and recorded.
+    /// Returns whether the script applies. Only requests of such routes are counted and recorded.
     pub(crate) fn is_scripted(self) -> bool {
         matches!(self, Self::Hello | Self::Echo | Self::Bytes(_))
     }

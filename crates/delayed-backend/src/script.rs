@@ -1,4 +1,4 @@
-//! The behaviour of each request, which depends only on the script and the number of the request.
+//! Scripts: the behaviour of each request, which depends only on the script and the number of the request.
 
 pub(crate) mod parse;
 mod span;
@@ -14,8 +14,8 @@ const DEFAULT_DELAY: Duration = Duration::from_secs(5);
 
 /// A sequence of behaviours, one for each request, repeated in a cycle or drawn at random.
 ///
-/// The default is that of the sample: three requests are delayed by five seconds, the fourth gets its response at once,
-/// and so on. The [crate's documentation](crate) describes the language of scripts.
+/// The default is the behaviour of the sample: three requests are delayed by five seconds, the fourth gets an immediate
+/// response, and so on. The [crate's documentation](crate) describes the script language.
 ///
 /// ```
 /// use delayed_backend::Script;
@@ -42,7 +42,7 @@ pub(crate) struct Step {
 }
 
 impl Script {
-    /// Returns a script that delays every request but each `n`-th.
+    /// Returns a script that delays every request except each `n`-th.
     #[must_use]
     pub fn healthy_every(n: NonZeroU32) -> Self {
         let delayed = Behaviour { delay: Some(Delay::Default), ..Behaviour::default() };
@@ -51,20 +51,20 @@ impl Script {
         Self::from_steps(delayed.into_iter().chain([healthy]).collect())
     }
 
-    /// Returns a script that repeats these steps. Without any, it responds to each request at once.
+    /// Returns a script that repeats these steps. Without steps, it responds to every request immediately.
     pub(crate) fn from_steps(steps: Vec<Step>) -> Self {
         Self { steps, default_delay: DEFAULT_DELAY, seed: None }
     }
 
-    /// Sets the length of a `delay` without a value.
+    /// Sets the duration of a `delay` without a value.
     #[must_use]
     pub fn with_delay(self, delay: Duration) -> Self {
         Self { default_delay: delay, ..self }
     }
 
-    /// Draws the behaviours at random, by weight, instead of repeating them in a cycle.
+    /// Selects the behaviours at random, by weight, instead of repeating them in a cycle.
     ///
-    /// With the same seed, the request with the same number gets the same behaviour.
+    /// With the same seed, requests with the same number get the same behaviour.
     #[must_use]
     pub fn with_seed(self, seed: u64) -> Self {
         Self { seed: Some(seed), ..self }
@@ -100,7 +100,7 @@ impl Script {
 
 /// Returns a number below `limit` that depends only on the arguments.
 fn draw(seed: u64, number: u64, limit: u64) -> u64 {
-    // An odd constant spreads the numbers: generators with neighbouring seeds start alike.
+    // Generators with similar seeds start with similar values, so the numbers are multiplied by a large odd constant.
     let spread = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     fastrand::Rng::with_seed(seed ^ spread).u64(..limit)
 }
@@ -114,14 +114,11 @@ impl Default for Script {
 
 impl fmt::Display for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, step) in self.steps.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            write!(f, "{comma}{}", step.behaviour)?;
-            if step.weight != NonZeroU32::MIN {
-                write!(f, "*{}", step.weight)?;
-            }
-        }
-        Ok(())
+        let steps = self.steps.iter().map(|Step { behaviour, weight }| match weight.get() {
+            1 => behaviour.to_string(),
+            weight => format!("{behaviour}*{weight}"),
+        });
+        f.write_str(&steps.collect::<Vec<_>>().join(","))
     }
 }
 

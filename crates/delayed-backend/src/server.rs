@@ -1,4 +1,4 @@
-//! Serves the backend on a listener: HTTP/1.1 and HTTP/2 on every connection, with or without TLS.
+//! Serves the backend on a listener, over HTTP/1.1 and HTTP/2, with or without TLS.
 
 mod accept;
 pub(crate) mod drain;
@@ -30,12 +30,12 @@ use crate::server::drain::Connections;
 #[cfg(feature = "tls")]
 use crate::server::tls::Identity;
 
-/// The pause before the next attempt to listen on a port that is in use.
+/// The delay before the next attempt to listen on a port that is in use.
 const LISTEN_PAUSE: Duration = Duration::from_millis(100);
 
 /// A backend that can be served on a listener.
 ///
-/// Tests are easier to write with a [`Backend`](crate::Backend), which starts one of these in the background.
+/// Tests are easier to write with a [`Backend`](crate::Backend), which runs a server in the background.
 #[derive(Debug)]
 pub struct Server {
     handler: Arc<Handler>,
@@ -45,7 +45,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Returns a server at the start of `script`.
+    /// Returns a server that plays `script` from its start.
     #[must_use]
     pub fn new(script: Script) -> Self {
         Self {
@@ -56,7 +56,7 @@ impl Server {
         }
     }
 
-    /// Serves https only, with the certificate of `identity`.
+    /// Serves HTTPS only, with the certificate of `identity`.
     #[cfg(feature = "tls")]
     pub(crate) fn with_tls(self, identity: Identity) -> Self {
         Self { identity: Some(identity), ..self }
@@ -71,13 +71,13 @@ impl Server {
         "http"
     }
 
-    /// Returns how many requests the script has applied to.
+    /// Returns the number of requests that the script has been applied to.
     #[must_use]
     pub fn received(&self) -> u64 {
         self.handler.recorder.received()
     }
 
-    /// Returns the requests that the script has applied to, in order: the latest 50,000.
+    /// Returns the latest 50,000 requests that the script has been applied to, in order.
     #[must_use]
     pub fn requests(&self) -> Vec<RecordedRequest> {
         self.handler.recorder.report().requests.into()
@@ -150,9 +150,9 @@ impl Server {
     }
 }
 
-/// Refuses connections to `address` for the length of the outage, then listens on it again.
+/// Refuses connections to `address` until the end of the outage, then listens on it again.
 ///
-/// Meanwhile the port stays bound, so that no other process takes it.
+/// During the outage the port stays bound, so that no other process can use it.
 async fn listen_after_outage(address: SocketAddr, length: Duration) -> TcpListener {
     log::info!("Down for {length:?}");
     let end = Instant::now() + length;

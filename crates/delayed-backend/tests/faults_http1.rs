@@ -222,7 +222,7 @@ async fn drip() {
 #[tokio::test]
 async fn garbage() {
     let (response, end) = response_to("garbage").await;
-    assert!(response.starts_with("This is no HTTP") && !response.contains("200"), "{response}");
+    assert!(response.starts_with("This is not HTTP") && !response.contains("200"), "{response}");
     assert_eq!(end, End::Fin);
 }
 

@@ -1,7 +1,7 @@
 //! A socket whose output can have faults.
 //!
 //! hyper always sends valid HTTP, so its output passes through a [`FaultyIo`]. The code that responds to a request sets
-//! the fault of the bytes that follow, in the [`FaultSlot`] of the connection. Input is never changed.
+//! the fault of the following bytes in the connection's [`FaultSlot`]. Input is never changed.
 
 use std::io;
 use std::pin::Pin;
@@ -19,13 +19,13 @@ use crate::fault::http2_frames::FrameTracker;
 /// A fault of everything that a connection sends from now on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OutputFault {
-    /// Send this many more bytes, then end.
+    /// Send this many more bytes, then end the connection.
     EndAfter(u64, ConnectionEnd),
-    /// Send everything up to the next flush, then end.
+    /// Send everything up to the next flush, then end the connection.
     EndAfterFlush(ConnectionEnd),
-    /// Send these bytes in place of all others, then close.
+    /// Send these bytes instead of all others, then close the connection.
     Replace(Bytes),
-    /// Finish the current HTTP/2 frame, send these bytes in place of all others, then close.
+    /// Finish the current HTTP/2 frame, send these bytes instead of all others, then close the connection.
     ReplaceNextFrame(Bytes),
     /// Send one byte at a time, with this pause between bytes.
     Drip(Duration),
@@ -38,7 +38,7 @@ pub(crate) enum ConnectionEnd {
     Reset,
     /// With a FIN.
     Close,
-    /// Not at all: it stays open, and nothing more is sent.
+    /// Not at all: it stays open, but nothing more is sent.
     Stall,
 }
 
@@ -47,7 +47,7 @@ pub(crate) enum ConnectionEnd {
 pub(crate) struct FaultSlot(Arc<Mutex<Option<OutputFault>>>);
 
 impl FaultSlot {
-    /// Replaces the fault.
+    /// Sets or clears the fault.
     pub(crate) fn set(&self, fault: Option<OutputFault>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
@@ -59,7 +59,7 @@ impl FaultSlot {
 
 /// A socket that a fault can reset.
 pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin {
-    /// Makes dropping the socket send a RST.
+    /// Configures the socket to send a RST when it is dropped.
     fn reset_on_drop(&self) -> io::Result<()>;
 }
 
@@ -161,7 +161,7 @@ impl<S: Socket> AsyncWrite for FaultyIo<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        // A FIN before the socket is dropped would replace the RST.
+        // A shutdown would send a FIN instead of the RST.
         if this.ended { Poll::Ready(Ok(())) } else { Pin::new(&mut this.socket).poll_shutdown(cx) }
     }
 }
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_replacement_is_sent_in_place_of_the_output() {
+    async fn a_replacement_is_sent_instead_of_the_output() {
         let (read, result) = sent(Some(OutputFault::Replace("noise".into())), "response").await;
         assert_eq!(read, "noise");
         result.unwrap_err();

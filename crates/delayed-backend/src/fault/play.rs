@@ -1,12 +1,11 @@
-//! Plays a behaviour: delays a response, changes it, or breaks it.
+//! Plays a behaviour: delays a response, changes it, or replaces it with a fault.
 
 use std::future;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use h2::Reason;
-use http::request::Parts;
-use http::{HeaderName, Method, StatusCode, Version, header};
+use http::{HeaderName, StatusCode, header};
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
@@ -28,46 +27,37 @@ pub(crate) struct Exchange {
     pub(crate) number: NonZeroU64,
     pub(crate) behaviour: Behaviour,
     pub(crate) connection: Arc<ConnectionState>,
-    /// The last HTTP/2 stream that a GOAWAY in place of the response would accept.
+    /// Whether the protocol is HTTP/2.
+    pub(crate) http2: bool,
+    /// The last HTTP/2 stream that a GOAWAY instead of this response accepts.
     pub(crate) last_stream: u32,
 }
 
 impl Exchange {
-    /// Waits for the delay, then returns the response as the behaviour changes it.
+    /// Waits for the delay, sets the fault of the connection's output, and returns the changed response.
     ///
     /// # Errors
     ///
-    /// If the HTTP/2 stream is to be reset.
-    pub(crate) async fn play(self, request: &Parts, response: Response) -> Result<Response, h2::Error> {
+    /// If the HTTP/2 stream has to be reset.
+    pub(crate) async fn play(self, response: Response) -> Result<Response, h2::Error> {
         if let Some(Delay::For(delay)) = self.behaviour.delay {
             tokio::time::sleep(delay).await;
         }
-        let http2 = request.version == Version::HTTP_2;
         match self.behaviour.fault {
-            Some(Fault::Hang) => future::pending().await,
+            Some(Fault::Hang) => return future::pending().await,
             Some(Fault::Down(length)) => {
                 self.connection.start_outage(length);
-                future::pending().await
+                return future::pending().await;
             }
-            Some(Fault::RefusedStream) if http2 => Err(Reason::REFUSED_STREAM.into()),
-            _ => Ok(self.change(request, response, http2)),
+            Some(Fault::RefusedStream) if self.http2 => return Err(Reason::REFUSED_STREAM.into()),
+            _ => {}
         }
-    }
-
-    /// Changes the response, and sets the fault of the connection's output.
-    fn change(&self, request: &Parts, response: Response, http2: bool) -> Response {
         let mut response = self.change_head(response);
         if has_content(response.status()) {
-            response = self.change_body(response, http2);
+            response = self.change_body(response);
         }
-        if self.behaviour.fault == Some(Fault::Goaway) && !http2 {
-            responses::set(&mut response, header::CONNECTION, "close");
-        }
-        if http2 && request.method == Method::HEAD {
-            responses::remove_body(&mut response);
-        }
-        self.connection.fault.set(self.output_fault(http2));
-        response
+        self.connection.fault.set(self.output_fault());
+        Ok(response)
     }
 
     /// Replaces the response if the behaviour has a status, and adds header fields.
@@ -89,11 +79,14 @@ impl Exchange {
             None => {}
         }
         add_fields(&mut response, *huge_headers);
+        if self.behaviour.fault == Some(Fault::Goaway) && !self.http2 {
+            responses::set(&mut response, header::CONNECTION, "close");
+        }
         response
     }
 
-    /// Sends the body chunked, truncated, or both.
-    fn change_body(&self, mut response: Response, http2: bool) -> Response {
+    /// Makes the body chunked, truncated, or both.
+    fn change_body(&self, mut response: Response) -> Response {
         let chunked = self.behaviour.chunked;
         if chunked {
             response = response.map(|body| ChunkedBody::new(body).boxed_unsync());
@@ -101,7 +94,7 @@ impl Exchange {
         let Some(Fault::Truncate(bytes)) = self.behaviour.fault else {
             return response;
         };
-        let ending = match (http2, chunked) {
+        let ending = match (self.http2, chunked) {
             (false, _) => Ending::Close(self.connection.fault.clone()),
             (true, false) => Ending::EndStream,
             (true, true) => Ending::Reset(None),
@@ -109,11 +102,11 @@ impl Exchange {
         response.map(|body| TruncatedBody::new(body, bytes, ending).boxed_unsync())
     }
 
-    fn output_fault(&self, http2: bool) -> Option<OutputFault> {
+    fn output_fault(&self) -> Option<OutputFault> {
         match self.behaviour.fault.as_ref()? {
             Fault::Output(fault) => Some(fault.clone()),
             Fault::RefusedStream => Some(OutputFault::EndAfter(0, ConnectionEnd::Close)),
-            Fault::Goaway if http2 => {
+            Fault::Goaway if self.http2 => {
                 Some(OutputFault::ReplaceNextFrame(http2_frames::goaway(self.last_stream).into()))
             }
             Fault::Goaway | Fault::Hang | Fault::Truncate(_) | Fault::Down(_) => None,

@@ -1,6 +1,6 @@
-//! The behaviours that a script can name.
+//! The table of all behaviours that a script can name.
 //!
-//! The parser, its error messages, `--help` and the table in the crate's documentation all follow [`KEYWORDS`].
+//! The parser, its error messages and `--help` use [`KEYWORDS`]. A test checks that the crate's documentation matches.
 
 use bytes::Bytes;
 
@@ -11,7 +11,7 @@ use crate::fault::{Delay, Fault, RetryAfter};
 /// A behaviour that a script can name.
 #[derive(Debug)]
 pub(crate) struct Keyword {
-    /// One of `name`, `name=example`, `name[=default]`.
+    /// In one of these forms: `name`, `name=example`, `name[=default]`.
     usage: &'static str,
     pub(crate) class: Class,
     pub(crate) value: Value,
@@ -25,20 +25,20 @@ pub(crate) enum Class {
     Alone,
     /// Everything.
     Delay,
-    /// Everything that sends a response.
+    /// Everything except the faults that send no response.
     Response,
-    /// `status`, without another `Retry-After`.
+    /// Requires `status`, and excludes another `Retry-After`.
     RetryAfter,
-    /// `status`.
+    /// Requires `status`.
     Body,
-    /// Everything but another fault.
+    /// Everything except another fault.
     Fault,
     /// `delay` only, because there is no response.
     NoResponse,
 }
 
-/// Defines the table. Each row has the usage, the class, and the type of the value with the function that adds it to a
-/// behaviour. The documentation of a row is what the behaviour does.
+/// Defines the table. A row consists of the usage, the class, and the type of the value with the function that adds it
+/// to a behaviour. Its doc comment describes what the behaviour does.
 macro_rules! keywords {
     ($($(#[doc = $meaning:literal])+ $usage:literal: $class:ident, $value:ident($add:expr);)+) => {
         /// All behaviours, in the order of the documentation.
@@ -49,10 +49,10 @@ macro_rules! keywords {
 }
 
 keywords! {
-    /// responds at once; cannot be combined with others
+    /// responds immediately; cannot be combined with other behaviours
     "ok": Alone, None(|_| ());
 
-    /// waits for 5 s, or as long as `--delay` says, before anything else
+    /// waits for the default delay before anything else: 5 s, or the value of `--delay`
     "delay": Delay, None(|to| to.delay = Some(Delay::Default));
 
     /// waits this long before anything else
@@ -64,19 +64,19 @@ keywords! {
     /// adds this `Retry-After`; needs `status`
     "retry-after=2": RetryAfter, Field(|to, value| to.retry_after = Some(RetryAfter::Field(value)));
 
-    /// adds a `Retry-After` with the date at this distance in the future; needs `status`
+    /// adds a `Retry-After` with the date this far in the future; needs `status`
     "retry-after-date=2s": RetryAfter, Duration(|to, wait| to.retry_after = Some(RetryAfter::DateIn(wait)));
 
     /// sends this text as the body; needs `status`
     "body=\"try later\"": Body, Text(|to, text| to.body = Some(text));
 
-    /// adds header fields of this size in bytes
+    /// adds header fields with values of this total size in bytes
     "huge-headers[=1048576]": Response, HeaderBytes(|to, bytes| to.huge_headers = bytes);
 
     /// sends the response without `Content-Length`
     "chunked": Response, None(|to| to.chunked = true);
 
-    /// responds before the request's body is read; all other behaviours read it first
+    /// responds without reading the request's body; without `early`, it is read first
     "early": Response, None(|to| to.early = true);
 
     /// never responds
@@ -88,7 +88,8 @@ keywords! {
     /// closes the connection (FIN) before any byte of the response
     "close": NoResponse, None(|to| to.fault = end_after(0, ConnectionEnd::Close));
 
-    /// resets the connection after this many bytes of the response, head included; a shorter response is complete
+    /// resets the connection after this many bytes of the response, including its head; a shorter response is not
+    /// affected
     "reset-after=100": Fault, Bytes(|to, bytes| to.fault = end_after(bytes, ConnectionEnd::Reset));
 
     /// like `reset-after`, but closes the connection
@@ -97,7 +98,7 @@ keywords! {
     /// like `reset-after`, but leaves the connection open and sends nothing more
     "stall-after=100": Fault, Bytes(|to, bytes| to.fault = end_after(bytes, ConnectionEnd::Stall));
 
-    /// sends half of the body under its full `Content-Length`; with `chunked`, the end of the body is always missing
+    /// sends half of the body, but the `Content-Length` of all of it; with `chunked`, the body is never terminated
     "truncate": Fault, None(|to| to.fault = Some(Fault::Truncate(None)));
 
     /// like `truncate`, but sends this many bytes of the body
@@ -115,11 +116,11 @@ keywords! {
     /// refuses the request without processing it
     "refused-stream": NoResponse, None(|to| to.fault = Some(Fault::RefusedStream));
 
-    /// closes the listener and all connections for this long
+    /// closes all connections, and refuses new ones for this long
     "down[=3s]": NoResponse, Duration(|to, length| to.fault = Some(Fault::Down(length)));
 }
 
-const GARBAGE: Bytes = Bytes::from_static(b"This is no HTTP at all.\0\xff\r\n\r\n");
+const GARBAGE: Bytes = Bytes::from_static(b"This is not HTTP.\0\xff\r\n\r\n");
 
 fn end_after(bytes: u64, end: ConnectionEnd) -> Option<Fault> {
     Some(Fault::Output(OutputFault::EndAfter(bytes, end)))
@@ -131,12 +132,12 @@ impl Keyword {
         self.usage.split(['=', '[']).next().unwrap_or_default()
     }
 
-    /// Returns the value that is used if a script has none.
+    /// Returns the default value, or `None` if there is no default.
     pub(crate) fn default(&self) -> Option<&'static str> {
         self.usage.split_once("[=")?.1.strip_suffix(']')
     }
 
-    /// Returns how a script can have it.
+    /// Returns the forms that a script can use.
     pub(crate) fn forms(&self) -> Vec<String> {
         match self.default() {
             Some(default) => vec![self.name().to_owned(), format!("{}={default}", self.name())],
@@ -144,7 +145,7 @@ impl Keyword {
         }
     }
 
-    /// Returns what it does, in Markdown.
+    /// Returns a description in Markdown.
     pub(crate) fn meaning(&self) -> &'static str {
         self.meaning.trim()
     }

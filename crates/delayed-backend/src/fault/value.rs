@@ -1,4 +1,4 @@
-//! The values that a script gives to behaviours, such as the `503` of `status=503`.
+//! The values of behaviours in a script, such as `503` in `status=503`.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(crate) enum Value {
 }
 
 impl Value {
-    /// Returns what is expected, for an error message.
+    /// Returns what a valid value is, for error messages.
     pub(crate) fn expected(self) -> &'static str {
         match self {
             Self::None(_) => "no value",
@@ -28,8 +28,8 @@ impl Value {
             Self::HeaderBytes(_) => "a number of bytes from 1 to 16777216",
             Self::Duration(_) => "a duration such as 3s, 200ms or 1m 30s, or a number of seconds",
             Self::Status(_) => "a status from 200 to 599, such as status=503",
-            Self::Field(_) => "the value of a header field, such as retry-after=2; one with a comma needs quotes",
-            Self::Text(_) => "a text, such as body=\"try later\"",
+            Self::Field(_) => "the value of a header field, such as retry-after=2; a value with a comma needs quotes",
+            Self::Text(_) => "text, such as body=\"try later\"",
         }
     }
 
@@ -58,7 +58,7 @@ impl Value {
     }
 }
 
-/// Returns a text as in a script, in quotes if it needs them.
+/// Formats a text as in a script, with quotes if it needs them.
 fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-+.:/_".contains(c);
     if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { format!("\"{text}\"") }

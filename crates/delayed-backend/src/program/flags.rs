@@ -13,43 +13,43 @@ use crate::common::listen::ListenAddress;
 use crate::fault::table::KEYWORDS;
 use crate::script::Script;
 
-// A negative number is accepted as a value, so that the error names the flag and what is allowed.
+// `allow_hyphen_values` accepts a negative number as a value, so that the error names the flag and what is allowed.
 
 /// A mock HTTP backend: delays most responses, or plays a script of faults.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "delayed-backend", version)]
 pub(crate) struct Flags {
-    /// Address to listen on; port 0 takes a free port
+    /// Address to listen on; port 0 selects a free port
     #[arg(long, env = "DELAYED_BACKEND_LISTEN", value_name = "HOST:PORT")]
     #[arg(default_value = "127.0.0.1:8080")]
     pub(crate) listen: ListenAddress,
 
-    /// Delay before a delayed response
+    /// Delay of a delayed response
     #[arg(long, env = "DELAYED_BACKEND_DELAY", value_name = "DURATION")]
     #[arg(default_value = "5s", value_parser = duration::parse, allow_hyphen_values = true)]
     pub(crate) delay: Duration,
 
-    /// Respond to every Nth request immediately, and delay all others
+    /// Respond to every Nth request immediately and delay all others
     #[arg(long, env = "DELAYED_BACKEND_HEALTHY_EVERY", value_name = "N")]
     #[arg(default_value = "4", value_parser = healthy_every, allow_hyphen_values = true)]
     pub(crate) healthy_every: NonZeroU32,
 
-    /// Behaviour of each request in turn, such as delay*3,ok or close,status=503;retry-after=1
+    /// Behaviours for successive requests, such as delay*3,ok or close,status=503;retry-after=1
     #[arg(long, env = "DELAYED_BACKEND_SCRIPT", value_name = "SCRIPT")]
     #[arg(conflicts_with = "healthy_every", long_help = script_help())]
     pub(crate) script: Option<Script>,
 
-    /// Seed to draw behaviours from the script at random; without it, they are taken in turn
+    /// Seed for selecting behaviours of the script at random instead of in order
     #[arg(long, env = "DELAYED_BACKEND_SEED", value_name = "N")]
     #[arg(value_parser = seed, allow_hyphen_values = true)]
     pub(crate) seed: Option<u64>,
 
-    /// Serve https, with a certificate generated at start
+    /// Serve HTTPS, with a certificate generated at startup
     #[cfg(feature = "tls")]
     #[arg(long, env = "DELAYED_BACKEND_TLS")]
     pub(crate) tls: bool,
 
-    /// File to write the authority's certificate to, as PEM, for clients to trust
+    /// File to write the CA certificate to, as PEM, for clients to trust
     #[cfg(feature = "tls")]
     #[arg(long, env = "DELAYED_BACKEND_TLS_CERT_OUT", value_name = "FILE")]
     #[arg(requires = "tls")]
@@ -78,9 +78,9 @@ impl Flags {
 
 fn script_help() -> String {
     let mut help = String::from(
-        "Behaviour of each request in turn, such as delay*3,ok or close,status=503;retry-after=1\n\n\
+        "Behaviours for successive requests, such as delay*3,ok or close,status=503;retry-after=1\n\n\
          A comma-separated list, repeated in a cycle. A semicolon combines behaviours, and *3 repeats one three \
-         times. By default all requests are delayed except every Nth, as --healthy-every says. The behaviours:\n",
+         times. Without a script, all requests are delayed except every Nth (--healthy-every). The behaviours:\n",
     );
     for keyword in KEYWORDS {
         // Writing to a string cannot fail.

@@ -1,4 +1,4 @@
-//! Reads the body of a request: counts it, digests it, and buffers what is to be echoed.
+//! Reads the body of a request: computes its length and digest, and buffers its start for `/echo`.
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue};
@@ -8,11 +8,11 @@ use sha2::{Digest as _, Sha256};
 
 use crate::recorder::recorded_request::RecordedBody;
 
-/// Trailers beyond these limits are not recorded, so that they cannot fill the memory.
+/// Trailers beyond these limits are not recorded, so that they cannot exhaust the memory.
 const MAX_TRAILERS: usize = 16;
 const MAX_TRAILER_BYTES: usize = 1024;
 
-/// Reads a body to its end. Returns its record, and up to `limit` bytes of it.
+/// Reads a body to its end. Returns what to record of it, and its first `limit` bytes.
 pub(crate) async fn read<B>(body: B, limit: usize) -> Result<(RecordedBody, Bytes), B::Error>
 where
     B: Body<Data = Bytes>,
@@ -35,7 +35,7 @@ where
     Ok((RecordedBody { length, sha256, trailers }, buffer.freeze()))
 }
 
-/// Returns the fields as `name: value`, within the limits.
+/// Formats the fields as `name: value`, within the limits.
 fn lines(fields: &HeaderMap) -> impl Iterator<Item = String> {
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let lines = fields.iter().map(move |(name, value)| format!("{name}: {}", text(value)));
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_whole_body_is_digested_and_its_start_buffered() {
+    async fn the_full_body_is_digested_and_its_start_is_buffered() {
         let trailers = HeaderMap::from_iter([(HeaderName::from_static("x-sum"), HeaderValue::from(6))]);
         let body = Full::from("abc").with_trailers(std::future::ready(Some(Ok(trailers))));
         let (body, buffer) = read(body, 2).await.unwrap();

@@ -10,13 +10,13 @@ use serde::Serialize;
 /// The maximum number of characters that are recorded of a method, a target or an `Idempotency-Key`.
 const MAX_TEXT: usize = 1024;
 
-/// A request that the script applied to.
+/// A request that the script was applied to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RecordedRequest {
     /// Its number; the first is number 1.
     pub number: NonZeroU64,
-    /// When its head was read.
+    /// The time at which its head was read.
     pub time: Timestamp,
     /// Its method.
     pub method: String,
@@ -26,15 +26,15 @@ pub struct RecordedRequest {
     pub version: String,
     /// The number of its connection; the first is number 1.
     pub connection: u64,
-    /// Its `Idempotency-Key`.
+    /// Its `Idempotency-Key`, up to 1024 characters.
     pub idempotency_key: Option<String>,
-    /// Its body, once it is complete.
+    /// Its body, once it has been read completely.
     pub body: Option<RecordedBody>,
-    /// What the script did with it.
+    /// The behaviour that the script selected for it.
     pub behaviour: String,
 }
 
-/// The body of a request, once it is complete.
+/// The body of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RecordedBody {
@@ -42,7 +42,7 @@ pub struct RecordedBody {
     pub length: u64,
     /// Its SHA-256 digest, in hexadecimal.
     pub sha256: String,
-    /// The trailers after it, as `name: value`.
+    /// The trailers, as `name: value`.
     pub trailers: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! `/bytes/N`: content that a client can check, because each byte depends only on its position.
+//! `/bytes/N`: content that a client can verify, because each byte depends only on its position.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -13,14 +13,14 @@ use http_body::{Body, Frame, SizeHint};
 use crate::routes::range::{Selection, etag, select};
 use crate::routes::responses::{Response, boxed, error, set};
 
-/// The bytes repeat after this many. The period is a prime, so that a shift by the size of a buffer is noticed.
+/// The length after which the bytes repeat. It is a prime, so that a shift by the size of a buffer is detected.
 const PERIOD: usize = 61;
 const ALPHABET: &[u8; PERIOD] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy";
 
-/// The largest frame.
+/// The maximum size of a frame.
 const MAX_FRAME: usize = PERIOD * 256;
 
-/// One period more than the largest frame, which may start anywhere in the first.
+/// Contains a frame of the largest size for each start position in the first period.
 static BLOCK: LazyLock<Bytes> = LazyLock::new(|| ALPHABET.repeat(257).into());
 
 /// Returns the byte at this position of any `/bytes/N`, counted from 0.
@@ -35,7 +35,7 @@ pub fn known_byte(position: u64) -> u8 {
     ALPHABET.get(index).copied().unwrap_or_default()
 }
 
-/// Returns the response to a request for this many known bytes, or for a range of them.
+/// Responds with this many known bytes, or with the range of them that the request selects.
 pub(crate) fn respond(request: &Parts, length: u64) -> Response {
     let (status, start, end) = match select(&request.method, &request.headers, length) {
         Selection::Full => (StatusCode::OK, 0, length),
@@ -60,7 +60,7 @@ pub(crate) fn respond(request: &Parts, length: u64) -> Response {
     response
 }
 
-/// The known bytes between two positions, generated as they are sent.
+/// A body with the known bytes between two positions, generated as they are sent.
 #[derive(Debug, Clone)]
 struct KnownBytes {
     start: u64,

@@ -1,4 +1,4 @@
-//! The range of `/bytes/N` that a request asks for.
+//! The part of `/bytes/N` that a request selects: `Range`, `If-Range`, `If-Match`.
 
 use http::{HeaderMap, Method, header};
 
@@ -7,22 +7,22 @@ pub(crate) fn etag(length: u64) -> String {
     format!("\"bytes-{length}\"")
 }
 
-/// What a request asks for.
+/// What a request selects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Selection {
-    /// All of it: 200.
+    /// The full content: 200.
     Full,
-    /// These positions, the last included: 206.
+    /// The bytes from the first to the last position, inclusive: 206.
     Range { first: u64, last: u64 },
     /// A range beyond the end: 416.
     Unsatisfiable,
-    /// Another version of it: 412.
+    /// Another version of the content: 412.
     PreconditionFailed,
 }
 
 /// Evaluates `If-Match`, `If-Range` and `Range` (RFC 9110, sections 13.1 and 14.2).
 ///
-/// Invalid ranges are ignored, and so are several at once, as the RFC allows.
+/// Invalid ranges and requests for several ranges are ignored, as the RFC allows.
 pub(crate) fn select(method: &Method, headers: &HeaderMap, length: u64) -> Selection {
     let etag = etag(length);
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());

@@ -1,4 +1,4 @@
-//! Responses before the script is applied, and what all routes need to make them.
+//! The responses of the routes, before the script is applied.
 
 use std::convert::Infallible;
 
@@ -18,10 +18,10 @@ pub(crate) type Response = http::Response<ResponseBody>;
 
 /// The body of a response.
 ///
-/// An error resets the HTTP/2 stream. Over HTTP/1.1 there is none.
+/// An error resets the HTTP/2 stream. Over HTTP/1.1 there are no errors.
 pub(crate) type ResponseBody = UnsyncBoxBody<Bytes, h2::Error>;
 
-/// The largest body that is echoed.
+/// The size of the largest body that is echoed.
 pub(crate) const ECHO_LIMIT: usize = 16 << 20;
 
 pub(crate) fn hello() -> Response {
@@ -88,7 +88,7 @@ pub(crate) fn set(response: &mut Response, name: header::HeaderName, value: &str
     }
 }
 
-/// Removes the body of a response to HEAD, and keeps its length. hyper does so over HTTP/1.1, but not over HTTP/2.
+/// Removes the body of a response to HEAD, but keeps its length. hyper does this only over HTTP/1.1.
 pub(crate) fn remove_body(response: &mut Response) {
     if let Some(length) = response.body().size_hint().exact() {
         response.headers_mut().insert(header::CONTENT_LENGTH, length.into());

@@ -1,4 +1,4 @@
-//! Parses a script. An error names the position of the mistake.
+//! Parses scripts. Errors contain the position of the mistake.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -10,7 +10,7 @@ use crate::fault::value::Value;
 use crate::script::span::Span;
 use crate::script::{Script, Step};
 
-/// A script is invalid. Displayed as one line, with the position of the mistake.
+/// An invalid script. Displayed as one line, with the position of the mistake.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("item {item}, column {column}, {found:?}: {problem}")]
 pub struct ScriptError {
@@ -30,17 +30,17 @@ enum Problem {
     Value(&'static str),
     #[error("the closing quote is missing")]
     OpenQuote,
-    #[error("is given twice")]
+    #[error("given twice")]
     Twice,
-    #[error("ok cannot be combined with other behaviours; leave it out")]
+    #[error("ok cannot be combined with other behaviours; remove it")]
     Alone,
-    #[error("a request can have only one fault, and has another already")]
+    #[error("a request can have only one fault")]
     TwoFaults,
-    #[error("this fault leaves no response, so there can be no status, headers or body, and nothing chunked or early")]
+    #[error("this fault sends no response, so it cannot be combined with status, huge-headers, chunked or early")]
     NoResponse,
-    #[error("needs a status")]
+    #[error("retry-after, retry-after-date and body need a status")]
     NeedsStatus,
-    #[error("the number after * has to be from 1 to 4294967295")]
+    #[error("expected a number from 1 to 4294967295 after *")]
     Weight,
 }
 
@@ -84,7 +84,7 @@ fn behaviour(item: Span<'_>) -> Result<Behaviour, Mistake<'_>> {
     let spans = item.split(';');
     let mut behaviour = Behaviour::default();
     let mut keywords: Vec<&Keyword> = Vec::new();
-    // By the position of the keyword, so that equal behaviours are displayed alike.
+    // Sorted by the position of the keyword in the table, so that equal behaviours are displayed alike.
     let mut parts = BTreeMap::new();
     for span in spans.iter().map(|span| span.trim()) {
         let (name, value) = split_value(span)?;
@@ -120,7 +120,7 @@ fn split_value(part: Span<'_>) -> Result<(Span<'_>, Option<Span<'_>>), Mistake<'
     Ok((part.to(equals).trim(), Some(value)))
 }
 
-/// Returns the keyword with this name, and its position in the table.
+/// Finds the keyword with this name. Returns it with its position in the table.
 fn find<'a>(name: Span<'a>, value: Option<&str>) -> Result<(usize, &'static Keyword), Mistake<'a>> {
     let mut named = KEYWORDS.iter().enumerate().filter(|(_, keyword)| keyword.name() == name.text);
     // Some names have one keyword with a value, and one without.
@@ -129,7 +129,7 @@ fn find<'a>(name: Span<'a>, value: Option<&str>) -> Result<(usize, &'static Keyw
     fits.or_else(|| named.next()).ok_or(Mistake(name, problem))
 }
 
-/// Returns why two keywords exclude each other.
+/// Returns the problem with a pair of keywords.
 fn conflict(one: &Keyword, other: &Keyword) -> Option<Problem> {
     match (one.class, other.class) {
         (Class::Fault | Class::NoResponse, Class::Fault | Class::NoResponse) => Some(Problem::TwoFaults),
@@ -138,7 +138,7 @@ fn conflict(one: &Keyword, other: &Keyword) -> Option<Problem> {
     }
 }
 
-/// Returns what is wrong with a combination of keywords.
+/// Returns the problem with all keywords together.
 fn contradiction(keywords: &[&Keyword], has_status: bool) -> Option<Problem> {
     let any = |class| keywords.iter().any(|keyword| keyword.class == class);
     if (any(Class::RetryAfter) || any(Class::Body)) && !has_status {

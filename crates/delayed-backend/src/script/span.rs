@@ -1,10 +1,10 @@
-//! Parts of a text that keep their position.
+//! Parts of a text, with their positions.
 
 /// A part of a text.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Span<'a> {
     pub(crate) text: &'a str,
-    /// The position in the text, in bytes.
+    /// The position in the full text, in bytes.
     pub(crate) position: usize,
 }
 
@@ -22,7 +22,7 @@ impl<'a> Span<'a> {
         Self { text: text.trim_end(), position: self.position + self.text.len() - text.len() }
     }
 
-    /// Returns the spans between separators outside quotes; always at least one.
+    /// Splits at the separators that are outside of quotes. Returns at least one span.
     pub(crate) fn split(self, separator: char) -> Vec<Self> {
         let mut spans = Vec::new();
         let (mut start, mut quoted) = (0, false);
@@ -37,7 +37,7 @@ impl<'a> Span<'a> {
         spans
     }
 
-    /// Removes the quotes, if there are any. Returns `None` if they do not match.
+    /// Removes the quotes around the text, if there are any. Returns `None` if quotes do not match.
     pub(crate) fn unquote(self) -> Option<Self> {
         let inner = match self.text.strip_prefix('"') {
             None => self.text,

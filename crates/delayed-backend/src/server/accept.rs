@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
-/// The pause after a listener has failed to accept, for example because there are no file descriptors left.
+/// The delay after a failure to accept, for example because the process has run out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Returns the next connection, after any number of failed attempts.
+/// Accepts the next connection. Failures are logged and retried.
 pub(crate) async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                // Small responses are sent at once. If the option cannot be set, they are only slower.
+                // Small responses are sent without delay. If the option cannot be set, they are only slower.
                 let _ = stream.set_nodelay(true);
                 return stream;
             }

@@ -11,17 +11,17 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// Adds a connection, which is open until `serve` completes. The watcher asks it to finish.
+    /// Adds a connection, which is open until `serve` completes. The watcher notifies it of the drain.
     pub(crate) fn add<C>(&mut self, serve: impl FnOnce(Watcher) -> C)
     where
         C: Future<Output = ()> + Send + 'static,
     {
-        // Finished tasks would accumulate otherwise.
+        // A `JoinSet` keeps finished tasks until they are joined.
         while self.tasks.try_join_next().is_some() {}
         self.tasks.spawn(serve(self.graceful.watcher()));
     }
 
-    /// Closes idle connections and lets requests in flight finish. Aborts those that are left when `abort` completes.
+    /// Closes idle connections and lets requests in flight finish. Aborts the remaining ones when `abort` completes.
     pub async fn drain(self, abort: impl Future<Output = ()>) {
         tokio::select! {
             () = self.graceful.shutdown() => {}
@@ -29,7 +29,7 @@ impl Connections {
         }
     }
 
-    /// Aborts all connections, and returns when they are closed.
+    /// Aborts all connections and waits until they are closed.
     pub(crate) async fn abort(mut self) {
         self.tasks.shutdown().await;
     }
