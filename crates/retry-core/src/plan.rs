@@ -22,7 +22,7 @@ use crate::{backoff::Backoff, deadline::Deadline, nanos::Nanos, policy::RetryPol
 ///       2          3s          5s  6s
 ///       3          9s         13s  12s
 ///       4         21s         27s
-/// at most 4 attempts, over after 29s at the latest
+/// at most 4 attempts, done after at most 29s
 /// ");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,13 +67,13 @@ impl Plan {
         let mut next = Some(Position::new(&policy, attempt_timeout));
         iter::from_fn(move || {
             let position = next?;
-            next = position.next(&policy);
-            let wait = next.map(|_| position.wait(&policy));
+            let (wait, following) = position.next(&policy).unzip();
+            next = following;
             Some(Step {
                 attempt: u64::from(position.retries) + 1,
                 earliest: position.earliest.get(),
                 latest: position.latest.map(Nanos::get),
-                wait: wait.map(|(least, most)| (least.get(), most.get())),
+                wait: wait.map(|(shortest, longest)| (shortest.get(), longest.get())),
             })
         })
     }
@@ -104,7 +104,7 @@ impl Plan {
         let mut position = Position::new(&self.policy, self.attempt_timeout);
         for _ in 0..COMPUTED {
             match position.next(&self.policy) {
-                Some(next) => position = next,
+                Some((_, next)) => position = next,
                 None => return (position, 0),
             }
         }
@@ -130,13 +130,8 @@ impl Position {
         Self { retries: 0, earliest: start, latest: Some(start), timeout, shortest: backoff, longest: backoff }
     }
 
-    /// Returns the shortest and the longest wait after this attempt.
-    fn wait(mut self, policy: &RetryPolicy) -> (Nanos, Nanos) {
-        (self.shortest.advance(policy, || 0), self.longest.advance(policy, || u64::MAX))
-    }
-
-    /// Returns the next attempt; `None` after the last.
-    fn next(mut self, policy: &RetryPolicy) -> Option<Self> {
+    /// Returns the shortest and the longest wait after this attempt, and the next attempt; `None` after the last.
+    fn next(mut self, policy: &RetryPolicy) -> Option<((Nanos, Nanos), Self)> {
         if self.retries == policy.count {
             return None;
         }
@@ -152,7 +147,7 @@ impl Position {
             // No attempt starts after the deadline.
             (latest, deadline) => Some(latest.unwrap_or(deadline).min(deadline)),
         };
-        Some(self)
+        Some(((shortest, longest), self))
     }
 }
 
@@ -167,8 +162,8 @@ impl fmt::Display for Plan {
                 None => write!(f, "{:>10}", "any time")?,
             }
             match wait {
-                Some((least, most)) if least == most => writeln!(f, "  {}", Time(most))?,
-                Some((least, most)) => writeln!(f, "  {} to {}", Time(least), Time(most))?,
+                Some((shortest, longest)) if shortest == longest => writeln!(f, "  {}", Time(longest))?,
+                Some((shortest, longest)) => writeln!(f, "  {} to {}", Time(shortest), Time(longest))?,
                 None => writeln!(f)?,
             }
         }
@@ -179,8 +174,8 @@ impl fmt::Display for Plan {
         let plural = if attempts == 1 { "" } else { "s" };
         write!(f, "at most {attempts} attempt{plural}")?;
         match self.worst_case() {
-            Some(end) => writeln!(f, ", over after {} at the latest", Time(end)),
-            None => writeln!(f, ", each of which may take any time"),
+            Some(end) => writeln!(f, ", done after at most {}", Time(end)),
+            None => writeln!(f, ", without a time limit"),
         }
     }
 }
@@ -243,14 +238,14 @@ mod tests {
     fn the_table_shows_unbounded_times_and_omitted_attempts() {
         let open = sample().count(1).jitter(Jitter::Full).build().unwrap().plan(None);
         let expected = "attempt    earliest      latest  then waits\n      1          0s          0s  0s to 3s\n      \
-                        2          0s    any time\nat most 2 attempts, each of which may take any time\n";
+                        2          0s    any time\nat most 2 attempts, without a time limit\n";
         assert_eq!(open.to_string(), expected);
         let long = sample().count(99).build().unwrap().plan(Some(secs(2))).to_string();
         assert_eq!(long.lines().count(), 1 + 16 + 2);
         let just_fits = sample().count(15).build().unwrap().plan(None).to_string();
         assert_eq!(just_fits.lines().count(), 1 + 16 + 1, "{just_fits}");
         assert!(!long.contains(" to "), "{long}");
-        assert!(long.contains("      … and 84 more\nat most 100 attempts, over after 2141s at the latest"), "{long}");
+        assert!(long.contains("      … and 84 more\nat most 100 attempts, done after at most 2141s"), "{long}");
     }
 
     #[test]

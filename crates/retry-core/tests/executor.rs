@@ -357,7 +357,7 @@ fn calls_are_send() {
 struct CountingRuntime(Cell<u32>);
 
 impl retry_core::Runtime for &CountingRuntime {
-    type Sleep = std::future::Ready<()>;
+    type Sleep = Ready<()>;
 
     fn now(&self) -> Duration {
         panic!("the clock is not needed")

@@ -88,7 +88,7 @@ attempt    earliest      latest  then waits
       2          3s          4s  6s
       3          9s         11s  12s
       4         21s         24s
-at most 4 attempts, over after 25s at the latest
+at most 4 attempts, done after at most 25s
 Each attempt takes at most 1s (--attempt-timeout).
 ";
     assert_eq!(stdout(&run(&["plan", "--attempt-timeout", "1s"], &[])), plan);
