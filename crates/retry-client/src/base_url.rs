@@ -28,7 +28,7 @@ pub(crate) struct BaseUrl {
 
 impl BaseUrl {
     pub(crate) fn parse(url: &str) -> Result<Self, Error> {
-        let invalid = |why: &str| Error::bad_input(format!("base URL '{}': {why}", Redacted(url)));
+        let invalid = |why: &str| Error::bad_input(format!("base URL '{:?}': {why}", Redacted(url)));
         if url.contains('#') {
             return Err(invalid("expected no fragment: it is never sent"));
         }
@@ -199,11 +199,11 @@ fn is_valid(authority: &Authority) -> bool {
     !authority.host().is_empty() && (authority.port().is_some() || authority.as_str() == authority.host())
 }
 
-/// Displays a URL with `***` for user name and password, even if it is malformed.
+/// Prints a URL with `***` for user name and password, even if it is malformed.
 #[derive(Clone)]
 pub(crate) struct Redacted<T>(pub(crate) T);
 
-impl<T: AsRef<str>> fmt::Display for Redacted<T> {
+impl<T: AsRef<str>> fmt::Debug for Redacted<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let url = self.0.as_ref();
         // Everything before the last @ may be confidential, except a scheme.
@@ -215,12 +215,6 @@ impl<T: AsRef<str>> fmt::Display for Redacted<T> {
             write!(f, "{scheme}://")?;
         }
         write!(f, "***@{rest}")
-    }
-}
-
-impl<T: AsRef<str>> fmt::Debug for Redacted<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
     }
 }
 

@@ -2,7 +2,7 @@
 
 #[cfg(feature = "tls")]
 use std::path::PathBuf;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::HeaderName;
 use retry_core::{RetryBudget, RetryPolicy};
@@ -324,6 +324,6 @@ impl ClientBuilder {
             buffer_quota: retry_config.buffer_quota.clone(),
         };
         let (resume, response_buffer) = (self.resume, self.response_buffer);
-        Ok(Client::from_inner(Inner { transport, retry_config, proxy, resume, response_buffer }))
+        Ok(Client(Arc::new(Inner { transport, retry_config, proxy, resume, response_buffer })))
     }
 }

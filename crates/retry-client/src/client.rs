@@ -27,7 +27,7 @@ use crate::{
 /// Paths start with `/`, may have a query, and are appended to the base URL. A response is a success whatever its status,
 /// except for [`get_text`](Self::get_text).
 #[derive(Clone)]
-pub struct Client(Arc<Inner>);
+pub struct Client(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) transport: HttpTransport,
@@ -40,10 +40,6 @@ pub(crate) struct Inner {
 type ResponseResult = Result<Response<ResponseBody>, Error>;
 
 impl Client {
-    pub(crate) fn from_inner(inner: Inner) -> Self {
-        Self(Arc::new(inner))
-    }
-
     /// Sends a GET and returns the body as text. The attempt includes the body: if that is incomplete, it is retried.
     ///
     /// # Errors

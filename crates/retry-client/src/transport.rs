@@ -71,18 +71,16 @@ impl HttpTransport {
         }
         let response = self.exchange(request).await?;
         let read_ahead = match delivery {
-            Delivery::Streamed => None,
+            Delivery::Streamed => return Ok(response),
             Delivery::Buffered(limits) => ReadAhead::limited(limits, &response, repeatable, &self.buffer_quota),
             Delivery::Complete => Some(ReadAhead::complete()),
         };
-        match read_ahead {
-            None => Ok(response),
-            // Boxed, as most exchanges do not need it.
-            Some(read_ahead) => Box::pin(read_ahead.read(response)).await.map_err(|error| {
-                let timed_out = error.kind() == ErrorKind::Timeout;
-                Failure { error, kind: if timed_out { FailureKind::TimedOut } else { FailureKind::MaybeProcessed } }
-            }),
-        }
+        let Some(read_ahead) = read_ahead else { return Ok(response) };
+        // Boxed, as most exchanges do not need it.
+        Box::pin(read_ahead.read(response)).await.map_err(|error| {
+            let timed_out = error.kind() == ErrorKind::Timeout;
+            Failure { error, kind: if timed_out { FailureKind::TimedOut } else { FailureKind::MaybeProcessed } }
+        })
     }
 
     /// Waits until a request with a streamed body may take a connection.

@@ -240,7 +240,7 @@ fn delay_body(request: &mut Request<RequestBody>) -> Option<ContinueSignal> {
         return None;
     }
     let signal = ContinueSignal::default();
-    request.body_mut().wait_for(signal.clone());
+    request.body_mut().wait_for(&signal);
     let on_continue = signal.clone();
     on_informational(request, move |response| {
         if response.status() == StatusCode::CONTINUE {

@@ -1,14 +1,9 @@
 //! `Expect: 100-continue`: the request body is sent once the server asks for it. RFC 9110, section 10.1.1.
 
-use std::{
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
-    time::Duration,
-};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use http::StatusCode;
-use tokio::time::{Sleep, sleep};
+use tokio::{sync::watch, time::timeout};
 
 use crate::error_chain::BoxError;
 
@@ -17,14 +12,7 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the server has said to the head of a request. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct ContinueSignal(Arc<Mutex<State>>);
-
-#[derive(Debug, Default)]
-struct State {
-    stage: Stage,
-    /// Of the body that waits.
-    waker: Option<Waker>,
-}
+pub(crate) struct ContinueSignal(Arc<watch::Sender<Stage>>);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stage {
@@ -38,91 +26,70 @@ enum Stage {
     Closed,
 }
 
-impl ContinueSignal {
-    /// The server asked for the body, or the timeout elapsed.
-    pub(crate) fn proceed(&self) {
-        self.update(|stage| if stage == Stage::Waiting { Stage::Proceed } else { stage });
-    }
-
-    /// The server responded. With a status below 400, it may read the body nevertheless.
-    pub(crate) fn response(&self, status: StatusCode) {
-        let next = if status.is_client_error() || status.is_server_error() { Stage::Rejected } else { Stage::Proceed };
-        self.update(|stage| if stage == Stage::Waiting { next } else { stage });
-    }
-
-    /// The request was cancelled.
-    pub(crate) fn cancel(&self) {
-        self.update(|_| Stage::Closed);
-    }
-
-    /// The response was read. Returns whether the body was never sent, so that the connection cannot be reused.
-    pub(crate) fn response_read(&self) -> bool {
-        self.update(|stage| if stage == Stage::Rejected { Stage::Closed } else { stage }) == Stage::Closed
-    }
-
-    fn update(&self, next: impl FnOnce(Stage) -> Stage) -> Stage {
-        let mut state = self.lock();
-        let stage = next(state.stage);
-        if stage != state.stage {
-            state.stage = stage;
-            if let Some(waker) = state.waker.take() {
-                waker.wake();
-            }
-        }
-        stage
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The wait of a request body for the server.
-#[derive(Debug)]
-pub(crate) struct ContinueWait {
-    signal: ContinueSignal,
-    timeout: Pin<Box<Sleep>>,
-}
+/// The wait of a request body for the server. It fails if the body will never be sent.
+pub(crate) type WaitForContinue = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send + Sync>>;
 
 #[derive(Debug, thiserror::Error)]
 #[error("the server responded without asking for the request body")]
 struct BodyRejected;
 
-impl ContinueWait {
-    pub(crate) fn new(signal: ContinueSignal) -> Self {
-        Self { signal, timeout: Box::pin(sleep(TIMEOUT)) }
+impl ContinueSignal {
+    /// The server asked for the body, or the timeout elapsed.
+    pub(crate) fn proceed(&self) {
+        self.change(Stage::Waiting, Stage::Proceed);
     }
 
-    /// Ready when the body is to be sent, or with an error if it never will be.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        if self.timeout.as_mut().poll(cx).is_ready() {
-            self.signal.proceed();
-        }
-        let mut state = self.signal.lock();
-        match state.stage {
-            Stage::Proceed => Poll::Ready(Ok(())),
-            Stage::Closed => Poll::Ready(Err(BodyRejected.into())),
-            Stage::Waiting | Stage::Rejected => {
-                state.waker = Some(cx.waker().clone());
-                Poll::Pending
+    /// The server responded. With a status below 400, it may read the body nevertheless.
+    pub(crate) fn response(&self, status: StatusCode) {
+        let rejected = status.is_client_error() || status.is_server_error();
+        self.change(Stage::Waiting, if rejected { Stage::Rejected } else { Stage::Proceed });
+    }
+
+    /// The request was cancelled.
+    pub(crate) fn cancel(&self) {
+        self.0.send_replace(Stage::Closed);
+    }
+
+    /// The response was read. Returns whether the body was never sent, so that the connection cannot be reused.
+    pub(crate) fn response_read(&self) -> bool {
+        self.change(Stage::Rejected, Stage::Closed);
+        *self.0.borrow() == Stage::Closed
+    }
+
+    fn change(&self, from: Stage, to: Stage) {
+        self.0.send_if_modified(|stage| {
+            let changed = *stage == from;
+            if changed {
+                *stage = to;
             }
-        }
+            changed
+        });
+    }
+
+    pub(crate) fn wait(&self) -> WaitForContinue {
+        let (signal, mut stage) = (self.clone(), self.0.subscribe());
+        let is_decided = |stage: &Stage| matches!(stage, Stage::Proceed | Stage::Closed);
+        Box::pin(async move {
+            if timeout(TIMEOUT, stage.wait_for(is_decided)).await.is_err() {
+                signal.proceed();
+            }
+            let stage = *stage.wait_for(is_decided).await?;
+            if stage == Stage::Closed { Err(BodyRejected.into()) } else { Ok(()) }
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
-
-    use tokio::time::{Instant, timeout};
+    use tokio::time::Instant;
 
     use super::*;
 
     async fn outcome(change: impl FnOnce(&ContinueSignal)) -> Option<bool> {
         let signal = ContinueSignal::default();
-        let mut wait = ContinueWait::new(signal.clone());
+        let wait = signal.wait();
         change(&signal);
-        let waited = timeout(Duration::from_secs(60), poll_fn(|cx| wait.poll(cx))).await;
+        let waited = timeout(Duration::from_secs(60), wait).await;
         waited.ok().map(|outcome| outcome.is_ok())
     }
 

@@ -19,7 +19,7 @@ use crate::{
     request::{
         body::{Body, Kind},
         buffer_quota::{BufferQuota, Reservation},
-        expect_continue::{ContinueSignal, ContinueWait},
+        expect_continue::{ContinueSignal, WaitForContinue},
     },
 };
 
@@ -29,7 +29,7 @@ const FRAME_SIZE: usize = 64 * 1024;
 /// A request body for several attempts.
 ///
 /// A stream is sent as it is read, and buffered. The next attempt sends what was buffered and then reads on. A stream
-/// that exceeds the limit is no longer buffered: the current attempt goes on, but there is no other.
+/// that exceeds the limit is no longer buffered: the current attempt continues, but there is no other.
 pub(crate) enum ReplayBody {
     Bytes(Bytes),
     Stream(Arc<Mutex<StreamBuffer>>),
@@ -229,7 +229,7 @@ pub struct RequestBody {
     source: Source,
     activity: Option<Activity>,
     /// `Some` until the server asks for the body.
-    continue_wait: Option<Box<ContinueWait>>,
+    continue_wait: Option<WaitForContinue>,
 }
 
 impl RequestBody {
@@ -239,8 +239,8 @@ impl RequestBody {
     }
 
     /// Delays the body until the server asks for it.
-    pub(crate) fn wait_for(&mut self, signal: ContinueSignal) {
-        self.continue_wait = Some(Box::new(ContinueWait::new(signal)));
+    pub(crate) fn wait_for(&mut self, signal: &ContinueSignal) {
+        self.continue_wait = Some(signal.wait());
     }
 }
 
@@ -268,7 +268,7 @@ impl http_body::Body for RequestBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         if let Some(wait) = &mut this.continue_wait {
-            if let Err(error) = ready!(wait.poll(cx)) {
+            if let Err(error) = ready!(wait.as_mut().poll(cx)) {
                 return Poll::Ready(Some(Err(error)));
             }
             this.continue_wait = None;

@@ -62,7 +62,7 @@ impl ReadAhead {
             usize::try_from(length).ok().filter(|length| *length <= limits.bytes && reservation.grow(*length))?;
         }
         // Waiting for the end is useful only if another attempt may follow. A server that announces a short length is
-        // about to send it, and half of it is of no use to the client.
+        // about to send it, and half of it is useless to the client.
         let max_time = if length.is_some() && repeatable { None } else { Some(limits.time) };
         Some(Self { max_bytes: limits.bytes, max_time, reservation: Some(reservation) })
     }

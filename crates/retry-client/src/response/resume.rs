@@ -74,41 +74,33 @@ impl Validator {
         if headers.get(ETAG).is_some_and(|etag| *etag != self.etag) {
             return Err("the ETag has changed".to_owned());
         }
-        let range = headers.get(CONTENT_RANGE).and_then(|range| range.to_str().ok()).and_then(ContentRange::parse);
-        let Some(range) = range else { return Err("the response has no valid Content-Range".to_owned()) };
-        if range.first != offset {
-            return Err(format!("the response starts at byte {}", range.first));
+        let range = headers.get(CONTENT_RANGE).and_then(|range| range.to_str().ok()).and_then(parse_content_range);
+        let Some((first, last, total)) = range else {
+            return Err("the response has no valid Content-Range".to_owned());
+        };
+        if first != offset {
+            return Err(format!("the response starts at byte {first}"));
         }
-        let Some(total) = range.total.or(self.total) else { return Err("the total length is unknown".to_owned()) };
+        let Some(total) = total.or(self.total) else { return Err("the total length is unknown".to_owned()) };
         if self.total.is_some_and(|announced| announced != total) {
             return Err("the total length has changed".to_owned());
         }
-        if range.last >= total || length.is_some_and(|length| length != range.last - range.first + 1) {
+        if last >= total || length.is_some_and(|length| length != last - first + 1) {
             return Err("the response contradicts its Content-Range".to_owned());
         }
-        Ok(Part { end: range.last + 1, total })
+        Ok(Part { end: last + 1, total })
     }
 }
 
-/// A `Content-Range` such as `bytes 3-5/6`: RFC 9110, section 14.4.
-struct ContentRange {
-    first: u64,
-    last: u64,
-    /// `None` if the server does not know it: `*`.
-    total: Option<u64>,
-}
-
-impl ContentRange {
-    fn parse(value: &str) -> Option<Self> {
-        let (range, total) = value.strip_prefix("bytes ")?.split_once('/')?;
-        let (first, last) = range.split_once('-')?;
-        let (first, last) = (first.parse().ok()?, last.parse().ok()?);
-        // One past the last byte has to be a number too.
-        if first > last || last == u64::MAX {
-            return None;
-        }
-        Some(Self { first, last, total: if total == "*" { None } else { Some(total.parse().ok()?) } })
-    }
+/// Parses a `Content-Range` such as `bytes 3-5/6` (RFC 9110, section 14.4) to its first byte, its last byte and the total
+/// length, which is `None` if the server does not know it: `*`.
+fn parse_content_range(value: &str) -> Option<(u64, u64, Option<u64>)> {
+    let (range, total) = value.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+    let total = if total == "*" { None } else { Some(total.parse().ok()?) };
+    // One past the last byte has to be a number too.
+    (first <= last && last < u64::MAX).then_some((first, last, total))
 }
 
 /// A response body that is resumed if it ends early, until its announced length has arrived.

@@ -28,6 +28,7 @@ use crate::{
 /// | `timed` | off | records in the journal when attempts ran |
 /// | `observer` | none | function that is called after each attempt |
 #[derive(Clone, Debug)]
+#[must_use = "settings do nothing until a client or layer uses them"]
 pub struct RetryConfig {
     pub(crate) policy: RetryPolicy,
     status_codes: Vec<u16>,
@@ -52,12 +53,8 @@ impl fmt::Debug for Observer {
     }
 }
 
-const REPLAY_LIMIT: usize = 64 * 1024;
-const REPLAY_MEMORY: usize = 64 * 1024 * 1024;
-
 impl RetryConfig {
     /// Creates the default settings with this policy.
-    #[must_use]
     pub fn new(policy: RetryPolicy) -> Self {
         Self {
             policy,
@@ -67,8 +64,8 @@ impl RetryConfig {
             budget: None,
             add_idempotency_key: false,
             attempt_header: None,
-            replay_limit: REPLAY_LIMIT,
-            buffer_quota: BufferQuota::new(REPLAY_MEMORY),
+            replay_limit: 64 * 1024,
+            buffer_quota: BufferQuota::new(64 * 1024 * 1024),
             timed: false,
             observer: None,
             backoff_gauge: BackoffGauge::default(),
@@ -76,7 +73,6 @@ impl RetryConfig {
     }
 
     /// Sets the number of retries and the waits between them.
-    #[must_use]
     pub fn policy(mut self, policy: RetryPolicy) -> Self {
         self.policy = policy;
         self
@@ -84,7 +80,6 @@ impl RetryConfig {
 
     /// Sets the statuses that are retried, from 100 to 999. A `Retry-After` header of theirs replaces the policy's wait;
     /// if it exceeds [`RetryPolicy::max_retry_after`] or the deadline, the response is returned immediately.
-    #[must_use]
     pub fn status_codes(mut self, codes: impl IntoIterator<Item = u16>) -> Self {
         self.status_codes = codes.into_iter().collect();
         self
@@ -92,14 +87,12 @@ impl RetryConfig {
 
     /// Sets which methods may be repeated although the server may have processed the request. A request with an
     /// `Idempotency-Key` may be repeated whatever its method.
-    #[must_use]
     pub fn methods(mut self, methods: RetryMethods) -> Self {
         self.methods = methods;
         self
     }
 
     /// Sets the timeout of one attempt, until the head of the response has arrived. Must be above zero.
-    #[must_use]
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.attempt_timeout = Some(timeout);
         self
@@ -107,7 +100,6 @@ impl RetryConfig {
 
     /// Limits retries by a budget, which other calls may share. Use one budget per server, so that a server that fails
     /// does not use up the retries for another.
-    #[must_use]
     pub fn budget(mut self, budget: RetryBudget) -> Self {
         self.budget = Some(budget);
         self
@@ -115,14 +107,12 @@ impl RetryConfig {
 
     /// Adds an `Idempotency-Key` to requests whose methods are not idempotent, the same for each attempt, and repeats
     /// them. Only for servers that honor the header.
-    #[must_use]
     pub fn add_idempotency_key(mut self, on: bool) -> Self {
         self.add_idempotency_key = on;
         self
     }
 
     /// Sends the number of the attempt, from 1, in this header.
-    #[must_use]
     pub fn attempt_header(mut self, name: HeaderName) -> Self {
         self.attempt_header = Some(name);
         self
@@ -130,7 +120,6 @@ impl RetryConfig {
 
     /// Sets how many bytes of a streamed request body are buffered for other attempts. A request with a longer body is
     /// sent only once. Bodies that were passed as bytes do not count.
-    #[must_use]
     pub fn replay_limit(mut self, bytes: usize) -> Self {
         self.replay_limit = bytes;
         self
@@ -138,7 +127,6 @@ impl RetryConfig {
 
     /// Sets how many bytes may be buffered for all requests together. A request whose body would exceed that is sent
     /// only once.
-    #[must_use]
     pub fn replay_memory(mut self, bytes: usize) -> Self {
         self.buffer_quota = BufferQuota::new(bytes);
         self
@@ -146,14 +134,12 @@ impl RetryConfig {
 
     /// Records in the [`Journal`](crate::Journal) when each attempt started and how long it took. This reads the clock
     /// twice per attempt. It is always on with an observer.
-    #[must_use]
     pub fn timed(mut self, on: bool) -> Self {
         self.timed = on;
         self
     }
 
     /// Registers an observer, called before each wait and once when the call ends. It must not block.
-    #[must_use]
     pub fn observer(mut self, observer: impl Fn(&AttemptEvent<'_>) + Send + Sync + 'static) -> Self {
         self.observer = Some(Observer(Arc::new(observer)));
         self
