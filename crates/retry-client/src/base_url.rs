@@ -44,7 +44,7 @@ impl BaseUrl {
         let authority = parts.authority.ok_or_else(|| invalid("expected a host after http://"))?;
         let path = parts.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
         if path.query().is_some() {
-            return Err(invalid("expected no query: paths are put behind it"));
+            return Err(invalid("expected no query: paths are appended to it"));
         }
         let (authority, authorization) = split_credentials(&authority)
             .ok_or_else(|| invalid("its host, port, user name or password is not valid"))?;
@@ -94,7 +94,7 @@ impl BaseUrl {
         if other_server {
             let base = format!("{}://{}", self.scheme, self.authority);
             return Err(Error::bad_input(format!(
-                "this client is for {base}: expected a path, or a URL that starts so"
+                "this client is for {base}: expected a path, or a URL that starts with this"
             )));
         }
         let invalid = |why: &dyn fmt::Display| Error::bad_input(format!("path '{}': {why}", uri.path()));
@@ -246,7 +246,7 @@ mod tests {
         check("http://", "base URL 'http://': expected a URL like http://host:port");
         check("http://h:99999", "base URL 'http://h:99999': its host, port, user name or password is not valid");
         check("http://h/#f", "base URL 'http://h/#f': expected no fragment: it is never sent");
-        check("http://h/?q", "base URL 'http://h/?q': expected no query: paths are put behind it");
+        check("http://h/?q", "base URL 'http://h/?q': expected no query: paths are appended to it");
         check("http:x//me:secret@[://h", "base URL '***@[://h': expected a URL like http://host:port");
         check("me:secret@h", "base URL '***@h': expected a URL that starts with http:// or https://");
         check("http://me:secret@ho st", "base URL 'http://***@ho st': expected a URL like http://host:port");
@@ -330,7 +330,7 @@ mod tests {
         assert_eq!(resolve("http://h:1?x").unwrap().to_string(), "http://h:1/?x");
         assert_eq!(resolve("*").unwrap_err().to_string(), "path '*': expected it to start with '/'");
         let other = resolve("http://evil/x").unwrap_err();
-        assert_eq!(other.to_string(), "this client is for http://h:1: expected a path, or a URL that starts so");
+        assert_eq!(other.to_string(), "this client is for http://h:1: expected a path, or a URL that starts with this");
     }
 
     #[test]

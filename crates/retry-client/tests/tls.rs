@@ -70,7 +70,7 @@ async fn with_prior_knowledge_nothing_but_http2_is_offered() {
     let server = Https::start(authority.acceptor("127.0.0.1", &["http/1.1"], None), 0).await;
     let client = server.client().ca_file(authority.file()).http2_prior_knowledge(true).build().unwrap();
     let error = client.get("/").await.unwrap_err();
-    assert_permanent(&error, &server, "the server refused: NoApplicationProtocol");
+    assert_permanent(&error, &server, "the server rejected the handshake: NoApplicationProtocol");
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn a_missing_client_certificate_is_one_attempt() {
     // In TLS 1.3 the alert comes after the handshake, and then h2 keeps only its text.
     let server = Https::start(authority.acceptor("127.0.0.1", &["http/1.1"], Some(&authority)), 0).await;
     let error = server.client().ca_file(authority.file()).build().unwrap().get("/").await.unwrap_err();
-    assert_permanent(&error, &server, "the server refused: CertificateRequired");
+    assert_permanent(&error, &server, "the server rejected the handshake: CertificateRequired");
 }
 
 #[tokio::test]

@@ -135,7 +135,9 @@ pub(crate) fn permanent_error(error: &(dyn StdError + 'static)) -> Option<String
         | Tls::UnsupportedNameType
         | Tls::PeerIncompatible(_)
         | Tls::NoApplicationProtocol => Some(error.to_string()),
-        Tls::AlertReceived(alert) if is_permanent_alert(*alert) => Some(format!("the server refused: {alert:?}")),
+        Tls::AlertReceived(alert) if is_permanent_alert(*alert) => {
+            Some(format!("the server rejected the handshake: {alert:?}"))
+        }
         _ => None,
     }
 }
@@ -198,7 +200,10 @@ mod tests {
         check(certificate(CertificateError::UnknownIssuer), Some(unknown));
         check(certificate(CertificateError::Expired), Some("invalid peer certificate: Expired"));
         let alert = rustls::Error::AlertReceived;
-        check(alert(AlertDescription::CertificateRequired), Some("the server refused: CertificateRequired"));
+        check(
+            alert(AlertDescription::CertificateRequired),
+            Some("the server rejected the handshake: CertificateRequired"),
+        );
         check(alert(AlertDescription::InternalError), None);
         check(rustls::Error::DecryptError, None);
     }
