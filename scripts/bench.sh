@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 ROUNDS=${ROUNDS:-3} SECONDS_EACH=${SECONDS_EACH:-4} CONNECTIONS=${CONNECTIONS:-64} HELD=${HELD:-9000} PORT=${PORT:-21000}
-ENVOY=${ENVOY:-$(command -v envoy || find target/envoy -name envoy 2>/dev/null || true)}
+ENVOY=${ENVOY:-$(command -v envoy || find target/envoy -type f -name envoy 2>/dev/null || true)}
 PROXY_CPU=0 LOAD_CPU=1
 # shellcheck source=scripts/common.sh
 . scripts/common.sh
