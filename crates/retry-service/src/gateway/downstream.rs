@@ -28,7 +28,6 @@ impl Downstream {
     }
 
     /// The IP address of the peer, which may be a proxy. An IPv4-mapped IPv6 address is returned as IPv4.
-    #[must_use]
     pub(crate) fn ip(&self) -> IpAddr {
         self.ip
     }

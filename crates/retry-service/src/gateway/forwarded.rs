@@ -89,7 +89,7 @@ impl ForwardedHeaders {
     }
 
     /// The addresses that a request was forwarded for, in the order in which they were added; `None` for an item that
-    /// is no address.
+    /// is not an address.
     pub(super) fn chain(self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
         match self {
             Self::XForwarded => {

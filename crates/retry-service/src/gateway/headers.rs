@@ -41,7 +41,7 @@ impl HeaderRules {
         self.trusted_proxies.client(peer, chain.into_iter())
     }
 
-    /// The scheme that the client used. Without a trusted proxy that says otherwise it is `http`.
+    /// The scheme that the client used: `http`, unless a trusted proxy says otherwise.
     pub(super) fn scheme(&self, is_trusted: bool, headers: &HeaderMap) -> &'static str {
         let forwarded = if is_trusted { self.forwarded.scheme(headers) } else { None };
         forwarded.unwrap_or("http")
@@ -102,7 +102,7 @@ impl HeaderRules {
     }
 
     /// Rewrites the head of the upstream's response. `version` is that of the client's request, `scheme` and `host` are
-    /// what the client knows the gateway by.
+    /// those that the client used.
     pub(super) fn rewrite_response(
         &self,
         headers: &mut HeaderMap,

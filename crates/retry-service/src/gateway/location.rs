@@ -17,8 +17,7 @@ pub(crate) struct LocationRewriter {
 }
 
 impl LocationRewriter {
-    /// Takes a base URL such as `http://host:port/prefix`. Returns `None` if it has no host.
-    #[must_use]
+    /// Creates a rewriter for a base URL such as `http://host:port/prefix`. Returns `None` if the URL has no host.
     pub(crate) fn new(url: &str) -> Option<Self> {
         let uri: Uri = url.parse().ok()?;
         let scheme = uri.scheme_str()?.to_ascii_lowercase();

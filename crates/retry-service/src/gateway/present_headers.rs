@@ -1,4 +1,4 @@
-//! Which of the headers that concern a gateway a request has.
+//! Which headers a request has, of those that a gateway handles.
 
 use http::{
     HeaderMap,

@@ -1,4 +1,4 @@
-//! `Server-Timing` (W3C): shows attempts and delays in a browser's developer tools.
+//! `Server-Timing` (W3C): lets a browser's developer tools show attempts and delays.
 
 use std::{fmt::Write as _, time::Duration};
 

@@ -16,7 +16,7 @@ impl TrustedProxies {
 
     /// The client that a chain of proxies forwards for: the last address in `chain` that is not a trusted proxy, since
     /// only addresses added by trusted proxies can be trusted. `chain` is in the order in which the addresses were added,
-    /// with `None` for an item that is no address.
+    /// with `None` for an item that is not an address.
     pub(super) fn client(&self, peer: IpAddr, chain: impl DoubleEndedIterator<Item = Option<IpAddr>>) -> IpAddr {
         let mut client = peer;
         for address in chain.rev() {
@@ -31,7 +31,7 @@ impl FromStr for TrustedProxies {
     type Err = &'static str;
 
     /// Parses networks such as `10.0.0.0/8,fd00::/8`, separated by commas. An address is a network of one; `off` and
-    /// `none` are no networks.
+    /// `none` mean that there are none.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if ["", "off", "none"].contains(&text.trim()) {
             return Ok(Self::default());

@@ -11,8 +11,7 @@ pub(crate) struct Via {
 }
 
 impl Via {
-    /// The entry of one process among several: a request that comes back to another `instance` is not a loop.
-    #[must_use]
+    /// `instance` distinguishes this process from others: a request that passes through another one is not a loop.
     pub(crate) fn new(instance: u32) -> Self {
         let pseudonym = format!("retry-service-{instance:08x}");
         let entries = ["1.0", "1.1", "2.0"].map(|version| {

@@ -28,7 +28,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// If the settings are no valid policy.
+    /// Returns an error if the settings are not a valid policy.
     pub(crate) fn policy(&self) -> Result<RetryPolicy, PolicyError> {
         let policy = RetryPolicy::builder()
             .count(self.retries.count)
@@ -48,7 +48,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// If the settings are no valid policy.
+    /// Returns an error if the settings are not a valid policy.
     pub(crate) fn plan(&self) -> Result<Plan, PolicyError> {
         let idle = self.timeouts.timeout.0.map(|timeout| timeout.saturating_add(self.timeouts.connect_timeout));
         Ok(self.policy()?.plan(self.timeouts.attempt_timeout.0.or(idle)))
@@ -141,7 +141,6 @@ impl Settings {
     }
 
     /// The limits on clients.
-    #[must_use]
     pub(crate) fn limits(&self) -> Limits {
         Limits {
             max_connections: self.limits.max_connections,
@@ -154,7 +153,6 @@ impl Settings {
 
     /// The settings of the gateway. `instance` distinguishes this process from others in `Via`, and `tunnels` counts the
     /// tunnels of all configurations.
-    #[must_use]
     pub(crate) fn gateway(&self, instance: u32, tunnels: &ConcurrencyLimiter) -> GatewaySettings {
         let Self { timeouts, forwarding, limits, .. } = self;
         GatewaySettings {
@@ -183,7 +181,6 @@ impl Settings {
     }
 
     /// What the program does, as the log shows it at start.
-    #[must_use]
     pub(crate) fn summary(&self) -> String {
         let Self { upstream, path, .. } = self;
         let file = match &self.config {
@@ -199,7 +196,6 @@ impl Settings {
 
     /// The log filter if `RUST_LOG` is not set. A gateway logs a line for each request that was retried instead of one
     /// for each attempt, and one for each response that was resumed.
-    #[must_use]
     pub(crate) fn log_filter(&self) -> &'static str {
         if self.forward { "info,retry_client=error,retry_client::resume=warn" } else { "info" }
     }

@@ -1,4 +1,4 @@
-//! Environment variables that look like settings and are none, such as misspelt ones.
+//! Environment variables that are named like settings but are not, such as misspelt ones.
 
 use std::env;
 
@@ -6,7 +6,7 @@ use clap::Command;
 
 use super::flags;
 
-/// Returns a warning for each of these variables that is named like a setting and is none.
+/// Returns a warning for each of these variables that is named like a setting but is not.
 pub(super) fn unknown(variables: impl Iterator<Item = String>, command: &Command) -> Vec<String> {
     let warning = |variable: String| {
         let name = flags::name_of(&variable)?;

@@ -26,7 +26,7 @@ pub struct LoadedSettings {
     pub(crate) client: Client,
     /// The metrics of the client and the service; `None` without `--admin`.
     pub(crate) metrics: Option<Arc<Metrics>>,
-    /// A line for each setting that was given and has no effect.
+    /// A line for each setting that was given but has no effect.
     pub(crate) warnings: Vec<String>,
     budget: Option<RetryBudget>,
 }

@@ -139,7 +139,6 @@ pub(crate) struct StatusCodes(pub(crate) Vec<u16>);
 
 impl StatusCodes {
     /// Whether no status code is retried.
-    #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

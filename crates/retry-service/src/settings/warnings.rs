@@ -1,11 +1,11 @@
-//! Settings that were given and have no effect, or another one than it seems.
+//! Settings that were given but have no effect, or not the expected one.
 
 use super::{
     dump::Dump,
     flags::{self, GATEWAY_ONLY, Settings},
 };
 
-/// Returns a warning for each of them. A value that is also the default needs none.
+/// Returns a warning for each of them, unless the value is the default.
 pub(super) fn find(settings: &Settings, dump: &Dump, command: &clap::Command) -> Vec<String> {
     let Settings { forward, upstream, retries, timeouts, .. } = settings;
     let mut warnings = Vec::new();
