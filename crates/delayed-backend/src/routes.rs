@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn routes() {
+    fn routes_depend_on_path_and_method() {
         let (get, head) = ("GET, OPTIONS", "GET, HEAD, OPTIONS");
         check("GET", "/hello", Route::Hello);
         check("OPTIONS", "/hello", Route::Options(get));

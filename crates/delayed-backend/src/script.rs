@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_draws_by_weight_and_repeatably() {
+    fn a_seed_selects_behaviours_repeatably_and_by_weight() {
         let script: Script = "ok*3,close".parse().unwrap();
         let script = script.with_seed(7);
         let first = behaviours(&script, 4_000);

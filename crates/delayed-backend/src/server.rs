@@ -17,7 +17,6 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::Watcher;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use crate::common::listen::{BACKLOG, bind};
 use crate::fault::connection_state::ConnectionState;
@@ -99,7 +98,7 @@ impl Server {
         let address = listener.local_addr()?;
         let mut stop = std::pin::pin!(stop);
         loop {
-            // One message is enough: the first outage closes every connection that could send another.
+            // The first outage closes all connections, so that no second one can start at the same time.
             let (outage_sender, mut outages) = mpsc::channel(1);
             let mut connections = Connections::default();
             let outage = loop {
@@ -155,10 +154,9 @@ impl Server {
 /// During the outage the port stays bound, so that no other process can use it.
 async fn listen_after_outage(address: SocketAddr, length: Duration) -> TcpListener {
     log::info!("Down for {length:?}");
-    let end = Instant::now() + length;
+    let mut socket = bind(address);
+    tokio::time::sleep(length).await;
     loop {
-        let socket = bind(address);
-        tokio::time::sleep_until(end).await;
         match socket.and_then(|socket| socket.listen(BACKLOG)) {
             Ok(listener) => {
                 log::info!("Up again");
@@ -167,5 +165,19 @@ async fn listen_after_outage(address: SocketAddr, length: Duration) -> TcpListen
             Err(error) => log::warn!("Cannot listen on {address} again: {error}"),
         }
         tokio::time::sleep(LISTEN_PAUSE).await;
+        socket = bind(address);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_longest_outage_does_not_overflow() {
+        let outage = listen_after_outage(([127, 0, 0, 1], 0).into(), Duration::MAX);
+        assert!(timeout(Duration::from_secs(3600), outage).await.is_err());
     }
 }

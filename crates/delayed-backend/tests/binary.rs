@@ -1,4 +1,4 @@
-//! The built binary, end to end.
+//! The program, end to end.
 
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the message")]
 
@@ -32,7 +32,7 @@ fn assert_one_line(output: &Output, code: i32, expected: &str) {
 }
 
 #[tokio::test]
-async fn parity_the_log_is_the_samples() {
+async fn parity_log_messages_match_the_sample() {
     let mut backend = Backend::start(&["--delay", "50ms"]).await;
     for _ in 0..4 {
         let response = exchange(backend.address, &request("GET", "/hello")).await;
@@ -141,7 +141,7 @@ async fn a_script_is_played_and_logged() {
 }
 
 #[tokio::test]
-async fn the_same_seed_draws_the_same_behaviours() {
+async fn the_same_seed_selects_the_same_behaviours() {
     let mut runs = Vec::new();
     for _ in 0..2 {
         let mut backend = Backend::start(&["--script", "ok*2,close,status=500", "--seed", "3"]).await;
@@ -206,7 +206,7 @@ async fn a_second_signal_aborts_the_drain() {
 }
 
 #[tokio::test]
-async fn without_file_descriptors_it_pauses_and_then_goes_on() {
+async fn accepting_resumes_after_file_descriptors_have_run_out() {
     let mut command = Command::new("sh");
     let script = format!("ulimit -n 24; exec '{}' --listen 127.0.0.1:0", env!("CARGO_BIN_EXE_delayed-backend"));
     command.args(["-c", &script]);

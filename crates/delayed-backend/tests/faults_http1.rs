@@ -1,4 +1,4 @@
-//! Every behaviour over HTTP/1.1, as the bytes that a client receives.
+//! Every behaviour over HTTP/1.1: the bytes that a client receives.
 
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the message")]
 
@@ -18,8 +18,8 @@ use support::{exchange, read_response, request, watch};
 const GET: &str = "GET /hello HTTP/1.1\r\nhost: test\r\n\r\n";
 const HELLO: &str = "Hello World!!!";
 
-/// A response without further bytes for this long is complete.
-const A_WHILE: Duration = Duration::from_millis(250);
+/// If a connection sends nothing for this long, nothing more is expected from it.
+const QUIET_PERIOD: Duration = Duration::from_millis(250);
 
 /// How an exchange ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ enum End {
     Fin,
     /// The server closed with a RST.
     Rst,
-    /// Nothing more was sent, and the connection is open.
+    /// The connection stayed open, and nothing more was sent.
     Silence,
 }
 
@@ -43,11 +43,11 @@ async fn send(address: SocketAddr, text: &str) -> TcpStream {
     stream
 }
 
-/// Returns all bytes, and how they end. The limit for the first byte allows for a busy machine.
+/// Returns all bytes, and how the connection ended. The limit for the first byte allows for a busy machine.
 async fn read_to_end(stream: &mut TcpStream) -> (String, End) {
     let mut bytes = Vec::new();
     let end = loop {
-        let limit = if bytes.is_empty() { Duration::from_secs(60) } else { A_WHILE };
+        let limit = if bytes.is_empty() { Duration::from_secs(60) } else { QUIET_PERIOD };
         match timeout(limit, stream.read_buf(&mut bytes)).await {
             Ok(Ok(1..)) => {}
             Ok(Ok(0)) => break End::Fin,
@@ -62,24 +62,24 @@ async fn read_to_end(stream: &mut TcpStream) -> (String, End) {
 }
 
 async fn assert_silent(stream: &mut TcpStream) {
-    assert!(timeout(A_WHILE, stream.read(&mut [0; 1])).await.is_err());
+    assert!(timeout(QUIET_PERIOD, stream.read(&mut [0; 1])).await.is_err());
 }
 
-/// Returns the response to `/hello` for a client that keeps the connection open.
+/// Returns the response to `/hello`, and how the connection ended. The client keeps it open.
 async fn response_to(script: &str) -> (String, End) {
     let backend = backend(script).await;
     read_to_end(&mut send(backend.address(), GET).await).await
 }
 
 #[tokio::test]
-async fn ok() {
+async fn ok_responds_and_keeps_the_connection_open() {
     let (response, end) = response_to("ok").await;
     assert!(response.starts_with("HTTP/1.1 200 OK\r\n") && response.ends_with(HELLO), "{response}");
     assert_eq!(end, End::Silence);
 }
 
 #[tokio::test]
-async fn delay() {
+async fn delay_waits_before_the_response() {
     let backend = backend("delay=100ms").await;
     let start = Instant::now();
     let response = exchange(backend.address(), &request("GET", "/hello")).await;
@@ -88,7 +88,7 @@ async fn delay() {
 }
 
 #[tokio::test]
-async fn hang() {
+async fn hang_never_responds() {
     let backend = backend("hang").await;
     let mut stream = send(backend.address(), GET).await;
     assert_silent(&mut stream).await;
@@ -96,7 +96,7 @@ async fn hang() {
 }
 
 #[tokio::test]
-async fn status() {
+async fn status_sets_status_and_body() {
     let (response, end) = response_to("status=503;retry-after=1").await;
     assert!(response.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{response}");
     assert!(response.contains("retry-after: 1\r\n"), "{response}");
@@ -105,13 +105,13 @@ async fn status() {
 }
 
 #[tokio::test]
-async fn status_with_a_date_in_retry_after() {
+async fn status_can_have_a_date_in_retry_after() {
     let (response, _) = response_to("status=503;retry-after=\"Fri, 31 Dec 1999 23:59:59 GMT\"").await;
     assert!(response.contains("retry-after: Fri, 31 Dec 1999 23:59:59 GMT\r\n"), "{response}");
 }
 
 #[tokio::test]
-async fn status_without_content() {
+async fn status_204_has_no_content() {
     let (response, end) = response_to("status=204").await;
     assert!(response.starts_with("HTTP/1.1 204 No Content\r\n"), "{response}");
     assert!(response.ends_with("\r\n\r\n"), "{response}");
@@ -119,18 +119,18 @@ async fn status_without_content() {
 }
 
 #[tokio::test]
-async fn status_that_is_not_registered() {
+async fn status_can_be_unregistered() {
     let (response, _) = response_to("status=599;body=odd").await;
     assert!(response.starts_with("HTTP/1.1 599 ") && response.ends_with("\r\n\r\nodd"), "{response}");
 }
 
 #[tokio::test]
-async fn reset() {
+async fn reset_sends_nothing_but_a_rst() {
     assert_eq!(response_to("reset").await, (String::new(), End::Rst));
 }
 
 #[tokio::test]
-async fn close() {
+async fn close_sends_nothing_but_a_fin() {
     assert_eq!(response_to("close").await, (String::new(), End::Fin));
 }
 
@@ -144,17 +144,17 @@ async fn a_fault_can_be_delayed() {
 }
 
 #[tokio::test]
-async fn reset_after_some_bytes() {
+async fn reset_after_sends_the_given_number_of_bytes() {
     assert_eq!(response_to("reset-after=12").await, ("HTTP/1.1 200".into(), End::Rst));
 }
 
 #[tokio::test]
-async fn close_after_some_bytes() {
+async fn close_after_sends_the_given_number_of_bytes() {
     assert_eq!(response_to("close-after=12").await, ("HTTP/1.1 200".into(), End::Fin));
 }
 
 #[tokio::test]
-async fn close_in_the_middle_of_a_long_body() {
+async fn close_after_can_end_a_long_body() {
     let backend = backend("close-after=100000").await;
     let request = request("GET", "/bytes/1000000");
     let (response, end) = read_to_end(&mut send(backend.address(), &request).await).await;
@@ -166,7 +166,7 @@ async fn close_in_the_middle_of_a_long_body() {
 }
 
 #[tokio::test]
-async fn stall_after_some_bytes() {
+async fn stall_after_sends_the_given_number_of_bytes() {
     assert_eq!(response_to("stall-after=12").await, ("HTTP/1.1 200".into(), End::Silence));
 }
 
@@ -182,7 +182,7 @@ async fn a_fault_beyond_the_end_of_the_response_has_no_effect() {
 }
 
 #[tokio::test]
-async fn truncate() {
+async fn truncate_sends_only_the_start_of_the_body() {
     for (script, body) in [("truncate", "Hello W"), ("truncate=0", ""), ("truncate=5", "Hello")] {
         let (response, end) = response_to(script).await;
         assert!(response.contains("content-length: 14\r\n"), "{response}");
@@ -211,7 +211,7 @@ async fn nothing_is_truncated_without_content() {
 }
 
 #[tokio::test]
-async fn drip() {
+async fn drip_pauses_between_bytes() {
     let backend = backend("drip=1ms").await;
     let start = Instant::now();
     let mut stream = send(backend.address(), GET).await;
@@ -220,24 +220,24 @@ async fn drip() {
 }
 
 #[tokio::test]
-async fn garbage() {
+async fn garbage_is_not_http() {
     let (response, end) = response_to("garbage").await;
     assert!(response.starts_with("This is not HTTP") && !response.contains("200"), "{response}");
     assert_eq!(end, End::Fin);
 }
 
 #[tokio::test]
-async fn huge_headers() {
+async fn huge_headers_have_the_given_size() {
     let (response, end) = response_to("huge-headers=100000").await;
     assert!(response.starts_with("HTTP/1.1 200 OK\r\n") && response.ends_with(HELLO));
     assert_eq!(response.matches("xx").count(), 50_000);
     assert_eq!(end, End::Silence);
 }
 
-/// `HELLO` in chunks.
+/// `HELLO` in chunked encoding.
 const CHUNKS: &str = "7\r\nHello W\r\n7\r\norld!!!\r\n0\r\n\r\n";
 
-/// Returns the head and the body of a response that is chunked and has no length.
+/// Returns the head and the body of a response. Checks that it is chunked and has no length.
 #[track_caller]
 fn split_chunked(response: &str) -> (&str, &str) {
     let (head, body) = response.split_once("\r\n\r\n").unwrap();
@@ -248,14 +248,14 @@ fn split_chunked(response: &str) -> (&str, &str) {
 
 /// Returns the body of a chunked `/hello` with a fault after `after` bytes of the body.
 async fn body_with_fault(fault: &str, after: usize) -> (String, End) {
-    let (whole, _) = response_to("chunked").await;
-    let (response, end) = response_to(&format!("chunked;{fault}={}", whole.len() - CHUNKS.len() + after)).await;
+    let (complete, _) = response_to("chunked").await;
+    let (response, end) = response_to(&format!("chunked;{fault}={}", complete.len() - CHUNKS.len() + after)).await;
     let (_, body) = split_chunked(&response);
     (body.to_owned(), end)
 }
 
 #[tokio::test]
-async fn chunked() {
+async fn chunked_sends_no_length() {
     let (response, end) = response_to("chunked").await;
     let (head, body) = split_chunked(&response);
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
@@ -273,7 +273,7 @@ async fn chunked_keeps_the_connection_open() {
 }
 
 #[tokio::test]
-async fn chunked_with_a_status() {
+async fn chunked_can_have_a_status() {
     let (response, end) = response_to("status=503;retry-after=1;chunked").await;
     let (head, body) = split_chunked(&response);
     assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("retry-after: 1\r\n"), "{response}");
@@ -285,7 +285,7 @@ async fn chunked_with_a_status() {
 }
 
 #[tokio::test]
-async fn chunked_with_other_behaviours() {
+async fn chunked_can_be_combined_with_other_behaviours() {
     for (script, expected) in [
         ("chunked;delay=1ms", End::Silence),
         ("huge-headers=100000;chunked", End::Silence),
@@ -314,7 +314,7 @@ async fn chunked_and_truncated_has_no_last_chunk() {
 }
 
 #[tokio::test]
-async fn chunked_with_a_fault_in_the_body() {
+async fn chunked_can_have_a_fault_in_the_body() {
     for (fault, expected) in [("close-after", End::Fin), ("reset-after", End::Rst), ("stall-after", End::Silence)] {
         let (body, end) = body_with_fault(fault, 17).await;
         assert_eq!((&*body, end), ("7\r\nHello W\r\n7\r\nor", expected), "{fault}");
@@ -324,7 +324,7 @@ async fn chunked_with_a_fault_in_the_body() {
 }
 
 #[tokio::test]
-async fn chunked_drip() {
+async fn chunked_drip_pauses_between_bytes() {
     let backend = backend("chunked;drip=1ms").await;
     let start = Instant::now();
     let mut stream = send(backend.address(), GET).await;
@@ -355,7 +355,7 @@ async fn nothing_is_chunked_without_content() {
 }
 
 #[tokio::test]
-async fn to_http_1_0_the_end_of_the_connection_is_the_end_of_the_body() {
+async fn an_http_1_0_body_ends_when_the_connection_is_closed() {
     let backend = backend("chunked").await;
     let text = "GET /hello HTTP/1.0\r\nconnection: keep-alive\r\n\r\n";
     let (response, end) = read_to_end(&mut send(backend.address(), text).await).await;
@@ -365,7 +365,7 @@ async fn to_http_1_0_the_end_of_the_connection_is_the_end_of_the_body() {
 }
 
 #[tokio::test]
-async fn early() {
+async fn early_responds_before_the_body_arrives() {
     let backend = backend("status=413;early").await;
     let head = "POST /echo HTTP/1.1\r\nhost: test\r\ncontent-length: 1000000\r\n\r\n";
     let mut stream = send(backend.address(), head).await;
@@ -375,7 +375,7 @@ async fn early() {
 }
 
 #[tokio::test]
-async fn goaway_is_connection_close() {
+async fn goaway_sends_connection_close() {
     let (response, end) = response_to("goaway").await;
     assert!(response.contains("connection: close\r\n") && response.ends_with(HELLO), "{response}");
     assert_eq!(end, End::Fin);
@@ -391,12 +391,12 @@ async fn goaway_reads_the_body() {
 }
 
 #[tokio::test]
-async fn refused_stream_is_close() {
+async fn refused_stream_closes_the_connection() {
     assert_eq!(response_to("refused-stream").await, (String::new(), End::Fin));
 }
 
 #[tokio::test]
-async fn down() {
+async fn down_refuses_connections_until_the_outage_ends() {
     let backend = backend("down=1s,ok").await;
     let start = Instant::now();
     let mut idle = TcpStream::connect(backend.address()).await.unwrap();
@@ -467,7 +467,7 @@ async fn an_incomplete_body_is_not_recorded() {
 }
 
 #[tokio::test]
-async fn head_has_a_length_and_no_body() {
+async fn responses_to_head_have_a_length_and_no_body() {
     for script in ["ok", "truncate"] {
         let backend = backend(script).await;
         let response = exchange(backend.address(), &request("HEAD", "/bytes/10")).await;
@@ -477,7 +477,7 @@ async fn head_has_a_length_and_no_body() {
 }
 
 #[tokio::test]
-async fn connections_are_numbered() {
+async fn requests_are_recorded_with_the_number_of_their_connection() {
     let backend = backend("ok").await;
     let mut stream = send(backend.address(), GET).await;
     read_response(&mut stream, HELLO).await;
@@ -489,7 +489,7 @@ async fn connections_are_numbered() {
 }
 
 #[tokio::test]
-async fn requests_get_the_behaviour_that_the_script_says() {
+async fn requests_get_the_behaviours_of_the_script() {
     let script: Script = "ok*3,close,reset,status=503,truncate".parse().unwrap();
     let script = script.with_seed(11);
     watch();
@@ -510,7 +510,7 @@ async fn requests_get_the_behaviour_that_the_script_says() {
 }
 
 #[tokio::test]
-async fn a_dropped_backend_closes_everything() {
+async fn dropping_a_backend_closes_its_listener_and_connections() {
     let backend = backend("hang").await;
     let address = backend.address();
     let mut stream = send(address, GET).await;

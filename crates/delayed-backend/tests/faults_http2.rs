@@ -1,4 +1,4 @@
-//! Every behaviour over HTTP/2, as a client library reports it.
+//! Every behaviour over HTTP/2: what a client library reports.
 
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the message")]
 
@@ -22,7 +22,8 @@ use tokio::time::{Instant, timeout};
 mod watchdog;
 
 const HELLO: &str = "Hello World!!!";
-const A_WHILE: Duration = Duration::from_millis(150);
+/// If nothing happens for this long, nothing more is expected to happen.
+const QUIET_PERIOD: Duration = Duration::from_millis(150);
 
 /// A client with one connection to a backend.
 struct Client {
@@ -60,7 +61,7 @@ impl Client {
     }
 }
 
-/// Returns the content of all DATA frames that are not empty, and the error after them.
+/// Returns the content of all non-empty DATA frames, and the error after them, if there is one.
 async fn frames(response: Response<Incoming>) -> (Vec<Bytes>, Option<hyper::Error>) {
     let mut body = response.into_body();
     let mut frames = Vec::new();
@@ -109,7 +110,7 @@ fn assert_connection_lost(error: &hyper::Error) {
 }
 
 #[tokio::test]
-async fn ok_status_and_delay() {
+async fn ok_status_and_delay_affect_only_the_response() {
     let mut client = Client::of("ok,status=503;retry-after=2,delay=100ms").await;
     assert_eq!(client.text().await.unwrap(), HELLO);
     let response = client.hello().await.unwrap();
@@ -121,7 +122,7 @@ async fn ok_status_and_delay() {
 }
 
 #[tokio::test]
-async fn status_without_content() {
+async fn status_without_content_has_no_body() {
     for script in ["status=204", "status=205", "status=304;body=x"] {
         assert_eq!(Client::of(script).await.text().await.unwrap(), "", "{script}");
     }
@@ -132,7 +133,7 @@ async fn hang_affects_only_its_own_stream() {
     let mut client = Client::of("hang,ok").await;
     let hanging = client.send(Method::GET, "/hello");
     assert_eq!(client.text().await.unwrap(), HELLO);
-    assert!(timeout(A_WHILE, hanging).await.is_err());
+    assert!(timeout(QUIET_PERIOD, hanging).await.is_err());
 }
 
 #[tokio::test]
@@ -146,7 +147,7 @@ async fn reset_close_and_garbage_end_the_connection() {
 }
 
 #[tokio::test]
-async fn close_in_the_middle_of_a_body() {
+async fn close_after_can_end_a_body() {
     let mut client = Client::of("close-after=5000").await;
     let response = client.send(Method::GET, "/bytes/10000").await.unwrap();
     assert_eq!(response.headers()["content-length"], "10000");
@@ -154,10 +155,10 @@ async fn close_in_the_middle_of_a_body() {
 }
 
 #[tokio::test]
-async fn stall_after_some_bytes() {
+async fn stall_after_leaves_the_body_incomplete() {
     let mut client = Client::of("stall-after=5000").await;
     let response = client.send(Method::GET, "/bytes/10000").await.unwrap();
-    assert!(timeout(A_WHILE, response.into_body().collect()).await.is_err());
+    assert!(timeout(QUIET_PERIOD, response.into_body().collect()).await.is_err());
 }
 
 #[tokio::test]
@@ -189,7 +190,7 @@ async fn chunked_has_no_length() {
 }
 
 #[tokio::test]
-async fn chunked_and_truncated_is_a_reset_of_the_stream_only() {
+async fn chunked_and_truncated_resets_only_the_stream() {
     for (script, status, expected) in [
         ("chunked;truncate,ok", 200, "Hello W"),
         ("chunked;truncate=0,ok", 200, ""),
@@ -223,7 +224,7 @@ async fn everything_before_the_reset_arrives_through_a_small_window() {
 }
 
 #[tokio::test]
-async fn chunked_with_a_fault_in_the_body() {
+async fn chunked_can_have_a_fault_in_the_body() {
     let mut client = Client::of("chunked;close-after=5000").await;
     let response = client.send(Method::GET, "/bytes/10000").await.unwrap();
     assert_no_length(&response);
@@ -240,7 +241,7 @@ async fn chunked_with_a_fault_in_the_body() {
     let mut client = Client::of("chunked;stall-after=5000").await;
     let response = client.send(Method::GET, "/bytes/10000").await.unwrap();
     assert_no_length(&response);
-    assert!(timeout(A_WHILE, response.into_body().collect()).await.is_err());
+    assert!(timeout(QUIET_PERIOD, response.into_body().collect()).await.is_err());
 }
 
 #[tokio::test]
@@ -254,7 +255,7 @@ async fn chunked_drip_pauses_between_bytes() {
 }
 
 #[tokio::test]
-async fn chunked_goaway_is_goaway() {
+async fn chunked_goaway_sends_goaway() {
     let error = Client::of("chunked;goaway").await.hello().await.unwrap_err();
     assert!(cause::<h2::Error>(&error).unwrap().is_go_away(), "{error:?}");
 }
@@ -287,7 +288,7 @@ async fn huge_headers_exceed_the_limit_of_a_client() {
 }
 
 #[tokio::test]
-async fn early_responses_come_before_the_body() {
+async fn early_responds_without_reading_the_body() {
     let mut client = Client::of("early").await;
     assert_eq!(client.send(Method::POST, "/echo").await.unwrap().status(), StatusCode::OK);
     assert_eq!(client.backend.requests()[0].body, None);
@@ -349,7 +350,7 @@ async fn down_closes_the_connection() {
 }
 
 #[tokio::test]
-async fn head_has_a_length_and_no_body() {
+async fn responses_to_head_have_a_length_and_no_body() {
     let mut client = Client::of("ok,truncate").await;
     for _ in 0..2 {
         let response = client.send(Method::HEAD, "/bytes/10").await.unwrap();

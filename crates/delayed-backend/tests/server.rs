@@ -1,4 +1,4 @@
-//! The server in the test process, over real sockets.
+//! The server in the process of the test, over real sockets.
 
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the message")]
 
@@ -61,7 +61,7 @@ impl Server {
     }
 }
 
-/// An HTTP/2 connection with prior knowledge.
+/// Opens an HTTP/2 connection with prior knowledge.
 async fn http2(
     address: SocketAddr,
 ) -> (hyper::client::conn::http2::SendRequest<Empty<Bytes>>, impl Future<Output = hyper::Result<()>>) {
@@ -84,7 +84,7 @@ async fn parity_hello_over_http1() {
 }
 
 #[tokio::test]
-async fn parity_head_is_another_method() {
+async fn parity_head_is_not_allowed() {
     let server = Server::healthy().await;
     let response = exchange(server.address, &request("HEAD", "/hello")).await;
     assert!(response.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"), "{response}");
@@ -112,7 +112,7 @@ async fn one_connection_carries_many_requests() {
 }
 
 #[tokio::test]
-async fn http2_with_prior_knowledge() {
+async fn http2_is_supported_with_prior_knowledge() {
     let server = Server::healthy().await;
     let (mut sender, connection) = http2(server.address).await;
     tokio::spawn(connection);
@@ -128,7 +128,7 @@ async fn parity_a_client_that_disconnects_during_the_delay_counts() {
     let server = Server::start(2, Duration::from_secs(600)).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(GET.as_bytes()).await.unwrap();
-    // The server closes its side only when it has noticed, during the delay, that ours is closed.
+    // The server closes its side when it notices, during the delay, that the client has closed its side.
     stream.shutdown().await.unwrap();
     assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
 
@@ -142,7 +142,7 @@ async fn input_that_is_not_http_closes_only_its_own_connection() {
     for nonsense in ["\0\0\0\0\r\n\r\n", "GET\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nnonsense!!"] {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         stream.write_all(nonsense.as_bytes()).await.unwrap();
-        // Closed or reset: anything but a hang.
+        // The connection is closed or reset. It must not hang.
         let _ = stream.read_to_end(&mut Vec::new()).await;
     }
     let head = format!("GET /hello HTTP/1.1\r\nx: {}\r\n", "x".repeat(1 << 20));

@@ -1,4 +1,4 @@
-//! https: the handshake, and faults below TLS.
+//! HTTPS: the handshake, and faults below TLS.
 
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the message")]
@@ -48,7 +48,7 @@ async fn backend(script: &str) -> delayed_backend::Backend {
 }
 
 #[tokio::test]
-async fn hello_over_tls() {
+async fn hello_is_served_over_tls() {
     let backend = backend("ok").await;
     assert!(backend.url().starts_with("https://127.0.0.1:"));
     for name in ["127.0.0.1", "localhost"] {

@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reset_is_set_on_the_socket() {
+    async fn a_reset_configures_the_socket() {
         let (read, result) = sent(Some(OutputFault::EndAfter(2, ConnectionEnd::Reset)), "response").await;
         assert_eq!(read, "re");
         result.unwrap_err();

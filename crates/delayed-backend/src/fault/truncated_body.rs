@@ -60,8 +60,8 @@ impl TruncatedBody {
 
 /// Returns an empty frame, then the error that resets the stream once that frame has been sent.
 ///
-/// h2 discards the queue of a stream that is reset. It sends the frames of a stream in order, and drops each one when it
-/// has been written to the socket.
+/// h2 discards the queue of a stream that is reset. It sends the frames of a stream in order, and drops each one after
+/// writing it to the socket.
 fn reset_after_send(
     marker: &mut Option<oneshot::Receiver<()>>,
     cx: &mut Context<'_>,

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn without_flags_it_is_the_sample() {
+    fn the_defaults_are_those_of_the_sample() {
         let flags = Flags::parse_from(["delayed-backend"]);
         assert_eq!(flags.listen.to_string(), "127.0.0.1:8080");
         assert_eq!(flags.script(), Script::default());

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges() {
+    fn valid_ranges_are_selected_and_others_ignored() {
         let part = |first, last| Selection::Range { first, last };
         check(&[], 10, Selection::Full);
         check(&[("range", "bytes=0-3")], 10, part(0, 3));

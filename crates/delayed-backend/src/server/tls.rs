@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_identity_covers_its_host() {
+    fn a_certificate_covers_its_host() {
         assert_eq!(names("localhost"), LOCAL_NAMES);
         assert_eq!(names("10.0.0.1").last().unwrap(), "10.0.0.1");
         let identity = Identity::new("10.0.0.1").unwrap();

@@ -1,4 +1,4 @@
-//! Shared by the tests: a raw client, and the built binary as a child process.
+//! What the tests share: a client on plain sockets, and the program as a child process.
 
 #![allow(dead_code, reason = "each test uses only a part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the message")]
@@ -14,7 +14,7 @@ mod watchdog;
 
 pub(crate) use watchdog::watch;
 
-/// Sends `request`, and reads until the server closes the connection.
+/// Sends a request, and returns everything up to the end of the connection.
 pub(crate) async fn exchange(address: SocketAddr, request: &str) -> String {
     watch();
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -24,7 +24,7 @@ pub(crate) async fn exchange(address: SocketAddr, request: &str) -> String {
     response
 }
 
-/// Returns a request that closes its connection.
+/// Returns a request with `Connection: close`.
 pub(crate) fn request(method: &str, target: &str) -> String {
     format!("{method} {target} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")
 }
@@ -43,7 +43,7 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 
-/// `delayed-backend` as a child process, which is killed when this is dropped.
+/// The program as a child process, which is killed when this is dropped.
 pub(crate) struct Backend {
     child: Child,
     log: Lines<BufReader<ChildStderr>>,
@@ -91,7 +91,7 @@ impl Backend {
     }
 }
 
-/// Returns the message of a line of the log.
+/// Returns the message in a line of the log.
 pub(crate) fn message(line: &str) -> &str {
     let (_, message) = line.split_once("message = \"").expect(line);
     message.strip_suffix('"').expect(line)

@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn parity_log_line_is_the_samples() {
+    fn parity_log_line_matches_the_sample() {
         check(
             Level::Info,
             "Request received from the client to delayed service.",
