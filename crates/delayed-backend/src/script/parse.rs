@@ -28,8 +28,8 @@ enum Problem {
     Unknown,
     #[error("expected {0}")]
     Value(&'static str),
-    #[error("the closing quote is missing")]
-    OpenQuote,
+    #[error("a double quote is missing or misplaced")]
+    Quotes,
     #[error("given twice")]
     Twice,
     #[error("ok cannot be combined with other behaviours; remove it")]
@@ -115,7 +115,7 @@ fn split_value(part: Span<'_>) -> Result<(Span<'_>, Option<&str>), Mistake<'_>> 
         return Ok((part, None));
     };
     let value = part.from(equals + 1).trim();
-    let value = value.unquote().ok_or(Mistake(value, Problem::OpenQuote))?;
+    let value = value.unquote().ok_or(Mistake(value, Problem::Quotes))?;
     Ok((part.to(equals).trim(), Some(value.text)))
 }
 
@@ -256,8 +256,8 @@ mod tests {
         check_error("ok*0", 1, 4, "0", Problem::Weight);
         check_error("ok*", 1, 4, "", Problem::Weight);
         check_error("ok*2*3", 1, 6, "3", Problem::Weight);
-        check_error("status=503;body=\"late,ok", 1, 17, "\"late,ok", Problem::OpenQuote);
-        check_error("status=503;body=a\"b\"", 1, 17, "a\"b\"", Problem::OpenQuote);
+        check_error("status=503;body=\"late,ok", 1, 17, "\"late,ok", Problem::Quotes);
+        check_error("status=503;body=a\"b\"", 1, 17, "a\"b\"", Problem::Quotes);
     }
 
     #[test]
