@@ -88,6 +88,7 @@ mod backoff;
 mod budget;
 mod classify;
 mod deadline;
+mod entry_points;
 mod error;
 mod executor;
 mod jitter;
@@ -102,7 +103,6 @@ mod policy_serde;
 mod reason;
 mod report;
 mod retry;
-mod run;
 mod runtime;
 mod session;
 #[cfg(feature = "tokio")]
@@ -113,6 +113,8 @@ pub use attempt::Attempt;
 pub use backoff::Waits;
 pub use budget::{BudgetError, RetryBudget};
 pub use classify::{Classify, RetryAnyError};
+#[cfg(feature = "tokio")]
+pub use entry_points::retry;
 pub use error::RetryError;
 pub use jitter::Jitter;
 pub use journal::{Journal, Record, Timing};
@@ -122,8 +124,6 @@ pub use policy::{PolicyError, RetryPolicy, RetryPolicyBuilder};
 pub use reason::Reason;
 pub use report::Report;
 pub use retry::Retry;
-#[cfg(feature = "tokio")]
-pub use run::retry;
 pub use runtime::Runtime;
 pub use session::{Decision, Session};
 #[cfg(feature = "tokio")]

@@ -14,8 +14,8 @@ use tokio::net::TcpListener;
 
 use crate::{
     exchange::response_body::Outgoing,
-    router::Router,
-    server::{self, Limits, connection_state::ConnectionState, shutdown::Tasks},
+    request_handler::RequestHandler,
+    server::{self, Limits, connection_state::ConnectionState, tasks::Tasks},
     telemetry::{metrics::Metrics, prometheus_text},
 };
 
@@ -29,7 +29,7 @@ const TOML: HeaderValue = HeaderValue::from_static("application/toml; charset=ut
 #[derive(Debug)]
 pub(crate) struct Admin {
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) router: Arc<Router>,
+    pub(crate) handler: Arc<RequestHandler>,
     /// The tasks that serve clients.
     pub(crate) tasks: Tasks,
 }
@@ -75,7 +75,7 @@ impl Admin {
     }
 
     fn config(&self) -> String {
-        let generations = &self.router.generations;
+        let generations = &self.handler.generations;
         let current = generations.current();
         let failed = if generations.reload_failed() { "; the last reload failed" } else { "" };
         format!("# generation {}, in force since {}{failed}\n{}", current.number, current.since, current.loaded.dump)
@@ -84,7 +84,7 @@ impl Admin {
     /// Returns the name, help and value of each gauge.
     #[expect(clippy::cast_precision_loss, reason = "the numbers are small")]
     fn gauges(&self) -> [(&'static str, &'static str, f64); 9] {
-        let Router { generations, in_flight, tunnels } = &*self.router;
+        let RequestHandler { generations, in_flight, tunnels } = &*self.handler;
         let current = generations.current();
         let count = |value: usize| value as f64;
         [

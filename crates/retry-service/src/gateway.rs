@@ -12,7 +12,7 @@ use crate::{
         request_body::{BodyRules, RequestBody},
         response_body::Outgoing,
     },
-    server::shutdown::Tasks,
+    server::tasks::Tasks,
 };
 
 mod context;

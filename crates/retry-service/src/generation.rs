@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use retry_client::Client;
 
 use crate::{
-    concurrency_limit::ConcurrencyLimiter, gateway::Gateway, sample::Sample, server::shutdown::Tasks,
+    concurrency_limit::ConcurrencyLimiter, gateway::Gateway, sample::Sample, server::tasks::Tasks,
     settings::LoadedSettings, telemetry::access_log::Telemetry,
 };
 

@@ -11,7 +11,7 @@ mod gateway;
 mod generation;
 mod program;
 mod reload;
-mod router;
+mod request_handler;
 mod sample;
 mod server;
 mod service;

@@ -97,10 +97,10 @@ async fn serve(args: Vec<OsString>, loaded: LoadedSettings, log: Arc<Log>) -> Re
     let service = Service::new(loaded);
     if let Some((listener, metrics)) = admin.zip(metrics) {
         log::info!("Admin on http://{}", listener.local_addr()?);
-        let admin = Admin { metrics, router: Arc::clone(&service.router), tasks: service.tasks.clone() };
+        let admin = Admin { metrics, handler: Arc::clone(&service.handler), tasks: service.tasks.clone() };
         tokio::spawn(admin.serve(listener));
     }
-    let reload = Reload { args, router: Arc::clone(&service.router), log };
+    let reload = Reload { args, handler: Arc::clone(&service.handler), log };
     let shutdown = async {
         loop {
             let reloaded = async {

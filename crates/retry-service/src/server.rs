@@ -18,22 +18,22 @@ use tokio::{
 
 pub(crate) mod accept;
 pub(crate) mod client_io;
-pub(crate) mod connection_driver;
 pub(crate) mod connection_state;
 pub(crate) mod detect_protocol;
+pub(crate) mod graceful_shutdown;
 pub(crate) mod http2_streams;
 pub(crate) mod open_connections;
-pub(crate) mod shutdown;
+pub(crate) mod tasks;
 
 use self::{
     accept::Acceptor,
     client_io::{ClientIo, ClientTimeouts},
-    connection_driver::{CLOSE_DELAY, ConnectionDriver},
     connection_state::ConnectionState,
     detect_protocol::Start,
+    graceful_shutdown::{CLOSE_DELAY, ConnectionDriver},
     http2_streams::StreamExecutor,
     open_connections::OpenConnections,
-    shutdown::Tasks,
+    tasks::Tasks,
 };
 
 /// The maximum number of concurrent requests on an HTTP/2 connection, as in HAProxy.

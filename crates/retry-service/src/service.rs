@@ -1,4 +1,4 @@
-//! The service: its router, its server, and how it is drained.
+//! The service: its handler, its server, and how it is drained.
 
 use std::{convert::Infallible, future::pending, sync::Arc};
 
@@ -6,7 +6,8 @@ use hyper::service::service_fn;
 use tokio::{net::TcpListener, time::timeout};
 
 use crate::{
-    gateway::downstream::Downstream, router::Router, server, server::shutdown::Tasks, settings::LoadedSettings,
+    gateway::downstream::Downstream, request_handler::RequestHandler, server, server::tasks::Tasks,
+    settings::LoadedSettings,
 };
 
 /// A gateway, or the service of the sample, depending on its settings. Clones share everything.
@@ -31,7 +32,7 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct Service {
-    pub(crate) router: Arc<Router>,
+    pub(crate) handler: Arc<RequestHandler>,
     pub(crate) tasks: Tasks,
 }
 
@@ -51,7 +52,7 @@ impl Service {
     #[must_use]
     pub fn new(settings: LoadedSettings) -> Self {
         let tasks = Tasks::default();
-        Self { router: Arc::new(Router::new(settings, tasks.clone())), tasks }
+        Self { handler: Arc::new(RequestHandler::new(settings, tasks.clone())), tasks }
     }
 
     /// Serves on `listener` until `shutdown` completes. Then the listener is closed, and requests in flight may take up
@@ -65,19 +66,19 @@ impl Service {
     /// Returns the number of requests in flight.
     #[must_use]
     pub fn requests_in_flight(&self) -> usize {
-        self.router.in_flight.in_use()
+        self.handler.in_flight.in_use()
     }
 
     /// Serves on `listener` until `shutdown` completes, and then starts to drain.
     pub(crate) async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        let limits = self.router.generations.current().loaded.settings.limits();
+        let limits = self.handler.generations.current().loaded.settings.limits();
         let new_service = |address, state| {
-            let (router, downstream) = (Arc::clone(&self.router), Arc::new(Downstream::new(address, state)));
+            let (handler, downstream) = (Arc::clone(&self.handler), Arc::new(Downstream::new(address, state)));
             service_fn(move |request| {
-                let (router, downstream) = (Arc::clone(&router), Arc::clone(&downstream));
+                let (handler, downstream) = (Arc::clone(&handler), Arc::clone(&downstream));
                 // On the heap, because each of the nested futures would contain it.
                 let request = Box::new(request);
-                async move { Ok::<_, Infallible>(router.respond(&downstream, request).await) }
+                async move { Ok::<_, Infallible>(handler.respond(&downstream, request).await) }
             })
         };
         server::serve(listener, limits, new_service, &self.tasks, shutdown).await;
@@ -85,7 +86,7 @@ impl Service {
 
     /// Waits until all connections are closed, and aborts them after `--drain-timeout` or when `abort` completes.
     pub(crate) async fn drain(&self, abort: impl Future<Output = ()>) -> Aborted {
-        let limit = self.router.generations.current().loaded.settings.timeouts.drain_timeout;
+        let limit = self.handler.generations.current().loaded.settings.timeouts.drain_timeout;
         tokio::select! {
             biased;
             () = self.tasks.drained() => Aborted::default(),
@@ -93,7 +94,7 @@ impl Service {
                 let aborted = Aborted {
                     requests: self.requests_in_flight(),
                     connections: self.tasks.count(),
-                    tunnels: self.router.tunnels.in_use(),
+                    tunnels: self.handler.tunnels.in_use(),
                 };
                 self.tasks.abort();
                 aborted

@@ -1,7 +1,6 @@
 //! The settings: each is a flag, an environment variable, and a key in a file.
 
 mod build;
-mod command_line;
 mod dump;
 mod environment;
 mod error;
@@ -9,6 +8,7 @@ mod file;
 mod flags;
 mod input;
 mod load;
+mod stray_values;
 mod values;
 mod warnings;
 

@@ -24,7 +24,7 @@ use tokio::{
 
 use crate::{
     concurrency_limit::{ConcurrencyLimiter, Permit},
-    server::shutdown::Tasks,
+    server::tasks::Tasks,
 };
 
 /// Limits of tunnels.

@@ -5,10 +5,9 @@ use std::{ffi::OsString, fmt, path::PathBuf};
 use clap::{Arg, ArgMatches, Command, parser::ValueSource};
 
 use super::{
-    command_line,
     error::SettingsError,
     file::{self, Entry},
-    flags,
+    flags, stray_values,
 };
 
 /// A command line, with what the file sets appended to it as flags.
@@ -58,7 +57,7 @@ impl Input {
     pub(super) fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, SettingsError> {
         let command = flags::command();
         let args: Vec<_> = args.into_iter().collect();
-        command_line::check(&args, &command)?;
+        stray_values::check(&args, &command)?;
         let matches = parse(&command, &args)?;
         let mut input = Self { command, matches, args, file: Vec::new() };
         if let Some(path) = input.matches.get_one::<PathBuf>("config") {

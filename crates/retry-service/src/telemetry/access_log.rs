@@ -11,7 +11,7 @@ use super::{
     metrics::{IncompleteReason, Metrics},
     rejections::{Rejection, RejectionLog},
 };
-use crate::server::shutdown::Tasks;
+use crate::server::tasks::Tasks;
 
 /// The status in logs and metrics of a request that was aborted without a response.
 const ABORTED: u16 = 0;

@@ -1,4 +1,4 @@
-//! A mistake on the command line that clap reports as another one.
+//! Values after flags that need none, a mistake on the command line that clap would report as another one.
 
 use std::ffi::OsString;
 

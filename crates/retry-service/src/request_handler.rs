@@ -9,21 +9,21 @@ use crate::{
     exchange::{error_response::ErrorResponse, in_flight::InFlightRequest, response_body::Outgoing},
     gateway::downstream::Downstream,
     generation::{Generations, Handler},
-    server::shutdown::Tasks,
+    server::tasks::Tasks,
     settings::LoadedSettings,
     telemetry::access_log::AccessLogEntry,
 };
 
 /// Routes requests to the sample or the gateway.
 #[derive(Debug)]
-pub(crate) struct Router {
+pub(crate) struct RequestHandler {
     pub(crate) generations: Generations,
     pub(crate) in_flight: ConcurrencyLimiter,
     pub(crate) tunnels: ConcurrencyLimiter,
 }
 
-impl Router {
-    /// Creates a router. `tasks` runs tunnels.
+impl RequestHandler {
+    /// Creates a handler. `tasks` runs tunnels.
     pub(crate) fn new(loaded: LoadedSettings, tasks: Tasks) -> Self {
         let tunnels = ConcurrencyLimiter::default();
         let generations = Generations::new(loaded, tasks, tunnels.clone());

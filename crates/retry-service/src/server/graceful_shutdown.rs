@@ -1,4 +1,4 @@
-//! Drives one connection to its end.
+//! Closes a connection gracefully: while the server drains, when it has been idle for too long, or when its slot is needed.
 
 use std::{
     pin::Pin,
