@@ -3,9 +3,9 @@
 //! A new behaviour needs a row in `table.rs`, and code in `play.rs` unless an existing [`Fault`] covers it.
 
 pub(crate) mod chunked_body;
+pub(crate) mod connection_faults;
 pub(crate) mod connection_state;
 pub(crate) mod http2_frames;
-pub(crate) mod io;
 pub(crate) mod play;
 pub(crate) mod table;
 pub(crate) mod truncated_body;
@@ -17,7 +17,7 @@ use std::time::Duration;
 use http::{HeaderValue, StatusCode};
 use jiff::fmt::friendly::SpanPrinter;
 
-use crate::fault::io::OutputFault;
+use crate::fault::connection_faults::OutputFault;
 
 /// What the backend does with one request. By default it responds immediately.
 ///

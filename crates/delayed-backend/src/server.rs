@@ -19,8 +19,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use crate::common::listen::{BACKLOG, bind};
+use crate::fault::connection_faults::{FaultyIo, Socket};
 use crate::fault::connection_state::ConnectionState;
-use crate::fault::io::{FaultyIo, Socket};
 use crate::handler::Handler;
 use crate::recorder::recorded_request::RecordedRequest;
 use crate::script::Script;

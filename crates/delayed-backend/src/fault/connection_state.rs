@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::fault::io::FaultSlot;
+use crate::fault::connection_faults::FaultSlot;
 
 /// What the backend knows about a connection.
 #[derive(Debug)]

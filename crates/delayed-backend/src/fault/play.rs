@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
 use crate::fault::chunked_body::ChunkedBody;
+use crate::fault::connection_faults::{ConnectionEnd, OutputFault};
 use crate::fault::connection_state::ConnectionState;
-use crate::fault::io::{ConnectionEnd, OutputFault};
 use crate::fault::truncated_body::{Ending, TruncatedBody};
 use crate::fault::{Behaviour, Delay, Fault, RetryAfter, http2_frames};
 use crate::routes::responses::{self, Response};

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use crate::fault::io::{ConnectionEnd, OutputFault};
+use crate::fault::connection_faults::{ConnectionEnd, OutputFault};
 use crate::fault::value::Value;
 use crate::fault::{Delay, Fault, RetryAfter};
 

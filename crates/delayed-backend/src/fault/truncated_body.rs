@@ -8,7 +8,7 @@ use h2::Reason;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 
-use crate::fault::io::{ConnectionEnd, FaultSlot, OutputFault};
+use crate::fault::connection_faults::{ConnectionEnd, FaultSlot, OutputFault};
 use crate::routes::responses::ResponseBody;
 
 /// The first bytes of a body.
