@@ -20,10 +20,13 @@ pub(crate) mod accept;
 pub(crate) mod client_io;
 pub(crate) mod connection_state;
 pub(crate) mod detect_protocol;
+pub(crate) mod disconnect;
 pub(crate) mod graceful_shutdown;
 pub(crate) mod http2_streams;
+pub(crate) mod lingering_close;
 pub(crate) mod open_connections;
 pub(crate) mod tasks;
+pub(crate) mod timer;
 
 use self::{
     accept::Acceptor,

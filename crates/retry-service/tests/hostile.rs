@@ -1,13 +1,21 @@
 //! Malformed, ambiguous and malicious requests: the response to each, and what of it reaches the upstream.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed expectation is the message")]
 
-mod support;
+use std::time::Duration;
 
 use support::{
     Service, call,
     message::exchange_bytes,
     upstream::{Upstream, ok},
+    within,
 };
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::sleep,
+};
+
+mod support;
 
 /// What happens to what a client sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,4 +187,20 @@ async fn malformed_and_ambiguous_requests_are_rejected_and_none_becomes_two() {
     }
     assert!(wrong.is_empty(), "{} rows:\n{}", wrong.len(), wrong.join("\n"));
     assert_eq!(call(service.address, "GET", "/").await.status, 200, "the gateway serves further requests");
+}
+
+#[tokio::test]
+async fn a_client_that_is_still_sending_its_head_gets_the_response_to_it() {
+    let upstream = Upstream::playing([ok("seen")]).await;
+    let service = Service::start(upstream.address, &["--forward"]).await;
+    let mut client = TcpStream::connect(service.address).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nx: ").await.unwrap();
+    for _ in 0..4 {
+        client.write_all(&[b'y'; 20_000]).await.unwrap();
+        sleep(Duration::from_millis(50)).await;
+    }
+    client.shutdown().await.unwrap();
+    let mut response = String::new();
+    within("the response", client.read_to_string(&mut response)).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 431 "), "{response}");
 }

@@ -13,7 +13,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use crate::server::connection_state::{LINGER_BYTES, LINGER_TIME};
+use crate::server::lingering_close::{LINGER_BYTES, LINGER_TIME};
 
 /// Reads the rest of a request body before the response ends.
 ///

@@ -1,59 +1,27 @@
-//! The IO of client connections: timeouts, clients that are gone, and how a connection is closed.
+//! The IO of client connections: timeouts, detection of disconnects, and the way a connection is closed.
 
 use std::{
     io,
-    mem::MaybeUninit,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use bytes::BytesMut;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    time::{Instant, Sleep, sleep, sleep_until},
+    time::{Instant, Sleep, sleep},
 };
 
-use super::connection_state::{ConnectionState, LINGER_BYTES, LINGER_TIME};
-
-/// How often the socket is checked for a reset while an upload is stalled.
-const RESET_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How much is read ahead while a request is in flight, to find out whether its client is still there.
-const READ_AHEAD: usize = 16 * 1024;
+use super::{
+    connection_state::ConnectionState,
+    disconnect::{ClientSocket, DisconnectDetector},
+    lingering_close::LingeringClose,
+    timer::LazyTimer,
+};
 
 /// Up to this length, a vectored write is copied into one buffer: the plain write saves more than the copy costs.
 const MAX_JOINED_WRITE: usize = 512;
-
-/// A socket that can be examined without reading from it.
-pub(crate) trait ClientSocket {
-    /// Makes closing the socket send a reset.
-    fn reset_on_close(&self);
-
-    /// Waits for something to read, and returns whether there is any; if not, the client is gone.
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<bool>;
-
-    /// Whether the client has reset the connection, although there may still be bytes to read.
-    fn is_reset(&self) -> bool;
-}
-
-impl ClientSocket for TcpStream {
-    fn reset_on_close(&self) {
-        // It fails only on a connection that is gone already.
-        let _ = self.set_zero_linger();
-    }
-
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<bool> {
-        let mut byte = [0];
-        self.poll_peek(cx, &mut ReadBuf::new(&mut byte)).map(|peeked| peeked.is_ok_and(|bytes| bytes > 0))
-    }
-
-    fn is_reset(&self) -> bool {
-        self.take_error().is_ok_and(|error| error.is_some())
-    }
-}
 
 /// How long to wait for a client.
 #[derive(Clone, Copy, Debug)]
@@ -65,35 +33,23 @@ pub(crate) struct ClientTimeouts {
 }
 
 /// A connection with a client.
-///
-/// hyper notices that a client is gone by reading ahead, which takes a read buffer for each request in flight. Here it
-/// is found out without one, so hyper does not read ahead (`half_close`).
 #[derive(Debug)]
 pub(crate) struct ClientIo<T: ClientSocket> {
     io: T,
-    /// Bytes that have been read but not yet returned.
-    read_ahead: BytesMut,
     state: ConnectionState,
     /// Over HTTP/2, many requests share the connection, and hyper detects idle and closed connections itself.
     is_http2: bool,
     timeouts: Arc<ClientTimeouts>,
+    disconnect: DisconnectDetector,
     /// When the wait for the next request began; `None` before the first wait.
     waiting_since: Option<Instant>,
-    /// For the header timeout. It is moved only when it fires, as most waits are short.
-    header_timer: Option<Pin<Box<Sleep>>>,
+    header_timer: LazyTimer,
     /// Present while a write waits for the client.
     write_timer: Option<Pin<Box<Sleep>>>,
-    reset_check: Option<Pin<Box<Sleep>>>,
+    /// Whether a response with a 4xx status was written, and nothing has been read since.
+    has_rejected: bool,
     /// Present once the write side is shut down while the client may still be sending.
-    lingering: Option<Box<Lingering>>,
-}
-
-/// A lingering close: RFC 9112, section 9.6. If the socket were closed with unread bytes, the kernel would send a reset,
-/// and the client could lose the response.
-#[derive(Debug)]
-struct Lingering {
-    deadline: Pin<Box<Sleep>>,
-    bytes_left: usize,
+    lingering: Option<Box<LingeringClose>>,
 }
 
 impl<T: ClientSocket> Drop for ClientIo<T> {
@@ -115,14 +71,14 @@ impl<T: ClientSocket> ClientIo<T> {
     ) -> Self {
         Self {
             io,
-            read_ahead: BytesMut::from(read_ahead),
             state,
             is_http2,
             timeouts,
+            disconnect: DisconnectDetector::new(read_ahead),
             waiting_since: None,
-            header_timer: None,
+            header_timer: LazyTimer::default(),
             write_timer: None,
-            reset_check: None,
+            has_rejected: false,
             lingering: None,
         }
     }
@@ -138,14 +94,7 @@ impl<T: ClientSocket> ClientIo<T> {
         }
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
         let Some(due) = since.checked_add(self.timeouts.header) else { return Poll::Pending };
-        let timer = self.header_timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
-        while timer.as_mut().poll(cx).is_ready() {
-            if timer.deadline() >= due {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
-            timer.as_mut().reset(due);
-        }
-        Poll::Pending
+        self.header_timer.poll_until(due, cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Fails once a write has waited too long for the client.
@@ -162,62 +111,10 @@ impl<T: ClientSocket> ClientIo<T> {
     }
 }
 
-impl<T: AsyncRead + ClientSocket + Unpin> ClientIo<T> {
-    /// Completes once the client has closed or reset the connection. To see that behind what the client has sent
-    /// meanwhile, such as its next request, up to `READ_AHEAD` bytes of it are read. The body of a request is left to
-    /// hyper.
-    fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.state.has_upload() {
-            let is_readable = ready!(self.io.poll_readable(cx));
-            return if is_readable { self.poll_reset(cx) } else { Poll::Ready(()) };
-        }
-        let mut piece = [MaybeUninit::uninit(); 512];
-        while self.read_ahead.len() < READ_AHEAD {
-            let mut read = ReadBuf::uninit(&mut piece);
-            match ready!(Pin::new(&mut self.io).poll_read(cx, &mut read)) {
-                Ok(()) if !read.filled().is_empty() => self.read_ahead.extend_from_slice(read.filled()),
-                Ok(()) | Err(_) => return Poll::Ready(()),
-            }
-        }
-        Poll::Pending
-    }
-
-    /// Completes once the client has reset the connection, which causes no wake-up while there are bytes to read.
-    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let timer = self.reset_check.get_or_insert_with(|| Box::pin(sleep(RESET_CHECK_INTERVAL)));
-        while timer.as_mut().poll(cx).is_ready() {
-            if self.io.is_reset() {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(Instant::now() + RESET_CHECK_INTERVAL);
-        }
-        Poll::Pending
-    }
-
-    /// Reads what the client still sends, until it closes the connection or a limit is reached.
-    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let new = || Box::new(Lingering { deadline: Box::pin(sleep(LINGER_TIME)), bytes_left: LINGER_BYTES });
-        let Lingering { deadline, bytes_left } = &mut **self.lingering.get_or_insert_with(new);
-        let mut discarded = [MaybeUninit::uninit(); 4096];
-        loop {
-            let mut read = ReadBuf::uninit(&mut discarded);
-            match Pin::new(&mut self.io).poll_read(cx, &mut read) {
-                Poll::Pending => return deadline.as_mut().poll(cx),
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Ready(Ok(())) if read.filled().is_empty() || read.filled().len() > *bytes_left => {
-                    return Poll::Ready(());
-                }
-                Poll::Ready(Ok(())) => *bytes_left -= read.filled().len(),
-            }
-        }
-    }
-}
-
 impl<T: AsyncRead + ClientSocket + Unpin> AsyncRead for ClientIo<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if !self.read_ahead.is_empty() {
-            let fits = self.read_ahead.len().min(buf.remaining());
-            buf.put_slice(&self.read_ahead.split_to(fits));
+        self.has_rejected = false;
+        if self.disconnect.take_read_ahead(buf) {
             return Poll::Ready(Ok(()));
         }
         match Pin::new(&mut self.io).poll_read(cx, buf) {
@@ -229,26 +126,32 @@ impl<T: AsyncRead + ClientSocket + Unpin> AsyncRead for ClientIo<T> {
 
 impl<T: AsyncRead + AsyncWrite + ClientSocket + Unpin> AsyncWrite for ClientIo<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.has_rejected = is_client_error(buf);
         let polled = Pin::new(&mut self.io).poll_write(cx, buf);
         self.poll_write_timeout(polled, cx)
     }
 
     /// hyper flushes each time it is polled and has nothing more to write, so a closed connection is noticed here.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.is_http2 && self.state.has_request_in_flight() && self.poll_closed(cx).is_ready() {
+        let Self { io, state, is_http2, disconnect, .. } = &mut *self;
+        if !*is_http2 && state.has_request_in_flight() && disconnect.poll_closed(io, state.has_upload(), cx).is_ready()
+        {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
-        Pin::new(&mut self.io).poll_flush(cx)
+        Pin::new(io).poll_flush(cx)
     }
 
+    /// Lingers if the client may still be sending: a body that is not read, or a request that was rejected. hyper itself
+    /// rejects a head that is malformed or too large before it has read all of it.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.lingering.is_none() {
-            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
-            if self.is_http2 || !self.state.has_unread_body() {
+        let Self { io, state, is_http2, has_rejected, lingering, .. } = &mut *self;
+        if lingering.is_none() {
+            ready!(Pin::new(&mut *io).poll_shutdown(cx))?;
+            if *is_http2 || !state.has_unread_body() && !*has_rejected {
                 return Poll::Ready(Ok(()));
             }
         }
-        self.poll_linger(cx).map(Ok)
+        lingering.get_or_insert_with(LingeringClose::start).poll(io, cx).map(Ok)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -269,6 +172,11 @@ impl<T: AsyncRead + AsyncWrite + ClientSocket + Unpin> AsyncWrite for ClientIo<T
         let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
         self.poll_write_timeout(polled, cx)
     }
+}
+
+/// Whether a response with a 4xx status begins here.
+fn is_client_error(written: &[u8]) -> bool {
+    written.starts_with(b"HTTP/1.") && written.get(8..10) == Some(b" 4")
 }
 
 #[cfg(test)]

@@ -12,10 +12,6 @@ use std::{
 
 use tokio::time::Instant;
 
-/// How much of an unneeded request body is read, and for how long, so that the client gets to read the response.
-pub(crate) const LINGER_BYTES: usize = 1024 * 1024;
-pub(crate) const LINGER_TIME: Duration = Duration::from_secs(1);
-
 /// The state of one connection. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionState(Arc<Shared>);

@@ -2,14 +2,14 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
-use super::connection_state::ConnectionState;
+use super::{connection_state::ConnectionState, timer::LazyTimer};
 
 /// How long a closing connection stays open for a request that the client may have sent already.
 pub(crate) const CLOSE_DELAY: Duration = Duration::from_millis(100);
@@ -30,7 +30,7 @@ pin_project! {
         // When the graceful shutdown began.
         closing_since: Option<Instant>,
         // For the idle timeout, and then for the end of the graceful shutdown.
-        timer: Option<Pin<Box<Sleep>>>,
+        timer: LazyTimer,
     }
 }
 
@@ -50,7 +50,7 @@ impl<T> ConnectionDriver<T> {
             client_timeout,
             is_registered: false,
             closing_since: None,
-            timer: None,
+            timer: LazyTimer::default(),
         }
     }
 }
@@ -73,13 +73,14 @@ impl<T: Future<Output = hyper::Result<()>>> Future for ConnectionDriver<T> {
             Some(since) => since,
             None => {
                 let is_idle = this.idle_timeout.is_some_and(|limit| {
-                    poll_idle_timeout(this.state, limit, client_timeout, this.timer, cx).is_ready()
+                    let idle_since = this.state.idle_since(client_timeout).unwrap_or_else(Instant::now);
+                    let due = idle_since.checked_add(limit);
+                    due.is_some_and(|due| this.timer.poll_until(due, cx).is_ready())
                 });
                 if !this.state.is_closing() && !is_idle {
                     return Poll::Pending;
                 }
                 let now = *this.closing_since.insert(Instant::now());
-                *this.timer = None;
                 this.state.close();
                 (this.graceful_shutdown)(this.connection.as_mut());
                 if let Poll::Ready(output) = this.connection.poll(cx) {
@@ -89,36 +90,8 @@ impl<T: Future<Output = hyper::Result<()>>> Future for ConnectionDriver<T> {
             }
         };
         // Requests in flight and unsent responses may take their time; the delay begins after them.
-        let Some(idle_since) = this.state.idle_since(client_timeout) else {
-            *this.timer = None;
-            return Poll::Pending;
-        };
-        let due = closing_since.max(idle_since) + CLOSE_DELAY;
-        let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
-        if timer.deadline() < due {
-            timer.as_mut().reset(due);
-        }
-        timer.as_mut().poll(cx).map(Ok)
-    }
-}
-
-/// Completes once the connection has been idle for `limit`. The timer is moved only when it fires.
-fn poll_idle_timeout(
-    state: &ConnectionState,
-    limit: Duration,
-    client_timeout: Duration,
-    timer: &mut Option<Pin<Box<Sleep>>>,
-    cx: &mut Context<'_>,
-) -> Poll<()> {
-    loop {
-        let since = state.idle_since(client_timeout);
-        let Some(due) = since.unwrap_or_else(Instant::now).checked_add(limit) else { return Poll::Pending };
-        let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
-        ready!(timer.as_mut().poll(cx));
-        if since.is_some() && timer.deadline() >= due {
-            return Poll::Ready(());
-        }
-        timer.as_mut().reset(due);
+        let Some(idle_since) = this.state.idle_since(client_timeout) else { return Poll::Pending };
+        this.timer.poll_until(closing_since.max(idle_since) + CLOSE_DELAY, cx).map(Ok)
     }
 }
 
