@@ -9,6 +9,10 @@ use http::{
 };
 use http_body_util::Full;
 use hyper::service::service_fn;
+use prometheus_client::{
+    metrics::gauge::ConstGauge,
+    registry::{Registry, Unit},
+};
 use retry_client::Client;
 use tokio::net::TcpListener;
 
@@ -16,7 +20,10 @@ use crate::{
     exchange::response_body::Outgoing,
     request_handler::RequestHandler,
     server::{self, Limits, connection_state::ConnectionState, tasks::Tasks},
-    telemetry::{metrics::Metrics, prometheus_text},
+    telemetry::{
+        metrics::{self, Metrics},
+        prometheus_text,
+    },
 };
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -66,7 +73,7 @@ impl Admin {
 
     /// Responds in the format of OpenMetrics, or in the older one of Prometheus if the client prefers it.
     fn metrics<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        let metrics = self.metrics.encode(self.gauges());
+        let metrics = self.metrics.encode(&self.gauges());
         let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
         if accept.is_some_and(prometheus_text::is_preferred) {
             return text(StatusCode::OK, PROMETHEUS, prometheus_text::from_open_metrics(&metrics));
@@ -81,43 +88,28 @@ impl Admin {
         format!("# generation {}, in force since {}{failed}\n{}", current.number, current.since, current.loaded.dump)
     }
 
-    /// Returns the name, help and value of each gauge.
-    #[expect(clippy::cast_precision_loss, reason = "the numbers are small")]
-    fn gauges(&self) -> [(&'static str, &'static str, f64); 9] {
+    /// Returns the gauges with their current values.
+    fn gauges(&self) -> Registry {
         let RequestHandler { generations, in_flight, tunnels } = &*self.handler;
         let current = generations.current();
-        let count = |value: usize| value as f64;
-        [
-            ("requests_in_flight", "Requests in flight", count(in_flight.in_use())),
-            ("connections", "Open connections of clients, tunnels included", count(self.tasks.count())),
-            (
-                "requests_in_backoff",
-                "Requests that wait for their next attempt",
-                count(generations.sum(Client::calls_in_backoff)),
-            ),
-            ("upstream_connections", "Connections to the upstream", count(generations.sum(Client::connections))),
-            (
-                "tunnels",
-                "Tunnels (WebSocket and other upgrades) that are open or being opened",
-                count(tunnels.in_use()),
-            ),
-            (
-                "retry_budget_available",
-                "Retries that the budget currently allows; +Inf without a budget",
-                current.loaded.client.budget_available().unwrap_or(f64::INFINITY),
-            ),
-            ("config_generation", "Number of the current configuration, from 1", current.number as f64),
-            (
-                "config_reload_timestamp_seconds",
-                "When the current configuration came into force",
-                current.since.as_second() as f64,
-            ),
-            (
-                "config_reload_successful",
-                "1, or 0 if the last reload failed",
-                f64::from(u8::from(!generations.reload_failed())),
-            ),
-        ]
+        let mut gauges = metrics::new_registry();
+        let mut count = |name, help, value: usize| gauges.register(name, help, ConstGauge::new(value));
+        count("requests_in_flight", "Requests in flight", in_flight.in_use());
+        count("connections", "Open connections of clients, tunnels included", self.tasks.count());
+        let in_backoff = generations.sum(Client::calls_in_backoff);
+        count("requests_in_backoff", "Requests that wait for their next attempt", in_backoff);
+        count("upstream_connections", "Connections to the upstream", generations.sum(Client::connections));
+        count("tunnels", "Tunnels (WebSocket and other upgrades) that are open or being opened", tunnels.in_use());
+        let is_reloaded = usize::from(!generations.reload_failed());
+        count("config_reload_successful", "1, or 0 if the last reload failed", is_reloaded);
+        let number = ConstGauge::new(current.number);
+        gauges.register("config_generation", "Number of the current configuration, from 1", number);
+        let (help, since) = ("When the current configuration came into force", current.since.as_second());
+        gauges.register_with_unit("config_reload_timestamp", help, Unit::Seconds, ConstGauge::new(since));
+        let available = current.loaded.client.budget_available().unwrap_or(f64::INFINITY);
+        let help = "Retries that the budget currently allows; +Inf without a budget";
+        gauges.register("retry_budget_available", help, ConstGauge::new(available));
+        gauges
     }
 }
 

@@ -409,6 +409,7 @@ async fn metrics_are_served_in_the_text_format_on_request() {
             assert!(line.starts_with("# HELP "), "{line}");
         }
     }
+    assert!(text.contains("\nretry_service_config_generation 1\n"), "{text}");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use http::{Response, header::CONTENT_LENGTH};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use retry_client::ResponseBody;
 
 use crate::{
@@ -22,7 +22,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// The body of a response: one of the upstream, or of the service itself.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
-    body: Source,
+    body: Either<Full<Bytes>, ResponseBody>,
     in_flight: Option<InFlightRequest>,
     /// What is read of the request before the response ends.
     unread_body: Option<Box<UnreadBody>>,
@@ -44,37 +44,22 @@ struct StreamBody {
     remaining: Bytes,
 }
 
-#[derive(Debug)]
-enum Source {
-    Service(Full<Bytes>),
-    Upstream(ResponseBody),
-}
-
-impl Source {
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Service(body) => body.is_end_stream(),
-            Self::Upstream(body) => body.is_end_stream(),
-        }
-    }
-}
-
 impl Outgoing {
     /// Removes the content of a response to HEAD, and sets its length. hyper does so over HTTP/1.1 only, and responses of
     /// the upstream have no content.
     pub(crate) fn remove_content(response: &mut Response<Self>) {
-        let Source::Service(content) = &mut response.body_mut().body else { return };
+        let Either::Left(content) = &mut response.body_mut().body else { return };
         // The length of a full body is known.
         let length = std::mem::take(content).size_hint().lower();
         response.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
 
-    fn new(body: Source) -> Self {
+    fn new(body: Either<Full<Bytes>, ResponseBody>) -> Self {
         Self { body, in_flight: None, unread_body: None, progress: None, trailers: None, stream: None }
     }
 
     pub(crate) fn upstream(body: ResponseBody) -> Self {
-        Self::new(Source::Upstream(body))
+        Self::new(Either::Right(body))
     }
 
     /// Makes the response end only after the rest of the request has been read.
@@ -140,25 +125,26 @@ impl Outgoing {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = match &mut self.body {
-            Source::Service(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
-            Source::Upstream(body) => Pin::new(body).poll_frame(cx),
-        };
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         let is_last = self.body.is_end_stream();
-        if let (Poll::Ready(frame), Some(request)) = (&frame, &mut self.in_flight) {
-            match frame {
+        if let Some(request) = &mut self.in_flight {
+            match &frame {
                 Some(Ok(frame)) => request.entry.sent(frame.data_ref().map_or(0, Bytes::len), is_last),
-                Some(Err(error)) => request.incomplete(error),
+                Some(Err(error)) => {
+                    if let Some(error) = error.downcast_ref() {
+                        request.incomplete(error);
+                    }
+                }
                 None => request.entry.complete(),
             }
         }
-        frame.map_err(Into::into)
+        Poll::Ready(frame)
     }
 }
 
 impl From<Full<Bytes>> for Outgoing {
     fn from(body: Full<Bytes>) -> Self {
-        Self::new(Source::Service(body))
+        Self::new(Either::Left(body))
     }
 }
 
@@ -179,9 +165,6 @@ impl Body for Outgoing {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.body {
-            Source::Service(body) => body.size_hint(),
-            Source::Upstream(body) => body.size_hint(),
-        }
+        self.body.size_hint()
     }
 }

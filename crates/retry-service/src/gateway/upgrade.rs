@@ -1,13 +1,7 @@
 //! Upgrades, such as WebSocket: once both sides agree on another protocol, the gateway is a tunnel between them.
 
 use std::{
-    io,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    task::{Context, Poll, ready},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -18,9 +12,10 @@ use http::{
 use hyper::upgrade::{OnUpgrade, Upgraded, on};
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional},
+    io::copy_bidirectional,
     time::{Instant, sleep_until},
 };
+use tokio_util::io::{InspectReader, InspectWriter};
 
 use crate::{
     concurrency_limit::{ConcurrencyLimiter, Permit},
@@ -97,8 +92,9 @@ async fn tunnel(
     idle_timeout: Option<Duration>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let (client, upstream) = tokio::try_join!(client, upstream)?;
-    let activity = Arc::new(Activity::default());
-    let end = |io: Upgraded| ActiveIo { io: TokioIo::new(io), activity: Arc::clone(&activity) };
+    let activity = Activity::default();
+    let record = |_: &[u8]| activity.record();
+    let end = |io: Upgraded| InspectWriter::new(InspectReader::new(TokioIo::new(io), record), record);
     let (mut client, mut upstream) = (end(client), end(upstream));
     tokio::select! {
         copied = copy_bidirectional(&mut client, &mut upstream) => drop(copied?),
@@ -144,36 +140,6 @@ impl Activity {
     }
 }
 
-/// One end of a tunnel, which records activity.
-struct ActiveIo {
-    io: TokioIo<Upgraded>,
-    activity: Arc<Activity>,
-}
-
-impl AsyncRead for ActiveIo {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        self.activity.record();
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for ActiveIo {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
-        self.activity.record();
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
 fn names_h2c(protocol: &HeaderValue) -> bool {
     let named = protocol.to_str().unwrap_or_default();
     named.split(',').any(|protocol| protocol.trim().eq_ignore_ascii_case("h2c"))
@@ -181,6 +147,8 @@ fn names_h2c(protocol: &HeaderValue) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]

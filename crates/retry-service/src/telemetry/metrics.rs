@@ -1,19 +1,16 @@
 //! The metrics, in the text format of OpenMetrics.
 
-use std::{sync::atomic::AtomicU64, time::Duration};
+use std::{borrow::Cow, time::Duration};
 
 use http::Method;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
     registry::{Metric, Registry, Unit},
 };
 use retry_client::{AttemptEvent, Error, ErrorKind, Outcome, Reason};
 
 use super::rejections::Rejection;
-
-/// What the name of each metric begins with.
-const PREFIX: &str = "retry_service";
 
 /// The buckets of histograms in seconds.
 const BUCKETS: [f64; 15] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
@@ -24,12 +21,12 @@ pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     request_duration: Histogram,
-    attempts: Family<OutcomeLabel, Counter>,
+    attempts: Family<Label, Counter>,
     attempt_duration: Histogram,
-    retries: Family<ReasonLabel, Counter>,
-    give_ups: Family<ReasonLabel, Counter>,
-    responses_incomplete: Family<ReasonLabel, Counter>,
-    requests_rejected: Family<ReasonLabel, Counter>,
+    retries: Family<Label, Counter>,
+    give_ups: Family<Label, Counter>,
+    responses_incomplete: Family<Label, Counter>,
+    requests_rejected: Family<Label, Counter>,
     log_lines_dropped: Counter,
 }
 
@@ -39,19 +36,12 @@ struct RequestLabels {
     code: u16,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabel {
-    outcome: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabel {
-    reason: String,
-}
+/// One label, with its value.
+type Label = [(&'static str, Cow<'static, str>); 1];
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix(PREFIX);
+        let mut registry = new_registry();
         let r = &mut registry;
         let metrics = Self {
             requests: register(
@@ -72,6 +62,11 @@ impl Default for Metrics {
         metrics.create_counters();
         metrics
     }
+}
+
+/// Returns a registry for metrics of the service.
+pub(crate) fn new_registry() -> Registry {
+    Registry::with_prefix("retry_service")
 }
 
 fn register<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
@@ -97,10 +92,10 @@ impl Metrics {
         }
         let retried = ["502", "503", "504"].into_iter().chain(FAILURES);
         for outcome in retried.clone().chain(["200", "bad_request", "deadline"]) {
-            drop(self.attempts.get_or_create(&OutcomeLabel { outcome: outcome.to_owned() }));
+            drop(self.attempts.get_or_create(&[("outcome", outcome.into())]));
         }
-        let create = |family: &Family<ReasonLabel, Counter>, reason: &str| drop(family.get_or_create(&label(reason)));
-        retried.chain([RESUMED]).for_each(|reason| create(&self.retries, reason));
+        let create = |family: &Family<Label, Counter>, value: &'static str| drop(family.get_or_create(&reason(value)));
+        retried.chain([RESUMED]).for_each(|failure| create(&self.retries, failure));
         GIVE_UPS.iter().for_each(|reason| create(&self.give_ups, reason_label(*reason)));
         IncompleteReason::ALL.iter().for_each(|reason| create(&self.responses_incomplete, reason.label()));
         Rejection::ALL.iter().for_each(|rejection| create(&self.requests_rejected, rejection.label()));
@@ -118,20 +113,20 @@ impl Metrics {
     }
 
     /// Counts a response that ended early.
-    pub(crate) fn incomplete(&self, reason: IncompleteReason) {
-        self.responses_incomplete.get_or_create(&label(reason.label())).inc();
+    pub(crate) fn incomplete(&self, why: IncompleteReason) {
+        self.responses_incomplete.get_or_create(&reason(why.label())).inc();
     }
 
     /// Counts a rejected request.
     pub(crate) fn rejected(&self, rejection: Rejection) {
-        self.requests_rejected.get_or_create(&label(rejection.label())).inc();
+        self.requests_rejected.get_or_create(&reason(rejection.label())).inc();
     }
 
     /// Counts the end of an attempt, or the resumption of a response.
     pub(crate) fn attempt(&self, event: &AttemptEvent<'_>) {
         if let Outcome::Resumed(_) = event.outcome {
             // Its attempt has been counted with its head, and the one for the rest will be.
-            self.retries.get_or_create(&label(RESUMED)).inc();
+            self.retries.get_or_create(&reason(RESUMED)).inc();
             return;
         }
         let outcome = outcome_label(event.outcome);
@@ -139,33 +134,24 @@ impl Metrics {
             self.attempt_duration.observe(timing.duration.as_secs_f64());
         }
         match event.ended {
-            None => drop(self.retries.get_or_create(&label(&outcome)).inc()),
+            None => drop(self.retries.get_or_create(&reason(outcome.clone())).inc()),
             Some(Reason::Accepted) => {}
-            Some(reason) => drop(self.give_ups.get_or_create(&label(reason_label(reason))).inc()),
+            Some(why) => drop(self.give_ups.get_or_create(&reason(reason_label(why))).inc()),
         }
-        self.attempts.get_or_create(&OutcomeLabel { outcome }).inc();
+        self.attempts.get_or_create(&[("outcome", outcome)]).inc();
     }
 
-    /// Returns all metrics in the text format of OpenMetrics. `gauges` are added, each with its name, help and value.
-    pub(crate) fn encode(&self, gauges: impl IntoIterator<Item = (&'static str, &'static str, f64)>) -> String {
-        let mut registry = Registry::with_prefix(PREFIX);
-        for (name, help, value) in gauges {
-            let gauge = Gauge::<f64, AtomicU64>::default();
-            gauge.set(value);
-            match name.strip_suffix("_seconds") {
-                Some(name) => registry.register_with_unit(name, help, Unit::Seconds, gauge),
-                None => registry.register(name, help, gauge),
-            }
-        }
+    /// Returns all metrics in the text format of OpenMetrics, and those of another registry.
+    pub(crate) fn encode(&self, others: &Registry) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail.
-        let _ = text::encode_registry(&mut text, &self.registry).and_then(|()| text::encode(&mut text, &registry));
+        let _ = text::encode_registry(&mut text, &self.registry).and_then(|()| text::encode(&mut text, others));
         text
     }
 }
 
-fn label(reason: &str) -> ReasonLabel {
-    ReasonLabel { reason: reason.to_owned() }
+fn reason(value: impl Into<Cow<'static, str>>) -> Label {
+    [("reason", value.into())]
 }
 
 /// Returns the name of a common method, or `other`: clients can make up any number of them.
@@ -175,14 +161,13 @@ fn method_label(method: &Method) -> &'static str {
 }
 
 /// The status of an attempt, or the kind of its failure.
-fn outcome_label(outcome: Outcome<'_>) -> String {
+fn outcome_label(outcome: Outcome<'_>) -> Cow<'static, str> {
     match outcome {
-        Outcome::Response(status) => return status.as_u16().to_string(),
-        Outcome::Failed(error) => failure_label(error),
-        Outcome::DeadlineExceeded => "deadline",
-        _ => "other",
+        Outcome::Response(status) => status.as_u16().to_string().into(),
+        Outcome::Failed(error) => failure_label(error).into(),
+        Outcome::DeadlineExceeded => "deadline".into(),
+        _ => "other".into(),
     }
-    .to_owned()
 }
 
 /// The failures that are retried.
