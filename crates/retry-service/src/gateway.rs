@@ -79,7 +79,7 @@ impl Gateway {
         }
         let rules = &self.settings.headers;
         let present = PresentHeaders::of(request.headers());
-        let is_trusted = rules.trusted_proxies.contains(downstream.ip());
+        let is_trusted = rules.trusted_proxies.contains(downstream.ip);
         // For the headers that most requests get.
         request.headers_mut().reserve(5);
         RequestContext {
@@ -87,7 +87,7 @@ impl Gateway {
             begin,
             present,
             is_trusted,
-            client: rules.client(downstream.ip(), is_trusted, request.headers()),
+            client: rules.client(downstream.ip, is_trusted, request.headers()),
             id: request_id::of(request.headers(), is_trusted && present.x_request_id),
             method: request.method().clone(),
             uri: request.uri().clone(),
@@ -200,7 +200,7 @@ impl Gateway {
     /// HTTP/1.1, the connection does that.
     fn receive_body(&self, context: &mut RequestContext<'_>, body: Incoming) -> RequestBody {
         let response = context.response.get_or_insert_default().clone();
-        let upload = context.downstream.connection().begin_upload();
+        let upload = context.downstream.connection.begin_upload();
         let (body, unread_body) = RequestBody::new(body, self.settings.body, upload, response);
         context.unread_body = (context.version == Version::HTTP_2).then_some(unread_body);
         body
@@ -219,7 +219,7 @@ impl Gateway {
         retry_client::remove_hop_by_hop(response.headers_mut());
         if is_switching {
             let handshake = context.handshake.take().ok_or_else(ErrorResponse::unexpected_upgrade)?;
-            context.downstream.connection().upgrade();
+            context.downstream.connection.upgrade();
             handshake.complete(&mut response, protocol, &self.settings.tunnels, &self.tasks);
         }
         let RequestContext { version, scheme, host, .. } = context;

@@ -146,7 +146,7 @@ fn print_plan(settings: &Settings) -> ExitCode {
         (None, None) => "The time of an attempt is not limited: --timeout and --attempt-timeout are off.".to_owned(),
     };
     let retries = &settings.retries;
-    let retry_after = if retries.status_codes.is_empty() {
+    let retry_after = if retries.status_codes.0.is_empty() {
         String::new()
     } else {
         let maximum = retries.retry_after_max;

@@ -37,9 +37,9 @@ impl RequestHandler {
         mut request: Box<Request<Incoming>>,
     ) -> Response<Outgoing> {
         let generation = self.generations.current();
-        let guard = downstream.connection().begin_request();
+        let guard = downstream.connection.begin_request();
         let permit = self.in_flight.try_acquire(generation.loaded.settings.limits.max_in_flight);
-        let mut entry = AccessLogEntry::new(&generation.telemetry, downstream.ip(), request.method(), request.uri());
+        let mut entry = AccessLogEntry::new(&generation.telemetry, downstream.ip, request.method(), request.uri());
         let is_head = request.method() == Method::HEAD;
         let mut response = match &generation.handler {
             Handler::Sample(_) if permit.is_none() => {

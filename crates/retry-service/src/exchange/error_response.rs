@@ -30,12 +30,9 @@ impl ErrorResponse {
         Self { status, message: message.into(), is_temporary: false, rejection: None, journal: None }
     }
 
-    pub(crate) fn too_large(limit: u64) -> Self {
-        Self::too_large_body(format!("the body is larger than {limit} bytes"))
-    }
-
-    fn too_large_body(message: String) -> Self {
-        Self { rejection: Some(Rejection::BodyTooLarge), ..Self::new(StatusCode::PAYLOAD_TOO_LARGE, message) }
+    pub(crate) fn too_large(error: &BodyTooLarge) -> Self {
+        let rejection = Some(Rejection::BodyTooLarge);
+        Self { rejection, ..Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()) }
     }
 
     pub(crate) fn too_many_in_flight() -> Self {
@@ -74,10 +71,10 @@ impl ErrorResponse {
     }
 
     fn without_journal(error: &Error) -> Self {
-        if is_caused_by::<BodyTooLarge>(error) {
-            return Self::too_large_body(BodyTooLarge.to_string());
+        if let Some(error) = find_cause::<BodyTooLarge>(error) {
+            return Self::too_large(error);
         }
-        if is_caused_by::<UploadTimeout>(error) {
+        if find_cause::<UploadTimeout>(error).is_some() {
             return Self::new(StatusCode::REQUEST_TIMEOUT, "the request body did not arrive in time");
         }
         let (status, what) = match error.kind() {
@@ -107,6 +104,6 @@ impl ErrorResponse {
     }
 }
 
-fn is_caused_by<E: StdError + 'static>(error: &Error) -> bool {
-    successors(error.source(), |&error| error.source()).any(<dyn StdError>::is::<E>)
+fn find_cause<E: StdError + 'static>(error: &Error) -> Option<&E> {
+    successors(error.source(), |&error| error.source()).find_map(<dyn StdError>::downcast_ref)
 }

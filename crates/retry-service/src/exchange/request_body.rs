@@ -39,8 +39,8 @@ pub(crate) struct BodyRules {
 
 /// The body is larger than allowed.
 #[derive(Debug, thiserror::Error)]
-#[error("the body is too large")]
-pub(crate) struct BodyTooLarge;
+#[error("the body is larger than {0} bytes")]
+pub(crate) struct BodyTooLarge(pub(crate) u64);
 
 /// The client has stopped sending the body, or sends it too slowly.
 #[derive(Debug, thiserror::Error)]
@@ -129,8 +129,8 @@ impl RequestBody {
         }
         let length = frame.data_ref().map_or(0, Bytes::len);
         self.size += length as u64;
-        if self.rules.max_size.is_some_and(|maximum| self.size > maximum) {
-            return Err(BodyTooLarge.into());
+        if let Some(limit) = self.rules.max_size.filter(|limit| self.size > *limit) {
+            return Err(BodyTooLarge(limit).into());
         }
         self.rate.count(length).map_err(UploadTimeout::Slow)?;
         Ok(frame)

@@ -46,8 +46,8 @@ impl RequestContext<'_> {
     /// What is added to the forwarding headers.
     pub(super) fn hop(&self) -> Hop<'_> {
         Hop {
-            ip: self.downstream.ip(),
-            ip_value: self.downstream.ip_value(),
+            ip: self.downstream.ip,
+            ip_value: &self.downstream.ip_value,
             host: self.host.as_ref(),
             is_trusted: self.is_trusted,
         }
@@ -63,7 +63,7 @@ impl RequestContext<'_> {
         response.headers_mut().insert(X_REQUEST_ID, self.id.clone());
         if let Some(progress) = self.response.take() {
             response.body_mut().track(progress.begin());
-            let connection = self.downstream.connection();
+            let connection = &self.downstream.connection;
             let is_error = response.status().is_client_error() || response.status().is_server_error();
             if self.version < Version::HTTP_2 && (connection.has_unread_body() || connection.has_upload() && is_error) {
                 // The connection closes after this response: RFC 9112, section 9.6.

@@ -9,10 +9,11 @@ use crate::server::connection_state::ConnectionState;
 /// The client of an inbound connection: its address, and the state of the connection.
 #[derive(Debug)]
 pub(crate) struct Downstream {
-    ip: IpAddr,
+    /// The IP address of the peer, which may be a proxy. An IPv4-mapped IPv6 address is stored as IPv4.
+    pub(crate) ip: IpAddr,
     /// The address as a header value, shared by all requests of the connection.
-    ip_value: HeaderValue,
-    connection: ConnectionState,
+    pub(super) ip_value: HeaderValue,
+    pub(crate) connection: ConnectionState,
 }
 
 impl Downstream {
@@ -21,19 +22,6 @@ impl Downstream {
         // Digits, letters, dots and colons are always a valid value.
         let ip_value = HeaderValue::try_from(ip.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
         Self { ip, ip_value, connection }
-    }
-
-    pub(crate) fn connection(&self) -> &ConnectionState {
-        &self.connection
-    }
-
-    /// The IP address of the peer, which may be a proxy. An IPv4-mapped IPv6 address is returned as IPv4.
-    pub(crate) fn ip(&self) -> IpAddr {
-        self.ip
-    }
-
-    pub(super) fn ip_value(&self) -> &HeaderValue {
-        &self.ip_value
     }
 }
 

@@ -62,6 +62,13 @@ pub(super) fn is_spelling(name: &str, of: &str) -> bool {
     name.len() == of.len() && name.bytes().zip(of.bytes()).all(same)
 }
 
+pub(super) fn remove_all(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool) {
+    let names: Vec<_> = headers.keys().filter(|name| is_unwanted(name)).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
 impl ForwardedHeaders {
     /// Adds a hop to the headers of a request. `has_any` says whether they have any of either family.
     pub(super) fn add(self, headers: &mut HeaderMap, has_any: bool, hop: Hop<'_>) {
@@ -82,10 +89,7 @@ impl ForwardedHeaders {
             Self::Standard => is_trusted && *name == FORWARDED,
             Self::Off => false,
         };
-        let unwanted: Vec<_> = headers.keys().filter(|name| is_forwarding(name) && !stays(name)).cloned().collect();
-        for name in unwanted {
-            headers.remove(name);
-        }
+        remove_all(headers, |name| is_forwarding(name) && !stays(name));
     }
 
     /// The addresses that a request was forwarded for, in the order in which they were added; `None` for an item that

@@ -9,7 +9,7 @@ use http::{
 };
 
 use super::{
-    forwarded::{ForwardedHeaders, Hop, is_forwarding, is_spelling},
+    forwarded::{ForwardedHeaders, Hop, is_forwarding, is_spelling, remove_all},
     location::LocationRewriter,
     max_forwards,
     present_headers::PresentHeaders,
@@ -129,13 +129,6 @@ fn take_forwarding(headers: &mut HeaderMap) -> HeaderMap {
         }
     }
     taken
-}
-
-fn remove_all(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool) {
-    let names: Vec<_> = headers.keys().filter(|name| is_unwanted(name)).cloned().collect();
-    for name in names {
-        headers.remove(name);
-    }
 }
 
 /// Whether a server that treats `_` as `-` takes this for the header with the request's id.

@@ -21,17 +21,6 @@ pub(crate) struct RetryLog<'a> {
     pub(crate) uri: &'a Uri,
 }
 
-/// How a request ended.
-struct End<'a> {
-    /// The status that the client gets.
-    status: StatusCode,
-    /// The outcome of the last attempt, as in the metrics.
-    outcome: &'a str,
-    /// Why there was no further attempt; `None` if the last one succeeded.
-    reason: Option<Reason>,
-    attempts: u32,
-}
-
 impl RetryLog<'_> {
     /// Logs a response that took more than one attempt.
     pub(crate) fn responded<B>(&self, response: &Response<B>) {
@@ -39,7 +28,7 @@ impl RetryLog<'_> {
             let status = response.status();
             let level = if status.is_server_error() { Level::Warn } else { Level::Info };
             let attempts = history.iter().next_back().map_or(0, |step| step.record.attempt);
-            self.log(level, &End { status, outcome: status.as_str(), reason: None, attempts }, &history);
+            self.log(level, status, status.as_str(), None, attempts, &history);
         }
     }
 
@@ -52,22 +41,32 @@ impl RetryLog<'_> {
             Some(Reason::Permanent) => "; cannot be retried".to_owned(),
             Some(reason) => format!("; {reason}"),
         };
-        let end = End { status, outcome: failure_label(error), reason, attempts };
+        let log = |message: &dyn Display| {
+            self.log(Level::Warn, status, failure_label(error), reason, attempts, message);
+        };
         match error.history() {
-            Some(history) => self.log(Level::Warn, &end, &format_args!("{history}{suffix}")),
+            Some(history) => log(&format_args!("{history}{suffix}")),
             None => {
                 let message = error.to_string().replace("a CA file adds one", "--upstream-ca adds one");
-                self.log(Level::Warn, &end, &format_args!("{message}{suffix}"));
+                log(&format_args!("{message}{suffix}"));
             }
         }
     }
 
-    fn log(&self, level: Level, end: &End<'_>, message: &dyn Display) {
+    /// `status` is the one that the client gets, and `outcome` that of the last attempt, as in the metrics. `reason` says
+    /// why there was no further attempt; `None` if the last one succeeded.
+    fn log(
+        &self,
+        level: Level,
+        status: StatusCode,
+        outcome: &str,
+        reason: Option<Reason>,
+        attempts: u32,
+        message: &dyn Display,
+    ) {
         let Self { begin, id, method, uri } = self;
-        let End { status, outcome, reason, attempts } = end;
-        let (path, id, status, reason) =
-            (uri.path(), id.to_str().unwrap_or("-"), status.as_u16(), reason.map(reason_label));
-        let duration_ms = milliseconds(*begin);
+        let (path, id, status) = (uri.path(), id.to_str().unwrap_or("-"), status.as_u16());
+        let (reason, duration_ms) = (reason.map(reason_label), milliseconds(*begin));
         log::log!(
             target: "retries", level,
             method:%, path, status, outcome, reason:serde, attempts, duration_ms, request_id = id;

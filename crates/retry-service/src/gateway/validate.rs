@@ -8,7 +8,7 @@ use http::{
 use retry_client::{FramingError, check_framing, origin_form};
 
 use super::{headers::HeaderRules, host, present_headers::PresentHeaders};
-use crate::exchange::error_response::ErrorResponse;
+use crate::exchange::{error_response::ErrorResponse, request_body::BodyTooLarge};
 
 /// What a request is for.
 pub(super) struct Target {
@@ -49,7 +49,7 @@ pub(super) fn validate<B>(
         let length = request.headers().get(CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         if length.is_some_and(|length| length > limit) {
-            return Err(ErrorResponse::too_large(limit));
+            return Err(ErrorResponse::too_large(&BodyTooLarge(limit)));
         }
     }
     Ok(Target { path, host })

@@ -137,13 +137,6 @@ pub(crate) fn path(text: &str) -> Result<String, &'static str> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StatusCodes(pub(crate) Vec<u16>);
 
-impl StatusCodes {
-    /// Whether no status code is retried.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
 impl FromStr for StatusCodes {
     type Err = &'static str;
 

@@ -1,6 +1,6 @@
 //! One JSON object per log event.
 
-use std::{error::Error, fmt};
+use std::io::{self, Write};
 
 use jiff::Timestamp;
 use log::{
@@ -9,39 +9,20 @@ use log::{
 };
 use serde::ser::{SerializeMap, Serializer};
 
-/// A log event as a JSON object: `time` (UTC, to the microsecond), `level`, `target`, `message`, and the fields of the
-/// event.
-#[derive(Debug)]
-pub(crate) struct JsonLine<'a> {
-    time: Timestamp,
-    record: &'a Record<'a>,
-}
-
-impl<'a> JsonLine<'a> {
-    /// Returns an event at `time`.
-    #[must_use]
-    pub(crate) fn new(time: Timestamp, record: &'a Record<'a>) -> Self {
-        Self { time, record }
-    }
-
-    fn write(&self) -> Result<String, Box<dyn Error>> {
-        let mut line = Vec::new();
-        let mut json = serde_json::Serializer::new(&mut line);
-        let mut map = json.serialize_map(None)?;
-        map.serialize_entry("time", &format_args!("{:.6}", self.time))?;
-        map.serialize_entry("level", self.record.level().as_str())?;
-        map.serialize_entry("target", self.record.target())?;
-        map.serialize_entry("message", self.record.args())?;
-        self.record.key_values().visit(&mut Fields(&mut map))?;
-        SerializeMap::end(map)?;
-        Ok(String::from_utf8(line)?)
-    }
-}
-
-impl fmt::Display for JsonLine<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.write().map_err(|_| fmt::Error)?)
-    }
+/// Writes a log event as a line with a JSON object: `time` (UTC, to the microsecond), `level`, `target`, `message`, and
+/// the fields of the event.
+pub(crate) fn write_json(out: &mut impl Write, time: Timestamp, record: &Record<'_>) -> io::Result<()> {
+    let mut line = Vec::new();
+    let mut json = serde_json::Serializer::new(&mut line);
+    let mut map = json.serialize_map(None)?;
+    map.serialize_entry("time", &format_args!("{time:.6}"))?;
+    map.serialize_entry("level", record.level().as_str())?;
+    map.serialize_entry("target", record.target())?;
+    map.serialize_entry("message", record.args())?;
+    record.key_values().visit(&mut Fields(&mut map)).map_err(io::Error::other)?;
+    SerializeMap::end(map)?;
+    line.push(b'\n');
+    out.write_all(&line)
 }
 
 struct Fields<'a, M>(&'a mut M);
@@ -64,9 +45,10 @@ mod tests {
         let time = "2026-07-06T10:00:00.5Z".parse().unwrap();
         let mut record = Record::builder();
         record.level(Level::Warn).target("access").key_values(&fields);
-        let line = JsonLine::new(time, &record.args(format_args!("a\n\"b\"")).build()).to_string();
+        let mut line = Vec::new();
+        write_json(&mut line, time, &record.args(format_args!("a\n\"b\"")).build()).unwrap();
         assert_eq!(
-            line,
+            String::from_utf8(line).unwrap().trim_end(),
             r#"{"time":"2026-07-06T10:00:00.500000Z","level":"WARN","target":"access","message":"a\n\"b\"","status":502,"path":"/a\n\"b\""}"#
         );
     }

@@ -16,7 +16,7 @@ use prometheus_client::metrics::counter::Counter;
 
 use crate::{
     common::log_line::LogLine,
-    telemetry::{json_format::JsonLine, log_queue::LogQueue},
+    telemetry::{json_format::write_json, log_queue::LogQueue},
 };
 
 /// How long queued lines may take to be written at exit.
@@ -120,7 +120,7 @@ fn write(out: &mut impl Write, format: LogFormat, record: &Record<'_>) -> io::Re
             let time = ZonedDateTime::now().datetime();
             writeln!(out, "{}", LogLine::new(time, record.level(), record.args()))
         }
-        LogFormat::Json => writeln!(out, "{}", JsonLine::new(Timestamp::now(), record)),
+        LogFormat::Json => write_json(out, Timestamp::now(), record),
     }
 }
 
