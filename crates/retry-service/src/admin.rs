@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use crate::{
     exchange::response_body::Outgoing,
     request_handler::RequestHandler,
-    server::{self, Limits, connection_state::ConnectionState, tasks::Tasks},
+    server::{self, connection_state::ConnectionState, limits::Limits, tasks::Tasks},
     telemetry::{
         metrics::{self, Metrics},
         prometheus_text,

@@ -7,6 +7,7 @@ use retry_client::{Body, Client, ResponseBody};
 use tokio::time::Instant;
 
 use crate::{
+    concurrency_limit::ConcurrencyLimiter,
     exchange::{
         error_response::ErrorResponse,
         request_body::{BodyRules, RequestBody},
@@ -45,6 +46,8 @@ use self::{
 pub(crate) struct Gateway {
     client: Client,
     settings: GatewaySettings,
+    /// Counts the open tunnels of all configurations.
+    open_tunnels: ConcurrencyLimiter,
     /// Runs tunnels, which outlive their requests.
     tasks: Tasks,
 }
@@ -62,9 +65,14 @@ pub(crate) struct GatewaySettings {
 }
 
 impl Gateway {
-    /// Creates a gateway to the server of `client`. `tasks` runs its tunnels.
-    pub(crate) const fn new(client: Client, settings: GatewaySettings, tasks: Tasks) -> Self {
-        Self { client, settings, tasks }
+    /// Creates a gateway to the server of `client`.
+    pub(crate) const fn new(
+        client: Client,
+        settings: GatewaySettings,
+        open_tunnels: ConcurrencyLimiter,
+        tasks: Tasks,
+    ) -> Self {
+        Self { client, settings, open_tunnels, tasks }
     }
 
     /// Collects what is needed of a request for its response and for the logs.
@@ -115,7 +123,7 @@ impl Gateway {
             Err(error) => return self.reject(context, request, error),
         };
         if let Some(handshake) = &mut context.handshake
-            && !handshake.enter(tunnels)
+            && !handshake.enter(&self.open_tunnels, *tunnels)
         {
             return self.reject(context, request, ErrorResponse::too_many_tunnels());
         }
@@ -134,7 +142,7 @@ impl Gateway {
             Err(error) => {
                 let response = ErrorResponse::from_failure(&error);
                 if !response.is_rejection() {
-                    context.retry_log().failed(&error, response.status());
+                    retry_log::failed(context, &error, response.status());
                 }
                 context.fail(response)
             }
@@ -212,7 +220,7 @@ impl Gateway {
         context: &mut RequestContext<'_>,
         mut response: Response<ResponseBody>,
     ) -> Result<Response<Outgoing>, ErrorResponse> {
-        context.retry_log().responded(&response);
+        retry_log::responded(context, &response);
         *response.version_mut() = Version::HTTP_11;
         let is_switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let protocol = if is_switching { response.headers().get(UPGRADE).cloned() } else { None };
@@ -220,7 +228,7 @@ impl Gateway {
         if is_switching {
             let handshake = context.handshake.take().ok_or_else(ErrorResponse::unexpected_upgrade)?;
             context.downstream.connection.upgrade();
-            handshake.complete(&mut response, protocol, &self.settings.tunnels, &self.tasks);
+            handshake.complete(&mut response, protocol, self.settings.tunnels, &self.tasks);
         }
         let RequestContext { version, scheme, host, .. } = context;
         self.settings.headers.rewrite_response(response.headers_mut(), *version, scheme, host.as_ref());

@@ -55,8 +55,8 @@ impl Shared {
     fn generation(&self, number: u64, loaded: LoadedSettings) -> Arc<Generation> {
         let LoadedSettings { settings, client, metrics, .. } = &loaded;
         let handler = if settings.forward {
-            let gateway = settings.gateway(self.instance, &self.tunnels);
-            Handler::Gateway(Box::new(Gateway::new(client.clone(), gateway, self.tasks.clone())))
+            let (settings, tunnels) = (settings.gateway(self.instance), self.tunnels.clone());
+            Handler::Gateway(Box::new(Gateway::new(client.clone(), settings, tunnels, self.tasks.clone())))
         } else {
             Handler::Sample(Sample::new(client.clone(), &settings.path))
         };

@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, error::Error, future::pending, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
+use bytes::BytesMut;
 use http_body::Body;
 use hyper::{
     Request, Response,
@@ -23,6 +24,7 @@ pub(crate) mod detect_protocol;
 pub(crate) mod disconnect;
 pub(crate) mod graceful_shutdown;
 pub(crate) mod http2_streams;
+pub(crate) mod limits;
 pub(crate) mod lingering_close;
 pub(crate) mod open_connections;
 pub(crate) mod tasks;
@@ -30,11 +32,12 @@ pub(crate) mod timer;
 
 use self::{
     accept::Acceptor,
-    client_io::{ClientIo, ClientTimeouts},
+    client_io::ClientIo,
     connection_state::ConnectionState,
-    detect_protocol::Start,
+    detect_protocol::{is_http2, read_start},
     graceful_shutdown::{CLOSE_DELAY, ConnectionDriver},
     http2_streams::StreamExecutor,
+    limits::Limits,
     open_connections::OpenConnections,
     tasks::Tasks,
 };
@@ -47,33 +50,6 @@ const STREAM_BUFFER: usize = 64 * 1024;
 
 /// How long to wait for a connection to end before another idle one is closed.
 const EVICTION_INTERVAL: Duration = Duration::from_millis(50);
-
-/// Limits on clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Limits {
-    /// The maximum number of open connections; more wait in the listener's queue.
-    pub(crate) max_connections: usize,
-    /// The maximum size of a request head in bytes, at least 8 KiB; a larger one gets a 431.
-    pub(crate) max_header_size: usize,
-    /// How long a request head may take, and how long a connection may be idle.
-    pub(crate) header_timeout: Duration,
-    /// How long a client may read nothing of a response.
-    pub(crate) client_timeout: Duration,
-    /// Whether HTTP/1.1 header names keep their case.
-    pub(crate) preserve_header_case: bool,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            max_connections: 20_000,
-            max_header_size: 16 * 1024,
-            header_timeout: Duration::from_secs(30),
-            client_timeout: Duration::from_secs(60),
-            preserve_header_case: false,
-        }
-    }
-}
 
 /// Serves on `listener` until `shutdown` completes, and then closes the listener and starts to drain `tasks`.
 /// `new_service` creates the service of a connection.
@@ -145,8 +121,7 @@ async fn permit(permits: &Arc<Semaphore>, open: &OpenConnections, client_timeout
 
 struct Server {
     http1: http1::Builder,
-    limits: Limits,
-    timeouts: Arc<ClientTimeouts>,
+    limits: Arc<Limits>,
 }
 
 struct Connection<S> {
@@ -161,8 +136,7 @@ impl Server {
     fn new(limits: Limits) -> Self {
         let mut http1 = http1::Builder::new();
         http1.half_close(true).max_buf_size(limits.max_header_size).preserve_header_case(limits.preserve_header_case);
-        let timeouts = Arc::new(ClientTimeouts { header: limits.header_timeout, write: limits.client_timeout });
-        Self { http1, limits, timeouts }
+        Self { http1, limits: Arc::new(limits) }
     }
 
     /// Each connection has its own builder, because its streams share one executor.
@@ -186,11 +160,11 @@ impl Server {
         B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
     {
         let Connection { mut stream, state, service } = connection;
-        let Limits { header_timeout, client_timeout, .. } = self.limits;
+        let Limits { header_timeout, client_timeout, .. } = *self.limits;
         let start = self.detect_protocol(&mut stream, &state).await?;
-        let timeouts = Arc::clone(&self.timeouts);
-        let io = TokioIo::new(ClientIo::new(stream, start.bytes(), start.is_http2(), timeouts, state.clone()));
-        Some(if start.is_http2() {
+        let is_http2 = is_http2(&start);
+        let io = TokioIo::new(ClientIo::new(stream, start, is_http2, Arc::clone(&self.limits), state.clone()));
+        Some(if is_http2 {
             let executor = StreamExecutor::new(client_timeout, state.clone());
             let connection = self.http2(executor).serve_connection(io, service);
             let graceful_shutdown = http2::Connection::graceful_shutdown;
@@ -204,14 +178,14 @@ impl Server {
     }
 
     /// Reads the first bytes of a connection; `None` if there are none in time, or the connection is closed.
-    async fn detect_protocol(&self, stream: &mut TcpStream, state: &ConnectionState) -> Option<Start> {
+    async fn detect_protocol(&self, stream: &mut TcpStream, state: &ConnectionState) -> Option<BytesMut> {
         let closing = async {
             state.closing().await;
             sleep(CLOSE_DELAY).await;
         };
         tokio::select! {
             biased;
-            start = timeout(self.limits.header_timeout, Start::read(stream)) => start.ok()?.ok(),
+            start = timeout(self.limits.header_timeout, read_start(stream)) => start.ok()?.ok(),
             () = closing => None,
         }
     }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     downstream::Downstream, forwarded::Hop, present_headers::PresentHeaders, request_id::X_REQUEST_ID,
-    retry_log::RetryLog, upgrade::Handshake,
+    upgrade::Handshake,
 };
 use crate::exchange::{
     error_response::ErrorResponse, response_body::Outgoing, unread_body::UnreadBody, upload_rate::ResponseProgress,
@@ -39,10 +39,6 @@ pub(crate) struct RequestContext<'a> {
 }
 
 impl RequestContext<'_> {
-    pub(super) fn retry_log(&self) -> RetryLog<'_> {
-        RetryLog { begin: self.begin, id: &self.id, method: &self.method, uri: &self.uri }
-    }
-
     /// What is added to the forwarding headers.
     pub(super) fn hop(&self) -> Hop<'_> {
         Hop {

@@ -23,11 +23,10 @@ use crate::{
 };
 
 /// Limits of tunnels.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct TunnelLimits {
-    /// Counts the tunnels of all configurations.
-    pub(crate) limiter: ConcurrencyLimiter,
-    pub(crate) maximum: usize,
+    /// The maximum number of open tunnels.
+    pub(crate) max_open: usize,
     pub(crate) idle_timeout: Option<Duration>,
 }
 
@@ -51,9 +50,9 @@ impl Handshake {
         Some(Self { protocol, client: on(request), permit: None })
     }
 
-    /// Counts as a tunnel from here on. Returns whether the limit allows it.
-    pub(crate) fn enter(&mut self, tunnels: &TunnelLimits) -> bool {
-        self.permit = tunnels.limiter.try_acquire(tunnels.maximum);
+    /// Counts as an open tunnel from here on. Returns whether the limit allows it.
+    pub(crate) fn enter(&mut self, open: &ConcurrencyLimiter, limits: TunnelLimits) -> bool {
+        self.permit = open.try_acquire(limits.max_open);
         self.permit.is_some()
     }
 
@@ -68,14 +67,14 @@ impl Handshake {
         self,
         response: &mut Response<B>,
         protocol: Option<HeaderValue>,
-        tunnels: &TunnelLimits,
+        limits: TunnelLimits,
         tasks: &Tasks,
     ) {
         let upstream = on(&mut *response);
         let headers = response.headers_mut();
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol.unwrap_or(self.protocol));
-        let (client, permit, idle_timeout) = (self.client, self.permit, tunnels.idle_timeout);
+        let (client, permit, idle_timeout) = (self.client, self.permit, limits.idle_timeout);
         tasks.spawn(async move {
             let _permit = permit;
             if let Err(error) = tunnel(client, upstream, idle_timeout).await {

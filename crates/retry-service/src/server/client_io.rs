@@ -5,9 +5,9 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
+use bytes::BytesMut;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep},
@@ -16,21 +16,13 @@ use tokio::{
 use super::{
     connection_state::ConnectionState,
     disconnect::{ClientSocket, DisconnectDetector},
+    limits::Limits,
     lingering_close::LingeringClose,
     timer::LazyTimer,
 };
 
 /// Up to this length, a vectored write is copied into one buffer: the plain write saves more than the copy costs.
 const MAX_JOINED_WRITE: usize = 512;
-
-/// How long to wait for a client.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ClientTimeouts {
-    /// For the head of a request.
-    pub(crate) header: Duration,
-    /// For the client to read some of a response.
-    pub(crate) write: Duration,
-}
 
 /// A connection with a client.
 #[derive(Debug)]
@@ -39,7 +31,7 @@ pub(crate) struct ClientIo<T: ClientSocket> {
     state: ConnectionState,
     /// Over HTTP/2, many requests share the connection, and hyper detects idle and closed connections itself.
     is_http2: bool,
-    timeouts: Arc<ClientTimeouts>,
+    limits: Arc<Limits>,
     disconnect: DisconnectDetector,
     /// When the wait for the next request began; `None` before the first wait.
     waiting_since: Option<Instant>,
@@ -64,16 +56,16 @@ impl<T: ClientSocket> ClientIo<T> {
     /// Wraps a connection of which the bytes in `read_ahead` have been read.
     pub(crate) fn new(
         io: T,
-        read_ahead: &[u8],
+        read_ahead: BytesMut,
         is_http2: bool,
-        timeouts: Arc<ClientTimeouts>,
+        limits: Arc<Limits>,
         state: ConnectionState,
     ) -> Self {
         Self {
             io,
             state,
             is_http2,
-            timeouts,
+            limits,
             disconnect: DisconnectDetector::new(read_ahead),
             waiting_since: None,
             header_timer: LazyTimer::default(),
@@ -93,7 +85,7 @@ impl<T: ClientSocket> ClientIo<T> {
             self.waiting_since = Some(Instant::now());
         }
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
-        let Some(due) = since.checked_add(self.timeouts.header) else { return Poll::Pending };
+        let Some(due) = since.checked_add(self.limits.header_timeout) else { return Poll::Pending };
         self.header_timer.poll_until(due, cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
@@ -106,7 +98,7 @@ impl<T: ClientSocket> ClientIo<T> {
             self.waiting_since = None;
             return polled;
         }
-        let timer = self.write_timer.get_or_insert_with(|| Box::pin(sleep(self.timeouts.write)));
+        let timer = self.write_timer.get_or_insert_with(|| Box::pin(sleep(self.limits.client_timeout)));
         timer.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
@@ -181,6 +173,8 @@ fn is_client_error(written: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
         time::Instant,
@@ -203,8 +197,8 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn http1(io: DuplexStream, read_ahead: &[u8], state: &ConnectionState) -> ClientIo<DuplexStream> {
-        let timeouts = ClientTimeouts { header: SECOND, write: SECOND };
-        ClientIo::new(io, read_ahead, false, Arc::new(timeouts), state.clone())
+        let limits = Limits { header_timeout: SECOND, client_timeout: SECOND, ..Limits::default() };
+        ClientIo::new(io, read_ahead.into(), false, Arc::new(limits), state.clone())
     }
 
     #[tokio::test]

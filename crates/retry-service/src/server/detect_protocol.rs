@@ -2,48 +2,33 @@
 
 use std::io;
 
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// The connection preface of HTTP/2: RFC 9113, section 3.4. An HTTP/1.1 request may begin with the same letters, as any
 /// token is a method.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The first bytes of a connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Start {
-    bytes: [u8; PREFACE.len()],
-    length: usize,
-}
-
-impl Start {
-    /// Reads until the protocol is known, which most often takes one read.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the connection fails, or is closed before its first byte.
-    pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Self> {
-        let mut start = Self::default();
-        loop {
-            let rest = start.bytes.get_mut(start.length..).unwrap_or_default();
-            let read = stream.read(rest).await?;
-            start.length += read;
-            match read {
-                0 if start.length == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                // hyper responds to it as to a malformed HTTP/1.1 request.
-                0 => return Ok(start),
-                _ if !PREFACE.starts_with(start.bytes()) || start.is_http2() => return Ok(start),
-                _ => {}
-            }
+/// Reads the first bytes of a connection, until the protocol is known, which most often takes one read.
+///
+/// # Errors
+///
+/// Returns an error if the connection fails, or is closed before its first byte.
+pub(crate) async fn read_start(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<BytesMut> {
+    let mut stream = stream.take(PREFACE.len() as u64);
+    let mut start = BytesMut::with_capacity(PREFACE.len());
+    while PREFACE.starts_with(&start) && !is_http2(&start) {
+        if stream.read_buf(&mut start).await? == 0 {
+            // hyper responds to an incomplete preface as to a malformed HTTP/1.1 request.
+            return if start.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(start) };
         }
     }
+    Ok(start)
+}
 
-    pub(crate) fn is_http2(&self) -> bool {
-        self.bytes() == PREFACE
-    }
-
-    pub(crate) fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
-    }
+/// Whether a connection that starts with these bytes is an HTTP/2 connection.
+pub(crate) fn is_http2(start: &[u8]) -> bool {
+    start == PREFACE
 }
 
 #[cfg(test)]
@@ -65,10 +50,10 @@ mod tests {
                     }
                     drop(far);
                 };
-                let (start, ()) = tokio::join!(Start::read(&mut near), send);
+                let (start, ()) = tokio::join!(read_start(&mut near), send);
                 let start = start.unwrap();
-                assert_eq!(start.is_http2(), http2, "{}", sent.escape_ascii());
-                let mut all = start.bytes().to_vec();
+                assert_eq!(is_http2(&start), http2, "{}", sent.escape_ascii());
+                let mut all = start.to_vec();
                 near.read_to_end(&mut all).await.unwrap();
                 assert_eq!(all, sent, "{}", sent.escape_ascii());
             }
@@ -81,6 +66,6 @@ mod tests {
         check(b"GET / HTTP/1.1\r\n\r\n", false).await;
         let (mut near, far) = duplex(64);
         drop(far);
-        assert!(Start::read(&mut near).await.is_err());
+        assert!(read_start(&mut near).await.is_err());
     }
 }

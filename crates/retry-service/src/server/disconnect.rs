@@ -61,8 +61,8 @@ pub(super) struct DisconnectDetector {
 
 impl DisconnectDetector {
     /// Creates a detector for a connection of which these bytes have been read.
-    pub(super) fn new(read_ahead: &[u8]) -> Self {
-        Self { read_ahead: BytesMut::from(read_ahead), reset_check: None }
+    pub(super) fn new(read_ahead: BytesMut) -> Self {
+        Self { read_ahead, reset_check: None }
     }
 
     /// Moves bytes that have been read to `buf`. Returns whether there were any.

@@ -10,7 +10,6 @@ use retry_client::{
 
 use super::{error::SettingsError, flags::Settings, values::Host};
 use crate::{
-    concurrency_limit::ConcurrencyLimiter,
     exchange::request_body::BodyRules,
     gateway::{
         GatewaySettings,
@@ -19,7 +18,7 @@ use crate::{
         upgrade::TunnelLimits,
         via::Via,
     },
-    server::Limits,
+    server::limits::Limits,
     telemetry::metrics::Metrics,
 };
 
@@ -151,9 +150,8 @@ impl Settings {
         }
     }
 
-    /// The settings of the gateway. `instance` distinguishes this process from others in `Via`, and `tunnels` counts the
-    /// tunnels of all configurations.
-    pub(crate) fn gateway(&self, instance: u32, tunnels: &ConcurrencyLimiter) -> GatewaySettings {
+    /// The settings of the gateway. `instance` distinguishes this process from others in `Via`.
+    pub(crate) fn gateway(&self, instance: u32) -> GatewaySettings {
         let Self { timeouts, forwarding, limits, .. } = self;
         GatewaySettings {
             headers: HeaderRules {
@@ -171,11 +169,7 @@ impl Settings {
                 min_rate: limits.min_upload_rate.0.map(|bytes| bytes as u64),
                 clean_trailers,
             },
-            tunnels: TunnelLimits {
-                limiter: tunnels.clone(),
-                maximum: limits.max_tunnels,
-                idle_timeout: timeouts.tunnel_timeout.0,
-            },
+            tunnels: TunnelLimits { max_open: limits.max_tunnels, idle_timeout: timeouts.tunnel_timeout.0 },
             server_timing: forwarding.server_timing,
         }
     }

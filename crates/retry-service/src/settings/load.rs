@@ -104,7 +104,7 @@ impl LoadedSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::Limits;
+    use crate::server::limits::Limits;
 
     fn args(more: &[&str]) -> Vec<OsString> {
         ["retry-service"].iter().chain(more).map(OsString::from).collect()
