@@ -35,7 +35,7 @@ use self::{
     client_io::ClientIo,
     connection_state::ConnectionState,
     detect_protocol::{is_http2, read_start},
-    graceful_shutdown::{CLOSE_DELAY, ConnectionDriver},
+    graceful_shutdown::{CLOSE_DELAY, drive},
     http2_streams::StreamExecutor,
     limits::Limits,
     open_connections::OpenConnections,
@@ -166,14 +166,14 @@ impl Server {
         let io = TokioIo::new(ClientIo::new(stream, start, is_http2, Arc::clone(&self.limits), state.clone()));
         Some(if is_http2 {
             let executor = StreamExecutor::new(client_timeout, state.clone());
-            let connection = self.http2(executor).serve_connection(io, service);
+            let connection = Box::pin(self.http2(executor).serve_connection(io, service));
             let graceful_shutdown = http2::Connection::graceful_shutdown;
             let idle_timeout = Some(header_timeout);
-            Box::pin(ConnectionDriver::new(connection, graceful_shutdown, state, idle_timeout, client_timeout))
+            Box::pin(drive(connection, graceful_shutdown, state, idle_timeout, client_timeout))
         } else {
-            let connection = self.http1.serve_connection(io, service).with_upgrades();
+            let connection = Box::pin(self.http1.serve_connection(io, service).with_upgrades());
             let graceful_shutdown = http1::UpgradeableConnection::graceful_shutdown;
-            Box::pin(ConnectionDriver::new(connection, graceful_shutdown, state, None, client_timeout))
+            Box::pin(drive(connection, graceful_shutdown, state, None, client_timeout))
         })
     }
 

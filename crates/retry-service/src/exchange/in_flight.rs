@@ -23,7 +23,7 @@ pub(crate) struct InFlightRequest {
 impl InFlightRequest {
     /// Records that the response is incomplete, and makes the client see it.
     pub(crate) fn incomplete(&mut self, error: &Error) {
-        self.guard.connection().reset_on_close();
+        self.guard.connection.reset_on_close();
         self.entry.incomplete(error);
     }
 }

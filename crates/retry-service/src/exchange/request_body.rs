@@ -165,7 +165,7 @@ impl Drop for RequestBody {
     fn drop(&mut self) {
         if let Some(body) = self.body.take() {
             if let Some(upload) = &self.upload {
-                upload.connection().abandon_body();
+                upload.in_flight.connection.abandon_body();
             }
             if let Some(unread) = self.unread.take() {
                 // Over HTTP/1.1 nothing receives it.

@@ -1,7 +1,8 @@
 //! Upgrades, such as WebSocket: once both sides agree on another protocol, the gateway is a tunnel between them.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    future::pending,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -91,7 +92,7 @@ async fn tunnel(
     idle_timeout: Option<Duration>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let (client, upstream) = tokio::try_join!(client, upstream)?;
-    let activity = Activity::default();
+    let activity = Activity::new();
     let record = |_: &[u8]| activity.record();
     let end = |io: Upgraded| InspectWriter::new(InspectReader::new(TokioIo::new(io), record), record);
     let (mut client, mut upstream) = (end(client), end(upstream));
@@ -104,37 +105,30 @@ async fn tunnel(
 
 /// When bytes last passed through a tunnel.
 #[derive(Debug)]
-struct Activity {
-    origin: Instant,
-    /// Nanoseconds since `origin`.
-    last: AtomicU64,
-}
-
-impl Default for Activity {
-    fn default() -> Self {
-        Self { origin: Instant::now(), last: AtomicU64::new(0) }
-    }
-}
+struct Activity(Mutex<Instant>);
 
 impl Activity {
+    fn new() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
+
     fn record(&self) {
-        let now = u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.last.store(now, Relaxed);
+        *self.last() = Instant::now();
+    }
+
+    fn last(&self) -> MutexGuard<'_, Instant> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Completes once there was no activity for this long; never if there is no limit.
     async fn idle_for(&self, limit: Option<Duration>) {
-        let mut seen = Instant::now();
         loop {
-            let Some(due) = limit.and_then(|limit| seen.checked_add(limit)) else {
-                return std::future::pending().await;
-            };
+            let last = *self.last();
+            let Some(due) = limit.and_then(|limit| last.checked_add(limit)) else { return pending().await };
             sleep_until(due).await;
-            let last = self.origin + Duration::from_nanos(self.last.load(Relaxed));
-            if last <= seen {
+            if *self.last() == last {
                 return;
             }
-            seen = last;
         }
     }
 }
@@ -152,7 +146,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_tunnel_is_idle_once_nothing_has_passed_for_its_timeout() {
-        let activity = Arc::new(Activity::default());
+        let activity = Arc::new(Activity::new());
         let begin = Instant::now();
         let busy = Arc::clone(&activity);
         tokio::spawn(async move {

@@ -47,11 +47,15 @@ enum Flag {
 
 /// Counts something as in flight on a connection until this is dropped.
 #[derive(Debug)]
-pub(crate) struct InFlightGuard(ConnectionState);
+pub(crate) struct InFlightGuard {
+    pub(crate) connection: ConnectionState,
+}
 
 /// Counts a request body as being read until this is dropped.
 #[derive(Debug)]
-pub(crate) struct UploadGuard(InFlightGuard);
+pub(crate) struct UploadGuard {
+    pub(crate) in_flight: InFlightGuard,
+}
 
 impl Default for ConnectionState {
     fn default() -> Self {
@@ -73,13 +77,13 @@ impl ConnectionState {
     pub(crate) fn begin_request(&self) -> InFlightGuard {
         self.0.in_flight.fetch_add(1, SeqCst);
         self.set(Flag::HadRequest, true);
-        InFlightGuard(self.clone())
+        InFlightGuard { connection: self.clone() }
     }
 
     /// Counts the body of a request as being read.
     pub(crate) fn begin_upload(&self) -> UploadGuard {
         self.0.uploads.fetch_add(1, Relaxed);
-        UploadGuard(self.begin_request())
+        UploadGuard { in_flight: self.begin_request() }
     }
 
     /// Hands the connection over to another protocol.
@@ -208,15 +212,9 @@ impl ConnectionState {
     }
 }
 
-impl InFlightGuard {
-    pub(crate) fn connection(&self) -> &ConnectionState {
-        &self.0
-    }
-}
-
 impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        let Self(connection) = self;
+        let Self { connection } = self;
         let Shared { in_flight, idle_since, .. } = &*connection.0;
         if in_flight.load(Relaxed) == 1 {
             idle_since.store(connection.now(), Relaxed);
@@ -227,14 +225,8 @@ impl Drop for InFlightGuard {
     }
 }
 
-impl UploadGuard {
-    pub(crate) fn connection(&self) -> &ConnectionState {
-        self.0.connection()
-    }
-}
-
 impl Drop for UploadGuard {
     fn drop(&mut self) {
-        self.connection().0.uploads.fetch_sub(1, Relaxed);
+        self.in_flight.connection.0.uploads.fetch_sub(1, Relaxed);
     }
 }

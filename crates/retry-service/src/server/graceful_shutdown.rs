@@ -1,12 +1,7 @@
 //! Closes a connection gracefully: while the server drains, when it has been idle for too long, or when its slot is needed.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
 
-use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use super::{connection_state::ConnectionState, timer::LazyTimer};
@@ -14,85 +9,52 @@ use super::{connection_state::ConnectionState, timer::LazyTimer};
 /// How long a closing connection stays open for a request that the client may have sent already.
 pub(crate) const CLOSE_DELAY: Duration = Duration::from_millis(100);
 
-pin_project! {
-    /// Polls a connection of hyper, and closes it when it is asked to or has been idle for too long: gracefully, so that
-    /// requests in flight are finished, and by force once there are none.
-    pub(crate) struct ConnectionDriver<T> {
-        #[pin]
-        connection: T,
-        graceful_shutdown: fn(Pin<&mut T>),
-        state: ConnectionState,
-        // `None` if the IO has a timeout for idle connections.
-        idle_timeout: Option<Duration>,
-        client_timeout: Duration,
-        // Whether the state knows the task to wake.
-        is_registered: bool,
-        // When the graceful shutdown began.
-        closing_since: Option<Instant>,
-        // For the idle timeout, and then for the end of the graceful shutdown.
-        timer: LazyTimer,
-    }
-}
-
-impl<T> ConnectionDriver<T> {
-    pub(crate) fn new(
-        connection: T,
-        graceful_shutdown: fn(Pin<&mut T>),
-        state: ConnectionState,
-        idle_timeout: Option<Duration>,
-        client_timeout: Duration,
-    ) -> Self {
-        Self {
-            connection,
-            graceful_shutdown,
-            state,
-            idle_timeout,
-            client_timeout,
-            is_registered: false,
-            closing_since: None,
-            timer: LazyTimer::default(),
-        }
-    }
-}
-
-impl<T: Future<Output = hyper::Result<()>>> Future for ConnectionDriver<T> {
-    type Output = hyper::Result<()>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        if let Poll::Ready(output) = this.connection.as_mut().poll(cx) {
+/// Polls a connection of hyper, and closes it when it is asked to or has been idle for too long: gracefully, so that
+/// requests in flight are finished, and by force once there are none. `idle_timeout` is `None` if the IO has a timeout for
+/// idle connections.
+pub(crate) fn drive<T: Future<Output = hyper::Result<()>>>(
+    mut connection: Pin<Box<T>>,
+    graceful_shutdown: fn(Pin<&mut T>),
+    state: ConnectionState,
+    idle_timeout: Option<Duration>,
+    client_timeout: Duration,
+) -> impl Future<Output = hyper::Result<()>> {
+    let (mut is_registered, mut closing_since) = (false, None);
+    // For the idle timeout, and then for the end of the graceful shutdown.
+    let mut timer = LazyTimer::default();
+    poll_fn(move |cx| {
+        if let Poll::Ready(output) = connection.as_mut().poll(cx) {
             return Poll::Ready(output);
         }
-        if !*this.is_registered {
+        if !is_registered {
             // The connection stays in this task.
-            *this.is_registered = true;
-            this.state.set_driver(cx.waker());
+            is_registered = true;
+            state.set_driver(cx.waker());
         }
-        let client_timeout = *this.client_timeout;
-        let closing_since = match *this.closing_since {
+        let closing_since = match closing_since {
             Some(since) => since,
             None => {
-                let is_idle = this.idle_timeout.is_some_and(|limit| {
-                    let idle_since = this.state.idle_since(client_timeout).unwrap_or_else(Instant::now);
+                let is_idle = idle_timeout.is_some_and(|limit| {
+                    let idle_since = state.idle_since(client_timeout).unwrap_or_else(Instant::now);
                     let due = idle_since.checked_add(limit);
-                    due.is_some_and(|due| this.timer.poll_until(due, cx).is_ready())
+                    due.is_some_and(|due| timer.poll_until(due, cx).is_ready())
                 });
-                if !this.state.is_closing() && !is_idle {
+                if !state.is_closing() && !is_idle {
                     return Poll::Pending;
                 }
-                let now = *this.closing_since.insert(Instant::now());
-                this.state.close();
-                (this.graceful_shutdown)(this.connection.as_mut());
-                if let Poll::Ready(output) = this.connection.poll(cx) {
+                let now = *closing_since.insert(Instant::now());
+                state.close();
+                graceful_shutdown(connection.as_mut());
+                if let Poll::Ready(output) = connection.as_mut().poll(cx) {
                     return Poll::Ready(output);
                 }
                 now
             }
         };
         // Requests in flight and unsent responses may take their time; the delay begins after them.
-        let Some(idle_since) = this.state.idle_since(client_timeout) else { return Poll::Pending };
-        this.timer.poll_until(closing_since.max(idle_since) + CLOSE_DELAY, cx).map(Ok)
-    }
+        let Some(idle_since) = state.idle_since(client_timeout) else { return Poll::Pending };
+        timer.poll_until(closing_since.max(idle_since) + CLOSE_DELAY, cx).map(Ok)
+    })
 }
 
 #[cfg(test)]
@@ -107,8 +69,7 @@ mod tests {
 
     /// Drives a connection that does nothing by itself.
     async fn drive(state: &ConnectionState, idle_timeout: Option<Duration>) {
-        let connection = Box::pin(pending());
-        ConnectionDriver::new(connection, |_| {}, state.clone(), idle_timeout, 60 * SECOND).await.unwrap();
+        super::drive(Box::pin(pending()), |_| {}, state.clone(), idle_timeout, 60 * SECOND).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
