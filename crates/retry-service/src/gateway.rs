@@ -44,12 +44,12 @@ use self::{
 /// Forwards every request through a client, which retries it.
 #[derive(Debug)]
 pub(crate) struct Gateway {
-    client: Client,
-    settings: GatewaySettings,
+    pub(crate) client: Client,
+    pub(crate) settings: GatewaySettings,
     /// Counts the open tunnels of all configurations.
-    open_tunnels: ConcurrencyLimiter,
+    pub(crate) open_tunnels: ConcurrencyLimiter,
     /// Runs tunnels, which outlive their requests.
-    tasks: Tasks,
+    pub(crate) tasks: Tasks,
 }
 
 /// What a gateway does beyond forwarding.
@@ -65,16 +65,6 @@ pub(crate) struct GatewaySettings {
 }
 
 impl Gateway {
-    /// Creates a gateway to the server of `client`.
-    pub(crate) const fn new(
-        client: Client,
-        settings: GatewaySettings,
-        open_tunnels: ConcurrencyLimiter,
-        tasks: Tasks,
-    ) -> Self {
-        Self { client, settings, open_tunnels, tasks }
-    }
-
     /// Collects what is needed of a request for its response and for the logs.
     pub(crate) fn receive<'a>(
         &self,

@@ -55,10 +55,14 @@ impl Shared {
     fn generation(&self, number: u64, loaded: LoadedSettings) -> Arc<Generation> {
         let LoadedSettings { settings, client, metrics, .. } = &loaded;
         let handler = if settings.forward {
-            let (settings, tunnels) = (settings.gateway(self.instance), self.tunnels.clone());
-            Handler::Gateway(Box::new(Gateway::new(client.clone(), settings, tunnels, self.tasks.clone())))
+            Handler::Gateway(Box::new(Gateway {
+                client: client.clone(),
+                settings: settings.gateway(self.instance),
+                open_tunnels: self.tunnels.clone(),
+                tasks: self.tasks.clone(),
+            }))
         } else {
-            Handler::Sample(Sample::new(client.clone(), &settings.path))
+            Handler::Sample(Sample { client: client.clone(), path: settings.path.clone() })
         };
         let telemetry = Arc::new(Telemetry {
             access_log: settings.operations.access_log,

@@ -11,16 +11,12 @@ use crate::common::error_payload;
 /// The sample's service: `/retry`, with any method, responds with a text from the backend.
 #[derive(Debug)]
 pub(crate) struct Sample {
-    client: Client,
-    path: String,
+    pub(crate) client: Client,
+    /// The path that is requested from the backend.
+    pub(crate) path: String,
 }
 
 impl Sample {
-    /// Creates a service that gets `path` from the backend.
-    pub(crate) fn new(client: Client, path: impl Into<String>) -> Self {
-        Self { client, path: path.into() }
-    }
-
     /// Responds to a request. Dropping the future, as when the client disconnects, cancels its attempts.
     pub(crate) async fn respond<B>(&self, request: Request<B>) -> Response<Full<Bytes>> {
         let (request, _) = request.into_parts();

@@ -68,8 +68,8 @@ pub(crate) async fn serve<S, B>(
     let start = |(stream, address): (TcpStream, SocketAddr), permit: Option<OwnedSemaphorePermit>| {
         let state = ConnectionState::default();
         let guards = (permit, open.insert(state.clone()));
-        let connection = Connection { stream, service: new_service(address, state.clone()), state };
-        let serving = Box::pin(Arc::clone(&server).open(connection));
+        let service = new_service(address, state.clone());
+        let serving = Box::pin(Arc::clone(&server).open(stream, state, service));
         // On the heap, so that the task of a waiting connection is small.
         tasks.spawn(async move {
             let _guards = guards;
@@ -124,12 +124,6 @@ struct Server {
     limits: Arc<Limits>,
 }
 
-struct Connection<S> {
-    stream: TcpStream,
-    state: ConnectionState,
-    service: S,
-}
-
 type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
 
 impl Server {
@@ -154,12 +148,11 @@ impl Server {
     }
 
     /// Detects the protocol of a connection, and returns what serves it; `None` if it ends before that.
-    async fn open<S, B>(self: Arc<Self>, connection: Connection<S>) -> Option<Driver>
+    async fn open<S, B>(self: Arc<Self>, mut stream: TcpStream, state: ConnectionState, service: S) -> Option<Driver>
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Send + 'static,
         B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
     {
-        let Connection { mut stream, state, service } = connection;
         let Limits { header_timeout, client_timeout, .. } = *self.limits;
         let start = self.detect_protocol(&mut stream, &state).await?;
         let is_http2 = is_http2(&start);

@@ -17,8 +17,6 @@ use crate::{common::error_payload::error_response, telemetry::rejections::Reject
 pub(crate) struct ErrorResponse {
     status: StatusCode,
     message: String,
-    /// Whether the response asks the client to retry soon.
-    is_temporary: bool,
     /// Set if the service rejects the request without asking the upstream.
     rejection: Option<Rejection>,
     /// The attempts, if there were any.
@@ -27,29 +25,28 @@ pub(crate) struct ErrorResponse {
 
 impl ErrorResponse {
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), is_temporary: false, rejection: None, journal: None }
+        Self { status, message: message.into(), rejection: None, journal: None }
     }
 
     pub(crate) fn too_large(error: &BodyTooLarge) -> Self {
-        let rejection = Some(Rejection::BodyTooLarge);
-        Self { rejection, ..Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()) }
+        Self::rejected(Rejection::BodyTooLarge, StatusCode::PAYLOAD_TOO_LARGE, error.to_string())
     }
 
     pub(crate) fn too_many_in_flight() -> Self {
-        Self::overloaded(Rejection::TooManyInFlight, "too many requests in flight")
+        Self::rejected(Rejection::TooManyInFlight, StatusCode::SERVICE_UNAVAILABLE, "too many requests in flight")
     }
 
     pub(crate) fn too_many_tunnels() -> Self {
-        Self::overloaded(Rejection::TooManyTunnels, "too many open tunnels")
+        Self::rejected(Rejection::TooManyTunnels, StatusCode::SERVICE_UNAVAILABLE, "too many open tunnels")
     }
 
-    fn overloaded(rejection: Rejection, message: &str) -> Self {
-        Self { is_temporary: true, rejection: Some(rejection), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, message) }
+    fn rejected(rejection: Rejection, status: StatusCode, message: impl Into<String>) -> Self {
+        Self { rejection: Some(rejection), ..Self::new(status, message) }
     }
 
     pub(crate) fn loop_detected() -> Self {
         let message = "the request has already passed through this gateway";
-        Self { rejection: Some(Rejection::LoopDetected), ..Self::new(StatusCode::LOOP_DETECTED, message) }
+        Self::rejected(Rejection::LoopDetected, StatusCode::LOOP_DETECTED, message)
     }
 
     pub(crate) fn status(&self) -> StatusCode {
@@ -97,7 +94,8 @@ impl ErrorResponse {
         if let Some(rejection) = self.rejection {
             response.extensions_mut().insert(rejection);
         }
-        if self.is_temporary {
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            // Requests in flight and tunnels end soon.
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response

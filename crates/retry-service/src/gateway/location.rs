@@ -2,7 +2,7 @@
 //! gateway. They are rewritten.
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Uri,
+    HeaderMap, HeaderValue, Uri,
     header::{CONTENT_LOCATION, LOCATION},
 };
 
@@ -29,20 +29,16 @@ impl LocationRewriter {
     /// Rewrites URLs of the upstream to URLs of the gateway, whose `scheme` and `host` are those that the client used.
     pub(super) fn rewrite(&self, headers: &mut HeaderMap, scheme: &str, host: Option<&HeaderValue>) {
         for name in [LOCATION, CONTENT_LOCATION] {
-            self.rewrite_one(headers, &name, scheme, host);
-        }
-    }
-
-    fn rewrite_one(&self, headers: &mut HeaderMap, name: &HeaderName, scheme: &str, host: Option<&HeaderValue>) {
-        let Some(rest) = headers.get(name).and_then(|url| self.rest_of(url.to_str().ok()?)) else { return };
-        let slash = if rest.starts_with('/') { "" } else { "/" };
-        let url = match host.and_then(|host| host.to_str().ok()).filter(|host| !host.is_empty()) {
-            Some(host) => format!("{scheme}://{host}{slash}{rest}"),
-            // The client did not send a host, and resolves a path against the one that it knows.
-            None => format!("{slash}{rest}"),
-        };
-        if let Ok(url) = HeaderValue::try_from(url) {
-            headers.insert(name, url);
+            let Some(rest) = headers.get(&name).and_then(|url| self.rest_of(url.to_str().ok()?)) else { continue };
+            let slash = if rest.starts_with('/') { "" } else { "/" };
+            let url = match host.and_then(|host| host.to_str().ok()).filter(|host| !host.is_empty()) {
+                Some(host) => format!("{scheme}://{host}{slash}{rest}"),
+                // The client did not send a host, and resolves a path against the one that it knows.
+                None => format!("{slash}{rest}"),
+            };
+            if let Ok(url) = HeaderValue::try_from(url) {
+                headers.insert(name, url);
+            }
         }
     }
 

@@ -46,8 +46,8 @@ pub(crate) struct AccessLogEntry {
     bytes: u64,
     /// The length of the response body, if it is known.
     length: Option<u64>,
-    is_complete: bool,
-    is_incomplete: bool,
+    /// How the response ended; `None` until then.
+    response_end: Option<End>,
 }
 
 /// How a request ended.
@@ -91,8 +91,7 @@ impl AccessLogEntry {
             id: None,
             bytes: 0,
             length: None,
-            is_complete: false,
-            is_incomplete: false,
+            response_end: None,
         })
     }
 
@@ -113,7 +112,9 @@ impl AccessLogEntry {
         self.attempts = response.extensions().get().map_or(0, Journal::attempts);
         self.length = response.body().size_hint().exact();
         // The body of a response to HEAD is not polled.
-        self.is_complete = self.method == Method::HEAD || response.body().is_end_stream();
+        if self.method == Method::HEAD || response.body().is_end_stream() {
+            self.complete();
+        }
         if let Some(rejection) = response.extensions().get::<Rejection>() {
             let Telemetry { metrics, rejections, .. } = &*self.telemetry;
             let Self { client, method, uri, .. } = &*self;
@@ -127,17 +128,19 @@ impl AccessLogEntry {
     /// Records a chunk of the response body.
     pub(crate) fn sent(&mut self, bytes: usize, is_last: bool) {
         self.bytes += bytes as u64;
-        self.is_complete = is_last || self.length == Some(self.bytes);
+        if is_last || self.length == Some(self.bytes) {
+            self.complete();
+        }
     }
 
     /// Records the end of the response body.
     pub(crate) fn complete(&mut self) {
-        self.is_complete = true;
+        self.response_end = Some(End::Complete);
     }
 
     /// Records and logs that the response of the upstream ended early.
     pub(crate) fn incomplete(&mut self, error: &Error) {
-        self.is_incomplete = true;
+        self.response_end = Some(End::Incomplete);
         let reason = IncompleteReason::of(error);
         if let Some(metrics) = &self.telemetry.metrics {
             metrics.incomplete(reason);
@@ -157,11 +160,10 @@ impl AccessLogEntry {
     }
 
     fn end(&self) -> End {
-        match self.status {
-            Some(_) if self.is_incomplete => End::Incomplete,
-            Some(_) if self.is_complete => End::Complete,
-            _ if self.telemetry.tasks.is_aborted() => End::Drained,
-            Some(_) => End::ClientClosed,
+        match self.response_end {
+            Some(end) => end,
+            None if self.telemetry.tasks.is_aborted() => End::Drained,
+            None if self.status.is_some() => End::ClientClosed,
             None => End::ClientClosedRequest,
         }
     }
