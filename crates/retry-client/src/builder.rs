@@ -15,7 +15,7 @@ use crate::{
     client::{Client, Inner},
     connection::{
         connect::Connector,
-        pool::{Pool, PoolLimits, ProtocolConfig},
+        pool::{Pool, PoolConfig},
         proxy::Proxy,
         tls::TlsSettings,
         upload_limit::UploadLimit,
@@ -51,8 +51,7 @@ use crate::{
 pub struct ClientBuilder {
     url: Redacted<String>,
     retry_config: RetryConfig,
-    limits: PoolLimits,
-    protocol: ProtocolConfig,
+    pool: PoolConfig,
     resume: bool,
     response_buffer: BufferLimits,
     request_buffer_time: Option<Duration>,
@@ -75,14 +74,15 @@ impl Client {
         ClientBuilder {
             url: Redacted(base_url.into()),
             retry_config: RetryConfig::default(),
-            limits: PoolLimits {
+            pool: PoolConfig {
                 max_connections: Semaphore::MAX_PERMITS,
                 max_idle: 64,
                 idle_timeout: Duration::from_secs(90),
                 connect_timeout: Duration::from_secs(15),
                 stall_timeout: Some(Duration::from_secs(30)),
+                http2: false,
+                preserve_header_case: false,
             },
-            protocol: ProtocolConfig { http2: false, preserve_header_case: false },
             resume: false,
             response_buffer: BufferLimits { bytes: 0, time: Duration::from_millis(100) },
             request_buffer_time: None,
@@ -165,27 +165,27 @@ impl ClientBuilder {
     ///
     /// Over HTTP/2, where exchanges share a connection, only the parts of the exchange itself count.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.limits.stall_timeout = Some(timeout);
+        self.pool.stall_timeout = Some(timeout);
         self
     }
 
     /// Turns the stall timeout off.
     pub fn no_timeout(mut self) -> Self {
-        self.limits.stall_timeout = None;
+        self.pool.stall_timeout = None;
         self
     }
 
     /// Sets the timeout for connecting: name lookup, all addresses, a proxy's tunnel and the TLS handshake. Must be above
     /// zero.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.connect_timeout = timeout;
+        self.pool.connect_timeout = timeout;
         self
     }
 
     /// Uses HTTP/2 without negotiation, for a server known to support it. For https, the client then offers only HTTP/2;
     /// by default the server chooses between HTTP/2 and HTTP/1.1 (ALPN).
     pub fn http2_prior_knowledge(mut self, on: bool) -> Self {
-        self.protocol.http2 = on;
+        self.pool.http2 = on;
         self
     }
 
@@ -193,7 +193,7 @@ impl ClientBuilder {
     /// with the setting of the same name. The response keeps its case too. By default, names are sent in lower case, which
     /// means the same (RFC 9110, section 5.1), but some servers do not accept it.
     pub fn preserve_header_case(mut self, on: bool) -> Self {
-        self.protocol.preserve_header_case = on;
+        self.pool.preserve_header_case = on;
         self
     }
 
@@ -240,20 +240,20 @@ impl ClientBuilder {
     /// Sets how long an idle connection is kept. Should be less than the server's own limit, so that requests are not sent
     /// on connections that the server is closing.
     pub fn pool_idle_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.idle_timeout = timeout;
+        self.pool.idle_timeout = timeout;
         self
     }
 
     /// Sets the maximum number of idle connections. With zero, each attempt opens a connection of its own.
     pub fn pool_max_idle(mut self, connections: usize) -> Self {
-        self.limits.max_idle = connections;
+        self.pool.max_idle = connections;
         self
     }
 
     /// Sets the maximum number of connections, including those being opened. Must be at least 1. A request that finds none
     /// available waits for one, at most for the `connect_timeout`.
     pub fn pool_max_connections(mut self, connections: usize) -> Self {
-        self.limits.max_connections = connections.min(Semaphore::MAX_PERMITS);
+        self.pool.max_connections = connections.min(Semaphore::MAX_PERMITS);
         self
     }
 
@@ -296,28 +296,28 @@ impl ClientBuilder {
     /// Returns an error of kind [`BadInput`](crate::ErrorKind::BadInput) that names the invalid setting, its value and
     /// what is expected.
     pub fn build(self) -> Result<Client, Error> {
-        let limits = self.limits;
-        let timeouts = [("timeout", limits.stall_timeout), ("connect_timeout", Some(limits.connect_timeout))];
+        let pool = self.pool;
+        let timeouts = [("timeout", pool.stall_timeout), ("connect_timeout", Some(pool.connect_timeout))];
         if let Some((name, _)) = timeouts.iter().find(|(_, timeout)| *timeout == Some(Duration::ZERO)) {
             return Err(Error::bad_input(format!("{name} is 0: expected a time above zero")));
         }
-        if limits.max_connections == 0 {
+        if pool.max_connections == 0 {
             return Err(Error::bad_input("pool_max_connections is 0: expected at least 1"));
         }
         let base_url = BaseUrl::parse(&self.url.0)?;
         let retry_config = self.retry_config.validate()?;
         let uri = base_url.join("/")?;
-        let proxy = if self.proxy_from_env { Proxy::from_env(&uri, self.protocol.http2)? } else { None };
+        let proxy = if self.proxy_from_env { Proxy::from_env(&uri, pool.http2)? } else { None };
         let server = match &proxy {
             Some(proxy) => format!("{} through proxy {proxy}", base_url.authority()),
             None => base_url.authority().to_owned(),
         };
-        let tls = self.tls.load(base_url.is_https(), self.protocol.http2)?;
-        let connector = Connector::new(uri, limits.connect_timeout, proxy.clone(), tls);
+        let tls = self.tls.load(base_url.is_https(), pool.http2)?;
+        let connector = Connector::new(uri, pool.connect_timeout, proxy.clone(), tls);
         let upload_limit =
-            self.request_buffer_time.map(|time| UploadLimit::new(time, limits.connect_timeout, limits.max_connections));
+            self.request_buffer_time.map(|time| UploadLimit::new(time, pool.connect_timeout, pool.max_connections));
         let transport = HttpTransport {
-            pool: Pool::new(connector, limits, self.protocol),
+            pool: Pool::new(connector, pool),
             base_url,
             server,
             upload_limit,

@@ -133,7 +133,7 @@ impl HttpTransport {
             if unsent {
                 request.not_sent();
             }
-            if !unsent || !connection.is_reused() {
+            if !unsent || !connection.reused {
                 return Err(Failure::exchange(error.into_error().into(), &self.server));
             }
         }

@@ -2,7 +2,6 @@
 
 use std::{
     future::poll_fn,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -18,7 +17,7 @@ use crate::{
         connect_timeout::{Connecting, connect_timeout},
         proxy::Proxy,
         tls::TlsConfig,
-        tracked_io::{ConnectionPermit, TrackedIo, TrackedTcp},
+        tracked_io::TrackedIo,
     },
     error_chain::BoxError,
 };
@@ -49,10 +48,10 @@ impl Connector {
         Self { server, tcp, proxy, tls, timeout }
     }
 
-    /// Opens a connection that records its progress in `activity` and holds the permit until it is closed.
-    pub(crate) fn connect(&self, permit: Arc<ConnectionPermit>, activity: Activity) -> Connecting<(BoxIo, Connected)> {
+    /// Opens a connection that records its progress in `activity`.
+    pub(crate) fn connect(&self, activity: Activity) -> Connecting<(BoxIo, Connected)> {
         let is_tls = self.server.scheme() == Some(&Scheme::HTTPS);
-        let tcp = TcpConnector { tcp: self.tcp.clone(), proxy: self.proxy.clone(), permit, activity, is_tls };
+        let tcp = TcpConnector { tcp: self.tcp.clone(), proxy: self.proxy.clone(), activity, is_tls };
         let (server, mut connector) = (self.server.clone(), self.tls.clone().wrap(tcp));
         let connecting = async move {
             poll_fn(|cx| connector.poll_ready(cx)).await?;
@@ -70,25 +69,24 @@ impl Connector {
 pub(crate) struct TcpConnector {
     tcp: HttpConnector,
     proxy: Option<Proxy>,
-    permit: Arc<ConnectionPermit>,
     activity: Activity,
     is_tls: bool,
 }
 
 impl Service<Uri> for TcpConnector {
-    type Response = TrackedTcp;
+    type Response = TrackedIo;
     type Error = BoxError;
-    type Future = Connecting<TrackedTcp>;
+    type Future = Connecting<TrackedIo>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.tcp.poll_ready(cx).map_err(Into::into)
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let Self { proxy, permit, activity, is_tls, .. } = self.clone();
+        let Self { proxy, activity, is_tls, .. } = self.clone();
         let connecting = self.tcp.call(proxy.as_ref().map_or(uri, |proxy| proxy.uri().clone()));
         Box::pin(async move {
-            let connection = TrackedIo::new(connecting.await?, activity, permit, is_tls);
+            let connection = TrackedIo::new(connecting.await?, activity, is_tls);
             match proxy {
                 Some(proxy) => proxy.connect(connection).await,
                 None => Ok(connection),

@@ -21,7 +21,7 @@ use tokio::{runtime::Handle, task::AbortHandle, time::Instant};
 use crate::{
     activity::Activity,
     base_url::BaseUrl,
-    connection::{http2_handle::Http2Handle, keep_alive, stall_timeout::StallTimeout, tracked_io::ConnectionPermit},
+    connection::{http2_handle::Http2Handle, keep_alive, stall_timeout::StallTimeout},
     request::{expect_continue::ContinueSignal, replay::RequestBody},
 };
 
@@ -39,11 +39,12 @@ pub(crate) struct Connection {
     protocol: Protocol,
     stall_timeout: Option<StallTimeout>,
     state: State,
-    reused: bool,
+    /// Whether the connection carried an exchange before. The server may have closed it since.
+    pub(crate) reused: bool,
     /// `Some` if the current request has `Expect: 100-continue`.
     continue_signal: Option<ContinueSignal>,
     /// How long the server keeps the connection open while it is idle. `None` if it does not say.
-    keep_alive: Option<Duration>,
+    pub(crate) keep_alive: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -60,7 +61,6 @@ pub(crate) struct Http1 {
     pub(crate) activity: Activity,
     /// The task that drives the connection.
     pub(crate) task: AbortHandle,
-    pub(crate) permit: Weak<ConnectionPermit>,
     pub(crate) pool: Weak<dyn ReturnConnection>,
 }
 
@@ -101,11 +101,6 @@ impl Connection {
         Self { protocol, stall_timeout, state: State::Idle, reused, continue_signal: None, keep_alive: None }
     }
 
-    /// Whether the connection carried an exchange before. The server may have closed it since.
-    pub(crate) fn is_reused(&self) -> bool {
-        self.reused
-    }
-
     /// Whether an HTTP/1.1 connection can carry another exchange now.
     pub(crate) fn is_ready(&self) -> bool {
         matches!(&self.protocol, Protocol::Http1(http1) if http1.sender.is_ready())
@@ -119,11 +114,6 @@ impl Connection {
     /// Returns when there last was progress.
     pub(crate) fn last_used(&self) -> Instant {
         self.stall_timeout.as_ref().and_then(StallTimeout::last_progress).unwrap_or_else(Instant::now)
-    }
-
-    /// Returns how long the server keeps the connection open while it is idle. `None` if it does not say.
-    pub(crate) fn keep_alive(&self) -> Option<Duration> {
-        self.keep_alive
     }
 
     /// Sends a request, and waits for the head of its response.
@@ -161,10 +151,6 @@ impl Connection {
             http1.activity.head_received();
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 self.state = State::Upgraded;
-                // The limit on connections is for HTTP only.
-                if let Some(permit) = http1.permit.upgrade() {
-                    permit.release();
-                }
             }
             if let Some(signal) = &self.continue_signal {
                 signal.response(response.status());
@@ -184,7 +170,7 @@ impl Connection {
     /// Ready when the stall timeout has elapsed, with its length.
     pub(crate) fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
         let Some(timeout) = &mut self.stall_timeout else { return Poll::Pending };
-        timeout.poll_stalled(cx).map(|()| timeout.timeout())
+        timeout.poll_stalled(cx)
     }
 
     /// Returns the connection to its pool when it can be reused, and closes it if it cannot be: a connection whose
@@ -214,7 +200,7 @@ impl Connection {
             return Poll::Ready(ready.is_ok());
         }
         let new_timeout = || StallTimeout::new(REMAINDER_TIMEOUT, http1.activity.clone());
-        self.stall_timeout.get_or_insert_with(new_timeout).poll_stalled(cx).map(|()| false)
+        self.stall_timeout.get_or_insert_with(new_timeout).poll_stalled(cx).map(|_| false)
     }
 
     fn return_to_pool(mut self: Box<Self>) {

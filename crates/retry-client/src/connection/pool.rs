@@ -15,7 +15,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::{
     runtime::Handle,
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
-    time::sleep_until,
+    task::AbortHandle,
+    time::{Instant, sleep_until},
 };
 
 use crate::{
@@ -28,24 +29,19 @@ use crate::{
         http2_handle::Http2Handle,
         idle_connections::{IdleConnections, Reuse},
         stall_timeout::StallTimeout,
-        tracked_io::ConnectionPermit,
     },
     error_chain::BoxError,
 };
 
-/// How many connections there may be, and their timeouts.
+/// The settings of a pool: how many connections there may be, their timeouts, and their protocol.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct PoolLimits {
+pub(crate) struct PoolConfig {
     pub(crate) max_connections: usize,
     /// How many are kept idle. If zero, HTTP/2 connections are not shared either.
     pub(crate) max_idle: usize,
     pub(crate) idle_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) stall_timeout: Option<Duration>,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ProtocolConfig {
     /// Whether the server is known to support HTTP/2.
     pub(crate) http2: bool,
     pub(crate) preserve_header_case: bool,
@@ -54,12 +50,11 @@ pub(crate) struct ProtocolConfig {
 /// The connections to one server.
 pub(crate) struct Pool {
     connector: Connector,
-    limits: PoolLimits,
-    protocol: ProtocolConfig,
+    config: PoolConfig,
     state: Mutex<State>,
     /// Notifies one waiter for each HTTP/1.1 connection that is returned, and all of them of an HTTP/2 connection.
     available: Notify,
-    /// A permit for each connection that may exist.
+    /// A permit for each connection that may exist. The task of a connection holds it.
     connection_permits: Arc<Semaphore>,
     /// A permit for each connection that may be opened at the same time.
     connect_permits: Arc<Semaphore>,
@@ -71,8 +66,8 @@ struct State {
     idle: IdleConnections,
     /// How many requests wait for a connection.
     waiters: usize,
-    /// Whether a task closes expired connections.
-    has_reaper: bool,
+    /// The task that closes expired connections. It may end with its runtime: then another is started.
+    reaper: Option<AbortHandle>,
 }
 
 /// The largest buffer of a connection: for the largest head, and a part of a body. hyper's default of about 400 KiB would
@@ -80,16 +75,15 @@ struct State {
 const MAX_BUFFER_SIZE: usize = head_limits::MAX_SIZE + 16 * 1024;
 
 impl Pool {
-    pub(crate) fn new(connector: Connector, limits: PoolLimits, protocol: ProtocolConfig) -> Arc<Self> {
+    pub(crate) fn new(connector: Connector, config: PoolConfig) -> Arc<Self> {
         // A single HTTP/2 connection is enough for all requests, so they wait for the first.
-        let connects = if protocol.http2 && limits.max_idle > 0 { 1 } else { Semaphore::MAX_PERMITS };
+        let connects = if config.http2 && config.max_idle > 0 { 1 } else { Semaphore::MAX_PERMITS };
         Arc::new_cyclic(|this| Self {
             connector,
-            limits,
-            protocol,
+            config,
             state: Mutex::default(),
             available: Notify::new(),
-            connection_permits: Arc::new(Semaphore::new(limits.max_connections)),
+            connection_permits: Arc::new(Semaphore::new(config.max_connections)),
             connect_permits: Arc::new(Semaphore::new(connects)),
             this: this.clone(),
         })
@@ -97,12 +91,12 @@ impl Pool {
 
     /// Whether requests share a connection, or will.
     pub(crate) fn is_shared(&self) -> bool {
-        self.protocol.http2 || self.lock().idle.has_http2()
+        self.config.http2 || self.lock().idle.has_http2()
     }
 
     /// Returns the number of connections, including those being opened.
     pub(crate) fn connections(&self) -> usize {
-        self.limits.max_connections.saturating_sub(self.connection_permits.available_permits())
+        self.config.max_connections.saturating_sub(self.connection_permits.available_permits())
     }
 
     /// Takes an available connection, unless other requests are waiting for it.
@@ -115,7 +109,7 @@ impl Pool {
     /// Waits for a connection, at most for the connect timeout.
     pub(crate) fn acquire(self: &Arc<Self>, reuse: Reuse) -> Connecting<Box<Connection>> {
         let pool = Arc::clone(self);
-        connect_timeout(self.limits.connect_timeout, async move { pool.wait_or_connect(reuse).await })
+        connect_timeout(self.config.connect_timeout, async move { pool.wait_or_connect(reuse).await })
     }
 
     fn take(&self, idle: &mut IdleConnections, reuse: Reuse, reserved: usize) -> Option<Box<Connection>> {
@@ -124,8 +118,8 @@ impl Pool {
 
     /// Starts an exchange on a shared connection, where it may have to wait as long as for a connection.
     fn exchange_on(&self, handle: Http2Handle, reused: bool) -> Box<Connection> {
-        let activity = || Activity::of_exchange(self.limits.connect_timeout);
-        let stall_timeout = self.limits.stall_timeout.map(|timeout| StallTimeout::new(timeout, activity()));
+        let activity = || Activity::of_exchange(self.config.connect_timeout);
+        let stall_timeout = self.config.stall_timeout.map(|timeout| StallTimeout::new(timeout, activity()));
         Box::new(Connection::new(Protocol::Http2(handle), stall_timeout, reused))
     }
 
@@ -176,36 +170,39 @@ impl Pool {
     }
 
     async fn connect(&self, permit: OwnedSemaphorePermit) -> Result<Box<Connection>, BoxError> {
-        let (activity, permit) = (Activity::of_connection(), ConnectionPermit::new(permit));
-        let (stream, connected) = self.connector.connect(Arc::clone(&permit), activity.clone()).await?;
-        if self.protocol.http2 || connected.is_negotiated_h2() {
-            return self.handshake_http2(stream, activity).await;
+        let activity = Activity::of_connection();
+        let (stream, connected) = self.connector.connect(activity.clone()).await?;
+        if self.config.http2 || connected.is_negotiated_h2() {
+            return self.handshake_http2(stream, permit, activity).await;
         }
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_BUFFER_SIZE)
             .max_headers(head_limits::MAX_FIELDS)
             .max_header_size(head_limits::MAX_SIZE)
-            .preserve_header_case(self.protocol.preserve_header_case)
+            .preserve_header_case(self.config.preserve_header_case)
             .handshake(stream)
             .await?;
-        // Its errors are reported to the exchange.
-        let task = tokio::spawn(connection.with_upgrades()).abort_handle();
-        let stall_timeout = self.limits.stall_timeout.map(|timeout| StallTimeout::new(timeout, activity.clone()));
-        let (to_proxy, permit, pool) = (connected.is_proxied(), Arc::downgrade(&permit), self.this.clone());
-        let http1 = Http1 { sender, to_proxy, activity, task, permit, pool };
+        let task = spawn_connection(connection.with_upgrades(), permit);
+        let stall_timeout = self.config.stall_timeout.map(|timeout| StallTimeout::new(timeout, activity.clone()));
+        let http1 = Http1 { sender, to_proxy: connected.is_proxied(), activity, task, pool: self.this.clone() };
         Ok(Box::new(Connection::new(Protocol::Http1(http1), stall_timeout, false)))
     }
 
-    async fn handshake_http2(&self, stream: BoxIo, activity: Activity) -> Result<Box<Connection>, BoxError> {
+    async fn handshake_http2(
+        &self,
+        stream: BoxIo,
+        permit: OwnedSemaphorePermit,
+        activity: Activity,
+    ) -> Result<Box<Connection>, BoxError> {
         let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_header_list_size(head_limits::MAX_SIZE as u32)
             .handshake(stream)
             .await?;
-        let task = tokio::spawn(connection).abort_handle();
+        let task = spawn_connection(connection, permit);
         sender.ready().await?;
         let mut handle = Http2Handle::new(sender, activity, task);
-        if self.limits.max_idle > 0 {
+        if self.config.max_idle > 0 {
             let mut state = self.lock();
             // If the server chose the protocol, another connection may have been opened meanwhile.
             match state.idle.share() {
@@ -225,13 +222,23 @@ impl Pool {
     }
 
     fn ensure_reaper(&self, state: &mut State) {
-        if state.has_reaper || state.idle.next_expiry(self.limits.idle_timeout).is_none() {
+        if state.reaper.as_ref().is_some_and(|reaper| !reaper.is_finished())
+            || state.idle.next_expiry(self.config.idle_timeout).is_none()
+        {
             return;
         }
         // Without a runtime, the connections are not driven either.
         let Ok(runtime) = Handle::try_current() else { return };
-        state.has_reaper = true;
-        runtime.spawn(Reaper(self.this.clone()).run());
+        let pool = self.this.clone();
+        state.reaper = Some(runtime.spawn(reap(pool)).abort_handle());
+    }
+
+    /// Closes expired connections. Returns when the next one expires; if there is none, the reaper ends.
+    fn close_expired(&self) -> Option<Instant> {
+        let mut state = self.lock();
+        let next = state.idle.close_expired(self.config.idle_timeout);
+        state.reaper.take_if(|_| next.is_none());
+        next
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -241,13 +248,13 @@ impl Pool {
 
 impl ReturnConnection for Pool {
     fn return_connection(&self, connection: Box<Connection>) {
-        let idle_timeout = self.limits.idle_timeout;
-        let idle_timeout = connection.keep_alive().map_or(idle_timeout, |keep_alive| keep_alive.min(idle_timeout));
+        let idle_timeout = self.config.idle_timeout;
+        let idle_timeout = connection.keep_alive.map_or(idle_timeout, |keep_alive| keep_alive.min(idle_timeout));
         if idle_timeout.is_zero() {
             return;
         }
         let mut state = self.lock();
-        let max_idle = if self.limits.max_idle == 0 { 0 } else { self.limits.max_idle.max(state.waiters) };
+        let max_idle = if self.config.max_idle == 0 { 0 } else { self.config.max_idle.max(state.waiters) };
         if state.idle.http1_count() >= max_idle {
             return;
         }
@@ -259,35 +266,20 @@ impl ReturnConnection for Pool {
     }
 }
 
-/// Closes expired connections as long as there are idle ones.
-struct Reaper(Weak<Pool>);
-
-impl Reaper {
-    async fn run(mut self) {
-        loop {
-            let next = {
-                let Some(pool) = self.0.upgrade() else { return };
-                let mut state = pool.lock();
-                let next = state.idle.close_expired(pool.limits.idle_timeout);
-                if next.is_none() {
-                    state.has_reaper = false;
-                    // Another reaper may have started when this one is dropped.
-                    self.0 = Weak::new();
-                }
-                next
-            };
-            let Some(next) = next else { return };
-            sleep_until(next).await;
-        }
-    }
+/// Drives a connection, which counts towards the limit until it is closed, or another protocol has taken over. Its errors
+/// are reported to the exchange.
+fn spawn_connection(connection: impl Future + Send + 'static, permit: OwnedSemaphorePermit) -> AbortHandle {
+    tokio::spawn(async move {
+        connection.await;
+        drop(permit);
+    })
+    .abort_handle()
 }
 
-/// The task may end with its runtime: then another has to be started.
-impl Drop for Reaper {
-    fn drop(&mut self) {
-        if let Some(pool) = self.0.upgrade() {
-            pool.lock().has_reaper = false;
-        }
+/// Closes expired connections as long as there are idle ones.
+async fn reap(pool: Weak<Pool>) {
+    while let Some(next) = pool.upgrade().and_then(|pool| pool.close_expired()) {
+        sleep_until(next).await;
     }
 }
 

@@ -12,7 +12,7 @@ use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::client::proxy::matcher::Matcher;
 
-use crate::{connection::tracked_io::TrackedTcp, error::Error, error_chain::BoxError};
+use crate::{connection::tracked_io::TrackedIo, error::Error, error_chain::BoxError};
 
 /// The proxy for one server.
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ impl Proxy {
     }
 
     /// Turns a connection to the proxy into a connection to the server.
-    pub(crate) async fn connect(self, io: TrackedTcp) -> Result<TrackedTcp, BoxError> {
+    pub(crate) async fn connect(self, io: TrackedIo) -> Result<TrackedIo, BoxError> {
         let Some(server) = self.tunnel else { return Ok(io.proxied()) };
         let (mut sender, connection) = http1::handshake(io).await?;
         // The task ends with the tunnel, or when the sender is dropped.

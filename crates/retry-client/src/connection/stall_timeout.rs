@@ -30,10 +30,6 @@ impl StallTimeout {
         Self { timeout, activity, sleep: None, waiting: false }
     }
 
-    pub(crate) fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
     /// Starts an exchange, and returns its activity.
     pub(crate) fn start_exchange(&mut self) -> &Activity {
         self.waiting = false;
@@ -54,21 +50,18 @@ impl StallTimeout {
         self.waiting = false;
     }
 
-    /// Ready when there was no progress for the timeout, counted from the first poll since
+    /// Ready with the timeout when there was no progress for as long, counted from the first poll since
     /// [`stop_waiting`](Self::stop_waiting).
-    pub(crate) fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
         if !self.waiting {
             self.waiting = true;
             self.activity.restart();
         }
+        let timeout = self.timeout;
         loop {
-            let deadline = match self.activity.last_progress() {
-                Some(last) => last.checked_add(self.timeout),
-                None => Instant::now().checked_add(self.timeout),
-            };
+            let deadline = self.activity.last_progress().unwrap_or_else(Instant::now).checked_add(timeout);
             // A timeout beyond the range of the clock never elapses.
             let Some(deadline) = deadline else { return Poll::Pending };
-            let timeout = self.timeout;
             // The deadline may move to an earlier time: a clock that was to start after its grace starts with progress.
             let wake_up = || Instant::now().checked_add(timeout).map_or(deadline, |soon| soon.min(deadline));
             let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(wake_up())));
@@ -76,7 +69,7 @@ impl StallTimeout {
                 return Poll::Pending;
             }
             if sleep.deadline() >= deadline {
-                return Poll::Ready(());
+                return Poll::Ready(timeout);
             }
             sleep.as_mut().reset(wake_up());
         }

@@ -7,7 +7,6 @@ use std::{
     io,
     mem::MaybeUninit,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
 };
 
@@ -18,48 +17,14 @@ use hyper_util::{
     rt::TokioIo,
 };
 use socket2::SockRef;
-use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
+use tokio::net::TcpStream;
 
 use crate::activity::Activity;
 
-/// Counts a connection towards the limit until this is dropped or released.
+/// A TCP stream that records progress in an [`Activity`]. It is beneath TLS, so that the bytes of a handshake count too.
 #[derive(Debug)]
-pub(crate) struct ConnectionPermit(Mutex<Option<OwnedSemaphorePermit>>);
-
-impl ConnectionPermit {
-    pub(crate) fn new(permit: OwnedSemaphorePermit) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Some(permit))))
-    }
-
-    pub(crate) fn release(&self) {
-        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
-    }
-}
-
-/// A socket that can be inspected without reading from it.
-pub(crate) trait Peek {
-    /// Returns the number of bytes that can be read, at most one; zero if the peer has closed.
-    ///
-    /// # Errors
-    ///
-    /// `WouldBlock` if nothing can be read, or the connection's error.
-    fn peek(&self) -> io::Result<usize>;
-}
-
-impl Peek for TokioIo<TcpStream> {
-    /// Asks the kernel, as the runtime may not have processed the latest event yet.
-    fn peek(&self) -> io::Result<usize> {
-        SockRef::from(self.inner()).peek(&mut [MaybeUninit::uninit()])
-    }
-}
-
-/// A TCP connection beneath TLS, if any.
-pub(crate) type TrackedTcp = TrackedIo<TokioIo<TcpStream>>;
-
-/// A stream that records progress in an [`Activity`]. It is beneath TLS, so that the bytes of a handshake count too.
-#[derive(Debug)]
-pub(crate) struct TrackedIo<T> {
-    io: T,
+pub(crate) struct TrackedIo {
+    io: TokioIo<TcpStream>,
     activity: Activity,
     /// Bytes to be read before those of `io`.
     prefix: Bytes,
@@ -70,21 +35,11 @@ pub(crate) struct TrackedIo<T> {
     write_closed: bool,
     /// Whether the write failed because of a reset: then the end of the stream is an error.
     reset: bool,
-    _permit: Arc<ConnectionPermit>,
 }
 
-impl<T> TrackedIo<T> {
-    pub(crate) fn new(io: T, activity: Activity, permit: Arc<ConnectionPermit>, is_tls: bool) -> Self {
-        Self {
-            io,
-            activity,
-            prefix: Bytes::new(),
-            proxied: false,
-            is_tls,
-            write_closed: false,
-            reset: false,
-            _permit: permit,
-        }
+impl TrackedIo {
+    pub(crate) fn new(io: TokioIo<TcpStream>, activity: Activity, is_tls: bool) -> Self {
+        Self { io, activity, prefix: Bytes::new(), proxied: false, is_tls, write_closed: false, reset: false }
     }
 
     /// Puts back bytes that were read.
@@ -116,29 +71,14 @@ impl<T> TrackedIo<T> {
             Err(error) => Err(error),
         }
     }
-}
 
-/// Whether a write failed because the peer receives nothing more.
-fn is_closed(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted
-    )
-}
-
-impl<T: Connection> Connection for TrackedIo<T> {
-    fn connected(&self) -> Connected {
-        self.io.connected().proxy(self.proxied)
-    }
-}
-
-impl<T: Peek> TrackedIo<T> {
     /// Checks the socket if a request is about to be sent: the server may have closed it, or sent unexpected bytes.
     fn poll_peek(&self) -> Poll<io::Result<()>> {
         if !self.activity.take_peek_request() {
             return Poll::Pending;
         }
-        match self.io.peek() {
+        // Asks the kernel, as the runtime may not have processed the latest event yet.
+        match SockRef::from(self.io.inner()).peek(&mut [MaybeUninit::uninit()]) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
             Err(error) => Poll::Ready(Err(error)),
             // The end of the stream.
@@ -149,9 +89,7 @@ impl<T: Peek> TrackedIo<T> {
             }
         }
     }
-}
 
-impl<T: Read + Unpin> TrackedIo<T> {
     /// Reads what was received before a reset, and then returns the reset.
     fn poll_read_before_reset(&mut self, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let mut received = [MaybeUninit::uninit(); 4096];
@@ -166,7 +104,21 @@ impl<T: Read + Unpin> TrackedIo<T> {
     }
 }
 
-impl<T: Read + Peek + Unpin> Read for TrackedIo<T> {
+/// Whether a write failed because the peer receives nothing more.
+fn is_closed(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted
+    )
+}
+
+impl Connection for TrackedIo {
+    fn connected(&self) -> Connected {
+        self.io.connected().proxy(self.proxied)
+    }
+}
+
+impl Read for TrackedIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         if !self.prefix.is_empty() {
             let length = self.prefix.len().min(buf.remaining());
@@ -187,7 +139,7 @@ impl<T: Read + Peek + Unpin> Read for TrackedIo<T> {
     }
 }
 
-impl<T: Write + Unpin> Write for TrackedIo<T> {
+impl Write for TrackedIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if self.write_closed {
             return Poll::Ready(Ok(buf.len()));
@@ -229,26 +181,32 @@ impl<T: Write + Unpin> Write for TrackedIo<T> {
 #[cfg(test)]
 mod tests {
     use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-        sync::Semaphore,
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        task::yield_now,
     };
 
     use super::*;
 
-    impl Peek for TokioIo<DuplexStream> {
-        fn peek(&self) -> io::Result<usize> {
-            Err(io::ErrorKind::WouldBlock.into())
-        }
+    /// Returns both ends of a connection, the near one tracked.
+    async fn pair() -> (TrackedIo, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (far, _) = listener.accept().await.unwrap();
+        (TrackedIo::new(TokioIo::new(near), Activity::of_connection(), false), far)
     }
 
     /// The peer has closed: nothing more can be written, but what it sent can still be read.
     #[tokio::test]
     async fn received_bytes_can_be_read_after_a_write_error() {
-        let (near, mut far) = duplex(16);
+        let (near, mut far) = pair().await;
         far.write_all(b"abc").await.unwrap();
         drop(far);
-        let mut stream = TokioIo::new(tracked(near).await);
-        stream.write_all(b"defg").await.unwrap();
+        let mut stream = TokioIo::new(near);
+        while !stream.inner().write_closed {
+            stream.write_all(b"defg").await.unwrap();
+            yield_now().await;
+        }
         stream.flush().await.unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).await.unwrap();
@@ -256,16 +214,11 @@ mod tests {
         stream.shutdown().await.unwrap();
     }
 
-    async fn tracked(near: DuplexStream) -> TrackedIo<TokioIo<DuplexStream>> {
-        let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-        TrackedIo::new(TokioIo::new(near), Activity::of_connection(), ConnectionPermit::new(permit), false)
-    }
-
     #[tokio::test]
     async fn unread_bytes_are_read_first_whatever_the_size_of_the_buffer() {
-        let (near, mut far) = duplex(16);
+        let (near, mut far) = pair().await;
         far.write_all(b"def").await.unwrap();
-        let mut stream = TokioIo::new(tracked(near).await.unread(Bytes::from("abc")));
+        let mut stream = TokioIo::new(near.unread(Bytes::from("abc")));
         let mut text = [0; 2];
         stream.read_exact(&mut text).await.unwrap();
         assert_eq!(&text, b"ab");
