@@ -74,12 +74,9 @@ impl BaseUrl {
         if !path.starts_with('/') && !server_wide {
             return Err(invalid(&"expected it to start with '/'"));
         }
-        let joined = if self.prefix.is_empty() || server_wide {
-            PathAndQuery::try_from(path)
-        } else {
-            PathAndQuery::try_from([&self.prefix, path].concat())
-        };
-        let joined = joined.map_err(|_| invalid(&"it has a character that must be percent-encoded"))?;
+        let prefix = if server_wide { "" } else { &self.prefix };
+        let joined = PathAndQuery::try_from([prefix, path].concat())
+            .map_err(|_| invalid(&"it has a character that must be percent-encoded"))?;
         self.url(self.authority.clone(), joined).map_err(|error| invalid(&error))
     }
 

@@ -145,11 +145,6 @@ impl ClientBuilder {
         self.configure_retries(|config| config.replay_memory(bytes))
     }
 
-    /// Records in the journal when attempts ran; see [`RetryConfig::timed`].
-    pub fn timed(self, on: bool) -> Self {
-        self.configure_retries(|config| config.timed(on))
-    }
-
     /// Registers an observer, called before each wait and once when the call ends; see [`RetryConfig::observer`].
     pub fn observer(self, observer: impl Fn(&AttemptEvent<'_>) + Send + Sync + 'static) -> Self {
         self.configure_retries(|config| config.observer(observer))

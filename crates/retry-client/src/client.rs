@@ -4,14 +4,14 @@ use std::{fmt, sync::Arc};
 
 use http::{
     Method, Request, Response, Uri,
-    header::{AUTHORIZATION, PROXY_AUTHORIZATION},
+    header::{AUTHORIZATION, HOST, PROXY_AUTHORIZATION},
 };
 use retry_core::RetryBudget;
 
 use crate::{
     connection::proxy::Proxy,
     error::Error,
-    request::{body::Body, hop_by_hop},
+    request::{body::Body, hop_by_hop::remove_hop_by_hop},
     response::{
         body::ResponseBody,
         buffering::BufferLimits,
@@ -157,11 +157,12 @@ impl Client {
         let joined = self.0.transport.base_url.join(path);
         let parts = joined.map(|uri| {
             let mut parts = with_uri(request, uri);
-            hop_by_hop::remove_for_next_hop(parts.head.headers_mut());
+            remove_hop_by_hop(parts.head.headers_mut());
+            parts.head.headers_mut().remove(HOST);
             parts
         });
         let mut response = self.deliver(parts).await?;
-        hop_by_hop::remove_hop_by_hop(response.headers_mut());
+        remove_hop_by_hop(response.headers_mut());
         Ok(response)
     }
 

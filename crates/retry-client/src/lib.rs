@@ -66,6 +66,7 @@ mod error;
 mod error_chain;
 mod history;
 mod layer;
+mod lock;
 mod media_type;
 mod request;
 mod response;

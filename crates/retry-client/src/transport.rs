@@ -55,34 +55,31 @@ impl<'a> Transport for CallTransport<'a> {
         &mut self,
         request: AttemptRequest<'b>,
     ) -> impl Future<Output = Result<BoxResponse<ReceivedBody>, Failure>> + use<'a, 'b> {
-        self.transport.send(request, self.delivery)
+        let Self { transport, delivery } = *self;
+        async move {
+            let repeatable = request.is_repeatable();
+            if let Some((limit, stream)) = transport.upload_limit.as_ref().zip(request.stream()) {
+                Box::pin(transport.prepare_upload(limit, &request, stream)).await?;
+            }
+            let response = transport.exchange(request).await?;
+            let read_ahead = match delivery {
+                Delivery::Streamed => None,
+                Delivery::Buffered(limits) => {
+                    ReadAhead::limited(limits, &response, repeatable, &transport.buffer_quota)
+                }
+                Delivery::Complete => Some(ReadAhead::complete()),
+            };
+            let Some(read_ahead) = read_ahead else { return Ok(response) };
+            // Boxed, as most exchanges do not need it.
+            Box::pin(read_ahead.read(response)).await.map_err(|error| {
+                let timed_out = error.kind() == ErrorKind::Timeout;
+                Failure { error, kind: if timed_out { FailureKind::TimedOut } else { FailureKind::MaybeProcessed } }
+            })
+        }
     }
 }
 
 impl HttpTransport {
-    async fn send(
-        &self,
-        request: AttemptRequest<'_>,
-        delivery: Delivery,
-    ) -> Result<BoxResponse<ReceivedBody>, Failure> {
-        let repeatable = request.is_repeatable();
-        if let Some((limit, stream)) = self.upload_limit.as_ref().zip(request.stream()) {
-            Box::pin(self.prepare_upload(limit, &request, stream)).await?;
-        }
-        let response = self.exchange(request).await?;
-        let read_ahead = match delivery {
-            Delivery::Streamed => return Ok(response),
-            Delivery::Buffered(limits) => ReadAhead::limited(limits, &response, repeatable, &self.buffer_quota),
-            Delivery::Complete => Some(ReadAhead::complete()),
-        };
-        let Some(read_ahead) = read_ahead else { return Ok(response) };
-        // Boxed, as most exchanges do not need it.
-        Box::pin(read_ahead.read(response)).await.map_err(|error| {
-            let timed_out = error.kind() == ErrorKind::Timeout;
-            Failure { error, kind: if timed_out { FailureKind::TimedOut } else { FailureKind::MaybeProcessed } }
-        })
-    }
-
     /// Waits until a request with a streamed body may take a connection.
     async fn prepare_upload(
         &self,

@@ -56,8 +56,4 @@ impl Http2Handle {
     pub(crate) fn is_stalled(&self, timeout: Duration) -> bool {
         self.activity.since_last_read() >= timeout
     }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
-    }
 }

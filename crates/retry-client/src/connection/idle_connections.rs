@@ -68,7 +68,7 @@ impl IdleConnections {
 
     /// Returns a handle to the HTTP/2 connection, if there is one.
     pub(crate) fn share(&mut self) -> Option<Http2Handle> {
-        let shared = self.http2.as_mut().filter(|shared| !shared.handle.is_closed())?;
+        let shared = self.http2.as_mut().filter(|shared| !shared.handle.sender.is_closed())?;
         shared.last_used = Instant::now();
         Some(shared.handle.clone())
     }

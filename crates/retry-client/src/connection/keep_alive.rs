@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+use crate::request::hop_by_hop::KEEP_ALIVE;
 
 /// A connection is not reused this long before the server closes it, as a request takes time to arrive.
 const MARGIN: Duration = Duration::from_secs(1);

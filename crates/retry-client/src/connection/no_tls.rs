@@ -22,10 +22,6 @@ impl TlsConfig {
     }
 }
 
-pub(crate) fn explain(_error: &(dyn StdError + 'static)) -> Option<&'static str> {
-    None
-}
-
-pub(crate) fn permanent_error(_error: &(dyn StdError + 'static)) -> Option<String> {
+pub(crate) fn explain(_error: &(dyn StdError + 'static)) -> Option<(bool, String)> {
     None
 }

@@ -6,7 +6,7 @@
 
 use std::{
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
@@ -31,6 +31,7 @@ use crate::{
         stall_timeout::StallTimeout,
     },
     error_chain::BoxError,
+    lock::lock,
 };
 
 /// The settings of a pool: how many connections there may be, their timeouts, and their protocol.
@@ -91,7 +92,7 @@ impl Pool {
 
     /// Whether requests share a connection, or will.
     pub(crate) fn is_shared(&self) -> bool {
-        self.config.http2 || self.lock().idle.has_http2()
+        self.config.http2 || lock(&self.state).idle.has_http2()
     }
 
     /// Returns the number of connections, including those being opened.
@@ -101,7 +102,7 @@ impl Pool {
 
     /// Takes an available connection, unless other requests are waiting for it.
     pub(crate) fn try_acquire(&self, reuse: Reuse) -> Option<Box<Connection>> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let waiters = state.waiters;
         self.take(&mut state.idle, reuse, waiters)
     }
@@ -156,13 +157,13 @@ impl Pool {
     /// Closes the connection that has been idle the longest, if the limit allows no new one.
     fn make_room(&self) {
         if self.connection_permits.available_permits() == 0 {
-            self.lock().idle.close_oldest();
+            lock(&self.state).idle.close_oldest();
         }
     }
 
     /// Wakes another waiter if the connection that was returned is too old for the one that was woken.
     fn pass_on_stale(&self) {
-        let is_stale = self.lock().idle.is_latest_stale();
+        let is_stale = lock(&self.state).idle.is_latest_stale();
         if is_stale {
             self.make_room();
             self.available.notify_one();
@@ -203,7 +204,7 @@ impl Pool {
         sender.ready().await?;
         let mut handle = Http2Handle::new(sender, activity, task);
         if self.config.max_idle > 0 {
-            let mut state = self.lock();
+            let mut state = lock(&self.state);
             // If the server chose the protocol, another connection may have been opened meanwhile.
             match state.idle.share() {
                 Some(shared) => handle = shared,
@@ -218,7 +219,7 @@ impl Pool {
 
     /// Stops sharing the connection of an exchange that stalled, if it has stalled for the others too.
     pub(crate) fn remove_stalled(&self, exchange: &Connection, timeout: Duration) {
-        self.lock().idle.remove_stalled(exchange, timeout);
+        lock(&self.state).idle.remove_stalled(exchange, timeout);
     }
 
     fn ensure_reaper(&self, state: &mut State) {
@@ -235,14 +236,10 @@ impl Pool {
 
     /// Closes expired connections. Returns when the next one expires; if there is none, the reaper ends.
     fn close_expired(&self) -> Option<Instant> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let next = state.idle.close_expired(self.config.idle_timeout);
         state.reaper.take_if(|_| next.is_none());
         next
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -253,7 +250,7 @@ impl ReturnConnection for Pool {
         if idle_timeout.is_zero() {
             return;
         }
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let max_idle = if self.config.max_idle == 0 { 0 } else { self.config.max_idle.max(state.waiters) };
         if state.idle.http1_count() >= max_idle {
             return;
@@ -290,7 +287,7 @@ impl<'a> Waiter<'a> {
     /// Registers a waiter. Returns it with the number of those before it, both under one lock, so that of two that arrive
     /// together one is the first.
     fn register(pool: &'a Pool) -> (Self, usize) {
-        let mut state = pool.lock();
+        let mut state = lock(&pool.state);
         let earlier = state.waiters;
         state.waiters += 1;
         (Self(pool), earlier)
@@ -303,7 +300,7 @@ impl<'a> Waiter<'a> {
             let mut notified = pin!(pool.available.notified());
             // From here on, no notification is missed.
             notified.as_mut().enable();
-            let connection = pool.take(&mut pool.lock().idle, reuse, earlier);
+            let connection = pool.take(&mut lock(&pool.state).idle, reuse, earlier);
             if let Some(connection) = connection {
                 return connection;
             }
@@ -318,6 +315,6 @@ impl<'a> Waiter<'a> {
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        self.0.lock().waiters -= 1;
+        lock(&self.0.state).waiters -= 1;
     }
 }

@@ -120,37 +120,31 @@ fn setting_error(setting: &str, path: &Path, why: &dyn fmt::Display) -> Error {
     Error::bad_input(format!("{setting} '{}': {why}", path.display()))
 }
 
-/// Returns why no handshake can succeed, if client and server do not accept each other. `None` for errors that may be
-/// temporary.
-pub(crate) fn permanent_error(error: &(dyn StdError + 'static)) -> Option<String> {
+/// Explains an error of a handshake. Returns whether it is permanent, because client and server do not accept each other,
+/// and the explanation. `None` for errors that need no explanation and may be temporary.
+pub(crate) fn explain(error: &(dyn StdError + 'static)) -> Option<(bool, String)> {
     use rustls::Error as Tls;
 
     let error = find::<Tls>(error)?;
-    match error {
+    let (permanent, why) = match error {
         Tls::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            Some("invalid peer certificate: unknown authority (a CA file adds one)".to_owned())
+            (true, "invalid peer certificate: unknown authority (a CA file adds one)".to_owned())
         }
         Tls::InvalidCertificate(_)
         | Tls::NoCertificatesPresented
         | Tls::UnsupportedNameType
         | Tls::PeerIncompatible(_)
-        | Tls::NoApplicationProtocol => Some(error.to_string()),
+        | Tls::NoApplicationProtocol => (true, error.to_string()),
         Tls::AlertReceived(alert) if is_permanent_alert(*alert) => {
-            Some(format!("the server rejected the handshake: {alert:?}"))
+            (true, format!("the server rejected the handshake: {alert:?}"))
         }
-        _ => None,
-    }
-}
-
-/// Explains the error of a handshake with a server that does not speak TLS.
-pub(crate) fn explain(error: &(dyn StdError + 'static)) -> Option<&'static str> {
-    match find::<rustls::Error>(error)? {
         // The first bytes are not a TLS record.
-        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            Some("the server does not speak TLS: a URL for plain HTTP starts with http://")
+        Tls::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            (false, "the server does not speak TLS: a URL for plain HTTP starts with http://".to_owned())
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    Some((permanent, why))
 }
 
 /// Whether the server rejects the client, rather than this handshake.
@@ -193,7 +187,7 @@ mod tests {
     fn rejections_are_permanent_at_any_depth_of_the_chain() {
         let check = |error: rustls::Error, expected: Option<&str>| {
             let error = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, error));
-            assert_eq!(permanent_error(&error).as_deref(), expected);
+            assert_eq!(explain(&error), expected.map(|why| (true, why.to_owned())));
         };
         let certificate = rustls::Error::InvalidCertificate;
         let unknown = "invalid peer certificate: unknown authority (a CA file adds one)";

@@ -37,12 +37,6 @@ impl Body {
     }
 }
 
-impl From<Bytes> for Body {
-    fn from(bytes: Bytes) -> Self {
-        Self(Kind::Bytes(bytes))
-    }
-}
-
 impl From<()> for Body {
     fn from((): ()) -> Self {
         Self::empty()
@@ -53,13 +47,13 @@ macro_rules! from_sources_of_bytes {
     ($($source:ty),*) => {$(
         impl From<$source> for Body {
             fn from(source: $source) -> Self {
-                Bytes::from(source).into()
+                Self(Kind::Bytes(source.into()))
             }
         }
     )*};
 }
 
-from_sources_of_bytes!(&'static str, String, &'static [u8], Vec<u8>);
+from_sources_of_bytes!(Bytes, &'static str, String, &'static [u8], Vec<u8>);
 
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

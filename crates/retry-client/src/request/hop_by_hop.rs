@@ -2,10 +2,10 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE},
 };
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+pub(crate) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 const HOP_BY_HOP: [HeaderName; 8] =
@@ -42,12 +42,6 @@ pub fn trim_values(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes the headers of a request that do not hold for the next hop.
-pub(crate) fn remove_for_next_hop(headers: &mut HeaderMap) {
-    remove_hop_by_hop(headers);
-    headers.remove(HOST);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,14 +59,13 @@ mod tests {
             ("upgrade", "h2c"),
             ("x-secret-hop", "1"),
             ("x-other", "2"),
-            ("host", "inbound"),
             ("trailer", "digest"),
             ("x-kept", "3"),
             ("content-type", "text/plain"),
         ] {
             headers.append(name, HeaderValue::from_static(value));
         }
-        remove_for_next_hop(&mut headers);
+        remove_hop_by_hop(&mut headers);
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["content-type", "trailer", "x-kept"]);

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     task::{Context, Poll, ready},
 };
 
@@ -16,6 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::{
     activity::Activity,
     error_chain::BoxError,
+    lock::lock,
     request::{
         body::{Body, Kind},
         buffer_quota::{BufferQuota, Reservation},
@@ -208,11 +209,6 @@ impl StreamBuffer {
         self.buffer = Vec::new();
         self.reservation.release();
     }
-}
-
-/// The lock is poisoned if the stream panicked while it was read, and then the call fails anyway.
-pub(crate) fn lock(stream: &Mutex<StreamBuffer>) -> MutexGuard<'_, StreamBuffer> {
-    stream.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The error of a stream that was passed as request body. No retry can help.

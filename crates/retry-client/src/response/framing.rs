@@ -6,7 +6,7 @@
 use std::str;
 
 use http::{
-    HeaderMap, HeaderName,
+    HeaderMap, HeaderName, HeaderValue,
     header::{CONTENT_LENGTH, TRANSFER_ENCODING},
 };
 
@@ -72,17 +72,11 @@ fn list(headers: &HeaderMap, name: HeaderName) -> String {
     values.join(", ").trim().to_owned()
 }
 
+/// Whether there is one `Content-Length`, with a number in its shortest form.
 fn has_canonical_length(headers: &HeaderMap) -> bool {
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    match (lengths.next(), lengths.next()) {
-        (Some(length), None) => is_canonical(length.as_bytes()),
-        _ => false,
-    }
-}
-
-fn is_canonical(length: &[u8]) -> bool {
-    let starts_well = matches!(length, [b'0'] | [b'1'..=b'9', ..]);
-    starts_well && str::from_utf8(length).is_ok_and(|length| length.parse::<u64>().is_ok())
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
+    let (Some(length), None) = (lengths.next(), lengths.next()) else { return false };
+    matches!(length, [b'0'] | [b'1'..=b'9', ..]) && str::from_utf8(length).is_ok_and(|text| text.parse::<u64>().is_ok())
 }
 
 /// Returns the number if all members of the list are the same. RFC 9110, section 8.6, allows to accept such a list.
@@ -98,8 +92,6 @@ fn one_number(list: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     #[test]

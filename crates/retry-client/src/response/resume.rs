@@ -46,15 +46,6 @@ struct Validator {
     total: Option<u64>,
 }
 
-/// The range that a 206 response carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Part {
-    /// One past the last byte.
-    end: u64,
-    /// The length of the complete body.
-    total: u64,
-}
-
 impl Validator {
     /// `None` if the response cannot be resumed.
     fn new(response: &Response<ReceivedBody>) -> Option<Self> {
@@ -66,8 +57,14 @@ impl Validator {
     }
 
     /// Checks that a response continues the body at `offset`: RFC 9110, section 15.3.7. `length` is the announced length
-    /// of its body.
-    fn check(&self, status: StatusCode, headers: &HeaderMap, length: Option<u64>, offset: u64) -> Result<Part, String> {
+    /// of its body. Returns the offset of its end, and the length of the complete body.
+    fn check(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        length: Option<u64>,
+        offset: u64,
+    ) -> Result<(u64, u64), String> {
         if status != StatusCode::PARTIAL_CONTENT {
             return Err(format!("the server returned {status}"));
         }
@@ -88,7 +85,7 @@ impl Validator {
         if last >= total || length.is_some_and(|length| length != last - first + 1) {
             return Err("the response contradicts its Content-Range".to_owned());
         }
-        Ok(Part { end: last + 1, total })
+        Ok((last + 1, total))
     }
 }
 
@@ -197,12 +194,11 @@ impl ResumingBody {
 
     fn accept(&mut self, response: Response<ReceivedBody>) -> Result<ReceivedBody, Error> {
         let length = response.body().size_hint().exact();
-        let part = self
+        let (end, total) = self
             .validator
             .check(response.status(), response.headers(), length, self.offset)
             .map_err(|why| Error::cannot_resume(self.offset, &why))?;
-        self.validator.total = Some(part.total);
-        self.end = Some(part.end);
+        (self.end, self.validator.total) = (Some(end), Some(total));
         if let Some(journal) = response.extensions().get::<Journal>() {
             self.record = *journal.last();
         }
@@ -281,7 +277,7 @@ mod tests {
                 map.append(*name, HeaderValue::from_static(value));
             }
             let status = StatusCode::from_u16(status).unwrap();
-            let expected = expected.map(|end| Part { end, total: 6 }).map_err(str::to_owned);
+            let expected = expected.map(|end| (end, 6)).map_err(str::to_owned);
             assert_eq!(validator(total).check(status, &map, None, 3), expected, "{headers:?}");
         };
         let fits = ("content-range", "bytes 3-5/6");

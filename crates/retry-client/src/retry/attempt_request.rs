@@ -72,7 +72,7 @@ fn make_idempotent(config: &RetryConfig, request: &mut Request<()>) -> bool {
         return true;
     }
     if config.add_idempotency_key {
-        idempotency_key::ensure(request.headers_mut(), || fastrand::u128(..));
+        idempotency_key::ensure(request.headers_mut(), fastrand::u128(..));
     }
     config.add_idempotency_key
 }
@@ -121,14 +121,7 @@ impl<'a> AttemptRequest<'a> {
     pub(crate) fn message(&self) -> Request<RequestBody> {
         let Self { config, request: ReplayableRequest { head, body, sent, .. }, attempt } = self;
         sent.store(true, Relaxed);
-        let mut message = Request::new(body.attempt());
-        *message.method_mut() = head.method().clone();
-        *message.uri_mut() = head.uri().clone();
-        *message.version_mut() = head.version();
-        *message.headers_mut() = head.headers().clone();
-        if !head.extensions().is_empty() {
-            *message.extensions_mut() = head.extensions().clone();
-        }
+        let mut message = Request::clone(head).map(|()| body.attempt());
         if let Some(name) = &config.attempt_header {
             message.headers_mut().insert(name, HeaderValue::from(attempt.number));
         }

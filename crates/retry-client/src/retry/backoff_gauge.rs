@@ -1,31 +1,21 @@
 //! How many calls are in backoff.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
-};
+use std::sync::Arc;
 
-/// Counts the calls that wait for their next attempt. Clones share the count.
+/// Counts the calls that wait for their next attempt: the inner `Arc` has one reference more than there are such calls.
+/// Clones of the gauge share the count.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct BackoffGauge(Arc<AtomicUsize>);
+pub(crate) struct BackoffGauge(Arc<Arc<()>>);
+
+/// Counts as a call until it is dropped.
+pub(crate) type BackoffGuard = Arc<()>;
 
 impl BackoffGauge {
-    /// Counts a call until the guard is dropped.
     pub(crate) fn enter(&self) -> BackoffGuard {
-        self.0.fetch_add(1, Relaxed);
-        BackoffGuard(self.clone())
+        Arc::clone(&self.0)
     }
 
     pub(crate) fn get(&self) -> usize {
-        self.0.load(Relaxed)
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct BackoffGuard(BackoffGauge);
-
-impl Drop for BackoffGuard {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Relaxed);
+        Arc::strong_count(&self.0) - 1
     }
 }

@@ -25,7 +25,6 @@ use crate::{
 /// | `attempt_header` | none | header that carries the number of the attempt |
 /// | `replay_limit` | 64 KiB | bytes of one streamed request body that are buffered for other attempts |
 /// | `replay_memory` | 64 MiB | bytes that all these buffers may hold together |
-/// | `timed` | off | records in the journal when attempts ran |
 /// | `observer` | none | function that is called after each attempt |
 #[derive(Clone, Debug)]
 #[must_use = "settings do nothing until a client or layer uses them"]
@@ -39,7 +38,6 @@ pub struct RetryConfig {
     pub(crate) attempt_header: Option<HeaderName>,
     pub(crate) replay_limit: usize,
     pub(crate) buffer_quota: BufferQuota,
-    timed: bool,
     pub(crate) observer: Option<Observer>,
     pub(crate) backoff_gauge: BackoffGauge,
 }
@@ -66,7 +64,6 @@ impl RetryConfig {
             attempt_header: None,
             replay_limit: 64 * 1024,
             buffer_quota: BufferQuota::new(64 * 1024 * 1024),
-            timed: false,
             observer: None,
             backoff_gauge: BackoffGauge::default(),
         }
@@ -132,13 +129,6 @@ impl RetryConfig {
         self
     }
 
-    /// Records in the [`Journal`](crate::Journal) when each attempt started and how long it took. This reads the clock
-    /// twice per attempt. It is always on with an observer.
-    pub fn timed(mut self, on: bool) -> Self {
-        self.timed = on;
-        self
-    }
-
     /// Registers an observer, called before each wait and once when the call ends. It must not block.
     pub fn observer(mut self, observer: impl Fn(&AttemptEvent<'_>) + Send + Sync + 'static) -> Self {
         self.observer = Some(Observer(Arc::new(observer)));
@@ -162,10 +152,7 @@ impl RetryConfig {
 
     /// Returns the retry engine for one call.
     pub(crate) fn retry(&self) -> Retry<TokioRuntime> {
-        let mut retry = Retry::new(self.policy);
-        if self.timed {
-            retry = retry.timed();
-        }
+        let retry = Retry::new(self.policy);
         match &self.budget {
             Some(budget) => retry.budget(budget.clone()),
             None => retry,

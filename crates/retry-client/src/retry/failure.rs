@@ -36,7 +36,7 @@ pub(crate) enum FailureKind {
 impl Failure {
     /// Interprets an error of an exchange with `server`.
     pub(crate) fn exchange(error: BoxError, server: &str) -> Self {
-        if let Some(why) = tls::permanent_error(&*error) {
+        if let Some((true, why)) = tls::explain(&*error) {
             return Self { error: Error::connect(server, &why, error), kind: FailureKind::Permanent };
         }
         let (kind, into_error) = interpret(&*error);
@@ -45,11 +45,11 @@ impl Failure {
 
     /// Interprets an error of connecting to `server`.
     pub(crate) fn connect(error: BoxError, server: &str) -> Self {
-        let permanent = tls::permanent_error(&*error);
-        let rejected = find::<TunnelRejected>(&*error).is_some_and(TunnelRejected::is_permanent);
-        let kind = if rejected || permanent.is_some() { FailureKind::Permanent } else { FailureKind::NotSent };
-        let why =
-            permanent.or_else(|| tls::explain(&*error).map(str::to_owned)).unwrap_or_else(|| root(&*error).to_string());
+        let (permanent, why) = tls::explain(&*error).unwrap_or_else(|| {
+            let rejected = find::<TunnelRejected>(&*error).is_some_and(TunnelRejected::is_permanent);
+            (rejected, root(&*error).to_string())
+        });
+        let kind = if permanent { FailureKind::Permanent } else { FailureKind::NotSent };
         Self { error: Error::connect(server, &why, error), kind }
     }
 }

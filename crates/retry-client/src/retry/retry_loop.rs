@@ -1,11 +1,6 @@
 //! A call: attempts over a transport until one is accepted or the policy allows no more.
 
-use std::{
-    future::ready,
-    pin::Pin,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
-};
+use std::{future::ready, mem, pin::Pin, sync::Mutex, time::SystemTime};
 
 use http::{Request, Response};
 use retry_core::{Attempt, Classify, Event, Report, Verdict};
@@ -13,6 +8,7 @@ use retry_core::{Attempt, Classify, Event, Report, Verdict};
 use crate::{
     error::Error,
     history::History,
+    lock::lock,
     retry::{
         attempt_event::{AttemptEvent, Outcome},
         attempt_request::{AttemptRequest, ReplayableRequest, RequestParts},
@@ -77,8 +73,7 @@ pub(crate) fn call<T: Transport, R>(
                 Box::pin(AttemptTimeout::new(transport.send(attempt), request, config.attempt_timeout))
             })
             .await;
-        let Progress { history, .. } = progress.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let history = Some(history).filter(History::has_retries);
+        let history = Some(mem::take(&mut lock(&progress).history)).filter(History::has_retries);
         match outcome {
             Some(Ok(mut response)) => {
                 response.extensions_mut().insert(journal);
@@ -99,10 +94,6 @@ struct Progress {
     history: History,
     /// `Some` while the call waits for its next attempt.
     backoff: Option<BackoffGuard>,
-}
-
-fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
-    progress.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Classifies the attempts of one call.

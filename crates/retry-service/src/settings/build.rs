@@ -97,8 +97,7 @@ impl Settings {
                 .resume(true)
                 .response_buffer(forwarding.response_buffer)
                 .response_buffer_time(forwarding.response_buffer_time)
-                .request_buffer_time(forwarding.request_buffer_time)
-                .timed(forwarding.server_timing);
+                .request_buffer_time(forwarding.request_buffer_time);
         }
         client = match timeouts.timeout.0 {
             Some(timeout) => client.timeout(timeout),
