@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-/// When there last was progress. Shared by everything that makes progress: the stream of an HTTP/1.1 connection, the
+/// The time of the last progress. Shared by everything that makes progress: the stream of an HTTP/1.1 connection, the
 /// request body, and the reader of the response.
 #[derive(Clone, Debug)]
 pub(crate) struct Activity(Arc<State>);
@@ -127,7 +127,7 @@ impl Activity {
         nanos(self.0.origin.elapsed())
     }
 
-    /// Returns when there last was progress. `None` while the clock is stopped.
+    /// Returns the time of the last progress. `None` while the clock is stopped.
     pub(crate) fn last_progress(&self) -> Option<Instant> {
         match self.0.last_progress.load(Relaxed) {
             PAUSED => None,

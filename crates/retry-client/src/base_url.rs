@@ -123,8 +123,8 @@ impl BaseUrl {
         }
     }
 
-    /// Converts a request to the form for an HTTP/2 connection: RFC 9113, section 8.3.1. The URL names the server, by
-    /// `Host` if the request has another one.
+    /// Converts a request to the form for an HTTP/2 connection: RFC 9113, section 8.3.1. The URL's authority is
+    /// the `Host` of the request, if that is another one.
     pub(crate) fn address_http2<B>(&self, request: &mut Request<B>) {
         let host = request.headers_mut().remove(HOST).filter(|host| *host != self.host);
         if host.is_none() && request.uri().scheme().is_some() {
@@ -159,7 +159,7 @@ impl BaseUrl {
 pub fn origin_form(method: &Method, uri: &Uri) -> Option<PathAndQuery> {
     let path = uri.path_and_query()?;
     match path.as_str() {
-        // An empty path reads so too, but is sent as an empty one.
+        // The path of `http://host` reads the same, but would be sent as an empty one.
         "/" => Some(PathAndQuery::from_static("/")),
         "*" => (*method == Method::OPTIONS).then(|| path.clone()),
         text if text.starts_with('/') => Some(path.clone()),

@@ -1,4 +1,4 @@
-//! The settings of a client.
+//! The builder of a client.
 
 #[cfg(feature = "tls")]
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ use crate::{
 ///
 /// | setting | default | |
 /// |---|---|---|
-/// | `timeout` | 30 s | stall timeout: how long an exchange may make no progress |
+/// | `timeout` | 30 s | idle timeout: how long an exchange may make no progress |
 /// | `connect_timeout` | 15 s | how long connecting may take |
 /// | `http2_prior_knowledge` | off | uses HTTP/2 without negotiation |
 /// | `preserve_header_case` | off | keeps the case of header names in forwarded requests |
@@ -42,10 +42,10 @@ use crate::{
 /// | `pool_max_idle` | 64 | maximum number of idle connections |
 /// | `pool_max_connections` | none | maximum number of connections |
 /// | `proxy_from_env` | off | uses the proxy that the environment names |
-/// | `ca_file` | none | trusted certificates beside the system's (feature `tls`) |
+/// | `ca_file` | none | trusted certificates in addition to the system's (feature `tls`) |
 /// | `client_certificate` | none | certificate of the client (feature `tls`) |
 ///
-/// The settings of [`RetryConfig`] have methods here too. The defaults of `timeout` and `connect_timeout` are Ballerina's.
+/// There is also a method for each setting of [`RetryConfig`]. The defaults of `timeout` and `connect_timeout` are Ballerina's.
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct ClientBuilder {
@@ -93,7 +93,7 @@ impl Client {
 }
 
 impl ClientBuilder {
-    /// Sets all settings of retries.
+    /// Sets all retry settings at once.
     pub fn retry_config(mut self, config: RetryConfig) -> Self {
         self.retry_config = config;
         self
@@ -114,8 +114,8 @@ impl ClientBuilder {
         self.configure_retries(|config| config.methods(methods))
     }
 
-    /// Sets the timeout of one attempt, including connecting, until the head of the response has arrived (for
-    /// [`get_text`](Client::get_text) until its end). Must be above zero.
+    /// Sets the timeout of one attempt, including connecting, until the head of the response has arrived, or for
+    /// [`get_text`](Client::get_text) until its body has. Must be above zero.
     pub fn attempt_timeout(self, timeout: Duration) -> Self {
         self.configure_retries(|config| config.attempt_timeout(timeout))
     }
@@ -155,16 +155,16 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets the stall timeout: how long an exchange may make no progress. It starts when the connection is ready, any byte
+    /// Sets the idle timeout: how long an exchange may make no progress. It starts when the connection is ready, any byte
     /// read or written restarts it, and it applies until the end of the response body. Must be above zero.
     ///
-    /// Over HTTP/2, where exchanges share a connection, only the parts of the exchange itself count.
+    /// Over HTTP/2, where exchanges share a connection, only bytes of the exchange itself restart it.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.pool.stall_timeout = Some(timeout);
         self
     }
 
-    /// Turns the stall timeout off.
+    /// Turns the idle timeout off.
     pub fn no_timeout(mut self) -> Self {
         self.pool.stall_timeout = None;
         self
@@ -192,8 +192,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Resumes the body of a GET that is incomplete or stalls, by a range request for the rest, as often as the policy
-    /// allows retries. The response must have a strong `ETag`. Reading fails if the server does not support ranges, or if
+    /// Resumes the response body of a GET if it ends early or stalls: a range request fetches the rest. A body is resumed
+    /// as often as the policy allows retries, and as often again after each 64 KiB. The response must have a strong `ETag`. Reading fails if the server does not support ranges, or if
     /// the resource has changed. No byte is returned twice.
     pub fn resume(mut self, on: bool) -> Self {
         self.resume = on;
@@ -267,7 +267,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Trusts the certificates in this PEM file, beside the system's.
+    /// Trusts the certificates in this PEM file, in addition to the system's.
     #[cfg(feature = "tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
@@ -275,8 +275,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Presents a certificate to servers that request one. Both are PEM files: the certificate followed by its chain, and
-    /// its unencrypted key.
+    /// Presents a certificate to servers that request one. Both files are PEM: one has the certificate followed by its
+    /// chain, the other its unencrypted key.
     #[cfg(feature = "tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn client_certificate(mut self, chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
@@ -308,7 +308,8 @@ impl ClientBuilder {
             None => base_url.authority().to_owned(),
         };
         let tls = self.tls.load(base_url.is_https(), pool.http2)?;
-        let connector = Connector::new(uri, pool.connect_timeout, proxy.clone(), tls);
+        let proxy_authorization = proxy.as_ref().and_then(Proxy::authorization).cloned();
+        let connector = Connector::new(uri, pool.connect_timeout, proxy, tls);
         let upload_limit =
             self.request_buffer_time.map(|time| UploadLimit::new(time, pool.connect_timeout, pool.max_connections));
         let transport = HttpTransport {
@@ -319,6 +320,6 @@ impl ClientBuilder {
             buffer_quota: retry_config.buffer_quota.clone(),
         };
         let (resume, response_buffer) = (self.resume, self.response_buffer);
-        Ok(Client(Arc::new(Inner { transport, retry_config, proxy, resume, response_buffer })))
+        Ok(Client(Arc::new(Inner { transport, retry_config, proxy_authorization, resume, response_buffer })))
     }
 }

@@ -3,13 +3,12 @@
 use std::{fmt, sync::Arc};
 
 use http::{
-    Method, Request, Response, Uri,
+    HeaderValue, Method, Request, Response, Uri,
     header::{AUTHORIZATION, HOST, PROXY_AUTHORIZATION},
 };
 use retry_core::RetryBudget;
 
 use crate::{
-    connection::proxy::Proxy,
     error::Error,
     request::{body::Body, hop_by_hop::remove_hop_by_hop},
     response::{
@@ -24,15 +23,15 @@ use crate::{
 
 /// An HTTP client for one base URL. It is cheap to clone, and clones share the connection pool.
 ///
-/// Paths start with `/`, may have a query, and are appended to the base URL. A response is a success whatever its status,
-/// except for [`get_text`](Self::get_text).
+/// Paths start with `/`, may have a query, and are appended to the base URL. All methods except
+/// [`get_text`](Self::get_text) return a response of any status as `Ok`.
 #[derive(Clone)]
 pub struct Client(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) transport: HttpTransport,
     pub(crate) retry_config: RetryConfig,
-    pub(crate) proxy: Option<Proxy>,
+    pub(crate) proxy_authorization: Option<HeaderValue>,
     pub(crate) resume: bool,
     pub(crate) response_buffer: BufferLimits,
 }
@@ -40,7 +39,8 @@ pub(crate) struct Inner {
 type ResponseResult = Result<Response<ResponseBody>, Error>;
 
 impl Client {
-    /// Sends a GET and returns the body as text. The attempt includes the body: if that is incomplete, it is retried.
+    /// Sends a GET and returns the body as text. An attempt includes reading the body, so an incomplete body is
+    /// retried.
     ///
     /// # Errors
     ///
@@ -189,9 +189,8 @@ impl Client {
     }
 
     fn parts(&self, method: Method, path: &str, body: Body) -> Result<RequestParts, Error> {
-        let mut parts = RequestParts::new(Request::new(body));
+        let mut parts = with_uri(Request::new(body), self.0.transport.base_url.join(path)?);
         *parts.head.method_mut() = method;
-        *parts.head.uri_mut() = self.0.transport.base_url.join(path)?;
         Ok(parts)
     }
 
@@ -219,8 +218,8 @@ impl Client {
 impl Inner {
     /// Sends a request. All requests pass through here.
     ///
-    /// `parts` may be an error from before: an early return would make each method above another future, which would
-    /// contain a copy of the request.
+    /// `parts` may be the error of an earlier step. With an early return, the future of each method above would contain
+    /// another copy of the request.
     fn call<R>(
         &self,
         mut parts: Result<RequestParts, Error>,
@@ -235,8 +234,8 @@ impl Inner {
         retry_loop::call(transport, &self.retry_config, parts, finish)
     }
 
-    /// Adds the credentials of the base URL and of the proxy. Not to TRACE, whose response contains the request (RFC 9110,
-    /// section 9.3.8).
+    /// Adds the credentials of the base URL and of the proxy, except to TRACE, whose response contains the request
+    /// (RFC 9110, section 9.3.8).
     fn authorize(&self, head: &mut Request<()>) {
         if *head.method() == Method::TRACE {
             return;
@@ -244,7 +243,7 @@ impl Inner {
         if let Some(authorization) = &self.transport.base_url.authorization {
             head.headers_mut().entry(AUTHORIZATION).or_insert_with(|| authorization.clone());
         }
-        if let Some(authorization) = self.proxy.as_ref().and_then(Proxy::authorization) {
+        if let Some(authorization) = &self.proxy_authorization {
             head.headers_mut().entry(PROXY_AUTHORIZATION).or_insert_with(|| authorization.clone());
         }
     }
@@ -252,9 +251,8 @@ impl Inner {
 
 impl RangeClient for Inner {
     fn fetch(self: Arc<Self>, request: Request<Body>) -> Fetching {
-        Box::pin(
-            async move { self.call(Ok(RequestParts::new(request)), Delivery::Streamed, |_, response| response).await },
-        )
+        let parts = Ok(RequestParts::new(request));
+        Box::pin(async move { self.call(parts, Delivery::Streamed, |_, response| response).await })
     }
 
     fn retry_config(&self) -> &RetryConfig {

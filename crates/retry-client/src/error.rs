@@ -44,7 +44,7 @@ pub enum ErrorKind {
     /// No connection could be made: the server refused it, was unreachable or unknown, a certificate was rejected, or
     /// the connect timeout elapsed.
     Connect,
-    /// The stall timeout (`timeout`), the attempt timeout or the deadline elapsed.
+    /// The idle timeout (`timeout`), the attempt timeout or the deadline elapsed.
     Timeout,
     /// The connection was closed or reset before the response was complete.
     ConnectionClosed,
@@ -59,7 +59,7 @@ impl Error {
         Self(Box::new(Inner { kind, message, source: None, ending: None, history: None, response: None }))
     }
 
-    /// An error with a source, whose root the message ends with.
+    /// Creates an error whose message ends with the root of its source.
     fn caused(kind: ErrorKind, what: &str, source: BoxError) -> Self {
         Self::new(kind, format!("{what}: {}", root(&*source))).with_source(source)
     }
@@ -96,7 +96,7 @@ impl Error {
         Self::caused(ErrorKind::BadResponse, "invalid HTTP response", source)
     }
 
-    /// What came is not HTTP, as from a server that speaks TLS.
+    /// The response is not HTTP, for example from a server that speaks TLS.
     pub(crate) fn not_http(source: BoxError) -> Self {
         let message = "invalid HTTP response: the server does not speak HTTP; the URL of a server that speaks TLS starts \
                        with https://";

@@ -16,34 +16,32 @@
 //!
 //! # What is retried
 //!
-//! | what is known of the request | retried |
+//! | outcome of the attempt | retried |
 //! |---|---|
-//! | not sent: there was no connection, or it was closed before a byte was written | for every method |
-//! | not processed: the server refused it by HTTP/2 `REFUSED_STREAM`, or by `GOAWAY` below its stream | for every method |
-//! | possibly processed: it was sent, and there was no complete response | for the idempotent methods of RFC 9110, section 9.2.2; for every method with [`RetryMethods::All`] |
+//! | the request was not sent: there was no connection, or it was closed before a byte was written | for every method |
+//! | the server refused the request: HTTP/2 `REFUSED_STREAM`, or `GOAWAY` with a lower stream ID | for every method |
+//! | the request was sent, and there was no response | for the idempotent methods of RFC 9110, section 9.2.2; for every method with [`RetryMethods::All`] |
 //! | the response has a status in [`status_codes`](ClientBuilder::status_codes) | as above |
 //! | any other response | never |
 //!
-//! A request with an `Idempotency-Key` counts as idempotent, whatever its method. If a status that is retried comes with
-//! `Retry-After`, that replaces the policy's wait, within the policy's limits. If the last attempt gets such a status, its
-//! response is returned.
+//! A request with an `Idempotency-Key` counts as idempotent, whatever its method. If the response to be retried has a
+//! `Retry-After` header, that replaces the policy's wait, within the policy's limits. If no attempt is left, the response is
+//! returned.
 //!
 //! If an idle connection turns out to be closed before anything was written to it, the request goes to another connection.
 //! As nothing was sent, that does not count as an attempt.
 //!
 //! # https and proxies
 //!
-//! | feature | default | |
-//! |---|---|---|
-//! | `tls` | off | `https://`, over rustls; without it such a URL is an error |
+//! `https://` URLs need the feature `tls`, which is off by default and uses rustls. The client trusts the system's
+//! certificates (or those in `SSL_CERT_FILE` and `SSL_CERT_DIR`) and those in `ClientBuilder::ca_file`. It presents
+//! `ClientBuilder::client_certificate` to servers that request one, and lets the server choose between HTTP/2 and HTTP/1.1.
 //!
-//! The client trusts the system's certificates (or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name) and those of
-//! `ClientBuilder::ca_file`. It presents `ClientBuilder::client_certificate` to servers that request one, and lets the
-//! server choose between HTTP/2 and HTTP/1.1. A handshake that fails is retried for every method, like connecting. If
-//! client or server reject the other's certificate, the call ends after one attempt; over HTTP/2, however, a rejection by
-//! the server may look like a connection that was closed.
+//! A failed handshake is retried for every method, like any other failure to connect. A rejected certificate is not
+//! retried, as another attempt would fail too. With TLS 1.3, however, a server rejects the client's certificate after the
+//! handshake, and over HTTP/2 the client may see only a closed connection.
 //!
-//! [`proxy_from_env`](ClientBuilder::proxy_from_env) uses the proxy that the environment names.
+//! [`proxy_from_env`](ClientBuilder::proxy_from_env) uses the proxy in `HTTP_PROXY` and similar variables.
 //!
 //! # In a tower stack
 //!
@@ -52,8 +50,7 @@
 //!
 //! # What it does not do
 //!
-//! The client does not follow redirects, keep cookies, cache or decompress. These change the meaning of a request, and
-//! belong above a client that decides whether a request may be repeated.
+//! The client does not follow redirects, keep cookies, cache or decompress. These belong in a layer above the retries.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -1,4 +1,4 @@
-//! The retry loop, and what it decides by.
+//! The retry loop, and the rules for what is retried.
 
 pub(crate) mod attempt_event;
 pub(crate) mod attempt_request;

@@ -26,7 +26,7 @@ use crate::{
 pub(crate) enum Delivery {
     /// When its head has arrived.
     Streamed,
-    /// After it was read ahead. If the connection closes meanwhile, the attempt has failed.
+    /// After its body was read ahead, within limits. If the connection closes meanwhile, the attempt has failed.
     Buffered(BufferLimits),
     /// When its body has arrived.
     Complete,

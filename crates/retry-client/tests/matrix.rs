@@ -141,8 +141,8 @@ async fn response_cell(outcome: Result<Response<ResponseBody>, Error>) -> String
         Err(error) => return error_cell(&error),
     };
     let (status, attempts) = (response.status().as_u16(), response.extensions().get::<Journal>().unwrap().attempts());
-    let breaks = if response.into_body().bytes().await.is_err() { ", body incomplete" } else { "" };
-    format!("{status}{breaks} · {attempts}")
+    let incomplete = if response.into_body().bytes().await.is_err() { ", body incomplete" } else { "" };
+    format!("{status}{incomplete} · {attempts}")
 }
 
 fn text_cell(outcome: Result<String, Error>, backend: &Backend) -> String {

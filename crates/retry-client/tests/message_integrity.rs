@@ -196,9 +196,9 @@ async fn a_post_that_times_out_before_it_was_sent_is_retried() {
         .pool_max_connections(1)
         .build()
         .unwrap();
-    let untimed = client.clone();
+    let other = client.clone();
     // Its head arrives before the attempt timeout, which does not apply to the body.
-    let holder = tokio::spawn(async move { untimed.get("/holder").await });
+    let holder = tokio::spawn(async move { other.get("/holder").await });
     let (mut held, _) = listener.accept().await.unwrap();
     read_head(&mut held).await;
     held.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n").await.unwrap();

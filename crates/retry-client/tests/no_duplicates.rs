@@ -111,7 +111,7 @@ async fn over_http2_only_a_post_that_was_refused_unprocessed_arrives_again() {
     let mut again = 0;
     for arrivals in run.of(&Method::POST) {
         let (_, earlier) = arrivals.split_last().unwrap();
-        assert!(earlier.iter().all(|played| played == "refused-stream"), "arrived again after {earlier:?}");
+        assert!(earlier.iter().all(|behaviour| behaviour == "refused-stream"), "arrived again after {earlier:?}");
         again += u32::from(!earlier.is_empty());
     }
     assert!(again > 0, "a refused POST is repeated");

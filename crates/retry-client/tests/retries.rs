@@ -120,8 +120,8 @@ async fn an_observer_gets_each_failed_attempt_and_the_end() {
     let events = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&events);
     let client = client(&backend).observer(move |event| {
-        let events = format!("{} {} {} {:?}", event.method, event.record.attempt, event.outcome, event.ended);
-        log.lock().unwrap().push(events);
+        let event = format!("{} {} {} {:?}", event.method, event.record.attempt, event.outcome, event.ended);
+        log.lock().unwrap().push(event);
     });
     client.build().unwrap().get("/hello").await.unwrap();
     let events = events.lock().unwrap();
@@ -315,8 +315,8 @@ async fn the_rest_is_requested_once_and_has_to_match() {
 async fn the_layer_retries_any_http_service() {
     let backend = backend("status=503,reset,ok").await;
     let plain = legacy::Client::builder(TokioExecutor::new()).build_http();
-    let rules = RetryConfig::new(policy().build().unwrap()).status_codes([503]);
-    let mut service = RetryLayer::new(rules.clone()).unwrap().layer(plain.clone());
+    let config = RetryConfig::new(policy().build().unwrap()).status_codes([503]);
+    let mut service = RetryLayer::new(config.clone()).unwrap().layer(plain.clone());
     let request = |method| {
         let request = Request::builder().method(method).uri(format!("{}/echo", backend.url()));
         request.body(http_body_util::Full::<bytes::Bytes>::from("payload")).unwrap()
@@ -330,7 +330,7 @@ async fn the_layer_retries_any_http_service() {
     let error = service.call(request(Method::POST)).await.unwrap_err();
     assert_eq!((error.kind(), error.reason()), (ErrorKind::ConnectionClosed, Some(Reason::Permanent)));
 
-    let mut all = RetryLayer::new(rules.methods(RetryMethods::All)).unwrap().layer(plain);
+    let mut all = RetryLayer::new(config.methods(RetryMethods::All)).unwrap().layer(plain);
     assert_eq!(all.call(request(Method::POST)).await.unwrap().status(), 200);
     assert!(RetryLayer::new(RetryConfig::default().status_codes([1000])).is_err());
 }

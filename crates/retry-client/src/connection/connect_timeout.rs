@@ -13,7 +13,7 @@ pub(crate) fn connect_timeout<T: Send>(
     limit: Duration,
     connecting: impl Future<Output = Result<T, BoxError>> + Send + 'static,
 ) -> Connecting<T> {
-    // Boxed by itself, as the `async` block would contain it twice.
+    // Boxed separately, as the `async` block would contain it twice.
     let connecting = Box::pin(connecting);
     Box::pin(async move { timeout(limit, connecting).await.map_err(|_| ConnectTimeout(limit))? })
 }

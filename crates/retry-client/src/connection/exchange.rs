@@ -25,7 +25,7 @@ use crate::{
     request::{expect_continue::ContinueSignal, replay::RequestBody},
 };
 
-/// The stall timeout of what is left of an exchange after its response was read, for clients without one.
+/// The stall timeout for the remainder of an exchange whose response was read, for clients without a timeout.
 const REMAINDER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Takes connections back when they can be reused.
@@ -111,7 +111,7 @@ impl Connection {
         matches!(&self.protocol, Protocol::Http2(own) if own.is_same_connection(handle))
     }
 
-    /// Returns when there last was progress.
+    /// Returns the time of the last progress.
     pub(crate) fn last_used(&self) -> Instant {
         self.stall_timeout.as_ref().and_then(StallTimeout::last_progress).unwrap_or_else(Instant::now)
     }
@@ -173,8 +173,8 @@ impl Connection {
         timeout.poll_stalled(cx)
     }
 
-    /// Returns the connection to its pool when it can be reused, and closes it if it cannot be: a connection whose
-    /// response has not arrived, for example.
+    /// Returns the connection to its pool when it can be reused. Otherwise closes it, for example if its response has not
+    /// arrived.
     pub(crate) fn release(mut self: Box<Self>) {
         let Protocol::Http1(http1) = &mut self.protocol else { return };
         let body_rejected = self.continue_signal.take().is_some_and(|signal| signal.response_read());
@@ -184,7 +184,7 @@ impl Connection {
         if http1.sender.is_ready() {
             return self.return_to_pool();
         }
-        // The rest of the request has to be sent, or the rest of the response to be read.
+        // The rest of the request has yet to be sent, or the rest of the response to be read.
         let Ok(runtime) = Handle::try_current() else { return };
         runtime.spawn(async move {
             if poll_fn(|cx| self.poll_reusable(cx)).await {
@@ -260,18 +260,17 @@ impl<A: Future<Output = Received>, B: Future<Output = Received>> Future for Exch
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let connection = this.connection;
         let received = match this.response.project() {
             PendingResponseProjection::Http1 { response } => response.poll(cx),
             PendingResponseProjection::Http2 { response } => response.poll(cx),
         };
         match received {
             Poll::Ready(Ok(response)) => {
-                connection.head_received(&response);
+                this.connection.head_received(&response);
                 Poll::Ready(Ok(response))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(ExchangeError::Failed(error.into()))),
-            Poll::Pending => connection.poll_stalled(cx).map(|timeout| Err(ExchangeError::Stalled(timeout))),
+            Poll::Pending => this.connection.poll_stalled(cx).map(|timeout| Err(ExchangeError::Stalled(timeout))),
         }
     }
 }

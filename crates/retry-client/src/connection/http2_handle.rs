@@ -19,7 +19,7 @@ pub(crate) struct Http2Handle {
     task: Arc<ConnectionTask>,
 }
 
-/// The task that drives the connection. It ends when the last handle is dropped, but could block in a write.
+/// The task that drives the connection. It ends after the last handle was dropped, but a blocked write could keep it alive.
 #[derive(Debug)]
 struct ConnectionTask(AbortHandle);
 

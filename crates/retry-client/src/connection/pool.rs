@@ -117,7 +117,7 @@ impl Pool {
         idle.take(reuse, reserved).or_else(|| idle.share().map(|handle| self.exchange_on(handle, true)))
     }
 
-    /// Starts an exchange on a shared connection, where it may have to wait as long as for a connection.
+    /// Starts an exchange on a shared connection. It may have to wait for capacity, at most for the connect timeout.
     fn exchange_on(&self, handle: Http2Handle, reused: bool) -> Box<Connection> {
         let activity = || Activity::of_exchange(self.config.connect_timeout);
         let stall_timeout = self.config.stall_timeout.map(|timeout| StallTimeout::new(timeout, activity()));
@@ -126,7 +126,7 @@ impl Pool {
 
     async fn wait_or_connect(self: &Arc<Self>, reuse: Reuse) -> Result<Box<Connection>, BoxError> {
         if reuse == Reuse::Recent {
-            self.make_room();
+            self.free_permit();
         }
         let (waiter, earlier) = Waiter::register(self);
         let mut available = pin!(waiter.available(reuse, earlier));
@@ -155,7 +155,7 @@ impl Pool {
     }
 
     /// Closes the connection that has been idle the longest, if the limit allows no new one.
-    fn make_room(&self) {
+    fn free_permit(&self) {
         if self.connection_permits.available_permits() == 0 {
             lock(&self.state).idle.close_oldest();
         }
@@ -165,7 +165,7 @@ impl Pool {
     fn pass_on_stale(&self) {
         let is_stale = lock(&self.state).idle.is_latest_stale();
         if is_stale {
-            self.make_room();
+            self.free_permit();
             self.available.notify_one();
         }
     }
@@ -284,8 +284,8 @@ async fn reap(pool: Weak<Pool>) {
 struct Waiter<'a>(&'a Pool);
 
 impl<'a> Waiter<'a> {
-    /// Registers a waiter. Returns it with the number of those before it, both under one lock, so that of two that arrive
-    /// together one is the first.
+    /// Registers a waiter. Returns it with the number of those before it, both under one lock, so that each
+    /// waiter has its own position.
     fn register(pool: &'a Pool) -> (Self, usize) {
         let mut state = lock(&pool.state);
         let earlier = state.waiters;

@@ -1,4 +1,5 @@
-//! The stall timeout: how long an exchange may make no progress.
+//! The stall timeout: how long an exchange may make no progress. Users know it as the idle timeout; in the code, *idle* is a
+//! connection without an exchange.
 //!
 //! It does not limit the duration of the exchange: any byte read or written restarts it. It starts when the connection is
 //! ready. Ballerina's `timeout` (Netty's `IdleStateHandler`) is the same.
@@ -21,7 +22,7 @@ pub(crate) struct StallTimeout {
     /// Created when it is first polled, and reset only when it fires: neither progress nor the next exchange touches
     /// the timer.
     sleep: Option<Pin<Box<Sleep>>>,
-    /// Whether the response is being waited for. While its reader is busy elsewhere, no time passes.
+    /// Whether the response is being waited for. While its reader does not poll it, no time passes.
     waiting: bool,
 }
 
@@ -40,7 +41,7 @@ impl StallTimeout {
         &self.activity
     }
 
-    /// Returns when there last was progress.
+    /// Returns the time of the last progress. `None` while the clock is stopped.
     pub(crate) fn last_progress(&self) -> Option<Instant> {
         self.activity.last_progress()
     }
@@ -62,7 +63,7 @@ impl StallTimeout {
             let deadline = self.activity.last_progress().unwrap_or_else(Instant::now).checked_add(timeout);
             // A timeout beyond the range of the clock never elapses.
             let Some(deadline) = deadline else { return Poll::Pending };
-            // The deadline may move to an earlier time: a clock that was to start after its grace starts with progress.
+            // The deadline may move to an earlier time: progress during the grace starts the clock.
             let wake_up = || Instant::now().checked_add(timeout).map_or(deadline, |soon| soon.min(deadline));
             let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(wake_up())));
             if sleep.as_mut().poll(cx).is_pending() {

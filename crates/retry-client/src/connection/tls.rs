@@ -83,15 +83,11 @@ fn roots(https: bool, system: CertificateResult, ca_file: Option<&Path>) -> Resu
 impl ClientCertificate {
     fn read(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Error> {
         let chain = certificates("client_certificate", &self.chain)?;
-        let pem = fs::read(&self.key).map_err(|error| setting_error("client_certificate: key", &self.key, &error))?;
+        let key_error = |why: &dyn fmt::Display| setting_error("client_certificate: key", &self.key, why);
+        let pem = fs::read(&self.key).map_err(|error| key_error(&error))?;
         // The parser's error may quote the file.
-        let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
-            setting_error(
-                "client_certificate: key",
-                &self.key,
-                &"expected PEM with a private key that is not encrypted",
-            )
-        })?;
+        let key = PrivateKeyDer::from_pem_slice(&pem)
+            .map_err(|_| key_error(&"expected PEM with a private key that is not encrypted"))?;
         Ok((chain, key))
     }
 

@@ -10,7 +10,7 @@ use crate::error_chain::BoxError;
 /// How long to wait for the server, which may not support the expectation. The same as in curl and Go.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the server has said to the head of a request. Clones share it.
+/// How the server responded to the head of a request. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ContinueSignal(Arc<watch::Sender<Stage>>);
 
@@ -34,23 +34,23 @@ pub(crate) type WaitForContinue = Pin<Box<dyn Future<Output = Result<(), BoxErro
 struct BodyRejected;
 
 impl ContinueSignal {
-    /// The server asked for the body, or the timeout elapsed.
+    /// Notes that the server asked for the body, or that the timeout elapsed.
     pub(crate) fn proceed(&self) {
         self.change(Stage::Waiting, Stage::Proceed);
     }
 
-    /// The server responded. With a status below 400, it may read the body nevertheless.
+    /// Notes that the server responded. With a status below 400, it may read the body nevertheless.
     pub(crate) fn response(&self, status: StatusCode) {
         let rejected = status.is_client_error() || status.is_server_error();
         self.change(Stage::Waiting, if rejected { Stage::Rejected } else { Stage::Proceed });
     }
 
-    /// The request was cancelled.
+    /// Notes that the request was cancelled.
     pub(crate) fn cancel(&self) {
         self.0.send_replace(Stage::Closed);
     }
 
-    /// The response was read. Returns whether the body was never sent, so that the connection cannot be reused.
+    /// Notes that the response was read. Returns whether the body was never sent, so that the connection cannot be reused.
     pub(crate) fn response_read(&self) -> bool {
         self.change(Stage::Rejected, Stage::Closed);
         *self.0.borrow() == Stage::Closed
@@ -66,6 +66,7 @@ impl ContinueSignal {
         });
     }
 
+    /// Waits until the body may be sent, at most for the timeout.
     pub(crate) fn wait(&self) -> WaitForContinue {
         let (signal, mut stage) = (self.clone(), self.0.subscribe());
         let is_decided = |stage: &Stage| matches!(stage, Stage::Proceed | Stage::Closed);

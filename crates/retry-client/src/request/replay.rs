@@ -211,7 +211,7 @@ impl StreamBuffer {
     }
 }
 
-/// The error of a stream that was passed as request body. No retry can help.
+/// The error of a stream that was passed as request body. It is permanent.
 #[derive(Debug, thiserror::Error)]
 #[error("the request body failed: {0}")]
 pub(crate) struct SourceError(#[source] BoxError);
@@ -307,7 +307,7 @@ impl http_body::Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        // hyper calls this when it starts to send the request, which over HTTP/2 may be late.
+        // hyper calls this when it starts to send the request, which over HTTP/2 may be long after the exchange began.
         if let Some(activity) = &self.activity {
             activity.request_progress();
         }

@@ -1,7 +1,7 @@
 //! Which responses are buffered before they are returned, how much of them, and for how long.
 //!
-//! If the connection closes while a response is buffered, the attempt has failed and may be repeated. What was returned
-//! cannot be taken back.
+//! If the connection closes while a response is buffered, the attempt has failed and may be repeated. A response that was
+//! returned cannot be retried.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::{
 pub(crate) struct BufferLimits {
     /// Zero turns buffering off.
     pub(crate) bytes: usize,
-    /// For responses that do not announce their length, and to requests that cannot be repeated.
+    /// For responses that do not announce their length, and for responses to requests that cannot be repeated.
     pub(crate) time: Duration,
 }
 

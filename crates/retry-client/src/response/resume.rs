@@ -34,8 +34,8 @@ pub(crate) trait RangeClient: Send + Sync {
     fn retry_config(&self) -> &RetryConfig;
 }
 
-/// After this many bytes, a body may be resumed as often again. With less, a server that sends a few bytes on each
-/// connection would be asked forever.
+/// After this many bytes, a body may be resumed as often again. Fewer do not count as progress, as a server that sends a few
+/// bytes on each connection would get requests forever.
 const PROGRESS: u64 = 64 * 1024;
 
 /// What the rest of a body has to match.
@@ -125,7 +125,7 @@ enum State {
 }
 
 impl ResumingBody {
-    /// `None` if the response cannot be resumed, or is complete. Call [`reading`](Self::reading) next.
+    /// Prepares to resume a response. `None` if it cannot be resumed, or is complete. Call [`reading`](Self::reading) next.
     pub(crate) fn new<C: RangeClient + 'static>(
         client: &Arc<C>,
         request: &Request<()>,
@@ -161,7 +161,7 @@ impl ResumingBody {
         self.validator.total.is_some_and(|total| self.offset < total)
     }
 
-    /// Requests the rest of the body after `error`, or returns it if there were too many requests.
+    /// Requests the rest of the body, which ended with `error`. Returns that error if there were too many requests.
     fn resume(&mut self, error: Error) -> Result<(), Error> {
         let config = self.client.retry_config();
         if self.offset - self.reset_at >= PROGRESS {

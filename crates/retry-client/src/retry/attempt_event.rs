@@ -1,4 +1,4 @@
-//! The event that an observer gets for each attempt, and its line in the log.
+//! The event that an observer gets for each attempt, and its log line.
 
 use std::fmt;
 
@@ -18,13 +18,13 @@ pub struct AttemptEvent<'a> {
     /// The attempt: its number, its times, and the wait that follows. For a response that is resumed, this is the
     /// attempt that returned it, which had an event of its own.
     pub record: &'a Record,
-    /// What came of the attempt.
+    /// The outcome of the attempt.
     pub outcome: Outcome<'a>,
     /// Why the call ended. `None` if another attempt follows.
     pub ended: Option<Reason>,
 }
 
-/// What came of an attempt. It displays as a verb with its object, such as `returned 200 OK`.
+/// The outcome of an attempt. It displays as a verb phrase, such as `returned 200 OK`.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Outcome<'a> {

@@ -1,21 +1,31 @@
 //! How many calls are in backoff.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
-/// Counts the calls that wait for their next attempt: the inner `Arc` has one reference more than there are such calls.
-/// Clones of the gauge share the count.
+/// Counts the calls that wait for their next attempt. Clones share the count.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct BackoffGauge(Arc<Arc<()>>);
-
-/// Counts as a call until it is dropped.
-pub(crate) type BackoffGuard = Arc<()>;
+pub(crate) struct BackoffGauge(Arc<AtomicUsize>);
 
 impl BackoffGauge {
+    /// Counts a call until the guard is dropped.
     pub(crate) fn enter(&self) -> BackoffGuard {
-        Arc::clone(&self.0)
+        self.0.fetch_add(1, Relaxed);
+        BackoffGuard(self.clone())
     }
 
     pub(crate) fn get(&self) -> usize {
-        Arc::strong_count(&self.0) - 1
+        self.0.load(Relaxed)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct BackoffGuard(BackoffGauge);
+
+impl Drop for BackoffGuard {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Relaxed);
     }
 }

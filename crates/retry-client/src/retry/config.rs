@@ -1,4 +1,4 @@
-//! The settings of retries, which hold for any transport.
+//! The retry settings, for any transport.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -75,8 +75,8 @@ impl RetryConfig {
         self
     }
 
-    /// Sets the statuses that are retried, from 100 to 999. A `Retry-After` header of theirs replaces the policy's wait;
-    /// if it exceeds [`RetryPolicy::max_retry_after`] or the deadline, the response is returned immediately.
+    /// Sets the statuses that are retried, from 100 to 999. The `Retry-After` header of such a response replaces the
+    /// policy's wait; if it exceeds [`RetryPolicy::max_retry_after`] or the deadline, the response is returned immediately.
     pub fn status_codes(mut self, codes: impl IntoIterator<Item = u16>) -> Self {
         self.status_codes = codes.into_iter().collect();
         self
