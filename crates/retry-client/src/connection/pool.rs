@@ -5,7 +5,8 @@
 //! connection goes to the pool.
 
 use std::{
-    pin::pin,
+    future::poll_fn,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, Weak},
     time::Duration,
 };
@@ -263,14 +264,15 @@ impl ReturnConnection for Pool {
     }
 }
 
-/// Drives a connection, which counts towards the limit until it is closed, or another protocol has taken over. Its errors
-/// are reported to the exchange.
-fn spawn_connection(connection: impl Future + Send + 'static, permit: OwnedSemaphorePermit) -> AbortHandle {
-    tokio::spawn(async move {
-        connection.await;
-        drop(permit);
-    })
-    .abort_handle()
+/// Drives a connection. It counts towards the limit until it is closed, or another protocol has taken over. Its errors are
+/// reported to the exchange.
+fn spawn_connection(mut connection: impl Future + Unpin + Send + 'static, permit: OwnedSemaphorePermit) -> AbortHandle {
+    // Not an `async` block, which would contain the connection twice.
+    let driver = poll_fn(move |cx| {
+        let _held = &permit;
+        Pin::new(&mut connection).poll(cx).map(drop)
+    });
+    tokio::spawn(driver).abort_handle()
 }
 
 /// Closes expired connections as long as there are idle ones.
