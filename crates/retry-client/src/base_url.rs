@@ -123,8 +123,8 @@ impl BaseUrl {
         }
     }
 
-    /// Converts a request to the form for an HTTP/2 connection: RFC 9113, section 8.3.1. The URL's authority is
-    /// the `Host` of the request, if that is another one.
+    /// Converts a request to the form for an HTTP/2 connection: RFC 9113, section 8.3.1. The URL's authority is the
+    /// `Host` of the request, if that is another one.
     pub(crate) fn address_http2<B>(&self, request: &mut Request<B>) {
         let host = request.headers_mut().remove(HOST).filter(|host| *host != self.host);
         if host.is_none() && request.uri().scheme().is_some() {

@@ -45,7 +45,8 @@ use crate::{
 /// | `ca_file` | none | trusted certificates in addition to the system's (feature `tls`) |
 /// | `client_certificate` | none | certificate of the client (feature `tls`) |
 ///
-/// There is also a method for each setting of [`RetryConfig`]. The defaults of `timeout` and `connect_timeout` are Ballerina's.
+/// There is also a method for each setting of [`RetryConfig`]. The defaults of `timeout` and `connect_timeout` are
+/// Ballerina's.
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct ClientBuilder {
@@ -155,8 +156,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets the idle timeout: how long an exchange may make no progress. It starts when the connection is ready, any byte
-    /// read or written restarts it, and it applies until the end of the response body. Must be above zero.
+    /// Sets the idle timeout: how long an exchange may make no progress. It starts when the connection is ready, any
+    /// byte read or written restarts it, and it applies until the end of the response body. Must be above zero.
     ///
     /// Over HTTP/2, where exchanges share a connection, only bytes of the exchange itself restart it.
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -192,9 +193,10 @@ impl ClientBuilder {
         self
     }
 
-    /// Resumes the response body of a GET if it ends early or stalls: a range request fetches the rest. A body is resumed
-    /// as often as the policy allows retries, and as often again after each 64 KiB. The response must have a strong `ETag`. Reading fails if the server does not support ranges, or if
-    /// the resource has changed. No byte is returned twice.
+    /// Resumes the response body of a GET if it ends early or stalls: a range request fetches the rest. A body is
+    /// resumed as often as the policy allows retries, and as often again after each 64 KiB. The response must have a
+    /// strong `ETag`. Reading fails if the server does not support ranges, or if the resource has changed. No byte is
+    /// returned twice.
     pub fn resume(mut self, on: bool) -> Self {
         self.resume = on;
         self

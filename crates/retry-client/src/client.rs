@@ -234,8 +234,8 @@ impl Inner {
         retry_loop::call(transport, &self.retry_config, parts, finish)
     }
 
-    /// Adds the credentials of the base URL and of the proxy, except to TRACE, whose response contains the request
-    /// (RFC 9110, section 9.3.8).
+    /// Adds the credentials of the base URL and of the proxy, except to TRACE, whose response contains the request (RFC
+    /// 9110, section 9.3.8).
     fn authorize(&self, head: &mut Request<()>) {
         if *head.method() == Method::TRACE {
             return;

@@ -30,8 +30,8 @@ type BoxFuture<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Error>> + Se
 /// A tower layer that adds retries to an HTTP service, by a [`RetryConfig`].
 ///
 /// The inner service takes `Request<`[`RequestBody`]`>` and is cloned for each attempt. If it fails, the layer searches
-/// the chain of sources for an error of hyper or h2 that shows what happened to the request. Without one, it assumes that
-/// the server may have processed the request.
+/// the chain of sources for an error of hyper or h2 that shows what happened to the request. Without one, it assumes
+/// that the server may have processed the request.
 ///
 /// ```
 /// use retry_client::{RetryConfig, RetryLayer, RetryPolicy};

@@ -19,14 +19,14 @@
 //! | outcome of the attempt | retried |
 //! |---|---|
 //! | the request was not sent: there was no connection, or it was closed before a byte was written | for every method |
-//! | the server refused the request: HTTP/2 `REFUSED_STREAM`, or `GOAWAY` with a lower stream ID | for every method |
-//! | the request was sent, and there was no response | for the idempotent methods of RFC 9110, section 9.2.2; for every method with [`RetryMethods::All`] |
+//! | the server refused the request: HTTP/2 `REFUSED_STREAM`, or `GOAWAY` with a last stream ID below that of the request | for every method |
+//! | the request was sent, but there was no response, or it ended early while it was buffered | for the idempotent methods of RFC 9110, section 9.2.2; for every method with [`RetryMethods::All`] |
 //! | the response has a status in [`status_codes`](ClientBuilder::status_codes) | as above |
 //! | any other response | never |
 //!
 //! A request with an `Idempotency-Key` counts as idempotent, whatever its method. If the response to be retried has a
-//! `Retry-After` header, that replaces the policy's wait, within the policy's limits. If no attempt is left, the response is
-//! returned.
+//! `Retry-After` header, that replaces the policy's wait, within the policy's limits. If no attempt is left, the
+//! response is returned.
 //!
 //! If an idle connection turns out to be closed before anything was written to it, the request goes to another connection.
 //! As nothing was sent, that does not count as an attempt.
@@ -35,11 +35,12 @@
 //!
 //! `https://` URLs need the feature `tls`, which is off by default and uses rustls. The client trusts the system's
 //! certificates (or those in `SSL_CERT_FILE` and `SSL_CERT_DIR`) and those in `ClientBuilder::ca_file`. It presents
-//! `ClientBuilder::client_certificate` to servers that request one, and lets the server choose between HTTP/2 and HTTP/1.1.
+//! `ClientBuilder::client_certificate` to servers that request one, and lets the server choose between HTTP/2 and
+//! HTTP/1.1.
 //!
 //! A failed handshake is retried for every method, like any other failure to connect. A rejected certificate is not
-//! retried, as another attempt would fail too. With TLS 1.3, however, a server rejects the client's certificate after the
-//! handshake, and over HTTP/2 the client may see only a closed connection.
+//! retried, as another attempt would fail too. With TLS 1.3, however, a server rejects the client's certificate after
+//! the handshake, and over HTTP/2 the client may see only a closed connection.
 //!
 //! [`proxy_from_env`](ClientBuilder::proxy_from_env) uses the proxy in `HTTP_PROXY` and similar variables.
 //!

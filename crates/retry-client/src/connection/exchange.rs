@@ -173,8 +173,8 @@ impl Connection {
         timeout.poll_stalled(cx)
     }
 
-    /// Returns the connection to its pool when it can be reused. Otherwise closes it, for example if its response has not
-    /// arrived.
+    /// Returns the connection to its pool when it can be reused. Otherwise closes it, for example if its response has
+    /// not arrived.
     pub(crate) fn release(mut self: Box<Self>) {
         let Protocol::Http1(http1) = &mut self.protocol else { return };
         let body_rejected = self.continue_signal.take().is_some_and(|signal| signal.response_read());

@@ -19,7 +19,8 @@ pub(crate) struct Http2Handle {
     task: Arc<ConnectionTask>,
 }
 
-/// The task that drives the connection. It ends after the last handle was dropped, but a blocked write could keep it alive.
+/// The task that drives the connection. It ends after the last handle was dropped, but a blocked write could keep it
+/// alive.
 #[derive(Debug)]
 struct ConnectionTask(AbortHandle);
 

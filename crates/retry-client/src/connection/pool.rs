@@ -264,8 +264,8 @@ impl ReturnConnection for Pool {
     }
 }
 
-/// Drives a connection. It counts towards the limit until it is closed, or another protocol has taken over. Its errors are
-/// reported to the exchange.
+/// Drives a connection. It counts towards the limit until it is closed, or another protocol has taken over. Its errors
+/// are reported to the exchange.
 fn spawn_connection(mut connection: impl Future + Unpin + Send + 'static, permit: OwnedSemaphorePermit) -> AbortHandle {
     // Not an `async` block, which would contain the connection twice.
     let driver = poll_fn(move |cx| {
@@ -286,8 +286,8 @@ async fn reap(pool: Weak<Pool>) {
 struct Waiter<'a>(&'a Pool);
 
 impl<'a> Waiter<'a> {
-    /// Registers a waiter. Returns it with the number of those before it, both under one lock, so that each
-    /// waiter has its own position.
+    /// Registers a waiter. Returns it with the number of those before it, both under one lock, so that each waiter has
+    /// its own position.
     fn register(pool: &'a Pool) -> (Self, usize) {
         let mut state = lock(&pool.state);
         let earlier = state.waiters;

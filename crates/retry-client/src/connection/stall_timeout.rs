@@ -1,5 +1,5 @@
-//! The stall timeout: how long an exchange may make no progress. Users know it as the idle timeout; in the code, *idle* is a
-//! connection without an exchange.
+//! The stall timeout: how long an exchange may make no progress. Users know it as the idle timeout; in the code, *idle*
+//! is a connection without an exchange.
 //!
 //! It does not limit the duration of the exchange: any byte read or written restarts it. It starts when the connection is
 //! ready. Ballerina's `timeout` (Netty's `IdleStateHandler`) is the same.

@@ -116,8 +116,8 @@ fn setting_error(setting: &str, path: &Path, why: &dyn fmt::Display) -> Error {
     Error::bad_input(format!("{setting} '{}': {why}", path.display()))
 }
 
-/// Explains an error of a handshake. Returns whether it is permanent, because client and server do not accept each other,
-/// and the explanation. `None` for errors that need no explanation and may be temporary.
+/// Explains an error of a handshake. Returns whether it is permanent, because client and server do not accept each
+/// other, and the explanation. `None` for errors that need no explanation and may be temporary.
 pub(crate) fn explain(error: &(dyn StdError + 'static)) -> Option<(bool, String)> {
     use rustls::Error as Tls;
 

@@ -21,7 +21,8 @@ use tokio::net::TcpStream;
 
 use crate::activity::Activity;
 
-/// A TCP stream that records progress in an [`Activity`]. It is beneath TLS, so that the bytes of a handshake count too.
+/// A TCP stream that records progress in an [`Activity`]. It is beneath TLS, so that the bytes of a handshake count
+/// too.
 #[derive(Debug)]
 pub(crate) struct TrackedIo {
     io: TokioIo<TcpStream>,

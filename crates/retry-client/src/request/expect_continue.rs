@@ -50,7 +50,8 @@ impl ContinueSignal {
         self.0.send_replace(Stage::Closed);
     }
 
-    /// Notes that the response was read. Returns whether the body was never sent, so that the connection cannot be reused.
+    /// Notes that the response was read. Returns whether the body was never sent, so that the connection cannot be
+    /// reused.
     pub(crate) fn response_read(&self) -> bool {
         self.change(Stage::Rejected, Stage::Closed);
         *self.0.borrow() == Stage::Closed

@@ -1,7 +1,7 @@
 //! Which responses are buffered before they are returned, how much of them, and for how long.
 //!
-//! If the connection closes while a response is buffered, the attempt has failed and may be repeated. A response that was
-//! returned cannot be retried.
+//! If the connection closes while a response is buffered, the attempt has failed and may be repeated. A response that
+//! was returned cannot be retried.
 
 use std::time::Duration;
 

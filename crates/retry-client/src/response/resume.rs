@@ -34,8 +34,8 @@ pub(crate) trait RangeClient: Send + Sync {
     fn retry_config(&self) -> &RetryConfig;
 }
 
-/// After this many bytes, a body may be resumed as often again. Fewer do not count as progress, as a server that sends a few
-/// bytes on each connection would get requests forever.
+/// After this many bytes, a body may be resumed as often again. Fewer do not count as progress, as a server that sends
+/// a few bytes on each connection would get requests forever.
 const PROGRESS: u64 = 64 * 1024;
 
 /// What the rest of a body has to match.
@@ -56,8 +56,8 @@ impl Validator {
             .then(|| Self { etag: etag.clone(), total: response.body().size_hint().exact() })
     }
 
-    /// Checks that a response continues the body at `offset`: RFC 9110, section 15.3.7. `length` is the announced length
-    /// of its body. Returns the offset of its end, and the length of the complete body.
+    /// Checks that a response continues the body at `offset`: RFC 9110, section 15.3.7. `length` is the announced
+    /// length of its body. Returns the offset of its end, and the length of the complete body.
     fn check(
         &self,
         status: StatusCode,
@@ -125,7 +125,8 @@ enum State {
 }
 
 impl ResumingBody {
-    /// Prepares to resume a response. `None` if it cannot be resumed, or is complete. Call [`reading`](Self::reading) next.
+    /// Prepares to resume a response. `None` if it cannot be resumed, or is complete. Call [`reading`](Self::reading)
+    /// next.
     pub(crate) fn new<C: RangeClient + 'static>(
         client: &Arc<C>,
         request: &Request<()>,

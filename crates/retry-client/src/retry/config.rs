@@ -76,7 +76,8 @@ impl RetryConfig {
     }
 
     /// Sets the statuses that are retried, from 100 to 999. The `Retry-After` header of such a response replaces the
-    /// policy's wait; if it exceeds [`RetryPolicy::max_retry_after`] or the deadline, the response is returned immediately.
+    /// policy's wait; if it exceeds [`RetryPolicy::max_retry_after`] or the deadline, the response is returned
+    /// immediately.
     pub fn status_codes(mut self, codes: impl IntoIterator<Item = u16>) -> Self {
         self.status_codes = codes.into_iter().collect();
         self
