@@ -3,6 +3,7 @@
 use std::{
     future::poll_fn,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -40,7 +41,7 @@ type BoxFuture<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Error>> + Se
 /// # Ok::<(), retry_client::Error>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct RetryLayer(RetryConfig);
+pub struct RetryLayer(Arc<RetryConfig>);
 
 impl RetryLayer {
     /// Creates a layer.
@@ -49,7 +50,7 @@ impl RetryLayer {
     ///
     /// Returns an error that names the invalid setting.
     pub fn new(config: RetryConfig) -> Result<Self, Error> {
-        config.validate().map(Self)
+        config.validate().map(|config| Self(Arc::new(config)))
     }
 }
 
@@ -57,7 +58,7 @@ impl<S> Layer<S> for RetryLayer {
     type Service = RetryService<S>;
 
     fn layer(&self, inner: S) -> RetryService<S> {
-        RetryService { inner, config: self.0.clone() }
+        RetryService { inner, config: Arc::clone(&self.0) }
     }
 }
 
@@ -65,7 +66,7 @@ impl<S> Layer<S> for RetryLayer {
 #[derive(Clone, Debug)]
 pub struct RetryService<S> {
     inner: S,
-    config: RetryConfig,
+    config: Arc<RetryConfig>,
 }
 
 impl<S, B, R> Service<Request<B>> for RetryService<S>
@@ -85,7 +86,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (transport, config) = (ServiceTransport(self.inner.clone()), self.config.clone());
+        let (transport, config) = (ServiceTransport(self.inner.clone()), Arc::clone(&self.config));
         Box::pin(async move {
             let parts = RequestParts::new(request.map(Body::new));
             call(transport, &config, Ok(parts), |_, response| response).await
