@@ -152,16 +152,12 @@ impl Client {
     pub async fn forward(
         &self,
         path: &str,
-        request: Request<impl Into<Body>>,
+        mut request: Request<impl Into<Body>>,
     ) -> Result<Response<ResponseBody>, Error> {
+        remove_hop_by_hop(request.headers_mut());
+        request.headers_mut().remove(HOST);
         let joined = self.0.transport.base_url.join(path);
-        let parts = joined.map(|uri| {
-            let mut parts = with_uri(request, uri);
-            remove_hop_by_hop(parts.head.headers_mut());
-            parts.head.headers_mut().remove(HOST);
-            parts
-        });
-        let mut response = self.deliver(parts).await?;
+        let mut response = self.deliver(joined.map(|uri| with_uri(request, uri))).await?;
         remove_hop_by_hop(response.headers_mut());
         Ok(response)
     }

@@ -189,12 +189,11 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, message, source, ending, history: _, response: _ } = &*self.0;
         f.debug_struct("Error")
-            .field("kind", kind)
-            .field("message", message)
-            .field("source", source)
-            .field("ending", ending)
+            .field("kind", &self.0.kind)
+            .field("message", &self.0.message)
+            .field("source", &self.0.source)
+            .field("ending", &self.0.ending)
             .finish()
     }
 }

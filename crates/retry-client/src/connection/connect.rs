@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -17,7 +18,7 @@ use crate::{
         connect_timeout::{Connecting, connect_timeout},
         proxy::Proxy,
         tls::TlsConfig,
-        tracked_io::TrackedIo,
+        tracked_io::{ConnectionPermit, TrackedIo},
     },
     error_chain::BoxError,
 };
@@ -48,10 +49,10 @@ impl Connector {
         Self { server, tcp, proxy, tls, timeout }
     }
 
-    /// Opens a connection that records its progress in `activity`.
-    pub(crate) fn connect(&self, activity: Activity) -> Connecting<(BoxIo, Connected)> {
+    /// Opens a connection that records its progress in `activity` and holds the permit until it is closed.
+    pub(crate) fn connect(&self, permit: Arc<ConnectionPermit>, activity: Activity) -> Connecting<(BoxIo, Connected)> {
         let is_tls = self.server.scheme() == Some(&Scheme::HTTPS);
-        let tcp = TcpConnector { tcp: self.tcp.clone(), proxy: self.proxy.clone(), activity, is_tls };
+        let tcp = TcpConnector { tcp: self.tcp.clone(), proxy: self.proxy.clone(), permit, activity, is_tls };
         let (server, mut connector) = (self.server.clone(), self.tls.clone().wrap(tcp));
         let connecting = async move {
             poll_fn(|cx| connector.poll_ready(cx)).await?;
@@ -69,6 +70,7 @@ impl Connector {
 pub(crate) struct TcpConnector {
     tcp: HttpConnector,
     proxy: Option<Proxy>,
+    permit: Arc<ConnectionPermit>,
     activity: Activity,
     is_tls: bool,
 }
@@ -83,10 +85,10 @@ impl Service<Uri> for TcpConnector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let Self { proxy, activity, is_tls, .. } = self.clone();
+        let Self { proxy, permit, activity, is_tls, .. } = self.clone();
         let connecting = self.tcp.call(proxy.as_ref().map_or(uri, |proxy| proxy.uri().clone()));
         Box::pin(async move {
-            let connection = TrackedIo::new(connecting.await?, activity, is_tls);
+            let connection = TrackedIo::new(connecting.await?, activity, permit, is_tls);
             match proxy {
                 Some(proxy) => proxy.connect(connection).await,
                 None => Ok(connection),

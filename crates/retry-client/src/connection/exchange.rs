@@ -21,7 +21,8 @@ use tokio::{runtime::Handle, task::AbortHandle, time::Instant};
 use crate::{
     activity::Activity,
     base_url::BaseUrl,
-    connection::{http2_handle::Http2Handle, keep_alive, stall_timeout::StallTimeout},
+    connection::{http2_handle::Http2Handle, keep_alive, stall_timeout::StallTimeout, tracked_io::ConnectionPermit},
+    lock::lock,
     request::{expect_continue::ContinueSignal, replay::RequestBody},
 };
 
@@ -61,6 +62,7 @@ pub(crate) struct Http1 {
     pub(crate) activity: Activity,
     /// The task that drives the connection.
     pub(crate) task: AbortHandle,
+    pub(crate) permit: Weak<ConnectionPermit>,
     pub(crate) pool: Weak<dyn ReturnConnection>,
 }
 
@@ -151,6 +153,10 @@ impl Connection {
             http1.activity.head_received();
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 self.state = State::Upgraded;
+                // The limit on connections is for HTTP only.
+                if let Some(permit) = http1.permit.upgrade() {
+                    lock(&permit).take();
+                }
             }
             if let Some(signal) = &self.continue_signal {
                 signal.response(response.status());

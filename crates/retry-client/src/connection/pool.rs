@@ -5,8 +5,7 @@
 //! connection goes to the pool.
 
 use std::{
-    future::poll_fn,
-    pin::{Pin, pin},
+    pin::pin,
     sync::{Arc, Mutex, Weak},
     time::Duration,
 };
@@ -56,7 +55,7 @@ pub(crate) struct Pool {
     state: Mutex<State>,
     /// Notifies one waiter for each HTTP/1.1 connection that is returned, and all of them of an HTTP/2 connection.
     available: Notify,
-    /// A permit for each connection that may exist. The task of a connection holds it.
+    /// A permit for each connection that may exist.
     connection_permits: Arc<Semaphore>,
     /// A permit for each connection that may be opened at the same time.
     connect_permits: Arc<Semaphore>,
@@ -172,10 +171,10 @@ impl Pool {
     }
 
     async fn connect(&self, permit: OwnedSemaphorePermit) -> Result<Box<Connection>, BoxError> {
-        let activity = Activity::of_connection();
-        let (stream, connected) = self.connector.connect(activity.clone()).await?;
+        let (activity, permit) = (Activity::of_connection(), Arc::new(Mutex::new(Some(permit))));
+        let (stream, connected) = self.connector.connect(Arc::clone(&permit), activity.clone()).await?;
         if self.config.http2 || connected.is_negotiated_h2() {
-            return self.handshake_http2(stream, permit, activity).await;
+            return self.handshake_http2(stream, activity).await;
         }
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_BUFFER_SIZE)
@@ -184,24 +183,21 @@ impl Pool {
             .preserve_header_case(self.config.preserve_header_case)
             .handshake(stream)
             .await?;
-        let task = spawn_connection(connection.with_upgrades(), permit);
+        // Its errors are reported to the exchange.
+        let task = tokio::spawn(connection.with_upgrades()).abort_handle();
         let stall_timeout = self.config.stall_timeout.map(|timeout| StallTimeout::new(timeout, activity.clone()));
-        let http1 = Http1 { sender, to_proxy: connected.is_proxied(), activity, task, pool: self.this.clone() };
+        let (to_proxy, permit, pool) = (connected.is_proxied(), Arc::downgrade(&permit), self.this.clone());
+        let http1 = Http1 { sender, to_proxy, activity, task, permit, pool };
         Ok(Box::new(Connection::new(Protocol::Http1(http1), stall_timeout, false)))
     }
 
-    async fn handshake_http2(
-        &self,
-        stream: BoxIo,
-        permit: OwnedSemaphorePermit,
-        activity: Activity,
-    ) -> Result<Box<Connection>, BoxError> {
+    async fn handshake_http2(&self, stream: BoxIo, activity: Activity) -> Result<Box<Connection>, BoxError> {
         let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_header_list_size(head_limits::MAX_SIZE as u32)
             .handshake(stream)
             .await?;
-        let task = spawn_connection(connection, permit);
+        let task = tokio::spawn(connection).abort_handle();
         sender.ready().await?;
         let mut handle = Http2Handle::new(sender, activity, task);
         if self.config.max_idle > 0 {
@@ -262,17 +258,6 @@ impl ReturnConnection for Pool {
         }
         self.ensure_reaper(&mut state);
     }
-}
-
-/// Drives a connection. It counts towards the limit until it is closed, or another protocol has taken over. Its errors
-/// are reported to the exchange.
-fn spawn_connection(mut connection: impl Future + Unpin + Send + 'static, permit: OwnedSemaphorePermit) -> AbortHandle {
-    // Not an `async` block, which would contain the connection twice.
-    let driver = poll_fn(move |cx| {
-        let _held = &permit;
-        Pin::new(&mut connection).poll(cx).map(drop)
-    });
-    tokio::spawn(driver).abort_handle()
 }
 
 /// Closes expired connections as long as there are idle ones.

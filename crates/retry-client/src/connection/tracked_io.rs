@@ -7,6 +7,7 @@ use std::{
     io,
     mem::MaybeUninit,
     pin::Pin,
+    sync::{Arc, Mutex},
     task::{Context, Poll, ready},
 };
 
@@ -17,9 +18,12 @@ use hyper_util::{
     rt::TokioIo,
 };
 use socket2::SockRef;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
 
 use crate::activity::Activity;
+
+/// Counts a connection towards the limit until its stream is dropped, or the permit is taken out.
+pub(crate) type ConnectionPermit = Mutex<Option<OwnedSemaphorePermit>>;
 
 /// A TCP stream that records progress in an [`Activity`]. It is beneath TLS, so that the bytes of a handshake count
 /// too.
@@ -36,11 +40,13 @@ pub(crate) struct TrackedIo {
     write_closed: bool,
     /// Whether the write failed because of a reset: then the end of the stream is an error.
     reset: bool,
+    _permit: Arc<ConnectionPermit>,
 }
 
 impl TrackedIo {
-    pub(crate) fn new(io: TokioIo<TcpStream>, activity: Activity, is_tls: bool) -> Self {
-        Self { io, activity, prefix: Bytes::new(), proxied: false, is_tls, write_closed: false, reset: false }
+    pub(crate) fn new(io: TokioIo<TcpStream>, activity: Activity, permit: Arc<ConnectionPermit>, is_tls: bool) -> Self {
+        let (prefix, _permit) = (Bytes::new(), permit);
+        Self { io, activity, prefix, proxied: false, is_tls, write_closed: false, reset: false, _permit }
     }
 
     /// Puts back bytes that were read.
@@ -194,7 +200,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (far, _) = listener.accept().await.unwrap();
-        (TrackedIo::new(TokioIo::new(near), Activity::of_connection(), false), far)
+        (TrackedIo::new(TokioIo::new(near), Activity::of_connection(), Arc::default(), false), far)
     }
 
     /// The peer has closed: nothing more can be written, but what it sent can still be read.
