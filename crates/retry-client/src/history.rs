@@ -8,7 +8,7 @@ use retry_core::Record;
 /// [`Error`](crate::Error). It displays as one line, for a log:
 ///
 /// ```text
-/// attempt 1 returned 503 Service Unavailable in 2.1ms; 80ms later attempt 2 returned 200 OK in 1.4ms
+/// attempt 1 returned 503 Service Unavailable (2.1ms); waited 80ms; attempt 2 returned 200 OK (1.4ms)
 /// ```
 ///
 /// At most the latest 16 attempts are kept.
@@ -58,11 +58,11 @@ impl fmt::Display for History {
                 f.write_str("; ")?;
             }
             if let Some(wait) = wait {
-                write!(f, "{:?} later ", rounded(wait))?;
+                write!(f, "waited {:?}; ", rounded(wait))?;
             }
             write!(f, "attempt {} {outcome}", record.attempt)?;
             if let Some(timing) = record.timing {
-                write!(f, " in {:?}", rounded(timing.duration))?;
+                write!(f, " ({:?})", rounded(timing.duration))?;
             }
             wait = record.wait;
         }

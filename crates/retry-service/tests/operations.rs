@@ -113,10 +113,10 @@ async fn a_retried_request_is_one_line_in_the_log() {
     let lines = service.rest_of_log().await;
     let messages: Vec<_> = lines.iter().map(|line| message(line)).collect();
     assert_eq!(messages.len(), 2, "{messages:?}");
-    assert!(messages[0].starts_with("GET /hello: attempt 1 returned 503 Service Unavailable in "), "{}", messages[0]);
-    assert!(messages[0].contains("s; 1ms later attempt 2 failed: connection error: "), "{}", messages[0]);
+    assert!(messages[0].starts_with("GET /hello: attempt 1 returned 503 Service Unavailable ("), "{}", messages[0]);
+    assert!(messages[0].contains("s); waited 1ms; attempt 2 failed: connection error: "), "{}", messages[0]);
     assert!(
-        messages[0].contains("attempt 3 returned 200 OK in ") && messages[0].ends_with(&format!("; id {id}")),
+        messages[0].contains("attempt 3 returned 200 OK (") && messages[0].ends_with(&format!("; id {id}")),
         "{}",
         messages[0]
     );
