@@ -17,6 +17,7 @@ use retry_client::{Body, Client, ErrorKind};
 use tokio::{
     io::AsyncWriteExt,
     net::TcpListener,
+    runtime::Runtime,
     sync::Semaphore,
     task::{JoinSet, yield_now},
 };
@@ -216,13 +217,29 @@ async fn expired_connections_are_closed_without_a_request() {
         let client = server.client().http2_prior_knowledge(http2).pool_idle_timeout(Duration::from_millis(20));
         let client = client.build().unwrap();
         assert_eq!(client.get_text("/").await.unwrap(), "ok");
-        let closed = async {
-            while client.connections() > 0 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(30), closed).await.unwrap();
+        no_connection_is_left(&client).await;
     }
+}
+
+async fn no_connection_is_left(client: &Client) {
+    let closed = async {
+        while client.connections() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), closed).await.unwrap();
+}
+
+/// The task that closes them was started in the first runtime, and has ended with it.
+#[test]
+fn expired_connections_are_closed_in_a_second_runtime_too() {
+    let [servers, first, second] = [(); 3].map(|()| Runtime::new().unwrap());
+    let server = servers.block_on(Server::start([Reply::Ok("ok")]));
+    let client = server.client().pool_idle_timeout(Duration::from_millis(500)).build().unwrap();
+    assert_eq!(first.block_on(client.get_text("/")).unwrap(), "ok");
+    drop(first);
+    assert_eq!(second.block_on(client.get_text("/")).unwrap(), "ok");
+    second.block_on(no_connection_is_left(&client));
 }
 
 /// The POST needs a connection that was used recently, and closes the old one; the GET is next.

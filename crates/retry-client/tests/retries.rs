@@ -182,7 +182,7 @@ async fn the_deadline_aborts_an_attempt() {
 
 #[tokio::test]
 async fn a_discarded_response_that_stalls_does_not_delay_the_retry() {
-    let backend = backend("status=503;stall-after=200;body=\"a body that is never whole\",ok").await;
+    let backend = backend("status=503;stall-after=200;body=\"a body that never ends\",ok").await;
     assert_eq!(client(&backend).build().unwrap().get_text("/hello").await.unwrap(), "Hello World!!!");
 }
 
@@ -302,8 +302,8 @@ async fn the_rest_is_requested_once_and_has_to_match() {
     let rest =
         "HTTP/1.1 206 Partial Content\r\netag: \"v1\"\r\ncontent-range: bytes 3-5/6\r\ncontent-length: 3\r\n\r\ndef";
     assert_eq!(incomplete_then(rest).await.unwrap(), "abcdef");
-    let whole = "HTTP/1.1 200 OK\r\netag: \"v1\"\r\ncontent-length: 6\r\n\r\nabcdef";
-    let error = incomplete_then(whole).await.unwrap_err();
+    let complete = "HTTP/1.1 200 OK\r\netag: \"v1\"\r\ncontent-length: 6\r\n\r\nabcdef";
+    let error = incomplete_then(complete).await.unwrap_err();
     assert_eq!(error.to_string(), "cannot resume the body at byte 3: the server returned 200 OK");
     let other =
         "HTTP/1.1 206 Partial Content\r\netag: \"v2\"\r\ncontent-range: bytes 3-5/6\r\ncontent-length: 3\r\n\r\nxyz";

@@ -414,9 +414,9 @@ mod tests {
         limit.acquire(second.stream().unwrap()).await.unwrap();
         let error = limit.acquire(third.stream().unwrap()).await.unwrap_err();
         assert_eq!(error.to_string(), "no connection within 3s");
-        let whole = ReplayBody::new(streamed(&[]), 100, &BufferQuota::new(1000));
-        limit.prefetch(whole.stream().unwrap()).await;
-        limit.acquire(whole.stream().unwrap()).await.unwrap();
+        let complete = ReplayBody::new(streamed(&[]), 100, &BufferQuota::new(1000));
+        limit.prefetch(complete.stream().unwrap()).await;
+        limit.acquire(complete.stream().unwrap()).await.unwrap();
         // The end of a body releases its permit.
         drop(first_sender);
         read(first.attempt(), 9).await;
