@@ -65,7 +65,7 @@ pub(crate) struct GatewaySettings {
 }
 
 impl Gateway {
-    /// Collects what is needed of a request for its response and for the logs.
+    /// Creates the context of a request.
     pub(crate) fn receive<'a>(
         &self,
         downstream: &'a Downstream,
@@ -78,7 +78,7 @@ impl Gateway {
         let rules = &self.settings.headers;
         let present = PresentHeaders::of(request.headers());
         let is_trusted = rules.trusted_proxies.contains(downstream.ip);
-        // For the headers that most requests get.
+        // For the headers that are added to most requests.
         request.headers_mut().reserve(5);
         RequestContext {
             downstream,
@@ -94,7 +94,7 @@ impl Gateway {
             host: None,
             handshake: if present.connection && present.upgrade { Handshake::take(request) } else { None },
             unread_body: None,
-            response: None,
+            response_progress: None,
         }
     }
 
@@ -113,7 +113,7 @@ impl Gateway {
             Err(error) => return self.reject(context, request, error),
         };
         if let Some(handshake) = &mut context.handshake
-            && !handshake.enter(&self.open_tunnels, *tunnels)
+            && !handshake.acquire_permit(&self.open_tunnels, *tunnels)
         {
             return self.reject(context, request, ErrorResponse::too_many_tunnels());
         }
@@ -150,7 +150,7 @@ impl Gateway {
         context.fail(error)
     }
 
-    /// The request to the upstream.
+    /// Turns a received request into the one to the upstream.
     async fn outbound(
         &self,
         context: &mut RequestContext<'_>,
@@ -169,7 +169,7 @@ impl Gateway {
         Request::from_parts(head, body)
     }
 
-    /// The body of the request to the upstream; empty if the client sends none.
+    /// Returns the body of the request to the upstream; empty if the client sends none.
     async fn outbound_body(&self, context: &mut RequestContext<'_>, body: Incoming) -> Body {
         if body.is_end_stream() {
             return Body::empty();
@@ -194,17 +194,17 @@ impl Gateway {
         }
     }
 
-    /// The body of a request, within its limits. Over HTTP/2, what is left of it is read before the response ends; over
-    /// HTTP/1.1, the connection does that.
+    /// Returns the body of a request, within its limits. Over HTTP/2, what is left of it is read before the response
+    /// ends; over HTTP/1.1, the connection does that.
     fn receive_body(&self, context: &mut RequestContext<'_>, body: Incoming) -> RequestBody {
-        let response = context.response.get_or_insert_default().clone();
+        let response = context.response_progress.get_or_insert_default().clone();
         let upload = context.downstream.connection.begin_upload();
         let (body, unread_body) = RequestBody::new(body, self.settings.body, upload, response);
         context.unread_body = (context.version == Version::HTTP_2).then_some(unread_body);
         body
     }
 
-    /// The response to the client.
+    /// Turns the response of the upstream into the one to the client.
     fn inbound(
         &self,
         context: &mut RequestContext<'_>,

@@ -19,8 +19,8 @@ pub(crate) struct Reload {
 }
 
 impl Reload {
-    /// Loads the settings again. If that fails, the reason is logged, and the current ones stay. Requests in flight keep
-    /// the settings that they began with.
+    /// Loads the settings again. If that fails, the reason is logged, and the current ones stay. Requests in flight
+    /// keep the settings that they began with.
     pub(crate) async fn reload(&self) {
         let generations = &self.handler.generations;
         let (current, args) = (generations.current(), self.args.clone());

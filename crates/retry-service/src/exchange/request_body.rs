@@ -66,7 +66,7 @@ pub(crate) struct RequestBody {
     rate: UploadRate,
     /// Held until the end of the body, which may come after the response.
     upload: Option<UploadGuard>,
-    /// Exists while the client is waited for.
+    /// Present while waiting for the client.
     timeout: Option<Pin<Box<Sleep>>>,
     /// Receives the body if this is dropped before its end.
     unread: Option<oneshot::Sender<Incoming>>,

@@ -45,8 +45,8 @@ struct StreamBody {
 }
 
 impl Outgoing {
-    /// Removes the content of a response to HEAD, and sets its length. hyper does so over HTTP/1.1 only, and responses of
-    /// the upstream have no content.
+    /// Removes the content of a response to HEAD, and sets its length. hyper does so over HTTP/1.1 only, and responses
+    /// of the upstream have no content.
     pub(crate) fn remove_content(response: &mut Response<Self>) {
         let Either::Left(content) = &mut response.body_mut().body else { return };
         // The length of a full body is known.

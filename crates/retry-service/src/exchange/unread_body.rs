@@ -1,4 +1,5 @@
-//! The rest of a request body that is not forwarded any more: the upstream does not need it, or only its end is missing.
+//! The rest of a request body that is not forwarded any more: the upstream does not need it, or only its end is
+//! missing.
 
 use std::{
     pin::Pin,
@@ -17,8 +18,8 @@ use crate::server::lingering_close::{LINGER_BYTES, LINGER_TIME};
 
 /// Reads the rest of a request body before the response ends.
 ///
-/// Otherwise an HTTP/2 client that is still sending would get a reset of the stream after the response, and some clients
-/// then report the request as failed.
+/// Otherwise an HTTP/2 client that is still sending would get a reset of the stream after the response, and some
+/// clients then report the request as failed.
 #[derive(Debug)]
 pub(crate) struct UnreadBody {
     dropped: oneshot::Receiver<Incoming>,

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 /// How long an upload may be slow at first. This is also the default of Apache's `RequestReadTimeout`.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// The same after the response. This is also the default of nginx's `lingering_timeout`.
+/// How long an upload may be slow after the response. This is also the default of nginx's `lingering_timeout`.
 const GRACE_AFTER_RESPONSE: Duration = Duration::from_secs(5);
 
 /// Measures the rate of an upload.
@@ -21,7 +21,7 @@ const GRACE_AFTER_RESPONSE: Duration = Duration::from_secs(5);
 pub(super) struct UploadRate {
     /// Bytes per second; `None` if there is no minimum.
     minimum: Option<u64>,
-    /// How long the client may still be waited for. Each received byte extends it.
+    /// How much longer to wait for the client. Each received byte extends it.
     credit: Duration,
     /// The upper limit of the credit, so that a fast start does not allow a long pause.
     max_credit: Duration,

@@ -1,4 +1,4 @@
-//! What is needed of a request for its response and for the logs.
+//! The context of a request.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ use crate::exchange::{
     error_response::ErrorResponse, response_body::Outgoing, unread_body::UnreadBody, upload_rate::ResponseProgress,
 };
 
-/// What is needed of a request for its response and for the logs.
+/// What the response and the logs need of a request, whose head is changed before it is forwarded.
 pub(crate) struct RequestContext<'a> {
     pub(super) downstream: &'a Downstream,
     pub(super) begin: Instant,
@@ -34,12 +34,12 @@ pub(crate) struct RequestContext<'a> {
     pub(super) handshake: Option<Handshake>,
     /// Over HTTP/2, what is left of the request's body when the response ends.
     pub(super) unread_body: Option<UnreadBody>,
-    /// Informs that body about the progress of the response, if there is a body.
-    pub(super) response: Option<ResponseProgress>,
+    /// The progress of the response, shared with the request's body; `None` without a body.
+    pub(super) response_progress: Option<ResponseProgress>,
 }
 
 impl RequestContext<'_> {
-    /// What is added to the forwarding headers.
+    /// Returns what is added to the forwarding headers.
     pub(super) fn hop(&self) -> Hop<'_> {
         Hop {
             ip: self.downstream.ip,
@@ -57,7 +57,7 @@ impl RequestContext<'_> {
     /// Adds the request's id to the response, and ties it to what is left of the request's body.
     pub(super) fn conclude(&mut self, mut response: Response<Outgoing>) -> Response<Outgoing> {
         response.headers_mut().insert(X_REQUEST_ID, self.id.clone());
-        if let Some(progress) = self.response.take() {
+        if let Some(progress) = self.response_progress.take() {
             response.body_mut().track(progress.begin());
             let connection = &self.downstream.connection;
             let is_error = response.status().is_client_error() || response.status().is_server_error();

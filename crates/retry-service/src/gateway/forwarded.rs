@@ -1,8 +1,9 @@
 //! `X-Forwarded-*` and `Forwarded` (RFC 7239): tell the upstream where a request came from.
 //!
 //! Headers from clients are replaced, since a client can write anything into them; headers from trusted proxies are
-//! extended. Trusted proxies append, so lists are read from their end, up to the first malformed item: a client may have
-//! sent that to a proxy that only appends. Only one of the two families is forwarded, as the other could contradict it.
+//! extended. Trusted proxies append, so lists are read from their end, up to the first malformed item: a client may
+//! have sent that to a proxy that only appends. Only one of the two families is forwarded, as the other could
+//! contradict it.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -32,7 +33,7 @@ pub(crate) enum ForwardedHeaders {
     Off,
 }
 
-/// What the gateway knows of one request.
+/// What the gateway adds to the forwarding headers of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hop<'a> {
     /// The peer's address.
@@ -92,8 +93,8 @@ impl ForwardedHeaders {
         remove_all(headers, |name| is_forwarding(name) && !stays(name));
     }
 
-    /// The addresses that a request was forwarded for, in the order in which they were added; `None` for an item that
-    /// is not an address.
+    /// Returns the addresses that a request was forwarded for, in the order in which they were added; `None` for an
+    /// item that is not an address.
     pub(super) fn chain(self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
         match self {
             Self::XForwarded => {
@@ -107,7 +108,7 @@ impl ForwardedHeaders {
         }
     }
 
-    /// The scheme that the client used, according to a trusted proxy.
+    /// Returns the scheme that the client used, according to a trusted proxy.
     pub(super) fn scheme(self, headers: &HeaderMap) -> Option<&'static str> {
         let scheme = match self {
             Self::XForwarded => well_formed(headers, &X_FORWARDED_PROTO, is_plain).pop()?,
@@ -174,7 +175,7 @@ fn keep_well_formed(headers: &mut HeaderMap, name: HeaderName, is_item: impl Fn(
 /// Maximum number of commas in a quoted string.
 const QUOTED_COMMAS: usize = 8;
 
-/// The well-formed items at the end of a list.
+/// Returns the well-formed items at the end of a list.
 fn well_formed(headers: &HeaderMap, name: &HeaderName, is_item: impl Fn(&str) -> bool) -> Vec<String> {
     let values: Vec<_> = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
     let list = values.join(",");
@@ -209,13 +210,13 @@ fn is_element(item: &str) -> bool {
     pairs(item).is_some_and(|pairs| !pairs.is_empty())
 }
 
-/// The unquoted value of a parameter of an element.
+/// Returns the unquoted value of a parameter of an element.
 fn parameter(element: &str, name: &str) -> Option<String> {
     let (_, value) = pairs(element)?.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?;
     Some(value)
 }
 
-/// The parameters of an element; `None` if the element is malformed.
+/// Returns the parameters of an element; `None` if the element is malformed.
 fn pairs(element: &str) -> Option<Vec<(String, String)>> {
     let (mut pairs, mut rest) = (Vec::new(), element.trim());
     loop {

@@ -32,7 +32,7 @@ pub(crate) struct HeaderRules {
 }
 
 impl HeaderRules {
-    /// The address of the client: the peer, or the address that trusted proxies forward for.
+    /// Returns the address of the client: the peer, or the address that trusted proxies forward for.
     pub(super) fn client(&self, peer: IpAddr, is_trusted: bool, headers: &HeaderMap) -> IpAddr {
         if !is_trusted {
             return peer;
@@ -41,7 +41,7 @@ impl HeaderRules {
         self.trusted_proxies.client(peer, chain.into_iter())
     }
 
-    /// The scheme that the client used: `http`, unless a trusted proxy says otherwise.
+    /// Returns the scheme that the client used: `http`, unless a trusted proxy says otherwise.
     pub(super) fn scheme(&self, is_trusted: bool, headers: &HeaderMap) -> &'static str {
         let forwarded = if is_trusted { self.forwarded.scheme(headers) } else { None };
         forwarded.unwrap_or("http")
@@ -68,7 +68,7 @@ impl HeaderRules {
         let is_trailers = |te: &HeaderValue| te.as_bytes().eq_ignore_ascii_case(b"trailers");
         let accepts_trailers = present.te && headers.get_all(TE).iter().any(is_trailers);
         headers.remove(HOST);
-        // `Connection` cannot remove what a trusted proxy says.
+        // A name in `Connection` must not remove what a trusted proxy has added.
         let forwarding = (present.forwarding && present.connection).then(|| take_forwarding(headers));
         retry_client::remove_hop_by_hop(headers);
         if let Some(forwarding) = forwarding {

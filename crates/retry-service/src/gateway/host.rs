@@ -8,8 +8,8 @@ use http::{HeaderValue, Request, Version, header::HOST};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BadHost;
 
-/// The host that a request is for, in the form of `Host`: that of its target, or else of its `Host` header. `None` for an
-/// HTTP/1.0 request without a host.
+/// Returns the host that a request is for, in the form of `Host`: that of its target, or else of its `Host` header.
+/// `None` for an HTTP/1.0 request without a host.
 pub(super) fn of<B>(request: &Request<B>) -> Result<Option<HeaderValue>, BadHost> {
     let mut named = request.headers().get_all(HOST).iter();
     let host = named.next();
@@ -35,8 +35,8 @@ fn is_same(authority: &str, host: &HeaderValue) -> bool {
     authority.as_bytes().eq_ignore_ascii_case(host.as_bytes())
 }
 
-/// Whether a text is a host with an optional port, in the form of RFC 3986, section 3.2: without a user name, and safe to
-/// put into a URL or a page. An empty one belongs to a target without a host.
+/// Whether a text is a host with an optional port, in the form of RFC 3986, section 3.2: without a user name, and safe
+/// to put into a URL or a page. It may be empty, as for a target without an authority.
 pub(super) fn is_host(text: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(text) else { return false };
     if let Some(rest) = text.strip_prefix('[') {

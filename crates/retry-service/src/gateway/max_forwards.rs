@@ -12,7 +12,7 @@ const SECRETS: [HeaderName; 3] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE");
 
-/// The gateway's own response to a request that must not be forwarded any more.
+/// Returns the gateway's own response to a request that must not be forwarded any more.
 pub(super) fn respond_at_end<B>(request: &Request<B>) -> Option<Response<Full<Bytes>>> {
     let is_at_end = applies_to(request.method()) && left(request.headers()) == Some(0);
     is_at_end.then(|| if *request.method() == Method::TRACE { trace(request) } else { options() })
@@ -32,13 +32,13 @@ fn applies_to(method: &Method) -> bool {
     *method == Method::TRACE || *method == Method::OPTIONS
 }
 
-/// The number of forwards left; `None` if there is no valid number.
+/// Returns the number of forwards left; `None` if there is no valid number.
 fn left(headers: &HeaderMap) -> Option<u64> {
     let text = headers.get(MAX_FORWARDS)?.to_str().ok()?;
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-/// The request as it was received, without its credentials.
+/// Returns the request as it was received, without its credentials.
 fn trace<B>(request: &Request<B>) -> Response<Full<Bytes>> {
     let mut message = format!("TRACE {} {:?}\r\n", request.uri(), request.version()).into_bytes();
     for (name, value) in request.headers().iter().filter(|(name, _)| !SECRETS.contains(name)) {

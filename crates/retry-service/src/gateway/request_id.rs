@@ -7,20 +7,20 @@ pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 
 const MAX_LENGTH: usize = 128;
 
-/// The id of a request: the one that it has if a trusted proxy sent it, or else a new one.
+/// Returns the id of a request: the one that it has if a trusted proxy sent it, or else a new one.
 pub(super) fn of(headers: &HeaderMap, is_trusted: bool) -> HeaderValue {
     let received = if is_trusted { received(headers) } else { None };
     received.cloned().unwrap_or_else(generate)
 }
 
-/// The id that a request has; `None` if there is none, more than one, or one that does not belong in a log.
+/// Returns the id that a request has; `None` if there is none, more than one, or one that does not belong in a log.
 fn received(headers: &HeaderMap) -> Option<&HeaderValue> {
     let mut ids = headers.get_all(X_REQUEST_ID).iter();
     let (id, None) = (ids.next()?, ids.next()) else { return None };
     is_loggable(id.as_bytes()).then_some(id)
 }
 
-/// A new random id.
+/// Returns a new random id.
 fn generate() -> HeaderValue {
     // `from_owner` allocates shared storage at once: the value is always cloned. Hexadecimal digits are always valid.
     let id = HeaderValue::from_maybe_shared(Bytes::from_owner(hexadecimal(fastrand::u128(..))));

@@ -37,8 +37,8 @@ pub(super) fn failed(request: &RequestContext<'_>, error: &Error, status: Status
     log(request, Level::Warn, status, failure_label(error), error.reason(), attempts, &message);
 }
 
-/// `outcome` is that of the last attempt, as in the metrics. `reason` says why there was no further attempt; `None` if the
-/// last one succeeded. The query of the request is left out, since it may contain secrets.
+/// `outcome` is that of the last attempt, as in the metrics. `reason` says why there was no further attempt; `None` if
+/// the last one succeeded. The query of the request is left out, since it may contain secrets.
 fn log(
     request: &RequestContext<'_>,
     level: Level,

@@ -14,9 +14,9 @@ impl TrustedProxies {
         self.0.iter().any(|network| network.contains(&ip))
     }
 
-    /// The client that a chain of proxies forwards for: the last address in `chain` that is not a trusted proxy, since
-    /// only addresses added by trusted proxies can be trusted. `chain` is in the order in which the addresses were added,
-    /// with `None` for an item that is not an address.
+    /// Returns the client that a chain of proxies forwards for: the last address in `chain` that is not a trusted
+    /// proxy, since only addresses added by trusted proxies can be trusted. `chain` is in the order in which the
+    /// addresses were added, with `None` for an item that is not an address.
     pub(super) fn client(&self, peer: IpAddr, chain: impl DoubleEndedIterator<Item = Option<IpAddr>>) -> IpAddr {
         let mut client = peer;
         for address in chain.rev() {

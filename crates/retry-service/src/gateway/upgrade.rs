@@ -51,8 +51,8 @@ impl Handshake {
         Some(Self { protocol, client: on(request), permit: None })
     }
 
-    /// Counts as an open tunnel from here on. Returns whether the limit allows it.
-    pub(crate) fn enter(&mut self, open: &ConcurrencyLimiter, limits: TunnelLimits) -> bool {
+    /// Counts this as an open tunnel from now on. Returns whether the limit allows it.
+    pub(crate) fn acquire_permit(&mut self, open: &ConcurrencyLimiter, limits: TunnelLimits) -> bool {
         self.permit = open.try_acquire(limits.max_open);
         self.permit.is_some()
     }

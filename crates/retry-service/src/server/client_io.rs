@@ -133,8 +133,8 @@ impl<T: AsyncRead + AsyncWrite + ClientSocket + Unpin> AsyncWrite for ClientIo<T
         Pin::new(io).poll_flush(cx)
     }
 
-    /// Lingers if the client may still be sending: a body that is not read, or a request that was rejected. hyper itself
-    /// rejects a head that is malformed or too large before it has read all of it.
+    /// Lingers if the client may still be sending: a body that is not read, or a request that was rejected. hyper
+    /// itself rejects a head that is malformed or too large before it has read all of it.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { io, state, is_http2, has_rejected, lingering, .. } = &mut *self;
         if lingering.is_none() {

@@ -114,8 +114,8 @@ impl ConnectionState {
         self.set(Flag::UnreadBody, true);
     }
 
-    /// Makes the connection end with a reset: the response is incomplete, and with HTTP/1.0 an ordinary close would mark
-    /// it as complete.
+    /// Makes the connection end with a reset: the response is incomplete, and with HTTP/1.0 an ordinary close would
+    /// mark it as complete.
     pub(crate) fn reset_on_close(&self) {
         self.set(Flag::ResetOnClose, true);
     }
@@ -173,8 +173,8 @@ impl ConnectionState {
         self.0.flags.load(SeqCst) & Flag::Closing as u8 != 0
     }
 
-    /// Returns since when the connection is idle; `None` if it is not. With unsent bytes it counts as idle once the client
-    /// has read none of them for `client_timeout`, which may be in the future.
+    /// Returns since when the connection is idle; `None` if it is not. With unsent bytes it counts as idle once the
+    /// client has read none of them for `client_timeout`, which may be in the future.
     pub(crate) fn idle_since(&self, client_timeout: Duration) -> Option<Instant> {
         let Shared { opened, in_flight, idle_since, unsent, unsent_since, .. } = &*self.0;
         if self.is_upgraded() || in_flight.load(SeqCst) > 0 || self.has(Flag::WriteBlocked) {

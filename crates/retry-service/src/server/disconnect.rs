@@ -73,8 +73,8 @@ impl DisconnectDetector {
     }
 
     /// Completes once the client has closed or reset the connection. To see that behind what the client has sent
-    /// meanwhile, such as its next request, up to `MAX_READ_AHEAD` bytes of it are read. During an upload nothing is read:
-    /// the body of the request is left to hyper.
+    /// meanwhile, such as its next request, up to `MAX_READ_AHEAD` bytes of it are read. During an upload nothing is
+    /// read: the body of the request is left to hyper.
     pub(super) fn poll_closed<T: AsyncRead + ClientSocket + Unpin>(
         &mut self,
         io: &mut T,

@@ -1,4 +1,5 @@
-//! Closes a connection gracefully: while the server drains, when it has been idle for too long, or when its slot is needed.
+//! Closes a connection gracefully: while the server drains, when it has been idle for too long, or when its slot is
+//! needed.
 
 use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
 
@@ -10,8 +11,8 @@ use super::{connection_state::ConnectionState, timer::LazyTimer};
 pub(crate) const CLOSE_DELAY: Duration = Duration::from_millis(100);
 
 /// Polls a connection of hyper, and closes it when it is asked to or has been idle for too long: gracefully, so that
-/// requests in flight are finished, and by force once there are none. `idle_timeout` is `None` if the IO has a timeout for
-/// idle connections.
+/// requests in flight are finished, and by force once there are none. `idle_timeout` is `None` if the IO has a timeout
+/// for idle connections.
 pub(crate) fn drive<T: Future<Output = hyper::Result<()>>>(
     mut connection: Pin<Box<T>>,
     graceful_shutdown: fn(Pin<&mut T>),

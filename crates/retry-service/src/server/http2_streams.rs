@@ -62,7 +62,8 @@ pub(crate) struct ResponseStream(Arc<Progress>);
 #[derive(Debug)]
 struct Progress {
     send_buffer: Arc<SendBuffer>,
-    /// Twice the number of times the body was polled; odd while the body is pending, 0 before the response begins.
+    /// Even while the stream waits for the client, odd while it waits for the body, and 0 before the response begins.
+    /// Each poll of the body increases it, so that it also tells one wait from the next.
     polls: AtomicU64,
 }
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::connection_state::ConnectionState;
 
-/// How long a connection is kept for its first request, however many others wait to be served.
+/// How long a new connection may wait for its first request before it can be closed in favor of another one.
 const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
 
 /// The open connections. Clones share them.
@@ -23,7 +23,7 @@ struct Connections {
     open: HashMap<u64, ConnectionState>,
 }
 
-/// Keeps a connection among the open ones until this is dropped.
+/// Counts a connection as open until this is dropped.
 #[derive(Debug)]
 pub(crate) struct OpenGuard {
     connections: OpenConnections,
@@ -39,8 +39,8 @@ impl OpenConnections {
         OpenGuard { connections: self.clone(), id }
     }
 
-    /// Closes the connection that has been idle for the longest time, if there is one. A connection whose client does not
-    /// read its response counts as idle after `client_timeout`.
+    /// Closes the connection that has been idle for the longest time, if there is one. A connection whose client does
+    /// not read its response counts as idle after `client_timeout`.
     pub(crate) fn close_idlest(&self, client_timeout: Duration) {
         let now = Instant::now();
         let connections = self.lock();

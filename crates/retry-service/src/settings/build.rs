@@ -23,7 +23,7 @@ use crate::{
 };
 
 impl Settings {
-    /// The retry policy.
+    /// Returns the retry policy.
     ///
     /// # Errors
     ///
@@ -43,7 +43,7 @@ impl Settings {
         .build()
     }
 
-    /// The schedule of the policy.
+    /// Returns the schedule of the policy.
     ///
     /// # Errors
     ///
@@ -53,7 +53,7 @@ impl Settings {
         Ok(self.policy()?.plan(self.timeouts.attempt_timeout.0.or(idle)))
     }
 
-    /// The retry budget; `None` if retries need none.
+    /// Returns the retry budget; `None` if retries need none.
     pub(super) fn budget(&self) -> Result<Option<RetryBudget>, SettingsError> {
         let budget =
             self.retries.budget_ratio.0.map(|ratio| RetryBudget::share(ratio, self.retries.budget_min_per_sec));
@@ -66,7 +66,7 @@ impl Settings {
         budget(self) == budget(other) && self.upstream == other.upstream
     }
 
-    /// The client that calls the upstream.
+    /// Returns the client that calls the upstream.
     pub(super) fn client(
         &self,
         metrics: Option<Arc<Metrics>>,
@@ -138,7 +138,7 @@ impl Settings {
         Ok(client)
     }
 
-    /// The limits on clients.
+    /// Returns the limits on clients.
     pub(crate) fn limits(&self) -> Limits {
         Limits {
             max_connections: self.limits.max_connections,
@@ -149,7 +149,7 @@ impl Settings {
         }
     }
 
-    /// The settings of the gateway. `instance` distinguishes this process from others in `Via`.
+    /// Returns the settings of the gateway. `instance` distinguishes this process from others in `Via`.
     pub(crate) fn gateway(&self, instance: u32) -> GatewaySettings {
         let Self { timeouts, forwarding, limits, .. } = self;
         GatewaySettings {
@@ -173,7 +173,7 @@ impl Settings {
         }
     }
 
-    /// What the program does, as the log shows it at start.
+    /// Returns what the program does, as the log shows it at start.
     pub(crate) fn summary(&self) -> String {
         let Self { upstream, path, .. } = self;
         let file = match &self.config {
@@ -187,8 +187,8 @@ impl Settings {
         }
     }
 
-    /// The log filter if `RUST_LOG` is not set. A gateway logs a line for each request that was retried instead of one
-    /// for each attempt, and one for each response that was resumed.
+    /// Returns the log filter if `RUST_LOG` is not set. A gateway logs a line for each request that was retried instead
+    /// of one for each attempt, and one for each response that was resumed.
     pub(crate) fn log_filter(&self) -> &'static str {
         if self.forward { "info,retry_client=error,retry_client::resume=warn" } else { "info" }
     }

@@ -49,13 +49,14 @@ impl Dump {
         self.line(name)?.value.as_deref()
     }
 
-    /// Names a setting by what set it; `None` if it has its default.
+    /// Returns the name of a setting as it was given: its flag, its variable, or its line of the file. `None` if it has
+    /// its default.
     pub(super) fn given(&self, name: &str) -> Option<String> {
         let line = self.line(name).filter(|line| !line.is_default && line.source != Source::Default)?;
         Some(line.source.name(name))
     }
 
-    /// The names of the settings that have another value in `other`.
+    /// Returns the names of the settings that have another value in `other`.
     pub(super) fn differing<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a str> {
         let pairs = self.0.iter().zip(&other.0);
         pairs.filter(|(line, other)| line.value != other.value).map(|(line, _)| line.name.as_str())

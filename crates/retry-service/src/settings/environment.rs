@@ -22,7 +22,7 @@ pub(super) fn unknown(variables: impl Iterator<Item = String>, command: &Command
     warnings
 }
 
-/// The names of all variables that are not empty.
+/// Returns the names of all variables that are not empty.
 pub(super) fn names() -> impl Iterator<Item = String> {
     env::vars_os().filter(|(_, value)| !value.is_empty()).filter_map(|(name, _)| name.into_string().ok())
 }

@@ -46,8 +46,8 @@ impl SettingsError {
     }
 }
 
-/// A message on one line, since values and keys may contain line breaks, and without the user name and password of a
-/// URL that was given for another setting.
+/// Returns the message on one line, since values and keys may contain line breaks, and without the user name and
+/// password of a URL that was given for another setting.
 fn printable(message: &str) -> String {
     let mut parts = message.split("://");
     let mut printable = parts.next().unwrap_or_default().to_owned();

@@ -56,7 +56,7 @@ fn parse(text: &str, file: &str, command: &Command) -> Result<Vec<Entry>, Settin
     settings.into_iter().map(entry).collect()
 }
 
-/// The value as a flag takes it, with commas between the items of a list.
+/// Returns the value as a flag takes it, with commas between the items of a list.
 fn plain(value: &Value, may_be_list: bool) -> Result<String, &'static str> {
     let plain = match value {
         Value::Table(_) => return Err("is a table: settings are keys at the top level of the file"),

@@ -147,15 +147,15 @@ pub(crate) struct TimeoutSettings {
     #[arg(default_value = "15s", default_value_if("forward", "true", "3s"))]
     pub connect_timeout: Duration,
 
-    /// Timeout of one attempt, until the response head has arrived
+    /// Timeout for one attempt, until the response head has arrived
     #[arg(long, value_name = "DURATION", default_value = "off", value_parser = limit(above_zero))]
     pub attempt_timeout: Limit<Duration>,
 
-    /// Timeout of a request with all its attempts and delays, including the upload of its body
+    /// Timeout for a request, including all its attempts and delays and the upload of its body
     #[arg(long, value_name = "DURATION", default_value = "off", value_parser = limit(above_zero))]
     pub deadline: Limit<Duration>,
 
-    /// Timeout for receiving a request head, and of idle client connections
+    /// Timeout for receiving a request head, and idle timeout of client connections
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = above_zero, group = NEEDS_RESTART)]
     pub header_timeout: Duration,
 
@@ -167,7 +167,7 @@ pub(crate) struct TimeoutSettings {
     #[arg(long, value_name = "DURATION", default_value = "off", value_parser = limit(above_zero), group = GATEWAY_ONLY)]
     pub tunnel_timeout: Limit<Duration>,
 
-    /// Time for requests in flight to finish when the process is asked to stop
+    /// Time for requests in flight to finish after the process is asked to stop
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
     pub drain_timeout: Duration,
 }
@@ -188,7 +188,7 @@ pub(crate) struct UpstreamSettings {
     #[arg(default_value = "64", default_value_if("forward", "true", "256"))]
     pub upstream_max_idle: usize,
 
-    /// Time that an idle connection is kept
+    /// Time for which an idle connection is kept
     #[arg(long, value_name = "DURATION", default_value = "90s", value_parser = duration::parse)]
     pub upstream_idle_timeout: Duration,
 
@@ -303,7 +303,8 @@ pub(super) const LISTS: &str = "lists";
 
 const VARIABLE_PREFIX: &str = "RETRY_SERVICE_";
 
-/// The command line. A variable that is set to nothing counts as not set: scripts and manifests write `NAME=` for that.
+/// Returns the command line. A variable that is set to nothing counts as not set: scripts and manifests write `NAME=`
+/// for that.
 pub(super) fn command() -> clap::Command {
     let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
     let mut command = Settings::command().mut_args(|arg| {
@@ -328,7 +329,7 @@ pub(super) fn command() -> clap::Command {
     command
 }
 
-/// A flag that is on by itself, and takes a value as well: `--forward`, `--forward=false`.
+/// Makes a flag take an optional value: `--forward` and `--forward=true` set it, `--forward=false` does not.
 fn switch(arg: Arg) -> Arg {
     arg.action(ArgAction::Set)
         .value_name("BOOL")
@@ -339,12 +340,12 @@ fn switch(arg: Arg) -> Arg {
         .default_missing_value("true")
 }
 
-/// The environment variable of a setting: `RETRY_SERVICE_MAX_IN_FLIGHT` for `max-in-flight`.
+/// Returns the environment variable of a setting: `RETRY_SERVICE_MAX_IN_FLIGHT` for `max-in-flight`.
 pub(super) fn variable(name: &str) -> String {
     format!("{VARIABLE_PREFIX}{}", name.to_ascii_uppercase().replace('-', "_"))
 }
 
-/// The setting that this would be the variable of; `None` for variables of other programs.
+/// Returns the setting that this would be the variable of; `None` for variables of other programs.
 pub(super) fn name_of(variable: &str) -> Option<String> {
     Some(variable.strip_prefix(VARIABLE_PREFIX)?.to_ascii_lowercase().replace('_', "-"))
 }
@@ -354,7 +355,7 @@ pub(super) fn is_known(command: &clap::Command, name: &str) -> bool {
     command.get_arguments().any(|arg| is_setting(arg) && arg.get_long() == Some(name))
 }
 
-/// The setting whose name is most similar to an unknown one.
+/// Returns the setting whose name is most similar to an unknown one.
 pub(super) fn similar(command: &clap::Command, unknown: &str) -> Option<String> {
     let error = command.clone().try_get_matches_from(["retry-service".to_owned(), format!("--{unknown}=")]).err()?;
     let suggested = error.get(ContextKind::SuggestedArg)?.to_string();
@@ -371,7 +372,7 @@ pub(super) fn is_in(command: &clap::Command, group: &str, name: &str) -> bool {
     names(command, group).any(|member| member == name)
 }
 
-/// The names of the settings in a group.
+/// Returns the names of the settings in a group.
 pub(super) fn names<'a>(command: &'a clap::Command, group: &str) -> impl Iterator<Item = &'a str> {
     let group = command.get_groups().find(move |candidate| candidate.get_id() == group);
     let ids = group.map(|group| group.get_args().collect::<Vec<_>>()).unwrap_or_default();
@@ -452,7 +453,7 @@ mod tests {
         assert_eq!(parse(&["--forward=false"]).retries.interval, Duration::from_secs(3));
     }
 
-    /// The settings as the guide shows them.
+    /// Returns the settings as the guide shows them.
     fn table() -> String {
         let command = command();
         let mut table = String::new();

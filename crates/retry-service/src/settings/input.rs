@@ -95,7 +95,7 @@ impl Input {
         arg.map_or(Source::Default, |arg| self.source(arg))
     }
 
-    /// The error with where its setting was set.
+    /// Adds to an error where its setting was set.
     pub(super) fn located(&self, error: SettingsError) -> SettingsError {
         error.located(|name| self.source_of(name).name(name))
     }

@@ -11,12 +11,13 @@ use retry_client::{RetryMethods, retry_core::Jitter};
 
 use crate::common::{duration, listen::ListenAddress};
 
-/// The URL of the upstream as it was given. Neither its `Debug` nor its `Display` output has the user name and password.
+/// The URL of the upstream as it was given. Neither its `Debug` nor its `Display` output has the user name and
+/// password.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct UpstreamUrl(String);
 
 impl UpstreamUrl {
-    /// The URL with the user name and password.
+    /// Returns the URL with the user name and password.
     pub(crate) fn secret(&self) -> &str {
         &self.0
     }

@@ -1,7 +1,7 @@
 //! A bounded queue of log lines, and the thread that writes them.
 //!
-//! A write to a pipe blocks while nobody reads it. Here only this thread blocks; if the queue is full, lines are dropped
-//! and counted.
+//! A write to a pipe blocks while nobody reads it. Here only this thread blocks; if the queue is full, lines are
+//! dropped and counted.
 
 use std::{
     io::{self, Write},
@@ -112,7 +112,7 @@ impl Shared {
 
             let mut written = out.write_all(&text);
             if written.is_ok() && unreported > 0 {
-                // They were dropped after these had been queued.
+                // These lines were queued before the others were dropped.
                 written = out.write_all(&note(unreported));
             }
             text.clear();
@@ -121,7 +121,7 @@ impl Shared {
             let mut state = self.lock();
             state.is_writing = false;
             if written.is_err() {
-                // The next lines may be written.
+                // Later lines may be written again.
                 state.unreported += unreported + lines as u64;
                 self.dropped.inc_by(lines as u64);
             }

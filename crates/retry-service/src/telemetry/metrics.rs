@@ -160,7 +160,7 @@ fn method_label(method: &Method) -> &'static str {
     COMMON.into_iter().find(|common| *common == method.as_str()).unwrap_or("other")
 }
 
-/// The status of an attempt, or the kind of its failure.
+/// Returns the label for the outcome of an attempt: the status, or the kind of failure.
 fn outcome_label(outcome: Outcome<'_>) -> Cow<'static, str> {
     match outcome {
         Outcome::Response(status) => status.as_u16().to_string().into(),
@@ -173,7 +173,7 @@ fn outcome_label(outcome: Outcome<'_>) -> Cow<'static, str> {
 /// The failures that are retried.
 const FAILURES: [&str; 4] = ["connect", "timeout", "connection_closed", "bad_response"];
 
-/// The kind of a failure.
+/// Returns the label for a kind of failure.
 pub(crate) fn failure_label(error: &Error) -> &'static str {
     match error.kind() {
         ErrorKind::Connect => "connect",

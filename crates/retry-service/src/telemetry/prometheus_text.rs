@@ -1,7 +1,7 @@
 //! The text format of Prometheus, version 0.0.4, for scrapers that do not support OpenMetrics.
 
-/// Converts metrics from OpenMetrics, where names of counters lack `_total`, units have their own lines, and there is an
-/// end marker.
+/// Converts metrics from OpenMetrics, where names of counters lack `_total`, units have their own lines, and there is
+/// an end marker.
 pub(crate) fn from_open_metrics(metrics: &str) -> String {
     let mut text = String::with_capacity(metrics.len());
     let mut help = "";
