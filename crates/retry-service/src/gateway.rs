@@ -131,8 +131,8 @@ impl Gateway {
             },
             Err(error) => {
                 let response = ErrorResponse::from_failure(&error);
-                if !response.is_rejection() {
-                    retry_log::failed(context, &error, response.status());
+                if response.rejection.is_none() {
+                    retry_log::failed(context, &error, response.status);
                 }
                 context.fail(response)
             }

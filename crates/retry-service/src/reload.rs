@@ -25,11 +25,9 @@ impl Reload {
         let generations = &self.handler.generations;
         let (current, args) = (generations.current(), self.args.clone());
         let in_force = Arc::clone(&current);
-        // Files are read.
-        let reloaded = match spawn_blocking(move || in_force.loaded.reload(args)).await {
-            Ok(reloaded) => reloaded.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
+        // Reading files blocks.
+        let reloaded = spawn_blocking(move || in_force.loaded.reload(args).map_err(|error| error.to_string())).await;
+        let reloaded = reloaded.unwrap_or_else(|error| Err(error.to_string()));
         let ReloadedSettings { loaded, changed, need_restart } = match reloaded {
             Ok(reloaded) => reloaded,
             Err(error) => {

@@ -15,10 +15,10 @@ use crate::{common::error_payload::error_response, telemetry::rejections::Reject
 /// An error that the client gets instead of a response of the upstream.
 #[derive(Debug)]
 pub(crate) struct ErrorResponse {
-    status: StatusCode,
+    pub(crate) status: StatusCode,
     message: String,
-    /// Set if the service rejects the request without asking the upstream.
-    rejection: Option<Rejection>,
+    /// Set if the service itself rejects the request, which has a log line of its own.
+    pub(crate) rejection: Option<Rejection>,
     /// The attempts, if there were any.
     journal: Option<Box<Journal>>,
 }
@@ -47,15 +47,6 @@ impl ErrorResponse {
     pub(crate) fn loop_detected() -> Self {
         let message = "the request has already passed through this gateway";
         Self::rejected(Rejection::LoopDetected, StatusCode::LOOP_DETECTED, message)
-    }
-
-    pub(crate) fn status(&self) -> StatusCode {
-        self.status
-    }
-
-    /// Whether the request is rejected, which is logged by itself.
-    pub(crate) fn is_rejection(&self) -> bool {
-        self.rejection.is_some()
     }
 
     pub(crate) fn unexpected_upgrade() -> Self {

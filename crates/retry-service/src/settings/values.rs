@@ -79,11 +79,10 @@ pub(crate) fn timeout(text: &str) -> Result<Limit<Duration>, String> {
 
 /// Parses a duration above zero.
 pub(crate) fn above_zero(text: &str) -> Result<Duration, String> {
-    let duration = duration::parse(text).map_err(|error| error.to_string())?;
-    if duration.is_zero() {
-        return Err("expected more than zero".to_owned());
+    match duration::parse(text) {
+        Ok(Duration::ZERO) => Err("expected more than zero".to_owned()),
+        parsed => parsed.map_err(|error| error.to_string()),
     }
-    Ok(duration)
 }
 
 /// Parses a number of bytes: `65536`, `64KiB`, `1MiB`, `1GiB`.
@@ -105,10 +104,7 @@ const BYTES: &str = "expected a number of bytes such as 65536, 64KiB or 1MiB";
 /// Parses the maximum size of a request head.
 pub(crate) fn header_size(text: &str) -> Result<usize, &'static str> {
     const MINIMUM: usize = 8 * 1024;
-    match bytes(text) {
-        Ok(size) if size >= MINIMUM => Ok(size),
-        _ => Err("expected a number of bytes, at least 8KiB"),
-    }
+    bytes(text).ok().filter(|size| *size >= MINIMUM).ok_or("expected a number of bytes, at least 8KiB")
 }
 
 /// Parses a whole number from 1 up.

@@ -38,7 +38,8 @@ pub(crate) struct AccessLogEntry {
     method: Method,
     /// Logged without its query, which may contain secrets.
     uri: Uri,
-    begin: Instant,
+    /// When the head of the request had arrived.
+    pub(crate) begin: Instant,
     /// `None` until there is a response.
     status: Option<StatusCode>,
     attempts: u32,
@@ -93,11 +94,6 @@ impl AccessLogEntry {
             length: None,
             response_end: None,
         })
-    }
-
-    /// Returns when the head of the request had arrived.
-    pub(crate) fn begin(&self) -> Instant {
-        self.begin
     }
 
     /// Sets the id of the request, and the address of the client, which trusted proxies may report.

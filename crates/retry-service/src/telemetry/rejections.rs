@@ -1,6 +1,7 @@
 //! The log of requests that the service itself rejects, limited in rate.
 
 use std::{
+    collections::HashMap,
     fmt::Display,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -12,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why a request is rejected. It is stored in the extensions of the response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Rejection {
     TooManyInFlight,
     TooManyTunnels,
@@ -42,7 +43,7 @@ impl Rejection {
 
 /// Logs rejections. If there are many of one kind, their number is logged once a second.
 #[derive(Debug, Default)]
-pub(crate) struct RejectionLog([Mutex<RateLimit>; Rejection::ALL.len()]);
+pub(crate) struct RejectionLog(Mutex<HashMap<Rejection, RateLimit>>);
 
 /// The log lines about one kind of rejection.
 #[derive(Debug, Default)]
@@ -90,25 +91,25 @@ impl RateLimit {
 impl RejectionLog {
     /// Logs the rejection of `request`, or counts it if another of its kind was logged within the last second.
     pub(crate) fn log(self: &Arc<Self>, rejection: Rejection, request: &dyn Display) {
-        let action = self.rate_limit(rejection).map(|mut limit| limit.count(Instant::now()));
+        let action = self.lock().entry(rejection).or_default().count(Instant::now());
         match action {
-            Some(Action::Log) => {
+            Action::Log => {
                 let (outcome, status, reason) = rejection.describe();
                 log::warn!(target: "rejected", status, outcome; "responded {status}, {reason}: {request}");
             }
-            Some(Action::LogNumberAt(time)) => {
+            Action::LogNumberAt(time) => {
                 let log = Arc::clone(self);
                 tokio::spawn(async move {
                     sleep_until(time).await;
                     log.log_number(rejection);
                 });
             }
-            Some(Action::Nothing) | None => {}
+            Action::Nothing => {}
         }
     }
 
     fn log_number(&self, rejection: Rejection) {
-        let number = self.rate_limit(rejection).and_then(|mut limit| limit.take_number(Instant::now()));
+        let number = self.lock().entry(rejection).or_default().take_number(Instant::now());
         let Some(number) = number else { return };
         let (outcome, status, reason) = rejection.describe();
         log::warn!(
@@ -117,9 +118,8 @@ impl RejectionLog {
         );
     }
 
-    fn rate_limit(&self, rejection: Rejection) -> Option<MutexGuard<'_, RateLimit>> {
-        let limit = self.0.get(rejection as usize)?;
-        Some(limit.lock().unwrap_or_else(PoisonError::into_inner))
+    fn lock(&self) -> MutexGuard<'_, HashMap<Rejection, RateLimit>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
