@@ -133,13 +133,14 @@ impl<T: AsyncRead + AsyncWrite + ClientSocket + Unpin> AsyncWrite for ClientIo<T
         Pin::new(io).poll_flush(cx)
     }
 
-    /// Lingers if the client may still be sending: a body that is not read, or a request that was rejected. hyper
-    /// itself rejects a head that is malformed or too large before it has read all of it.
+    /// Lingers if the client may still be sending a request: its body is not read to the end, or the request was rejected.
+    /// hyper itself rejects a head that is malformed or too large before it has read all of it.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { io, state, is_http2, has_rejected, lingering, .. } = &mut *self;
         if lingering.is_none() {
             ready!(Pin::new(&mut *io).poll_shutdown(cx))?;
-            if *is_http2 || !state.has_unread_body() && !*has_rejected {
+            let may_be_sending = state.has_unread_body() || *has_rejected;
+            if *is_http2 || state.is_upgraded() || !may_be_sending {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -264,5 +265,20 @@ mod tests {
         drop(request);
         assert_eq!(near.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!(begin.elapsed(), SECOND / 2 + 5 * SECOND + SECOND);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_discarded_when_a_tunnel_is_half_closed() {
+        let (near, mut far) = duplex(64);
+        let state = ConnectionState::default();
+        state.upgrade();
+        let mut near = http1(near, b"", &state);
+        far.write_all(b"more").await.unwrap();
+        near.write_all(b"HTTP/1.1 400 Bad Request").await.unwrap();
+        near.shutdown().await.unwrap();
+        drop(far);
+        let mut read = String::new();
+        near.read_to_string(&mut read).await.unwrap();
+        assert_eq!(read, "more");
     }
 }
