@@ -414,7 +414,7 @@ def report(crates):
 ARCHITECTURE = "docs/architecture.md"
 BEGIN, END = "<!-- modules -->", "<!-- end of modules -->"
 PANELS = [["retry-service", "delayed-backend"], ["retry-client", "retry-core"]]
-WIDTH = 58
+WIDTH = 62
 
 
 def folders(crate):

@@ -86,7 +86,7 @@
 //! | `truncate` | body, then FIN | body, then END_STREAM; the connection stays open |
 //! | `chunked;truncate` | chunks, then FIN without the last chunk | body, then RST_STREAM with INTERNAL_ERROR; the connection stays open |
 //! | `goaway` | `Connection: close` on the response | GOAWAY that excludes this stream and later ones, then FIN; later requests are not counted |
-//! | `refused-stream` | as `close` | RST_STREAM with REFUSED_STREAM; the connection stays open |
+//! | `refused-stream` | like `close` | RST_STREAM with REFUSED_STREAM; the connection stays open |
 //!
 //! A connection has one fault at a time: if the responses of several HTTP/2 streams overlap, the latest fault replaces
 //! the one before. Over HTTP/2, the body of a request with `refused-stream` or `goaway` is not read.

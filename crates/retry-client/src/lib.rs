@@ -1,12 +1,17 @@
 //! An HTTP client on hyper that retries what is safe to retry.
 //!
 //! ```no_run
-//! # async fn run() -> Result<(), retry_client::Error> {
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::time::Duration;
-//! use retry_client::{Client, RetryPolicy};
+//! use retry_client::{Client, RetryPolicy, retry_core::Jitter};
 //!
+//! let policy = RetryPolicy::builder()
+//!     .interval(Duration::from_millis(100))
+//!     .backoff_factor(2.0)
+//!     .jitter(Jitter::Full)
+//!     .build()?;
 //! let client = Client::builder("http://localhost:8080")
-//!     .retry(RetryPolicy::SAMPLE)
+//!     .retry(policy)
 //!     .timeout(Duration::from_secs(2))
 //!     .build()?;
 //! let text = client.get_text("/hello").await?;

@@ -2,13 +2,18 @@
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-//! use retry_core::{RetryPolicy, retry};
+//! use std::time::Duration;
+//! use retry_core::{Jitter, RetryPolicy, retry};
 //! # async fn fetch() -> Result<&'static str, std::io::Error> { Ok("Hello World!!!") }
 //!
-//! let policy = RetryPolicy::default();
+//! let policy = RetryPolicy::builder()
+//!     .interval(Duration::from_millis(100))
+//!     .backoff_factor(2.0)
+//!     .jitter(Jitter::Full)
+//!     .build()?;
 //! let greeting = retry(policy, || fetch()).await?;
 //! # assert_eq!(greeting, "Hello World!!!");
-//! # Ok::<(), retry_core::RetryError<std::io::Error>>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # }).unwrap();
 //! ```
 //!

@@ -1,4 +1,4 @@
-//! A gateway that retries, and the service of the retry sample.
+//! An HTTP gateway that retries requests, and the service of the retry sample.
 //!
 //! Both are usually run as the program `retry-service`. To embed them in another program, create a [`Service`] from
 //! settings and [run](Service::run) it. The logs go to the `log` crate.

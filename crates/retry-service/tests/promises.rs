@@ -97,7 +97,7 @@ async fn observe_refused(row: &Row, method: &str) -> String {
     let failed_twice = async { while !service.next_log().await.contains("attempt 2 ") {} };
     timeout(Duration::from_secs(30), failed_twice).await.unwrap();
     let _backend = Backend::start_on(socket.listen(16).unwrap(), "ok".parse().unwrap()).unwrap();
-    format!("{} once the upstream accepts connections", call.await.unwrap())
+    format!("{} if the upstream is back before the retries run out", call.await.unwrap())
 }
 
 /// The status, or that the response is incomplete.

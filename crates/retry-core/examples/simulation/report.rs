@@ -55,8 +55,9 @@ pub(crate) fn markdown(summaries: &[Summary<'_>]) -> String {
         seconds(DEADLINE),
     );
     text += &format!(
-        "| policy | its numbers | peak load | attempts per call | server recovers after | failed calls saved by a \
-         retry | failed calls | failed at {low} % | failed at {high} % |\n|---|---|--:|--:|--:|--:|--:|--:|--:|\n"
+        "| policy | its numbers | peak load | attempts per call | server recovers after | saved by a retry | \
+         failed calls | failed if rejecting costs {low} % | failed if rejecting costs {high} % |\n\
+         |---|---|--:|--:|--:|--:|--:|--:|--:|\n"
     );
     for summary in summaries {
         let Summary { contender, peak_load, attempts_per_call, lost, saved, lost_with_other_costs, .. } = summary;
