@@ -117,7 +117,7 @@ impl Handler {
 fn log_request(behaviour: &Behaviour, head: &Parts) {
     match behaviour {
         Behaviour { parts, .. } if !parts.is_empty() => {
-            log::info!("Request received from the client: {} {} gets {behaviour}", head.method, head.uri.path());
+            log::info!("{} {}: {behaviour}", head.method, head.uri.path());
         }
         Behaviour { delay: Some(_), .. } => log::info!("Request received from the client to delayed service."),
         Behaviour { delay: None, .. } => log::info!("Request received from the client to healthy service."),

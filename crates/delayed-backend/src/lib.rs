@@ -64,7 +64,7 @@
 //! | `reset-after=100` | resets the connection after this many bytes of the response, including its head; a shorter response is not affected |
 //! | `close-after=100` | like `reset-after`, but closes the connection |
 //! | `stall-after=100` | like `reset-after`, but leaves the connection open and sends nothing more |
-//! | `truncate` | sends half of the body, but the `Content-Length` of all of it; with `chunked`, the body is never terminated |
+//! | `truncate` | announces the full `Content-Length`, but sends half of the body; with `chunked`, the body is never terminated |
 //! | `truncate=5` | like `truncate`, but sends this many bytes of the body |
 //! | `drip`, `drip=10ms` | sends the response one byte at a time, with this pause between bytes |
 //! | `garbage` | sends bytes that are not HTTP, and closes the connection |

@@ -126,8 +126,8 @@ async fn a_script_is_played_and_logged() {
     let mut backend = Backend::start(&["--script", script]).await;
     for expected in [
         "Request received from the client to delayed service.",
-        "Request received from the client: GET /hello gets status=503;retry-after=1",
-        "Request received from the client: GET /hello gets close",
+        "GET /hello: status=503;retry-after=1",
+        "GET /hello: close",
         "Request received from the client to healthy service.",
     ] {
         exchange(backend.address, &request("GET", "/hello")).await;

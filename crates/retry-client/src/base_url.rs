@@ -34,10 +34,11 @@ impl BaseUrl {
         }
         let uri: Uri = url.parse().map_err(|_| invalid("expected a URL like http://host:port"))?;
         let parts = uri.into_parts();
-        let scheme = parts
-            .scheme
-            .filter(|scheme| [Scheme::HTTP, Scheme::HTTPS].contains(scheme))
-            .ok_or_else(|| invalid("expected a URL that starts with http:// or https://"))?;
+        let scheme = parts.scheme.filter(|scheme| [Scheme::HTTP, Scheme::HTTPS].contains(scheme)).ok_or_else(|| {
+            let redacted = Redacted(url);
+            let example = if url.contains("://") { String::new() } else { format!(", such as http://{redacted:?}") };
+            invalid(&format!("expected a URL that starts with http:// or https://{example}"))
+        })?;
         if scheme == Scheme::HTTPS && !cfg!(feature = "tls") {
             return Err(invalid("https needs the feature `tls` of retry-client"));
         }
@@ -238,14 +239,20 @@ mod tests {
             assert_eq!(BaseUrl::parse(base).unwrap_err().to_string(), expected);
         };
         check("", "base URL '': expected a URL like http://host:port");
-        check("localhost", "base URL 'localhost': expected a URL that starts with http:// or https://");
+        check(
+            "localhost",
+            "base URL 'localhost': expected a URL that starts with http:// or https://, such as http://localhost",
+        );
         check("ftp://localhost", "base URL 'ftp://localhost': expected a URL that starts with http:// or https://");
         check("http://", "base URL 'http://': expected a URL like http://host:port");
         check("http://h:99999", "base URL 'http://h:99999': its host, port, user name or password is not valid");
         check("http://h/#f", "base URL 'http://h/#f': expected no fragment: it is never sent");
         check("http://h/?q", "base URL 'http://h/?q': expected no query: paths are appended to it");
         check("http:x//me:secret@[://h", "base URL '***@[://h': expected a URL like http://host:port");
-        check("me:secret@h", "base URL '***@h': expected a URL that starts with http:// or https://");
+        check(
+            "me:secret@h",
+            "base URL '***@h': expected a URL that starts with http:// or https://, such as http://***@h",
+        );
         check("http://me:secret@ho st", "base URL 'http://***@ho st': expected a URL like http://host:port");
     }
 

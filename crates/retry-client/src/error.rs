@@ -21,7 +21,8 @@ use crate::{
 ///
 /// let error = Client::builder("localhost:8080").build().unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::BadInput);
-/// assert_eq!(error.to_string(), "base URL 'localhost:8080': expected a URL that starts with http:// or https://");
+/// let expected = "expected a URL that starts with http:// or https://, such as http://localhost:8080";
+/// assert_eq!(error.to_string(), format!("base URL 'localhost:8080': {expected}"));
 /// ```
 pub struct Error(Box<Inner>);
 
@@ -89,6 +90,11 @@ impl Error {
     }
 
     pub(crate) fn connection(source: BoxError) -> Self {
+        // hyper's error for a body that is shorter than announced.
+        if root(&*source).to_string() == "end of file before message length reached" {
+            let message = "connection error: the response ended early".to_owned();
+            return Self::new(ErrorKind::ConnectionClosed, message).with_source(source);
+        }
         Self::caused(ErrorKind::ConnectionClosed, "connection error", source)
     }
 
@@ -98,7 +104,7 @@ impl Error {
 
     /// The response is not HTTP, for example from a server that speaks TLS.
     pub(crate) fn not_http(source: BoxError) -> Self {
-        let message = "invalid HTTP response: the server does not speak HTTP; the URL of a server that speaks TLS starts \
+        let message = "invalid HTTP response: the server does not speak HTTP: the URL of a server that speaks TLS starts \
                        with https://";
         Self::new(ErrorKind::BadResponse, message.to_owned()).with_source(source)
     }

@@ -38,7 +38,11 @@ async fn an_unknown_authority_is_one_attempt_and_one_clear_error() {
             Some(path) => server.client().ca_file(path),
         };
         let error = client.build().unwrap().get("/").await.unwrap_err();
-        assert_permanent(&error, &server, "invalid peer certificate: unknown authority (a CA file adds one)");
+        assert_permanent(
+            &error,
+            &server,
+            "invalid peer certificate: unknown certificate authority; trust it with ca_file",
+        );
         server.connections.store(0, SeqCst);
     }
 }

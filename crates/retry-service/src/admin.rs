@@ -67,7 +67,7 @@ impl Admin {
             "/readyz" => text(StatusCode::OK, TEXT, "ready\n"),
             "/metrics" => self.metrics(request),
             "/config" => text(StatusCode::OK, TOML, self.config()),
-            _ => text(StatusCode::NOT_FOUND, TEXT, "there are /healthz, /readyz, /metrics and /config\n"),
+            _ => text(StatusCode::NOT_FOUND, TEXT, "not found; try /healthz, /readyz, /metrics or /config\n"),
         }
     }
 

@@ -118,7 +118,7 @@ async fn serve(args: Vec<OsString>, loaded: LoadedSettings, log: Arc<Log>) -> Re
 
     let Aborted { requests, connections, tunnels } = service.drain(signals.next()).await;
     if connections > 0 {
-        log::warn!("Drain aborted: requests: {requests}, connections: {connections}, of which tunnels: {tunnels}");
+        log::warn!("Drain ended; aborted requests: {requests}, connections: {connections} (tunnels: {tunnels})");
     }
     Ok(if requests > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

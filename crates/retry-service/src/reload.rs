@@ -32,7 +32,7 @@ impl Reload {
             Ok(reloaded) => reloaded,
             Err(error) => {
                 generations.set_reload_failed();
-                log::error!("Reload failed, the settings are unchanged: {error}");
+                log::error!("Reload failed; keeping the current settings: {error}");
                 return;
             }
         };
@@ -42,13 +42,13 @@ impl Reload {
             log::warn!("{warning}");
         }
         if !need_restart.is_empty() {
-            log::warn!("Not reloaded, as it needs a restart: {}", need_restart.join(", "));
+            log::warn!("These settings take effect only after a restart: {}", need_restart.join(", "));
         }
         let changed =
             if changed.is_empty() { "nothing changed".to_owned() } else { format!("changed: {}", changed.join(", ")) };
         let summary = settings.summary();
         let number = generations.replace(loaded);
-        log::info!("Reloaded, generation {number}: {summary}; {changed}");
+        log::info!("Reloaded: generation {number}, {changed}. {summary}");
     }
 }
 

@@ -146,7 +146,7 @@ async fn a_second_signal_ends_the_process_at_once() {
     service.signal("INT").await;
     assert!(message(&service.next_log().await).starts_with("Stopping"));
     service.signal("INT").await;
-    let expected = "Drain aborted: requests: 1, connections: 1, of which tunnels: 0";
+    let expected = "Drain ended; aborted requests: 1, connections: 1 (tunnels: 0)";
     assert_eq!(message(&service.next_log().await), expected);
     assert_eq!(service.exit().await.code(), Some(1));
 }
@@ -166,7 +166,7 @@ async fn retries_stop_when_the_client_disconnects() {
         assert!(service.next_log().await.contains("attempt 1 of 4"));
         drop(client);
         let line = timeout(Duration::from_secs(30), service.next_log()).await.expect(request);
-        assert!(line.contains("client closed before the response"), "{request}: {line}");
+        assert!(line.contains("client disconnected before the response"), "{request}: {line}");
         assert_eq!(requests.load(SeqCst), round + 1);
     }
 }
@@ -222,10 +222,10 @@ async fn invalid_arguments_are_reported_in_one_line_with_exit_code_2() {
         (["--interval", "soon"], "'soon' for '--interval <DURATION>': expected a duration such as 3s"),
         (["--count", "-1"], "'--count <N>'"),
         (["--count", "many"], "'many' for '--count <N>': expected a whole number from 0"),
-        (["--backoff-factor", "0"], "--backoff-factor: invalid value 0: expected a finite number above zero"),
-        (["--backoff-factor", "-2"], "--backoff-factor: invalid value -2: expected a finite number above zero"),
-        (["--backoff-factor", "NaN"], "--backoff-factor: invalid value NaN: expected a finite number above zero"),
-        (["--max-wait-interval", "0"], "--max-wait-interval: invalid value 0: expected a time above zero"),
+        (["--backoff-factor", "0"], "--backoff-factor: invalid value '0': expected a finite number above zero"),
+        (["--backoff-factor", "-2"], "--backoff-factor: invalid value '-2': expected a finite number above zero"),
+        (["--backoff-factor", "NaN"], "--backoff-factor: invalid value 'NaN': expected a finite number above zero"),
+        (["--max-wait-interval", "0"], "--max-wait-interval: invalid value '0': expected a time above zero"),
         (["--timeout", "0"], "'0' for '--timeout <DURATION>': expected more than zero, or a negative value"),
         (["--interval", "-1"], "'-1' for '--interval <DURATION>': expected a duration such as 3s"),
         (["--deadline", "-1"], "'-1' for '--deadline <DURATION>': expected a duration such as 3s"),
@@ -237,13 +237,13 @@ async fn invalid_arguments_are_reported_in_one_line_with_exit_code_2() {
             "the argument '--upstream <URL>' cannot be used multiple times",
         ),
         (["--upstream", "http://h:0"], "error: --upstream: port 0 cannot be connected to"),
-        (["--upstream", "http://h/#x"], "--upstream: base URL 'http://h/#x': expected no fragment"),
+        (["--upstream", "http://h/#x"], "--upstream: 'http://h/#x': expected no fragment"),
         (["--upstream-ca", "/no/such.pem"], "error: --upstream-ca: '/no/such.pem': No such file"),
         (["--connect-timeout", "0s"], "'0s' for '--connect-timeout <DURATION>': expected more than zero"),
         (["--status-codes", "5xx"], "'5xx' for '--status-codes <CODES>': expected codes from 100 to 999"),
         (["--retry-methods", "some"], "'some' for '--retry-methods <METHODS>' [possible values: idempotent, all]"),
-        (["--upstream", "localhost:8080"], "--upstream: base URL 'localhost:8080': expected a URL that starts with"),
-        (["--upstream", "http://me:secret@h:x"], "--upstream: base URL 'http://***@h:x': its host, port"),
+        (["--upstream", "localhost:8080"], "--upstream: 'localhost:8080': expected a URL that starts with"),
+        (["--upstream", "http://me:secret@h:x"], "--upstream: 'http://***@h:x': its host, port"),
         (["--path", "hello"], "'hello' for '--path <PATH>': expected a path that starts with /"),
         (["--listen", "9090"], "'9090' for '--listen <HOST:PORT>': expected HOST:PORT"),
         (["--intervall", "3s"], "unexpected argument '--intervall' found"),

@@ -193,7 +193,7 @@ async fn attempts_are_cancelled_when_the_client_disconnects() {
         within("the request", arrives).await;
         drop(client);
         let line = service.next_log().await;
-        assert!(line.contains(" 499 ") && line.contains("client closed before the response"), "{request}: {line}");
+        assert!(line.contains(" 499 ") && line.contains("client disconnected before the response"), "{request}: {line}");
         assert!(line.contains(" id mine,"), "{request}: {line}");
         assert_eq!(backend.requests().len(), round + 1, "{request}");
     }
@@ -215,7 +215,7 @@ async fn a_disconnect_of_the_client_is_noticed_while_the_upstream_is_silent() {
         read_until(&mut upstream, end).await;
         drop(client);
         let line = service.next_log().await;
-        assert!(line.contains("client closed before the response"), "{request}: {line}");
+        assert!(line.contains("client disconnected before the response"), "{request}: {line}");
     }
 }
 

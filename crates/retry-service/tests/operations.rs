@@ -152,7 +152,7 @@ async fn a_disconnected_client_is_in_the_access_log() {
     request.abort();
     let line = service.next_log().await;
     assert!(message(&line).contains(" GET /hello 499 0 bytes in "), "{line}");
-    assert!(message(&line).ends_with(", client closed before the response"), "{line}");
+    assert!(message(&line).ends_with(", client disconnected before the response"), "{line}");
 }
 
 #[tokio::test]
@@ -357,7 +357,7 @@ async fn a_client_that_disconnects_during_the_response_is_in_the_access_log() {
     drop(client);
     let line = within("a line", service.next_log()).await;
     assert!(message(&line).contains(" GET /hello 200 3 bytes in "), "{line}");
-    assert!(message(&line).ends_with(", client closed before the end of the response"), "{line}");
+    assert!(message(&line).ends_with(", client disconnected before the end of the response"), "{line}");
 }
 
 #[tokio::test]
@@ -520,7 +520,7 @@ async fn requests_aborted_by_the_drain_are_logged_as_such() {
     until("two requests at the upstream", || upstream.received().len() == 2).await;
     let lines = service.stop().await;
     let messages: Vec<_> = lines.iter().map(|line| message(line)).collect();
-    assert!(messages.contains(&"Drain aborted: requests: 2, connections: 2, of which tunnels: 0"), "{messages:?}");
+    assert!(messages.contains(&"Drain ended; aborted requests: 2, connections: 2 (tunnels: 0)"), "{messages:?}");
     let aborted: Vec<_> = messages.iter().filter(|message| message.ends_with(", aborted by the drain")).collect();
     assert_eq!(aborted.len(), 2, "{messages:?}");
     assert!(aborted.iter().any(|message| message.contains(" GET /none 0 0 bytes in ")), "{messages:?}");

@@ -75,7 +75,10 @@ async fn a_reload_changes_settings_and_names_those_that_need_a_restart() {
     ));
     let refused = reload(&mut service).await;
     let location = format!("{}:5", file.path());
-    assert!(refused.contains("ERROR") && refused.contains("Reload failed, the settings are unchanged: "), "{refused}");
+    assert!(
+        refused.contains("ERROR") && refused.contains("Reload failed; keeping the current settings: "),
+        "{refused}"
+    );
     assert!(refused.contains(&format!("{location}: unknown setting 'cuont'")), "{refused}");
     assert_eq!(send(address, post, "hello").await.status, 413);
     assert_eq!(read_metric(admin, "retry_service_config_generation").await, 1.0);
@@ -85,13 +88,13 @@ async fn a_reload_changes_settings_and_names_those_that_need_a_restart() {
     let text = fs::read_to_string(file.path()).unwrap();
     file.write(&text.replace("cuont", "count"));
     service.signal("HUP").await;
-    let restart = service.log_line("needs a restart").await;
+    let restart = service.log_line("after a restart").await;
     // The flag `--listen` takes precedence over the file.
-    assert!(restart.ends_with("\"Not reloaded, as it needs a restart: max-connections\"}"), "{restart}");
+    assert!(restart.ends_with("\"These settings take effect only after a restart: max-connections\"}"), "{restart}");
     let line = service.log_line("Reloaded").await;
-    let expected = format!("Reloaded, generation 2: Gateway to http://***@{}, config file ", second.address);
+    let expected = format!(". Forwarding to http://***@{} (configuration file ", second.address);
     assert!(line.contains(&expected), "{line}");
-    assert!(line.ends_with("; changed: upstream, count, max-body-size, log-format\"}"), "{line}");
+    assert!(line.contains("Reloaded: generation 2, changed: upstream, count, max-body-size, log-format. "), "{line}");
     let response = send(address, post, "hello").await;
     assert_eq!((response.status, response.text().as_str()), (200, "second"));
     assert_eq!(read_metric(admin, "retry_service_config_generation").await, 2.0);
@@ -105,7 +108,7 @@ async fn a_reload_changes_settings_and_names_those_that_need_a_restart() {
     assert!(!config.contains("hush"), "{config}");
 
     let line = reload(&mut service).await;
-    assert!(line.contains("generation 3") && line.ends_with("; nothing changed\"}"), "{line}");
+    assert!(line.contains("Reloaded: generation 3, nothing changed. "), "{line}");
     assert_eq!((first.received().len(), second.received().len()), (0, 1));
     assert!(service.stop().await.iter().any(|line| line.contains("Stopping")));
 }
@@ -181,7 +184,10 @@ async fn a_reload_can_turn_the_sample_into_a_gateway() {
     assert_eq!(call(service.address, "GET", "/").await.status, 404);
     file.write(&(settings + "forward = true"));
     let line = reload(&mut service).await;
-    assert!(line.contains(&format!("Gateway to http://{}", upstream.address)) && line.contains("interval"), "{line}");
+    assert!(
+        line.contains(&format!("Forwarding to http://{} ", upstream.address)) && line.contains("interval"),
+        "{line}"
+    );
     let response = call(service.address, "GET", "/").await;
     assert_eq!((response.status, response.text().as_str()), (200, "forwarded"));
 }
@@ -192,7 +198,7 @@ async fn the_sample_can_be_reloaded() {
     let mut service = Service::start(backend, &[]).await;
     let line = reload(&mut service).await;
     let expected = format!(
-        "Reloaded, generation 2: Sample that gets /hello from http://{backend}, no config file; nothing changed"
+        "Reloaded: generation 2, nothing changed. Requesting /hello from http://{backend} (no configuration file)"
     );
     assert!(line.contains(&expected), "{line}");
     assert_eq!(call(service.address, "GET", "/").await.status, 404);
@@ -310,7 +316,7 @@ async fn reloads_under_load_lose_no_response_and_mix_no_configurations() {
         } else {
             good += 1;
             file.write(&files[good % 2]);
-            assert!(reload(&mut service).await.contains(&format!("Reloaded, generation {}:", good + 1)));
+            assert!(reload(&mut service).await.contains(&format!("Reloaded: generation {},", good + 1)));
         }
     }
     while let Some(client) = timeout(Duration::from_secs(300), clients.join_next()).await.unwrap() {

@@ -67,12 +67,12 @@ fn an_error_in_the_file_is_reported_with_its_line() {
         assert_eq!(output.status.code(), Some(2));
         assert_eq!(String::from_utf8(output.stderr).unwrap(), format!("error: {path}:{expected}\n"));
     };
-    check("\ncuont = 5", "2: unknown setting 'cuont'; tip: a similar one exists: 'count'");
+    check("\ncuont = 5", "2: unknown setting 'cuont'; did you mean 'count'?");
     check("config = \"x\"", "1: unknown setting 'config'");
     check("confg = \"x\"", "1: unknown setting 'confg'");
     check("count = -1", "1: count: invalid value '-1' for '--count <N>': expected a whole number from 0 to 4294967295");
-    check("[retry]\ncount = 1", "1: retry: is a table: settings are keys at the top level of the file");
-    check("backoff-factor = 0", "1: backoff-factor: invalid value 0: expected a finite number above zero");
+    check("[retry]\ncount = 1", "1: retry: is a table; settings must be top-level keys");
+    check("backoff-factor = 0", "1: backoff-factor: invalid value '0': expected a finite number above zero");
     check("\nupstream = 'http://h:0'", "2: upstream: port 0 cannot be connected to");
     check(
         "jitter = \"some\"",
@@ -109,8 +109,7 @@ fn warnings(arguments: &[&str], environment: &[(&str, &str)]) -> Vec<String> {
 #[test]
 fn an_unknown_variable_is_reported_with_a_similar_one() {
     let environment = [("RETRY_SERVICE_CUONT", "5"), ("RETRY_SERVICE_SERVICE_HOST", "10.0.0.1")];
-    let expected =
-        "RETRY_SERVICE_CUONT is not a setting, and has no effect; tip: a similar one exists: RETRY_SERVICE_COUNT";
+    let expected = "RETRY_SERVICE_CUONT is not a setting, and has no effect; did you mean RETRY_SERVICE_COUNT?";
     assert_eq!(warnings(&[], &environment), [expected]);
 }
 

@@ -29,13 +29,12 @@ async fn the_first_lines_are_a_summary_and_warnings() {
         lines.pop();
         lines
     };
-    let unknown =
-        "RETRY_SERVICE_CUONT is not a setting, and has no effect; tip: a similar one exists: RETRY_SERVICE_COUNT";
+    let unknown = "RETRY_SERVICE_CUONT is not a setting, and has no effect; did you mean RETRY_SERVICE_COUNT?";
     let path = "--path has no effect: with --forward, every request keeps its own path";
-    let gateway = format!("Gateway to http://***@{upstream}, no config file");
+    let gateway = format!("Forwarding to http://***@{upstream} (no configuration file)");
     assert_eq!(first_lines(&["--forward"], "").await, [path, unknown, &gateway]);
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/deploy/retry-service.toml");
-    let gateway = format!("Gateway to http://***@{upstream}, config file {file}");
+    let gateway = format!("Forwarding to http://***@{upstream} (configuration file {file})");
     let arguments = ["--config", file, "--admin", "off", "--log-format", "sample"];
     assert_eq!(first_lines(&arguments, "info").await, [path, unknown, &gateway]);
     assert_eq!(first_lines(&[], "info").await, [unknown]);
@@ -43,7 +42,7 @@ async fn the_first_lines_are_a_summary_and_warnings() {
     let unreadable = "RUST_LOG: 'retries=loud' is ignored: expected a level: off, error, warn, info, debug or trace";
     assert_eq!(first_lines(&[], "info,retries=loud").await, [unreadable, unknown]);
     assert_eq!(first_lines(&[], "retries=loud").await, [unreadable, unknown]);
-    let unlikely = "RUST_LOG: 'inof' is not a level, and used as a target; tip: a similar level exists: 'info'";
+    let unlikely = "RUST_LOG: 'inof' is not a level; treated as a target; did you mean 'info'?";
     assert_eq!(first_lines(&[], "retry_service=info,inof").await, [unlikely, unknown]);
 }
 
@@ -57,7 +56,7 @@ async fn an_upstream_with_the_wrong_scheme_in_its_url_is_diagnosed() {
             "the server does not speak TLS: a URL for plain HTTP starts with http://",
         ),
         (tls.url().replace("https://", "http://"), 502, "the URL of a server that speaks TLS starts with https://"),
-        (tls.url(), 502, "invalid peer certificate: unknown authority (--upstream-ca adds one)"),
+        (tls.url(), 502, "invalid peer certificate: unknown certificate authority; trust it with --upstream-ca"),
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
         command.args(QUICK).args(["--listen", "127.0.0.1:0", "--count", "0", "--upstream", &upstream]);

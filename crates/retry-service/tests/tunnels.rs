@@ -200,7 +200,7 @@ async fn open_tunnels_stay_counted_after_a_reload() {
     assert_eq!(count(admin).await, 1.0);
     for reload in 1..=3 {
         service.signal("HUP").await;
-        service.log_line("Reloaded, generation ").await;
+        service.log_line("Reloaded: generation ").await;
         assert_eq!(count(admin).await, 1.0, "after reload {reload}");
     }
     let (mut client, mut server) = open(&service, &mut tunnels).await;
@@ -217,7 +217,7 @@ async fn the_limit_on_tunnels_includes_tunnels_from_before_a_reload() {
     let mut service = gateway(address, &["--max-tunnels", "1"]).await;
     let (mut client, mut server) = open(&service, &mut tunnels).await;
     service.signal("HUP").await;
-    service.log_line("Reloaded, generation ").await;
+    service.log_line("Reloaded: generation ").await;
     let (head, _second) = handshake(service.address).await;
     assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
     check_open(&mut client, &mut server).await;
@@ -241,7 +241,7 @@ async fn the_drain_logs_the_number_of_aborted_tunnels() {
     check_open(&mut second.0, &mut second.1).await;
     let lines = service.stop().await;
     let messages: Vec<_> = lines.iter().map(|line| message(line)).collect();
-    let expected = "Drain aborted: requests: 0, connections: 2, of which tunnels: 2";
+    let expected = "Drain ended; aborted requests: 0, connections: 2 (tunnels: 2)";
     assert_eq!(messages.last(), Some(&expected), "{messages:?}");
     // No request was aborted.
     assert_eq!(within("the exit", service.exit()).await.code(), Some(0));

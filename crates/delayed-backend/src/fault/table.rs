@@ -98,7 +98,7 @@ keywords! {
     /// like `reset-after`, but leaves the connection open and sends nothing more
     "stall-after=100": Fault, Bytes(|to, bytes| to.fault = end_after(bytes, ConnectionEnd::Stall));
 
-    /// sends half of the body, but the `Content-Length` of all of it; with `chunked`, the body is never terminated
+    /// announces the full `Content-Length`, but sends half of the body; with `chunked`, the body is never terminated
     "truncate": Fault, None(|to| to.fault = Some(Fault::Truncate(None)));
 
     /// like `truncate`, but sends this many bytes of the body

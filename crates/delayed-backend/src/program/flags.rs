@@ -34,7 +34,7 @@ pub(crate) struct Flags {
     #[arg(default_value = "4", value_parser = healthy_every, allow_hyphen_values = true)]
     pub(crate) healthy_every: NonZeroU32,
 
-    /// Behaviours for successive requests, such as delay*3,ok or close,status=503;retry-after=1
+    /// Behaviours for successive requests, such as 'delay*3,ok' or 'close,status=503;retry-after=1'
     #[arg(long, env = "DELAYED_BACKEND_SCRIPT", value_name = "SCRIPT")]
     #[arg(conflicts_with = "healthy_every", long_help = script_help())]
     pub(crate) script: Option<Script>,
@@ -78,9 +78,10 @@ impl Flags {
 
 fn script_help() -> String {
     let mut help = String::from(
-        "Behaviours for successive requests, such as delay*3,ok or close,status=503;retry-after=1\n\n\
-         A comma-separated list, repeated in a cycle. A semicolon combines behaviours, and *3 repeats one three \
-         times. Without a script, all requests are delayed except every Nth (--healthy-every). The behaviours:\n",
+        "Behaviours for successive requests, such as 'delay*3,ok' or 'close,status=503;retry-after=1'\n\n\
+         A comma-separated list, repeated in a cycle. A semicolon combines behaviours, with at most one fault \
+         among them, and delay*3 repeats a behaviour three times. A text with a comma or semicolon needs double quotes: \
+         body=\"a,b\". The script applies to /hello, /echo and /bytes/N; /requests lists the requests. Without a script, all requests are delayed except every Nth (--healthy-every). The behaviours:\n",
     );
     for keyword in KEYWORDS {
         // Writing to a string cannot fail.

@@ -124,7 +124,7 @@ pub(crate) fn explain(error: &(dyn StdError + 'static)) -> Option<(bool, String)
     let error = find::<Tls>(error)?;
     let (permanent, why) = match error {
         Tls::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            (true, "invalid peer certificate: unknown authority (a CA file adds one)".to_owned())
+            (true, "invalid peer certificate: unknown certificate authority; trust it with ca_file".to_owned())
         }
         Tls::InvalidCertificate(_)
         | Tls::NoCertificatesPresented
@@ -186,7 +186,7 @@ mod tests {
             assert_eq!(explain(&error), expected.map(|why| (true, why.to_owned())));
         };
         let certificate = rustls::Error::InvalidCertificate;
-        let unknown = "invalid peer certificate: unknown authority (a CA file adds one)";
+        let unknown = "invalid peer certificate: unknown certificate authority; trust it with ca_file";
         check(certificate(CertificateError::UnknownIssuer), Some(unknown));
         check(certificate(CertificateError::Expired), Some("invalid peer certificate: Expired"));
         let alert = rustls::Error::AlertReceived;

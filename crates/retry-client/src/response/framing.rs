@@ -18,7 +18,7 @@ pub enum FramingError {
     #[error("it has both Content-Length and Transfer-Encoding")]
     TwoLengths,
     /// The transfer coding is not exactly `chunked`: RFC 9112, section 6.1.
-    #[error("its Transfer-Encoding is {0:?}: expected chunked, once")]
+    #[error("unsupported Transfer-Encoding {0:?}: only chunked is supported")]
     TransferCoding(String),
     /// The length is not a single number.
     #[error("its Content-Length is {0:?}: expected one number")]

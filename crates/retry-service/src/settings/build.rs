@@ -78,7 +78,10 @@ impl Settings {
             // Without the name of the field, which the flag already says.
             let message = error.to_string();
             let reason = message.strip_prefix(error.field()).and_then(|rest| rest.strip_prefix(" is "));
-            let reason = format_args!("invalid value {}", reason.unwrap_or(&message));
+            let reason = match reason.and_then(|reason| reason.split_once(": ")) {
+                Some((value, expected)) => format!("invalid value '{value}': {expected}"),
+                None => message,
+            };
             SettingsError::setting(error.field().replace('_', "-"), &reason)
         })?;
         let mut client = Client::builder(url)
@@ -120,6 +123,7 @@ impl Settings {
         }
         let client = client.build().map_err(|error| {
             let message = error.to_string();
+            let message = message.strip_prefix("base URL ").unwrap_or(&message);
             match (message.strip_prefix("ca_file "), message.strip_suffix("; set ca_file")) {
                 (Some(reason), _) => SettingsError::setting("upstream-ca", &reason),
                 (None, Some(reason)) => {
@@ -177,13 +181,13 @@ impl Settings {
     pub(crate) fn summary(&self) -> String {
         let Self { upstream, path, .. } = self;
         let file = match &self.config {
-            Some(path) => format!("config file {}", path.display()),
-            None => "no config file".to_owned(),
+            Some(path) => format!("configuration file {}", path.display()),
+            None => "no configuration file".to_owned(),
         };
         if self.forward {
-            format!("Gateway to {upstream}, {file}")
+            format!("Forwarding to {upstream} ({file})")
         } else {
-            format!("Sample that gets {path} from {upstream}, {file}")
+            format!("Requesting {path} from {upstream} ({file})")
         }
     }
 

@@ -14,7 +14,7 @@ pub(super) fn unknown(variables: impl Iterator<Item = String>, command: &Command
             return None;
         }
         let tip = flags::similar(command, &name)
-            .map_or_else(String::new, |name| format!("; tip: a similar one exists: {}", flags::variable(&name)));
+            .map_or_else(String::new, |name| format!("; did you mean {}?", flags::variable(&name)));
         Some(format!("{variable} is not a setting, and has no effect{tip}"))
     };
     let mut warnings: Vec<_> = variables.filter_map(warning).collect();
@@ -45,14 +45,12 @@ mod tests {
         };
         check(
             "RETRY_SERVICE_CUONT",
-            &[
-                "RETRY_SERVICE_CUONT is not a setting, and has no effect; tip: a similar one exists: RETRY_SERVICE_COUNT",
-            ],
+            &["RETRY_SERVICE_CUONT is not a setting, and has no effect; did you mean RETRY_SERVICE_COUNT?"],
         );
         check(
             "RETRY_SERVICE_MAX_INFLIGHT",
             &[
-                "RETRY_SERVICE_MAX_INFLIGHT is not a setting, and has no effect; tip: a similar one exists: RETRY_SERVICE_MAX_IN_FLIGHT",
+                "RETRY_SERVICE_MAX_INFLIGHT is not a setting, and has no effect; did you mean RETRY_SERVICE_MAX_IN_FLIGHT?",
             ],
         );
         check("RETRY_SERVICE_XYZ", &["RETRY_SERVICE_XYZ is not a setting, and has no effect"]);

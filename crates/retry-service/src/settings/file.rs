@@ -59,7 +59,7 @@ fn parse(text: &str, file: &str, command: &Command) -> Result<Vec<Entry>, Settin
 /// Returns the value as a flag takes it, with commas between the items of a list.
 fn plain(value: &Value, may_be_list: bool) -> Result<String, &'static str> {
     let plain = match value {
-        Value::Table(_) => return Err("is a table: settings are keys at the top level of the file"),
+        Value::Table(_) => return Err("is a table; settings must be top-level keys"),
         Value::Array(_) if !may_be_list => return Err("is a list: expected one value"),
         Value::Array(values) => values.iter().map(scalar).collect::<Option<Vec<_>>>().map(|values| values.join(",")),
         value => scalar(value),
@@ -81,8 +81,7 @@ fn scalar(value: &Value) -> Option<String> {
 fn check(Entry { name, value, location }: &Entry, command: &Command) -> Result<(), SettingsError> {
     let invalid = |message: &str| SettingsError::invalid(&format!("{location}: {message}"));
     if !flags::is_known(command, name) {
-        let tip = flags::similar(command, name)
-            .map_or_else(String::new, |name| format!("; tip: a similar one exists: '{name}'"));
+        let tip = flags::similar(command, name).map_or_else(String::new, |name| format!("; did you mean '{name}'?"));
         return Err(invalid(&format!("unknown setting '{name}'{tip}")));
     }
     let args: [OsString; 2] = ["retry-service".into(), format!("--{name}={value}").into()];
@@ -109,7 +108,7 @@ mod tests {
         let check = |text: &str, expected: &str| {
             assert_eq!(parse(text, "g.toml", &flags::command()).err().unwrap().to_string(), expected);
         };
-        let table = "is a table: settings are keys at the top level of the file";
+        let table = "is a table; settings must be top-level keys";
         check("count = 5\n[retry]\ncount = 3", &format!("g.toml:2: retry: {table}"));
         check("\nretry.count = 3", &format!("g.toml:2: retry: {table}"));
         check("upstream = [\"http://a\", \"http://b\"]", "g.toml:1: upstream: is a list: expected one value");

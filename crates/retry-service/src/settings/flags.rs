@@ -17,10 +17,9 @@ use crate::{
     telemetry::logger::LogFormat,
 };
 
-/// Calls an HTTP service, and retries while it is slow or unavailable.
+/// An HTTP gateway that retries failed requests where that is safe; without flags, the service of the retry sample.
 ///
-/// Without flags it is the service of the retry sample: /retry requests /hello from the upstream. With --forward it
-/// is a gateway: it forwards every request to the upstream, and retries where that is safe.
+/// Without flags, /retry requests /hello from the upstream. With --forward, every request is forwarded to the upstream.
 ///
 /// Each setting is a flag, an environment variable (--max-in-flight is RETRY_SERVICE_MAX_IN_FLIGHT) and a key of the
 /// same name in the TOML file given with --config. Flags take precedence over variables, variables over the file.
@@ -115,7 +114,7 @@ pub(crate) struct RetrySettings {
     #[arg(default_value = "60s", default_value_if("forward", "true", "2s"))]
     pub retry_after_max: Duration,
 
-    /// Status codes to retry, separated by commas; none by default [with --forward: 502,503,504]
+    /// Status codes to retry, separated by commas [with --forward: 502,503,504]
     #[arg(long, value_name = "CODES", hide_default_value = true, group = LISTS)]
     #[arg(default_value = "", default_value_if("forward", "true", "502,503,504"))]
     pub status_codes: StatusCodes,
@@ -474,7 +473,7 @@ mod tests {
             let values: Vec<_> = arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
             let values = match values[..] {
                 _ if values.is_empty() || values[0] == "true" => String::new(),
-                _ => format!(": {}", values.join(", ")),
+                _ => format!(" ({})", values.join(", ")),
             };
             table += &format!("| `--{}` | {default}{gateway} | {help}{values} |\n", arg.get_long().unwrap());
         }

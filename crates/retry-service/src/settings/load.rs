@@ -120,7 +120,7 @@ mod tests {
         check(&["--count", "-1"], "invalid value '-1' for '--count <N>': expected a whole number from 0 to 4294967295");
         check(
             &["--upstream", "http://me:secret@ho st"],
-            "--upstream: base URL 'http://***@ho st': expected a URL like http://host:port",
+            "--upstream: 'http://***@ho st': expected a URL like http://host:port",
         );
         check(
             &["--max-body-size", "much"],
@@ -157,7 +157,7 @@ mod tests {
         );
         check(
             &["--upstream", "ftp://me:hush@h"],
-            "--upstream: base URL 'ftp://***@h': expected a URL that starts with http:// or https://",
+            "--upstream: 'ftp://***@h': expected a URL that starts with http:// or https://",
         );
     }
 

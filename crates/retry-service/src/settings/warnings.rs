@@ -38,7 +38,7 @@ pub(super) fn find(settings: &Settings, dump: &Dump, command: &clap::Command) ->
         let given = dump.given("deadline").unwrap_or_else(|| "--deadline".to_owned());
         warnings.push(format!(
             "{given} of {deadline:?} leaves no time for a second attempt if the upstream does not respond, as the first \
-             one then takes {idle:?} (--timeout); --attempt-timeout limits it"
+             one then takes {idle:?} (--timeout); set --attempt-timeout"
         ));
     }
     let (interval, maximum) = (retries.interval, retries.max_wait_interval);
@@ -73,7 +73,7 @@ mod tests {
         check(
             &["--forward", "--deadline", "3s"],
             &["--deadline of 3s leaves no time for a second attempt if the upstream does not respond, as the \
-                 first one then takes 30s (--timeout); --attempt-timeout limits it"],
+                 first one then takes 30s (--timeout); set --attempt-timeout"],
         );
         check(&["--forward", "--deadline", "3s", "--timeout", "1s"], &[]);
         check(&["--forward", "--deadline", "3s", "--count", "0"], &[]);

@@ -71,8 +71,8 @@ impl End {
         match self {
             Self::Complete => ("complete", ""),
             Self::Incomplete => ("incomplete", ", response incomplete"),
-            Self::ClientClosed => ("client_closed", ", client closed before the end of the response"),
-            Self::ClientClosedRequest => ("client_closed_request", ", client closed before the response"),
+            Self::ClientClosed => ("client_closed", ", client disconnected before the end of the response"),
+            Self::ClientClosedRequest => ("client_closed_request", ", client disconnected before the response"),
             Self::Drained => ("drained", ", aborted by the drain"),
         }
     }

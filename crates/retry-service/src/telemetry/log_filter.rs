@@ -29,7 +29,7 @@ impl LogFilter {
             Ok(None) => true,
             Ok(Some(level)) => {
                 warnings.push(format!(
-                    "RUST_LOG: '{directive}' is not a level, and used as a target; tip: a similar level exists: '{level}'"
+                    "RUST_LOG: '{directive}' is not a level; treated as a target; did you mean '{level}'?"
                 ));
                 true
             }
@@ -102,8 +102,7 @@ mod tests {
         check("a=b=c", "info", "'a=b=c' is ignored: expected TARGET=LEVEL");
         check("warn/a/b", "warn", "'/a/b' is ignored: expected one / and a text");
         for (word, level) in [("inof", "info"), ("warning", "warn"), ("debugg", "debug"), ("DEBG", "debug")] {
-            let warning =
-                format!("'{word}' is not a level, and used as a target; tip: a similar level exists: '{level}'");
+            let warning = format!("'{word}' is not a level; treated as a target; did you mean '{level}'?");
             check(word, word, &warning);
         }
     }

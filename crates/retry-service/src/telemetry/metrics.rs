@@ -47,7 +47,7 @@ impl Default for Metrics {
             requests: register(
                 r,
                 "requests",
-                "Finished requests; without a response, 499 if the client closed, 0 if aborted",
+                "Finished requests; code 499: the client disconnected first; code 0: aborted by the drain",
             ),
             request_duration: histogram(r, "request_duration", "From the head of a request to the end of its response"),
             attempts: register(r, "attempts", "Attempts at the upstream, by outcome"),
