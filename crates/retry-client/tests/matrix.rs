@@ -114,7 +114,7 @@ fn never_responds(behaviour: &str) -> bool {
 fn without_count(cell: &str) -> String {
     match cell.rsplit_once(" · ") {
         Some((cell, "1")) => format!("{cell} · 1"),
-        Some((cell, _)) => format!("{cell} · some"),
+        Some((cell, _)) => format!("{cell} · several"),
         None => cell.to_owned(),
     }
 }
