@@ -13,6 +13,7 @@ use crate::{
         request_body::{BodyRules, RequestBody},
         response_body::Outgoing,
     },
+    rejection::Rejection,
     server::tasks::Tasks,
 };
 
@@ -115,7 +116,7 @@ impl Gateway {
         if let Some(handshake) = &mut context.handshake
             && !handshake.acquire_permit(&self.open_tunnels, *tunnels)
         {
-            return self.reject(context, request, ErrorResponse::too_many_tunnels());
+            return self.reject(context, request, ErrorResponse::rejected(Rejection::TooManyTunnels));
         }
         if context.present.max_forwards
             && let Some(response) = max_forwards::respond_at_end(&request)

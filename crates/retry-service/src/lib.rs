@@ -10,6 +10,7 @@ mod exchange;
 mod gateway;
 mod generation;
 mod program;
+mod rejection;
 mod reload;
 mod request_handler;
 mod sample;

@@ -9,6 +9,7 @@ use crate::{
     exchange::{error_response::ErrorResponse, in_flight::InFlightRequest, response_body::Outgoing},
     gateway::downstream::Downstream,
     generation::{Generations, Handler},
+    rejection::Rejection,
     server::tasks::Tasks,
     settings::LoadedSettings,
     telemetry::access_log::AccessLogEntry,
@@ -43,7 +44,7 @@ impl RequestHandler {
         let is_head = request.method() == Method::HEAD;
         let mut response = match &generation.handler {
             Handler::Sample(_) if permit.is_none() => {
-                ErrorResponse::too_many_in_flight().into_response(request.method(), request.uri())
+                ErrorResponse::rejected(Rejection::TooManyInFlight).into_response(request.method(), request.uri())
             }
             Handler::Sample(sample) => Box::pin(sample.respond(*request)).await.map(Into::into),
             Handler::Gateway(gateway) => {
@@ -52,7 +53,7 @@ impl RequestHandler {
                 if permit.is_some() {
                     gateway.respond(&mut context, request).await
                 } else {
-                    gateway.reject(&mut context, request, ErrorResponse::too_many_in_flight())
+                    gateway.reject(&mut context, request, ErrorResponse::rejected(Rejection::TooManyInFlight))
                 }
             }
         };

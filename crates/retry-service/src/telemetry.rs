@@ -7,4 +7,4 @@ pub(crate) mod log_queue;
 pub(crate) mod logger;
 pub(crate) mod metrics;
 pub(crate) mod prometheus_text;
-pub(crate) mod rejections;
+pub(crate) mod rejection_log;

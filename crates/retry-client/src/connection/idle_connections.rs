@@ -87,14 +87,14 @@ impl IdleConnections {
         self.http2.take_if(|shared| exchange.is_on(&shared.handle) && shared.handle.is_stalled(timeout));
     }
 
-    /// Adds a connection that may be idle for at most `timeout`.
-    pub(crate) fn push(&mut self, connection: Box<Connection>, timeout: Duration) {
+    /// Adds a connection that may be idle for at most `timeout`, unless there are `max` already. Returns whether it did.
+    pub(crate) fn push(&mut self, connection: Box<Connection>, timeout: Duration, max: usize) -> bool {
+        if self.http1.len() >= max {
+            return false;
+        }
         let since = connection.last_used();
         self.http1.push(Idle { connection, since, expires: since.checked_add(timeout) });
-    }
-
-    pub(crate) fn http1_count(&self) -> usize {
-        self.http1.len()
+        true
     }
 
     pub(crate) fn close_oldest(&mut self) {

@@ -249,10 +249,9 @@ impl ReturnConnection for Pool {
         }
         let mut state = lock(&self.state);
         let max_idle = if self.config.max_idle == 0 { 0 } else { self.config.max_idle.max(state.waiters) };
-        if state.idle.http1_count() >= max_idle {
+        if !state.idle.push(connection, idle_timeout, max_idle) {
             return;
         }
-        state.idle.push(connection, idle_timeout);
         if state.waiters > 0 {
             self.available.notify_one();
         }

@@ -10,7 +10,7 @@ use super::{
     request_body::{BodyTooLarge, UploadTimeout},
     response_body::Outgoing,
 };
-use crate::{common::error_payload::error_response, telemetry::rejections::Rejection};
+use crate::{common::error_payload::error_response, rejection::Rejection};
 
 /// An error that the client gets instead of a response of the upstream.
 #[derive(Debug)]
@@ -28,25 +28,12 @@ impl ErrorResponse {
         Self { status, message: message.into(), rejection: None, journal: None }
     }
 
+    pub(crate) fn rejected(rejection: Rejection) -> Self {
+        Self { rejection: Some(rejection), ..Self::new(rejection.status(), rejection.message()) }
+    }
+
     pub(crate) fn too_large(error: &BodyTooLarge) -> Self {
-        Self::rejected(Rejection::BodyTooLarge, StatusCode::PAYLOAD_TOO_LARGE, error.to_string())
-    }
-
-    pub(crate) fn too_many_in_flight() -> Self {
-        Self::rejected(Rejection::TooManyInFlight, StatusCode::SERVICE_UNAVAILABLE, "too many requests in flight")
-    }
-
-    pub(crate) fn too_many_tunnels() -> Self {
-        Self::rejected(Rejection::TooManyTunnels, StatusCode::SERVICE_UNAVAILABLE, "too many open tunnels")
-    }
-
-    fn rejected(rejection: Rejection, status: StatusCode, message: impl Into<String>) -> Self {
-        Self { rejection: Some(rejection), ..Self::new(status, message) }
-    }
-
-    pub(crate) fn loop_detected() -> Self {
-        let message = "the request has already passed through this gateway";
-        Self::rejected(Rejection::LoopDetected, StatusCode::LOOP_DETECTED, message)
+        Self { message: error.to_string(), ..Self::rejected(Rejection::BodyTooLarge) }
     }
 
     pub(crate) fn unexpected_upgrade() -> Self {

@@ -8,7 +8,10 @@ use http::{
 use retry_client::{FramingError, check_framing, origin_form};
 
 use super::{headers::HeaderRules, host, present_headers::PresentHeaders};
-use crate::exchange::{error_response::ErrorResponse, request_body::BodyTooLarge};
+use crate::{
+    exchange::{error_response::ErrorResponse, request_body::BodyTooLarge},
+    rejection::Rejection,
+};
 
 /// What a request is for.
 pub(super) struct Target {
@@ -39,7 +42,7 @@ pub(super) fn validate<B>(
         return error(StatusCode::BAD_REQUEST, "the request must have exactly one valid host");
     };
     if present.via && rules.is_loop(request.headers()) {
-        return Err(ErrorResponse::loop_detected());
+        return Err(ErrorResponse::rejected(Rejection::LoopDetected));
     }
     let expectation = if present.expect { request.headers().get(EXPECT) } else { None };
     if expectation.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {

@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use super::{
     metrics::{IncompleteReason, Metrics},
-    rejections::{Rejection, RejectionLog},
+    rejection_log::RejectionLog,
 };
-use crate::server::tasks::Tasks;
+use crate::{rejection::Rejection, server::tasks::Tasks};
 
 /// The status in logs and metrics of a request that was aborted without a response.
 const ABORTED: u16 = 0;

@@ -10,7 +10,7 @@ use prometheus_client::{
 };
 use retry_client::{AttemptEvent, Error, ErrorKind, Outcome, Reason};
 
-use super::rejections::Rejection;
+use crate::rejection::Rejection;
 
 /// The buckets of histograms in seconds.
 const BUCKETS: [f64; 15] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];

@@ -9,37 +9,10 @@ use std::{
 
 use tokio::time::{Instant, sleep_until};
 
+use crate::rejection::Rejection;
+
 /// The minimum time between log lines about one kind of rejection.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Why a request is rejected. It is stored in the extensions of the response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Rejection {
-    TooManyInFlight,
-    TooManyTunnels,
-    BodyTooLarge,
-    LoopDetected,
-}
-
-impl Rejection {
-    pub(crate) const ALL: [Self; 4] =
-        [Self::TooManyInFlight, Self::TooManyTunnels, Self::BodyTooLarge, Self::LoopDetected];
-
-    /// Returns the label in the metrics.
-    pub(crate) fn label(self) -> &'static str {
-        self.describe().0
-    }
-
-    /// Returns the label, the status of the response, and the reason for the log.
-    fn describe(self) -> (&'static str, u16, &'static str) {
-        match self {
-            Self::TooManyInFlight => ("max_in_flight", 503, "too many requests in flight (--max-in-flight)"),
-            Self::TooManyTunnels => ("max_tunnels", 503, "too many open tunnels (--max-tunnels)"),
-            Self::BodyTooLarge => ("max_body_size", 413, "request body too large (--max-body-size)"),
-            Self::LoopDetected => ("loop", 508, "the request has already passed through this gateway"),
-        }
-    }
-}
 
 /// Logs rejections. If there are many of one kind, their number is logged once a second.
 #[derive(Debug, Default)]
@@ -94,8 +67,8 @@ impl RejectionLog {
         let action = self.lock().entry(rejection).or_default().count(Instant::now());
         match action {
             Action::Log => {
-                let (outcome, status, reason) = rejection.describe();
-                log::warn!(target: "rejected", status, outcome; "responded {status}, {reason}: {request}");
+                let (outcome, status) = (rejection.label(), rejection.status().as_u16());
+                log::warn!(target: "rejected", status, outcome; "responded {status}, {rejection}: {request}");
             }
             Action::LogNumberAt(time) => {
                 let log = Arc::clone(self);
@@ -111,10 +84,10 @@ impl RejectionLog {
     fn log_number(&self, rejection: Rejection) {
         let number = self.lock().entry(rejection).or_default().take_number(Instant::now());
         let Some(number) = number else { return };
-        let (outcome, status, reason) = rejection.describe();
+        let (outcome, status) = (rejection.label(), rejection.status().as_u16());
         log::warn!(
             target: "rejected", status, outcome, number;
-            "responded {status}, {reason}: {number} more requests"
+            "responded {status}, {rejection}: {number} more requests"
         );
     }
 
