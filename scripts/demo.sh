@@ -262,7 +262,7 @@ expect 21 caller '502 Bad Gateway: Something wrong with the connection: Connecti
 call
 finish
 
-scene '   The outage ends' \
+scene '3. The outage ends' \
     'The backend is restarted during a call, healthy from its first request on: the call succeeds.'
 expect 0 caller 'GET /retry'
 expect 0 service "$(refused 1 3)"

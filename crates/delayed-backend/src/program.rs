@@ -53,6 +53,9 @@ async fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     let mut signals = Signals::catch()?;
     let listener = flags.listen.bind().await?;
     let server = Arc::new(server(flags)?);
+    if flags.delay_has_no_effect() {
+        log::warn!("--delay has no effect: the script has no delay without a value");
+    }
     log::info!("Serving {}://{}", server.scheme(), listener.local_addr()?);
 
     let connections = server.run(listener, signals.next()).await?;

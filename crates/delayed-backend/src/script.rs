@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::fault::{Behaviour, Delay};
 
 /// The sample's delay.
-const DEFAULT_DELAY: Duration = Duration::from_secs(5);
+pub(crate) const DEFAULT_DELAY: Duration = Duration::from_secs(5);
 
 /// A sequence of behaviours, one for each request, repeated in a cycle or drawn at random.
 ///
@@ -60,6 +60,11 @@ impl Script {
     #[must_use]
     pub fn with_delay(self, delay: Duration) -> Self {
         Self { default_delay: delay, ..self }
+    }
+
+    /// Whether a step is a `delay` without a value.
+    pub(crate) fn uses_default_delay(&self) -> bool {
+        self.steps.iter().any(|step| step.behaviour.delay == Some(Delay::Default))
     }
 
     /// Selects the behaviours at random, by weight, instead of repeating them in a cycle.

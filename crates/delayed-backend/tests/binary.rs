@@ -100,7 +100,7 @@ async fn invalid_arguments_are_reported_in_one_line_with_exit_code_2() {
         (["--delay", "1s\n2"], "'--delay <DURATION>'"),
         (["--delay=-1s", "--delay=1s"], "invalid value '-1s' for '--delay <DURATION>'"),
         (["--healthy-every", "0"], "invalid value '0' for '--healthy-every <N>': expected a whole number from 1"),
-        (["--listen", "8080"], "invalid value '8080' for '--listen <HOST:PORT>': expected HOST:PORT"),
+        (["--listen", ":8080"], "invalid value ':8080' for '--listen <[HOST:]PORT>': expected HOST:PORT or a port"),
         (["--dely", "3s"], "unexpected argument '--dely' found"),
     ] {
         assert_one_line(&run_to_end(&arguments).await, 2, expected);

@@ -157,7 +157,7 @@ fn text_cell(outcome: Result<String, Error>, backend: &Backend) -> String {
 }
 
 fn error_cell(error: &Error) -> String {
-    let reason = format!("{:?}", error.reason().unwrap()).to_lowercase();
+    let reason = format!("{:?}", error.reason().unwrap()).to_lowercase().replace("permanent", "not repeatable");
     format!("error: {:?}, {reason} · {}", error.kind(), error.journal().unwrap().attempts())
 }
 

@@ -5,7 +5,7 @@ use std::{convert::Infallible, future::pending, net::SocketAddr, sync::Arc};
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
-    header::{ACCEPT, CONTENT_TYPE},
+    header::{ACCEPT, ALLOW, CONTENT_TYPE},
 };
 use http_body_util::Full;
 use hyper::service::service_fn;
@@ -62,6 +62,13 @@ impl Admin {
 
     fn respond<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         match request.uri().path() {
+            "/healthz" | "/readyz" | "/metrics" | "/config"
+                if ![Method::GET, Method::HEAD].contains(request.method()) =>
+            {
+                let mut response = text(StatusCode::METHOD_NOT_ALLOWED, TEXT, "use GET or HEAD\n");
+                response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+                response
+            }
             "/healthz" => text(StatusCode::OK, TEXT, "ok\n"),
             "/readyz" if self.tasks.is_draining() => text(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
             "/readyz" => text(StatusCode::OK, TEXT, "ready\n"),

@@ -141,7 +141,7 @@ fn print_plan(settings: &Settings) -> ExitCode {
         (Some(limit), _) => format!("Each attempt takes at most {limit:?} (--attempt-timeout)."),
         (None, Some(timeout)) => {
             let connect = timeouts.connect_timeout;
-            format!("Each attempt takes at most {connect:?} to connect, and then {timeout:?} without receiving a byte.")
+            format!("An attempt fails after {connect:?} without a connection, or {timeout:?} without data (--timeout).")
         }
         (None, None) => "The time of an attempt is not limited: --timeout and --attempt-timeout are off.".to_owned(),
     };
@@ -150,7 +150,9 @@ fn print_plan(settings: &Settings) -> ExitCode {
         String::new()
     } else {
         let maximum = retries.retry_after_max;
-        format!(" The backend can ask for waits of up to {maximum:?} with Retry-After (--retry-after-max).")
+        format!(
+            " Retry-After may extend each wait to {maximum:?} (--retry-after-max); the times above do not include that."
+        )
     };
     match settings.plan() {
         Ok(plan) => print(format_args!("{plan}{attempt}{retry_after}\n")),

@@ -245,7 +245,7 @@ async fn invalid_arguments_are_reported_in_one_line_with_exit_code_2() {
         (["--upstream", "localhost:8080"], "--upstream: 'localhost:8080': expected a URL that starts with"),
         (["--upstream", "http://me:secret@h:x"], "--upstream: 'http://***@h:x': its host, port"),
         (["--path", "hello"], "'hello' for '--path <PATH>': expected a path that starts with /"),
-        (["--listen", "9090"], "'9090' for '--listen <HOST:PORT>': expected HOST:PORT"),
+        (["--listen", ":9090"], "':9090' for '--listen <[HOST:]PORT>': expected HOST:PORT or a port"),
         (["--intervall", "3s"], "unexpected argument '--intervall' found"),
     ] {
         assert_one_line(&run_to_end(&arguments).await, 2, expected);

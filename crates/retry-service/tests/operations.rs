@@ -87,6 +87,7 @@ async fn the_process_is_healthy_until_it_exits_and_ready_until_it_drains() {
     let response = call(admin, "GET", "/readyz").await;
     assert_eq!((response.status, response.text().as_str()), (503, "draining\n"));
     assert_eq!(call(admin, "GET", "/healthz").await.status, 200);
+    assert_eq!(call(admin, "POST", "/healthz").await.status, 405);
     request.abort();
     assert!(service.exit().await.success());
 }

@@ -7,15 +7,15 @@ use std::str::FromStr;
 
 use tokio::net::{TcpListener, TcpSocket, lookup_host};
 
-/// A host name or IP address, and a port. Port 0 takes a free one.
+/// A host name or IP address, and a port; a port alone is on 127.0.0.1. Port 0 takes a free one.
 ///
 /// A name is resolved only when the listener is bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ListenAddress(String);
 
-/// The text is not `HOST:PORT`.
+/// The text is neither `HOST:PORT` nor a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected HOST:PORT, such as 127.0.0.1:8080, [::1]:8080 or localhost:8080")]
+#[error("expected HOST:PORT or a port, such as 127.0.0.1:8080, [::1]:8080 or 8080")]
 pub(crate) struct InvalidListenAddress;
 
 /// The server cannot listen on the address.
@@ -52,7 +52,9 @@ impl FromStr for ListenAddress {
     type Err = InvalidListenAddress;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.parse::<SocketAddr>().is_ok() || is_name_and_port(text) {
+        if text.parse::<u16>().is_ok() {
+            Ok(Self(format!("127.0.0.1:{text}")))
+        } else if text.parse::<SocketAddr>().is_ok() || is_name_and_port(text) {
             Ok(Self(text.to_owned()))
         } else {
             Err(InvalidListenAddress)
@@ -96,13 +98,14 @@ mod tests {
         for text in ["127.0.0.1:8080", "0.0.0.0:0", "[::1]:9090", "localhost:8080", "my-host.lan:1"] {
             assert_eq!(text.parse(), Ok(ListenAddress(text.to_owned())));
         }
+        assert_eq!("8080".parse(), Ok(ListenAddress("127.0.0.1:8080".to_owned())));
     }
 
     #[test]
     fn anything_else_is_rejected() {
         for text in [
             "",
-            "8080",
+            "65536",
             ":8080",
             "localhost",
             "localhost:",

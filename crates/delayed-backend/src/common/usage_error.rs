@@ -18,7 +18,8 @@ pub(crate) fn one_line(error: &clap::Error, command: &Command, args: &[OsString]
     let message = text
         .lines()
         .map(str::trim)
-        .filter(|line| !line.is_empty())
+        // clap suggests `-- --flag` for a positional value, which is never meant.
+        .filter(|line| !line.is_empty() && !line.starts_with("tip: to pass "))
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
         .fold(String::new(), |message, line| match line {
             _ if message.is_empty() => line.to_owned(),

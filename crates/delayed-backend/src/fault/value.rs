@@ -26,10 +26,12 @@ impl Value {
             Self::None(_) => "no value",
             Self::Bytes(_) => "a number of bytes, such as 100",
             Self::HeaderBytes(_) => "a number of bytes from 1 to 16777216",
-            Self::Duration(_) => "a duration such as 3s, 200ms or 1m 30s, or a number of seconds",
+            Self::Duration(_) => {
+                "a duration such as 3s, 200ms or 1m 30s, or a number of seconds; negative ones are invalid"
+            }
             Self::Status(_) => "a status from 200 to 599, such as status=503",
             Self::Field(_) => "the value of a header field, such as retry-after=2; a value with a comma needs quotes",
-            Self::Text(_) => "text, such as body=\"try later\"",
+            Self::Text(_) => "text, such as body=\"try later\"; a text with a comma needs quotes",
         }
     }
 

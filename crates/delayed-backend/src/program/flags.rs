@@ -11,7 +11,7 @@ use clap::Parser;
 use crate::common::duration;
 use crate::common::listen::ListenAddress;
 use crate::fault::table::KEYWORDS;
-use crate::script::Script;
+use crate::script::{DEFAULT_DELAY, Script};
 
 // `allow_hyphen_values` accepts a negative number as a value, so that the error names the flag and what is allowed.
 
@@ -19,8 +19,8 @@ use crate::script::Script;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "delayed-backend", version)]
 pub(crate) struct Flags {
-    /// Address to listen on; port 0 selects a free port
-    #[arg(long, env = "DELAYED_BACKEND_LISTEN", value_name = "HOST:PORT")]
+    /// Address to listen on; a port alone is on 127.0.0.1, and port 0 selects a free port
+    #[arg(long, env = "DELAYED_BACKEND_LISTEN", value_name = "[HOST:]PORT")]
     #[arg(default_value = "127.0.0.1:8080")]
     pub(crate) listen: ListenAddress,
 
@@ -65,6 +65,11 @@ impl Flags {
             Some(seed) => script.with_seed(seed),
             None => script,
         }
+    }
+
+    /// Whether a delay was given that the script does not use.
+    pub(crate) fn delay_has_no_effect(&self) -> bool {
+        self.delay != DEFAULT_DELAY && self.script.as_ref().is_some_and(|script| !script.uses_default_delay())
     }
 
     /// Returns the host to listen on, without the brackets of an IPv6 address.
@@ -128,6 +133,9 @@ mod tests {
         check(&["--delay", "0.5", "--healthy-every", "2"], "delay,ok", "500ms");
         check(&["--healthy-every", "1"], "ok", "5s");
         check(&["--script", "delay,close", "--delay", "1s"], "delay,close", "1s");
+        let unused =
+            |script| Flags::parse_from(["delayed-backend", "--delay", "1s", "--script", script]).delay_has_no_effect();
+        assert_eq!((unused("ok,delay=2s"), unused("ok,delay")), (true, false));
         let flags = Flags::parse_from(["delayed-backend", "--script", "close*9,ok", "--seed", "7"]);
         let expected: Script = "close*9,ok".parse().unwrap();
         assert_eq!(flags.script(), expected.with_seed(7));

@@ -40,7 +40,7 @@ enum Problem {
     NoResponse,
     #[error("retry-after, retry-after-date and body need a status")]
     NeedsStatus,
-    #[error("expected a number from 1 to 4294967295 after *")]
+    #[error("expected one number from 1 to 4294967295 after *")]
     Weight,
 }
 
@@ -72,10 +72,12 @@ impl Mistake<'_> {
 fn step(item: Span<'_>) -> Result<Step, Mistake<'_>> {
     let mut halves = item.split('*').into_iter();
     let behaviour = behaviour(halves.next().unwrap_or(item).trim())?;
-    let weight = match (halves.next().map(Span::trim), halves.next()) {
-        (None, _) => NonZeroU32::MIN,
-        (Some(weight), None) => weight.text.parse().map_err(|_| Mistake(weight, Problem::Weight))?,
-        (Some(_), Some(second)) => return Err(Mistake(second, Problem::Weight)),
+    let weight = match halves.next() {
+        None => NonZeroU32::MIN,
+        Some(half) => {
+            let weight = item.from(half.position - item.position).trim();
+            weight.text.parse().map_err(|_| Mistake(weight, Problem::Weight))?
+        }
     };
     Ok(Step { behaviour, weight })
 }
@@ -255,7 +257,7 @@ mod tests {
         check_error("retry-after=1", 1, 1, "retry-after=1", Problem::NeedsStatus);
         check_error("ok*0", 1, 4, "0", Problem::Weight);
         check_error("ok*", 1, 4, "", Problem::Weight);
-        check_error("ok*2*3", 1, 6, "3", Problem::Weight);
+        check_error("ok*2*3", 1, 4, "2*3", Problem::Weight);
         check_error("status=503;body=\"late,ok", 1, 17, "\"late,ok", Problem::Quotes);
         check_error("status=503;body=a\"b\"", 1, 17, "a\"b\"", Problem::Quotes);
     }

@@ -59,7 +59,7 @@ impl AttemptEvent<'_> {
         }
         let next = match ended {
             None => format!("next attempt in {:?}", record.wait.unwrap_or_default()),
-            Some(Reason::Permanent) => "cannot be retried".to_owned(),
+            Some(Reason::Permanent) => "not repeatable".to_owned(),
             Some(reason) => reason.to_string(),
         };
         let (attempt, of) = (record.attempt, u64::from(count) + 1);

@@ -6,10 +6,10 @@ use jiff::SignedDuration;
 
 /// The text is not a duration, or it is negative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected a duration such as 3s, 200ms or 1m 30s, or a bare number of seconds such as 0.5")]
+#[error("expected a duration such as 3s, 200ms or 1m 30s, or a number of seconds such as 0.5")]
 pub(crate) struct InvalidDuration;
 
-/// Parses `3s`, `200ms`, `1m 30s`, or a bare number of seconds (`3`, `0.5`).
+/// Parses `3s`, `200ms`, `1m 30s`, or a number of seconds (`3`, `0.5`).
 ///
 /// # Errors
 ///

@@ -31,7 +31,7 @@ pub(super) fn failed(request: &RequestContext<'_>, error: &Error, status: Status
     };
     let message = match error.reason() {
         None => message,
-        Some(Reason::Permanent) => message + "; cannot be retried",
+        Some(Reason::Permanent) => message + "; not repeatable",
         Some(reason) => format!("{message}; {reason}"),
     };
     log(request, Level::Warn, status, failure_label(error), error.reason(), attempts, &message);

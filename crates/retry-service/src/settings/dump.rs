@@ -65,7 +65,8 @@ impl Dump {
     /// Replaces the line of a setting by that of another dump.
     pub(super) fn keep(&mut self, name: &str, from: &Self) {
         if let Some((line, kept)) = self.0.iter_mut().find(|line| line.name == name).zip(from.line(name)) {
-            line.clone_from(kept);
+            let differing = std::mem::replace(line, kept.clone()).source;
+            line.source = Source::Kept(differing.to_string());
         }
     }
 }

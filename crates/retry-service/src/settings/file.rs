@@ -86,7 +86,11 @@ fn check(Entry { name, value, location }: &Entry, command: &Command) -> Result<(
     }
     let args: [OsString; 2] = ["retry-service".into(), format!("--{name}={value}").into()];
     let parsed = command.clone().try_get_matches_from(&args);
-    parsed.map(drop).map_err(|error| invalid(&format!("{name}: {}", SettingsError::usage(&error, command, &args))))
+    parsed.map(drop).map_err(|error| {
+        let flag = command.get_arguments().find(|arg| arg.get_long() == Some(name)).map(|arg| format!(" for '{arg}'"));
+        let message = SettingsError::usage(&error, command, &args).to_string();
+        invalid(&format!("{name}: {}", message.replace(&flag.unwrap_or_default(), "")))
+    })
 }
 
 #[cfg(test)]

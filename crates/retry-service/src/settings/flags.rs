@@ -2,14 +2,14 @@
 //!
 //! The variable and the key in the configuration file are derived from the flag's name.
 
-use std::{ffi::OsStr, path::PathBuf, time::Duration};
+use std::{ffi::OsStr, path::PathBuf, str::FromStr as _, time::Duration};
 
 use clap::{Arg, ArgAction, ArgGroup, Args, CommandFactory as _, Parser, builder::ValueParser, error::ContextKind};
 use retry_client::{RetryMethods, retry_core::Jitter};
 
 use super::values::{
-    Command, Host, Limit, StatusCodes, UpstreamUrl, above_zero, admin, at_least_one, bytes, count, header_size, jitter,
-    limit, methods, on_off, path, ratio, timeout,
+    Command, Host, Limit, StatusCodes, UpstreamUrl, above_zero, at_least_one, bytes, count, header_size, jitter, limit,
+    methods, on_off, path, ratio, timeout,
 };
 use crate::{
     common::{duration, listen::ListenAddress},
@@ -23,7 +23,7 @@ use crate::{
 ///
 /// Each setting is a flag, an environment variable (--max-in-flight is RETRY_SERVICE_MAX_IN_FLIGHT) and a key of the
 /// same name in the TOML file given with --config. Flags take precedence over variables, variables over the file.
-/// Durations are written 3s, 200ms or 1m 30s; a bare number is in seconds. Sizes are written 65536, 64KiB or 1MiB.
+/// Durations are written 3s, 200ms or 1m 30s; a number without a unit is in seconds. Sizes are written 65536, 64KiB or 1MiB.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "retry-service", version)]
 #[command(group = ArgGroup::new(GATEWAY_ONLY).multiple(true), group = ArgGroup::new(NEEDS_RESTART).multiple(true))]
@@ -45,8 +45,8 @@ pub(crate) struct Settings {
     #[arg(long)]
     pub forward: bool,
 
-    /// Address to listen on; port 0 selects a free port
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9090", group = NEEDS_RESTART)]
+    /// Address to listen on; a port alone is on 127.0.0.1, and port 0 selects a free port
+    #[arg(long, value_name = "[HOST:]PORT", default_value = "127.0.0.1:9090", group = NEEDS_RESTART)]
     pub listen: ListenAddress,
 
     // Checked when the client is built, so that an error does not print a password.
@@ -86,7 +86,7 @@ pub(crate) struct Settings {
 /// How often and when to retry.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RetrySettings {
-    /// Delay before the first retry [with --forward: 100ms]
+    /// Wait before the first retry [with --forward: 100ms]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     #[arg(default_value = "3s", default_value_if("forward", "true", "100ms"))]
     pub interval: Duration,
@@ -95,26 +95,26 @@ pub(crate) struct RetrySettings {
     #[arg(long, value_name = "N", default_value = "3", value_parser = count)]
     pub count: u32,
 
-    /// Factor by which the delay grows with each retry
+    /// Factor by which the wait grows with each retry
     #[arg(long, value_name = "FACTOR", default_value = "2.0")]
     pub backoff_factor: f64,
 
-    /// Maximum delay before a retry [with --forward: 2s]
+    /// Maximum wait before a retry [with --forward: 2s]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     #[arg(default_value = "20s", default_value_if("forward", "true", "2s"))]
     pub max_wait_interval: Duration,
 
-    /// How delays are randomized, so that clients do not all retry at once [with --forward: full]
+    /// How waits are randomized, so that clients do not all retry at once [with --forward: full]
     #[arg(long, value_name = "KIND", value_parser = jitter())]
     #[arg(default_value = "none", default_value_if("forward", "true", "full"))]
     pub jitter: Jitter,
 
-    /// Maximum delay that the upstream may request with Retry-After; a longer one ends the retries [with --forward: 2s]
+    /// Maximum wait that the upstream may request with Retry-After; a longer one ends the retries [with --forward: 2s]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     #[arg(default_value = "60s", default_value_if("forward", "true", "2s"))]
     pub retry_after_max: Duration,
 
-    /// Status codes to retry, separated by commas [with --forward: 502,503,504]
+    /// Status codes to retry, separated by commas, or off [with --forward: 502,503,504]
     #[arg(long, value_name = "CODES", hide_default_value = true, group = LISTS)]
     #[arg(default_value = "", default_value_if("forward", "true", "502,503,504"))]
     pub status_codes: StatusCodes,
@@ -123,7 +123,7 @@ pub(crate) struct RetrySettings {
     #[arg(long, value_name = "METHODS", default_value = "idempotent", value_parser = methods(), group = GATEWAY_ONLY)]
     pub retry_methods: RetryMethods,
 
-    /// Retry budget: maximum ratio of retries to requests, from 0 to 1 [with --forward: 0.2]
+    /// Retry budget: maximum ratio of retries to requests, from 0 to 1, or off [with --forward: 0.2]
     #[arg(long, value_name = "RATIO", value_parser = limit(ratio))]
     #[arg(default_value = "off", default_value_if("forward", "true", "0.2"))]
     pub budget_ratio: Limit<f64>,
@@ -150,7 +150,7 @@ pub(crate) struct TimeoutSettings {
     #[arg(long, value_name = "DURATION", default_value = "off", value_parser = limit(above_zero))]
     pub attempt_timeout: Limit<Duration>,
 
-    /// Timeout for a request, including all its attempts and delays and the upload of its body
+    /// Timeout for a request, including all its attempts and waits and the upload of its body
     #[arg(long, value_name = "DURATION", default_value = "off", value_parser = limit(above_zero))]
     pub deadline: Limit<Duration>,
 
@@ -223,7 +223,7 @@ pub(crate) struct ForwardingSettings {
     #[arg(long, groups = [GATEWAY_ONLY, NEEDS_RESTART])]
     pub preserve_header_case: bool,
 
-    /// Add a Server-Timing header with attempts and delays to responses
+    /// Add a Server-Timing header with attempts and waits to responses
     #[arg(long, group = GATEWAY_ONLY)]
     pub server_timing: bool,
 
@@ -289,7 +289,7 @@ pub(crate) struct OperationSettings {
     pub log_format: LogFormat,
 
     /// Address that serves /healthz, /readyz, /metrics and /config; a port alone is on 127.0.0.1
-    #[arg(long, value_name = "[HOST:]PORT", default_value = "off", value_parser = limit(admin), group = NEEDS_RESTART)]
+    #[arg(long, value_name = "[HOST:]PORT", default_value = "off", value_parser = limit(ListenAddress::from_str), group = NEEDS_RESTART)]
     pub admin: Limit<ListenAddress>,
 }
 

@@ -28,13 +28,15 @@ pub(super) enum Source {
     Variable(String),
     /// A line of the file, such as `gateway.toml:3`.
     File(String),
+    /// The setting needs a restart, and this source has another value.
+    Kept(String),
 }
 
 impl Source {
     /// Names a setting by what set it: its flag, its variable, or its line of the file.
     pub(super) fn name(&self, setting: &str) -> String {
         match self {
-            Self::Default | Self::Flag => format!("--{setting}"),
+            Self::Default | Self::Flag | Self::Kept(_) => format!("--{setting}"),
             Self::Variable(variable) => variable.clone(),
             Self::File(line) => format!("{line}: {setting}"),
         }
@@ -48,6 +50,7 @@ impl fmt::Display for Source {
             Self::Flag => f.write_str("flag"),
             Self::Variable(variable) => write!(f, "environment, {variable}"),
             Self::File(line) => f.write_str(line),
+            Self::Kept(differing) => write!(f, "kept until restart; {differing} differs"),
         }
     }
 }

@@ -202,5 +202,6 @@ mod tests {
         assert_eq!(settings.listen, in_force.settings.listen);
         assert_eq!(settings.operations.admin, in_force.settings.operations.admin);
         assert!(dump.to_string().contains("max-connections = \"1\""), "{dump}");
+        assert_eq!(dump.to_string().matches("# kept until restart; default differs\n").count(), names.len());
     }
 }

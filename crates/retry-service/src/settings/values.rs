@@ -9,7 +9,7 @@ use clap::{
 use http::{StatusCode, uri::PathAndQuery};
 use retry_client::{RetryMethods, retry_core::Jitter};
 
-use crate::common::{duration, listen::ListenAddress};
+use crate::common::duration;
 
 /// The URL of the upstream as it was given. Neither its `Debug` nor its `Display` output has the user name and
 /// password.
@@ -143,7 +143,7 @@ impl FromStr for StatusCodes {
         }
         let code = |code: &str| code.trim().parse().ok().filter(|code| StatusCode::from_u16(*code).is_ok());
         let codes: Option<_> = text.split(',').map(code).collect();
-        codes.map(Self).ok_or("expected codes from 100 to 999, such as 502,503")
+        codes.map(Self).ok_or("expected codes from 100 to 999, separated by commas, such as 502,503, or off")
     }
 }
 
@@ -155,13 +155,13 @@ pub(crate) fn methods() -> impl TypedValueParser<Value = RetryMethods> {
         .map(|name| if name == "all" { RetryMethods::All } else { RetryMethods::Idempotent })
 }
 
-/// Parses how delays are randomized.
+/// Parses how waits are randomized.
 pub(crate) fn jitter() -> impl TypedValueParser<Value = Jitter> {
     PossibleValuesParser::new([
         PossibleValue::new("none").alias("off").help("No randomization"),
-        PossibleValue::new("full").help("Between zero and the computed delay"),
-        PossibleValue::new("equal").help("Between half the computed delay and all of it"),
-        PossibleValue::new("decorrelated").help("Between the first delay and three times the previous one"),
+        PossibleValue::new("full").help("Between zero and the computed wait"),
+        PossibleValue::new("equal").help("Between half the computed wait and all of it"),
+        PossibleValue::new("decorrelated").help("Between the first wait and three times the previous one"),
     ])
     .map(|name| match &*name {
         "full" => Jitter::Full,
@@ -171,10 +171,10 @@ pub(crate) fn jitter() -> impl TypedValueParser<Value = Jitter> {
     })
 }
 
-/// Parses `on` or `off`.
+/// Parses `on` or `off`, or `true` or `false` as for the other switches.
 pub(crate) fn on_off() -> impl TypedValueParser<Value = bool> {
-    let values = [PossibleValue::new("on"), PossibleValue::new("off").alias("none")];
-    PossibleValuesParser::new(values).map(|name| name == "on")
+    let values = [PossibleValue::new("on").alias("true"), PossibleValue::new("off").aliases(["false", "none"])];
+    PossibleValuesParser::new(values).map(|name| ["on", "true"].contains(&&*name))
 }
 
 /// The `Host` that is sent to the upstream.
@@ -186,17 +186,10 @@ pub(crate) enum Host {
     Rewrite,
 }
 
-/// Parses an address, or a port on the loopback interface.
-pub(crate) fn admin(text: &str) -> Result<ListenAddress, &'static str> {
-    let loopback = text.parse::<u16>().map(|port| format!("127.0.0.1:{port}"));
-    let address = loopback.as_deref().unwrap_or(text);
-    address.parse().map_err(|_| "expected a port, or HOST:PORT such as 127.0.0.1:9091")
-}
-
 /// A command other than serving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Command {
-    /// Print the schedule of attempts and delays, then exit
+    /// Print the schedule of attempts and waits, then exit
     Plan,
 }
 
@@ -248,17 +241,6 @@ mod tests {
         }
         assert_eq!(header_size("8191").ok(), None);
         assert_eq!(header_size("8KiB"), Ok(8192));
-    }
-
-    #[test]
-    fn a_port_alone_is_on_the_loopback_interface() {
-        let check = |text: &str, expected: Option<&str>| {
-            assert_eq!(admin(text).ok().map(|address| address.to_string()).as_deref(), expected, "{text}");
-        };
-        check("9091", Some("127.0.0.1:9091"));
-        check("0.0.0.0:9091", Some("0.0.0.0:9091"));
-        check("65536", None);
-        check(":9091", None);
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub(super) fn find(settings: &Settings, dump: &Dump, command: &clap::Command) ->
     let (interval, maximum) = (retries.interval, retries.max_wait_interval);
     if interval > maximum && retries.count > 0 {
         let given = dump.given("interval").unwrap_or_else(|| format!("--interval, by default {interval:?},"));
-        warnings.push(format!("{given} has no effect: no delay exceeds {maximum:?} (--max-wait-interval)"));
+        warnings.push(format!("{given} has no effect: no wait exceeds {maximum:?} (--max-wait-interval)"));
     }
     warnings
 }
@@ -79,10 +79,10 @@ mod tests {
         check(&["--forward", "--deadline", "3s", "--count", "0"], &[]);
         check(&["--interval", "20s"], &[]);
         check(&["--interval", "21s", "--count", "0"], &[]);
-        check(&["--interval", "21s"], &["--interval has no effect: no delay exceeds 20s (--max-wait-interval)"]);
+        check(&["--interval", "21s"], &["--interval has no effect: no wait exceeds 20s (--max-wait-interval)"]);
         check(
             &["--max-wait-interval", "1s"],
-            &["--interval, by default 3s, has no effect: no delay exceeds 1s (--max-wait-interval)"],
+            &["--interval, by default 3s, has no effect: no wait exceeds 1s (--max-wait-interval)"],
         );
         check(&["--host", "keep", "--via=on"], &[]);
         check(
