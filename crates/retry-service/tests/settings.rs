@@ -71,7 +71,7 @@ fn an_error_in_the_file_is_reported_with_its_line() {
     check("config = \"x\"", "1: unknown setting 'config'");
     check("confg = \"x\"", "1: unknown setting 'confg'");
     check("count = -1", "1: count: invalid value '-1': expected a whole number from 0 to 4294967295");
-    check("[retry]\ncount = 1", "1: retry: is a table; settings must be top-level keys");
+    check("[retry]\ncount = 1", "1: retry: expected a value, found a table; settings must be top-level keys");
     check("backoff-factor = 0", "1: backoff-factor: invalid value '0': expected a finite number above zero");
     check("\nupstream = 'http://h:0'", "2: upstream: port 0 cannot be connected to");
     check("jitter = \"some\"", "1: jitter: invalid value 'some' [possible values: none, full, equal, decorrelated]");

@@ -31,7 +31,7 @@ impl Value {
             }
             Self::Status(_) => "a status from 200 to 599, such as status=503",
             Self::Field(_) => "the value of a header field, such as retry-after=2; a value with a comma needs quotes",
-            Self::Text(_) => "text, such as body=\"try later\"; a text with a comma needs quotes",
+            Self::Text(_) => "text, such as body=\"try later\"",
         }
     }
 

@@ -26,6 +26,8 @@ enum Problem {
     Missing,
     #[error("no such behaviour; expected one of {}", names())]
     Unknown,
+    #[error("no such behaviour; a text with a comma needs quotes, such as body=\"a,b\"")]
+    Unquoted,
     #[error("expected {0}")]
     Value(&'static str),
     #[error("a double quote is missing or misplaced")]
@@ -63,8 +65,14 @@ struct Mistake<'a>(Span<'a>, Problem);
 
 impl Mistake<'_> {
     fn locate(self, script: &str, index: usize) -> ScriptError {
-        let Self(span, problem) = self;
+        let Self(span, mut problem) = self;
         let before = script.get(..span.position).unwrap_or_default();
+        let is_text = |part: &str| part.starts_with("body=") && !part.ends_with('"');
+        if problem == Problem::Unknown
+            && before.trim_end_matches([',', ' ']).rsplit([',', ';']).next().is_some_and(is_text)
+        {
+            problem = Problem::Unquoted;
+        }
         ScriptError { item: index + 1, column: before.chars().count() + 1, found: span.text.to_owned(), problem }
     }
 }
@@ -233,7 +241,8 @@ mod tests {
         check_error("ok,,ok", 2, 4, "", Problem::Missing);
         check_error("ok, statsu=503", 2, 5, "statsu", Problem::Unknown);
         check_error("é,ok", 1, 1, "é", Problem::Unknown);
-        check_error("status=503;body=é,x", 2, 19, "x", Problem::Unknown);
+        check_error("status=503;body=é,x", 2, 19, "x", Problem::Unquoted);
+        check_error("status=503;body=\"é\",x", 2, 21, "x", Problem::Unknown);
         check_error("status", 1, 1, "status", status);
         check_error("status=99", 1, 1, "status=99", status);
         check_error("status=100", 1, 1, "status=100", status);

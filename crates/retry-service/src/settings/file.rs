@@ -59,8 +59,8 @@ fn parse(text: &str, file: &str, command: &Command) -> Result<Vec<Entry>, Settin
 /// Returns the value as a flag takes it, with commas between the items of a list.
 fn plain(value: &Value, may_be_list: bool) -> Result<String, &'static str> {
     let plain = match value {
-        Value::Table(_) => return Err("is a table; settings must be top-level keys"),
-        Value::Array(_) if !may_be_list => return Err("is a list: expected one value"),
+        Value::Table(_) => return Err("expected a value, found a table; settings must be top-level keys"),
+        Value::Array(_) if !may_be_list => return Err("expected one value, found a list"),
         Value::Array(values) => values.iter().map(scalar).collect::<Option<Vec<_>>>().map(|values| values.join(",")),
         value => scalar(value),
     };
@@ -112,10 +112,10 @@ mod tests {
         let check = |text: &str, expected: &str| {
             assert_eq!(parse(text, "g.toml", &flags::command()).err().unwrap().to_string(), expected);
         };
-        let table = "is a table; settings must be top-level keys";
+        let table = "expected a value, found a table; settings must be top-level keys";
         check("count = 5\n[retry]\ncount = 3", &format!("g.toml:2: retry: {table}"));
         check("\nretry.count = 3", &format!("g.toml:2: retry: {table}"));
-        check("upstream = [\"http://a\", \"http://b\"]", "g.toml:1: upstream: is a list: expected one value");
+        check("upstream = [\"http://a\", \"http://b\"]", "g.toml:1: upstream: expected one value, found a list");
         check("status-codes = [[1]]", "g.toml:1: status-codes: expected a value, or a list of values");
         check("\ncount = 2020-01-01", "g.toml:2: count: expected a value, or a list of values");
         check("count = 1\ncount = 2", "g.toml:2: duplicate key 'count'");

@@ -192,7 +192,7 @@ pub(crate) struct UpstreamSettings {
     pub upstream_idle_timeout: Duration,
 
     /// Maximum number of connections; further requests wait for one. Requests whose bodies are still arriving use at
-    /// most half of them [with --forward: 1024]
+    /// most half of them; or off [with --forward: 1024]
     #[arg(long, value_name = "N", value_parser = limit(at_least_one))]
     #[arg(default_value = "off", default_value_if("forward", "true", "1024"))]
     pub upstream_max_connections: Limit<usize>,
@@ -244,7 +244,7 @@ pub(crate) struct ForwardingSettings {
 /// Limits on clients.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LimitSettings {
-    /// Minimum upload rate in bytes per second, enforced after 20 seconds; slower uploads get a 408
+    /// Minimum upload rate in bytes per second, enforced after 20 seconds, or off; slower uploads get a 408
     #[arg(long, value_name = "SIZE", default_value = "500", value_parser = limit(bytes), group = GATEWAY_ONLY)]
     pub min_upload_rate: Limit<usize>,
 
