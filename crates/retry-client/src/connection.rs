@@ -1,7 +1,7 @@
 //! The connections to the server.
 
+pub(crate) mod acquire_timeout;
 pub(crate) mod connect;
-pub(crate) mod connect_timeout;
 pub(crate) mod exchange;
 pub(crate) mod head_limits;
 pub(crate) mod http2_handle;

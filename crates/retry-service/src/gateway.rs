@@ -7,12 +7,12 @@ use retry_client::{Body, Client, ResponseBody};
 use tokio::time::Instant;
 
 use crate::{
-    concurrency_limit::ConcurrencyLimiter,
     exchange::{
         error_response::ErrorResponse,
         request_body::{BodyRules, RequestBody},
         response_body::Outgoing,
     },
+    permit::ConcurrencyLimiter,
     rejection::Rejection,
     server::tasks::Tasks,
 };

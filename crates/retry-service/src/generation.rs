@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use retry_client::Client;
 
 use crate::{
-    concurrency_limit::ConcurrencyLimiter, gateway::Gateway, sample::Sample, server::tasks::Tasks,
-    settings::LoadedSettings, telemetry::access_log::Telemetry,
+    gateway::Gateway, permit::ConcurrencyLimiter, sample::Sample, server::tasks::Tasks, settings::LoadedSettings,
+    telemetry::access_log::Telemetry,
 };
 
 /// What responds to requests.

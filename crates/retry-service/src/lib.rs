@@ -5,10 +5,10 @@
 
 mod admin;
 mod common;
-mod concurrency_limit;
 mod exchange;
 mod gateway;
 mod generation;
+mod permit;
 mod program;
 mod rejection;
 mod reload;

@@ -5,10 +5,10 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
 use crate::{
-    concurrency_limit::ConcurrencyLimiter,
     exchange::{error_response::ErrorResponse, in_flight::InFlightRequest, response_body::Outgoing},
     gateway::downstream::Downstream,
     generation::{Generations, Handler},
+    permit::ConcurrencyLimiter,
     rejection::Rejection,
     server::tasks::Tasks,
     settings::LoadedSettings,

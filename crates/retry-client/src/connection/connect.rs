@@ -15,7 +15,7 @@ use tower_service::Service;
 use crate::{
     activity::Activity,
     connection::{
-        connect_timeout::{Connecting, connect_timeout},
+        acquire_timeout::{Connecting, connect_timeout},
         proxy::Proxy,
         tls::TlsConfig,
         tracked_io::{ConnectionPermit, TrackedIo},

@@ -22,8 +22,8 @@ use tokio::{
 use crate::{
     activity::Activity,
     connection::{
+        acquire_timeout::{Connecting, connect_timeout},
         connect::{BoxIo, Connector},
-        connect_timeout::{Connecting, connect_timeout},
         exchange::{Connection, Http1, Protocol, ReturnConnection},
         head_limits,
         http2_handle::Http2Handle,

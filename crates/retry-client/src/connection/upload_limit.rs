@@ -9,7 +9,7 @@ use std::{
 use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
-    connection::connect_timeout::connect_timeout, error_chain::BoxError, lock::lock, request::replay::StreamBuffer,
+    connection::acquire_timeout::connect_timeout, error_chain::BoxError, lock::lock, request::replay::StreamBuffer,
 };
 
 /// Keeps slow clients from taking all connections: request bodies are read for a while before they take one, and those

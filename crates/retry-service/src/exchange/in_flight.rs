@@ -4,9 +4,7 @@ use std::{fmt::Debug, sync::Arc};
 
 use retry_client::Error;
 
-use crate::{
-    concurrency_limit::Permit, server::connection_state::InFlightGuard, telemetry::access_log::AccessLogEntry,
-};
+use crate::{permit::Permit, server::connection_state::InFlightGuard, telemetry::access_log::AccessLogEntry};
 
 /// A request in flight. It is dropped with the body of its response.
 #[derive(Debug)]

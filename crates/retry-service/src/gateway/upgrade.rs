@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::io::{InspectReader, InspectWriter};
 
 use crate::{
-    concurrency_limit::{ConcurrencyLimiter, Permit},
+    permit::{ConcurrencyLimiter, Permit},
     server::tasks::Tasks,
 };
 

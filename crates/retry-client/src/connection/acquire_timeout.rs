@@ -1,4 +1,4 @@
-//! The timeout for getting a connection.
+//! The timeout for getting a connection: a new one, or one that another request has finished with.
 
 use std::{pin::Pin, time::Duration};
 
