@@ -7,7 +7,6 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
 use env_logger::Env;
@@ -18,9 +17,7 @@ use crate::common::signals::Signals;
 use crate::common::usage_error;
 use crate::program::flags::Flags;
 use crate::server::Server;
-
-/// The time that requests in flight have to finish after a signal to stop.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::server::drain::DRAIN_TIMEOUT;
 
 /// Runs the program with the arguments of the process.
 #[tokio::main]

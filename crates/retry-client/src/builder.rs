@@ -85,7 +85,7 @@ impl Client {
                 preserve_header_case: false,
             },
             resume: false,
-            response_buffer: BufferLimits { bytes: 0, time: Duration::from_millis(100) },
+            response_buffer: BufferLimits::default(),
             request_buffer_time: None,
             proxy_from_env: false,
             tls: TlsSettings::default(),

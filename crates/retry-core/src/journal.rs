@@ -5,6 +5,9 @@ use core::time::Duration;
 
 use crate::verdict::Verdict;
 
+/// Attempts kept by default: more than most policies make.
+pub(crate) const DEFAULT_LIMIT: u16 = 16;
+
 /// The record of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -5,12 +5,9 @@ use core::time::Duration;
 #[cfg(feature = "tokio")]
 use crate::tokio_runtime::TokioRuntime;
 use crate::{
-    budget::RetryBudget, classify::RetryAnyError, nanos::Nanos, observe::NoObserver, policy::RetryPolicy,
-    runtime::Runtime,
+    budget::RetryBudget, classify::RetryAnyError, journal::DEFAULT_LIMIT, nanos::Nanos, observe::NoObserver,
+    policy::RetryPolicy, runtime::Runtime,
 };
-
-/// Attempts kept in the journal by default: more than most policies make.
-const JOURNAL_LIMIT: u16 = 16;
 
 /// A policy and the settings around it; runs any number of operations.
 ///
@@ -49,7 +46,7 @@ impl<R: Runtime> Retry<R> {
             observe: NoObserver,
             budget: None,
             attempt_timeout: Nanos::MAX,
-            journal_limit: JOURNAL_LIMIT,
+            journal_limit: DEFAULT_LIMIT,
             timed: false,
         }
     }

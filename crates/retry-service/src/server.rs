@@ -36,17 +36,11 @@ use self::{
     connection_state::ConnectionState,
     detect_protocol::{is_http2, read_start},
     graceful_shutdown::{CLOSE_DELAY, drive},
-    http2_streams::StreamExecutor,
+    http2_streams::{MAX_STREAMS, STREAM_BUFFER, StreamExecutor},
     limits::Limits,
     open_connections::OpenConnections,
     tasks::Tasks,
 };
-
-/// The maximum number of concurrent requests on an HTTP/2 connection, as in HAProxy.
-const MAX_STREAMS: u32 = 100;
-
-/// How many bytes of each HTTP/2 response hyper buffers.
-const STREAM_BUFFER: usize = 64 * 1024;
 
 /// How long to wait for a connection to end before another idle one is closed.
 const EVICTION_INTERVAL: Duration = Duration::from_millis(50);

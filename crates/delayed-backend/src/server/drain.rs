@@ -1,7 +1,12 @@
 //! Lets requests in flight finish when the server stops.
 
+use std::time::Duration;
+
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::task::JoinSet;
+
+/// The time that requests in flight have to finish after a signal to stop.
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The open connections of a server. They are aborted when this is dropped.
 #[derive(Debug, Default)]

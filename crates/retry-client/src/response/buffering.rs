@@ -25,6 +25,13 @@ pub(crate) struct BufferLimits {
     pub(crate) time: Duration,
 }
 
+/// No buffering, and 100 ms once it is turned on.
+impl Default for BufferLimits {
+    fn default() -> Self {
+        Self { bytes: 0, time: Duration::from_millis(100) }
+    }
+}
+
 impl BufferLimits {
     /// Whether the response to a request with these headers may be buffered.
     pub(crate) fn allows(self, request_headers: &HeaderMap) -> bool {

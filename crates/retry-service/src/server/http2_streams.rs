@@ -21,6 +21,12 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::connection_state::ConnectionState;
 
+/// The maximum number of concurrent requests on a connection, as in HAProxy.
+pub(crate) const MAX_STREAMS: u32 = 100;
+
+/// How many bytes of each response hyper buffers.
+pub(crate) const STREAM_BUFFER: usize = 64 * 1024;
+
 /// How many bytes of responses may wait to be written to one connection. Each stream may exceed it by one chunk.
 const MAX_UNSENT: usize = 1024 * 1024;
 
