@@ -117,26 +117,26 @@ fn prepare(stream: &TcpStream) {
 
 /// What a client received.
 #[derive(Debug)]
-pub struct Told {
+pub struct Seen {
     pub bytes: Vec<u8>,
     /// `None` if the connection was still open.
     pub end: Option<End>,
 }
 
 /// Sends bytes, and reads until the gateway closes the connection or sends nothing more.
-pub async fn call(stream: &mut TcpStream, bytes: &[u8]) -> Told {
-    let mut told = Told { bytes: Vec::new(), end: None };
+pub async fn call(stream: &mut TcpStream, bytes: &[u8]) -> Seen {
+    let mut seen = Seen { bytes: Vec::new(), end: None };
     let (mut reader, mut writer) = stream.split();
     let mut send = pin!(writer.write_all(bytes));
     let mut sent = false;
     loop {
-        let read = reader.read_buf(&mut told.bytes);
+        let read = reader.read_buf(&mut seen.bytes);
         tokio::select! {
             biased;
             read = read => match read {
-                Ok(0) => told.end = Some(End::Closed),
+                Ok(0) => seen.end = Some(End::Closed),
                 Ok(_) => continue,
-                Err(_) => told.end = Some(End::Reset),
+                Err(_) => seen.end = Some(End::Reset),
             },
             // If this fails, reading reports why.
             _ = &mut send, if !sent => {
@@ -145,23 +145,23 @@ pub async fn call(stream: &mut TcpStream, bytes: &[u8]) -> Told {
             }
             () = sleep(QUIET), if sent => {}
         }
-        return told;
+        return seen;
     }
 }
 
 /// Sends bytes, and reads until the gateway closes the connection.
 pub async fn call_to_the_end(stream: &mut TcpStream, bytes: &[u8]) -> (Vec<u8>, End) {
-    let mut told = Vec::new();
+    let mut seen = Vec::new();
     let end = async {
         // If this fails, reading reports why.
         let _ = stream.write_all(bytes).await;
-        match stream.read_to_end(&mut told).await {
+        match stream.read_to_end(&mut seen).await {
             Ok(_) => End::Closed,
             Err(_) => End::Reset,
         }
     };
     let end = timeout(LIMIT, end).await.expect("a response, or the end of the connection");
-    (told, end)
+    (seen, end)
 }
 
 /// How the upstream responds.

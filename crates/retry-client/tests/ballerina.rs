@@ -14,7 +14,7 @@ fn slow_then_fine() -> [Reply; 4] {
 }
 
 #[tokio::test]
-async fn ballerina_retry_test_1_post_that_times_out_three_times_is_answered_by_the_fourth_attempt() {
+async fn ballerina_retry_test_1_post_that_times_out_three_times_succeeds_at_the_fourth_attempt() {
     let server = Server::start(slow_then_fine()).await;
     let client = server.client().retry_methods(RetryMethods::All).build().unwrap();
     let response = client.post("/hello", "a payload").await.unwrap();
@@ -80,7 +80,7 @@ async fn ballerina_retry_test_4_listed_statuses_are_retried() {
 }
 
 #[tokio::test]
-async fn ballerina_retry_test_5_a_listed_status_to_the_end_is_the_callers_answer() {
+async fn ballerina_retry_test_5_the_last_response_with_a_listed_status_is_returned() {
     let server = Server::start([Reply::Status(502, "Gateway Timed out.")]).await;
     let client = server.client().status_codes([501, 502, 503]).build().unwrap();
     let response = client.get("/hello").await.unwrap();
