@@ -191,8 +191,8 @@ pub(crate) struct UpstreamSettings {
     #[arg(long, value_name = "DURATION", default_value = "90s", value_parser = duration::parse)]
     pub upstream_idle_timeout: Duration,
 
-    /// Maximum number of connections; further requests wait for one. Requests whose bodies are still arriving use at
-    /// most half of them; or off [with --forward: 1024]
+    /// Maximum number of connections, or off; further requests wait for one. Requests whose bodies are still arriving
+    /// use at most half of them [with --forward: 1024]
     #[arg(long, value_name = "N", value_parser = limit(at_least_one))]
     #[arg(default_value = "off", default_value_if("forward", "true", "1024"))]
     pub upstream_max_connections: Limit<usize>,
