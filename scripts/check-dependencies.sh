@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Checks that crates depend only on those below them, and that retry-core without features depends on no runtime.
+# Checks that crates depend only on those below them, that retry-core without features depends on no runtime, and that no
+# two files or folders of a crate import each other.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -29,3 +30,4 @@ forbid retry-client 'retry-service delayed-backend clap env_logger' --all-featur
 forbid retry-service 'delayed-backend' --all-features
 forbid delayed-backend 'retry-core retry-client retry-service' --all-features
 printf 'Crates depend only on those below them.\n'
+scripts/check-modules.py
