@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use support::{
     Service, gateway,
-    http2::{DATA, END_STREAM, PREFACE, Peer, WINDOW_UPDATE},
+    http2::{DATA, END_STREAM, INITIAL_WINDOW, PREFACE, Peer},
     message::{Response, read_until},
     upstream::{Upstream, ok, read_request},
     within,
@@ -188,23 +188,12 @@ async fn a_response_that_an_http2_client_reads_slowly_arrives_complete() {
         let mut service = gateway(upstream.address, &[&DRAIN, flags].concat()).await;
         let mut client = Peer::connect(service.address).await;
         client.request(END_STREAM, 1, "GET", "/", &[]).await;
-        let mut received = 0;
-        // The initial window.
-        while received < 65_535 {
-            let frame = client.frame().await.expect("part of the response");
-            received += if frame.kind == DATA { frame.payload.len() } else { 0 };
-        }
+        let received = client.receive(INITIAL_WINDOW).await;
         sleep(Duration::from_millis(100)).await;
         service.signal("TERM").await;
         sleep(Duration::from_millis(500)).await;
-        let more = u32::try_from(length).unwrap().to_be_bytes();
-        client.send(WINDOW_UPDATE, 0, 0, &more).await;
-        client.send(WINDOW_UPDATE, 0, 1, &more).await;
-        while received < length {
-            let frame = client.frame().await;
-            let frame = frame.unwrap_or_else(|| panic!("{flags:?}: the end after {received} of {length} bytes"));
-            received += if frame.kind == DATA { frame.payload.len() } else { 0 };
-        }
+        client.open_windows(1, length).await;
+        client.receive(length - received).await;
         let status = timeout(AT_ONCE, service.exit()).await.expect("the exit");
         assert!(status.success(), "{flags:?}: {status}");
     }

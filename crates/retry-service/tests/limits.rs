@@ -13,7 +13,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use support::{
     gateway,
-    http2::{DATA, END_STREAM, GOAWAY, PREFACE, Peer, RST_STREAM, WINDOW_UPDATE},
+    http2::{DATA, END_STREAM, GOAWAY, INITIAL_WINDOW, PREFACE, Peer, RST_STREAM, WINDOW_UPDATE},
     message::{Response, exchange, get, read_until},
     until_zero,
     upstream::{Upstream, ok, read_request},
@@ -311,9 +311,7 @@ async fn an_http2_client_that_reads_slowly_gets_the_response() {
             if frame.kind == DATA && !frame.payload.is_empty() {
                 received += frame.payload.len();
                 sleep(Duration::from_millis(20)).await;
-                let increment = u32::try_from(frame.payload.len()).unwrap().to_be_bytes();
-                client.send(WINDOW_UPDATE, 0, 0, &increment).await;
-                client.send(WINDOW_UPDATE, 0, 1, &increment).await;
+                client.open_windows(1, frame.payload.len()).await;
             }
         }
     }
@@ -382,19 +380,10 @@ async fn an_http2_connection_with_an_unread_response_is_not_idle() {
     let service = gateway(upstream, &["--header-timeout", "300ms"]).await;
     let mut client = Peer::connect(service.address).await;
     client.request(END_STREAM, 1, "GET", "/", &[]).await;
-    let mut received = 0;
-    while received < 65_535 {
-        let frame = client.frame().await.expect("part of the response");
-        received += if frame.kind == DATA { frame.payload.len() } else { 0 };
-    }
+    let received = client.receive(INITIAL_WINDOW).await;
     // This acknowledges PINGs. There may be a GOAWAY, but the stream must stay complete.
     let end = timeout(Duration::from_secs(1), async { while client.frame().await.is_some() {} }).await;
     assert!(end.is_err(), "the end after {received} of {length} bytes");
-    let more = u32::try_from(length).unwrap().to_be_bytes();
-    client.send(WINDOW_UPDATE, 0, 0, &more).await;
-    client.send(WINDOW_UPDATE, 0, 1, &more).await;
-    while received < length {
-        let frame = client.frame().await.unwrap_or_else(|| panic!("the end after {received} of {length} bytes"));
-        received += if frame.kind == DATA { frame.payload.len() } else { 0 };
-    }
+    client.open_windows(1, length).await;
+    client.receive(length - received).await;
 }

@@ -15,6 +15,9 @@ use tokio::{
 
 use super::within::within;
 
+/// The bytes of a response that may be sent before the client opens the windows (RFC 9113, section 6.9.2).
+pub(crate) const INITIAL_WINDOW: usize = 65_535;
+
 /// A well-behaved client that speaks HTTP/2 only.
 pub(crate) fn client() -> Client<HttpConnector, Full<Bytes>> {
     Client::builder(TokioExecutor::new()).http2_only(true).build_http()
@@ -143,6 +146,24 @@ impl Peer {
                 DATA | HEADERS | RST_STREAM | GOAWAY => return Some(frame),
                 _ => {}
             }
+        }
+    }
+
+    /// Reads DATA frames until they have at least this many bytes; returns how many.
+    pub(crate) async fn receive(&mut self, length: usize) -> usize {
+        let mut received = 0;
+        while received < length {
+            let frame = self.frame().await.unwrap_or_else(|| panic!("the end after {received} of {length} bytes"));
+            received += if frame.kind == DATA { frame.payload.len() } else { 0 };
+        }
+        received
+    }
+
+    /// Opens the windows of the connection and of a stream by this many bytes.
+    pub(crate) async fn open_windows(&mut self, stream: u32, bytes: usize) {
+        let bytes = u32::try_from(bytes).unwrap().to_be_bytes();
+        for stream in [0, stream] {
+            self.send(WINDOW_UPDATE, 0, stream, &bytes).await;
         }
     }
 
