@@ -18,8 +18,8 @@ use tokio::net::TcpListener;
 
 use crate::{
     exchange::response_body::Outgoing,
-    request_handler::RequestHandler,
-    server::{self, connection_state::ConnectionState, limits::Limits, tasks::Tasks},
+    server::{self, connection_state::ConnectionState, limits::Limits, tasks::Tasks, workers::Workers},
+    service::Service,
     telemetry::{
         metrics::{self, Metrics},
         prometheus_text,
@@ -36,17 +36,15 @@ const TOML: HeaderValue = HeaderValue::from_static("application/toml; charset=ut
 #[derive(Debug)]
 pub(crate) struct Admin {
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) handler: Arc<RequestHandler>,
-    /// The tasks that serve clients.
-    pub(crate) tasks: Tasks,
+    pub(crate) service: Service,
 }
 
 impl Admin {
     /// Serves on `listener`. It never stops by itself, so that it can report on the drain.
     pub(crate) async fn serve(self, listener: TcpListener) {
-        let admin = Arc::new(self);
-        let service = |_: SocketAddr, connection: ConnectionState| {
-            let admin = Arc::clone(&admin);
+        let workers = Workers::new(Arc::new(self));
+        let new_service = |admin: &Arc<Self>, _: SocketAddr, connection: ConnectionState| {
+            let admin = Arc::clone(admin);
             service_fn(move |request| {
                 // The idle timeout begins anew.
                 drop(connection.begin_request());
@@ -57,7 +55,7 @@ impl Admin {
                 async { Ok::<_, Infallible>(response) }
             })
         };
-        server::serve(listener, Limits::default(), service, &Tasks::default(), pending()).await;
+        server::serve(listener, Limits::default(), &workers, new_service, &Tasks::default(), pending()).await;
     }
 
     fn respond<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
@@ -70,7 +68,7 @@ impl Admin {
                 response
             }
             "/healthz" => text(StatusCode::OK, TEXT, "ok\n"),
-            "/readyz" if self.tasks.is_draining() => text(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
+            "/readyz" if self.service.tasks.is_draining() => text(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
             "/readyz" => text(StatusCode::OK, TEXT, "ready\n"),
             "/metrics" => self.metrics(request),
             "/config" => text(StatusCode::OK, TOML, self.config()),
@@ -89,7 +87,7 @@ impl Admin {
     }
 
     fn config(&self) -> String {
-        let generations = &self.handler.generations;
+        let generations = &self.service.generations;
         let current = generations.current();
         let failed = if generations.reload_failed() { "; the last reload failed" } else { "" };
         format!("# generation {}, in force since {}{failed}\n{}", current.number, current.since, current.loaded.dump)
@@ -97,12 +95,12 @@ impl Admin {
 
     /// Returns the gauges with their current values.
     fn gauges(&self) -> Registry {
-        let RequestHandler { generations, in_flight, tunnels } = &*self.handler;
+        let Service { generations, in_flight, tunnels, tasks, .. } = &self.service;
         let current = generations.current();
         let mut gauges = metrics::new_registry();
         let mut count = |name, help, value: usize| gauges.register(name, help, ConstGauge::new(value));
         count("requests_in_flight", "Requests in flight", in_flight.in_use());
-        count("connections", "Open connections of clients, tunnels included", self.tasks.count());
+        count("connections", "Open connections of clients, tunnels included", tasks.count());
         let in_backoff = generations.sum(Client::calls_in_backoff);
         count("requests_in_backoff", "Requests that wait for their next attempt", in_backoff);
         count("upstream_connections", "Connections to the upstream", generations.sum(Client::connections));

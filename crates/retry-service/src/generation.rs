@@ -1,7 +1,7 @@
 //! The configurations: the current one, and those that requests in flight still use.
 
 use std::sync::{
-    Arc, Mutex, PoisonError, RwLock, Weak,
+    Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
     atomic::{AtomicBool, Ordering::Relaxed},
 };
 
@@ -9,8 +9,12 @@ use jiff::Timestamp;
 use retry_client::Client;
 
 use crate::{
-    gateway::Gateway, permit::ConcurrencyLimiter, sample::Sample, server::tasks::Tasks, settings::LoadedSettings,
-    telemetry::access_log::Telemetry,
+    gateway::Gateway,
+    permit::ConcurrencyLimiter,
+    sample::Sample,
+    server::tasks::Tasks,
+    settings::LoadedSettings,
+    telemetry::{access_log::Telemetry, rejection_log::RejectionLog},
 };
 
 /// What responds to requests.
@@ -20,7 +24,7 @@ pub(crate) enum Handler {
     Gateway(Box<Gateway>),
 }
 
-/// One configuration, and what is built from it. A request uses the same one from its head to its end.
+/// One configuration.
 #[derive(Debug)]
 pub(crate) struct Generation {
     /// Counts configurations, from 1.
@@ -28,14 +32,29 @@ pub(crate) struct Generation {
     /// When this became the current one.
     pub(crate) since: Timestamp,
     pub(crate) loaded: LoadedSettings,
+    rejections: Arc<RejectionLog>,
+}
+
+/// What one worker has built from a configuration. A request uses the same one from its head to its end.
+#[derive(Debug)]
+pub(crate) struct WorkerGeneration {
+    pub(crate) generation: Arc<Generation>,
     pub(crate) handler: Handler,
     pub(crate) telemetry: Arc<Telemetry>,
 }
+
+/// The configuration for new requests of one worker.
+///
+/// All requests access it, so no two workers share one, nor its cache lines. Processors fetch those in pairs.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct CurrentGeneration(RwLock<Arc<WorkerGeneration>>);
 
 /// The configurations in use.
 #[derive(Debug)]
 pub(crate) struct Generations {
     current: RwLock<Arc<Generation>>,
+    workers: Mutex<Vec<Arc<CurrentGeneration>>>,
     earlier: Mutex<Vec<Weak<Generation>>>,
     /// Whether the last reload failed.
     reload_failed: AtomicBool,
@@ -52,25 +71,48 @@ struct Shared {
 }
 
 impl Shared {
-    fn generation(&self, number: u64, loaded: LoadedSettings) -> Arc<Generation> {
-        let LoadedSettings { settings, client, metrics, .. } = &loaded;
+    fn worker_generation(&self, generation: &Arc<Generation>) -> Arc<WorkerGeneration> {
+        let LoadedSettings { settings, client, metrics, .. } = &generation.loaded;
+        let client = with_own_pool(client);
         let handler = if settings.forward {
             Handler::Gateway(Box::new(Gateway {
-                client: client.clone(),
+                client,
                 settings: settings.gateway(self.instance),
                 open_tunnels: self.tunnels.clone(),
                 tasks: self.tasks.clone(),
             }))
         } else {
-            Handler::Sample(Sample { client: client.clone(), path: settings.path.clone() })
+            Handler::Sample(Sample { client, path: settings.path.clone() })
         };
         let telemetry = Arc::new(Telemetry {
             access_log: settings.operations.access_log,
             metrics: metrics.clone(),
-            rejections: Arc::default(),
+            rejections: Arc::clone(&generation.rejections),
             tasks: self.tasks.clone(),
         });
-        Arc::new(Generation { number, since: Timestamp::now(), loaded, handler, telemetry })
+        Arc::new(WorkerGeneration { generation: Arc::clone(generation), handler, telemetry })
+    }
+}
+
+/// Returns a client for another worker.
+fn with_own_pool(client: &Client) -> Client {
+    client.clone()
+}
+
+impl Generation {
+    fn new(number: u64, loaded: LoadedSettings) -> Arc<Self> {
+        Arc::new(Self { number, since: Timestamp::now(), loaded, rejections: Arc::default() })
+    }
+}
+
+impl CurrentGeneration {
+    /// Returns the configuration for a new request.
+    pub(crate) fn get(&self) -> Arc<WorkerGeneration> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn replace(&self, generation: Arc<WorkerGeneration>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = generation;
     }
 }
 
@@ -78,11 +120,21 @@ impl Generations {
     pub(crate) fn new(loaded: LoadedSettings, tasks: Tasks, tunnels: ConcurrencyLimiter) -> Self {
         let shared = Shared { tasks, tunnels, instance: fastrand::u32(..) };
         Self {
-            current: RwLock::new(shared.generation(1, loaded)),
+            current: RwLock::new(Generation::new(1, loaded)),
+            workers: Mutex::default(),
             earlier: Mutex::default(),
             reload_failed: AtomicBool::new(false),
             shared,
         }
+    }
+
+    /// Adds a worker, and returns where it finds the configuration for its requests.
+    pub(crate) fn add_worker(&self) -> Arc<CurrentGeneration> {
+        let mut workers = lock(&self.workers);
+        let generation = self.shared.worker_generation(&self.current());
+        let current = Arc::new(CurrentGeneration(RwLock::new(generation)));
+        workers.push(Arc::clone(&current));
+        current
     }
 
     /// Returns the configuration for new requests.
@@ -92,11 +144,14 @@ impl Generations {
 
     /// Uses another configuration for new requests, and returns its number.
     pub(crate) fn replace(&self, loaded: LoadedSettings) -> u64 {
+        let workers = lock(&self.workers);
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let number = current.number + 1;
-        let before = std::mem::replace(&mut *current, self.shared.generation(number, loaded));
+        let generation = Generation::new(number, loaded);
+        let before = std::mem::replace(&mut *current, Arc::clone(&generation));
         drop(current);
-        let mut earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.iter().for_each(|worker| worker.replace(self.shared.worker_generation(&generation)));
+        let mut earlier = lock(&self.earlier);
         earlier.retain(|generation| generation.strong_count() > 0);
         earlier.push(Arc::downgrade(&before));
         self.reload_failed.store(false, Relaxed);
@@ -114,8 +169,12 @@ impl Generations {
 
     /// Sums `value` over the clients of all configurations in use.
     pub(crate) fn sum(&self, value: impl Fn(&Client) -> usize) -> usize {
-        let earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
+        let earlier = lock(&self.earlier);
         let earlier = earlier.iter().filter_map(Weak::upgrade);
         earlier.chain([self.current()]).map(|generation| value(&generation.loaded.client)).sum()
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

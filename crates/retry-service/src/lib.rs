@@ -18,6 +18,7 @@ mod server;
 mod service;
 mod settings;
 mod telemetry;
+mod threads;
 
 pub use crate::{
     program::main,

@@ -1,9 +1,8 @@
 //! The program `retry-service`: command line, log, signals and listeners.
 
-use std::{env, error::Error, ffi::OsString, fmt::Display, io, io::Write as _, process::ExitCode, sync::Arc, thread};
+use std::{env, error::Error, ffi::OsString, fmt::Display, io, io::Write as _, process::ExitCode, sync::Arc};
 
 use prometheus_client::metrics::counter::Counter;
-use tokio::runtime;
 
 use crate::{
     admin::Admin,
@@ -12,6 +11,7 @@ use crate::{
     service::{Aborted, Service},
     settings::{Command, LoadedSettings, Settings},
     telemetry::{log_filter::LogFilter, logger::Log},
+    threads::{self, Threads},
 };
 
 /// Runs the program with the arguments of the process.
@@ -69,15 +69,18 @@ fn start_log(settings: &Settings, dropped: Counter) -> io::Result<Log> {
     Ok(log)
 }
 
-/// Starts the runtime. On a single processor one thread is faster than two that hand work to each other.
+/// Starts the threads. The main thread serves connections, too, and does everything else.
 fn start(args: Vec<OsString>, loaded: LoadedSettings, log: Arc<Log>) -> Result<ExitCode, Box<dyn Error>> {
-    let is_single = thread::available_parallelism().is_ok_and(|processors| processors.get() == 1);
-    let mut builder =
-        if is_single { runtime::Builder::new_current_thread() } else { runtime::Builder::new_multi_thread() };
-    builder.enable_all().build()?.block_on(serve(args, loaded, log))
+    let threads = Threads::start(loaded.settings.threads.get() - 1).map_err(|error| format!("--threads: {error}"))?;
+    threads::new_runtime()?.block_on(serve(args, loaded, log, &threads))
 }
 
-async fn serve(args: Vec<OsString>, loaded: LoadedSettings, log: Arc<Log>) -> Result<ExitCode, Box<dyn Error>> {
+async fn serve(
+    args: Vec<OsString>,
+    loaded: LoadedSettings,
+    log: Arc<Log>,
+    threads: &Threads,
+) -> Result<ExitCode, Box<dyn Error>> {
     let (mut signals, mut hangups) = (Signals::catch()?, Hangups::catch()?);
     let listener = loaded.settings.listen.bind().await?;
     let admin = match &loaded.settings.operations.admin.0 {
@@ -94,13 +97,12 @@ async fn serve(args: Vec<OsString>, loaded: LoadedSettings, log: Arc<Log>) -> Re
     log::info!("Serving http://{}", listener.local_addr()?);
 
     let metrics = loaded.metrics.clone();
-    let service = Service::new(loaded);
+    let service = Service::on(loaded, threads.runtimes());
     if let Some((listener, metrics)) = admin.zip(metrics) {
         log::info!("Admin on http://{}", listener.local_addr()?);
-        let admin = Admin { metrics, handler: Arc::clone(&service.handler), tasks: service.tasks.clone() };
-        tokio::spawn(admin.serve(listener));
+        tokio::spawn(Admin { metrics, service: service.clone() }.serve(listener));
     }
-    let reload = Reload { args, handler: Arc::clone(&service.handler), log };
+    let reload = Reload { args, generations: Arc::clone(&service.generations), log };
     let shutdown = async {
         loop {
             let reloaded = async {
@@ -113,7 +115,10 @@ async fn serve(args: Vec<OsString>, loaded: LoadedSettings, log: Arc<Log>) -> Re
             }
         }
     };
-    service.serve(listener, shutdown).await;
+    tokio::select! {
+        () = service.serve(listener, shutdown) => {}
+        () = threads.failed() => return Err("a thread that serves connections has ended".into()),
+    }
     log::info!("Stopping: requests in flight may finish");
 
     let Aborted { requests, connections, tunnels } = service.drain(signals.next()).await;

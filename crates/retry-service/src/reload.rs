@@ -5,7 +5,7 @@ use std::{ffi::OsString, io, sync::Arc};
 use tokio::task::spawn_blocking;
 
 use crate::{
-    request_handler::RequestHandler,
+    generation::Generations,
     settings::ReloadedSettings,
     telemetry::{log_filter::LogFilter, logger::Log},
 };
@@ -14,7 +14,7 @@ use crate::{
 pub(crate) struct Reload {
     /// The command line, which is parsed again.
     pub(crate) args: Vec<OsString>,
-    pub(crate) handler: Arc<RequestHandler>,
+    pub(crate) generations: Arc<Generations>,
     pub(crate) log: Arc<Log>,
 }
 
@@ -22,7 +22,7 @@ impl Reload {
     /// Loads the settings again. If that fails, the reason is logged, and the current ones stay. Requests in flight
     /// keep the settings that they began with.
     pub(crate) async fn reload(&self) {
-        let generations = &self.handler.generations;
+        let generations = &*self.generations;
         let (current, args) = (generations.current(), self.args.clone());
         let in_force = Arc::clone(&current);
         // Reading files blocks.

@@ -29,6 +29,7 @@ pub(crate) mod lingering_close;
 pub(crate) mod open_connections;
 pub(crate) mod tasks;
 pub(crate) mod timer;
+pub(crate) mod workers;
 
 use self::{
     accept::Acceptor,
@@ -40,17 +41,19 @@ use self::{
     limits::Limits,
     open_connections::OpenConnections,
     tasks::Tasks,
+    workers::{HandedOver, Workers},
 };
 
 /// How long to wait for a connection to end before another idle one is closed.
 const EVICTION_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Serves on `listener` until `shutdown` completes, and then closes the listener and starts to drain `tasks`.
-/// `new_service` creates the service of a connection.
-pub(crate) async fn serve<S, B>(
+/// `new_service` creates the service of a connection, which one of the `workers` serves.
+pub(crate) async fn serve<T, S, B>(
     listener: TcpListener,
     limits: Limits,
-    new_service: impl Fn(SocketAddr, ConnectionState) -> S,
+    workers: &Workers<T>,
+    new_service: impl Fn(&T, SocketAddr, ConnectionState) -> S,
     tasks: &Tasks,
     shutdown: impl Future<Output = ()>,
 ) where
@@ -60,12 +63,17 @@ pub(crate) async fn serve<S, B>(
     let server = Arc::new(Server::new(limits));
     let (permits, open) = (Arc::new(Semaphore::new(limits.max_connections)), OpenConnections::default());
     let start = |(stream, address): (TcpStream, SocketAddr), permit: Option<OwnedSemaphorePermit>| {
+        let worker = workers.least_busy();
+        let stream = match worker.hand_over(stream) {
+            Ok(stream) => stream,
+            Err(error) => return log::debug!("Connection closed before it was served: {error}"),
+        };
         let state = ConnectionState::default();
-        let guards = (permit, open.insert(state.clone()));
-        let service = new_service(address, state.clone());
+        let guards = (permit, worker.count(), open.insert(state.clone()));
+        let service = new_service(&worker.context, address, state.clone());
         let serving = Box::pin(Arc::clone(&server).open(stream, state, service));
         // On the heap, so that the task of a waiting connection is small.
-        tasks.spawn(async move {
+        tasks.spawn_on(&worker.runtime, async move {
             let _guards = guards;
             if let Some(driver) = serving.await
                 && let Err(error) = driver.await
@@ -142,12 +150,13 @@ impl Server {
     }
 
     /// Detects the protocol of a connection, and returns what serves it; `None` if it ends before that.
-    async fn open<S, B>(self: Arc<Self>, mut stream: TcpStream, state: ConnectionState, service: S) -> Option<Driver>
+    async fn open<S, B>(self: Arc<Self>, stream: HandedOver, state: ConnectionState, service: S) -> Option<Driver>
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Send + 'static,
         B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
     {
         let Limits { header_timeout, client_timeout, .. } = *self.limits;
+        let mut stream = stream.register().ok()?;
         let start = self.detect_protocol(&mut stream, &state).await?;
         let is_http2 = is_http2(&start);
         let io = TokioIo::new(ClientIo::new(stream, start, is_http2, Arc::clone(&self.limits), state.clone()));
@@ -200,7 +209,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (sender, mut requests) = mpsc::unbounded_channel();
-        let new_service = move |_, _| {
+        let new_service = move |&(): &(), _, _| {
             let sender = sender.clone();
             service_fn(move |_| {
                 let (in_flight, ended) = oneshot::channel::<()>();
@@ -213,7 +222,9 @@ mod tests {
         };
         let tasks = Tasks::default();
         let server = tasks.clone();
-        tokio::spawn(async move { serve(listener, Limits::default(), new_service, &server, pending()).await });
+        tokio::spawn(async move {
+            serve(listener, Limits::default(), &Workers::new(()), new_service, &server, pending()).await;
+        });
         client.write_all(REQUEST).await.unwrap();
         let ended = requests.recv().await.unwrap();
         tasks.abort();

@@ -3,10 +3,14 @@
 use std::{convert::Infallible, future::pending, sync::Arc};
 
 use hyper::service::service_fn;
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{net::TcpListener, runtime::Handle, time::timeout};
 
 use crate::{
-    gateway::downstream::Downstream, request_handler::RequestHandler, server, server::tasks::Tasks,
+    gateway::downstream::Downstream,
+    generation::Generations,
+    permit::ConcurrencyLimiter,
+    request_handler::RequestHandler,
+    server::{self, tasks::Tasks, workers::Workers},
     settings::LoadedSettings,
 };
 
@@ -32,8 +36,12 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct Service {
-    pub(crate) handler: Arc<RequestHandler>,
+    pub(crate) generations: Arc<Generations>,
+    pub(crate) in_flight: ConcurrencyLimiter,
+    pub(crate) tunnels: ConcurrencyLimiter,
     pub(crate) tasks: Tasks,
+    /// The runtimes that serve connections beside the current one.
+    runtimes: Arc<[Handle]>,
 }
 
 /// What was still open when the drain ended, and was aborted.
@@ -48,11 +56,18 @@ pub struct Aborted {
 }
 
 impl Service {
-    /// Creates a service. `--listen`, `--admin` and the settings of the log are ignored: they are for the program.
+    /// Creates a service. `--listen`, `--threads`, `--admin` and the settings of the log are ignored: they are for the
+    /// program. The service runs on the caller's runtime.
     #[must_use]
     pub fn new(settings: LoadedSettings) -> Self {
-        let tasks = Tasks::default();
-        Self { handler: Arc::new(RequestHandler::new(settings, tasks.clone())), tasks }
+        Self::on(settings, &[])
+    }
+
+    /// Creates a service whose connections are served on the current runtime and on these.
+    pub(crate) fn on(settings: LoadedSettings, runtimes: &[Handle]) -> Self {
+        let (tasks, tunnels) = (Tasks::default(), ConcurrencyLimiter::default());
+        let generations = Arc::new(Generations::new(settings, tasks.clone(), tunnels.clone()));
+        Self { generations, in_flight: ConcurrencyLimiter::default(), tunnels, tasks, runtimes: runtimes.into() }
     }
 
     /// Serves on `listener` until `shutdown` completes. Then the listener is closed, and requests in flight may take up
@@ -66,14 +81,18 @@ impl Service {
     /// Returns the number of requests in flight.
     #[must_use]
     pub fn requests_in_flight(&self) -> usize {
-        self.handler.in_flight.in_use()
+        self.in_flight.in_use()
     }
 
     /// Serves on `listener` until `shutdown` completes, and then starts to drain.
     pub(crate) async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        let limits = self.handler.generations.current().loaded.settings.limits();
-        let new_service = |address, state| {
-            let (handler, downstream) = (Arc::clone(&self.handler), Arc::new(Downstream::new(address, state)));
+        let limits = self.generations.current().loaded.settings.limits();
+        let new_handler =
+            || Arc::new(RequestHandler { current: self.generations.add_worker(), in_flight: self.in_flight.clone() });
+        let mut workers = Workers::new(new_handler());
+        self.runtimes.iter().for_each(|runtime| workers.add(runtime.clone(), new_handler()));
+        let new_service = |handler: &Arc<RequestHandler>, address, state| {
+            let (handler, downstream) = (Arc::clone(handler), Arc::new(Downstream::new(address, state)));
             service_fn(move |request| {
                 let (handler, downstream) = (Arc::clone(&handler), Arc::clone(&downstream));
                 // On the heap, because each of the nested futures would contain it.
@@ -81,12 +100,12 @@ impl Service {
                 async move { Ok::<_, Infallible>(handler.respond(&downstream, request).await) }
             })
         };
-        server::serve(listener, limits, new_service, &self.tasks, shutdown).await;
+        server::serve(listener, limits, &workers, new_service, &self.tasks, shutdown).await;
     }
 
     /// Waits until all connections are closed, and aborts them after `--drain-timeout` or when `abort` completes.
     pub(crate) async fn drain(&self, abort: impl Future<Output = ()>) -> Aborted {
-        let limit = self.handler.generations.current().loaded.settings.timeouts.drain_timeout;
+        let limit = self.generations.current().loaded.settings.timeouts.drain_timeout;
         tokio::select! {
             biased;
             () = self.tasks.drained() => Aborted::default(),
@@ -94,7 +113,7 @@ impl Service {
                 let aborted = Aborted {
                     requests: self.requests_in_flight(),
                     connections: self.tasks.count(),
-                    tunnels: self.handler.tunnels.in_use(),
+                    tunnels: self.tunnels.in_use(),
                 };
                 self.tasks.abort();
                 aborted

@@ -1,5 +1,6 @@
 //! The tasks of a server, and how they end: they are drained, and what is left is aborted.
 
+use tokio::runtime::Handle;
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -13,10 +14,15 @@ pub(crate) struct Tasks {
 }
 
 impl Tasks {
-    /// Runs a task until it ends or is aborted.
+    /// Runs a task on the current runtime until it ends or is aborted.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.spawn_on(&Handle::current(), task);
+    }
+
+    /// Runs a task on another runtime.
+    pub(crate) fn spawn_on(&self, runtime: &Handle, task: impl Future<Output = ()> + Send + 'static) {
         // Each task has its own token, because a token takes a lock each time it is polled.
-        self.tracker.spawn(self.abort.child_token().run_until_cancelled_owned(task));
+        self.tracker.spawn_on(self.abort.child_token().run_until_cancelled_owned(task), runtime);
     }
 
     /// Returns how many tasks have not ended.

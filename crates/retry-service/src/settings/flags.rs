@@ -8,8 +8,8 @@ use clap::{Arg, ArgAction, ArgGroup, Args, CommandFactory as _, Parser, builder:
 use retry_client::{RetryMethods, retry_core::Jitter};
 
 use super::values::{
-    Command, Host, Limit, StatusCodes, UpstreamUrl, above_zero, at_least_one, bytes, count, header_size, jitter, limit,
-    methods, on_off, path, ratio, timeout,
+    Command, Host, Limit, StatusCodes, ThreadCount, UpstreamUrl, above_zero, at_least_one, bytes, count, header_size,
+    jitter, limit, methods, on_off, path, ratio, timeout,
 };
 use crate::{
     common::{duration, listen::ListenAddress},
@@ -48,6 +48,10 @@ pub(crate) struct Settings {
     /// Address to listen on; a port alone is on 127.0.0.1, and port 0 selects a free port
     #[arg(long, value_name = "[HOST:]PORT", default_value = "127.0.0.1:9090", group = NEEDS_RESTART)]
     pub listen: ListenAddress,
+
+    /// Number of threads that serve connections; auto is one for each processor that the process may use
+    #[arg(long, value_name = "N", default_value = "auto", group = NEEDS_RESTART)]
+    pub threads: ThreadCount,
 
     // Checked when the client is built, so that an error does not print a password.
     /// URL of the upstream; a user name and password in it are sent as Authorization

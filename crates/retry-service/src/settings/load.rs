@@ -172,6 +172,7 @@ mod tests {
     fn a_reload_keeps_settings_that_need_a_restart() {
         let in_force = load(&[
             "--listen=127.0.0.1:1",
+            "--threads=3",
             "--admin=1",
             "--max-connections=1",
             "--max-header-size=8KiB",
@@ -200,6 +201,7 @@ mod tests {
         } = settings.limits();
         assert_eq!(limits, in_force.settings.limits());
         assert_eq!(settings.listen, in_force.settings.listen);
+        assert_eq!(settings.threads, in_force.settings.threads);
         assert_eq!(settings.operations.admin, in_force.settings.operations.admin);
         assert!(dump.to_string().contains("max-connections = \"1\""), "{dump}");
         assert_eq!(dump.to_string().matches("# kept until restart; default differs\n").count(), names.len());

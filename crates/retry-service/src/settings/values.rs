@@ -1,6 +1,6 @@
 //! The types of settings, and their parsers. An error says what is expected.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, num::NonZero, str::FromStr, thread, time::Duration};
 
 use clap::{
     ValueEnum,
@@ -112,6 +112,30 @@ pub(crate) fn at_least_one(text: &str) -> Result<usize, &'static str> {
     // The most permits that a semaphore can have.
     const MAXIMUM: usize = usize::MAX >> 3;
     text.parse().ok().filter(|number| (1..=MAXIMUM).contains(number)).ok_or("expected a whole number, at least 1")
+}
+
+/// The number of threads that serve connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ThreadCount(Option<usize>);
+
+impl ThreadCount {
+    /// Returns the number; without one, it is that of the processors that the process may use.
+    pub(crate) fn get(self) -> usize {
+        self.0.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get))
+    }
+}
+
+impl FromStr for ThreadCount {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const MAXIMUM: usize = 1024;
+        if text.trim() == "auto" {
+            return Ok(Self(None));
+        }
+        let number = text.trim().parse().ok().filter(|number| (1..=MAXIMUM).contains(number));
+        number.map(|number| Self(Some(number))).ok_or("expected a whole number from 1 to 1024, or auto")
+    }
 }
 
 /// Parses the ratio of a retry budget.
@@ -241,6 +265,18 @@ mod tests {
         }
         assert_eq!(header_size("8191").ok(), None);
         assert_eq!(header_size("8KiB"), Ok(8192));
+    }
+
+    #[test]
+    fn threads_are_counted_or_one_per_processor() {
+        assert_eq!("4".parse::<ThreadCount>().map(ThreadCount::get), Ok(4));
+        assert_eq!(
+            "auto".parse::<ThreadCount>().map(ThreadCount::get).ok(),
+            thread::available_parallelism().ok().map(NonZero::get)
+        );
+        for nonsense in ["0", "1025", "-1", "off", ""] {
+            assert!(nonsense.parse::<ThreadCount>().is_err(), "{nonsense}");
+        }
     }
 
     #[test]
