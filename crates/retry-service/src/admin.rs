@@ -78,7 +78,10 @@ impl Admin {
 
     /// Responds in the format of OpenMetrics, or in the older one of Prometheus if the client prefers it.
     fn metrics<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        let metrics = self.metrics.encode(&self.gauges());
+        let mut registry = metrics::new_registry();
+        self.metrics.register(&mut registry);
+        self.register_gauges(&mut registry);
+        let metrics = metrics::encode(&registry);
         let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
         if accept.is_some_and(prometheus_text::is_preferred) {
             return text(StatusCode::OK, PROMETHEUS, prometheus_text::from_open_metrics(&metrics));
@@ -93,11 +96,10 @@ impl Admin {
         format!("# generation {}, in force since {}{failed}\n{}", current.number, current.since, current.loaded.dump)
     }
 
-    /// Returns the gauges with their current values.
-    fn gauges(&self) -> Registry {
+    /// Registers the gauges with their current values.
+    fn register_gauges(&self, gauges: &mut Registry) {
         let Service { generations, in_flight, tunnels, tasks, .. } = &self.service;
         let current = generations.current();
-        let mut gauges = metrics::new_registry();
         let mut count = |name, help, value: usize| gauges.register(name, help, ConstGauge::new(value));
         count("requests_in_flight", "Requests in flight", in_flight.in_use());
         count("connections", "Open connections of clients, tunnels included", tasks.count());
@@ -114,7 +116,6 @@ impl Admin {
         let available = current.loaded.client.budget_available().unwrap_or(f64::INFINITY);
         let help = "Retries that the budget currently allows; +Inf without a budget";
         gauges.register("retry_budget_available", help, ConstGauge::new(available));
-        gauges
     }
 }
 

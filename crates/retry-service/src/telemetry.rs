@@ -1,6 +1,7 @@
 //! Logs and metrics.
 
 pub(crate) mod access_log;
+mod counts;
 pub(crate) mod json_format;
 pub(crate) mod log_filter;
 pub(crate) mod log_queue;

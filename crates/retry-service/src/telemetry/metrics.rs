@@ -1,66 +1,77 @@
 //! The metrics, in the text format of OpenMetrics.
 
-use std::{borrow::Cow, time::Duration};
+use std::{
+    fmt::{self, Write as _},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use http::Method;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text},
-    metrics::{counter::Counter, family::Family, histogram::Histogram},
-    registry::{Metric, Registry, Unit},
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text},
+    metrics::counter::Counter,
+    registry::{Registry, Unit},
 };
 use retry_client::{AttemptEvent, Error, ErrorKind, Outcome, Reason};
+use thread_local::ThreadLocal;
 
+use super::counts::{Counters, Histogram};
 use crate::rejection::Rejection;
 
-/// The buckets of histograms in seconds.
-const BUCKETS: [f64; 15] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
-
 /// Counters and histograms of requests and attempts.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Metrics {
-    registry: Registry,
-    requests: Family<RequestLabels, Counter>,
-    request_duration: Histogram,
-    attempts: Family<Label, Counter>,
-    attempt_duration: Histogram,
-    retries: Family<Label, Counter>,
-    give_ups: Family<Label, Counter>,
-    responses_incomplete: Family<Label, Counter>,
-    requests_rejected: Family<Label, Counter>,
+    /// Each thread counts for itself, since all would wait for the processor that counted last.
+    threads: ThreadLocal<ThreadCounts>,
     log_lines_dropped: Counter,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+/// What one thread has counted; no cache line is shared with another. Processors fetch those in pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct ThreadCounts(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    requests: Counters<RequestLabels>,
+    request_duration: Histogram,
+    attempts: Counters<OutcomeLabel>,
+    attempt_duration: Histogram,
+    retries: Counters<ReasonLabel>,
+    give_ups: Counters<ReasonLabel>,
+    responses_incomplete: Counters<ReasonLabel>,
+    requests_rejected: Counters<ReasonLabel>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
 struct RequestLabels {
     method: &'static str,
     code: u16,
 }
 
-/// One label, with its value.
-type Label = [(&'static str, Cow<'static, str>); 1];
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: Label,
+}
 
-impl Default for Metrics {
-    fn default() -> Self {
-        let mut registry = new_registry();
-        let r = &mut registry;
-        let metrics = Self {
-            requests: register(
-                r,
-                "requests",
-                "Finished requests; code 499: the client disconnected first; code 0: aborted by the drain",
-            ),
-            request_duration: histogram(r, "request_duration", "From the head of a request to the end of its response"),
-            attempts: register(r, "attempts", "Attempts at the upstream, by outcome"),
-            attempt_duration: histogram(r, "attempt_duration", "From an attempt's start to its response or failure"),
-            retries: register(r, "retries", "Scheduled retries, by reason"),
-            give_ups: register(r, "give_ups", "Failed requests, by why there was no further attempt"),
-            responses_incomplete: register(r, "responses_incomplete", "Upstream responses that ended early, by reason"),
-            requests_rejected: register(r, "requests_rejected", "Requests rejected by the service itself, by limit"),
-            log_lines_dropped: register(r, "log_lines_dropped", "Log lines dropped because they could not be written"),
-            registry,
-        };
-        metrics.create_counters();
-        metrics
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: Label,
+}
+
+/// The value of a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Label {
+    Status(u16),
+    Name(&'static str),
+}
+
+impl EncodeLabelValue for Label {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        match self {
+            Self::Status(code) => write!(encoder, "{code}"),
+            Self::Name(name) => encoder.write_str(name),
+        }
     }
 }
 
@@ -69,38 +80,15 @@ pub(crate) fn new_registry() -> Registry {
     Registry::with_prefix("retry_service")
 }
 
-fn register<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
-    let metric = M::default();
-    registry.register(name, help, metric.clone());
-    metric
-}
-
-fn histogram(registry: &mut Registry, name: &str, help: &str) -> Histogram {
-    let histogram = Histogram::new(BUCKETS);
-    registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
-    histogram
+/// Returns all metrics of a registry in the text format of OpenMetrics.
+pub(crate) fn encode(registry: &Registry) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = text::encode(&mut text, registry);
+    text
 }
 
 impl Metrics {
-    /// Creates the counters that are likely to be used, so that their first event is an increase from 0. For requests,
-    /// these are the common methods and the status codes that the gateway itself responds with.
-    fn create_counters(&self) {
-        for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
-            for code in [200, 499, 502, 503, 504] {
-                drop(self.requests.get_or_create(&RequestLabels { method, code }));
-            }
-        }
-        let retried = ["502", "503", "504"].into_iter().chain(FAILURES);
-        for outcome in retried.clone().chain(["200", "bad_request", "deadline"]) {
-            drop(self.attempts.get_or_create(&[("outcome", outcome.into())]));
-        }
-        let create = |family: &Family<Label, Counter>, value: &'static str| drop(family.get_or_create(&reason(value)));
-        retried.chain([RESUMED]).for_each(|failure| create(&self.retries, failure));
-        GIVE_UPS.iter().for_each(|reason| create(&self.give_ups, reason_label(*reason)));
-        IncompleteReason::ALL.iter().for_each(|reason| create(&self.responses_incomplete, reason.label()));
-        Rejection::ALL.iter().for_each(|rejection| create(&self.requests_rejected, rejection.label()));
-    }
-
     /// Returns the counter of dropped log lines.
     pub(crate) fn log_lines_dropped(&self) -> Counter {
         self.log_lines_dropped.clone()
@@ -108,50 +96,111 @@ impl Metrics {
 
     /// Counts a finished request.
     pub(crate) fn request(&self, method: &Method, code: u16, duration: Duration) {
-        self.requests.get_or_create(&RequestLabels { method: method_label(method), code }).inc();
-        self.request_duration.observe(duration.as_secs_f64());
+        let mut counts = self.counts();
+        counts.requests.increase(RequestLabels { method: method_label(method), code });
+        counts.request_duration.observe(duration);
     }
 
     /// Counts a response that ended early.
     pub(crate) fn incomplete(&self, why: IncompleteReason) {
-        self.responses_incomplete.get_or_create(&reason(why.label())).inc();
+        self.counts().responses_incomplete.increase(reason(why.label()));
     }
 
     /// Counts a rejected request.
     pub(crate) fn rejected(&self, rejection: Rejection) {
-        self.requests_rejected.get_or_create(&reason(rejection.label())).inc();
+        self.counts().requests_rejected.increase(reason(rejection.label()));
     }
 
     /// Counts the end of an attempt, or the resumption of a response.
     pub(crate) fn attempt(&self, event: &AttemptEvent<'_>) {
+        let mut counts = self.counts();
         if let Outcome::Resumed(_) = event.outcome {
             // Its attempt has been counted with its head, and the one for the rest will be.
-            self.retries.get_or_create(&reason(RESUMED)).inc();
+            counts.retries.increase(reason(RESUMED));
             return;
         }
         let outcome = outcome_label(event.outcome);
         if let Some(timing) = event.record.timing {
-            self.attempt_duration.observe(timing.duration.as_secs_f64());
+            counts.attempt_duration.observe(timing.duration);
         }
         match event.ended {
-            None => drop(self.retries.get_or_create(&reason(outcome.clone())).inc()),
+            None => counts.retries.increase(ReasonLabel { reason: outcome }),
             Some(Reason::Accepted) => {}
-            Some(why) => drop(self.give_ups.get_or_create(&reason(reason_label(why))).inc()),
+            Some(why) => counts.give_ups.increase(reason(reason_label(why))),
         }
-        self.attempts.get_or_create(&[("outcome", outcome)]).inc();
+        counts.attempts.increase(OutcomeLabel { outcome });
     }
 
-    /// Returns all metrics in the text format of OpenMetrics, and those of another registry.
-    pub(crate) fn encode(&self, others: &Registry) -> String {
-        let mut text = String::new();
-        // Writing to a string cannot fail.
-        let _ = text::encode_registry(&mut text, &self.registry).and_then(|()| text::encode(&mut text, others));
-        text
+    /// Registers the current values of all metrics.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let mut sum = Counts::zero();
+        self.threads.iter().for_each(|thread| sum.add_all(&thread.lock()));
+        registry.register(
+            "requests",
+            "Finished requests; code 499: the client disconnected first; code 0: aborted by the drain",
+            sum.requests,
+        );
+        let help = "From the head of a request to the end of its response";
+        registry.register_with_unit("request_duration", help, Unit::Seconds, sum.request_duration);
+        registry.register("attempts", "Attempts at the upstream, by outcome", sum.attempts);
+        let help = "From an attempt's start to its response or failure";
+        registry.register_with_unit("attempt_duration", help, Unit::Seconds, sum.attempt_duration);
+        registry.register("retries", "Scheduled retries, by reason", sum.retries);
+        registry.register("give_ups", "Failed requests, by why there was no further attempt", sum.give_ups);
+        let help = "Upstream responses that ended early, by reason";
+        registry.register("responses_incomplete", help, sum.responses_incomplete);
+        let help = "Requests rejected by the service itself, by limit";
+        registry.register("requests_rejected", help, sum.requests_rejected);
+        let help = "Log lines dropped because they could not be written";
+        registry.register("log_lines_dropped", help, self.log_lines_dropped());
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.threads.get_or_default().lock()
     }
 }
 
-fn reason(value: impl Into<Cow<'static, str>>) -> Label {
-    [("reason", value.into())]
+impl ThreadCounts {
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counts {
+    /// Returns the counters that are likely to be used, so that their first event is an increase from 0. For requests,
+    /// these are the common methods and the status codes that the gateway itself responds with.
+    fn zero() -> Self {
+        let methods = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+        let requests =
+            methods.into_iter().flat_map(|method| [200, 499, 502, 503, 504].map(|code| RequestLabels { method, code }));
+        let retried = [502, 503, 504].map(Label::Status).into_iter().chain(FAILURES.map(Label::Name));
+        let outcomes = [Label::Status(200), Label::Name("bad_request"), Label::Name("deadline")];
+        let reasons = |labels: &[&'static str]| Counters::zero(labels.iter().copied().map(reason));
+        Self {
+            requests: Counters::zero(requests),
+            attempts: Counters::zero(retried.clone().chain(outcomes).map(|outcome| OutcomeLabel { outcome })),
+            retries: Counters::zero(retried.chain([Label::Name(RESUMED)]).map(|reason| ReasonLabel { reason })),
+            give_ups: reasons(&GIVE_UPS.map(reason_label)),
+            responses_incomplete: reasons(&IncompleteReason::ALL.map(IncompleteReason::label)),
+            requests_rejected: Counters::zero(Rejection::ALL.iter().map(|rejection| reason(rejection.label()))),
+            ..Self::default()
+        }
+    }
+
+    fn add_all(&mut self, other: &Self) {
+        self.requests.add_all(&other.requests);
+        self.request_duration.add_all(&other.request_duration);
+        self.attempts.add_all(&other.attempts);
+        self.attempt_duration.add_all(&other.attempt_duration);
+        self.retries.add_all(&other.retries);
+        self.give_ups.add_all(&other.give_ups);
+        self.responses_incomplete.add_all(&other.responses_incomplete);
+        self.requests_rejected.add_all(&other.requests_rejected);
+    }
+}
+
+fn reason(name: &'static str) -> ReasonLabel {
+    ReasonLabel { reason: Label::Name(name) }
 }
 
 /// Returns the name of a common method, or `other`: clients can make up any number of them.
@@ -161,12 +210,12 @@ fn method_label(method: &Method) -> &'static str {
 }
 
 /// Returns the label for the outcome of an attempt: the status, or the kind of failure.
-fn outcome_label(outcome: Outcome<'_>) -> Cow<'static, str> {
+fn outcome_label(outcome: Outcome<'_>) -> Label {
     match outcome {
-        Outcome::Response(status) => status.as_u16().to_string().into(),
-        Outcome::Failed(error) => failure_label(error).into(),
-        Outcome::DeadlineExceeded => "deadline".into(),
-        _ => "other".into(),
+        Outcome::Response(status) => Label::Status(status.as_u16()),
+        Outcome::Failed(error) => Label::Name(failure_label(error)),
+        Outcome::DeadlineExceeded => Label::Name("deadline"),
+        _ => Label::Name("other"),
     }
 }
 
