@@ -26,6 +26,8 @@ struct State {
     tracks_bytes: bool,
     /// Whether the socket is to be checked before the next request is written.
     peek_requested: AtomicBool,
+    /// Whether a request body is being sent.
+    uploading: AtomicBool,
     /// The number of reads since the request, or [`HEAD_RECEIVED`].
     head_reads: AtomicU32,
 }
@@ -57,6 +59,7 @@ impl Activity {
             last_read: AtomicU64::new(0),
             tracks_bytes,
             peek_requested: AtomicBool::new(false),
+            uploading: AtomicBool::new(false),
             head_reads: AtomicU32::new(HEAD_RECEIVED),
         }))
     }
@@ -69,6 +72,16 @@ impl Activity {
     /// Returns whether a check was requested, and clears the request.
     pub(crate) fn take_peek_request(&self) -> bool {
         self.0.peek_requested.load(Relaxed) && self.0.peek_requested.swap(false, Relaxed)
+    }
+
+    /// Records that a request body is being sent, until the guard is dropped.
+    pub(crate) fn begin_upload(&self) -> UploadGuard {
+        self.0.uploading.store(true, Relaxed);
+        UploadGuard(self.clone())
+    }
+
+    pub(crate) fn is_uploading(&self) -> bool {
+        self.0.uploading.load(Relaxed)
     }
 
     pub(crate) fn record_progress(&self) {
@@ -133,6 +146,16 @@ impl Activity {
             PAUSED => None,
             nanos => self.0.origin.checked_add(Duration::from_nanos(nanos)),
         }
+    }
+}
+
+/// Marks a request body as being sent until it is dropped.
+#[derive(Debug)]
+pub(crate) struct UploadGuard(Activity);
+
+impl Drop for UploadGuard {
+    fn drop(&mut self) {
+        self.0.0.uploading.store(false, Relaxed);
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod acquire_timeout;
 pub(crate) mod connect;
+pub(crate) mod driver;
 pub(crate) mod exchange;
 pub(crate) mod head_limits;
 pub(crate) mod http2_handle;

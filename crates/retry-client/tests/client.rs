@@ -8,11 +8,12 @@
 
 mod common;
 
-use std::{net::SocketAddr, sync::atomic::Ordering::SeqCst, time::Duration};
+use std::{io, net::SocketAddr, sync::atomic::Ordering::SeqCst, time::Duration};
 
+use bytes::Bytes;
 use common::{Reply, Server, quick, raw_server, read_head, watch};
 use http::{Request, StatusCode};
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::{BodyExt, StreamBody, channel::Channel};
 use retry_client::{Body, Client, ErrorKind, Reason, RetryMethods};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -232,7 +233,7 @@ async fn a_status_other_than_2xx_is_an_error_of_get_text_with_the_response_insid
 #[tokio::test]
 async fn parity_a_request_body_is_replayed_from_a_bounded_buffer() {
     let frames = || {
-        let parts = ["one ", "two ", "three"].map(|part| Ok::<_, std::io::Error>(http_body::Frame::data(part.into())));
+        let parts = ["one ", "two ", "three"].map(|part| Ok::<_, io::Error>(http_body::Frame::data(part.into())));
         Body::new(StreamBody::new(Parts(parts.into_iter())))
     };
     let server = Server::start([Reply::Hang, Reply::Ok("ok")]).await;
@@ -407,7 +408,7 @@ async fn bad_input_has_its_own_kind_and_nothing_is_sent() {
 #[tokio::test]
 async fn a_request_body_that_fails_is_bad_input_after_one_attempt() {
     let server = Server::start([Reply::Ok("ok")]).await;
-    let incomplete = StreamBody::new(Parts(std::iter::once(Err::<http_body::Frame<bytes::Bytes>, _>("disk on fire"))));
+    let incomplete = StreamBody::new(Parts(std::iter::once(Err::<http_body::Frame<Bytes>, _>("disk on fire"))));
     let error = server.client().build().unwrap().put("/", Body::new(incomplete)).await.unwrap_err();
     assert_eq!((error.kind(), error.journal().unwrap().attempts()), (ErrorKind::BadInput, 1));
     assert_eq!(error.to_string(), "the request body failed: disk on fire");
@@ -450,4 +451,30 @@ async fn responses_without_content_have_no_body() {
     let (address, _, _server) = raw_server(vec![b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n"]).await;
     let client = Client::builder(format!("http://{address}")).retry(quick(0)).build().unwrap();
     assert_eq!(client.head("/").await.unwrap().into_body().text().await.unwrap(), "");
+}
+
+#[tokio::test]
+async fn an_upload_continues_while_nobody_reads_the_response() {
+    const SIZE: usize = 4 * 1024 * 1024;
+    watch();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client::builder(format!("http://{}", listener.local_addr().unwrap())).retry(quick(0)).build().unwrap();
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        read_head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n").await.unwrap();
+        stream.read_exact(&mut vec![0; SIZE]).await.unwrap();
+        stream
+    });
+    let (mut sender, body) = Channel::<Bytes, io::Error>::new(1);
+    let upload = tokio::spawn(async move {
+        for _ in 0..SIZE / 65_536 {
+            sender.send_data(Bytes::from_static(&[b'x'; 65_536])).await.unwrap();
+        }
+    });
+    let request = Request::put("/").header("content-length", SIZE).body(Body::new(body)).unwrap();
+    let response = client.execute(request).await.unwrap();
+    upload.await.unwrap();
+    server.await.unwrap().write_all(b"ok").await.unwrap();
+    assert_eq!(response.into_body().text().await.unwrap(), "ok");
 }

@@ -190,6 +190,27 @@ async fn the_stall_timeout_counts_the_bytes_beneath_tls() {
     assert_eq!(response.into_body().text().await.unwrap_err().kind(), ErrorKind::Timeout);
 }
 
+#[tokio::test]
+async fn an_idle_connection_is_closed_in_order() {
+    let authority = Authority::new();
+    let acceptor = authority.acceptor("127.0.0.1", &["http/1.1"], None);
+    watch();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client::builder(format!("https://{}", listener.local_addr().unwrap())).ca_file(authority.file());
+    let client = client.build().unwrap();
+    let server = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = acceptor.accept(stream).await.unwrap();
+        read_head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+        // Without TLS's own message, the end would be an error.
+        stream.read(&mut [0]).await
+    });
+    assert_eq!(client.get_text("/").await.unwrap(), "ok");
+    drop(client);
+    assert_eq!(server.await.unwrap().unwrap(), 0);
+}
+
 #[test]
 fn invalid_files_are_errors() {
     let authority = Authority::new();

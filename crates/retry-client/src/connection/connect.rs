@@ -26,9 +26,9 @@ use crate::{
 /// A stream with or without TLS. Boxed, as the state of TLS takes about a kilobyte, which most connections do not need.
 pub(crate) type BoxIo = Box<dyn Io>;
 
-pub(crate) trait Io: Read + Write + Send + Unpin {}
+pub(crate) trait Io: Read + Write + Send + Sync + Unpin {}
 
-impl<T: Read + Write + Send + Unpin> Io for T {}
+impl<T: Read + Write + Send + Sync + Unpin> Io for T {}
 
 /// Connects to one server. The timeout covers name lookup, all addresses, the proxy's tunnel and the TLS handshake.
 pub(crate) struct Connector {

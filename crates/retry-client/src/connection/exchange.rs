@@ -16,12 +16,15 @@ use hyper::{
     ext::on_informational,
 };
 use pin_project_lite::pin_project;
-use tokio::{runtime::Handle, task::AbortHandle, time::Instant};
+use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
     activity::Activity,
     base_url::BaseUrl,
-    connection::{http2_handle::Http2Handle, keep_alive, stall_timeout::StallTimeout, tracked_io::ConnectionPermit},
+    connection::{
+        driver::Driver, http2_handle::Http2Handle, keep_alive, stall_timeout::StallTimeout,
+        tracked_io::ConnectionPermit,
+    },
     lock::lock,
     request::{expect_continue::ContinueSignal, replay::RequestBody},
 };
@@ -57,11 +60,11 @@ pub(crate) enum Protocol {
 /// An HTTP/1.1 connection.
 #[derive(Debug)]
 pub(crate) struct Http1 {
+    /// Dropped before the driver, which then shuts the connection down.
     pub(crate) sender: http1::SendRequest<RequestBody>,
+    pub(crate) driver: Driver,
     pub(crate) to_proxy: bool,
     pub(crate) activity: Activity,
-    /// The task that drives the connection.
-    pub(crate) task: AbortHandle,
     pub(crate) permit: Weak<ConnectionPermit>,
     pub(crate) pool: Weak<dyn ReturnConnection>,
 }
@@ -88,12 +91,12 @@ pub(crate) enum ExchangeError {
 /// A connection that is dropped during an exchange is closed at once, whatever it is still reading or writing.
 impl Drop for Connection {
     fn drop(&mut self) {
-        let Protocol::Http1(http1) = &self.protocol else { return };
+        let Protocol::Http1(http1) = &mut self.protocol else { return };
         if let Some(signal) = &self.continue_signal {
             signal.cancel();
         }
         if matches!(self.state, State::AwaitingHead | State::ReadingBody) {
-            http1.task.abort();
+            http1.driver.abort();
         }
     }
 }
@@ -134,6 +137,9 @@ impl Connection {
                     http1.activity.request_peek();
                 }
                 base_url.address_http1(&mut request, http1.to_proxy);
+                if !request.body().is_end_stream() {
+                    request.body_mut().hold(http1.activity.begin_upload());
+                }
                 self.continue_signal = delay_body(&mut request);
                 PendingResponse::Http1 { response: http1.sender.try_send_request(request) }
             }
@@ -153,6 +159,7 @@ impl Connection {
             http1.activity.head_received();
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 self.state = State::Upgraded;
+                http1.driver.spawn();
                 // The limit on connections is for HTTP only.
                 if let Some(permit) = http1.permit.upgrade() {
                     lock(&permit).take();
@@ -160,6 +167,10 @@ impl Connection {
             }
             if let Some(signal) = &self.continue_signal {
                 signal.response(response.status());
+            }
+            if http1.activity.is_uploading() {
+                // The server may send no more before it has received more, while nobody reads the response.
+                http1.driver.spawn();
             }
             self.keep_alive = keep_alive::limit(response.headers());
         }
@@ -170,6 +181,18 @@ impl Connection {
     pub(crate) fn stop_waiting(&mut self) {
         if let Some(timeout) = &mut self.stall_timeout {
             timeout.stop_waiting();
+        }
+    }
+
+    /// Polls a part of the response, and the connection that receives it.
+    pub(crate) fn poll_response<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        match &mut self.protocol {
+            Protocol::Http1(http1) => http1.driver.poll(cx, poll),
+            Protocol::Http2(_) => poll(cx),
         }
     }
 
@@ -202,7 +225,7 @@ impl Connection {
     /// Ready when the exchange is complete or has stalled, with whether the connection can be reused.
     fn poll_reusable(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let Protocol::Http1(http1) = &mut self.protocol else { return Poll::Ready(false) };
-        if let Poll::Ready(ready) = http1.sender.poll_ready(cx) {
+        if let Poll::Ready(ready) = http1.driver.poll(cx, |cx| http1.sender.poll_ready(cx)) {
             return Poll::Ready(ready.is_ok());
         }
         let new_timeout = || StallTimeout::new(REMAINDER_TIMEOUT, http1.activity.clone());
@@ -212,9 +235,9 @@ impl Connection {
     fn return_to_pool(mut self: Box<Self>) {
         self.state = State::Idle;
         self.reused = true;
-        if let Protocol::Http1(http1) = &self.protocol
-            && let Some(pool) = http1.pool.upgrade()
-        {
+        let Protocol::Http1(http1) = &mut self.protocol else { return };
+        http1.driver.detach();
+        if let Some(pool) = http1.pool.upgrade() {
             pool.return_connection(self);
         }
     }
@@ -266,10 +289,11 @@ impl<A: Future<Output = Received>, B: Future<Output = Received>> Future for Exch
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let received = match this.response.project() {
+        let mut response = this.response;
+        let received = this.connection.poll_response(cx, |cx| match response.as_mut().project() {
             PendingResponseProjection::Http1 { response } => response.poll(cx),
             PendingResponseProjection::Http2 { response } => response.poll(cx),
-        };
+        });
         match received {
             Poll::Ready(Ok(response)) => {
                 this.connection.head_received(&response);

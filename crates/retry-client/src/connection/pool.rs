@@ -24,6 +24,7 @@ use crate::{
     connection::{
         acquire_timeout::{Connecting, connect_timeout},
         connect::{BoxIo, Connector},
+        driver::Driver,
         exchange::{Connection, Http1, Protocol, ReturnConnection},
         head_limits,
         http2_handle::Http2Handle,
@@ -183,11 +184,10 @@ impl Pool {
             .preserve_header_case(self.config.preserve_header_case)
             .handshake(stream)
             .await?;
-        // Its errors are reported to the exchange.
-        let task = tokio::spawn(connection.with_upgrades()).abort_handle();
+        let driver = Driver::new(connection.with_upgrades());
         let stall_timeout = self.config.stall_timeout.map(|timeout| StallTimeout::new(timeout, activity.clone()));
         let (to_proxy, permit, pool) = (connected.is_proxied(), Arc::downgrade(&permit), self.this.clone());
-        let http1 = Http1 { sender, to_proxy, activity, task, permit, pool };
+        let http1 = Http1 { sender, driver, to_proxy, activity, permit, pool };
         Ok(Box::new(Connection::new(Protocol::Http1(http1), stall_timeout, false)))
     }
 

@@ -14,7 +14,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
-    activity::Activity,
+    activity::{Activity, UploadGuard},
     error_chain::BoxError,
     lock::lock,
     request::{
@@ -77,7 +77,7 @@ impl ReplayBody {
                 Source::Stream { stream: Arc::clone(stream), reader, offset: 0, trailers_sent: false }
             }
         };
-        RequestBody { source, activity: None, continue_wait: None }
+        RequestBody { source, activity: None, continue_wait: None, _upload: None }
     }
 
     /// Whether everything that was read can be sent again.
@@ -226,9 +226,15 @@ pub struct RequestBody {
     activity: Option<Activity>,
     /// `Some` until the server asks for the body.
     continue_wait: Option<WaitForContinue>,
+    _upload: Option<UploadGuard>,
 }
 
 impl RequestBody {
+    /// Holds the guard until the body is sent.
+    pub(crate) fn hold(&mut self, upload: UploadGuard) {
+        self._upload = Some(upload);
+    }
+
     /// Records progress of the body in `activity`.
     pub(crate) fn track(&mut self, activity: &Activity) {
         self.activity = Some(activity.clone());

@@ -59,9 +59,12 @@ struct StreamedBody {
 
 impl StreamedBody {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx).map_err(|error| Error::connection(error.into()));
-        let Some(connection) = &mut self.connection else { return polled };
-        let Poll::Ready(frame) = polled else {
+        let Self { incoming, connection } = self;
+        let mut poll = |cx: &mut Context<'_>| {
+            Pin::new(&mut *incoming).poll_frame(cx).map_err(|error| Error::connection(error.into()))
+        };
+        let Some(connection) = connection else { return poll(cx) };
+        let Poll::Ready(frame) = connection.poll_response(cx, poll) else {
             return connection.poll_stalled(cx).map(|timeout| Some(Err(Error::stalled(timeout))));
         };
         connection.stop_waiting();
