@@ -35,7 +35,7 @@ use self::{
     accept::Acceptor,
     client_io::ClientIo,
     connection_state::ConnectionState,
-    detect_protocol::{is_http2, read_start},
+    detect_protocol::{is_http2, read_preface},
     graceful_shutdown::{CLOSE_DELAY, drive},
     http2_streams::{MAX_STREAMS, STREAM_BUFFER, StreamExecutor},
     limits::Limits,
@@ -181,7 +181,7 @@ impl Server {
         };
         tokio::select! {
             biased;
-            start = timeout(self.limits.header_timeout, read_start(stream)) => start.ok()?.ok(),
+            start = timeout(self.limits.header_timeout, read_preface(stream)) => start.ok()?.ok(),
             () = closing => None,
         }
     }

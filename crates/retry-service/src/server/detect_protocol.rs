@@ -3,18 +3,33 @@
 use std::io;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _},
+    net::TcpStream,
+};
 
 /// The connection preface of HTTP/2: RFC 9113, section 3.4. An HTTP/1.1 request may begin with the same letters, as any
 /// token is a method.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Reads the first bytes of a connection, until the protocol is known, which most often takes one read.
+/// Reads the preface of HTTP/2, or what there is of it. Reads nothing if the connection does not start like it: hyper
+/// would allocate a buffer of twice the size for the head of a request that reaches it in two parts.
 ///
 /// # Errors
 ///
 /// Returns an error if the connection fails, or is closed before its first byte.
-pub(crate) async fn read_start(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<BytesMut> {
+pub(crate) async fn read_preface(stream: &mut TcpStream) -> io::Result<BytesMut> {
+    let mut start = [0; PREFACE.len()];
+    let length = stream.peek(&mut start).await?;
+    if PREFACE.starts_with(start.get(..length).unwrap_or_default()) {
+        read_start(stream).await
+    } else {
+        Ok(BytesMut::new())
+    }
+}
+
+/// Reads the first bytes of a connection, until the protocol is known.
+async fn read_start(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<BytesMut> {
     let mut stream = stream.take(PREFACE.len() as u64);
     let mut start = BytesMut::with_capacity(PREFACE.len());
     while PREFACE.starts_with(&start) && !is_http2(&start) {
@@ -33,7 +48,10 @@ pub(crate) fn is_http2(start: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncWriteExt as _, duplex};
+    use tokio::{
+        io::{AsyncWriteExt as _, duplex},
+        net::TcpListener,
+    };
 
     use super::*;
 
@@ -67,5 +85,25 @@ mod tests {
         let (mut near, far) = duplex(64);
         drop(far);
         assert!(read_start(&mut near).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_http1_request_is_left_unread() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let check = async |sent: &[u8], expected: &[u8]| {
+            let mut far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (mut near, _) = listener.accept().await.unwrap();
+            far.write_all(sent).await.unwrap();
+            far.shutdown().await.unwrap();
+            assert_eq!(read_preface(&mut near).await.unwrap(), expected, "{}", sent.escape_ascii());
+        };
+        check(b"GET / HTTP/1.1\r\n\r\n", b"").await;
+        check(b"PRIX * HTTP/1.1\r\n\r\n", b"").await;
+        check(b"PRI", b"PRI").await;
+        check(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nmore", PREFACE).await;
+        let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut near, _) = listener.accept().await.unwrap();
+        drop(far);
+        assert!(read_preface(&mut near).await.is_err());
     }
 }
