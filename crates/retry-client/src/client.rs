@@ -28,6 +28,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Client(pub(crate) Arc<Inner>);
 
+#[derive(Clone)]
 pub(crate) struct Inner {
     pub(crate) transport: HttpTransport,
     pub(crate) retry_config: RetryConfig,
@@ -162,7 +163,21 @@ impl Client {
         Ok(response)
     }
 
-    /// Returns the number of connections, including those being opened.
+    /// Returns a client with the same settings, which shares everything but the idle connections: the budget, and the
+    /// limits on connections and buffers. For a server with a runtime for each thread, whose connections stay on the thread
+    /// that opened them.
+    ///
+    /// If [`pool_max_connections`](crate::ClientBuilder::pool_max_connections) allows no new connection, a request takes
+    /// an idle one of the other clients. Each keeps its share of
+    /// [`pool_max_idle`](crate::ClientBuilder::pool_max_idle).
+    #[must_use]
+    pub fn with_own_pool(&self) -> Self {
+        let mut inner = Inner::clone(&self.0);
+        inner.transport.pool = inner.transport.pool.sibling();
+        Self(Arc::new(inner))
+    }
+
+    /// Returns the number of connections, including those being opened and those of [`with_own_pool`](Self::with_own_pool).
     #[must_use]
     pub fn connections(&self) -> usize {
         self.0.transport.pool.connections()

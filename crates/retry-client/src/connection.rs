@@ -9,6 +9,7 @@ pub(crate) mod http2_handle;
 pub(crate) mod idle_connections;
 pub(crate) mod keep_alive;
 pub(crate) mod pool;
+pub(crate) mod pool_group;
 pub(crate) mod proxy;
 pub(crate) mod stall_timeout;
 #[cfg_attr(not(feature = "tls"), path = "connection/no_tls.rs")]

@@ -33,6 +33,7 @@ pub(crate) enum Delivery {
 }
 
 /// Sends requests over the connections to one server.
+#[derive(Clone)]
 pub(crate) struct HttpTransport {
     pub(crate) pool: Arc<Pool>,
     pub(crate) base_url: BaseUrl,

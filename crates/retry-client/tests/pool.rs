@@ -13,7 +13,7 @@ use std::{
 
 use common::{Reply, Server, quick, read_head, watch};
 use http::{Method, Request};
-use retry_client::{Body, Client, ErrorKind};
+use retry_client::{Body, Client, ClientBuilder, ErrorKind};
 use tokio::{
     io::AsyncWriteExt,
     net::TcpListener,
@@ -25,7 +25,7 @@ use tokio::{
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// Starts a server that responds to a request when there is a permit for it.
-async fn gated(gate: Arc<Semaphore>) -> (Client, Arc<AtomicUsize>, JoinSet<()>) {
+async fn gated(gate: Arc<Semaphore>) -> (ClientBuilder, Arc<AtomicUsize>, JoinSet<()>) {
     watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::builder(format!("http://{}", listener.local_addr().unwrap())).retry(quick(0));
@@ -48,7 +48,7 @@ async fn gated(gate: Arc<Semaphore>) -> (Client, Arc<AtomicUsize>, JoinSet<()>) 
             });
         }
     });
-    (client.pool_max_connections(1).build().unwrap(), asked, tasks)
+    (client, asked, tasks)
 }
 
 #[tokio::test]
@@ -69,9 +69,79 @@ async fn waiters_are_served_in_order() {
 }
 
 #[tokio::test]
+async fn each_pool_keeps_its_own_connections() {
+    let server = Server::start([Reply::Ok("ok")]).await;
+    let client = server.client().build().unwrap();
+    let other = client.with_own_pool();
+    for client in [&client, &other, &client, &other, &other] {
+        client.get_text("/").await.unwrap();
+    }
+    assert_eq!(Vec::from_iter(server.seen().iter().map(|seen| seen.connection)), [0, 1, 0, 1, 1]);
+    assert_eq!((client.connections(), other.connections()), (2, 2));
+}
+
+#[tokio::test]
+async fn pools_share_the_limit_and_waiters_of_all_are_served_in_order() {
+    let server = Server::start([Reply::Ok("ok")]).await;
+    let client = server.client().pool_max_connections(1).build().unwrap();
+    let other = client.with_own_pool();
+    let mut calls = JoinSet::new();
+    for number in 0..20 {
+        let client = if number % 3 == 0 { client.clone() } else { other.clone() };
+        calls.spawn(async move { client.get_text(&format!("/{number}")).await });
+    }
+    while let Some(response) = calls.join_next().await {
+        assert_eq!(response.unwrap().unwrap(), "ok");
+    }
+    client.get_text("/20").await.unwrap();
+    let order: Vec<_> = server.seen().into_iter().map(|seen| seen.target).collect();
+    assert_eq!(order, Vec::from_iter((0..21).map(|number| format!("/{number}"))));
+    assert!(server.seen().iter().all(|seen| seen.connection == 0));
+}
+
+#[tokio::test]
+async fn an_idle_connection_of_another_pool_makes_way_for_a_request_that_cannot_be_repeated() {
+    let server = Server::start([Reply::Ok("ok")]).await;
+    let client = server.client().pool_max_connections(1).build().unwrap();
+    client.get_text("/").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    client.with_own_pool().post("/", "x").await.unwrap();
+    assert_eq!(Vec::from_iter(server.seen().iter().map(|seen| seen.connection)), [0, 1]);
+}
+
+#[tokio::test]
+async fn pools_share_the_number_of_idle_connections() {
+    let gate = Arc::new(Semaphore::new(0));
+    let (client, asked, _server) = gated(Arc::clone(&gate)).await;
+    let client = client.pool_max_idle(4).build().unwrap();
+    let other = client.with_own_pool();
+    let mut calls = JoinSet::new();
+    for client in [&client, &other].repeat(4) {
+        let client = client.clone();
+        calls.spawn(async move { client.get_text("/").await });
+    }
+    while asked.load(SeqCst) < 8 {
+        yield_now().await;
+    }
+    gate.add_permits(8);
+    while let Some(response) = calls.join_next().await {
+        response.unwrap().unwrap();
+    }
+    while client.connections() > 4 {
+        yield_now().await;
+    }
+    drop(other);
+    while client.connections() > 2 {
+        yield_now().await;
+    }
+    assert_eq!(client.connections(), 2);
+}
+
+#[tokio::test]
 async fn a_cancelled_waiter_does_not_block_the_next() {
     let gate = Arc::new(Semaphore::new(0));
     let (client, asked, _server) = gated(Arc::clone(&gate)).await;
+    let client = client.pool_max_connections(1).build().unwrap();
     let call = || {
         let client = client.clone();
         tokio::spawn(async move { client.get_text("/").await })

@@ -97,10 +97,13 @@ impl IdleConnections {
         true
     }
 
-    pub(crate) fn close_oldest(&mut self) {
-        if !self.http1.is_empty() {
-            self.http1.remove(0);
+    /// Returns whether there was a connection to close.
+    pub(crate) fn close_oldest(&mut self) -> bool {
+        if self.http1.is_empty() {
+            return false;
         }
+        self.http1.remove(0);
+        true
     }
 
     /// Whether the connection that was returned last is too old for [`Reuse::Recent`].

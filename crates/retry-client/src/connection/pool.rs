@@ -14,7 +14,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::{
     runtime::Handle,
-    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::AbortHandle,
     time::{Instant, sleep_until},
 };
@@ -29,6 +29,7 @@ use crate::{
         head_limits,
         http2_handle::Http2Handle,
         idle_connections::{IdleConnections, Reuse},
+        pool_group::PoolGroup,
         stall_timeout::StallTimeout,
     },
     error_chain::BoxError,
@@ -49,15 +50,12 @@ pub(crate) struct PoolConfig {
     pub(crate) preserve_header_case: bool,
 }
 
-/// The connections to one server.
+/// The connections to one server, or those of one thread.
 pub(crate) struct Pool {
-    connector: Connector,
+    connector: Arc<Connector>,
     config: PoolConfig,
     state: Mutex<State>,
-    /// Notifies one waiter for each HTTP/1.1 connection that is returned, and all of them of an HTTP/2 connection.
-    available: Notify,
-    /// A permit for each connection that may exist.
-    connection_permits: Arc<Semaphore>,
+    group: Arc<PoolGroup<Self>>,
     /// A permit for each connection that may be opened at the same time.
     connect_permits: Arc<Semaphore>,
     this: Weak<Self>,
@@ -66,8 +64,6 @@ pub(crate) struct Pool {
 #[derive(Default)]
 struct State {
     idle: IdleConnections,
-    /// How many requests wait for a connection.
-    waiters: usize,
     /// The task that closes expired connections. It may end with its runtime: then another is started.
     reaper: Option<AbortHandle>,
 }
@@ -78,17 +74,27 @@ const MAX_BUFFER_SIZE: usize = head_limits::MAX_SIZE + 16 * 1024;
 
 impl Pool {
     pub(crate) fn new(connector: Connector, config: PoolConfig) -> Arc<Self> {
+        Self::in_group(Arc::new(connector), config, Arc::new(PoolGroup::new(config.max_connections)))
+    }
+
+    /// Creates a pool that shares the limit on connections with this one.
+    pub(crate) fn sibling(&self) -> Arc<Self> {
+        Self::in_group(Arc::clone(&self.connector), self.config, Arc::clone(&self.group))
+    }
+
+    fn in_group(connector: Arc<Connector>, config: PoolConfig, group: Arc<PoolGroup<Self>>) -> Arc<Self> {
         // A single HTTP/2 connection is enough for all requests, so they wait for the first.
         let connects = if config.http2 && config.max_idle > 0 { 1 } else { Semaphore::MAX_PERMITS };
-        Arc::new_cyclic(|this| Self {
+        let pool = Arc::new_cyclic(|this| Self {
             connector,
             config,
             state: Mutex::default(),
-            available: Notify::new(),
-            connection_permits: Arc::new(Semaphore::new(config.max_connections)),
+            group,
             connect_permits: Arc::new(Semaphore::new(connects)),
             this: this.clone(),
-        })
+        });
+        pool.group.add(&pool);
+        pool
     }
 
     /// Whether requests share a connection, or will.
@@ -96,16 +102,14 @@ impl Pool {
         self.config.http2 || lock(&self.state).idle.has_http2()
     }
 
-    /// Returns the number of connections, including those being opened.
+    /// Returns the number of connections of the group, including those being opened.
     pub(crate) fn connections(&self) -> usize {
-        self.config.max_connections.saturating_sub(self.connection_permits.available_permits())
+        self.config.max_connections.saturating_sub(self.group.connection_permits.available_permits())
     }
 
     /// Takes an available connection, unless other requests are waiting for it.
     pub(crate) fn try_acquire(&self, reuse: Reuse) -> Option<Box<Connection>> {
-        let mut state = lock(&self.state);
-        let waiters = state.waiters;
-        self.take(&mut state.idle, reuse, waiters)
+        self.take(reuse, self.group.waiters())
     }
 
     /// Waits for a connection, at most for the connect timeout.
@@ -114,8 +118,18 @@ impl Pool {
         connect_timeout(self.config.connect_timeout, async move { pool.wait_or_connect(reuse).await })
     }
 
-    fn take(&self, idle: &mut IdleConnections, reuse: Reuse, reserved: usize) -> Option<Box<Connection>> {
+    fn take(&self, reuse: Reuse, reserved: usize) -> Option<Box<Connection>> {
+        let idle = &mut lock(&self.state).idle;
         idle.take(reuse, reserved).or_else(|| idle.share().map(|handle| self.exchange_on(handle, true)))
+    }
+
+    /// Takes an available connection, also of another pool if the limit allows no new one.
+    fn take_or_borrow(&self, reuse: Reuse, reserved: usize) -> Option<Box<Connection>> {
+        if self.group.is_full() {
+            self.group.pools(self).iter().find_map(|pool| pool.take(reuse, reserved))
+        } else {
+            self.take(reuse, reserved)
+        }
     }
 
     /// Starts an exchange on a shared connection. It may have to wait for capacity, at most for the connect timeout.
@@ -133,7 +147,7 @@ impl Pool {
         let mut available = pin!(waiter.available(reuse, earlier));
         let permits = async {
             let connect = Arc::clone(&self.connect_permits).acquire_owned().await?;
-            Ok::<_, BoxError>((connect, Arc::clone(&self.connection_permits).acquire_owned().await?))
+            Ok::<_, BoxError>((connect, Arc::clone(&self.group.connection_permits).acquire_owned().await?))
         };
         let (connect_permit, permit) = tokio::select! {
             biased;
@@ -157,17 +171,16 @@ impl Pool {
 
     /// Closes the connection that has been idle the longest, if the limit allows no new one.
     fn free_permit(&self) {
-        if self.connection_permits.available_permits() == 0 {
-            lock(&self.state).idle.close_oldest();
+        if self.group.is_full() {
+            let _ = self.group.pools(self).iter().any(|pool| lock(&pool.state).idle.close_oldest());
         }
     }
 
     /// Wakes another waiter if the connection that was returned is too old for the one that was woken.
     fn pass_on_stale(&self) {
-        let is_stale = lock(&self.state).idle.is_latest_stale();
-        if is_stale {
+        if self.group.pools(self).iter().any(|pool| lock(&pool.state).idle.is_latest_stale()) {
             self.free_permit();
-            self.available.notify_one();
+            self.group.available.notify_one();
         }
     }
 
@@ -209,14 +222,16 @@ impl Pool {
             }
             self.ensure_reaper(&mut state);
             drop(state);
-            self.available.notify_waiters();
+            self.group.available.notify_waiters();
         }
         Ok(self.exchange_on(handle, false))
     }
 
     /// Stops sharing the connection of an exchange that stalled, if it has stalled for the others too.
     pub(crate) fn remove_stalled(&self, exchange: &Connection, timeout: Duration) {
-        lock(&self.state).idle.remove_stalled(exchange, timeout);
+        for pool in self.group.pools(self) {
+            lock(&pool.state).idle.remove_stalled(exchange, timeout);
+        }
     }
 
     fn ensure_reaper(&self, state: &mut State) {
@@ -240,6 +255,12 @@ impl Pool {
     }
 }
 
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.group.remove();
+    }
+}
+
 impl ReturnConnection for Pool {
     fn return_connection(&self, connection: Box<Connection>) {
         let idle_timeout = self.config.idle_timeout;
@@ -247,15 +268,19 @@ impl ReturnConnection for Pool {
         if idle_timeout.is_zero() {
             return;
         }
+        let max_idle = match self.config.max_idle {
+            0 => 0,
+            max_idle => self.group.share(max_idle).max(self.group.waiters()),
+        };
         let mut state = lock(&self.state);
-        let max_idle = if self.config.max_idle == 0 { 0 } else { self.config.max_idle.max(state.waiters) };
         if !state.idle.push(connection, idle_timeout, max_idle) {
             return;
         }
-        if state.waiters > 0 {
-            self.available.notify_one();
-        }
         self.ensure_reaper(&mut state);
+        drop(state);
+        if self.group.waiters() > 0 {
+            self.group.available.notify_one();
+        }
     }
 }
 
@@ -270,24 +295,19 @@ async fn reap(pool: Weak<Pool>) {
 struct Waiter<'a>(&'a Pool);
 
 impl<'a> Waiter<'a> {
-    /// Registers a waiter. Returns it with the number of those before it, both under one lock, so that each waiter has
-    /// its own position.
+    /// Registers a waiter. Returns it with the number of those before it.
     fn register(pool: &'a Pool) -> (Self, usize) {
-        let mut state = lock(&pool.state);
-        let earlier = state.waiters;
-        state.waiters += 1;
-        (Self(pool), earlier)
+        (Self(pool), pool.group.add_waiter())
     }
 
     /// Waits until a connection is returned or can be shared. Waiters are served in their order.
     async fn available(&self, reuse: Reuse, mut earlier: usize) -> Box<Connection> {
         let Self(pool) = self;
         loop {
-            let mut notified = pin!(pool.available.notified());
+            let mut notified = pin!(pool.group.available.notified());
             // From here on, no notification is missed.
             notified.as_mut().enable();
-            let connection = pool.take(&mut lock(&pool.state).idle, reuse, earlier);
-            if let Some(connection) = connection {
+            if let Some(connection) = pool.take_or_borrow(reuse, earlier) {
                 return connection;
             }
             notified.await;
@@ -301,6 +321,6 @@ impl<'a> Waiter<'a> {
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        lock(&self.0.state).waiters -= 1;
+        self.0.group.remove_waiter();
     }
 }
