@@ -73,7 +73,7 @@ struct Shared {
 impl Shared {
     fn worker_generation(&self, generation: &Arc<Generation>) -> Arc<WorkerGeneration> {
         let LoadedSettings { settings, client, metrics, .. } = &generation.loaded;
-        let client = with_own_pool(client);
+        let client = client.with_own_pool();
         let handler = if settings.forward {
             Handler::Gateway(Box::new(Gateway {
                 client,
@@ -92,11 +92,6 @@ impl Shared {
         });
         Arc::new(WorkerGeneration { generation: Arc::clone(generation), handler, telemetry })
     }
-}
-
-/// Returns a client for another worker.
-fn with_own_pool(client: &Client) -> Client {
-    client.clone()
 }
 
 impl Generation {

@@ -6,7 +6,7 @@
 
 use std::{
     pin::pin,
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Mutex, Once, Weak},
     time::Duration,
 };
 
@@ -56,6 +56,8 @@ pub(crate) struct Pool {
     config: PoolConfig,
     state: Mutex<State>,
     group: Arc<PoolGroup<Self>>,
+    /// Completed when the first connection was opened. Before that, the pool needs no share.
+    joined: Once,
     /// A permit for each connection that may be opened at the same time.
     connect_permits: Arc<Semaphore>,
     this: Weak<Self>,
@@ -85,16 +87,15 @@ impl Pool {
     fn in_group(connector: Arc<Connector>, config: PoolConfig, group: Arc<PoolGroup<Self>>) -> Arc<Self> {
         // A single HTTP/2 connection is enough for all requests, so they wait for the first.
         let connects = if config.http2 && config.max_idle > 0 { 1 } else { Semaphore::MAX_PERMITS };
-        let pool = Arc::new_cyclic(|this| Self {
+        Arc::new_cyclic(|this| Self {
             connector,
             config,
             state: Mutex::default(),
             group,
+            joined: Once::new(),
             connect_permits: Arc::new(Semaphore::new(connects)),
             this: this.clone(),
-        });
-        pool.group.add(&pool);
-        pool
+        })
     }
 
     /// Whether requests share a connection, or will.
@@ -185,6 +186,7 @@ impl Pool {
     }
 
     async fn connect(&self, permit: OwnedSemaphorePermit) -> Result<Box<Connection>, BoxError> {
+        self.joined.call_once(|| self.group.add(self.this.clone()));
         let (activity, permit) = (Activity::of_connection(), Arc::new(Mutex::new(Some(permit))));
         let (stream, connected) = self.connector.connect(Arc::clone(&permit), activity.clone()).await?;
         if self.config.http2 || connected.is_negotiated_h2() {
@@ -257,7 +259,9 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.group.remove();
+        if self.joined.is_completed() {
+            self.group.remove();
+        }
     }
 }
 

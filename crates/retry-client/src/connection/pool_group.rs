@@ -32,10 +32,10 @@ impl<P> PoolGroup<P> {
         }
     }
 
-    pub(crate) fn add(&self, pool: &Arc<P>) {
+    pub(crate) fn add(&self, pool: Weak<P>) {
         let mut pools = lock(&self.pools);
         pools.retain(|pool| pool.strong_count() > 0);
-        pools.push(Arc::downgrade(pool));
+        pools.push(pool);
         self.size.fetch_add(1, SeqCst);
     }
 
