@@ -68,8 +68,8 @@ pub(crate) async fn serve<T, S, B>(
             Ok(stream) => stream,
             Err(error) => return log::debug!("Connection closed before it was served: {error}"),
         };
-        let state = ConnectionState::default();
-        let guards = (permit, worker.count(), open.insert(state.clone()));
+        let state = ConnectionState::new(Some(worker.count()));
+        let guards = (permit, open.insert(state.clone()));
         let service = new_service(&worker.context, address, state.clone());
         let serving = Box::pin(Arc::clone(&server).open(stream, state, service));
         // On the heap, so that the task of a waiting connection is small.

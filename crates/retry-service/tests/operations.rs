@@ -159,7 +159,7 @@ async fn a_disconnected_client_is_in_the_access_log() {
 #[tokio::test]
 async fn upstream_connections_are_limited() {
     let backend = backend("delay=50ms").await;
-    let service = gateway(backend.address(), &["--upstream-max-connections", "2"]).await;
+    let service = gateway(backend.address(), &["--upstream-max-connections", "2", "--threads", "1"]).await;
     let address = service.address;
     let calls: Vec<_> = (0..10).map(|_| tokio::spawn(async move { call(address, "GET", "/hello").await })).collect();
     for call in calls {

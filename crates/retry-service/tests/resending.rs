@@ -344,7 +344,7 @@ async fn a_request_whose_http2_connection_is_closed_by_another_response_is_retri
         }
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let service = gateway(listener.local_addr().unwrap(), &["--upstream-http2"]).await;
+    let service = gateway(listener.local_addr().unwrap(), &["--upstream-http2", "--threads", "1"]).await;
     let connections = Arc::new(AtomicUsize::new(0));
     let _upstream = JoinSet::from_iter([{
         let connections = Arc::clone(&connections);

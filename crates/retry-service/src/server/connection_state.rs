@@ -12,6 +12,8 @@ use std::{
 
 use tokio::time::Instant;
 
+use super::workers::WorkerGuard;
+
 /// The state of one connection. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct ConnectionState(Arc<Shared>);
@@ -32,6 +34,8 @@ struct Shared {
     flags: AtomicU8,
     /// Wakes the task that drives the connection.
     driver: Mutex<Option<Waker>>,
+    /// Dropped with the connection, or with the tunnel that it has become.
+    _worker: Option<WorkerGuard>,
 }
 
 /// What has happened to a connection.
@@ -59,6 +63,13 @@ pub(crate) struct UploadGuard {
 
 impl Default for ConnectionState {
     fn default() -> Self {
+        Self::new(None)
+    }
+}
+
+impl ConnectionState {
+    /// Creates the state of a new connection, which `worker` counts.
+    pub(crate) fn new(worker: Option<WorkerGuard>) -> Self {
         Self(Arc::new(Shared {
             opened: Instant::now(),
             in_flight: AtomicUsize::new(0),
@@ -68,11 +79,10 @@ impl Default for ConnectionState {
             unsent_since: AtomicU64::new(0),
             flags: AtomicU8::new(0),
             driver: Mutex::new(None),
+            _worker: worker,
         }))
     }
-}
 
-impl ConnectionState {
     /// Counts a request as in flight.
     pub(crate) fn begin_request(&self) -> InFlightGuard {
         self.0.in_flight.fetch_add(1, SeqCst);

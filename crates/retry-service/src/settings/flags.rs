@@ -386,7 +386,7 @@ pub(super) fn names<'a>(command: &'a clap::Command, group: &str) -> impl Iterato
 mod tests {
     use std::{env, ffi::OsString, fs};
 
-    use clap::FromArgMatches as _;
+    use clap::{FromArgMatches as _, parser::ValueSource};
     use retry_client::RetryPolicy;
 
     use super::*;
@@ -442,7 +442,8 @@ mod tests {
         let command = command();
         let matches = command.clone().try_get_matches_from(["retry-service", "--forward"]).unwrap();
         let mut differing = 0;
-        for arg in command.get_arguments().filter(|arg| is_setting(arg) && arg.get_id() != "forward") {
+        let is_default = |arg: &Arg| matches.value_source(arg.get_id().as_str()) == Some(ValueSource::DefaultValue);
+        for arg in command.get_arguments().filter(|arg| is_setting(arg) && is_default(arg)) {
             let value = matches.get_raw(arg.get_id().as_str()).map(|mut raw| raw.next().unwrap().to_str().unwrap());
             let sample = arg.get_default_values().first().map(|value| value.to_str().unwrap());
             let help = arg.get_help().unwrap().to_string();
