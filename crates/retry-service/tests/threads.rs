@@ -9,12 +9,7 @@
 
 mod support;
 
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use support::{
     Service, gateway,
@@ -30,7 +25,7 @@ use tokio::{
     process::Command,
     sync::Semaphore,
     task::JoinSet,
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 const THREADS: usize = 4;
@@ -61,7 +56,6 @@ async fn clients(service: &Service, number: usize, body: &str) -> Vec<TcpStream>
 
 /// Each thread has its own connections to the upstream, so these show which thread a client's connection is on.
 #[tokio::test]
-#[ignore = "needs a pool per thread"]
 async fn a_few_long_connections_are_balanced() {
     for (flags, expected) in [(["--threads", "1"], vec![16]), (FOUR_THREADS, vec![4; THREADS])] {
         let upstream = Upstream::playing([ok("ok")]).await;
@@ -80,7 +74,6 @@ async fn a_few_long_connections_are_balanced() {
 
 /// A tunnel is no HTTP connection any more, but its thread still serves it.
 #[tokio::test]
-#[ignore = "needs a pool per thread"]
 async fn tunnels_are_balanced() {
     const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
     let upstream =
