@@ -168,7 +168,7 @@ impl Error {
         self.0.ending.as_ref().map(|(reason, _)| *reason)
     }
 
-    /// Returns the attempts. `None` if [`reason`](Self::reason) is `None`.
+    /// Returns the attempts, at most the last 16. `None` if [`reason`](Self::reason) is `None`.
     #[must_use]
     pub fn journal(&self) -> Option<&Journal> {
         self.0.ending.as_ref().map(|(_, journal)| journal)

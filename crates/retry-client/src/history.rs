@@ -11,7 +11,7 @@ use retry_core::Record;
 /// attempt 1 returned 503 Service Unavailable (2.1ms); waited 80ms; attempt 2 returned 200 OK (1.4ms)
 /// ```
 ///
-/// At most the latest 16 attempts are kept.
+/// At most the last 16 attempts are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History(Vec<HistoryEntry>);
 
@@ -25,7 +25,8 @@ pub struct HistoryEntry {
     pub outcome: String,
 }
 
-const MAX_ENTRIES: usize = 16;
+/// The attempts kept in a history, and in the journal of a call.
+pub(crate) const MAX_ENTRIES: u16 = 16;
 
 impl History {
     /// Returns the attempts in order.
@@ -34,7 +35,7 @@ impl History {
     }
 
     pub(crate) fn push(&mut self, record: &Record, outcome: String) {
-        if self.0.len() == MAX_ENTRIES {
+        if self.0.len() == usize::from(MAX_ENTRIES) {
             self.0.remove(0);
         }
         if self.0.is_empty() {

@@ -139,6 +139,18 @@ async fn every_response_carries_its_journal() {
 }
 
 #[tokio::test]
+async fn journal_and_history_have_the_last_16_attempts() {
+    let backend = backend("status=503").await;
+    let policy = policy().count(17).interval(Duration::ZERO).build().unwrap();
+    let response = client(&backend).retry(policy).build().unwrap().get("/hello").await.unwrap();
+    let journal = response.extensions().get::<Journal>().unwrap();
+    let history = response.extensions().get::<History>().unwrap();
+    let last_16: Vec<_> = (3..=18).collect();
+    assert_eq!(journal.iter().map(|record| record.attempt).collect::<Vec<_>>(), last_16);
+    assert_eq!(history.iter().map(|entry| entry.record.attempt).collect::<Vec<_>>(), last_16);
+}
+
+#[tokio::test]
 async fn the_history_of_a_retried_call_is_one_line() {
     let backend = backend("status=503,reset,ok,ok,status=503").await;
     let client = client(&backend).build().unwrap();

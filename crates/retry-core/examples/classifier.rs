@@ -37,7 +37,7 @@ fn classify(outcome: &Result<Response, Fault>) -> Verdict {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let policy = RetryPolicy::builder().count(3).interval(Duration::from_millis(10)).build()?;
-    let retry = Retry::new(policy).classify(classify);
+    let retry = Retry::new(policy).classify(classify).journal_limit(4);
 
     let wait = Duration::from_millis(30);
     let script = [Err(Fault::Disconnected), Ok(Response::Slower(wait)), Ok(Response::Job(7))];

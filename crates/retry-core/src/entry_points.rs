@@ -65,7 +65,7 @@ impl<R: Runtime, C, O> Retry<R, C, O> {
         Call::new(self, operation, Report::into_result)
     }
 
-    /// Runs `operation` like [`run`](Self::run), and returns the attempts and the reason for the end in either case.
+    /// Runs `operation` like [`run`](Self::run), and returns the journal and the reason for the end in either case.
     pub fn report<T, E, Fut>(&self, operation: impl FnMut(Attempt) -> Fut) -> impl Future<Output = Report<T, E>>
     where
         Fut: Future<Output = Result<T, E>>,

@@ -5,7 +5,7 @@ use core::{error::Error, fmt};
 
 use crate::{journal::Journal, reason::Reason};
 
-/// The error of a call that gave up: the last attempt's error, the reason, and the attempts.
+/// The error of a call that gave up: the last attempt's error, the reason, and the journal.
 ///
 /// The message contains the number of attempts and the reason; the last error is the [`source`](Error::source).
 ///
@@ -21,7 +21,7 @@ use crate::{journal::Journal, reason::Reason};
 /// assert_eq!(gave_up.to_string(), "gave up after 3 attempts: no retries left");
 /// assert_eq!(gave_up.source().unwrap().to_string(), "connection refused");
 /// assert_eq!(gave_up.reason(), Reason::Exhausted);
-/// assert_eq!(gave_up.journal().iter().count(), 3);
+/// assert_eq!(gave_up.attempts(), 3);
 /// # });
 /// ```
 #[derive(Clone, Debug)]
@@ -67,7 +67,7 @@ impl<E> RetryError<E> {
         self.journal().attempts()
     }
 
-    /// Returns the attempts.
+    /// Returns the recorded attempts: by default only the last.
     #[must_use]
     pub fn journal(&self) -> &Journal {
         &self.end.journal

@@ -166,13 +166,13 @@ where
             start: this.attempt_start.since(this.progress.start),
             duration: now.since(*this.attempt_start),
         });
-        let record = Record { attempt, verdict, wait: next.ok().map(Nanos::get), timing };
+        let record = |wait| Record { attempt, verdict, wait, timing };
         match next {
-            Ok(_) => {
-                self.start_wait(outcome, record);
+            Ok(wait) => {
+                self.start_wait(outcome, record(Some(wait.get())));
                 None
             }
-            Err(reason) => Some(self.finish(outcome, record, reason)),
+            Err(reason) => Some(self.finish(outcome, record(None), reason)),
         }
     }
 

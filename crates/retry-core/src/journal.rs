@@ -5,9 +5,6 @@ use core::time::Duration;
 
 use crate::verdict::Verdict;
 
-/// Attempts kept by default: more than most policies make.
-pub(crate) const DEFAULT_LIMIT: u16 = 16;
-
 /// The record of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -33,8 +30,8 @@ pub struct Timing {
 
 /// The attempts of one call, in order.
 ///
-/// Beyond the [limit](crate::Retry::journal_limit) the earliest records are dropped; [`dropped`](Self::dropped) counts
-/// them. The last attempt is always kept.
+/// By default only the last attempt is recorded, and [`attempts`](Self::attempts) counts all of them.
+/// [`Retry::journal_limit`](crate::Retry::journal_limit) adds those before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Journal {
     earlier: EarlierRecords,

@@ -27,7 +27,8 @@
 //! | [`Retry`] | the async executor: runs an operation, asks a session what to do, and waits |
 //! | [`RetryBudget`] | a limit on retries, shared by many calls |
 //! | [`Runtime`] | the source of time, timers and randomness |
-//! | [`RetryError`] | the last error, the [`Reason`] for giving up, and the [`Journal`] of attempts |
+//! | [`RetryError`] | the last error, the [`Reason`] for giving up, and the [`Journal`] |
+//! | [`Journal`] | the attempts of a call: by default the last one only, see [`Retry::journal_limit`] |
 //!
 //! # More control
 //!

@@ -1,8 +1,8 @@
-//! [`Report`]: the result of a call together with its history.
+//! [`Report`]: the result of a call, with its journal.
 
 use crate::{error::RetryError, journal::Journal, reason::Reason};
 
-/// The result of a call, its attempts, and why it ended.
+/// The result of a call, why it ended, and its attempts.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report<T, E> {
@@ -10,7 +10,7 @@ pub struct Report<T, E> {
     pub outcome: Option<Result<T, E>>,
     /// Why the call ended.
     pub reason: Reason,
-    /// The attempts.
+    /// The recorded attempts: by default only the last.
     pub journal: Journal,
 }
 

@@ -5,14 +5,14 @@ use core::time::Duration;
 #[cfg(feature = "tokio")]
 use crate::tokio_runtime::TokioRuntime;
 use crate::{
-    budget::RetryBudget, classify::RetryAnyError, journal::DEFAULT_LIMIT, nanos::Nanos, observe::NoObserver,
-    policy::RetryPolicy, runtime::Runtime,
+    budget::RetryBudget, classify::RetryAnyError, nanos::Nanos, observe::NoObserver, policy::RetryPolicy,
+    runtime::Runtime,
 };
 
 /// A policy and the settings around it; runs any number of operations.
 ///
 /// By default every `Err` is retried and every `Ok` accepted; there is no observer, no budget and no timeout per
-/// attempt; the journal keeps the last 16 attempts, without their times.
+/// attempt; the journal keeps only the last attempt, without its times.
 #[derive(Clone, Debug)]
 pub struct Retry<R, C = RetryAnyError, O = NoObserver> {
     pub(crate) policy: RetryPolicy,
@@ -46,7 +46,7 @@ impl<R: Runtime> Retry<R> {
             observe: NoObserver,
             budget: None,
             attempt_timeout: Nanos::MAX,
-            journal_limit: DEFAULT_LIMIT,
+            journal_limit: 1,
             timed: false,
         }
     }
@@ -102,8 +102,8 @@ impl<R: Runtime, C, O> Retry<R, C, O> {
         self
     }
 
-    /// Sets how many attempts the journal keeps, counted from the last; the default is 16. With 0 or 1 it keeps only
-    /// the last attempt, and the call does not allocate.
+    /// Sets how many attempts the journal keeps, counted from the last; the default and the minimum is 1. If it is
+    /// more, a call allocates at its first retry.
     #[must_use]
     pub fn journal_limit(mut self, attempts: u16) -> Self {
         self.journal_limit = attempts;

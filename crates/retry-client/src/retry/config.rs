@@ -7,6 +7,7 @@ use retry_core::{Retry, RetryBudget, RetryPolicy, TokioRuntime};
 
 use crate::{
     error::Error,
+    history::MAX_ENTRIES,
     request::buffer_quota::BufferQuota,
     retry::{attempt_event::AttemptEvent, backoff_gauge::BackoffGauge, methods::RetryMethods},
 };
@@ -153,7 +154,7 @@ impl RetryConfig {
 
     /// Returns the retry engine for one call.
     pub(crate) fn retry(&self) -> Retry<TokioRuntime> {
-        let retry = Retry::new(self.policy);
+        let retry = Retry::new(self.policy).journal_limit(MAX_ENTRIES);
         match &self.budget {
             Some(budget) => retry.budget(budget.clone()),
             None => retry,
