@@ -2,11 +2,12 @@
 //!
 //! `cargo bench -p retry-core --bench compare`
 //!
-//! The other crates do not record attempts, so compare them with `journal_limit(1)`. `retry()` copies its policy into each
-//! call.
+//! The contenders run in turn, in many short rounds, so noise affects all of them alike. Compare the ratios to the fastest
+//! peer of the same round: the nanoseconds depend on the machine and its load. The rounds are spread over several
+//! processes, because the addresses of a process can change a result by a tenth.
 //!
-//! The contenders run in turn, round by round, and the median counts, so noise affects all of them alike. Compare the
-//! ratios: the nanoseconds depend on the machine and its load.
+//! The other crates do not record attempts: `journal_limit(16)` shows what a journal costs. `retry()` and backon copy their
+//! settings into each call.
 #![allow(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -17,9 +18,11 @@
 
 use std::{
     cell::Cell,
+    env,
     future::{Ready, ready},
     hint::black_box,
     pin::{Pin, pin},
+    process::Command,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -30,47 +33,72 @@ use retry_core::{Retry, RetryPolicy, TokioRuntime, retry};
 use tokio::time::{Sleep, sleep};
 use tower::{ServiceExt, retry::Policy, service_fn};
 
+const PROCESSES: usize = 20;
+
 fn main() {
-    compare(
-        "success at the first attempt",
-        1,
-        [
-            Contender::ours("retry-core, retry()", free_function(0)),
-            Contender::ours("retry-core, Retry", reused(0, |retry| retry)),
-            Contender::ours("retry-core, Retry, journal_limit(1)", reused(0, |retry| retry.journal_limit(1))),
-            Contender::peer("backon", backon(0)),
-            Contender::peer("tower", tower(0)),
-            Contender::peer("tokio-retry2", tokio_retry2()),
-            Contender::by_hand(by_hand(0)),
-        ],
-    );
-    compare(
-        "three retries without waits (not tokio-retry2, which creates a timer even for zero)",
-        1,
-        [
-            Contender::ours("retry-core, retry()", free_function(3)),
-            Contender::ours("retry-core, Retry", reused(3, |retry| retry)),
-            Contender::ours("retry-core, Retry, journal_limit(1)", reused(3, |retry| retry.journal_limit(1))),
-            Contender::peer("backon", backon(3)),
-            Contender::peer("tower", tower(3)),
-            Contender::by_hand(by_hand(3)),
-        ],
-    );
-    for (title, factor) in [
-        ("one of 1,000 waits, factor 1.01: most are below the cap", 1.01),
-        ("one of 1,000 waits, factor 2: most are at the cap", 2.0),
-    ] {
-        compare(
-            title,
-            WAITS,
-            [
-                Contender::ours("retry-core", waits(factor)),
-                Contender::peer("backon", backon_waits(factor)),
-                Contender::peer("tokio-retry2", tokio_retry2_waits(factor)),
-                Contender::by_hand(waits_by_hand(factor)),
-            ],
-        );
+    let tables = tables();
+    if env::args().any(|arg| arg == "--samples") {
+        return tables.into_iter().for_each(Table::print_samples);
     }
+    let mut samples: Vec<_> = tables.iter().map(|table| vec![Vec::new(); table.contenders.len()]).collect();
+    for _ in 0..PROCESSES {
+        let output = Command::new(env::current_exe().unwrap()).arg("--samples").output().unwrap();
+        let lines = String::from_utf8(output.stdout).unwrap();
+        for (line, samples) in lines.lines().zip(samples.iter_mut().flatten()) {
+            samples.extend(line.split_whitespace().map(|nanos| nanos.parse::<f64>().unwrap()));
+        }
+    }
+    for (table, samples) in tables.iter().zip(&samples) {
+        table.print(samples);
+    }
+}
+
+fn tables() -> Vec<Table> {
+    let [below_the_cap, at_the_cap] = [1.01, 2.0].map(|factor| {
+        vec![
+            Contender::ours("retry-core", waits(factor)),
+            Contender::peer("backon", backon_waits(factor)),
+            Contender::peer("tokio-retry2", tokio_retry2_waits(factor)),
+            Contender::by_hand(waits_by_hand(factor)),
+        ]
+    });
+    vec![
+        Table {
+            title: "success at the first attempt",
+            results_per_run: 1,
+            contenders: vec![
+                Contender::ours("`retry()`", free_function(0)),
+                Contender::ours("`Retry`", reused(0, |retry| retry)),
+                Contender::peer("backon", backon(0)),
+                Contender::peer("tower", tower(0)),
+                Contender::peer("tokio-retry2", tokio_retry2()),
+                Contender::by_hand(by_hand(0)),
+            ],
+        },
+        // Without tokio-retry2, which creates a timer even for zero.
+        Table {
+            title: "three retries without waits",
+            results_per_run: 1,
+            contenders: vec![
+                Contender::ours("`retry()`", free_function(3)),
+                Contender::ours("`Retry`", reused(3, |retry| retry)),
+                Contender::ours("`Retry`, `journal_limit(16)`", reused(3, |retry| retry.journal_limit(16))),
+                Contender::peer("backon", backon(3)),
+                Contender::peer("tower", tower(3)),
+                Contender::by_hand(by_hand(3)),
+            ],
+        },
+        Table {
+            title: "one of 1,000 waits, factor 1.01: most are below the cap",
+            results_per_run: WAITS,
+            contenders: below_the_cap,
+        },
+        Table {
+            title: "one of 1,000 waits, factor 2: most are at the cap",
+            results_per_run: WAITS,
+            contenders: at_the_cap,
+        },
+    ]
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -121,7 +149,7 @@ fn policy() -> RetryPolicy {
 
 fn free_function(failures: u32) -> impl FnMut() {
     let policy = policy();
-    move || finish(retry(black_box(policy), operation(failures)))
+    move || finish(retry(*black_box(&policy), operation(failures)))
 }
 
 fn reused(failures: u32, set: impl Fn(Retry<TokioRuntime>) -> Retry<TokioRuntime>) -> impl FnMut() {
@@ -135,7 +163,7 @@ fn reused(failures: u32, set: impl Fn(Retry<TokioRuntime>) -> Retry<TokioRuntime
 fn backon(failures: u32) -> impl FnMut() {
     let backoff = backon::ConstantBuilder::new().with_delay(Duration::ZERO).with_max_times(RETRIES as usize);
     // The default sleep creates a timer even for zero.
-    move || finish(operation(failures).retry(black_box(backoff)).sleep(pause))
+    move || finish(operation(failures).retry(*black_box(&backoff)).sleep(pause))
 }
 
 fn tower(failures: u32) -> impl FnMut() {
@@ -168,7 +196,7 @@ fn tower(failures: u32) -> impl FnMut() {
             operation.set(Some(run));
             outcome
         });
-        finish(tower::retry::Retry::new(black_box(policy), service).oneshot(()));
+        finish(tower::retry::Retry::new(*black_box(&policy), service).oneshot(()));
     }
 }
 
@@ -177,7 +205,7 @@ fn tokio_retry2() -> impl FnMut() {
     move || {
         let mut operation = operation(0);
         let operation = || ready(operation().into_inner().map_err(tokio_retry2::RetryError::transient));
-        finish(tokio_retry2::Retry::spawn(black_box(waits.clone()).take(RETRIES as usize), operation));
+        finish(tokio_retry2::Retry::spawn(black_box(&waits).clone().take(RETRIES as usize), operation));
     }
 }
 
@@ -207,7 +235,7 @@ const CAP: Duration = Duration::from_secs(60);
 fn waits(factor: f64) -> impl FnMut() {
     let policy = RetryPolicy::builder().count(WAITS).interval(FIRST).backoff_factor(factor).max_wait_interval(CAP);
     let policy = policy.build().unwrap();
-    move || drain(black_box(policy).waits())
+    move || drain(black_box(&policy).waits())
 }
 
 fn backon_waits(factor: f64) -> impl FnMut() {
@@ -216,12 +244,12 @@ fn backon_waits(factor: f64) -> impl FnMut() {
         .with_factor(factor as f32)
         .with_max_delay(CAP)
         .with_max_times(WAITS as usize);
-    move || drain(black_box(backoff).build())
+    move || drain((*black_box(&backoff)).build())
 }
 
 fn tokio_retry2_waits(factor: f64) -> impl FnMut() {
     let backoff = tokio_retry2::strategy::ExponentialFactorBackoff::from_millis(1, factor).max_delay(CAP);
-    move || drain(black_box(backoff.clone()).take(WAITS as usize))
+    move || drain(black_box(&backoff).clone().take(WAITS as usize))
 }
 
 fn waits_by_hand(factor: f64) -> impl FnMut() {
@@ -288,32 +316,52 @@ impl Contender {
     }
 }
 
-const ROUNDS: usize = 101;
-const BATCH: Duration = Duration::from_millis(1);
+struct Table {
+    title: &'static str,
+    results_per_run: u32,
+    contenders: Vec<Contender>,
+}
 
-/// Runs all contenders in turn, round by round, and prints the median time per result, also as a multiple of the fastest
-/// peer.
-fn compare<const N: usize>(title: &str, results_per_run: u32, mut contenders: [Contender; N]) {
-    let runs = contenders.each_mut().map(Contender::runs_per_batch);
-    let mut samples = [const { Vec::new() }; N];
-    for _ in 0..ROUNDS {
-        for ((contender, runs), samples) in contenders.iter_mut().zip(runs).zip(&mut samples) {
-            let results = f64::from(runs) * f64::from(results_per_run);
-            samples.push((contender.time)(runs).as_nanos() as f64 / results);
+const ROUNDS: usize = 101;
+const BATCH: Duration = Duration::from_micros(200);
+
+impl Table {
+    /// Runs all contenders in turn, round by round. Prints a line per contender: the nanoseconds per result, by round.
+    fn print_samples(mut self) {
+        let runs: Vec<_> = self.contenders.iter_mut().map(Contender::runs_per_batch).collect();
+        let mut lines = vec![String::new(); runs.len()];
+        for _ in 0..ROUNDS {
+            for ((contender, &runs), line) in self.contenders.iter_mut().zip(&runs).zip(&mut lines) {
+                let results = f64::from(runs) * f64::from(self.results_per_run);
+                *line += &format!("{} ", (contender.time)(runs).as_nanos() as f64 / results);
+            }
+        }
+        for line in lines {
+            println!("{line}");
         }
     }
-    let medians = samples.map(median);
-    let of_peers = contenders.iter().zip(medians).filter(|(contender, _)| contender.role == Role::Peer);
-    let fastest_peer = of_peers.map(|(_, nanos)| nanos).fold(f64::INFINITY, f64::min);
 
-    println!("\n{title}");
-    println!("{:38} {:>9} {:>20}", "", "ns", "× the fastest peer");
-    for (Contender { name, .. }, nanos) in contenders.iter().zip(medians) {
-        println!("{name:38} {nanos:>9.2} {:>20.2}", nanos / fastest_peer);
+    /// Prints the time per result, and its ratio to the fastest peer's time in the same round: the median, and in
+    /// brackets the quartiles.
+    fn print(&self, samples: &[Vec<f64>]) {
+        let peers = self.contenders.iter().zip(samples).filter(|(contender, _)| contender.role == Role::Peer);
+        let (fastest, base) = peers.min_by(|(_, one), (_, other)| median(one).total_cmp(&median(other))).unwrap();
+
+        println!("\n| {} | ns | × {} |\n|---|---|---|", self.title, fastest.name);
+        for (Contender { name, .. }, samples) in self.contenders.iter().zip(samples) {
+            let ratios: Vec<_> = samples.iter().zip(base).map(|(nanos, base)| nanos / base).collect();
+            let [low, middle, high] = quartiles(&ratios);
+            println!("| {name} | {:.1} | {middle:.2} ({low:.2}–{high:.2}) |", median(samples));
+        }
     }
 }
 
-fn median(mut samples: Vec<f64>) -> f64 {
-    samples.sort_by(f64::total_cmp);
-    samples[samples.len() / 2]
+fn median(samples: &[f64]) -> f64 {
+    quartiles(samples)[1]
+}
+
+fn quartiles(samples: &[f64]) -> [f64; 3] {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    [1, 2, 3].map(|quarter| sorted[sorted.len() * quarter / 4])
 }

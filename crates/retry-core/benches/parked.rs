@@ -33,8 +33,8 @@ const CONTENDERS: [(&str, Park); 5] = [
         let retry = shared(Retry::new(policy()));
         park(move || retry.run(|_| operation()));
     }),
-    ("retry-core, Retry, journal_limit(1)", || {
-        let retry = shared(Retry::new(policy()).journal_limit(1));
+    ("retry-core, Retry, journal_limit(16)", || {
+        let retry = shared(Retry::new(policy()).journal_limit(16));
         park(move || retry.run(|_| operation()));
     }),
     ("backon", || park(|| operation.retry(backoff()))),
