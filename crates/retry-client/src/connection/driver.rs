@@ -50,23 +50,23 @@ impl Driver {
         self.task.start_polling();
         let inner = &mut Context::from_waker(&self.waker);
         let mut polled = poll(inner);
-        let mut is_closed = false;
         for _ in 0..MAX_POLLS {
-            if polled.is_ready() || is_closed {
+            if polled.is_ready() {
                 break;
             }
             // What has woken the connection so far is handled by this poll.
             self.task.start_polling();
-            is_closed = connection.as_mut().poll(inner).is_ready();
+            if connection.as_mut().poll(inner).is_ready() {
+                self.state = State::Closed;
+                polled = poll(inner);
+                break;
+            }
             polled = poll(inner);
             if !self.task.is_woken() {
                 break;
             }
         }
-        let is_woken = self.task.end_polling();
-        if is_closed {
-            self.state = State::Closed;
-        } else if is_woken && polled.is_pending() {
+        if self.task.end_polling() && polled.is_pending() {
             cx.waker().wake_by_ref();
         }
         polled
