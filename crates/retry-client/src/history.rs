@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use http::StatusCode;
 use retry_core::Record;
 
 /// The attempts of a call that took more than one, with their outcomes: an extension of its response, or part of its
@@ -21,8 +22,30 @@ pub struct History(Vec<HistoryEntry>);
 pub struct HistoryEntry {
     /// The attempt: its number, its times, and the wait that followed.
     pub record: Record,
-    /// The outcome in words, such as `returned 503 Service Unavailable`.
-    pub outcome: String,
+    /// The outcome of the attempt.
+    pub outcome: PastOutcome,
+}
+
+/// The outcome of an attempt that has ended. It displays as a verb phrase, such as `returned 503 Service Unavailable`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PastOutcome {
+    /// A response with this status.
+    Response(StatusCode),
+    /// No response. The error in words.
+    Failed(String),
+    /// The deadline passed first.
+    DeadlineExceeded,
+}
+
+impl fmt::Display for PastOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Response(status) => write!(f, "returned {status}"),
+            Self::Failed(error) => write!(f, "failed: {error}"),
+            Self::DeadlineExceeded => f.write_str("exceeded the deadline"),
+        }
+    }
 }
 
 /// The attempts kept in a history, and in the journal of a call.
@@ -34,7 +57,7 @@ impl History {
         self.0.iter()
     }
 
-    pub(crate) fn push(&mut self, record: &Record, outcome: String) {
+    pub(crate) fn push(&mut self, record: &Record, outcome: PastOutcome) {
         if self.0.len() == usize::from(MAX_ENTRIES) {
             self.0.remove(0);
         }

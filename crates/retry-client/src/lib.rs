@@ -81,7 +81,7 @@ pub use base_url::origin_form;
 pub use builder::ClientBuilder;
 pub use client::Client;
 pub use error::{Error, ErrorKind};
-pub use history::{History, HistoryEntry};
+pub use history::{History, HistoryEntry, PastOutcome};
 pub use layer::{RetryLayer, RetryService};
 pub use request::{
     body::Body,

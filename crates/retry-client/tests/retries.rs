@@ -156,8 +156,8 @@ async fn the_history_of_a_retried_call_is_one_line() {
     let client = client(&backend).build().unwrap();
     let response = client.get("/hello").await.unwrap();
     let history = response.extensions().get::<History>().unwrap();
-    let outcomes: Vec<_> = history.iter().map(|step| step.outcome.as_str()).collect();
-    assert_eq!((outcomes[0], outcomes[2]), ("returned 503 Service Unavailable", "returned 200 OK"));
+    let outcomes: Vec<_> = history.iter().map(|step| step.outcome.to_string()).collect();
+    assert_eq!((&*outcomes[0], &*outcomes[2]), ("returned 503 Service Unavailable", "returned 200 OK"));
     assert!(outcomes[1].starts_with("failed: connection error: "), "{history}");
     let line = history.to_string();
     assert!(line.starts_with("attempt 1 returned 503 Service Unavailable ("), "{line}");

@@ -5,7 +5,7 @@ use std::fmt;
 use http::{Method, StatusCode, Uri};
 use retry_core::{Reason, Record};
 
-use crate::error::Error;
+use crate::{error::Error, history::PastOutcome};
 
 /// An attempt failed, a call ended, or a response body is resumed.
 #[derive(Debug)]
@@ -39,13 +39,21 @@ pub enum Outcome<'a> {
     Resumed(&'a Error),
 }
 
+impl Outcome<'_> {
+    pub(crate) fn to_past(self) -> PastOutcome {
+        match self {
+            Self::Response(status) => PastOutcome::Response(status),
+            Self::Failed(error) | Self::Resumed(error) => PastOutcome::Failed(error.to_string()),
+            Self::DeadlineExceeded => PastOutcome::DeadlineExceeded,
+        }
+    }
+}
+
 impl fmt::Display for Outcome<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Response(status) => write!(f, "returned {status}"),
-            Self::Failed(error) => write!(f, "failed: {error}"),
-            Self::DeadlineExceeded => f.write_str("exceeded the deadline"),
             Self::Resumed(error) => write!(f, "was incomplete and is resumed: {error}"),
+            outcome => outcome.to_past().fmt(f),
         }
     }
 }

@@ -148,7 +148,7 @@ fn report<B>(
     };
     if record.attempt > 1 || ended.is_none() {
         let mut progress = lock(progress);
-        progress.history.push(record, outcome.to_string());
+        progress.history.push(record, outcome.to_past());
         progress.backoff = ended.is_none().then(|| config.backoff_gauge.enter());
     }
     let (method, uri) = (request.head.method(), request.head.uri());
