@@ -100,7 +100,10 @@ impl Pool {
 
     /// Whether requests share a connection, or will.
     pub(crate) fn is_shared(&self) -> bool {
-        self.config.http2 || lock(&self.state).idle.has_http2()
+        let has_http2 = |pool: &Self| lock(&pool.state).idle.has_http2();
+        self.config.http2
+            || has_http2(self)
+            || self.group.is_full() && self.group.pools(self).iter().any(|pool| has_http2(pool))
     }
 
     /// Returns the number of connections of the group, including those being opened.
@@ -142,6 +145,10 @@ impl Pool {
 
     async fn wait_or_connect(self: &Arc<Self>, reuse: Reuse) -> Result<Box<Connection>, BoxError> {
         if reuse == Reuse::Recent {
+            // One of another pool may be recent enough.
+            if let Some(connection) = self.take_or_borrow(reuse, self.group.waiters()) {
+                return Ok(connection);
+            }
             self.free_permit();
         }
         let (waiter, earlier) = Waiter::register(self);
