@@ -1,39 +1,84 @@
-//! The backend of all contenders, which does as little as possible.
+//! A backend with the behaviours that nginx, the backend of all other comparisons, does not have.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    collections::HashMap,
+    future::pending,
+    sync::{Arc, Mutex},
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::Full;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 
-use crate::serve::serve;
+use crate::{head::X_REQUEST_ID, serve::serve};
 
-const TEXT: &[u8] = b"Hello World!!!";
+const TEXT: &str = "Hello World!!!";
+const ATTEMPTS: u32 = 4;
+
+#[derive(Clone, Copy)]
+enum Behaviour {
+    /// Respond with the headers of the request.
+    Echo,
+    /// Respond with 200 when the request's body has been read.
+    Ok,
+    /// Respond with 503 to the first three attempts of each request.
+    Retry,
+    /// Respond with 503 to all requests.
+    Busy,
+    /// Never respond.
+    Hang,
+}
+
+/// The attempts so far, by the id of the request, which is the same for all its attempts.
+type Attempts = Arc<Mutex<HashMap<HeaderValue, u32>>>;
 
 pub(crate) async fn run(address: &str, behaviour: &str) {
-    let count = Arc::new(AtomicU64::new(0));
-    let every = match behaviour {
-        "ok" => 1,
-        "flaky" => 4,
-        "busy" => u64::MAX,
-        "hang" => 0,
-        other => panic!("{other}: expected ok, flaky, busy or hang"),
+    let behaviour = match behaviour {
+        "echo" => Behaviour::Echo,
+        "ok" => Behaviour::Ok,
+        "retry" => Behaviour::Retry,
+        "busy" => Behaviour::Busy,
+        "hang" => Behaviour::Hang,
+        other => panic!("{other}: expected echo, ok, retry, busy or hang"),
     };
-    let respond = move |_: Request<Incoming>| {
-        let number = count.fetch_add(1, Relaxed) + 1;
+    let attempts = Attempts::default();
+    let respond = move |mut request: Request<Incoming>, _| {
+        let attempts = attempts.clone();
         async move {
-            if every == 0 {
-                std::future::pending::<()>().await;
-            }
-            let healthy = number.is_multiple_of(every);
-            let mut response = Response::new(Full::new(Bytes::from_static(if healthy { TEXT } else { b"busy" })));
-            *response.status_mut() = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            let (status, body) = match behaviour {
+                Behaviour::Echo => (StatusCode::OK, text_of(request.headers()).into()),
+                Behaviour::Ok => {
+                    while let Some(Ok(_)) = request.body_mut().frame().await {}
+                    (StatusCode::OK, Bytes::from_static(TEXT.as_bytes()))
+                }
+                Behaviour::Retry if is_last(&attempts, request.headers()) => {
+                    (StatusCode::OK, Bytes::from_static(TEXT.as_bytes()))
+                }
+                Behaviour::Retry | Behaviour::Busy => (StatusCode::SERVICE_UNAVAILABLE, Bytes::from_static(b"busy")),
+                Behaviour::Hang => pending().await,
+            };
+            let mut response = Response::new(Full::new(body));
+            *response.status_mut() = status;
             response
         }
     };
-    serve(address, respond).await;
+    serve(address, false, respond).await;
+}
+
+/// Whether this is the last attempt of a request.
+fn is_last(attempts: &Attempts, headers: &HeaderMap) -> bool {
+    let Some(id) = headers.get(X_REQUEST_ID) else { return false };
+    let mut attempts = attempts.lock().unwrap();
+    let count = attempts.entry(id.clone()).or_default();
+    *count += 1;
+    let is_last = *count == ATTEMPTS;
+    if is_last {
+        attempts.remove(id);
+    }
+    is_last
+}
+
+fn text_of(headers: &HeaderMap) -> String {
+    headers.iter().map(|(name, value)| format!("{name}: {}\n", value.to_str().unwrap())).collect()
 }
