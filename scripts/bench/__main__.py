@@ -59,8 +59,8 @@ def parse_arguments():
     arguments = parser.parse_args()
     if unknown := set(arguments.work) - set(names):
         parser.error(f"{', '.join(sorted(unknown))}: expected {', '.join(names)}")
-    if arguments.write and (arguments.work or arguments.quick or arguments.only):
-        parser.error("--write needs a complete run")
+    if arguments.write and (arguments.work or arguments.quick or arguments.only or arguments.gateway):
+        parser.error("--write takes neither names nor --quick, --only and --gateway: the documents show a complete run")
     if malformed := [given for given in arguments.gateway if "=" not in given]:
         parser.error(f"{malformed[0]}: expected NAME=PATH")
     arguments.work = arguments.work or (SUMMARY if arguments.quick else names)
