@@ -1,10 +1,13 @@
-//! Requests per second and allocations per request, compared with other clients, with the same server.
+//! Requests per second, processor time and allocations per request, compared with other clients, with the same server.
 //!
 //! `cargo bench -p retry-client`
 //!
-//! The server is a separate process, so that only the allocations of the clients are counted. The clients run in turns, and
-//! the median of each counts: a machine that becomes slower affects all of them. Compare the ratios; the requests per
-//! second depend on the machine.
+//! The clients run in turns, in many short rounds, and each is compared with the first one in the same round: a machine that
+//! becomes slower affects both. The table has the medians, and the quartiles of the ratios. Compare the ratios; the rest
+//! depends on the machine.
+//!
+//! The server is a separate process, and a client has a single thread: its processor time and its allocations are those of
+//! the client alone, whereas requests per second depend on the server, too.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -32,13 +35,15 @@ use hyper_util::{
 use reqwest_retry::{RetryTransientMiddleware, policies::ExponentialBackoff};
 use retry_client::{Body, Client, RetryBudget, RetryPolicy};
 use retry_core::Jitter;
+use rustix::time::{ClockId, clock_gettime};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tokio::{net::TcpListener, runtime::Runtime, task::JoinSet};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-const ROUNDS: usize = 9;
+/// Short rounds, so that both clients of a ratio have the same machine.
+const ROUNDS: usize = 60;
 const SERVE: &str = "--serve";
 
 fn main() {
@@ -46,26 +51,18 @@ fn main() {
         return runtime().block_on(serve());
     }
     let server = Server::start();
-    compare(
-        "GET, one at a time",
-        &server.url,
-        &Work { method: Method::GET, body: Bytes::new(), callers: 1, each: 4000 },
-    );
-    compare(
-        "GET, 64 at a time",
-        &server.url,
-        &Work { method: Method::GET, body: Bytes::new(), callers: 64, each: 200 },
-    );
     let body = Bytes::from(vec![b'x'; 16 * 1024]);
-    compare(
-        "PUT of 16 KiB, one at a time",
-        &server.url,
-        &Work { method: Method::PUT, body: body.clone(), callers: 1, each: 2000 },
-    );
-    compare("PUT of 16 KiB, 64 at a time", &server.url, &Work { method: Method::PUT, body, callers: 64, each: 100 });
+    for (title, method, body, callers, each) in [
+        ("GET, one at a time", Method::GET, Bytes::new(), 1, 500),
+        ("GET, 64 at a time", Method::GET, Bytes::new(), 64, 16),
+        ("PUT of 16 KiB, one at a time", Method::PUT, body.clone(), 1, 300),
+        ("PUT of 16 KiB, 64 at a time", Method::PUT, body, 64, 8),
+    ] {
+        compare(title, &server.url, &Work { method, body, callers, each });
+    }
 }
 
-/// The requests that each client sends.
+/// The requests that each client sends in one round.
 #[derive(Clone)]
 struct Work {
     method: Method,
@@ -79,6 +76,8 @@ struct Work {
 #[derive(Clone, Copy)]
 struct Sample {
     per_second: f64,
+    /// Microseconds of processor time per request.
+    cpu: f64,
     allocations: f64,
 }
 
@@ -90,27 +89,46 @@ fn compare(title: &str, url: &str, work: &Work) {
         ("reqwest", Box::new(reqwest(url, work))),
         ("reqwest + reqwest-retry", Box::new(reqwest_retry(url, work))),
     ];
-    let mut samples = [const { Vec::new() }; 4];
-    for round in 0..=ROUNDS {
-        for ((_, run), samples) in subjects.iter_mut().zip(&mut samples) {
-            let sample = run();
-            // The first round fills the pools.
-            if round > 0 {
-                samples.push(sample);
+    let rounds: Vec<_> = (0..=ROUNDS)
+        .map(|round| {
+            let mut samples = [const { None }; 4];
+            // Each round starts with another client, so that none always follows the same one.
+            for turn in 0..subjects.len() {
+                let index = (round + turn) % subjects.len();
+                samples[index] = Some(subjects[index].1());
             }
-        }
-    }
-    println!("\n{title}\n  {:<26}{:>12}{:>9}{:>14}", "", "requests/s", "ratio", "allocations");
-    let medians = samples.map(|samples| (median(&samples, |s| s.per_second), median(&samples, |s| s.allocations)));
-    for ((name, _), (per_second, allocations)) in subjects.iter().zip(&medians) {
-        println!("  {name:<26}{per_second:>12.0}{:>9.2}{allocations:>14.1}", per_second / medians[0].0);
+            samples.map(Option::unwrap)
+        })
+        // The first round fills the pools.
+        .skip(1)
+        .collect();
+    println!(
+        "\n{title}\n  {:<26}{:>10}{:>7} {:<14}{:>10}{:>7} {:<14}{:>12}",
+        "", "requests/s", "ratio", "(quartiles)", "CPU us", "ratio", "(quartiles)", "allocations"
+    );
+    for (index, (name, _)) in subjects.iter().enumerate() {
+        let of = |value: fn(&Sample) -> f64| quartiles(rounds.iter().map(|samples| value(&samples[index])));
+        let ratio = |value: fn(&Sample) -> f64| {
+            let [low, median, high] =
+                quartiles(rounds.iter().map(|samples| value(&samples[index]) / value(&samples[0])));
+            format!("{median:>7.2} {:<14}", format!("({low:.2} - {high:.2})"))
+        };
+        let [_, per_second, _] = of(|sample| sample.per_second);
+        let [_, cpu, _] = of(|sample| sample.cpu);
+        let [_, allocations, _] = of(|sample| sample.allocations);
+        println!(
+            "  {name:<26}{per_second:>10.0}{}{cpu:>10.1}{}{allocations:>12.1}",
+            ratio(|sample| sample.per_second),
+            ratio(|sample| sample.cpu)
+        );
     }
 }
 
-fn median(samples: &[Sample], of: impl Fn(&Sample) -> f64) -> f64 {
-    let mut values: Vec<f64> = samples.iter().map(of).collect();
+/// Returns the lower quartile, the median and the upper quartile.
+fn quartiles(values: impl Iterator<Item = f64>) -> [f64; 3] {
+    let mut values: Vec<_> = values.collect();
     values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    [1, 2, 3].map(|quarter| values[values.len() * quarter / 4])
 }
 
 fn bare(url: &str, work: &Work) -> impl FnMut() -> Sample {
@@ -203,7 +221,7 @@ where
     runtime.block_on(async {
         let mut callers = JoinSet::new();
         let region = Region::new(ALLOCATOR);
-        let begin = Instant::now();
+        let (begin, cpu_begin) = (Instant::now(), cpu_time());
         for _ in 0..work.callers {
             let (mut call, each) = (caller(), work.each);
             callers.spawn(async move {
@@ -216,12 +234,19 @@ where
             ended.unwrap();
         }
         let requests = (work.callers * work.each) as f64;
+        let (elapsed, cpu) = (begin.elapsed(), cpu_time() - cpu_begin);
         let allocated = region.change();
         Sample {
-            per_second: requests / begin.elapsed().as_secs_f64(),
+            per_second: requests / elapsed.as_secs_f64(),
+            cpu: cpu.as_secs_f64() * 1e6 / requests,
             allocations: (allocated.allocations + allocated.reallocations) as f64 / requests,
         }
     })
+}
+
+/// Returns the processor time of this thread.
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap()
 }
 
 fn runtime() -> Runtime {
