@@ -11,7 +11,8 @@ use crate::{
 
 /// Runs `operation` until it succeeds or `policy` allows no further attempt. Every error is retried.
 ///
-/// Dropping the future cancels the call, even during a wait. For more control, see [`Retry`].
+/// Dropping the future cancels the call, even during a wait. The call contains the policy. Calls of a [`Retry`] borrow it,
+/// so they take less memory and time, and have more settings.
 ///
 /// # Errors
 ///
