@@ -53,6 +53,23 @@ impl BaseUrl {
         Ok(Self { scheme, authority, host, prefix: path.path().trim_end_matches('/').to_owned(), authorization })
     }
 
+    /// Returns a copy for another thread. Requests clone its values, and so write to their reference counts, which the
+    /// copy therefore does not share.
+    pub(crate) fn unshared(&self) -> Self {
+        let copy = |value: &HeaderValue| {
+            let mut copy = HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone());
+            copy.set_sensitive(value.is_sensitive());
+            copy
+        };
+        Self {
+            scheme: self.scheme.clone(),
+            authority: self.authority.as_str().parse().unwrap_or_else(|_| self.authority.clone()),
+            host: copy(&self.host),
+            prefix: self.prefix.clone(),
+            authorization: self.authorization.as_ref().map(copy),
+        }
+    }
+
     pub(crate) fn is_https(&self) -> bool {
         self.scheme == Scheme::HTTPS
     }
@@ -219,6 +236,20 @@ impl<T: AsRef<str>> fmt::Debug for Redacted<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copy_for_another_thread_is_equal_and_shares_nothing() {
+        let url = BaseUrl::parse("http://me:secret@h:1/a").unwrap();
+        let copy = url.unshared();
+        let values = |url: &BaseUrl| {
+            let authorization = url.authorization.clone().unwrap();
+            assert!(authorization.is_sensitive());
+            (url.authority.clone(), url.host.clone(), authorization, url.scheme.clone(), url.prefix.clone())
+        };
+        assert_eq!(values(&url), values(&copy));
+        assert_ne!(url.authority.as_str().as_ptr(), copy.authority.as_str().as_ptr());
+        assert_ne!(url.host.as_bytes().as_ptr(), copy.host.as_bytes().as_ptr());
+    }
 
     #[test]
     fn paths_are_appended_to_the_base() {

@@ -174,6 +174,7 @@ impl Client {
     pub fn with_own_pool(&self) -> Self {
         let mut inner = Inner::clone(&self.0);
         inner.transport.pool = inner.transport.pool.sibling();
+        inner.transport.base_url = inner.transport.base_url.unshared();
         Self(Arc::new(inner))
     }
 
