@@ -28,7 +28,9 @@ use crate::{
 #[derive(Clone)]
 pub struct Client(pub(crate) Arc<Inner>);
 
+/// Each call writes to its reference count, so that a client of another thread shares no cache line with it.
 #[derive(Clone)]
+#[repr(align(128))]
 pub(crate) struct Inner {
     pub(crate) transport: HttpTransport,
     pub(crate) retry_config: RetryConfig,

@@ -36,16 +36,18 @@ pub(crate) struct Generation {
 }
 
 /// What one worker has built from a configuration. A request uses the same one from its head to its end.
+///
+/// Each request writes to the reference counts of this and of what it contains, so no two workers share one, nor its
+/// cache lines. Processors fetch those in pairs.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(crate) struct WorkerGeneration {
     pub(crate) generation: Arc<Generation>,
     pub(crate) handler: Handler,
     pub(crate) telemetry: Arc<Telemetry>,
 }
 
-/// The configuration for new requests of one worker.
-///
-/// All requests access it, so no two workers share one, nor its cache lines. Processors fetch those in pairs.
+/// The configuration for new requests of one worker, on cache lines of its own.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct CurrentGeneration(RwLock<Arc<WorkerGeneration>>);

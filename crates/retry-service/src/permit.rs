@@ -10,7 +10,14 @@ use std::sync::{
 /// Each configuration brings its own limit. A semaphore cannot do this: its number of permits cannot go below those in
 /// use.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct ConcurrencyLimiter(Arc<AtomicUsize>);
+pub(crate) struct ConcurrencyLimiter(Arc<InUse>);
+
+/// The number of permits in use. All threads write to it, so that nothing else is on its cache lines.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct InUse {
+    count: AtomicUsize,
+}
 
 /// A permit, in use until this is dropped.
 #[derive(Debug)]
@@ -19,18 +26,18 @@ pub(crate) struct Permit(ConcurrencyLimiter);
 impl ConcurrencyLimiter {
     /// Returns a permit if fewer than `limit` are in use.
     pub(crate) fn try_acquire(&self, limit: usize) -> Option<Permit> {
-        let acquired = self.0.fetch_update(Relaxed, Relaxed, |in_use| (in_use < limit).then_some(in_use + 1));
+        let acquired = self.0.count.fetch_update(Relaxed, Relaxed, |in_use| (in_use < limit).then_some(in_use + 1));
         acquired.is_ok().then(|| Permit(self.clone()))
     }
 
     pub(crate) fn in_use(&self) -> usize {
-        self.0.load(Relaxed)
+        self.0.count.load(Relaxed)
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Relaxed);
+        self.0.0.count.fetch_sub(1, Relaxed);
     }
 }
 

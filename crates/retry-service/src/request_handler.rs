@@ -15,8 +15,10 @@ use crate::{
     telemetry::access_log::AccessLogEntry,
 };
 
-/// Routes the requests of one worker to the sample or the gateway.
+/// Routes the requests of one worker to the sample or the gateway. It is on cache lines of its own, since each request
+/// writes to its reference count.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(crate) struct RequestHandler {
     pub(crate) current: Arc<CurrentGeneration>,
     /// Counts the requests in flight of all workers.

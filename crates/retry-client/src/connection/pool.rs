@@ -50,7 +50,8 @@ pub(crate) struct PoolConfig {
     pub(crate) preserve_header_case: bool,
 }
 
-/// The connections to one server, or those of one thread.
+/// The connections to one server, or those of one thread, on cache lines of its own.
+#[repr(align(128))]
 pub(crate) struct Pool {
     connector: Arc<Connector>,
     config: PoolConfig,

@@ -19,8 +19,10 @@ const ABORTED: u16 = 0;
 /// The status in logs and metrics of a request whose client closed the connection before the response.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-/// Where requests are logged and counted.
+/// Where the requests of one worker are logged and counted. It is on cache lines of its own, since each request writes to
+/// its reference count.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(crate) struct Telemetry {
     /// Whether each request is logged.
     pub(crate) access_log: bool,
