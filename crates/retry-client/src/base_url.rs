@@ -4,7 +4,7 @@ use std::fmt;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Uri, Version,
+    HeaderValue, Method, Request, Uri, Version,
     header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
     uri::{Authority, PathAndQuery, Scheme},
 };
@@ -19,7 +19,7 @@ pub(crate) struct BaseUrl {
     /// Without user name and password, so that they are not displayed.
     authority: Authority,
     /// The value of `Host`: the authority without the default port.
-    host: HeaderValue,
+    pub(crate) host: HeaderValue,
     /// The path without its trailing slash.
     prefix: String,
     /// The user name and password as a header (RFC 7617).
@@ -121,14 +121,10 @@ impl BaseUrl {
         self.join(path.as_str())
     }
 
-    /// Adds `Host` to a request without it.
-    pub(crate) fn add_host(&self, headers: &mut HeaderMap) {
-        headers.entry(HOST).or_insert_with(|| self.host.clone());
-    }
-
     /// Converts a request to the form for an HTTP/1.1 connection to the server or to a proxy: RFC 9112, sections 3.2
-    /// and 6.
+    /// and 6. A request without `Host` gets that of the URL.
     pub(crate) fn address_http1<B: http_body::Body>(&self, request: &mut Request<B>, to_proxy: bool) {
+        request.headers_mut().entry(HOST).or_insert_with(|| self.host.clone());
         if request.version() != Version::HTTP_10 {
             *request.version_mut() = Version::HTTP_11;
             if request.body().size_hint().exact().is_none() && !request.headers().contains_key(CONTENT_LENGTH) {

@@ -186,6 +186,12 @@ impl Client {
         self.0.transport.pool.connections()
     }
 
+    /// Returns the `Host` of requests that have none.
+    #[must_use]
+    pub fn host(&self) -> &HeaderValue {
+        &self.0.transport.base_url.host
+    }
+
     /// Returns the number of calls that wait for their next attempt.
     #[must_use]
     pub fn calls_in_backoff(&self) -> usize {
@@ -241,7 +247,6 @@ impl Inner {
         finish: impl FnOnce(&Request<()>, Response<ReceivedBody>) -> R,
     ) -> impl Future<Output = Result<R, Error>> {
         if let Ok(RequestParts { head, .. }) = &mut parts {
-            self.transport.base_url.add_host(head.headers_mut());
             self.authorize(head);
         }
         let transport = CallTransport { transport: &self.transport, delivery };

@@ -132,7 +132,7 @@ impl ResumingBody {
         request: &Request<()>,
         response: &Response<ReceivedBody>,
     ) -> Option<Self> {
-        if request.method() != Method::GET || request.headers().contains_key(RANGE) || response.body().is_complete() {
+        if response.body().is_complete() || request.method() != Method::GET || request.headers().contains_key(RANGE) {
             return None;
         }
         let validator = Validator::new(response)?;
