@@ -4,7 +4,6 @@ use http::{Method, Request, Response, StatusCode, Version, header::UPGRADE, uri:
 use http_body::Body as _;
 use hyper::body::Incoming;
 use retry_client::{Body, Client, ResponseBody};
-use tokio::time::Instant;
 
 use crate::{
     exchange::{
@@ -15,6 +14,7 @@ use crate::{
     permit::ConcurrencyLimiter,
     rejection::Rejection,
     server::tasks::Tasks,
+    telemetry::access_log::AccessLogEntry,
 };
 
 mod context;
@@ -66,12 +66,12 @@ pub(crate) struct GatewaySettings {
 }
 
 impl Gateway {
-    /// Creates the context of a request.
+    /// Creates the context of a request, and completes its entry in the access log.
     pub(crate) fn receive<'a>(
         &self,
         downstream: &'a Downstream,
         request: &mut Request<Incoming>,
-        begin: Instant,
+        entry: &'a mut AccessLogEntry,
     ) -> RequestContext<'a> {
         if request.version() == Version::HTTP_2 {
             retry_client::trim_values(request.headers_mut());
@@ -79,17 +79,15 @@ impl Gateway {
         let rules = &self.settings.headers;
         let present = PresentHeaders::of(request.headers());
         let is_trusted = rules.trusted_proxies.contains(downstream.ip);
+        entry.client = rules.client(downstream.ip, is_trusted, request.headers());
+        entry.id = request_id::of(request.headers(), is_trusted && present.x_request_id);
         // For the headers that are added to most requests.
         request.headers_mut().reserve(5);
         RequestContext {
             downstream,
-            begin,
+            entry,
             present,
             is_trusted,
-            client: rules.client(downstream.ip, is_trusted, request.headers()),
-            id: request_id::of(request.headers(), is_trusted && present.x_request_id),
-            method: request.method().clone(),
-            uri: request.uri().clone(),
             version: request.version(),
             scheme: rules.scheme(is_trusted, request.headers()),
             host: None,
@@ -122,12 +120,17 @@ impl Gateway {
             && let Some(response) = max_forwards::respond_at_end(&request)
         {
             self.discard_body(context, request);
-            return context.conclude(response.map(Into::into));
+            let mut response = response.map(Into::into);
+            context.conclude(&mut response);
+            return response;
         }
         let request = self.outbound(context, request, path).await;
         match self.client.execute(request).await {
             Ok(response) => match self.inbound(context, response) {
-                Ok(response) => context.conclude(response),
+                Ok(mut response) => {
+                    context.conclude(&mut response);
+                    response
+                }
                 Err(error) => context.fail(error),
             },
             Err(error) => {
@@ -159,7 +162,14 @@ impl Gateway {
         path: PathAndQuery,
     ) -> Request<Body> {
         let headers = &self.settings.headers;
-        headers.rewrite_request(&mut request, context.present, path, context.hop(), &context.id);
+        headers.rewrite_request(
+            &mut request,
+            context.present,
+            path,
+            context.hop(),
+            self.client.host(),
+            &context.entry.id,
+        );
         if let Some(handshake) = &context.handshake {
             handshake.forward(request.headers_mut());
         }
@@ -177,7 +187,7 @@ impl Gateway {
         }
         let is_length_unknown = body.size_hint().exact().is_none();
         let mut body = self.receive_body(context, body);
-        if is_length_unknown && is_usually_without_content(&context.method) && !context.present.expect {
+        if is_length_unknown && is_usually_without_content(&context.entry.method) && !context.present.expect {
             // The body may turn out to be empty.
             Box::pin(body.read_first()).await;
             if body.is_end_stream() {

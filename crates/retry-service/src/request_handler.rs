@@ -43,8 +43,7 @@ impl RequestHandler {
             }
             Handler::Sample(sample) => Box::pin(sample.respond(*request)).await.map(Into::into),
             Handler::Gateway(gateway) => {
-                let mut context = gateway.receive(downstream, &mut request, entry.begin);
-                entry.set_id(&context.id, context.client);
+                let mut context = gateway.receive(downstream, &mut request, &mut entry);
                 if permit.is_some() {
                     gateway.respond(&mut context, request).await
                 } else {

@@ -1,31 +1,26 @@
 //! The context of a request.
 
-use std::net::IpAddr;
-
-use http::{HeaderValue, Method, Response, Uri, Version, header::CONNECTION};
-use tokio::time::Instant;
+use http::{HeaderValue, Response, Version, header::CONNECTION};
 
 use super::{
     downstream::Downstream, forwarded::Hop, present_headers::PresentHeaders, request_id::X_REQUEST_ID,
     upgrade::Handshake,
 };
-use crate::exchange::{
-    error_response::ErrorResponse, response_body::Outgoing, unread_body::UnreadBody, upload_rate::ResponseProgress,
+use crate::{
+    exchange::{
+        error_response::ErrorResponse, response_body::Outgoing, unread_body::UnreadBody, upload_rate::ResponseProgress,
+    },
+    telemetry::access_log::AccessLogEntry,
 };
 
 /// What the response and the logs need of a request, whose head is changed before it is forwarded.
 pub(crate) struct RequestContext<'a> {
     pub(super) downstream: &'a Downstream,
-    pub(super) begin: Instant,
+    /// The original method and URI, the id and the address of the client.
+    pub(super) entry: &'a AccessLogEntry,
     pub(super) present: PresentHeaders,
     /// Whether the forwarding headers of the peer are trusted.
     pub(super) is_trusted: bool,
-    /// The address of the client, which differs from that of the peer if the peer is a trusted proxy.
-    pub(crate) client: IpAddr,
-    /// The id that identifies the request in all logs.
-    pub(crate) id: HeaderValue,
-    pub(super) method: Method,
-    pub(super) uri: Uri,
     pub(super) version: Version,
     /// The scheme that the client used.
     pub(super) scheme: &'static str,
@@ -50,13 +45,14 @@ impl RequestContext<'_> {
     }
 
     pub(super) fn fail(&mut self, error: ErrorResponse) -> Response<Outgoing> {
-        let response = error.into_response(&self.method, &self.uri);
-        self.conclude(response)
+        let mut response = error.into_response(&self.entry.method, &self.entry.uri);
+        self.conclude(&mut response);
+        response
     }
 
     /// Adds the request's id to the response, and ties it to what is left of the request's body.
-    pub(super) fn conclude(&mut self, mut response: Response<Outgoing>) -> Response<Outgoing> {
-        response.headers_mut().insert(X_REQUEST_ID, self.id.clone());
+    pub(super) fn conclude(&mut self, response: &mut Response<Outgoing>) {
+        response.headers_mut().insert(X_REQUEST_ID, self.entry.id.clone());
         if let Some(progress) = self.response_progress.take() {
             response.body_mut().track(progress.begin());
             let connection = &self.downstream.connection;
@@ -69,6 +65,5 @@ impl RequestContext<'_> {
         if let Some(body) = self.unread_body.take() {
             response.body_mut().end_after(body);
         }
-        response
     }
 }

@@ -52,14 +52,16 @@ impl HeaderRules {
         self.via.as_ref().is_some_and(|via| via.is_in(headers))
     }
 
-    /// Turns the head of a received request into that of a request to the upstream. The gateway adds its own headers
-    /// after hop-by-hop headers are removed, since a client can name any header in `Connection`.
+    /// Turns the head of a received request into that of a request to the upstream, whose own host is `upstream_host`.
+    /// The gateway adds its own headers after hop-by-hop headers are removed, since a client can name any header in
+    /// `Connection`.
     pub(super) fn rewrite_request<B>(
         &self,
         request: &mut Request<B>,
         present: PresentHeaders,
         path: PathAndQuery,
         hop: Hop<'_>,
+        upstream_host: &HeaderValue,
         id: &HeaderValue,
     ) {
         let (version, method) = (request.version(), request.method().clone());
@@ -67,7 +69,6 @@ impl HeaderRules {
         let headers = request.headers_mut();
         let is_trailers = |te: &HeaderValue| te.as_bytes().eq_ignore_ascii_case(b"trailers");
         let accepts_trailers = present.te && headers.get_all(TE).iter().any(is_trailers);
-        headers.remove(HOST);
         // A name in `Connection` must not remove what a trusted proxy has added.
         let forwarding = (present.forwarding && present.connection).then(|| take_forwarding(headers));
         retry_client::remove_hop_by_hop(headers);
@@ -95,10 +96,9 @@ impl HeaderRules {
         }
         self.forwarded.add(headers, present.forwarding, hop);
         headers.insert(X_REQUEST_ID, id.clone());
-        // Without a host, the client inserts that of its URL.
-        if let Some(host) = hop.host.filter(|_| self.location.is_none()) {
-            headers.insert(HOST, host.clone());
-        }
+        // A request without a host gets that of the upstream.
+        let host = hop.host.filter(|_| self.location.is_none()).unwrap_or(upstream_host);
+        headers.insert(HOST, host.clone());
     }
 
     /// Rewrites the head of the upstream's response. `version` is that of the client's request, `scheme` and `host` are
@@ -176,7 +176,8 @@ mod tests {
         let host = request.headers().get(HOST).cloned();
         let hop = Hop { ip: "10.1.2.3".parse().unwrap(), ip_value: &ip_value, host: host.as_ref(), is_trusted: false };
         let path = PathAndQuery::from_static("/path?q");
-        rules.rewrite_request(&mut request, present, path, hop, &HeaderValue::from_static("id"));
+        let upstream_host = HeaderValue::from_static("upstream");
+        rules.rewrite_request(&mut request, present, path, hop, &upstream_host, &HeaderValue::from_static("id"));
         assert_eq!(request.uri(), "/path?q");
         let headers = request.headers().iter();
         let mut headers: Vec<_> = headers.map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
@@ -205,7 +206,7 @@ mod tests {
     #[test]
     fn the_upstream_gets_the_clients_host_or_its_own() {
         check(true, &[("host", "shop")], &[("host", "shop"), ID]);
-        check(false, &[("host", "shop")], &[ID]);
-        check(true, &[], &[ID]);
+        check(false, &[("host", "shop")], &[("host", "upstream"), ID]);
+        check(true, &[], &[("host", "upstream"), ID]);
     }
 }

@@ -38,34 +38,30 @@ fn is_same(authority: &str, host: &HeaderValue) -> bool {
 /// Whether a text is a host with an optional port, in the form of RFC 3986, section 3.2: without a user name, and safe
 /// to put into a URL or a page. It may be empty, as for a target without an authority.
 pub(super) fn is_host(text: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(text) else { return false };
-    if let Some(rest) = text.strip_prefix('[') {
-        return rest
-            .split_once(']')
-            .is_some_and(|(address, port)| address.parse::<Ipv6Addr>().is_ok() && is_port(port));
+    if let Some(rest) = text.strip_prefix(b"[") {
+        let literal = str::from_utf8(rest).ok().and_then(|rest| rest.split_once(']'));
+        return literal.is_some_and(|(address, port)| address.parse::<Ipv6Addr>().is_ok() && is_port(port.as_bytes()));
     }
-    let (name, port) = text.find(':').map_or((text, ""), |colon| text.split_at(colon));
+    let colon = text.iter().position(|byte| *byte == b':').unwrap_or(text.len());
+    let (name, port) = text.split_at(colon);
     is_name(name) && is_port(port)
 }
 
 /// Whether a text is empty, or a colon and a port.
-fn is_port(text: &str) -> bool {
-    match text.strip_prefix(':') {
-        None => text.is_empty(),
-        Some(port) => {
-            port.bytes().all(|byte| byte.is_ascii_digit()) && (port.is_empty() || port.parse::<u16>().is_ok())
-        }
-    }
+fn is_port(text: &[u8]) -> bool {
+    let [b':', port @ ..] = text else { return text.is_empty() };
+    let digits = str::from_utf8(port).ok().filter(|_| port.iter().all(u8::is_ascii_digit));
+    digits.is_some_and(|digits| digits.is_empty() || digits.parse::<u16>().is_ok())
 }
 
-fn is_name(name: &str) -> bool {
-    const PUNCTUATION: &[u8] = b"-._~!$&'()*+,;=";
-    let bytes = name.as_bytes();
-    let is_escape = |at: usize| bytes.get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
-    bytes
-        .iter()
-        .enumerate()
-        .all(|(at, byte)| byte.is_ascii_alphanumeric() || PUNCTUATION.contains(byte) || *byte == b'%' && is_escape(at))
+fn is_name(name: &[u8]) -> bool {
+    let is_escape = |at: usize| name.get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+    name.iter().enumerate().all(|(at, byte)| match byte {
+        b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => true,
+        b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' => true,
+        b'%' => is_escape(at),
+        _ => false,
+    })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use retry_client::{Error, History, Journal, Reason};
 
 use super::context::RequestContext;
 use crate::telemetry::{
-    access_log::milliseconds,
+    access_log::{AccessLogEntry, milliseconds},
     metrics::{failure_label, reason_label},
 };
 
@@ -48,8 +48,8 @@ fn log(
     attempts: u32,
     message: &dyn Display,
 ) {
-    let RequestContext { begin, id, method, uri, .. } = request;
-    let (path, id, status) = (uri.path(), id.to_str().unwrap_or("-"), status.as_u16());
+    let AccessLogEntry { begin, method, uri, .. } = request.entry;
+    let (path, id, status) = (uri.path(), request.entry.id(), status.as_u16());
     let (reason, duration_ms) = (reason.map(reason_label), milliseconds(*begin));
     log::log!(
         target: "retries", level,

@@ -36,16 +36,18 @@ pub(crate) struct Telemetry {
 #[derive(Debug)]
 pub(crate) struct AccessLogEntry {
     telemetry: Arc<Telemetry>,
-    client: IpAddr,
-    method: Method,
+    /// The address of the client, which differs from that of the peer if the peer is a trusted proxy.
+    pub(crate) client: IpAddr,
+    pub(crate) method: Method,
     /// Logged without its query, which may contain secrets.
-    uri: Uri,
+    pub(crate) uri: Uri,
     /// When the head of the request had arrived.
     pub(crate) begin: Instant,
     /// `None` until there is a response.
     status: Option<StatusCode>,
     attempts: u32,
-    id: Option<HeaderValue>,
+    /// The id that identifies the request in all logs.
+    pub(crate) id: HeaderValue,
     bytes: u64,
     /// The length of the response body, if it is known.
     length: Option<u64>,
@@ -91,17 +93,11 @@ impl AccessLogEntry {
             begin: Instant::now(),
             status: None,
             attempts: 0,
-            id: None,
+            id: HeaderValue::from_static("-"),
             bytes: 0,
             length: None,
             response_end: None,
         })
-    }
-
-    /// Sets the id of the request, and the address of the client, which trusted proxies may report.
-    pub(crate) fn set_id(&mut self, id: &HeaderValue, client: IpAddr) {
-        self.id = Some(id.clone());
-        self.client = client;
     }
 
     /// Records the head of the response.
@@ -153,8 +149,8 @@ impl AccessLogEntry {
         );
     }
 
-    fn id(&self) -> &str {
-        self.id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or("-")
+    pub(crate) fn id(&self) -> &str {
+        self.id.to_str().unwrap_or("-")
     }
 
     fn end(&self) -> End {
