@@ -33,28 +33,20 @@ from processes import PROCESSORS, OtherPrograms
 from report import SUMMARY, Results
 from works import OTHERS, WORKS
 
-DEFAULT_BUILD = "gateway, default build"
-
 
 def parse_arguments():
-    names = [work.name for work in WORKS] + list(OTHERS)
-    parser = argparse.ArgumentParser(
-        prog="scripts/bench.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    names = [work.name for work in WORKS] + OTHERS
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="scripts/bench.sh", description=__doc__, formatter_class=form)
+    several = {"action": "append", "default": []}
     parser.add_argument("work", nargs="*", help=", ".join(names))
-    parser.add_argument(
-        "--quick", action="store_true", help="one round of one second, and few kinds of work unless named"
-    )
+    parser.add_argument("--quick", action="store_true", help="one round of one second; few works unless named")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=2, help="length of a round for each proxy")
     parser.add_argument("--rate", type=int, default=4000, help="requests per second where the rate is fixed")
     parser.add_argument("--held", type=int, default=9000, help="requests that wait; each needs two open files")
-    parser.add_argument(
-        "--gateway", action="append", default=[], metavar="NAME=PATH", help="one more build of the gateway"
-    )
-    parser.add_argument(
-        "--only", action="append", default=[], metavar="NAME", help="a contender; all unless some are named"
-    )
+    parser.add_argument("--gateway", **several, metavar="NAME=PATH", help="one more build of the gateway")
+    parser.add_argument("--only", **several, metavar="NAME", help="a contender; all unless some are named")
     parser.add_argument("--write", action="store_true", help="write the results into the documents")
     arguments = parser.parse_args()
     if unknown := set(arguments.work) - set(names):
@@ -114,6 +106,8 @@ def main():
     if len(PROCESSORS) < 2:
         raise SystemExit("bench: needs two processors")
     envoy, bench = programs.find_envoy(), programs.build_bench(programs.allocator())
+    # Before it may change.
+    described = environment.describe(envoy)
     contenders = find_contenders(arguments, bench, envoy)
     with tempfile.TemporaryDirectory(prefix="bench.") as folder:
         # If nginx starts as root, its workers run as another user and need access to their files.
@@ -123,7 +117,7 @@ def main():
         others = OtherPrograms()
         results = run(arguments, contenders, backends)
     machine = [
-        environment.describe(envoy),
+        described,
         f"Medians of rounds: {arguments.rounds} of {arguments.seconds} s for each proxy.",
         f"Other programs used {others.share():.0%} of the machine;",
         f"the processor time of a proxy differed by {results.spread():.0%} between rounds.",

@@ -21,32 +21,22 @@ class Backends:
             return self.start_own("retry")
         if work.put:
             # nginx discards bodies in pieces of 4 KiB, which would slow the proxies down.
-            return self.start_own("ok", work.all_processors)
+            return self.start_own("ok")
         if work.path != "/hello":
             with open(self.folder + work.path, "wb") as file:
                 file.write(b"x" * int(work.path[1:]))
-        port, processors, config = (
-            free_port(),
-            load_processors(work.all_processors),
-            os.path.join(self.folder, "backend.conf"),
-        )
+        port, config = free_port(), os.path.join(self.folder, "backend.conf")
+        processors = load_processors(work.all_processors)
         with open(config, "w", encoding="utf-8") as file:
             file.write(backend_nginx(work, port, max(1, len(processors) // 2), self.folder, self.certificate, self.key))
-        return Server(
-            "backend",
-            ["nginx", "-c", config, "-e", "/dev/null"],
-            port,
-            processors,
-            os.path.join(self.folder, "backend.log"),
-        )
+        command = ["nginx", "-c", config, "-e", "/dev/null"]
+        return Server("backend", command, port, processors, os.path.join(self.folder, "backend.log"))
 
-    def start_own(self, behaviour, all_processors=False):
+    def start_own(self, behaviour):
         """Returns a backend that behaves as `bench backend` describes."""
         port = free_port()
         command = [self.bench, "backend", f"127.0.0.1:{port}", behaviour]
-        return Server(
-            behaviour, command, port, load_processors(all_processors), os.path.join(self.folder, f"{behaviour}.log")
-        )
+        return Server(behaviour, command, port, load_processors(False), os.path.join(self.folder, f"{behaviour}.log"))
 
 
 def make_certificate(certificate, key, folder):
@@ -57,18 +47,6 @@ def make_certificate(certificate, key, folder):
             "[req]\nprompt = no\ndistinguished_name = name\nx509_extensions = extensions\n[name]\nCN = localhost\n"
             "[extensions]\nbasicConstraints = critical, CA:FALSE\nsubjectAltName = DNS:localhost, IP:127.0.0.1\n"
         )
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "2",
-    ]
-    subprocess.run(
-        [*command, "-config", config, "-keyout", key, "-out", certificate], check=True, stderr=subprocess.DEVNULL
-    )
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2".split()
+    command += ["-config", config, "-keyout", key, "-out", certificate]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)

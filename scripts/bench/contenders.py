@@ -29,9 +29,8 @@ class Contender:
         processors = proxy_processors(work.all_processors)
         own_folder = os.path.join(folder, f"{self.name} {work.name}".replace(" ", "-").replace(",", ""))
         os.makedirs(own_folder, exist_ok=True)
-        setup = Setup(
-            work, free_port(), upstream, len(processors), own_folder, certificate, self.large_buffers, long_wait
-        )
+        options = {"large_buffers": self.large_buffers, "long_wait": long_wait}
+        setup = Setup(work, free_port(), upstream, len(processors), own_folder, certificate, **options)
         command = COMMANDS[self.kind](self.program, setup)
         if self.kind == "gateway":
             command += flags
@@ -43,12 +42,9 @@ def gateway(program, setup):
     command = [program, "--forward", "--listen", f"127.0.0.1:{setup.port}", "--upstream", upstream_url(setup)]
     command += ["--upstream-ca", setup.certificate] if work.tls else []
     command += ["--upstream-http2"] if work.http2_upstream else []
-    command += ["--interval", "0", "--jitter", "none", "--budget-ratio", "off"] if work.retries else []
-    command += (
-        ["--interval", "1h", "--max-wait-interval", "1h", "--jitter", "none", "--budget-ratio", "off"]
-        if setup.long_wait
-        else []
-    )
+    wait = "1h" if setup.long_wait else "0" if work.retries else None
+    if wait:
+        command += ["--interval", wait, "--max-wait-interval", "1h", "--jitter", "none", "--budget-ratio", "off"]
     return command
 
 
@@ -72,17 +68,8 @@ def haproxy(program, setup):
 
 def envoy(program, setup):
     config = write(setup, "envoy.json", peers.envoy(setup))
-    return [
-        program,
-        "--concurrency",
-        str(setup.processors),
-        "--disable-hot-restart",
-        "--use-dynamic-base-id",
-        "--log-level",
-        "off",
-        "-c",
-        config,
-    ]
+    flags = "--disable-hot-restart --use-dynamic-base-id --log-level off".split()
+    return [program, *flags, "--concurrency", str(setup.processors), "-c", config]
 
 
 COMMANDS = {"gateway": gateway, "bare": bare, "nginx": nginx, "haproxy": haproxy, "envoy": envoy}

@@ -24,6 +24,8 @@ class Work:
         return self.put > 0 or self.path != "/hello"
 
 
+HTTP2_CLIENTS = {"http2_clients": True, "connections": 8, "streams": 16}
+
 WORKS = [
     Work("get-14", "GET, 14 bytes"),
     Work("get-64k", "GET, 64 KiB", path=f"/{64 * KIB}"),
@@ -32,17 +34,8 @@ WORKS = [
     Work("put-1m", "PUT, 1 MiB, 16 connections", put=KIB * KIB, connections=16),
     Work("retries", "GET, 503 three times, then 200, no waits", retries=True),
     Work("tls", "GET, TLS to the upstream", tls=True),
-    Work(
-        "http2-clients", "GET, HTTP/2 from 8 clients, 16 at a time each", http2_clients=True, connections=8, streams=16
-    ),
-    Work(
-        "http2-both",
-        "the same, and HTTP/2 to the upstream",
-        http2_clients=True,
-        http2_upstream=True,
-        connections=8,
-        streams=16,
-    ),
+    Work("http2-clients", "GET, HTTP/2 from 8 clients, 16 at a time each", **HTTP2_CLIENTS),
+    Work("http2-both", "the same, and HTTP/2 to the upstream", **HTTP2_CLIENTS, http2_upstream=True),
     Work("connections-1", "GET, 1 connection instead of 64", connections=1),
     Work("connections-8", "GET, 8 connections", connections=8),
     Work("connections-512", "GET, 512 connections", connections=512),
@@ -50,5 +43,5 @@ WORKS = [
     Work("all-processors-8", "the same, 8 connections", all_processors=True, connections=8),
 ]
 
-# Measured in ways of their own: `latency.py` and `memory.py`.
-OTHERS = {"latency": "latency at a fixed rate", "memory": "memory of requests that wait"}
+# Measured in ways of their own, by `latency.py` and `memory.py`.
+OTHERS = ["latency", "memory"]
