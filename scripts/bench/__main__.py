@@ -85,7 +85,7 @@ def find_contenders(arguments, bench, envoy):
 def run(arguments, contenders, backends):
     """Measures everything that is wanted."""
     extent = Extent(arguments.rounds, arguments.seconds, arguments.rate, arguments.held)
-    results = Results([one.name for one in contenders])
+    results = Results([one.name for one in contenders], extent)
     print("Processor time in µs per request:", flush=True)
     for work in (work for work in WORKS if work.name in arguments.work):
         results.works[work.name] = measure(work, contenders, backends, extent)

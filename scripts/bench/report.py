@@ -3,7 +3,7 @@
 import statistics
 from dataclasses import dataclass, field
 
-from measure import Samples
+from measure import Extent, Samples
 from processes import LOAD_IS_APART, load_processors, proxy_processors
 from works import WORKS
 
@@ -30,6 +30,7 @@ class Results:
     """What a run has measured. What was not wanted is empty."""
 
     names: list[str]  # Of the contenders.
+    extent: Extent
     works: dict[str, Samples] = field(default_factory=dict)
     latency: dict[str, list[float]] = field(default_factory=dict)
     memory: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -96,14 +97,14 @@ class Results:
 
     def latencies(self):
         rows = [[name, *(f"{value / 1000:.2f}" for value in values)] for name, values in self.latency.items()]
-        return table("ms", ["p50", "p99", "p99.9"], rows)
+        return table(f"ms, at {self.extent.rate:,} requests per second", ["p50", "p99", "p99.9"], rows)
 
     def memories(self):
         names = [name for name in self.names if any(name in by_name for by_name in self.memory.values())]
         rows = []
         for state, by_name in self.memory.items():
             rows.append([state, *(f"{by_name[name]:.1f}" if name in by_name else "–" for name in names)])
-        return table("KiB for each request", names, rows)
+        return table(f"KiB for each of {self.extent.held:,} requests", names, rows)
 
     def summary(self):
         """Returns the README's table: processor time in multiples of the first contender's."""
