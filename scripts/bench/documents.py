@@ -7,7 +7,7 @@ PAGE, README = "docs/performance.md", "README.md"
 
 
 def write(tables):
-    """Replaces the marked parts of the documents. Fails if there is no table for one of them."""
+    """Replaces the marked parts of the documents. Fails if one of them has no table."""
     for path in (PAGE, README):
         with open(path, encoding="utf-8") as file:
             page = file.read()
