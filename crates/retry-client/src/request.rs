@@ -6,3 +6,4 @@ pub(crate) mod expect_continue;
 pub(crate) mod hop_by_hop;
 pub(crate) mod idempotency_key;
 pub(crate) mod replay;
+mod replay_buffer;

@@ -21,6 +21,7 @@ use crate::{
         body::{Body, Kind},
         buffer_quota::{BufferQuota, Reservation},
         expect_continue::{ContinueSignal, WaitForContinue},
+        replay_buffer::ReplayBuffer,
     },
 };
 
@@ -43,7 +44,7 @@ impl ReplayBody {
             Kind::Stream(source) => Self::Stream(Arc::new(Mutex::new(StreamBuffer {
                 size: source.size_hint(),
                 source,
-                buffer: Vec::new(),
+                buffer: ReplayBuffer::default(),
                 trailers: None,
                 limit,
                 overflowed: false,
@@ -100,8 +101,7 @@ impl ReplayBody {
 pub(crate) struct StreamBuffer {
     source: UnsyncBoxBody<Bytes, BoxError>,
     size: SizeHint,
-    /// A copy, as the frames themselves may be small parts of large buffers.
-    buffer: Vec<u8>,
+    buffer: ReplayBuffer,
     trailers: Option<HeaderMap>,
     /// The maximum size of the buffer.
     limit: usize,
@@ -190,7 +190,7 @@ impl StreamBuffer {
         if self.overflowed || !self.fits() || length > self.limit {
             return false;
         }
-        let capacity = self.buffer.capacity();
+        let mut capacity = self.buffer.capacity();
         if length > capacity {
             // Allocates the announced length at once, and doubles otherwise.
             let announced = usize::try_from(self.size.lower()).unwrap_or(usize::MAX);
@@ -198,15 +198,15 @@ impl StreamBuffer {
             if !self.reservation.grow(wanted - capacity) {
                 return false;
             }
-            self.buffer.reserve_exact(wanted - self.buffer.len());
+            capacity = wanted;
         }
-        self.buffer.extend_from_slice(data);
+        self.buffer.append(data, capacity);
         true
     }
 
     fn drop_buffer(&mut self) {
         self.overflowed = true;
-        self.buffer = Vec::new();
+        self.buffer = ReplayBuffer::default();
         self.reservation.release();
     }
 }
@@ -285,11 +285,9 @@ impl http_body::Body for RequestBody {
                 if stream.reader != *reader {
                     return Poll::Ready(Some(Err(Superseded.into())));
                 }
-                let unsent = stream.buffer.get(*offset..).unwrap_or_default();
-                let unsent = unsent.get(..unsent.len().min(FRAME_SIZE)).unwrap_or_default();
-                if !unsent.is_empty() {
+                if let Some(unsent) = stream.buffer.read(*offset, FRAME_SIZE) {
                     *offset += unsent.len();
-                    Some(Ok(Frame::data(Bytes::copy_from_slice(unsent))))
+                    Some(Ok(Frame::data(unsent)))
                 } else if stream.ended {
                     let trailers = stream.trailers.clone().filter(|_| !std::mem::replace(trailers_sent, true));
                     trailers.map(|trailers| Ok(Frame::trailers(trailers)))
