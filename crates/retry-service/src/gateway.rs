@@ -210,8 +210,8 @@ impl Gateway {
     fn receive_body(&self, context: &mut RequestContext<'_>, body: Incoming) -> RequestBody {
         let response = context.response_progress.get_or_insert_default().clone();
         let upload = context.downstream.connection.begin_upload();
-        let (body, unread_body) = RequestBody::new(body, self.settings.body, upload, response);
-        context.unread_body = (context.version == Version::HTTP_2).then_some(unread_body);
+        let mut body = RequestBody::new(body, self.settings.body, upload, response);
+        context.unread_body = (context.version == Version::HTTP_2).then(|| body.unread());
         body
     }
 

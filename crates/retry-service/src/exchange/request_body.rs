@@ -11,17 +11,14 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::{
-    sync::oneshot,
-    time::{Sleep, sleep},
-};
+use tokio::sync::oneshot;
 
 use crate::{
     exchange::{
         unread_body::UnreadBody,
         upload_rate::{ResponseProgress, UploadRate},
     },
-    server::connection_state::UploadGuard,
+    server::{connection_state::UploadGuard, timer::LazyTimer},
 };
 
 /// What applies to a request body.
@@ -66,32 +63,31 @@ pub(crate) struct RequestBody {
     rate: UploadRate,
     /// Held until the end of the body, which may come after the response.
     upload: Option<UploadGuard>,
-    /// Present while waiting for the client.
-    timeout: Option<Pin<Box<Sleep>>>,
+    /// Ends the wait for the client.
+    timer: LazyTimer,
     /// Receives the body if this is dropped before its end.
     unread: Option<oneshot::Sender<Incoming>>,
 }
 
 impl RequestBody {
-    /// Returns the body, and what reads the rest of it when it is dropped before its end.
-    pub(crate) fn new(
-        body: Incoming,
-        rules: BodyRules,
-        upload: UploadGuard,
-        response: ResponseProgress,
-    ) -> (Self, UnreadBody) {
-        let (unread, dropped) = oneshot::channel();
-        let body = Self {
+    pub(crate) fn new(body: Incoming, rules: BodyRules, upload: UploadGuard, response: ResponseProgress) -> Self {
+        Self {
             body: Some(body),
             first: None,
             rules,
             size: 0,
             rate: UploadRate::new(rules.min_rate, rules.idle_timeout, response),
             upload: Some(upload),
-            timeout: None,
-            unread: Some(unread),
-        };
-        (body, UnreadBody::new(dropped))
+            timer: LazyTimer::default(),
+            unread: None,
+        }
+    }
+
+    /// Returns what reads the rest of the body when this is dropped before its end.
+    pub(crate) fn unread(&mut self) -> UnreadBody {
+        let (unread, dropped) = oneshot::channel();
+        self.unread = Some(unread);
+        UnreadBody::new(dropped)
     }
 
     /// Reads the first frame that is not empty, or the end, in advance.
@@ -109,17 +105,15 @@ impl RequestBody {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
-            self.timeout = None;
             if frame.is_none() || body.is_end_stream() {
                 self.body = None;
                 self.upload = None;
             }
             return Poll::Ready(frame.map(|frame| self.check(frame?)));
         }
-        self.rate.begin_wait();
         let limit = self.rules.idle_timeout;
-        let timeout = self.timeout.get_or_insert_with(|| Box::pin(sleep(limit)));
-        timeout.as_mut().poll(cx).map(|()| Some(Err(UploadTimeout::Idle(limit).into())))
+        let Some(due) = self.rate.begin_wait().checked_add(limit) else { return Poll::Pending };
+        self.timer.poll_until(due, cx).map(|()| Some(Err(UploadTimeout::Idle(limit).into())))
     }
 
     fn check(&mut self, mut frame: Frame<Bytes>) -> Result<Frame<Bytes>, BoxError> {
@@ -168,7 +162,7 @@ impl Drop for RequestBody {
                 upload.in_flight.connection.abandon_body();
             }
             if let Some(unread) = self.unread.take() {
-                // Over HTTP/1.1 nothing receives it.
+                // Nothing receives it once the response has ended.
                 drop(unread.send(body));
             }
         }

@@ -37,11 +37,9 @@ impl UploadRate {
         Self { minimum, credit: GRACE, max_credit, waiting_since: None, response, is_after_response: false }
     }
 
-    /// Starts to wait for the client.
-    pub(super) fn begin_wait(&mut self) {
-        if self.minimum.is_some() && self.waiting_since.is_none() {
-            self.waiting_since = Some(Instant::now());
-        }
+    /// Starts to wait for the client. Returns when the wait began.
+    pub(super) fn begin_wait(&mut self) -> Instant {
+        *self.waiting_since.get_or_insert_with(Instant::now)
     }
 
     /// Counts bytes that have arrived.
@@ -50,8 +48,9 @@ impl UploadRate {
     ///
     /// Returns the minimum rate if the upload is slower.
     pub(super) fn count(&mut self, bytes: usize) -> Result<(), u64> {
+        let waiting_since = self.waiting_since.take();
         let Some(minimum) = self.minimum else { return Ok(()) };
-        let waited = self.waiting_since.take().map_or(Duration::ZERO, |since| since.elapsed());
+        let waited = waiting_since.map_or(Duration::ZERO, |since| since.elapsed());
         match self.response.0.load(Relaxed) {
             IN_PROGRESS => return Ok(()),
             ENDED if !self.is_after_response => {
