@@ -47,6 +47,13 @@ use self::{
 /// How long to wait for a connection to end before another idle one is closed.
 const EVICTION_INTERVAL: Duration = Duration::from_millis(50);
 
+/// How much of a request body is read at once, at least if as much has arrived. hyper's buffer may become twice as large.
+const READ_SIZE: usize = 64 * 1024;
+
+/// How many connections have such buffers. Those that are opened while there are as many have buffers for the largest
+/// head: many connections must not take much memory, and are rarely all fast.
+const LARGE_BUFFERS: usize = 256;
+
 /// Serves on `listener` until `shutdown` completes, and then closes the listener and starts to drain `tasks`.
 /// `new_service` creates the service of a connection, which one of the `workers` serves.
 pub(crate) async fn serve<T, S, B>(
@@ -69,9 +76,10 @@ pub(crate) async fn serve<T, S, B>(
             Err(error) => return log::debug!("Connection closed before it was served: {error}"),
         };
         let state = ConnectionState::new(Some(worker.count()));
+        let read_size = if open.count() < LARGE_BUFFERS { READ_SIZE } else { 0 };
         let guards = (permit, open.insert(state.clone()));
         let service = new_service(&worker.context, address, state.clone());
-        let serving = Box::pin(Arc::clone(&server).open(stream, state, service));
+        let serving = Box::pin(Arc::clone(&server).open(stream, state, read_size, service));
         // On the heap, so that the task of a waiting connection is small.
         tasks.spawn_on(&worker.runtime, async move {
             let _guards = guards;
@@ -122,7 +130,6 @@ async fn permit(permits: &Arc<Semaphore>, open: &OpenConnections, client_timeout
 }
 
 struct Server {
-    http1: http1::Builder,
     limits: Arc<Limits>,
 }
 
@@ -130,9 +137,19 @@ type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
 
 impl Server {
     fn new(limits: Limits) -> Self {
+        Self { limits: Arc::new(limits) }
+    }
+
+    /// The limit on heads is the same whatever the size of the buffers, which is at least that of a head.
+    fn http1(&self, read_size: usize) -> http1::Builder {
+        let Limits { max_header_size, preserve_header_case, .. } = *self.limits;
         let mut http1 = http1::Builder::new();
-        http1.half_close(true).max_buf_size(limits.max_header_size).preserve_header_case(limits.preserve_header_case);
-        Self { http1, limits: Arc::new(limits) }
+        http1
+            .half_close(true)
+            .max_header_size(max_header_size)
+            .max_buf_size(read_size.max(max_header_size))
+            .preserve_header_case(preserve_header_case);
+        http1
     }
 
     /// Each connection has its own builder, because its streams share one executor.
@@ -150,7 +167,13 @@ impl Server {
     }
 
     /// Detects the protocol of a connection, and returns what serves it; `None` if it ends before that.
-    async fn open<S, B>(self: Arc<Self>, stream: HandedOver, state: ConnectionState, service: S) -> Option<Driver>
+    async fn open<S, B>(
+        self: Arc<Self>,
+        stream: HandedOver,
+        state: ConnectionState,
+        read_size: usize,
+        service: S,
+    ) -> Option<Driver>
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Send + 'static,
         B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
@@ -167,7 +190,7 @@ impl Server {
             let idle_timeout = Some(header_timeout);
             Box::pin(drive(connection, graceful_shutdown, state, idle_timeout, client_timeout))
         } else {
-            let connection = Box::pin(self.http1.serve_connection(io, service).with_upgrades());
+            let connection = Box::pin(self.http1(read_size).serve_connection(io, service).with_upgrades());
             let graceful_shutdown = http1::UpgradeableConnection::graceful_shutdown;
             Box::pin(drive(connection, graceful_shutdown, state, None, client_timeout))
         })
@@ -189,11 +212,17 @@ impl Server {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io,
+        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+        task::{Context, Poll},
+    };
+
     use bytes::Bytes;
-    use http_body_util::Full;
+    use http_body_util::{BodyExt as _, Full};
     use hyper::service::service_fn;
     use tokio::{
-        io::AsyncWriteExt as _,
+        io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf, duplex},
         sync::{mpsc, oneshot},
     };
 
@@ -229,5 +258,122 @@ mod tests {
         let ended = requests.recv().await.unwrap();
         tasks.abort();
         assert!(timeout(Duration::from_secs(20), ended).await.expect("the stream ends").is_err());
+    }
+    /// A connection that records the size of the largest buffer that hyper offers it.
+    struct Recorded {
+        io: DuplexStream,
+        largest: Arc<AtomicUsize>,
+    }
+
+    impl AsyncRead for Recorded {
+        fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            self.largest.fetch_max(buf.remaining(), Relaxed);
+            Pin::new(&mut self.io).poll_read(cx, buf)
+        }
+    }
+
+    impl AsyncWrite for Recorded {
+        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.io).poll_write(cx, buf)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.io).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.io).poll_shutdown(cx)
+        }
+    }
+
+    /// Serves a connection whose requests are answered with the length of the largest frame of their bodies. Returns its
+    /// client, and the size of the largest buffer of its reads.
+    fn serve_one(read_size: usize) -> (DuplexStream, Arc<AtomicUsize>) {
+        let (near, far) = duplex(2 << 20);
+        let largest = Arc::<AtomicUsize>::default();
+        let io = TokioIo::new(Recorded { io: near, largest: Arc::clone(&largest) });
+        let service = service_fn(async |request: Request<Incoming>| {
+            let (mut body, mut longest) = (request.into_body(), 0);
+            while let Some(Ok(frame)) = body.frame().await {
+                longest = longest.max(frame.data_ref().map_or(0, Bytes::len));
+            }
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(longest.to_string()))))
+        });
+        let connection = Server::new(Limits::default()).http1(read_size).serve_connection(io, service);
+        tokio::spawn(connection);
+        (far, largest)
+    }
+
+    /// Reads a response, whose body is not empty.
+    async fn read_response(client: &mut DuplexStream) -> String {
+        let mut read = Vec::new();
+        let complete = async {
+            while String::from_utf8_lossy(&read).split_once("\r\n\r\n").is_none_or(|(_, body)| body.is_empty()) {
+                if client.read_buf(&mut read).await.unwrap() == 0 {
+                    break;
+                }
+            }
+        };
+        timeout(Duration::from_secs(20), complete).await.expect("a response");
+        String::from_utf8(read).unwrap()
+    }
+
+    fn upload(length: usize) -> Vec<u8> {
+        format!("PUT / HTTP/1.1\r\ncontent-length: {length}\r\n\r\n{}", "x".repeat(length)).into_bytes()
+    }
+
+    /// A head of this length.
+    fn head(length: usize) -> Vec<u8> {
+        let (start, end) = ("GET / HTTP/1.1\r\nx: ", "\r\n\r\n");
+        format!("{start}{}{end}", "y".repeat(length - start.len() - end.len())).into_bytes()
+    }
+
+    #[tokio::test]
+    async fn bodies_are_read_in_large_pieces_and_buffers_are_limited() {
+        let max_head = Limits::default().max_header_size;
+        for (read_size, size) in [(READ_SIZE, READ_SIZE), (0, max_head)] {
+            let (mut client, largest) = serve_one(read_size);
+            client.write_all(&upload(1 << 20)).await.unwrap();
+            let response = read_response(&mut client).await;
+            let (_, longest) = response.rsplit_once('\n').unwrap();
+            assert!((size..2 * size).contains(&longest.parse().unwrap()), "{response}");
+            // A slow head gets no larger buffer, whatever came before it.
+            for byte in head(max_head) {
+                client.write_all(&[byte]).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            assert!(read_response(&mut client).await.starts_with("HTTP/1.1 200 "));
+            assert!(largest.load(Relaxed) < 2 * size, "{largest:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_limit_on_heads_does_not_depend_on_the_size_of_reads() {
+        let max_head = Limits::default().max_header_size;
+        for read_size in [READ_SIZE, 0] {
+            for before in [Vec::new(), head(100), upload(100), upload(100_000)] {
+                for piece in [usize::MAX, 5000] {
+                    for (length, status) in [(max_head, "200"), (max_head + 1, "431")] {
+                        let (mut client, _) = serve_one(read_size);
+                        let sent = [&before[..], &head(length)].concat();
+                        for piece in sent.chunks(piece.min(sent.len())) {
+                            client.write_all(piece).await.unwrap();
+                            tokio::task::yield_now().await;
+                        }
+                        client.shutdown().await.unwrap();
+                        let mut responses = String::new();
+                        timeout(Duration::from_secs(20), client.read_to_string(&mut responses)).await.unwrap().unwrap();
+                        let last = responses.rfind("HTTP/1.1 ").map(|at| &responses[at + 9..at + 12]);
+                        let context = format!("{read_size}, behind {} bytes, by {piece}", before.len());
+                        assert_eq!(last, Some(status), "{context}: {responses}");
+                        assert_eq!(
+                            responses.matches("HTTP/1.1 ").count(),
+                            1 + usize::from(!before.is_empty()),
+                            "{context}"
+                        );
+                    }
+                }
+            }
+        }
     }
 }

@@ -111,7 +111,10 @@ impl<T: AsyncRead + ClientSocket + Unpin> AsyncRead for ClientIo<T> {
         }
         match Pin::new(&mut self.io).poll_read(cx, buf) {
             Poll::Pending => self.poll_header_timeout(cx),
-            ready => ready,
+            Poll::Ready(read) => {
+                self.disconnect.note_read(buf.remaining() == 0);
+                Poll::Ready(read)
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 //! hyper does not read ahead (`half_close`).
 
 use std::{
-    mem::MaybeUninit,
+    mem::{self, MaybeUninit},
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -56,13 +56,15 @@ impl ClientSocket for TcpStream {
 pub(super) struct DisconnectDetector {
     /// Bytes that have been read but not yet taken.
     read_ahead: BytesMut,
+    /// Whether hyper's last read filled its buffer.
+    was_filled: bool,
     reset_check: Option<Pin<Box<Sleep>>>,
 }
 
 impl DisconnectDetector {
     /// Creates a detector for a connection of which these bytes have been read.
     pub(super) fn new(read_ahead: BytesMut) -> Self {
-        Self { read_ahead, reset_check: None }
+        Self { read_ahead, was_filled: false, reset_check: None }
     }
 
     /// Moves bytes that have been read to `buf`. Returns whether there were any.
@@ -70,6 +72,11 @@ impl DisconnectDetector {
         let length = self.read_ahead.len().min(buf.remaining());
         buf.put_slice(&self.read_ahead.split_to(length));
         length > 0
+    }
+
+    /// Notes that hyper has read from the connection, and whether that filled its buffer.
+    pub(super) fn note_read(&mut self, filled: bool) {
+        self.was_filled = filled;
     }
 
     /// Completes once the client has closed or reset the connection. To see that behind what the client has sent
@@ -82,7 +89,8 @@ impl DisconnectDetector {
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         if has_upload {
-            let is_readable = ready!(io.poll_readable(cx));
+            // After a read that filled the buffer there is most likely more, which would take a system call to see.
+            let is_readable = mem::take(&mut self.was_filled) || ready!(io.poll_readable(cx));
             return if is_readable { self.poll_reset(io, cx) } else { Poll::Ready(()) };
         }
         let mut piece = [MaybeUninit::uninit(); 512];

@@ -39,6 +39,10 @@ impl OpenConnections {
         OpenGuard { connections: self.clone(), id }
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.lock().open.len()
+    }
+
     /// Closes the connection that has been idle for the longest time, if there is one. A connection whose client does
     /// not read its response counts as idle after `client_timeout`.
     pub(crate) fn close_idlest(&self, client_timeout: Duration) {
