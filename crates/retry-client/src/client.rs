@@ -217,10 +217,7 @@ impl Client {
     /// Sends a request, and buffers and resumes its response as configured.
     fn deliver(&self, parts: Result<RequestParts, Error>) -> impl Future<Output = ResponseResult> + Send {
         let limits = self.0.response_buffer;
-        let delivery = match &parts {
-            Ok(RequestParts { head, .. }) if limits.allows(head.headers()) => Delivery::Buffered(limits),
-            _ => Delivery::Streamed,
-        };
+        let delivery = if limits.bytes > 0 { Delivery::Buffered(limits) } else { Delivery::Streamed };
         self.call(parts, delivery, self.0.resume)
     }
 

@@ -1,6 +1,10 @@
 //! One attempt over the client's connections.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    future::poll_fn,
+    sync::{Arc, Mutex},
+    task::Poll,
+};
 
 use http::Version;
 
@@ -58,26 +62,33 @@ impl<'a> Transport for CallTransport<'a> {
     ) -> impl Future<Output = Result<BoxResponse<ReceivedBody>, Failure>> + use<'a, 'b> {
         let Self { transport, delivery } = *self;
         async move {
-            let repeatable = request.is_repeatable();
+            let (repeatable, request_headers) = (request.is_repeatable(), request.head().headers());
             if let Some((limit, stream)) = transport.upload_limit.as_ref().zip(request.stream()) {
                 Box::pin(transport.prepare_upload(limit, &request, stream)).await?;
             }
-            let response = transport.exchange(request).await?;
+            let mut response = transport.exchange(request).await?;
             let read_ahead = match delivery {
                 Delivery::Streamed => None,
                 Delivery::Buffered(limits) => {
-                    ReadAhead::limited(limits, &response, repeatable, &transport.buffer_quota)
+                    if limits.allow_body(&response) {
+                        // Most short bodies arrive with their head.
+                        poll_fn(|cx| Poll::Ready(response.body_mut().read_arrived(cx))).await.map_err(body_failure)?;
+                    }
+                    ReadAhead::limited(limits, request_headers, &response, repeatable, &transport.buffer_quota)
                 }
                 Delivery::Complete => Some(ReadAhead::complete()),
             };
             let Some(read_ahead) = read_ahead else { return Ok(response) };
             // Boxed, as most exchanges do not need it.
-            Box::pin(read_ahead.read(response)).await.map_err(|error| {
-                let timed_out = error.kind() == ErrorKind::Timeout;
-                Failure { error, kind: if timed_out { FailureKind::TimedOut } else { FailureKind::MaybeProcessed } }
-            })
+            Box::pin(read_ahead.read(response)).await.map_err(body_failure)
         }
     }
+}
+
+/// Classifies an error of a body that is read ahead.
+fn body_failure(error: Error) -> Failure {
+    let kind = if error.kind() == ErrorKind::Timeout { FailureKind::TimedOut } else { FailureKind::MaybeProcessed };
+    Failure { error, kind }
 }
 
 impl HttpTransport {

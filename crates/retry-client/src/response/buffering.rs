@@ -33,9 +33,10 @@ impl Default for BufferLimits {
 }
 
 impl BufferLimits {
-    /// Whether the response to a request with these headers may be buffered.
-    pub(crate) fn allows(self, request_headers: &HeaderMap) -> bool {
-        self.bytes > 0 && !accepts_only_streams(request_headers)
+    /// Whether the response announces a length within the limit.
+    pub(crate) fn allow_body(self, response: &Response<ReceivedBody>) -> bool {
+        let length = response.body().size_hint().exact();
+        length.is_some_and(|length| (1..=self.bytes as u64).contains(&length))
     }
 }
 
@@ -52,15 +53,21 @@ impl ReadAhead {
         Self { max_bytes: usize::MAX, max_time: None, reservation: None }
     }
 
-    /// Reads within limits. `None` if the response is not to be buffered: it is empty or a stream, or it announces a
-    /// length that exceeds the limit or the quota.
+    /// Reads within limits. `None` if the response is not to be buffered: it is complete, empty or a stream, or it
+    /// announces a length that exceeds the limit or the quota.
     pub(crate) fn limited(
         limits: BufferLimits,
+        request_headers: &HeaderMap,
         response: &Response<ReceivedBody>,
         repeatable: bool,
         quota: &BufferQuota,
     ) -> Option<Self> {
-        if response.body().is_end_stream() || is_stream(response.headers()) {
+        let body = response.body();
+        if body.is_complete()
+            || body.is_end_stream()
+            || is_stream(response.headers())
+            || accepts_only_streams(request_headers)
+        {
             return None;
         }
         let mut reservation = quota.reserve_none();

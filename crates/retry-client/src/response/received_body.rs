@@ -23,7 +23,7 @@ pub(crate) struct ReceivedBody {
 }
 
 /// What was read ahead.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Buffer {
     data: Option<Bytes>,
     trailers: Option<HeaderMap>,
@@ -32,6 +32,21 @@ struct Buffer {
 }
 
 impl Buffer {
+    /// Adds a frame, and returns the length of its data.
+    fn add(&mut self, frame: Frame<Bytes>) -> usize {
+        match frame.into_data() {
+            Ok(data) => {
+                let length = data.len();
+                self.append(data);
+                length
+            }
+            Err(frame) => {
+                self.trailers = frame.into_trailers().ok();
+                0
+            }
+        }
+    }
+
     fn append(&mut self, frame: Bytes) {
         self.data = match self.data.take() {
             _ if frame.is_empty() => return,
@@ -96,28 +111,35 @@ impl ReceivedBody {
         Self { buffer: None, rest: Some(body) }
     }
 
+    /// Reads a frame if it has arrived already. It does not count towards the quota, as the frame of a stream does not.
+    pub(crate) fn read_arrived(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        let Some(rest) = &mut self.rest else { return Ok(()) };
+        let Poll::Ready(frame) = rest.poll_frame(cx) else { return Ok(()) };
+        let is_last = rest.incoming.is_end_stream();
+        if let Some(frame) = frame {
+            self.buffer.get_or_insert_default().add(frame?);
+        }
+        self.rest.take_if(|_| is_last);
+        Ok(())
+    }
+
     /// Reads to the end, or until more than `max_bytes` are buffered or the quota is used up. If it is cancelled, what was
     /// read remains buffered.
     pub(crate) async fn read_ahead(&mut self, max_bytes: usize, reservation: Option<Reservation>) -> Result<(), Error> {
         // An announced length has been reserved already.
         let is_reserved = self.size_hint().exact().is_some();
-        let buffer = self.buffer.insert(Box::new(Buffer { data: None, trailers: None, reservation }));
+        let buffer = self.buffer.get_or_insert_default();
+        buffer.reservation = reservation;
         while let Some(rest) = &mut self.rest {
             let Some(frame) = poll_fn(|cx| rest.poll_frame(cx)).await else {
                 self.rest = None;
                 break;
             };
-            match frame?.into_data() {
-                Ok(data) => {
-                    let length = data.len();
-                    buffer.append(data);
-                    let is_reserved =
-                        is_reserved || buffer.reservation.as_mut().is_none_or(|reservation| reservation.grow(length));
-                    if buffer.length() > max_bytes || !is_reserved {
-                        break;
-                    }
-                }
-                Err(frame) => buffer.trailers = frame.into_trailers().ok(),
+            let length = buffer.add(frame?);
+            let is_reserved =
+                is_reserved || buffer.reservation.as_mut().is_none_or(|reservation| reservation.grow(length));
+            if buffer.length() > max_bytes || !is_reserved {
+                break;
             }
         }
         Ok(())
