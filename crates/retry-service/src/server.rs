@@ -82,12 +82,12 @@ pub(crate) async fn serve<T, S, B>(
         let serving = Box::pin(Arc::clone(&server).open(stream, state, read_size, service));
         // On the heap, so that the task of a waiting connection is small.
         tasks.spawn_on(&worker.runtime, async move {
-            let _guards = guards;
             if let Some(driver) = serving.await
                 && let Err(error) = driver.await
             {
                 log::debug!("Connection ended early: {error}");
             }
+            drop(guards);
         });
     };
     let mut acceptor = Acceptor::new(listener);

@@ -1,17 +1,28 @@
 //! The tasks of a server, and how they end: they are drained, and what is left is aborted.
 
-use tokio::runtime::Handle;
-use tokio_util::{
-    sync::{CancellationToken, DropGuard},
-    task::TaskTracker,
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering::SeqCst},
 };
+
+use tokio::{runtime::Handle, task::JoinSet};
+use tokio_util::task::TaskTracker;
 
 /// The tasks that serve connections and tunnels. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tasks {
+pub(crate) struct Tasks(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
     tracker: TaskTracker,
-    abort: CancellationToken,
+    /// Those that have not ended, and some that have ended since the last one was spawned.
+    spawned: Mutex<JoinSet<()>>,
+    aborted: AtomicBool,
 }
+
+/// Aborts all tasks when it is dropped.
+#[derive(Debug)]
+pub(crate) struct AbortOnDrop(Tasks);
 
 impl Tasks {
     /// Runs a task on the current runtime until it ends or is aborted.
@@ -21,40 +32,96 @@ impl Tasks {
 
     /// Runs a task on another runtime.
     pub(crate) fn spawn_on(&self, runtime: &Handle, task: impl Future<Output = ()> + Send + 'static) {
-        // Each task has its own token, because a token takes a lock each time it is polled.
-        self.tracker.spawn_on(self.abort.child_token().run_until_cancelled_owned(task), runtime);
+        let task = self.0.tracker.track_future(task);
+        let mut spawned = self.spawned();
+        while spawned.try_join_next().is_some() {}
+        if !self.is_aborted() {
+            spawned.spawn_on(task, runtime);
+        }
     }
 
     /// Returns how many tasks have not ended.
     pub(crate) fn count(&self) -> usize {
-        self.tracker.len()
+        self.0.tracker.len()
     }
 
     /// Marks the server as draining.
     pub(crate) fn start_drain(&self) {
-        self.tracker.close();
+        self.0.tracker.close();
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.tracker.is_closed()
+        self.0.tracker.is_closed()
     }
 
     /// Waits until the drain has started and all tasks have ended.
     pub(crate) async fn drained(&self) {
-        self.tracker.wait().await;
+        self.0.tracker.wait().await;
     }
 
     /// Aborts all tasks.
     pub(crate) fn abort(&self) {
-        self.abort.cancel();
+        self.0.aborted.store(true, SeqCst);
+        self.spawned().abort_all();
     }
 
-    /// Aborts all tasks when the guard is dropped.
-    pub(crate) fn abort_on_drop(&self) -> DropGuard {
-        self.abort.clone().drop_guard()
+    pub(crate) fn abort_on_drop(&self) -> AbortOnDrop {
+        AbortOnDrop(self.clone())
     }
 
     pub(crate) fn is_aborted(&self) -> bool {
-        self.abort.is_cancelled()
+        self.0.aborted.load(SeqCst)
+    }
+
+    fn spawned(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.0.spawned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, time::Duration};
+
+    use tokio::{sync::oneshot, time::timeout};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn all_tasks_are_aborted_when_the_guard_is_dropped() {
+        let tasks = Tasks::default();
+        let guard = tasks.abort_on_drop();
+        let spawn = || {
+            let (running, ended) = oneshot::channel::<()>();
+            tasks.spawn(async move {
+                let _running = running;
+                pending().await
+            });
+            ended
+        };
+        let spawned = [spawn(), spawn()];
+        assert_eq!(tasks.count(), 2);
+        drop(guard);
+        let later = spawn();
+        for ended in spawned.into_iter().chain([later]) {
+            assert!(timeout(Duration::from_secs(20), ended).await.expect("the task ends").is_err());
+        }
+        assert_eq!(tasks.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_drain_waits_for_all_tasks() {
+        let tasks = Tasks::default();
+        let (end, ended) = oneshot::channel::<()>();
+        tasks.spawn(async { drop(ended.await) });
+        tasks.start_drain();
+        assert!(timeout(Duration::from_millis(1), tasks.drained()).await.is_err());
+        drop(end);
+        timeout(Duration::from_secs(20), tasks.drained()).await.expect("the drain ends");
     }
 }
