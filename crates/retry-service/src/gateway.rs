@@ -1,5 +1,7 @@
 //! The gateway: forwards every request to the upstream, and retries where that is safe.
 
+use std::pin::Pin;
+
 use http::{Method, Request, Response, StatusCode, Version, header::UPGRADE, uri::PathAndQuery};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -176,25 +178,28 @@ impl Gateway {
         let (mut head, body) = request.into_parts();
         // The client chooses the version.
         head.version = Version::HTTP_11;
-        let body = self.outbound_body(context, body).await;
+        let body = match self.outbound_body(context, body) {
+            Ok(body) => body,
+            Err(first_read) => first_read.await,
+        };
         Request::from_parts(head, body)
     }
 
-    /// Returns the body of the request to the upstream; empty if the client sends none.
-    async fn outbound_body(&self, context: &mut RequestContext<'_>, body: Incoming) -> Body {
+    /// Returns the body of the request to the upstream; empty if the client sends none. As an error, returns a future of
+    /// it if it may turn out to be empty.
+    fn outbound_body(&self, context: &mut RequestContext<'_>, body: Incoming) -> Result<Body, FirstRead> {
         if body.is_end_stream() {
-            return Body::empty();
+            return Ok(Body::empty());
         }
         let is_length_unknown = body.size_hint().exact().is_none();
         let mut body = self.receive_body(context, body);
         if is_length_unknown && is_usually_without_content(&context.entry.method) && !context.present.expect {
-            // The body may turn out to be empty.
-            Box::pin(body.read_first()).await;
-            if body.is_end_stream() {
-                return Body::empty();
-            }
+            return Err(Box::pin(async move {
+                body.read_first().await;
+                if body.is_end_stream() { Body::empty() } else { Body::new(body) }
+            }));
         }
-        Body::new(body)
+        Ok(Body::new(body))
     }
 
     /// Discards the body of a request that is not forwarded.
@@ -211,7 +216,7 @@ impl Gateway {
         let response = context.response_progress.get_or_insert_default().clone();
         let upload = context.downstream.connection.begin_upload();
         let mut body = RequestBody::new(body, self.settings.body, upload, response);
-        context.unread_body = (context.version == Version::HTTP_2).then(|| body.unread());
+        context.unread_body = (context.version == Version::HTTP_2).then(|| Box::new(body.unread()));
         body
     }
 
@@ -239,6 +244,9 @@ impl Gateway {
         Ok(response.map(Outgoing::upstream))
     }
 }
+
+/// A request body whose first frame is yet to be read. Boxed, as few requests need it.
+type FirstRead = Pin<Box<dyn Future<Output = Body> + Send>>;
 
 /// Whether content in a request of this method has no defined meaning (RFC 9110, section 9.3): some servers reject even
 /// an empty body.

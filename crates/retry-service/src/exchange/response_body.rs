@@ -63,8 +63,8 @@ impl Outgoing {
     }
 
     /// Makes the response end only after the rest of the request has been read.
-    pub(crate) fn end_after(&mut self, unread_body: UnreadBody) {
-        self.unread_body = Some(Box::new(unread_body));
+    pub(crate) fn end_after(&mut self, unread_body: Box<UnreadBody>) {
+        self.unread_body = Some(unread_body);
     }
 
     /// Marks the response as begun until the body is dropped.

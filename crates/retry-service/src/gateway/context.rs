@@ -26,9 +26,10 @@ pub(crate) struct RequestContext<'a> {
     pub(super) scheme: &'static str,
     /// The host that the request is for; `None` until it is validated, and for an HTTP/1.0 request without a host.
     pub(super) host: Option<HeaderValue>,
-    pub(super) handshake: Option<Handshake>,
+    // Boxed, as most requests have none.
+    pub(super) handshake: Option<Box<Handshake>>,
     /// Over HTTP/2, what is left of the request's body when the response ends.
-    pub(super) unread_body: Option<UnreadBody>,
+    pub(super) unread_body: Option<Box<UnreadBody>>,
     /// The progress of the response, shared with the request's body; `None` without a body.
     pub(super) response_progress: Option<ResponseProgress>,
 }

@@ -41,14 +41,14 @@ pub(crate) struct Handshake {
 impl Handshake {
     /// Returns the handshake of a request that asks for another protocol. `h2c` is not supported, since requests would
     /// then bypass the gateway.
-    pub(crate) fn take<B>(request: &mut Request<B>) -> Option<Self> {
+    pub(crate) fn take<B>(request: &mut Request<B>) -> Option<Box<Self>> {
         let headers = request.headers();
         let options = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
         let mut options = options.flat_map(|value| value.split(','));
         let asks = options.any(|option| option.trim().eq_ignore_ascii_case("upgrade"));
         let protocol = headers.get(UPGRADE).filter(|protocol| !names_h2c(protocol)).cloned();
         let protocol = protocol.filter(|_| asks && request.version() == Version::HTTP_11)?;
-        Some(Self { protocol, client: on(request), permit: None })
+        Some(Box::new(Self { protocol, client: on(request), permit: None }))
     }
 
     /// Counts this as an open tunnel from now on. Returns whether the limit allows it.
