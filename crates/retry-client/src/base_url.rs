@@ -124,7 +124,10 @@ impl BaseUrl {
     /// Converts a request to the form for an HTTP/1.1 connection to the server or to a proxy: RFC 9112, sections 3.2
     /// and 6. A request without `Host` gets that of the URL.
     pub(crate) fn address_http1<B: http_body::Body>(&self, request: &mut Request<B>, to_proxy: bool) {
-        request.headers_mut().entry(HOST).or_insert_with(|| self.host.clone());
+        // An entry would reserve memory for one more header, even if there is a host.
+        if !request.headers().contains_key(HOST) {
+            request.headers_mut().insert(HOST, self.host.clone());
+        }
         if request.version() != Version::HTTP_10 {
             *request.version_mut() = Version::HTTP_11;
             if request.body().size_hint().exact().is_none() && !request.headers().contains_key(CONTENT_LENGTH) {

@@ -1,6 +1,7 @@
 //! The connections to the server.
 
 pub(crate) mod acquire_timeout;
+pub(crate) mod box_io;
 pub(crate) mod connect;
 pub(crate) mod driver;
 pub(crate) mod exchange;

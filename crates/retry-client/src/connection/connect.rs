@@ -8,7 +8,6 @@ use std::{
 };
 
 use http::{Uri, uri::Scheme};
-use hyper::rt::{Read, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection as _, HttpConnector};
 use tower_service::Service;
 
@@ -16,19 +15,13 @@ use crate::{
     activity::Activity,
     connection::{
         acquire_timeout::{Connecting, connect_timeout},
+        box_io::BoxIo,
         proxy::Proxy,
-        tls::TlsConfig,
+        tls::{self, TlsConfig},
         tracked_io::{ConnectionPermit, TrackedIo},
     },
     error_chain::BoxError,
 };
-
-/// A stream with or without TLS. Boxed, as the state of TLS takes about a kilobyte, which most connections do not need.
-pub(crate) type BoxIo = Box<dyn Io>;
-
-pub(crate) trait Io: Read + Write + Send + Sync + Unpin {}
-
-impl<T: Read + Write + Send + Sync + Unpin> Io for T {}
 
 /// Connects to one server. The timeout covers name lookup, all addresses, the proxy's tunnel and the TLS handshake.
 pub(crate) struct Connector {
@@ -58,7 +51,7 @@ impl Connector {
             poll_fn(|cx| connector.poll_ready(cx)).await?;
             let stream = connector.call(server).await?;
             let connected = stream.connected();
-            Ok((Box::new(stream) as BoxIo, connected))
+            Ok((tls::boxed(stream), connected))
         };
         connect_timeout(self.timeout, connecting)
     }

@@ -2,7 +2,10 @@
 
 use std::error::Error as StdError;
 
-use crate::error::Error;
+use crate::{
+    connection::box_io::{BoxIo, Io},
+    error::Error,
+};
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TlsSettings {}
@@ -20,6 +23,10 @@ impl TlsConfig {
     pub(crate) fn wrap<C>(self, connector: C) -> C {
         connector
     }
+}
+
+pub(crate) fn boxed(stream: impl Io + 'static) -> BoxIo {
+    Box::new(stream)
 }
 
 pub(crate) fn explain(_error: &(dyn StdError + 'static)) -> Option<(bool, String)> {

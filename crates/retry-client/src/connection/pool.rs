@@ -23,7 +23,8 @@ use crate::{
     activity::Activity,
     connection::{
         acquire_timeout::{Connecting, connect_timeout},
-        connect::{BoxIo, Connector},
+        box_io::BoxIo,
+        connect::Connector,
         driver::Driver,
         exchange::{Connection, Http1, Protocol, ReturnConnection},
         head_limits,
