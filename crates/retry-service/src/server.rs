@@ -1,6 +1,9 @@
 //! An HTTP/1.1 and HTTP/2 (prior knowledge) server with limits on its clients.
 
-use std::{convert::Infallible, error::Error, future::pending, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, error::Error, future::pending, hint::black_box, net::SocketAddr, pin::Pin, sync::Arc,
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use http_body::Body;
@@ -43,6 +46,9 @@ use self::{
     tasks::Tasks,
     workers::{HandedOver, Workers},
 };
+
+/// The initial size of hyper's buffers.
+const HYPER_BUFFER_SIZE: usize = 8 * 1024;
 
 /// How long to wait for a connection to end before another idle one is closed.
 const EVICTION_INTERVAL: Duration = Duration::from_millis(50);
@@ -190,7 +196,11 @@ impl Server {
             let idle_timeout = Some(header_timeout);
             Box::pin(drive(connection, graceful_shutdown, state, idle_timeout, client_timeout))
         } else {
+            // hyper allocates the write buffer first, but while a request waits, only the read buffer is in use. This leaves
+            // memory that was used before to the read buffer, and to the write buffer memory that takes no space yet.
+            let used_before = black_box(Vec::<u8>::with_capacity(HYPER_BUFFER_SIZE));
             let connection = Box::pin(self.http1(read_size).serve_connection(io, service).with_upgrades());
+            drop(used_before);
             let graceful_shutdown = http1::UpgradeableConnection::graceful_shutdown;
             Box::pin(drive(connection, graceful_shutdown, state, None, client_timeout))
         })
