@@ -100,7 +100,7 @@ mod tests {
             let (running, ended) = oneshot::channel::<()>();
             tasks.spawn(async move {
                 let _running = running;
-                pending().await
+                pending::<()>().await;
             });
             ended
         };
