@@ -186,9 +186,9 @@ pub(crate) struct UpstreamSettings {
     #[arg(long, value_name = "FILE")]
     pub upstream_ca: Option<PathBuf>,
 
-    /// Maximum number of idle connections that are kept [with --forward: 256]
+    /// Maximum number of idle connections that are kept [with --forward: 1024]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
-    #[arg(default_value = "64", default_value_if("forward", "true", "256"))]
+    #[arg(default_value = "64", default_value_if("forward", "true", "1024"))]
     pub upstream_max_idle: usize,
 
     /// Time for which an idle connection is kept
