@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
-    task::AbortHandle,
+    task::{AbortHandle, yield_now},
     time::{Instant, sleep_until},
 };
 
@@ -153,8 +153,8 @@ impl Pool {
             }
             self.free_permit();
         }
-        let (waiter, earlier) = Waiter::register(self);
-        let mut available = pin!(waiter.available(reuse, earlier));
+        let (waiter, earlier) = Waiter::register(self, reuse);
+        let mut available = pin!(waiter.available(earlier));
         let permits = async {
             let connect = Arc::clone(&self.connect_permits).acquire_owned().await?;
             Ok::<_, BoxError>((connect, Arc::clone(&self.group.connection_permits).acquire_owned().await?))
@@ -186,11 +186,16 @@ impl Pool {
         }
     }
 
-    /// Wakes another waiter if the connection that was returned is too old for the one that was woken.
-    fn pass_on_stale(&self) {
+    /// Wakes another waiter if the connection that was returned is too old for the one that was woken. Waiters that cannot
+    /// use it either would only wake each other.
+    async fn pass_on_stale(&self) {
         if self.group.pools(self).iter().any(|pool| lock(&pool.state).idle.is_latest_stale()) {
             self.free_permit();
-            self.group.available.notify_one();
+            if self.group.has_undemanding_waiter() {
+                self.group.available.notify_one();
+                // Otherwise this waiter could wake itself before the other runs.
+                yield_now().await;
+            }
         }
     }
 
@@ -305,17 +310,20 @@ async fn reap(pool: Weak<Pool>) {
 }
 
 /// A request that waits for a connection.
-struct Waiter<'a>(&'a Pool);
+struct Waiter<'a> {
+    pool: &'a Pool,
+    reuse: Reuse,
+}
 
 impl<'a> Waiter<'a> {
     /// Registers a waiter. Returns it with the number of those before it.
-    fn register(pool: &'a Pool) -> (Self, usize) {
-        (Self(pool), pool.group.add_waiter())
+    fn register(pool: &'a Pool, reuse: Reuse) -> (Self, usize) {
+        (Self { pool, reuse }, pool.group.add_waiter(reuse == Reuse::Any))
     }
 
     /// Waits until a connection is returned or can be shared. Waiters are served in their order.
-    async fn available(&self, reuse: Reuse, mut earlier: usize) -> Box<Connection> {
-        let Self(pool) = self;
+    async fn available(&self, mut earlier: usize) -> Box<Connection> {
+        let Self { pool, reuse } = *self;
         loop {
             let mut notified = pin!(pool.group.available.notified());
             // From here on, no notification is missed.
@@ -326,7 +334,7 @@ impl<'a> Waiter<'a> {
             notified.await;
             earlier = 0;
             if reuse == Reuse::Recent {
-                pool.pass_on_stale();
+                pool.pass_on_stale().await;
             }
         }
     }
@@ -334,6 +342,51 @@ impl<'a> Waiter<'a> {
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        self.0.group.remove_waiter();
+        self.pool.group.remove_waiter(self.reuse == Reuse::Any);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, thread};
+
+    use tokio::{net::TcpListener, runtime::Runtime, time::timeout};
+
+    use super::*;
+    use crate::connection::tls::TlsSettings;
+
+    #[test]
+    fn a_waiter_that_cannot_use_an_idle_connection_does_not_wake_itself() {
+        let (sender, ended) = mpsc::channel();
+        // A waiter that woke itself would never yield.
+        thread::spawn(move || {
+            Runtime::new().unwrap().block_on(async {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                let server = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+                let limit = Duration::from_secs(20);
+                let config = PoolConfig {
+                    max_connections: 9,
+                    max_idle: 9,
+                    idle_timeout: limit,
+                    connect_timeout: limit,
+                    stall_timeout: None,
+                    http2: false,
+                    preserve_header_case: false,
+                };
+                let pool = Pool::new(
+                    Connector::new(server, limit, None, TlsSettings::default().load(false, false).unwrap()),
+                    config,
+                );
+                pool.acquire(Reuse::Any).await.unwrap().release();
+                while !lock(&pool.state).idle.is_latest_stale() {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                let (waiter, earlier) = Waiter::register(&pool, Reuse::Recent);
+                pool.group.available.notify_one();
+                assert!(timeout(Duration::from_millis(50), waiter.available(earlier)).await.is_err());
+                sender.send(()).unwrap();
+            });
+        });
+        ended.recv_timeout(Duration::from_secs(20)).expect("the wait ends");
     }
 }

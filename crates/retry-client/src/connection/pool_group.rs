@@ -17,6 +17,8 @@ pub(crate) struct PoolGroup<P> {
     pub(crate) available: Notify,
     /// How many requests wait for a connection.
     waiters: AtomicUsize,
+    /// How many of them take any idle connection, however long it has been idle.
+    undemanding_waiters: AtomicUsize,
     size: AtomicUsize,
     pools: Mutex<Vec<Weak<P>>>,
 }
@@ -27,6 +29,7 @@ impl<P> PoolGroup<P> {
             connection_permits: Arc::new(Semaphore::new(max_connections)),
             available: Notify::new(),
             waiters: AtomicUsize::new(0),
+            undemanding_waiters: AtomicUsize::new(0),
             size: AtomicUsize::new(0),
             pools: Mutex::default(),
         }
@@ -65,12 +68,18 @@ impl<P> PoolGroup<P> {
         self.waiters.load(SeqCst)
     }
 
+    pub(crate) fn has_undemanding_waiter(&self) -> bool {
+        self.undemanding_waiters.load(SeqCst) > 0
+    }
+
     /// Registers a waiter, and returns the number of those before it.
-    pub(crate) fn add_waiter(&self) -> usize {
+    pub(crate) fn add_waiter(&self, undemanding: bool) -> usize {
+        self.undemanding_waiters.fetch_add(undemanding.into(), SeqCst);
         self.waiters.fetch_add(1, SeqCst)
     }
 
-    pub(crate) fn remove_waiter(&self) {
+    pub(crate) fn remove_waiter(&self, undemanding: bool) {
         self.waiters.fetch_sub(1, SeqCst);
+        self.undemanding_waiters.fetch_sub(undemanding.into(), SeqCst);
     }
 }
