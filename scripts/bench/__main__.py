@@ -118,7 +118,7 @@ def main():
         results = run(arguments, contenders, backends)
     machine = [
         described,
-        f"Medians of rounds: {arguments.rounds} of {arguments.seconds} s for each proxy.",
+        f"Medians of {arguments.rounds} rounds of {arguments.seconds} s for each proxy.",
         f"Other programs used {others.share():.0%} of the machine;",
         f"the processor time of a proxy differed by {results.spread():.0%} between rounds.",
         *(f"Failed requests: {failures}." for failures in [", ".join(results.failures())] if failures),

@@ -241,7 +241,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets the maximum number of idle connections. With zero, each attempt opens a connection of its own.
+    /// Sets the maximum number of idle connections, divided among the pools of
+    /// [`with_own_pool`](crate::Client::with_own_pool). With zero, each attempt opens a connection of its own.
     pub fn pool_max_idle(mut self, connections: usize) -> Self {
         self.pool.max_idle = connections;
         self

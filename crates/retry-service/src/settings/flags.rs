@@ -186,7 +186,7 @@ pub(crate) struct UpstreamSettings {
     #[arg(long, value_name = "FILE")]
     pub upstream_ca: Option<PathBuf>,
 
-    /// Maximum number of idle connections that are kept [with --forward: 1024]
+    /// Maximum number of idle connections that are kept, divided among the threads [with --forward: 1024]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     #[arg(default_value = "64", default_value_if("forward", "true", "1024"))]
     pub upstream_max_idle: usize,
