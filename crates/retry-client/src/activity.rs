@@ -26,8 +26,10 @@ struct State {
     tracks_bytes: bool,
     /// Whether the socket is to be checked before the next request is written.
     peek_requested: AtomicBool,
-    /// Whether a request body is being sent.
+    /// Whether hyper still reads a request body.
     uploading: AtomicBool,
+    /// Whether everything that was written has been flushed.
+    flushed: AtomicBool,
     /// The number of reads since the request, or [`HEAD_RECEIVED`].
     head_reads: AtomicU32,
 }
@@ -60,6 +62,7 @@ impl Activity {
             tracks_bytes,
             peek_requested: AtomicBool::new(false),
             uploading: AtomicBool::new(false),
+            flushed: AtomicBool::new(true),
             head_reads: AtomicU32::new(HEAD_RECEIVED),
         }))
     }
@@ -74,14 +77,23 @@ impl Activity {
         self.0.peek_requested.load(Relaxed) && self.0.peek_requested.swap(false, Relaxed)
     }
 
-    /// Records that a request body is being sent, until the guard is dropped.
+    /// Records that a request body is being read, until the guard is dropped.
     pub(crate) fn begin_upload(&self) -> UploadGuard {
         self.0.uploading.store(true, Relaxed);
         UploadGuard(self.clone())
     }
 
-    pub(crate) fn is_uploading(&self) -> bool {
-        self.0.uploading.load(Relaxed)
+    /// Whether a part of the request has yet to be sent.
+    pub(crate) fn is_sending(&self) -> bool {
+        self.0.uploading.load(Relaxed) || !self.is_flushed()
+    }
+
+    pub(crate) fn set_flushed(&self, flushed: bool) {
+        self.0.flushed.store(flushed, Relaxed);
+    }
+
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.0.flushed.load(Relaxed)
     }
 
     pub(crate) fn record_progress(&self) {
@@ -149,7 +161,7 @@ impl Activity {
     }
 }
 
-/// Marks a request body as being sent until it is dropped.
+/// Marks a request body as being read until it is dropped.
 #[derive(Debug)]
 pub(crate) struct UploadGuard(Activity);
 

@@ -18,6 +18,7 @@ use retry_client::{Body, Client, ErrorKind, Reason, RetryMethods};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket},
+    task::JoinSet,
     time::Instant,
 };
 
@@ -453,9 +454,9 @@ async fn responses_without_content_have_no_body() {
     assert_eq!(client.head("/").await.unwrap().into_body().text().await.unwrap(), "");
 }
 
-#[tokio::test]
-async fn an_upload_continues_while_nobody_reads_the_response() {
-    const SIZE: usize = 4 * 1024 * 1024;
+/// Sends a request whose response is not read before all of the body has arrived.
+async fn upload_before_reading(request: impl FnOnce(usize) -> (Request<Body>, JoinSet<()>)) {
+    const SIZE: usize = 16 * 1024 * 1024;
     watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::builder(format!("http://{}", listener.local_addr().unwrap())).retry(quick(0)).build().unwrap();
@@ -466,15 +467,23 @@ async fn an_upload_continues_while_nobody_reads_the_response() {
         stream.read_exact(&mut vec![0; SIZE]).await.unwrap();
         stream
     });
-    let (mut sender, body) = Channel::<Bytes, io::Error>::new(1);
-    let upload = tokio::spawn(async move {
-        for _ in 0..SIZE / 65_536 {
-            sender.send_data(Bytes::from_static(&[b'x'; 65_536])).await.unwrap();
-        }
-    });
-    let request = Request::put("/").header("content-length", SIZE).body(Body::new(body)).unwrap();
+    let (request, _sending) = request(SIZE);
     let response = client.execute(request).await.unwrap();
-    upload.await.unwrap();
     server.await.unwrap().write_all(b"ok").await.unwrap();
     assert_eq!(response.into_body().text().await.unwrap(), "ok");
+}
+
+#[tokio::test]
+async fn an_upload_continues_while_nobody_reads_the_response() {
+    upload_before_reading(|size| (Request::put("/").body(vec![b'x'; size].into()).unwrap(), JoinSet::new())).await;
+    upload_before_reading(|size| {
+        let (mut sender, body) = Channel::<Bytes, io::Error>::new(1);
+        let sending = JoinSet::from_iter([async move {
+            for _ in 0..size / 65_536 {
+                sender.send_data(Bytes::from_static(&[b'x'; 65_536])).await.unwrap();
+            }
+        }]);
+        (Request::put("/").header("content-length", size).body(Body::new(body)).unwrap(), sending)
+    })
+    .await;
 }

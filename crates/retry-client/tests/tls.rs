@@ -19,6 +19,7 @@ use retry_client::{Client, ClientBuilder, Error, ErrorKind, Reason};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
+    task::{JoinSet, yield_now},
     time::{Instant, sleep, timeout},
 };
 
@@ -188,6 +189,64 @@ async fn the_stall_timeout_counts_the_bytes_beneath_tls() {
     let response = client.get("/").await.unwrap();
     assert!(begin.elapsed() > 2 * timeout);
     assert_eq!(response.into_body().text().await.unwrap_err().kind(), ErrorKind::Timeout);
+}
+
+/// Requests of other pools that are still connecting have no claim to the connections of this one.
+#[tokio::test]
+async fn a_pool_uses_its_idle_connection_while_another_pool_connects() {
+    let authority = Authority::new();
+    let acceptor = authority.acceptor("127.0.0.1", &["http/1.1"], None);
+    watch();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client::builder(format!("https://{}", listener.local_addr().unwrap())).ca_file(authority.file());
+    let client = client.build().unwrap();
+    // Only the first connection gets its handshake.
+    let _server = JoinSet::from_iter([async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = acceptor.accept(stream).await.unwrap();
+        loop {
+            read_head(&mut stream).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+            stream.flush().await.unwrap();
+        }
+    }]);
+    client.get_text("/").await.unwrap();
+    let other = client.with_own_pool();
+    let _connecting = JoinSet::from_iter([async move { other.get_text("/").await }]);
+    while client.connections() < 2 {
+        yield_now().await;
+    }
+    assert_eq!(client.get_text("/").await.unwrap(), "ok");
+    assert_eq!(client.connections(), 2, "no third connection");
+}
+
+/// TLS holds the end of an upload that the socket does not take.
+#[tokio::test]
+async fn an_upload_is_sent_to_its_end_after_the_response() {
+    const SIZE: usize = 16 * 1024 * 1024;
+    let authority = Authority::new();
+    let acceptor = authority.acceptor("127.0.0.1", &["http/1.1"], None);
+    watch();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client::builder(format!("https://{}", listener.local_addr().unwrap())).ca_file(authority.file());
+    let client = client.build().unwrap();
+    let server = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = acceptor.accept(stream).await.unwrap();
+        read_head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        stream.flush().await.unwrap();
+        let (mut left, mut piece) = (SIZE, vec![0; 16 * 1024]);
+        while left > 0 {
+            left -= stream.read(&mut piece).await.unwrap();
+            // The client is always faster.
+            sleep(Duration::from_micros(100)).await;
+        }
+        stream
+    });
+    let response = client.put("/", vec![b'x'; SIZE]).await.unwrap();
+    assert_eq!(response.status(), 202);
+    server.await.unwrap();
 }
 
 #[tokio::test]

@@ -109,7 +109,9 @@ impl CurrentGeneration {
     }
 
     fn replace(&self, generation: Arc<WorkerGeneration>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = generation;
+        let before = std::mem::replace(&mut *self.0.write().unwrap_or_else(PoisonError::into_inner), generation);
+        // Closes its idle connections, while new requests use the new one.
+        drop(before);
     }
 }
 

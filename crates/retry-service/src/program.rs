@@ -71,8 +71,10 @@ fn start_log(settings: &Settings, dropped: Counter) -> io::Result<Log> {
 
 /// Starts the threads. The main thread serves connections, too, and does everything else.
 fn start(args: Vec<OsString>, loaded: LoadedSettings, log: Arc<Log>) -> Result<ExitCode, Box<dyn Error>> {
+    let runtime = threads::new_runtime()?;
+    // Ends before the runtime, whose timers its tasks may use.
     let threads = Threads::start(loaded.settings.threads.get() - 1).map_err(|error| format!("--threads: {error}"))?;
-    threads::new_runtime()?.block_on(serve(args, loaded, log, &threads))
+    runtime.block_on(serve(args, loaded, log, &threads))
 }
 
 async fn serve(
@@ -115,13 +117,18 @@ async fn serve(
             }
         }
     };
+    let thread_ended = "a thread that serves connections has ended";
     tokio::select! {
         () = service.serve(listener, shutdown) => {}
-        () = threads.failed() => return Err("a thread that serves connections has ended".into()),
+        () = threads.failed() => return Err(thread_ended.into()),
     }
     log::info!("Stopping: requests in flight may finish");
 
-    let Aborted { requests, connections, tunnels } = service.drain(signals.next()).await;
+    let Aborted { requests, connections, tunnels } = tokio::select! {
+        biased;
+        () = threads.failed() => return Err(thread_ended.into()),
+        aborted = service.drain(signals.next()) => aborted,
+    };
     if connections > 0 {
         log::warn!("Drain ended; aborted requests: {requests}, connections: {connections} (tunnels: {tunnels})");
     }

@@ -185,7 +185,9 @@ impl Server {
         B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
     {
         let Limits { header_timeout, client_timeout, .. } = *self.limits;
-        let mut stream = stream.register().ok()?;
+        let registered = stream.register();
+        let mut stream =
+            registered.inspect_err(|error| log::debug!("Connection closed before it was served: {error}")).ok()?;
         let start = self.detect_protocol(&mut stream, &state).await?;
         let is_http2 = is_http2(&start);
         let io = TokioIo::new(ClientIo::new(stream, start, is_http2, Arc::clone(&self.limits), state.clone()));
@@ -269,6 +271,7 @@ mod tests {
         tasks.abort();
         assert!(timeout(Duration::from_secs(20), ended).await.expect("the stream ends").is_err());
     }
+
     /// A connection that records the size of the largest buffer that hyper offers it.
     struct Recorded {
         io: DuplexStream,

@@ -13,7 +13,7 @@ use std::{
 use atomic_waker::AtomicWaker;
 use tokio::{runtime::Handle, task::AbortHandle};
 
-/// How often a connection that wakes itself is polled at once. Then other tasks have their turn.
+/// How many times a connection that wakes itself is polled before other tasks have their turn.
 const MAX_POLLS: u32 = 4;
 
 type ConnectionFuture = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send + Sync>>;
@@ -21,8 +21,8 @@ type ConnectionFuture = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send + 
 /// Polls a connection of hyper whenever an exchange waits for it. An idle connection is not polled.
 pub(crate) struct Driver {
     state: State,
-    task: Arc<ExchangeTask>,
-    /// Wakes `task`.
+    exchange: Arc<ExchangeWaker>,
+    /// `exchange` as a waker.
     waker: Waker,
 }
 
@@ -35,8 +35,8 @@ enum State {
 impl Driver {
     /// Creates a driver of a connection that reports its errors to the exchange.
     pub(crate) fn new(connection: impl Future<Output = hyper::Result<()>> + Send + Sync + 'static) -> Self {
-        let task = Arc::new(ExchangeTask::default());
-        Self { state: State::Polled(Box::pin(connection)), waker: Arc::clone(&task).into(), task }
+        let exchange = Arc::new(ExchangeWaker::default());
+        Self { state: State::Polled(Box::pin(connection)), waker: Arc::clone(&exchange).into(), exchange }
     }
 
     /// Polls what an exchange waits for, and while that is pending, the connection that provides it.
@@ -46,8 +46,8 @@ impl Driver {
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
         let State::Polled(connection) = &mut self.state else { return poll(cx) };
-        self.task.waker.register(cx.waker());
-        self.task.start_polling();
+        self.exchange.waker.register(cx.waker());
+        self.exchange.start_polling();
         let inner = &mut Context::from_waker(&self.waker);
         let mut polled = poll(inner);
         for _ in 0..MAX_POLLS {
@@ -55,18 +55,18 @@ impl Driver {
                 break;
             }
             // What has woken the connection so far is handled by this poll.
-            self.task.start_polling();
+            self.exchange.start_polling();
             if connection.as_mut().poll(inner).is_ready() {
                 self.state = State::Closed;
                 polled = poll(inner);
                 break;
             }
             polled = poll(inner);
-            if !self.task.is_woken() {
+            if !self.exchange.is_woken() {
                 break;
             }
         }
-        if self.task.end_polling() && polled.is_pending() {
+        if self.exchange.end_polling() && polled.is_pending() {
             cx.waker().wake_by_ref();
         }
         polled
@@ -74,7 +74,12 @@ impl Driver {
 
     /// Ends an exchange. Only the next one polls the connection again.
     pub(crate) fn detach(&mut self) {
-        self.task.waker.take();
+        self.exchange.waker.take();
+    }
+
+    /// Whether the exchange polls the connection.
+    pub(crate) fn is_polled(&self) -> bool {
+        matches!(self.state, State::Polled(_))
     }
 
     /// Continues in a task, independently of the exchange.
@@ -114,37 +119,38 @@ impl fmt::Debug for Driver {
 /// Wakes the task of an exchange, unless the task is polling the connection: one wakes the other all the time, and the
 /// driver polls both anyway.
 #[derive(Default)]
-struct ExchangeTask {
+struct ExchangeWaker {
     waker: AtomicWaker,
-    polling: AtomicU8,
+    state: AtomicU8,
 }
 
 const NOT_POLLING: u8 = 0;
 const POLLING: u8 = 1;
 const WOKEN: u8 = 2;
 
-impl ExchangeTask {
+impl ExchangeWaker {
     fn start_polling(&self) {
-        self.polling.store(POLLING, SeqCst);
+        // Not a store: what happened before an earlier wake-up has to be visible to this poll.
+        self.state.swap(POLLING, SeqCst);
     }
 
     fn is_woken(&self) -> bool {
-        self.polling.load(SeqCst) == WOKEN
+        self.state.load(SeqCst) == WOKEN
     }
 
     /// Returns whether there was a wake-up meanwhile.
     fn end_polling(&self) -> bool {
-        self.polling.swap(NOT_POLLING, SeqCst) == WOKEN
+        self.state.swap(NOT_POLLING, SeqCst) == WOKEN
     }
 }
 
-impl Wake for ExchangeTask {
+impl Wake for ExchangeWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.polling.compare_exchange(POLLING, WOKEN, SeqCst, SeqCst) == Err(NOT_POLLING) {
+        if self.state.compare_exchange(POLLING, WOKEN, SeqCst, SeqCst) == Err(NOT_POLLING) {
             self.waker.wake();
         }
     }

@@ -4,7 +4,7 @@ use std::{
     future::poll_fn,
     pin::Pin,
     sync::Weak,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -168,7 +168,7 @@ impl Connection {
             if let Some(signal) = &self.continue_signal {
                 signal.response(response.status());
             }
-            if http1.activity.is_uploading() {
+            if http1.activity.is_sending() {
                 // The server may send no more before it has received more, while nobody reads the response.
                 http1.driver.spawn();
             }
@@ -210,26 +210,35 @@ impl Connection {
         if body_rejected || self.state == State::AwaitingHead || http1.sender.is_closed() {
             return;
         }
-        if http1.sender.is_ready() {
+        if http1.sender.is_ready() && (http1.activity.is_flushed() || !http1.driver.is_polled()) {
             return self.return_to_pool();
         }
         // The rest of the request has yet to be sent, or the rest of the response to be read.
         let Ok(runtime) = Handle::try_current() else { return };
+        let mut timeout = StallTimeout::new(REMAINDER_TIMEOUT, http1.activity.clone());
         runtime.spawn(async move {
-            if poll_fn(|cx| self.poll_reusable(cx)).await {
+            if poll_fn(|cx| self.poll_reusable(&mut timeout, cx)).await {
                 self.return_to_pool();
             }
         });
     }
 
-    /// Ready when the exchange is complete or has stalled, with whether the connection can be reused.
-    fn poll_reusable(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        let Protocol::Http1(http1) = &mut self.protocol else { return Poll::Ready(false) };
-        if let Poll::Ready(ready) = http1.driver.poll(cx, |cx| http1.sender.poll_ready(cx)) {
-            return Poll::Ready(ready.is_ok());
+    /// Ready when the exchange is complete or has stalled, with whether the connection can be reused. `timeout` is for
+    /// clients without one.
+    fn poll_reusable(&mut self, timeout: &mut StallTimeout, cx: &mut Context<'_>) -> Poll<bool> {
+        let Protocol::Http1(Http1 { sender, driver, activity, .. }) = &mut self.protocol else {
+            return Poll::Ready(false);
+        };
+        let is_polled = driver.is_polled();
+        let ready = driver.poll(cx, |cx| match ready!(sender.poll_ready(cx)) {
+            // Its own task flushes a connection that has one.
+            Ok(()) if is_polled && !activity.is_flushed() => Poll::Pending,
+            ready => Poll::Ready(ready.is_ok()),
+        });
+        if ready.is_ready() {
+            return ready;
         }
-        let new_timeout = || StallTimeout::new(REMAINDER_TIMEOUT, http1.activity.clone());
-        self.stall_timeout.get_or_insert_with(new_timeout).poll_stalled(cx).map(|_| false)
+        self.stall_timeout.as_mut().unwrap_or(timeout).poll_stalled(cx).map(|_| false)
     }
 
     fn return_to_pool(mut self: Box<Self>) {

@@ -27,7 +27,7 @@ pub(crate) struct IdleConnections {
     http2: Option<Shared>,
 }
 
-struct Idle {
+pub(crate) struct Idle {
     connection: Box<Connection>,
     since: Instant,
     /// `None` if never.
@@ -73,6 +73,11 @@ impl IdleConnections {
         Some(shared.handle.clone())
     }
 
+    /// Returns the number of idle HTTP/1.1 connections.
+    pub(crate) fn len(&self) -> usize {
+        self.http1.len()
+    }
+
     pub(crate) fn has_http2(&self) -> bool {
         self.http2.is_some()
     }
@@ -111,16 +116,17 @@ impl IdleConnections {
         self.http1.last().is_some_and(|idle| idle.since.elapsed() > RECENT)
     }
 
-    /// Closes connections that have been idle for too long, `http2_timeout` for HTTP/2. Returns when the next one
-    /// expires.
-    pub(crate) fn close_expired(&mut self, http2_timeout: Duration) -> Option<Instant> {
+    /// Takes out connections that have been idle for too long, `http2_timeout` for HTTP/2. Returns them, and when the next
+    /// one expires.
+    pub(crate) fn take_expired(&mut self, http2_timeout: Duration) -> (Vec<Idle>, Option<Instant>) {
         let now = Instant::now();
-        self.http1.retain(|idle| !idle.is_expired(now));
+        let (expired, kept) = std::mem::take(&mut self.http1).into_iter().partition(|idle| idle.is_expired(now));
+        self.http1 = kept;
         if let Some(shared) = self.http2.as_mut().filter(|shared| shared.handle.is_in_use()) {
             shared.last_used = now;
         }
         self.http2.take_if(|shared| shared.expires(http2_timeout).is_some_and(|expires| expires <= now));
-        self.next_expiry(http2_timeout)
+        (expired, self.next_expiry(http2_timeout))
     }
 
     pub(crate) fn next_expiry(&self, http2_timeout: Duration) -> Option<Instant> {

@@ -27,11 +27,13 @@ use crate::{
         connect::Connector,
         driver::Driver,
         exchange::{Connection, Http1, Protocol, ReturnConnection},
+        flush_tracker::FlushTracker,
         head_limits,
         http2_handle::Http2Handle,
         idle_connections::{IdleConnections, Reuse},
         pool_group::PoolGroup,
         stall_timeout::StallTimeout,
+        wait_queue::WaitQueue,
     },
     error_chain::BoxError,
     lock::lock,
@@ -57,8 +59,10 @@ pub(crate) struct Pool {
     connector: Arc<Connector>,
     config: PoolConfig,
     state: Mutex<State>,
+    /// Those who wait for a connection of this pool.
+    queue: WaitQueue,
     group: Arc<PoolGroup<Self>>,
-    /// Completed when the first connection was opened. Before that, the pool needs no share.
+    /// Completed before the first connection is opened. Until then, the pool needs no share.
     joined: Once,
     /// A permit for each connection that may be opened at the same time.
     connect_permits: Arc<Semaphore>,
@@ -93,6 +97,7 @@ impl Pool {
             connector,
             config,
             state: Mutex::default(),
+            queue: WaitQueue::default(),
             group,
             joined: Once::new(),
             connect_permits: Arc::new(Semaphore::new(connects)),
@@ -115,7 +120,12 @@ impl Pool {
 
     /// Takes an available connection, unless other requests are waiting for it.
     pub(crate) fn try_acquire(&self, reuse: Reuse) -> Option<Box<Connection>> {
-        self.take(reuse, self.group.waiters())
+        self.take(reuse, self.queue().len())
+    }
+
+    /// The queue of those who may get the next connection: below the limit, each pool is on its own.
+    fn queue(&self) -> &WaitQueue {
+        if self.group.is_full() { &self.group.queue } else { &self.queue }
     }
 
     /// Waits for a connection, at most for the connect timeout.
@@ -129,13 +139,16 @@ impl Pool {
         idle.take(reuse, reserved).or_else(|| idle.share().map(|handle| self.exchange_on(handle, true)))
     }
 
-    /// Takes an available connection, also of another pool if the limit allows no new one.
-    fn take_or_borrow(&self, reuse: Reuse, reserved: usize) -> Option<Box<Connection>> {
-        if self.group.is_full() {
-            self.group.pools(self).iter().find_map(|pool| pool.take(reuse, reserved))
-        } else {
-            self.take(reuse, reserved)
+    /// Takes an available connection of any of these pools, leaving `reserved` for others.
+    fn take_from(&self, pools: Pools, reuse: Reuse, mut reserved: usize) -> Option<Box<Connection>> {
+        if pools == Pools::Own {
+            return self.take(reuse, reserved);
         }
+        self.group.pools(self).iter().find_map(|pool| {
+            let taken = pool.take(reuse, reserved);
+            reserved = reserved.saturating_sub(lock(&pool.state).idle.len());
+            taken
+        })
     }
 
     /// Starts an exchange on a shared connection. It may have to wait for capacity, at most for the connect timeout.
@@ -146,18 +159,29 @@ impl Pool {
     }
 
     async fn wait_or_connect(self: &Arc<Self>, reuse: Reuse) -> Result<Box<Connection>, BoxError> {
-        if reuse == Reuse::Recent {
+        let (connects, connections) = (&self.connect_permits, &self.group.connection_permits);
+        let connect = Arc::clone(connects).try_acquire_owned().ok();
+        let permit = connect.as_ref().and_then(|_| Arc::clone(connections).try_acquire_owned().ok());
+        let pools = if connect.is_some() && permit.is_none() { Pools::All } else { Pools::Own };
+        if reuse == Reuse::Recent && pools == Pools::All {
             // One of another pool may be recent enough.
-            if let Some(connection) = self.take_or_borrow(reuse, self.group.waiters()) {
+            if let Some(connection) = self.take_from(pools, reuse, self.group.queue.len()) {
                 return Ok(connection);
             }
             self.free_permit();
         }
-        let (waiter, earlier) = Waiter::register(self, reuse);
-        let mut available = pin!(waiter.available(earlier));
+        let (waiter, earlier) = Waiter::new(self, reuse, pools);
+        let mut available = pin!(waiter.available(pools, earlier));
         let permits = async {
-            let connect = Arc::clone(&self.connect_permits).acquire_owned().await?;
-            Ok::<_, BoxError>((connect, Arc::clone(&self.group.connection_permits).acquire_owned().await?))
+            let connect = match connect {
+                Some(connect) => connect,
+                None => Arc::clone(connects).acquire_owned().await?,
+            };
+            let permit = match permit {
+                Some(permit) => permit,
+                None => Arc::clone(connections).acquire_owned().await?,
+            };
+            Ok::<_, BoxError>((connect, permit))
         };
         let (connect_permit, permit) = tokio::select! {
             biased;
@@ -188,11 +212,16 @@ impl Pool {
 
     /// Wakes another waiter if the connection that was returned is too old for the one that was woken. Waiters that cannot
     /// use it either would only wake each other.
-    async fn pass_on_stale(&self) {
-        if self.group.pools(self).iter().any(|pool| lock(&pool.state).idle.is_latest_stale()) {
+    async fn pass_on_stale(&self, pools: Pools) {
+        let is_stale = |pool: &Self| lock(&pool.state).idle.is_latest_stale();
+        let (is_stale, queue) = match pools {
+            Pools::Own => (is_stale(self), &self.queue),
+            Pools::All => (self.group.pools(self).iter().any(|pool| is_stale(pool)), &self.group.queue),
+        };
+        if is_stale {
             self.free_permit();
-            if self.group.has_undemanding_waiter() {
-                self.group.available.notify_one();
+            if queue.has_any_reuse() {
+                queue.wake_one();
                 // Otherwise this waiter could wake itself before the other runs.
                 yield_now().await;
             }
@@ -211,7 +240,7 @@ impl Pool {
             .max_headers(head_limits::MAX_FIELDS)
             .max_header_size(head_limits::MAX_SIZE)
             .preserve_header_case(self.config.preserve_header_case)
-            .handshake(stream)
+            .handshake(FlushTracker::new(stream, activity.clone()))
             .await?;
         let driver = Driver::new(connection.with_upgrades());
         let stall_timeout = self.config.stall_timeout.map(|timeout| StallTimeout::new(timeout, activity.clone()));
@@ -238,7 +267,7 @@ impl Pool {
             }
             self.ensure_reaper(&mut state);
             drop(state);
-            self.group.available.notify_waiters();
+            self.queue().wake_all();
         }
         Ok(self.exchange_on(handle, false))
     }
@@ -265,8 +294,11 @@ impl Pool {
     /// Closes expired connections. Returns when the next one expires; if there is none, the reaper ends.
     fn close_expired(&self) -> Option<Instant> {
         let mut state = lock(&self.state);
-        let next = state.idle.close_expired(self.config.idle_timeout);
+        let (expired, next) = state.idle.take_expired(self.config.idle_timeout);
         state.reaper.take_if(|_| next.is_none());
+        drop(state);
+        // Each takes some system calls.
+        drop(expired);
         next
     }
 }
@@ -288,7 +320,7 @@ impl ReturnConnection for Pool {
         }
         let max_idle = match self.config.max_idle {
             0 => 0,
-            max_idle => self.group.share(max_idle).max(self.group.waiters()),
+            max_idle => self.group.share(max_idle).max(self.queue().len()),
         };
         let mut state = lock(&self.state);
         if !state.idle.push(connection, idle_timeout, max_idle) {
@@ -296,9 +328,7 @@ impl ReturnConnection for Pool {
         }
         self.ensure_reaper(&mut state);
         drop(state);
-        if self.group.waiters() > 0 {
-            self.group.available.notify_one();
-        }
+        self.queue().wake_one();
     }
 }
 
@@ -309,32 +339,47 @@ async fn reap(pool: Weak<Pool>) {
     }
 }
 
-/// A request that waits for a connection.
+/// Which pools a request takes a connection from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pools {
+    /// Its own: each thread keeps to its connections.
+    Own,
+    /// All of the group, as the limit allows no new connection.
+    All,
+}
+
+/// A request that waits for a connection, in the queue of its pool and in that of the group.
 struct Waiter<'a> {
     pool: &'a Pool,
     reuse: Reuse,
 }
 
 impl<'a> Waiter<'a> {
-    /// Registers a waiter. Returns it with the number of those before it.
-    fn register(pool: &'a Pool, reuse: Reuse) -> (Self, usize) {
-        (Self { pool, reuse }, pool.group.add_waiter(reuse == Reuse::Any))
+    /// Creates a waiter. Returns it with the number of those before it.
+    fn new(pool: &'a Pool, reuse: Reuse, pools: Pools) -> (Self, usize) {
+        let (own, all) = (pool.queue.enter(reuse), pool.group.queue.enter(reuse));
+        (Self { pool, reuse }, if pools == Pools::Own { own } else { all })
     }
 
     /// Waits until a connection is returned or can be shared. Waiters are served in their order.
-    async fn available(&self, mut earlier: usize) -> Box<Connection> {
+    async fn available(&self, mut pools: Pools, mut earlier: usize) -> Box<Connection> {
         let Self { pool, reuse } = *self;
         loop {
-            let mut notified = pin!(pool.group.available.notified());
-            // From here on, no notification is missed.
-            notified.as_mut().enable();
-            if let Some(connection) = pool.take_or_borrow(reuse, earlier) {
+            let (mut own, mut all) = (pin!(pool.queue.woken()), pin!(pool.group.queue.woken()));
+            // From here on, no wake-up is missed.
+            own.as_mut().enable();
+            all.as_mut().enable();
+            if let Some(connection) = pool.take_from(pools, reuse, earlier) {
                 return connection;
             }
-            notified.await;
+            pools = tokio::select! {
+                biased;
+                () = all => Pools::All,
+                () = own => Pools::Own,
+            };
             earlier = 0;
             if reuse == Reuse::Recent {
-                pool.pass_on_stale().await;
+                pool.pass_on_stale(pools).await;
             }
         }
     }
@@ -342,7 +387,8 @@ impl<'a> Waiter<'a> {
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        self.pool.group.remove_waiter(self.reuse == Reuse::Any);
+        self.pool.queue.leave(self.reuse);
+        self.pool.group.queue.leave(self.reuse);
     }
 }
 
@@ -381,9 +427,9 @@ mod tests {
                 while !lock(&pool.state).idle.is_latest_stale() {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
-                let (waiter, earlier) = Waiter::register(&pool, Reuse::Recent);
-                pool.group.available.notify_one();
-                assert!(timeout(Duration::from_millis(50), waiter.available(earlier)).await.is_err());
+                let (waiter, earlier) = Waiter::new(&pool, Reuse::Recent, Pools::Own);
+                pool.queue.wake_one();
+                assert!(timeout(Duration::from_millis(50), waiter.available(Pools::Own, earlier)).await.is_err());
                 sender.send(()).unwrap();
             });
         });

@@ -5,20 +5,17 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 
-use crate::lock::lock;
+use crate::{connection::wait_queue::WaitQueue, lock::lock};
 
 /// What the pools of a group share. A request that needs none of it does not touch what other threads write.
 pub(crate) struct PoolGroup<P> {
     /// A permit for each connection that may exist.
     pub(crate) connection_permits: Arc<Semaphore>,
-    /// Notifies one waiter for each HTTP/1.1 connection that is returned, and all of them of an HTTP/2 connection.
-    pub(crate) available: Notify,
-    /// How many requests wait for a connection.
-    waiters: AtomicUsize,
-    /// How many of them take any idle connection, however long it has been idle.
-    undemanding_waiters: AtomicUsize,
+    /// All requests that wait, for when the limit is reached.
+    pub(crate) queue: WaitQueue,
+    /// How many pools have joined.
     size: AtomicUsize,
     pools: Mutex<Vec<Weak<P>>>,
 }
@@ -27,9 +24,7 @@ impl<P> PoolGroup<P> {
     pub(crate) fn new(max_connections: usize) -> Self {
         Self {
             connection_permits: Arc::new(Semaphore::new(max_connections)),
-            available: Notify::new(),
-            waiters: AtomicUsize::new(0),
-            undemanding_waiters: AtomicUsize::new(0),
+            queue: WaitQueue::default(),
             size: AtomicUsize::new(0),
             pools: Mutex::default(),
         }
@@ -52,7 +47,7 @@ impl<P> PoolGroup<P> {
         total.div_ceil(self.size.load(SeqCst).max(1))
     }
 
-    /// Returns all pools, `first` as the first.
+    /// Returns the pools that have joined, `first` as the first.
     pub(crate) fn pools(&self, first: &P) -> Vec<Arc<P>> {
         let mut pools: Vec<_> = lock(&self.pools).iter().filter_map(Weak::upgrade).collect();
         pools.sort_by_key(|pool| !std::ptr::eq(&raw const **pool, first));
@@ -62,24 +57,5 @@ impl<P> PoolGroup<P> {
     /// Whether the limit allows no new connection.
     pub(crate) fn is_full(&self) -> bool {
         self.connection_permits.available_permits() == 0
-    }
-
-    pub(crate) fn waiters(&self) -> usize {
-        self.waiters.load(SeqCst)
-    }
-
-    pub(crate) fn has_undemanding_waiter(&self) -> bool {
-        self.undemanding_waiters.load(SeqCst) > 0
-    }
-
-    /// Registers a waiter, and returns the number of those before it.
-    pub(crate) fn add_waiter(&self, undemanding: bool) -> usize {
-        self.undemanding_waiters.fetch_add(undemanding.into(), SeqCst);
-        self.waiters.fetch_add(1, SeqCst)
-    }
-
-    pub(crate) fn remove_waiter(&self, undemanding: bool) {
-        self.waiters.fetch_sub(1, SeqCst);
-        self.undemanding_waiters.fetch_sub(undemanding.into(), SeqCst);
     }
 }

@@ -230,7 +230,7 @@ pub struct RequestBody {
 }
 
 impl RequestBody {
-    /// Holds the guard until the body is sent.
+    /// Holds the guard until hyper has read the body.
     pub(crate) fn hold(&mut self, upload: UploadGuard) {
         self._upload = Some(upload);
     }
