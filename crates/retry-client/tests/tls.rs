@@ -199,7 +199,7 @@ async fn a_pool_uses_its_idle_connection_while_another_pool_connects() {
     watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::builder(format!("https://{}", listener.local_addr().unwrap())).ca_file(authority.file());
-    let client = client.build().unwrap();
+    let client = client.retry(quick(0)).build().unwrap();
     // Only the first connection gets its handshake.
     let _server = JoinSet::from_iter([async move {
         let (stream, _) = listener.accept().await.unwrap();

@@ -32,6 +32,8 @@ pub(crate) struct Outgoing {
     trailers: Option<Box<Frame<Bytes>>>,
     /// The HTTP/2 stream; `None` over HTTP/1.1.
     stream: Option<Box<StreamBody>>,
+    /// An error that the next poll returns.
+    error: Option<BoxError>,
 }
 
 /// The maximum size of a chunk on a stream. With larger ones a slow client would seem to read nothing.
@@ -55,7 +57,7 @@ impl Outgoing {
     }
 
     fn new(body: Either<Full<Bytes>, ResponseBody>) -> Self {
-        Self { body, in_flight: None, unread_body: None, progress: None, trailers: None, stream: None }
+        Self { body, in_flight: None, unread_body: None, progress: None, trailers: None, stream: None, error: None }
     }
 
     pub(crate) fn upstream(body: ResponseBody) -> Self {
@@ -153,10 +155,22 @@ impl Body for Outgoing {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Some(mut stream) = self.stream.take() else { return self.poll_body(cx) };
-        let polled = self.poll_chunk(&mut stream, cx);
-        self.stream = Some(stream);
-        polled
+        if let Some(error) = self.error.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let polled = match self.stream.take() {
+            None => self.poll_body(cx),
+            Some(mut stream) => {
+                let polled = self.poll_chunk(&mut stream, cx);
+                self.stream = Some(stream);
+                polled
+            }
+        };
+        let Poll::Ready(Some(Err(error))) = polled else { return polled };
+        // hyper drops what it has not sent when it gets an error, and sends it when it has to wait.
+        self.error = Some(error);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn is_end_stream(&self) -> bool {
