@@ -22,6 +22,17 @@ use tokio::{
     task::{JoinSet, yield_now},
     time::{Instant, sleep, timeout},
 };
+use tokio_rustls::TlsAcceptor;
+
+/// Returns a listener, its acceptor for HTTP/1.1 over TLS, and a client for it.
+async fn listen() -> (TcpListener, TlsAcceptor, ClientBuilder) {
+    watch();
+    let authority = Authority::new();
+    let acceptor = authority.acceptor("127.0.0.1", &["http/1.1"], None);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client::builder(format!("https://{}", listener.local_addr().unwrap())).ca_file(authority.file());
+    (listener, acceptor, client)
+}
 
 /// Checks that there was one attempt.
 fn assert_permanent(error: &Error, server: &Https, why: &str) {
@@ -165,11 +176,7 @@ async fn the_wrong_scheme_in_the_url_is_explained() {
 
 #[tokio::test]
 async fn the_stall_timeout_counts_the_bytes_beneath_tls() {
-    let authority = Authority::new();
-    let acceptor = authority.acceptor("127.0.0.1", &["http/1.1"], None);
-    watch();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let (listener, acceptor, client) = listen().await;
     tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
         let mut stream = acceptor.accept(stream).await.unwrap();
@@ -183,52 +190,45 @@ async fn the_stall_timeout_counts_the_bytes_beneath_tls() {
         sleep(Duration::from_secs(60)).await;
     });
     let timeout = Duration::from_millis(400);
-    let client = Client::builder(format!("https://{address}")).retry(quick(0)).timeout(timeout);
-    let client = client.ca_file(authority.file()).build().unwrap();
+    let client = client.retry(quick(0)).timeout(timeout).build().unwrap();
     let begin = Instant::now();
     let response = client.get("/").await.unwrap();
     assert!(begin.elapsed() > 2 * timeout);
     assert_eq!(response.into_body().text().await.unwrap_err().kind(), ErrorKind::Timeout);
 }
 
-/// Requests of other pools that are still connecting have no claim to the connections of this one.
+/// Requests of other pools that are still connecting have no claim to the connections of this one, at the limit neither.
 #[tokio::test]
 async fn a_pool_uses_its_idle_connection_while_another_pool_connects() {
-    let authority = Authority::new();
-    let acceptor = authority.acceptor("127.0.0.1", &["http/1.1"], None);
-    watch();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = Client::builder(format!("https://{}", listener.local_addr().unwrap())).ca_file(authority.file());
-    let client = client.retry(quick(0)).build().unwrap();
-    // Only the first connection gets its handshake.
-    let _server = JoinSet::from_iter([async move {
-        let (stream, _) = listener.accept().await.unwrap();
-        let mut stream = acceptor.accept(stream).await.unwrap();
-        loop {
-            read_head(&mut stream).await;
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
-            stream.flush().await.unwrap();
+    for limit in [9, 2] {
+        let (listener, acceptor, client) = listen().await;
+        let client = client.retry(quick(0)).pool_max_connections(limit).build().unwrap();
+        // Only the first connection gets its handshake.
+        let _server = JoinSet::from_iter([async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = acceptor.accept(stream).await.unwrap();
+            loop {
+                read_head(&mut stream).await;
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+                stream.flush().await.unwrap();
+            }
+        }]);
+        client.get_text("/").await.unwrap();
+        let other = client.with_own_pool();
+        let _connecting = JoinSet::from_iter([async move { other.get_text("/").await }]);
+        while client.connections() < 2 {
+            yield_now().await;
         }
-    }]);
-    client.get_text("/").await.unwrap();
-    let other = client.with_own_pool();
-    let _connecting = JoinSet::from_iter([async move { other.get_text("/").await }]);
-    while client.connections() < 2 {
-        yield_now().await;
+        assert_eq!(client.get_text("/").await.unwrap(), "ok");
+        assert_eq!(client.connections(), 2, "no third connection");
     }
-    assert_eq!(client.get_text("/").await.unwrap(), "ok");
-    assert_eq!(client.connections(), 2, "no third connection");
 }
 
 /// TLS holds the end of an upload that the socket does not take.
 #[tokio::test]
 async fn an_upload_is_sent_to_its_end_after_the_response() {
     const SIZE: usize = 16 * 1024 * 1024;
-    let authority = Authority::new();
-    let acceptor = authority.acceptor("127.0.0.1", &["http/1.1"], None);
-    watch();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = Client::builder(format!("https://{}", listener.local_addr().unwrap())).ca_file(authority.file());
+    let (listener, acceptor, client) = listen().await;
     let client = client.build().unwrap();
     let server = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
@@ -251,11 +251,7 @@ async fn an_upload_is_sent_to_its_end_after_the_response() {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed_in_order() {
-    let authority = Authority::new();
-    let acceptor = authority.acceptor("127.0.0.1", &["http/1.1"], None);
-    watch();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = Client::builder(format!("https://{}", listener.local_addr().unwrap())).ca_file(authority.file());
+    let (listener, acceptor, client) = listen().await;
     let client = client.build().unwrap();
     let server = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();

@@ -59,7 +59,7 @@ pub(crate) struct Pool {
     connector: Arc<Connector>,
     config: PoolConfig,
     state: Mutex<State>,
-    /// Those who wait for a connection of this pool.
+    /// The requests that wait for a connection of this pool, and may open one.
     queue: WaitQueue,
     group: Arc<PoolGroup<Self>>,
     /// Completed before the first connection is opened. Until then, the pool needs no share.
@@ -120,12 +120,12 @@ impl Pool {
 
     /// Takes an available connection, unless other requests are waiting for it.
     pub(crate) fn try_acquire(&self, reuse: Reuse) -> Option<Box<Connection>> {
-        self.take(reuse, self.queue().len())
+        self.take(reuse, self.waiters())
     }
 
-    /// The queue of those who may get the next connection: below the limit, each pool is on its own.
-    fn queue(&self) -> &WaitQueue {
-        if self.group.is_full() { &self.group.queue } else { &self.queue }
+    /// Returns how many requests wait for the next connection.
+    fn waiters(&self) -> usize {
+        self.queue.len() + self.group.queue.len()
     }
 
     /// Waits for a connection, at most for the connect timeout.
@@ -162,16 +162,16 @@ impl Pool {
         let (connects, connections) = (&self.connect_permits, &self.group.connection_permits);
         let connect = Arc::clone(connects).try_acquire_owned().ok();
         let permit = connect.as_ref().and_then(|_| Arc::clone(connections).try_acquire_owned().ok());
-        let pools = if connect.is_some() && permit.is_none() { Pools::All } else { Pools::Own };
+        let pools = if permit.is_none() && self.group.is_full() { Pools::All } else { Pools::Own };
         if reuse == Reuse::Recent && pools == Pools::All {
             // One of another pool may be recent enough.
-            if let Some(connection) = self.take_from(pools, reuse, self.group.queue.len()) {
+            if let Some(connection) = self.take_from(pools, reuse, self.waiters()) {
                 return Ok(connection);
             }
             self.free_permit();
         }
         let (waiter, earlier) = Waiter::new(self, reuse, pools);
-        let mut available = pin!(waiter.available(pools, earlier));
+        let mut available = pin!(waiter.available(earlier));
         let permits = async {
             let connect = match connect {
                 Some(connect) => connect,
@@ -212,15 +212,10 @@ impl Pool {
 
     /// Wakes another waiter if the connection that was returned is too old for the one that was woken. Waiters that cannot
     /// use it either would only wake each other.
-    async fn pass_on_stale(&self, pools: Pools) {
-        let is_stale = |pool: &Self| lock(&pool.state).idle.is_latest_stale();
-        let (is_stale, queue) = match pools {
-            Pools::Own => (is_stale(self), &self.queue),
-            Pools::All => (self.group.pools(self).iter().any(|pool| is_stale(pool)), &self.group.queue),
-        };
-        if is_stale {
+    async fn pass_on_stale(&self) {
+        if self.group.pools(self).iter().any(|pool| lock(&pool.state).idle.is_latest_stale()) {
             self.free_permit();
-            if queue.has_any_reuse() {
+            if let Some(queue) = [&self.queue, &self.group.queue].into_iter().find(|queue| queue.has_any_reuse()) {
                 queue.wake_one();
                 // Otherwise this waiter could wake itself before the other runs.
                 yield_now().await;
@@ -267,7 +262,8 @@ impl Pool {
             }
             self.ensure_reaper(&mut state);
             drop(state);
-            self.queue().wake_all();
+            self.queue.wake_all();
+            self.group.queue.wake_all();
         }
         Ok(self.exchange_on(handle, false))
     }
@@ -320,7 +316,7 @@ impl ReturnConnection for Pool {
         }
         let max_idle = match self.config.max_idle {
             0 => 0,
-            max_idle => self.group.share(max_idle).max(self.queue().len()),
+            max_idle => self.group.share(max_idle).max(self.waiters()),
         };
         let mut state = lock(&self.state);
         if !state.idle.push(connection, idle_timeout, max_idle) {
@@ -328,7 +324,8 @@ impl ReturnConnection for Pool {
         }
         self.ensure_reaper(&mut state);
         drop(state);
-        self.queue().wake_one();
+        // Its own requests first: they came before the limit was reached.
+        if self.queue.len() > 0 { &self.queue } else { &self.group.queue }.wake_one();
     }
 }
 
@@ -348,38 +345,36 @@ enum Pools {
     All,
 }
 
-/// A request that waits for a connection, in the queue of its pool and in that of the group.
+/// A request that waits for a connection: in the queue of its pool, or in that of the group.
 struct Waiter<'a> {
     pool: &'a Pool,
     reuse: Reuse,
+    pools: Pools,
+    queue: &'a WaitQueue,
 }
 
 impl<'a> Waiter<'a> {
     /// Creates a waiter. Returns it with the number of those before it.
     fn new(pool: &'a Pool, reuse: Reuse, pools: Pools) -> (Self, usize) {
-        let (own, all) = (pool.queue.enter(reuse), pool.group.queue.enter(reuse));
-        (Self { pool, reuse }, if pools == Pools::Own { own } else { all })
+        let queue = if pools == Pools::Own { &pool.queue } else { &pool.group.queue };
+        let earlier = queue.enter(reuse);
+        (Self { pool, reuse, pools, queue }, earlier)
     }
 
     /// Waits until a connection is returned or can be shared. Waiters are served in their order.
-    async fn available(&self, mut pools: Pools, mut earlier: usize) -> Box<Connection> {
-        let Self { pool, reuse } = *self;
+    async fn available(&self, mut earlier: usize) -> Box<Connection> {
+        let Self { pool, reuse, pools, queue } = *self;
         loop {
-            let (mut own, mut all) = (pin!(pool.queue.woken()), pin!(pool.group.queue.woken()));
+            let mut woken = pin!(queue.woken());
             // From here on, no wake-up is missed.
-            own.as_mut().enable();
-            all.as_mut().enable();
+            woken.as_mut().enable();
             if let Some(connection) = pool.take_from(pools, reuse, earlier) {
                 return connection;
             }
-            pools = tokio::select! {
-                biased;
-                () = all => Pools::All,
-                () = own => Pools::Own,
-            };
+            woken.await;
             earlier = 0;
             if reuse == Reuse::Recent {
-                pool.pass_on_stale(pools).await;
+                pool.pass_on_stale().await;
             }
         }
     }
@@ -387,8 +382,12 @@ impl<'a> Waiter<'a> {
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        self.pool.queue.leave(self.reuse);
-        self.pool.group.queue.leave(self.reuse);
+        let Self { pool, queue, .. } = self;
+        queue.leave(self.reuse);
+        // It may have been woken for a connection that it did not take.
+        if pool.queue.len() == 0 && lock(&pool.state).idle.len() > 0 {
+            pool.group.queue.wake_one();
+        }
     }
 }
 
@@ -429,7 +428,7 @@ mod tests {
                 }
                 let (waiter, earlier) = Waiter::new(&pool, Reuse::Recent, Pools::Own);
                 pool.queue.wake_one();
-                assert!(timeout(Duration::from_millis(50), waiter.available(Pools::Own, earlier)).await.is_err());
+                assert!(timeout(Duration::from_millis(50), waiter.available(earlier)).await.is_err());
                 sender.send(()).unwrap();
             });
         });

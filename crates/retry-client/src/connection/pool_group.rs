@@ -13,7 +13,7 @@ use crate::{connection::wait_queue::WaitQueue, lock::lock};
 pub(crate) struct PoolGroup<P> {
     /// A permit for each connection that may exist.
     pub(crate) connection_permits: Arc<Semaphore>,
-    /// All requests that wait, for when the limit is reached.
+    /// The requests that wait for a connection of any pool, as the limit allows no new one.
     pub(crate) queue: WaitQueue,
     /// How many pools have joined.
     size: AtomicUsize,
