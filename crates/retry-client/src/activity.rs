@@ -85,15 +85,11 @@ impl Activity {
 
     /// Whether a part of the request has yet to be sent.
     pub(crate) fn is_sending(&self) -> bool {
-        self.0.uploading.load(Relaxed) || !self.is_flushed()
+        self.0.uploading.load(Relaxed) || !self.0.flushed.load(Relaxed)
     }
 
     pub(crate) fn set_flushed(&self, flushed: bool) {
         self.0.flushed.store(flushed, Relaxed);
-    }
-
-    pub(crate) fn is_flushed(&self) -> bool {
-        self.0.flushed.load(Relaxed)
     }
 
     pub(crate) fn record_progress(&self) {

@@ -77,11 +77,6 @@ impl Driver {
         self.exchange.waker.take();
     }
 
-    /// Whether the exchange polls the connection.
-    pub(crate) fn is_polled(&self) -> bool {
-        matches!(self.state, State::Polled(_))
-    }
-
     /// Continues in a task, independently of the exchange.
     pub(crate) fn spawn(&mut self) {
         if let State::Polled(_) = self.state

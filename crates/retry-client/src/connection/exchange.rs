@@ -4,7 +4,7 @@ use std::{
     future::poll_fn,
     pin::Pin,
     sync::Weak,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -210,7 +210,7 @@ impl Connection {
         if body_rejected || self.state == State::AwaitingHead || http1.sender.is_closed() {
             return;
         }
-        if http1.sender.is_ready() && (http1.activity.is_flushed() || !http1.driver.is_polled()) {
+        if http1.sender.is_ready() {
             return self.return_to_pool();
         }
         // The rest of the request has yet to be sent, or the rest of the response to be read.
@@ -226,17 +226,9 @@ impl Connection {
     /// Ready when the exchange is complete or has stalled, with whether the connection can be reused. `timeout` is for
     /// clients without one.
     fn poll_reusable(&mut self, timeout: &mut StallTimeout, cx: &mut Context<'_>) -> Poll<bool> {
-        let Protocol::Http1(Http1 { sender, driver, activity, .. }) = &mut self.protocol else {
-            return Poll::Ready(false);
-        };
-        let is_polled = driver.is_polled();
-        let ready = driver.poll(cx, |cx| match ready!(sender.poll_ready(cx)) {
-            // Its own task flushes a connection that has one.
-            Ok(()) if is_polled && !activity.is_flushed() => Poll::Pending,
-            ready => Poll::Ready(ready.is_ok()),
-        });
-        if ready.is_ready() {
-            return ready;
+        let Protocol::Http1(http1) = &mut self.protocol else { return Poll::Ready(false) };
+        if let Poll::Ready(ready) = http1.driver.poll(cx, |cx| http1.sender.poll_ready(cx)) {
+            return Poll::Ready(ready.is_ok());
         }
         self.stall_timeout.as_mut().unwrap_or(timeout).poll_stalled(cx).map(|_| false)
     }
@@ -311,5 +303,98 @@ impl<A: Future<Output = Received>, B: Future<Output = Received>> Future for Exch
             Poll::Ready(Err(error)) => Poll::Ready(Err(ExchangeError::Failed(error.into()))),
             Poll::Pending => this.connection.poll_stalled(cx).map(|timeout| Err(ExchangeError::Stalled(timeout))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{
+            Arc, Mutex,
+            atomic::{AtomicUsize, Ordering::SeqCst},
+        },
+    };
+
+    use hyper::rt::{Read, ReadBufCursor, Write};
+    use tokio::{task::yield_now, time::timeout};
+
+    use super::*;
+    use crate::{
+        connection::flush_tracker::FlushTracker,
+        request::{body::Body, buffer_quota::BufferQuota, replay::ReplayBody},
+    };
+
+    /// A stream that responds to the first write, and flushes nothing. Counts how often it is asked to.
+    struct Unflushed {
+        response: &'static [u8],
+        was_written: bool,
+        flushes: Arc<AtomicUsize>,
+    }
+
+    impl Read for Unflushed {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            mut buf: ReadBufCursor<'_>,
+        ) -> Poll<io::Result<()>> {
+            if !self.was_written || self.response.is_empty() {
+                return Poll::Pending;
+            }
+            buf.put_slice(std::mem::take(&mut self.response));
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Write for Unflushed {
+        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            self.was_written = true;
+            cx.waker().wake_by_ref();
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.flushes.fetch_add(1, SeqCst);
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[derive(Default)]
+    struct Idle(Mutex<Vec<Connection>>);
+
+    impl ReturnConnection for Idle {
+        fn return_connection(&self, connection: Box<Connection>) {
+            lock(&self.0).push(*connection);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_not_flushed_is_sent_after_its_response() {
+        let flushes = Arc::<AtomicUsize>::default();
+        let response = b"HTTP/1.1 204 No Content\r\n\r\n";
+        let stream = Unflushed { response, was_written: false, flushes: Arc::clone(&flushes) };
+        let (activity, pool) = (Activity::of_connection(), Arc::<Idle>::default());
+        let stream = FlushTracker::new(Box::new(stream), activity.clone());
+        let (sender, connection) = http1::handshake(stream).await.unwrap();
+        let driver = Driver::new(connection.with_upgrades());
+        let home: Weak<Idle> = Arc::downgrade(&pool);
+        let http1 = Http1 { sender, driver, to_proxy: false, activity, permit: Weak::new(), pool: home };
+        let mut connection = Box::new(Connection::new(Protocol::Http1(http1), None, false));
+        let body = ReplayBody::new(Body::empty(), 0, &BufferQuota::new(0)).attempt();
+        let response = connection.exchange(Request::new(body), &BaseUrl::parse("http://a").unwrap()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::NO_CONTENT);
+        connection.release();
+        let before = flushes.load(SeqCst);
+        let sent = async {
+            while flushes.load(SeqCst) < before + 9 {
+                yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(20), sent).await.expect("a flush");
     }
 }
