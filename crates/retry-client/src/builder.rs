@@ -20,6 +20,7 @@ use crate::{
         tls::TlsSettings,
         upload_limit::UploadLimit,
     },
+    endpoint::config::EndpointConfig,
     error::Error,
     response::buffering::BufferLimits,
     retry::{attempt_event::AttemptEvent, config::RetryConfig, methods::RetryMethods},
@@ -51,6 +52,8 @@ use crate::{
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct ClientBuilder {
     url: Redacted<String>,
+    more_urls: Vec<Redacted<String>>,
+    endpoints: EndpointConfig,
     retry_config: RetryConfig,
     pool: PoolConfig,
     resume: bool,
@@ -74,9 +77,12 @@ impl Client {
     pub fn builder(base_url: impl Into<String>) -> ClientBuilder {
         ClientBuilder {
             url: Redacted(base_url.into()),
+            more_urls: Vec::new(),
+            endpoints: EndpointConfig::default(),
             retry_config: RetryConfig::default(),
             pool: PoolConfig {
                 max_connections: Semaphore::MAX_PERMITS,
+                max_age: None,
                 max_idle: 64,
                 idle_timeout: Duration::from_secs(90),
                 connect_timeout: Duration::from_secs(15),
@@ -252,6 +258,63 @@ impl ClientBuilder {
     /// available waits for one, at most for the `connect_timeout`.
     pub fn pool_max_connections(mut self, connections: usize) -> Self {
         self.pool.max_connections = connections.min(Semaphore::MAX_PERMITS);
+        self
+    }
+
+    /// Sets how long a connection is used, from its opening. After this time, give or take 10 % at random, it carries no
+    /// further request, so that requests follow when the address of the server changes.
+    pub fn pool_max_connection_age(mut self, age: Duration) -> Self {
+        self.pool.max_age = Some(age);
+        self
+    }
+
+    /// Adds another server that can process every request, an *endpoint*, beside the one of the base URL. Its path must be
+    /// the same. User name, password, scheme and `Host` are its own.
+    ///
+    /// Requests are distributed: of two endpoints chosen at random, the one with fewer requests in flight gets the
+    /// request. A retry goes to an endpoint that this call has not tried, the first one without a wait.
+    pub fn endpoint(mut self, base_url: impl Into<String>) -> Self {
+        self.more_urls.push(Redacted(base_url.into()));
+        self
+    }
+
+    /// Lets a call wait for up to this time, in total, while no endpoint can be reached, but never past its deadline.
+    /// Requests are then sent in the order in which they came. A wait is not an attempt and does not use the budget. Off
+    /// by default.
+    ///
+    /// # Errors
+    ///
+    /// After this time, the call fails with an error of kind [`Outage`](crate::ErrorKind::Outage).
+    pub fn outage_wait(mut self, time: Duration) -> Self {
+        self.endpoints.outage_wait = (!time.is_zero()).then_some(time);
+        self
+    }
+
+    /// Sets how many failures in a row eject an endpoint: attempts without a response, or with a status of 5xx that is
+    /// retried. Must be at least 1. The default is 5. An endpoint that cannot be connected to is down immediately.
+    pub fn eject_after(mut self, failures: u32) -> Self {
+        self.endpoints.eject_after = failures;
+        self
+    }
+
+    /// Sets the share of the endpoints, from 0 to 1, that may be ejected for their failures at the same time, rounded down.
+    /// The default is 0.5, so that a single endpoint is never ejected.
+    pub fn max_ejected(mut self, share: f64) -> Self {
+        self.endpoints.max_ejected = share;
+        self
+    }
+
+    /// Sets how long it takes until an endpoint that came back gets its full share of the requests. The default is 5 s.
+    pub fn slow_start(mut self, time: Duration) -> Self {
+        self.endpoints.slow_start = time;
+        self
+    }
+
+    /// Resolves the names of the endpoints again after this time, and when connecting fails. Each address is then an
+    /// endpoint. Addresses that are gone get no further requests. Off by default: the addresses of a name are one endpoint,
+    /// tried one after the other for each connection. `localhost` is always one endpoint.
+    pub fn dns_refresh(mut self, interval: Duration) -> Self {
+        self.endpoints.dns_refresh = Some(interval);
         self
     }
 

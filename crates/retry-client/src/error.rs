@@ -45,6 +45,8 @@ pub enum ErrorKind {
     /// No connection could be made: the server refused it, was unreachable or unknown, a certificate was rejected, or
     /// the connect timeout elapsed.
     Connect,
+    /// No endpoint could be reached within [`outage_wait`](crate::ClientBuilder::outage_wait). The request was not sent.
+    Outage,
     /// The idle timeout (`timeout`), the attempt timeout or the deadline elapsed.
     Timeout,
     /// The connection was closed or reset before the response was complete.

@@ -101,6 +101,7 @@ pub(crate) struct Progress {
     pub(crate) start: Nanos,
     backoff: Backoff,
     retries: u32,
+    /// What the last retry that was charged has cost; `Nothing` if none was.
     last_cost: Cost,
 }
 
@@ -150,6 +151,7 @@ impl Progress {
             Verdict::Retry => (None, Cost::Retry),
             Verdict::RetryTimeout => (None, Cost::Timeout),
             Verdict::RetryAfter(wait) => (Some(Nanos::new(wait)), Cost::Retry),
+            Verdict::RetryUncharged(wait) => (wait.map(Nanos::new), Cost::Nothing),
         };
         let deadline = Deadline::new(self.start, policy.deadline);
         if deadline.has_passed(now) {
@@ -171,8 +173,10 @@ impl Progress {
             return Err(Reason::Deadline);
         }
         // Last, so that a retry that does not happen is not charged.
-        if let Some(budget) = budget {
-            if !budget.withdraw(cost, self.retries > 0, now) {
+        if let Some(budget) = budget
+            && cost != Cost::Nothing
+        {
+            if !budget.withdraw(cost, self.was_charged(), now) {
                 return Err(Reason::Budget);
             }
             self.last_cost = cost;
@@ -185,8 +189,12 @@ impl Progress {
     #[inline]
     pub(crate) fn end(&self, budget: Option<&RetryBudget>) {
         if let Some(budget) = budget {
-            budget.end_call(self.retries > 0);
+            budget.end_call(self.was_charged());
         }
+    }
+
+    fn was_charged(&self) -> bool {
+        self.last_cost != Cost::Nothing
     }
 }
 
@@ -303,6 +311,27 @@ mod tests {
         let mut session = Session::start(&policy, Some(&budget), secs(4.0));
         session.decide(Verdict::RetryTimeout, secs(4.0), || 0);
         assert_eq!(budget.available(), 485.0, "a timeout costs more");
+    }
+
+    #[test]
+    fn an_uncharged_retry_needs_no_budget() {
+        let policy = sample().build().unwrap();
+        for budget in [RetryBudget::tokens(0, 5, 10), RetryBudget::in_flight(0.0, 0).unwrap()] {
+            let mut session = Session::start(&policy, Some(&budget), Duration::ZERO);
+            assert_eq!(session.decide(Verdict::RetryUncharged(None), secs(0.0), || 0), Wait(secs(3.0)));
+            assert_eq!(session.decide(Verdict::RetryUncharged(Some(secs(1.0))), secs(3.0), || 0), Wait(secs(1.0)));
+            assert_eq!(session.decide(Verdict::Retry, secs(4.0), || 0), Finish(Reason::Budget));
+            drop(session);
+            assert_eq!(budget.available(), 0.0);
+        }
+        let budget = RetryBudget::in_flight(0.0, 1).unwrap();
+        let mut session = Session::start(&policy, Some(&budget), Duration::ZERO);
+        session.decide(Verdict::RetryUncharged(None), secs(0.0), || 0);
+        assert_eq!(session.decide(Verdict::Retry, secs(3.0), || 0), Wait(secs(6.0)));
+        assert_eq!(session.decide(Verdict::RetryUncharged(None), secs(9.0), || 0), Wait(secs(12.0)));
+        assert_eq!(budget.available(), 0.0);
+        drop(session);
+        assert_eq!(budget.available(), 1.0);
     }
 
     #[test]

@@ -16,6 +16,10 @@ pub enum Verdict {
     /// Like [`Retry`](Self::Retry), but the server requested this wait. It replaces the policy's own, without jitter,
     /// up to [`max_retry_after`](crate::RetryPolicy::max_retry_after).
     RetryAfter(Duration),
+    /// Like [`Retry`](Self::Retry), but not charged to the [budget](crate::RetryBudget), as another attempt adds no load:
+    /// this one did not reach the server, or the server went down with it. The wait replaces the policy's own; `None`
+    /// keeps that.
+    RetryUncharged(Option<Duration>),
     /// The attempt failed, and another one would not help or might do harm.
     Stop,
 }

@@ -43,6 +43,8 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PoolConfig {
     pub(crate) max_connections: usize,
+    /// How old a connection may be that is used again, give or take 10 %. `None` for any age.
+    pub(crate) max_age: Option<Duration>,
     /// How many are kept idle. If zero, HTTP/2 connections are not shared either.
     pub(crate) max_idle: usize,
     pub(crate) idle_timeout: Duration,
@@ -411,6 +413,7 @@ mod tests {
                 let limit = Duration::from_secs(20);
                 let config = PoolConfig {
                     max_connections: 9,
+                    max_age: None,
                     max_idle: 9,
                     idle_timeout: limit,
                     connect_timeout: limit,
