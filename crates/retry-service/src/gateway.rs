@@ -164,14 +164,7 @@ impl Gateway {
         path: PathAndQuery,
     ) -> Request<Body> {
         let headers = &self.settings.headers;
-        headers.rewrite_request(
-            &mut request,
-            context.present,
-            path,
-            context.hop(),
-            self.client.host(),
-            &context.entry.id,
-        );
+        headers.rewrite_request(&mut request, context.present, path, context.hop(), &context.entry.id);
         if let Some(handshake) = &context.handshake {
             handshake.forward(request.headers_mut());
         }

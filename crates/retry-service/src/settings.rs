@@ -9,6 +9,7 @@ mod flags;
 mod input;
 mod load;
 mod stray_values;
+mod upstream;
 mod values;
 mod warnings;
 

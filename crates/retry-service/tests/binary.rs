@@ -234,7 +234,7 @@ async fn invalid_arguments_are_reported_in_one_line_with_exit_code_2() {
         (["--forward", "true"], "error: --forward true: expected --forward or --forward=true"),
         (
             ["--upstream=http://a", "--upstream=http://b"],
-            "the argument '--upstream <URL>' cannot be used multiple times",
+            "error: --upstream: 'http://b': expected one URL without --forward",
         ),
         (["--upstream", "http://h:0"], "error: --upstream: port 0 cannot be connected to"),
         (["--upstream", "http://h/#x"], "--upstream: 'http://h/#x': expected no fragment"),

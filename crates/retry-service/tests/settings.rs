@@ -48,8 +48,29 @@ fn flags_take_precedence_over_variables_the_file_and_defaults() {
 }
 
 #[test]
+fn several_upstreams_are_flags_a_list_or_separated_by_commas() {
+    let check = |arguments: &[&str], environment: &[(&str, &str)], source: &str| {
+        let text = stdout(&run(&[arguments, &["--forward", "--print-config"]].concat(), environment));
+        let line = text.lines().find(|line| line.starts_with("upstream = ")).unwrap();
+        let (value, printed_source) = line.split_once(" # ").unwrap();
+        assert_eq!((value.trim_end(), printed_source), ("upstream = \"http://a:1,http://***@b:2\"", source));
+    };
+    check(&["--upstream", "http://a:1", "--upstream", "http://me:hush@b:2"], &[], "flag");
+    let variable = "RETRY_SERVICE_UPSTREAM";
+    check(&[], &[(variable, "http://a:1, http://me:hush@b:2")], "environment, RETRY_SERVICE_UPSTREAM");
+    for value in ["['http://a:1', 'http://me:hush@b:2']", "'http://a:1,http://me:hush@b:2'"] {
+        let file = TempFile::new(&format!("upstream = {value}"));
+        check(&["--config", file.path()], &[], &format!("{}:1", file.path()));
+        // Flags replace the list; they do not add to it.
+        let flags = ["--config", file.path(), "--upstream", "http://a:1", "--upstream", "http://me:hush@b:2"];
+        check(&flags, &[(variable, "http://c")], "flag");
+    }
+}
+
+#[test]
 fn printed_settings_can_be_read_again() {
-    let first = stdout(&run(&["--forward", "--deadline", "9s", "--print-config"], &[]));
+    let upstreams = ["--upstream", "http://a", "--upstream", "http://b"];
+    let first = stdout(&run(&[&upstreams[..], &["--forward", "--deadline", "9s", "--print-config"]].concat(), &[]));
     let file = TempFile::new(&first);
     let again = stdout(&run(&["--config", file.path(), "--print-config"], &[]));
     let values = |text: &str| {
@@ -137,6 +158,9 @@ fn off_and_none_are_the_same_wherever_a_setting_can_be_off() {
         "attempt-timeout",
         "deadline",
         "upstream-max-connections",
+        "upstream-max-connection-age",
+        "upstream-refresh",
+        "outage-wait",
         "forwarded",
         "trusted-proxies",
         "via",

@@ -52,16 +52,14 @@ impl HeaderRules {
         self.via.as_ref().is_some_and(|via| via.is_in(headers))
     }
 
-    /// Turns the head of a received request into that of a request to the upstream, whose own host is `upstream_host`.
-    /// The gateway adds its own headers after hop-by-hop headers are removed, since a client can name any header in
-    /// `Connection`.
+    /// Turns the head of a received request into that of a request to the upstream. The gateway adds its own headers after
+    /// hop-by-hop headers are removed, since a client can name any header in `Connection`.
     pub(super) fn rewrite_request<B>(
         &self,
         request: &mut Request<B>,
         present: PresentHeaders,
         path: PathAndQuery,
         hop: Hop<'_>,
-        upstream_host: &HeaderValue,
         id: &HeaderValue,
     ) {
         let (version, method) = (request.version(), request.method().clone());
@@ -96,9 +94,11 @@ impl HeaderRules {
         }
         self.forwarded.add(headers, present.forwarding, hop);
         headers.insert(X_REQUEST_ID, id.clone());
-        // A request without a host gets that of the upstream.
-        let host = hop.host.filter(|_| self.location.is_none()).unwrap_or(upstream_host);
-        headers.insert(HOST, host.clone());
+        // Without a host, the client adds that of the endpoint that it sends the request to.
+        match hop.host.filter(|_| self.location.is_none()) {
+            Some(host) => drop(headers.insert(HOST, host.clone())),
+            None => drop(headers.remove(HOST)),
+        }
     }
 
     /// Rewrites the head of the upstream's response. `version` is that of the client's request, `scheme` and `host` are
@@ -164,7 +164,7 @@ mod tests {
         let rules = HeaderRules {
             forwarded: ForwardedHeaders::Off,
             trusted_proxies: TrustedProxies::default(),
-            location: if keeps_host { None } else { LocationRewriter::new("http://upstream") },
+            location: if keeps_host { None } else { Some(LocationRewriter::new(["http://upstream"].into_iter())) },
             via: None,
         };
         let mut request = Request::new(());
@@ -176,8 +176,7 @@ mod tests {
         let host = request.headers().get(HOST).cloned();
         let hop = Hop { ip: "10.1.2.3".parse().unwrap(), ip_value: &ip_value, host: host.as_ref(), is_trusted: false };
         let path = PathAndQuery::from_static("/path?q");
-        let upstream_host = HeaderValue::from_static("upstream");
-        rules.rewrite_request(&mut request, present, path, hop, &upstream_host, &HeaderValue::from_static("id"));
+        rules.rewrite_request(&mut request, present, path, hop, &HeaderValue::from_static("id"));
         assert_eq!(request.uri(), "/path?q");
         let headers = request.headers().iter();
         let mut headers: Vec<_> = headers.map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
@@ -204,9 +203,9 @@ mod tests {
     }
 
     #[test]
-    fn the_upstream_gets_the_clients_host_or_its_own() {
+    fn the_clients_host_is_kept_or_left_to_the_client_of_the_upstream() {
         check(true, &[("host", "shop")], &[("host", "shop"), ID]);
-        check(false, &[("host", "shop")], &[("host", "upstream"), ID]);
-        check(true, &[], &[("host", "upstream"), ID]);
+        check(false, &[("host", "shop")], &[ID]);
+        check(true, &[], &[ID]);
     }
 }

@@ -6,9 +6,12 @@ use http::{
     header::{CONTENT_LOCATION, LOCATION},
 };
 
-/// Rewrites URLs that begin with the base URL of the upstream.
+/// Rewrites URLs that begin with a base URL of the upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct LocationRewriter {
+pub(crate) struct LocationRewriter(Vec<BaseUrl>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct BaseUrl {
     scheme: String,
     host: String,
     port: u16,
@@ -17,19 +20,16 @@ pub(crate) struct LocationRewriter {
 }
 
 impl LocationRewriter {
-    /// Creates a rewriter for a base URL such as `http://host:port/prefix`. Returns `None` if the URL has no host.
-    pub(crate) fn new(url: &str) -> Option<Self> {
-        let uri: Uri = url.parse().ok()?;
-        let scheme = uri.scheme_str()?.to_ascii_lowercase();
-        let port = uri.port_u16().unwrap_or(default_port(&scheme)?);
-        let host = uri.host()?.to_ascii_lowercase();
-        Some(Self { scheme, host, port, prefix: uri.path().trim_end_matches('/').to_owned() })
+    /// Creates a rewriter for base URLs such as `http://host:port/prefix`. One without a host is ignored.
+    pub(crate) fn new<'a>(urls: impl Iterator<Item = &'a str>) -> Self {
+        Self(urls.filter_map(BaseUrl::parse).collect())
     }
 
     /// Rewrites URLs of the upstream to URLs of the gateway, whose `scheme` and `host` are those that the client used.
     pub(super) fn rewrite(&self, headers: &mut HeaderMap, scheme: &str, host: Option<&HeaderValue>) {
         for name in [LOCATION, CONTENT_LOCATION] {
-            let Some(rest) = headers.get(&name).and_then(|url| self.rest_of(url.to_str().ok()?)) else { continue };
+            let Some(url) = headers.get(&name).and_then(|url| url.to_str().ok()) else { continue };
+            let Some(rest) = self.0.iter().find_map(|base| base.rest_of(url)) else { continue };
             let slash = if rest.starts_with('/') { "" } else { "/" };
             let url = match host.and_then(|host| host.to_str().ok()).filter(|host| !host.is_empty()) {
                 Some(host) => format!("{scheme}://{host}{slash}{rest}"),
@@ -40,6 +40,16 @@ impl LocationRewriter {
                 headers.insert(name, url);
             }
         }
+    }
+}
+
+impl BaseUrl {
+    fn parse(url: &str) -> Option<Self> {
+        let uri: Uri = url.parse().ok()?;
+        let scheme = uri.scheme_str()?.to_ascii_lowercase();
+        let port = uri.port_u16().unwrap_or(default_port(&scheme)?);
+        let host = uri.host()?.to_ascii_lowercase();
+        Some(Self { scheme, host, port, prefix: uri.path().trim_end_matches('/').to_owned() })
     }
 
     /// Returns what follows the base URL: path, query and fragment. `None` if the URL does not begin with the base URL.
@@ -84,7 +94,7 @@ mod tests {
                 (CONTENT_LOCATION, HeaderValue::from_static(location)),
             ]);
             let host = HeaderValue::from_static("shop.example");
-            LocationRewriter::new(base).unwrap().rewrite(&mut headers, "https", Some(&host));
+            LocationRewriter::new(base.split(',')).rewrite(&mut headers, "https", Some(&host));
             assert_eq!(headers[LOCATION], expected, "{location}");
             assert_eq!(headers[CONTENT_LOCATION], expected, "{location}");
         };
@@ -116,12 +126,17 @@ mod tests {
         check("http://h/api", "http://h/api?x", "https://shop.example/?x");
         check("http://h/api", "http://h/apix", "http://h/apix");
         check("http://h/api", "http://h/", "http://h/");
+        let several = "http://a,https://b:8";
+        check(several, "http://a/x", "https://shop.example/x");
+        check(several, "https://b:8/x", "https://shop.example/x");
+        check(several, "//b:8/x", "https://shop.example/x");
+        check(several, "http://b:8/x", "http://b:8/x");
     }
 
     #[test]
     fn a_client_without_a_host_gets_a_path() {
         let mut headers = HeaderMap::from_iter([(LOCATION, HeaderValue::from_static("http://h/a"))]);
-        LocationRewriter::new("http://h").unwrap().rewrite(&mut headers, "http", None);
+        LocationRewriter::new(["http://h"].into_iter()).rewrite(&mut headers, "http", None);
         assert_eq!(headers[LOCATION], "/a");
     }
 }

@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use http::Uri;
 use retry_client::{
     Client, RetryBudget, RetryPolicy,
     retry_core::{Plan, PolicyError},
 };
 
-use super::{error::SettingsError, flags::Settings, values::Host};
+use super::{
+    error::SettingsError,
+    flags::Settings,
+    upstream::{self, UpstreamUrl},
+    values::Host,
+};
 use crate::{
     exchange::request_body::BodyRules,
     gateway::{
@@ -63,7 +67,7 @@ impl Settings {
     /// Whether the budget of these settings can stay in use with others.
     pub(super) fn shares_budget_with(&self, other: &Self) -> bool {
         let budget = |settings: &Self| (settings.retries.budget_ratio, settings.retries.budget_min_per_sec);
-        budget(self) == budget(other) && self.upstream == other.upstream
+        budget(self) == budget(other) && self.upstreams().eq(other.upstreams())
     }
 
     /// Returns the client that calls the upstream.
@@ -72,8 +76,7 @@ impl Settings {
         metrics: Option<Arc<Metrics>>,
         budget: Option<RetryBudget>,
     ) -> Result<Client, SettingsError> {
-        let Self { retries, timeouts, connections, forwarding, limits, .. } = self;
-        let url = self.upstream.secret();
+        let Self { retries, timeouts, connections, outages, forwarding, limits, .. } = self;
         let policy = self.policy().map_err(|error| {
             // Without the name of the field, which the flag already says.
             let message = error.to_string();
@@ -84,7 +87,8 @@ impl Settings {
             };
             SettingsError::setting(error.field().replace('_', "-"), &reason)
         })?;
-        let mut client = Client::builder(url)
+        let (url, more_urls) = self.upstream_urls().map_err(|reason| SettingsError::setting("upstream", &reason))?;
+        let mut client = Client::builder(url.secret())
             .retry(policy)
             .connect_timeout(timeouts.connect_timeout)
             .status_codes(retries.status_codes.0.iter().copied())
@@ -100,7 +104,20 @@ impl Settings {
                 .resume(true)
                 .response_buffer(forwarding.response_buffer)
                 .response_buffer_time(forwarding.response_buffer_time)
-                .request_buffer_time(forwarding.request_buffer_time);
+                .request_buffer_time(forwarding.request_buffer_time)
+                .eject_after(outages.eject_after)
+                .max_ejected(outages.max_ejected)
+                .slow_start(outages.slow_start);
+            client = more_urls.fold(client, |client, url| client.endpoint(url.secret()));
+            if let Some(time) = outages.outage_wait.0 {
+                client = client.outage_wait(time);
+            }
+            if let Some(interval) = connections.upstream_refresh.0 {
+                client = client.dns_refresh(interval);
+            }
+            if let Some(age) = connections.upstream_max_connection_age.0 {
+                client = client.pool_max_connection_age(age);
+            }
         }
         client = match timeouts.timeout.0 {
             Some(timeout) => client.timeout(timeout),
@@ -121,7 +138,7 @@ impl Settings {
         if let Some(file) = &connections.upstream_ca {
             client = client.ca_file(file);
         }
-        let client = client.build().map_err(|error| {
+        client.build().map_err(|error| {
             let message = error.to_string();
             let message = message.strip_prefix("base URL ").unwrap_or(&message);
             match (message.strip_prefix("ca_file "), message.strip_suffix("; set ca_file")) {
@@ -131,15 +148,18 @@ impl Settings {
                 }
                 (None, None) => SettingsError::setting("upstream", &message),
             }
-        })?;
-        if url.parse::<Uri>().is_ok_and(|url| url.port_u16() == Some(0)) {
-            return Err(SettingsError::setting("upstream", &"port 0 cannot be connected to"));
+        })
+    }
+
+    /// Returns the first URL of the upstream, and the others.
+    fn upstream_urls(&self) -> Result<(&UpstreamUrl, impl Iterator<Item = &UpstreamUrl>), String> {
+        let mut urls = self.upstreams();
+        upstream::check(urls.clone())?;
+        let first = urls.next().ok_or("expected a URL")?;
+        match urls.clone().next() {
+            Some(second) if !self.forward => Err(format!("'{second}': expected one URL without --forward")),
+            _ => Ok((first, urls)),
         }
-        if url.contains("://***@") {
-            let reason = "*** stands for a user name and password that are not shown";
-            return Err(SettingsError::setting("upstream", &reason));
-        }
-        Ok(client)
     }
 
     /// Returns the limits on clients.
@@ -162,7 +182,7 @@ impl Settings {
                 trusted_proxies: forwarding.trusted_proxies.clone(),
                 location: match forwarding.host {
                     Host::Keep => None,
-                    Host::Rewrite => LocationRewriter::new(self.upstream.secret()),
+                    Host::Rewrite => Some(LocationRewriter::new(self.upstreams().map(UpstreamUrl::secret))),
                 },
                 via: forwarding.via.then(|| Via::new(instance)),
             },
@@ -179,15 +199,16 @@ impl Settings {
 
     /// Returns what the program does, as the log shows it at start.
     pub(crate) fn summary(&self) -> String {
-        let Self { upstream, path, .. } = self;
+        let upstreams: Vec<_> = self.upstreams().map(ToString::to_string).collect();
+        let upstreams = upstreams.join(", ");
         let file = match &self.config {
             Some(path) => format!("configuration file {}", path.display()),
             None => "no configuration file".to_owned(),
         };
         if self.forward {
-            format!("Forwarding to {upstream} ({file})")
+            format!("Forwarding to {upstreams} ({file})")
         } else {
-            format!("Requesting {path} from {upstream} ({file})")
+            format!("Requesting {} from {upstreams} ({file})", self.path)
         }
     }
 

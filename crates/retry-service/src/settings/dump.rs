@@ -7,11 +7,11 @@ use clap::Arg;
 use super::{
     flags,
     input::{Input, Source},
-    values::UpstreamUrl,
+    upstream::UpstreamList,
 };
 
-/// Every setting in force, as a TOML file with the source of each value in a comment. The user name and password in the
-/// upstream's URL are not shown.
+/// Every setting in force, as a TOML file with the source of each value in a comment. The user name and password in a
+/// URL of the upstream are not shown.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Dump(Vec<Line>);
 
@@ -30,12 +30,13 @@ impl Dump {
         let line = |arg: &Arg| {
             let id = arg.get_id().as_str();
             let name = arg.get_long().unwrap_or(id).to_owned();
-            let raw = input.matches.get_raw(id).and_then(|mut values| values.next());
-            let value = raw.map(|value| value.to_string_lossy().into_owned());
+            // Only the upstream may have several.
+            let raw = input.matches.get_raw(id).map(|values| values.map(|value| value.to_string_lossy()));
+            let value = raw.map(|values| values.collect::<Vec<_>>().join(","));
             let default = arg.get_default_values().first().map(|value| value.to_string_lossy().into_owned());
             let is_default = value == default;
             let value =
-                value.map(|value| if name == "upstream" { UpstreamUrl::from(&*value).to_string() } else { value });
+                value.map(|value| if name == "upstream" { UpstreamList::from(&*value).to_string() } else { value });
             Line { name, value, source: input.source(arg), is_default }
         };
         Self(input.command.get_arguments().filter(|arg| flags::is_setting(arg)).map(line).collect())

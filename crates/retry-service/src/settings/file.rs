@@ -99,12 +99,14 @@ mod tests {
 
     #[test]
     fn values_are_converted_to_what_the_flags_take() {
-        let text = "# ours\ncount = 5\nbackoff-factor = 1.5\nforward = true\n\nstatus-codes = [502, 503]\n";
+        let text = "# ours\ncount = 5\nbackoff-factor = 1.5\nforward = true\n\nstatus-codes = [502, 503]\n\
+                    upstream = ['http://a', 'http://b']";
         let entries = parse(text, "g.toml", &flags::command()).ok().unwrap();
         let entries: Vec<_> =
             entries.iter().map(|Entry { name, value, location }| format!("{location} {name}={value}")).collect();
         let expected = ["g.toml:2 count=5", "g.toml:3 backoff-factor=1.5", "g.toml:4 forward=true"];
-        assert_eq!(entries, [&expected[..], &["g.toml:6 status-codes=502,503"]].concat());
+        let lists = ["g.toml:6 status-codes=502,503", "g.toml:7 upstream=http://a,http://b"];
+        assert_eq!(entries, [&expected[..], &lists].concat());
     }
 
     #[test]
@@ -115,7 +117,7 @@ mod tests {
         let table = "expected a value, found a table; settings must be top-level keys";
         check("count = 5\n[retry]\ncount = 3", &format!("g.toml:2: retry: {table}"));
         check("\nretry.count = 3", &format!("g.toml:2: retry: {table}"));
-        check("upstream = [\"http://a\", \"http://b\"]", "g.toml:1: upstream: expected one value, found a list");
+        check("listen = [\"1\", \"2\"]", "g.toml:1: listen: expected one value, found a list");
         check("status-codes = [[1]]", "g.toml:1: status-codes: expected a value, or a list of values");
         check("\ncount = 2020-01-01", "g.toml:2: count: expected a value, or a list of values");
         check("count = 1\ncount = 2", "g.toml:2: duplicate key 'count'");

@@ -7,9 +7,12 @@ use std::{ffi::OsStr, path::PathBuf, str::FromStr as _, time::Duration};
 use clap::{Arg, ArgAction, ArgGroup, Args, CommandFactory as _, Parser, builder::ValueParser, error::ContextKind};
 use retry_client::{RetryMethods, retry_core::Jitter};
 
-use super::values::{
-    Command, Host, Limit, StatusCodes, ThreadCount, UpstreamUrl, above_zero, at_least_one, bytes, count, header_size,
-    jitter, limit, methods, on_off, path, ratio, timeout,
+use super::{
+    upstream::{UpstreamList, UpstreamUrl},
+    values::{
+        Command, Host, Limit, StatusCodes, ThreadCount, above_zero, at_least_one, bytes, count, failures, header_size,
+        jitter, limit, methods, on_off, path, ratio, timeout,
+    },
 };
 use crate::{
     common::{duration, listen::ListenAddress},
@@ -54,9 +57,10 @@ pub(crate) struct Settings {
     pub threads: ThreadCount,
 
     // Checked when the client is built, so that an error does not print a password.
-    /// URL of the upstream; a user name and password in it are sent as Authorization
-    #[arg(long, value_name = "URL", default_value = "http://localhost:8080", hide_env_values = true)]
-    pub upstream: UpstreamUrl,
+    /// URL of the upstream, or several, each in a flag or separated by commas; a user name and password are sent as
+    /// Authorization
+    #[arg(long, value_name = "URL", default_value = "http://localhost:8080", hide_env_values = true, group = LISTS)]
+    pub upstream: Vec<UpstreamList>,
 
     /// Path that the sample requests from the upstream; ignored with --forward
     #[arg(long, value_name = "PATH", default_value = "/hello", value_parser = path)]
@@ -73,6 +77,10 @@ pub(crate) struct Settings {
     /// Connections to the upstream.
     #[command(flatten, next_help_heading = "Upstream")]
     pub connections: UpstreamSettings,
+
+    /// What happens while the upstream is down.
+    #[command(flatten, next_help_heading = "Outages")]
+    pub outages: OutageSettings,
 
     /// How messages are forwarded.
     #[command(flatten, next_help_heading = "Forwarding")]
@@ -200,6 +208,40 @@ pub(crate) struct UpstreamSettings {
     #[arg(long, value_name = "N", value_parser = limit(at_least_one))]
     #[arg(default_value = "off", default_value_if("forward", "true", "1024"))]
     pub upstream_max_connections: Limit<usize>,
+
+    /// Time after which a connection gets no further request, so that requests follow when the upstream moves; it varies
+    /// by 10 %
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = limit(above_zero), group = GATEWAY_ONLY)]
+    pub upstream_max_connection_age: Limit<Duration>,
+
+    /// Time after which the name of the upstream is resolved again, each address being an endpoint. If off, the addresses
+    /// are tried in turn for each connection
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = limit(above_zero), group = GATEWAY_ONLY)]
+    pub upstream_refresh: Limit<Duration>,
+}
+
+/// What happens while the upstream, or one of its endpoints, is down.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct OutageSettings {
+    /// Maximum time that a request waits while no endpoint can be connected to, or off; after it, the request gets a 503
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = limit(above_zero), group = GATEWAY_ONLY)]
+    pub outage_wait: Limit<Duration>,
+
+    /// Number of failures in a row after which an endpoint gets no more requests until it has recovered
+    #[arg(long, value_name = "N", default_value = "5", value_parser = failures, group = GATEWAY_ONLY)]
+    pub eject_after: u32,
+
+    /// Share of the endpoints, from 0 to 1 and rounded down, that may be without requests for their failures
+    #[arg(long, value_name = "RATIO", default_value = "0.5", value_parser = ratio, group = GATEWAY_ONLY)]
+    pub max_ejected: f64,
+
+    /// Time in which an endpoint that was down reaches its full share of the requests
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration::parse, group = GATEWAY_ONLY)]
+    pub slow_start: Duration,
+
+    /// Respond to /readyz with 503 while no endpoint is up
+    #[arg(long, group = GATEWAY_ONLY)]
+    pub ready_needs_upstream: bool,
 }
 
 /// How messages are forwarded.
@@ -297,6 +339,13 @@ pub(crate) struct OperationSettings {
     pub admin: Limit<ListenAddress>,
 }
 
+impl Settings {
+    /// Returns the URLs of the upstream.
+    pub(crate) fn upstreams(&self) -> impl Iterator<Item = &UpstreamUrl> + Clone {
+        self.upstream.iter().flat_map(|list| &list.0)
+    }
+}
+
 /// Settings that have an effect only with `--forward`.
 pub(super) const GATEWAY_ONLY: &str = "gateway-only";
 /// Settings of the listeners and the connections that they accept, which a reload does not change.
@@ -314,12 +363,13 @@ pub(super) fn command() -> clap::Command {
         let arg = match arg.get_action() {
             ArgAction::SetTrue if is_setting(&arg) => switch(arg),
             // The setting's parser reports a negative value, with what is expected.
-            ArgAction::Set if arg.get_long().is_some() => arg.allow_hyphen_values(true),
+            ArgAction::Set | ArgAction::Append if arg.get_long().is_some() => arg.allow_hyphen_values(true),
             _ => arg,
         };
-        // A repeated flag overrides the earlier one. There is one upstream, though.
+        // A repeated flag overrides the earlier one, except for the upstream: there may be several.
         let id = arg.get_id().clone();
-        let arg = if is_setting(&arg) && id != "upstream" { arg.overrides_with(id) } else { arg };
+        let is_repeatable = matches!(arg.get_action(), ArgAction::Append);
+        let arg = if is_setting(&arg) && !is_repeatable { arg.overrides_with(id) } else { arg };
         match arg.get_long().map(variable) {
             Some(variable) if (is_setting(&arg) || arg.get_id() == "config") && !is_empty(variable.as_ref()) => {
                 arg.env(variable)
@@ -396,6 +446,10 @@ mod tests {
         Settings::from_arg_matches(&command().try_get_matches_from(args).unwrap()).unwrap()
     }
 
+    fn upstreams(settings: &Settings) -> Vec<&str> {
+        settings.upstreams().map(UpstreamUrl::secret).collect()
+    }
+
     #[test]
     fn the_command_line_is_valid() {
         command().debug_assert();
@@ -403,10 +457,11 @@ mod tests {
 
     #[test]
     fn parity_without_flags_it_is_the_sample() {
-        let Settings { forward, listen, upstream, path, retries, timeouts, .. } = parse(&[]);
+        let settings = parse(&[]);
+        assert_eq!(upstreams(&settings), ["http://localhost:8080"]);
+        let Settings { forward, listen, path, retries, timeouts, .. } = settings;
         assert!(!forward);
-        assert_eq!(listen.to_string(), "127.0.0.1:9090");
-        assert_eq!((upstream.secret(), path.as_str()), ("http://localhost:8080", "/hello"));
+        assert_eq!((listen.to_string().as_str(), path.as_str()), ("127.0.0.1:9090", "/hello"));
         assert_eq!(parse(&[]).policy().unwrap(), RetryPolicy::SAMPLE);
         assert_eq!(timeouts.timeout, Limit(Some(Duration::from_secs(2))));
         assert_eq!(timeouts.connect_timeout, Duration::from_secs(15));
@@ -430,10 +485,9 @@ mod tests {
     }
 
     #[test]
-    fn there_is_one_upstream_and_other_flags_override_earlier_ones() {
-        let twice = ["retry-service", "--upstream", "http://me:secret@a", "--upstream=http://b"];
-        let error = command().try_get_matches_from(twice).unwrap_err().to_string();
-        assert!(error.contains("the argument '--upstream <URL>' cannot be used multiple times"), "{error}");
+    fn upstreams_add_up_and_other_flags_override_earlier_ones() {
+        let several = parse(&["--upstream", "http://a", "--upstream=http://b,http://c"]);
+        assert_eq!(upstreams(&several), ["http://a", "http://b", "http://c"]);
         assert_eq!(parse(&["--count", "1", "--count", "2", "--forward", "--forward=false"]).retries.count, 2);
     }
 

@@ -77,7 +77,8 @@ impl LoadedSettings {
         input.add(need_restart.iter().filter_map(|name| Some((name.as_str(), dump.value(name)?))))?;
         let loaded = Self::build(&input, dump, Some(self))?;
         // The dump does not show a changed password.
-        if loaded.settings.upstream != self.settings.upstream && !changed.iter().any(|name| name == "upstream") {
+        if !loaded.settings.upstreams().eq(self.settings.upstreams()) && !changed.iter().any(|name| name == "upstream")
+        {
             changed.push("upstream".to_owned());
         }
         Ok(ReloadedSettings { loaded, changed, need_restart })
@@ -123,6 +124,26 @@ mod tests {
             "--upstream: 'http://***@ho st': expected a URL like http://host:port",
         );
         check(
+            &["--upstream", "http://a", "--upstream", "http://b"],
+            "--upstream: 'http://b': expected one URL without --forward",
+        );
+        check(
+            &["--forward", "--upstream", "http://a/x,http://me:hush@b/y"],
+            "--upstream: 'http://***@b/y': expected the same path as in 'http://a/x'",
+        );
+        check(
+            &["--eject-after", "0"],
+            "invalid value '0' for '--eject-after <N>': expected a whole number from 1 to 4294967295",
+        );
+        check(
+            &["--max-ejected", "1.5"],
+            "invalid value '1.5' for '--max-ejected <RATIO>': expected a number from 0 to 1",
+        );
+        check(
+            &["--outage-wait", "0"],
+            "invalid value '0' for '--outage-wait <DURATION>': expected more than zero, or off",
+        );
+        check(
             &["--max-body-size", "much"],
             "invalid value 'much' for '--max-body-size <SIZE>': expected a number of bytes such as 65536, 64KiB or 1MiB, or off",
         );
@@ -166,6 +187,10 @@ mod tests {
         let loaded = load(&["--upstream", "http://me:secret@h"]).unwrap();
         assert!(!format!("{loaded:?}").contains("secret"));
         assert!(loaded.dump.to_string().contains("upstream = \"http://***@h\""), "{}", loaded.dump);
+        let loaded = load(&["--forward", "--upstream", "http://a", "--upstream", "http://me:secret@h"]).unwrap();
+        assert!(!format!("{loaded:?} {}", loaded.settings.summary()).contains("secret"));
+        assert!(loaded.dump.to_string().contains("upstream = \"http://a,http://***@h\""), "{}", loaded.dump);
+        assert_eq!(loaded.settings.summary(), "Forwarding to http://a, http://***@h (no configuration file)",);
     }
 
     #[test]

@@ -11,39 +11,6 @@ use retry_client::{RetryMethods, retry_core::Jitter};
 
 use crate::common::duration;
 
-/// The URL of the upstream as it was given. Neither its `Debug` nor its `Display` output has the user name and
-/// password.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct UpstreamUrl(String);
-
-impl UpstreamUrl {
-    /// Returns the URL with the user name and password.
-    pub(crate) fn secret(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<&str> for UpstreamUrl {
-    fn from(url: &str) -> Self {
-        Self(url.to_owned())
-    }
-}
-
-impl fmt::Debug for UpstreamUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "UpstreamUrl({self})")
-    }
-}
-
-impl fmt::Display for UpstreamUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.split_once("://").zip(self.0.rsplit_once('@')) {
-            Some(((scheme, _), (_, host))) => write!(f, "{scheme}://***@{host}"),
-            None => f.write_str(&self.0),
-        }
-    }
-}
-
 /// Whether this text turns a setting off.
 pub(crate) fn is_off(text: &str) -> bool {
     ["off", "none"].contains(&text.trim())
@@ -138,7 +105,7 @@ impl FromStr for ThreadCount {
     }
 }
 
-/// Parses the ratio of a retry budget.
+/// Parses a ratio.
 pub(crate) fn ratio(text: &str) -> Result<f64, &'static str> {
     text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio)).ok_or("expected a number from 0 to 1")
 }
@@ -146,6 +113,11 @@ pub(crate) fn ratio(text: &str) -> Result<f64, &'static str> {
 /// Parses a number of retries.
 pub(crate) fn count(text: &str) -> Result<u32, &'static str> {
     text.parse().map_err(|_| "expected a whole number from 0 to 4294967295")
+}
+
+/// Parses a number of failures in a row.
+pub(crate) fn failures(text: &str) -> Result<u32, &'static str> {
+    text.parse().ok().filter(|failures| *failures > 0).ok_or("expected a whole number from 1 to 4294967295")
 }
 
 /// Parses the path of the sample's request.

@@ -3,11 +3,12 @@
 use super::{
     dump::Dump,
     flags::{self, GATEWAY_ONLY, Settings},
+    upstream::UpstreamUrl,
 };
 
 /// Returns a warning for each of them, unless the value is the default.
 pub(super) fn find(settings: &Settings, dump: &Dump, command: &clap::Command) -> Vec<String> {
-    let Settings { forward, upstream, retries, timeouts, .. } = settings;
+    let Settings { forward, retries, timeouts, connections, outages, operations, .. } = settings;
     let mut warnings = Vec::new();
     let mut no_effect = |name: &str, reason: String| {
         warnings.extend(dump.given(name).map(|given| format!("{given} has no effect: {reason}")));
@@ -20,12 +21,30 @@ pub(super) fn find(settings: &Settings, dump: &Dump, command: &clap::Command) ->
     }
     if *forward {
         no_effect("path", "with --forward, every request keeps its own path".to_owned());
+        let may_be_several = settings.upstreams().any(UpstreamUrl::is_resolved);
+        if !may_be_several {
+            let reason = "each URL of the upstream has an address or localhost instead of a name (--upstream)";
+            no_effect("upstream-refresh", reason.to_owned());
+        }
+        if settings.upstreams().count() == 1 && (!may_be_several || connections.upstream_refresh.0.is_none()) {
+            for name in ["eject-after", "max-ejected"] {
+                no_effect(name, "there is a single endpoint (--upstream)".to_owned());
+            }
+            if outages.outage_wait.0.is_none() {
+                for name in ["slow-start", "ready-needs-upstream"] {
+                    no_effect(name, "a single endpoint counts as up without --outage-wait".to_owned());
+                }
+            }
+        }
+        if operations.admin.0.is_none() {
+            no_effect("ready-needs-upstream", "/readyz is not served (--admin)".to_owned());
+        }
     } else {
         for name in flags::names(command, GATEWAY_ONLY) {
             no_effect(name, "without --forward, no request is forwarded".to_owned());
         }
     }
-    if !upstream.secret().get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://")) {
+    if !settings.upstreams().any(UpstreamUrl::is_https) {
         no_effect("upstream-ca", "the URL of the upstream starts with http:// (--upstream)".to_owned());
     }
     if retries.budget_ratio.0.is_none() {
@@ -100,6 +119,30 @@ mod tests {
             ],
         );
         check(&["--forward", "--host", "rewrite", "--max-body-size", "1MiB"], &[]);
+        check(
+            &["--forward", "--eject-after", "3", "--max-ejected", "1", "--upstream-refresh", "1s"],
+            &[
+                "--upstream-refresh has no effect: each URL of the upstream has an address or localhost instead of a \
+                 name (--upstream)",
+                "--eject-after has no effect: there is a single endpoint (--upstream)",
+                "--max-ejected has no effect: there is a single endpoint (--upstream)",
+            ],
+        );
+        check(&["--forward", "--eject-after", "3", "--upstream", "http://shop", "--upstream-refresh", "1s"], &[]);
+        check(
+            &["--forward", "--eject-after", "3", "--upstream", "http://a,http://b", "--upstream-refresh", "off"],
+            &[],
+        );
+        check(
+            &["--forward", "--slow-start", "1s", "--ready-needs-upstream", "--outage-wait", "off"],
+            &[
+                "--slow-start has no effect: a single endpoint counts as up without --outage-wait",
+                "--ready-needs-upstream has no effect: a single endpoint counts as up without --outage-wait",
+                "--ready-needs-upstream has no effect: /readyz is not served (--admin)",
+            ],
+        );
+        check(&["--forward", "--slow-start", "1s", "--ready-needs-upstream", "--admin", "1"], &[]);
+        check(&["--outage-wait", "3s"], &["--outage-wait has no effect: without --forward, no request is forwarded"]);
         check(
             &["--forward", "--path", "/other"],
             &["--path has no effect: with --forward, every request keeps its own path"],
