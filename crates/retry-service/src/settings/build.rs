@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use retry_client::{
-    Client, RetryBudget, RetryPolicy,
+    Client, ClientBuilder, RetryBudget, RetryPolicy,
     retry_core::{Plan, PolicyError},
 };
 
@@ -67,7 +67,7 @@ impl Settings {
     /// Whether the budget of these settings can stay in use with others.
     pub(super) fn shares_budget_with(&self, other: &Self) -> bool {
         let budget = |settings: &Self| (settings.retries.budget_ratio, settings.retries.budget_min_per_sec);
-        budget(self) == budget(other) && self.upstreams().eq(other.upstreams())
+        budget(self) == budget(other) && self.upstreams() == other.upstreams()
     }
 
     /// Returns the client that calls the upstream.
@@ -87,8 +87,9 @@ impl Settings {
             };
             SettingsError::setting(error.field().replace('_', "-"), &reason)
         })?;
-        let (url, more_urls) = self.upstream_urls().map_err(|reason| SettingsError::setting("upstream", &reason))?;
-        let mut client = Client::builder(url.secret())
+        let urls = self.valid_upstreams().map_err(|reason| SettingsError::setting("upstream", &reason))?;
+        let mut urls = urls.into_iter().map(UpstreamUrl::secret);
+        let mut client = Client::builder(urls.next().unwrap_or_default())
             .retry(policy)
             .connect_timeout(timeouts.connect_timeout)
             .status_codes(retries.status_codes.0.iter().copied())
@@ -108,7 +109,7 @@ impl Settings {
                 .eject_after(outages.eject_after)
                 .max_ejected(outages.max_ejected)
                 .slow_start(outages.slow_start);
-            client = more_urls.fold(client, |client, url| client.endpoint(url.secret()));
+            client = urls.fold(client, ClientBuilder::endpoint);
             if let Some(time) = outages.outage_wait.0 {
                 client = client.outage_wait(time);
             }
@@ -151,14 +152,13 @@ impl Settings {
         })
     }
 
-    /// Returns the first URL of the upstream, and the others.
-    fn upstream_urls(&self) -> Result<(&UpstreamUrl, impl Iterator<Item = &UpstreamUrl>), String> {
-        let mut urls = self.upstreams();
-        upstream::check(urls.clone())?;
-        let first = urls.next().ok_or("expected a URL")?;
-        match urls.clone().next() {
+    /// Returns the URLs of the upstream, of which the sample has one.
+    fn valid_upstreams(&self) -> Result<Vec<&UpstreamUrl>, String> {
+        let urls = self.upstreams();
+        upstream::check(&urls)?;
+        match urls.get(1) {
             Some(second) if !self.forward => Err(format!("'{second}': expected one URL without --forward")),
-            _ => Ok((first, urls)),
+            _ => Ok(urls),
         }
     }
 
@@ -182,7 +182,7 @@ impl Settings {
                 trusted_proxies: forwarding.trusted_proxies.clone(),
                 location: match forwarding.host {
                     Host::Keep => None,
-                    Host::Rewrite => Some(LocationRewriter::new(self.upstreams().map(UpstreamUrl::secret))),
+                    Host::Rewrite => Some(LocationRewriter::new(self.upstreams().into_iter().map(UpstreamUrl::secret))),
                 },
                 via: forwarding.via.then(|| Via::new(instance)),
             },
@@ -199,7 +199,7 @@ impl Settings {
 
     /// Returns what the program does, as the log shows it at start.
     pub(crate) fn summary(&self) -> String {
-        let upstreams: Vec<_> = self.upstreams().map(ToString::to_string).collect();
+        let upstreams: Vec<_> = self.upstreams().into_iter().map(ToString::to_string).collect();
         let upstreams = upstreams.join(", ");
         let file = match &self.config {
             Some(path) => format!("configuration file {}", path.display()),

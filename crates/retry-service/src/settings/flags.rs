@@ -341,8 +341,8 @@ pub(crate) struct OperationSettings {
 
 impl Settings {
     /// Returns the URLs of the upstream.
-    pub(crate) fn upstreams(&self) -> impl Iterator<Item = &UpstreamUrl> + Clone {
-        self.upstream.iter().flat_map(|list| &list.0)
+    pub(super) fn upstreams(&self) -> Vec<&UpstreamUrl> {
+        self.upstream.iter().flat_map(|list| &list.0).collect()
     }
 }
 
@@ -447,7 +447,7 @@ mod tests {
     }
 
     fn upstreams(settings: &Settings) -> Vec<&str> {
-        settings.upstreams().map(UpstreamUrl::secret).collect()
+        settings.upstreams().into_iter().map(UpstreamUrl::secret).collect()
     }
 
     #[test]

@@ -77,8 +77,7 @@ impl LoadedSettings {
         input.add(need_restart.iter().filter_map(|name| Some((name.as_str(), dump.value(name)?))))?;
         let loaded = Self::build(&input, dump, Some(self))?;
         // The dump does not show a changed password.
-        if !loaded.settings.upstreams().eq(self.settings.upstreams()) && !changed.iter().any(|name| name == "upstream")
-        {
+        if loaded.settings.upstreams() != self.settings.upstreams() && !changed.iter().any(|name| name == "upstream") {
             changed.push("upstream".to_owned());
         }
         Ok(ReloadedSettings { loaded, changed, need_restart })

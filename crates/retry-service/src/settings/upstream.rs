@@ -92,8 +92,8 @@ impl fmt::Display for UpstreamList {
 
 /// Checks what the client does not: that each URL is meant as it was given, and that they are one service. Whether they
 /// are URLs at all is left to the client.
-pub(super) fn check<'a>(urls: impl Iterator<Item = &'a UpstreamUrl> + Clone) -> Result<(), String> {
-    for (position, url) in urls.clone().enumerate() {
+pub(super) fn check(urls: &[&UpstreamUrl]) -> Result<(), String> {
+    for (position, url) in urls.iter().enumerate() {
         if url.secret().contains("://***@") {
             return Err("*** stands for a user name and password that are not shown".to_owned());
         }
@@ -104,10 +104,10 @@ pub(super) fn check<'a>(urls: impl Iterator<Item = &'a UpstreamUrl> + Clone) -> 
         if server.1 == 0 {
             return Err("port 0 cannot be connected to".to_owned());
         }
-        if urls.clone().take(position).any(|other| other.server().as_ref() == Some(&server)) {
+        if urls.iter().take(position).any(|other| other.server().as_ref() == Some(&server)) {
             return Err(format!("'{url}': expected each host and port only once"));
         }
-        if let Some(first) = urls.clone().next().filter(|first| first.path() != Some(path)) {
+        if let Some(first) = urls.first().filter(|first| first.path() != Some(path)) {
             return Err(format!("'{url}': expected the same path as in '{first}'"));
         }
     }
@@ -137,7 +137,11 @@ mod tests {
     #[test]
     fn the_urls_are_one_service() {
         let check = |text: &str, expected: Option<&str>| {
-            assert_eq!(check(UpstreamList::from(text).0.iter()).err().as_deref(), expected, "{text}");
+            assert_eq!(
+                check(&UpstreamList::from(text).0.iter().collect::<Vec<_>>()).err().as_deref(),
+                expected,
+                "{text}"
+            );
         };
         check("http://a:1,http://a:2,https://me:hush@a", None);
         check("http://a/x,http://b/x/", None);

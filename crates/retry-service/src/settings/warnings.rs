@@ -3,12 +3,12 @@
 use super::{
     dump::Dump,
     flags::{self, GATEWAY_ONLY, Settings},
-    upstream::UpstreamUrl,
 };
 
 /// Returns a warning for each of them, unless the value is the default.
 pub(super) fn find(settings: &Settings, dump: &Dump, command: &clap::Command) -> Vec<String> {
     let Settings { forward, retries, timeouts, connections, outages, operations, .. } = settings;
+    let upstreams = settings.upstreams();
     let mut warnings = Vec::new();
     let mut no_effect = |name: &str, reason: String| {
         warnings.extend(dump.given(name).map(|given| format!("{given} has no effect: {reason}")));
@@ -21,12 +21,12 @@ pub(super) fn find(settings: &Settings, dump: &Dump, command: &clap::Command) ->
     }
     if *forward {
         no_effect("path", "with --forward, every request keeps its own path".to_owned());
-        let may_be_several = settings.upstreams().any(UpstreamUrl::is_resolved);
+        let may_be_several = upstreams.iter().any(|url| url.is_resolved());
         if !may_be_several {
             let reason = "each URL of the upstream has an address or localhost instead of a name (--upstream)";
             no_effect("upstream-refresh", reason.to_owned());
         }
-        if settings.upstreams().count() == 1 && (!may_be_several || connections.upstream_refresh.0.is_none()) {
+        if upstreams.len() == 1 && (!may_be_several || connections.upstream_refresh.0.is_none()) {
             for name in ["eject-after", "max-ejected"] {
                 no_effect(name, "there is a single endpoint (--upstream)".to_owned());
             }
@@ -44,7 +44,7 @@ pub(super) fn find(settings: &Settings, dump: &Dump, command: &clap::Command) ->
             no_effect(name, "without --forward, no request is forwarded".to_owned());
         }
     }
-    if !settings.upstreams().any(UpstreamUrl::is_https) {
+    if !upstreams.iter().any(|url| url.is_https()) {
         no_effect("upstream-ca", "the URL of the upstream starts with http:// (--upstream)".to_owned());
     }
     if retries.budget_ratio.0.is_none() {
