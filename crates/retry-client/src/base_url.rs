@@ -5,7 +5,7 @@ use std::fmt;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{
     HeaderValue, Method, Request, Uri, Version,
-    header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
+    header::{AUTHORIZATION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
     uri::{Authority, PathAndQuery, Scheme},
 };
 use percent_encoding::percent_decode_str;
@@ -21,9 +21,9 @@ pub(crate) struct BaseUrl {
     /// The value of `Host`: the authority without the default port.
     pub(crate) host: HeaderValue,
     /// The path without its trailing slash.
-    prefix: String,
+    pub(crate) prefix: String,
     /// The user name and password as a header (RFC 7617).
-    pub(crate) authorization: Option<HeaderValue>,
+    authorization: Option<HeaderValue>,
 }
 
 impl BaseUrl {
@@ -124,6 +124,7 @@ impl BaseUrl {
     /// Converts a request to the form for an HTTP/1.1 connection to the server or to a proxy: RFC 9112, sections 3.2
     /// and 6. A request without `Host` gets that of the URL.
     pub(crate) fn address_http1<B: http_body::Body>(&self, request: &mut Request<B>, to_proxy: bool) {
+        self.authorize(request);
         // An entry would reserve memory for one more header, even if there is a host.
         if !request.headers().contains_key(HOST) {
             request.headers_mut().insert(HOST, self.host.clone());
@@ -135,23 +136,44 @@ impl BaseUrl {
                 request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             }
         }
-        if !to_proxy && let Some(path) = request.uri().path_and_query().cloned() {
-            *request.uri_mut() = path.into();
+        match request.uri().path_and_query().cloned() {
+            Some(path) if !to_proxy => *request.uri_mut() = path.into(),
+            Some(path) if !self.is_of(request.uri()) => self.set_url(request, self.authority.clone(), path),
+            _ => {}
         }
     }
 
     /// Converts a request to the form for an HTTP/2 connection: RFC 9113, section 8.3.1. The URL's authority is the
     /// `Host` of the request, if that is another one.
     pub(crate) fn address_http2<B>(&self, request: &mut Request<B>) {
+        self.authorize(request);
         let host = request.headers_mut().remove(HOST).filter(|host| *host != self.host);
-        if host.is_none() && request.uri().scheme().is_some() {
+        if host.is_none() && self.is_of(request.uri()) {
             return;
         }
         let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
         let authority = authority.unwrap_or_else(|| self.authority.clone());
-        if let Some(path) = request.uri().path_and_query().cloned()
-            && let Ok(uri) = self.url(authority, path)
+        if let Some(path) = request.uri().path_and_query().cloned() {
+            self.set_url(request, authority, path);
+        }
+    }
+
+    /// Adds the credentials, except to TRACE, whose response contains the request (RFC 9110, section 9.3.8).
+    fn authorize<B>(&self, request: &mut Request<B>) {
+        if let Some(authorization) = &self.authorization
+            && *request.method() != Method::TRACE
         {
+            request.headers_mut().entry(AUTHORIZATION).or_insert_with(|| authorization.clone());
+        }
+    }
+
+    /// Whether a URL has this scheme and authority.
+    fn is_of(&self, uri: &Uri) -> bool {
+        uri.scheme() == Some(&self.scheme) && uri.authority() == Some(&self.authority)
+    }
+
+    fn set_url<B>(&self, request: &mut Request<B>, authority: Authority, path: PathAndQuery) {
+        if let Ok(uri) = self.url(authority, path) {
             *request.uri_mut() = uri;
         }
     }

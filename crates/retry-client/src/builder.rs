@@ -2,7 +2,12 @@
 
 #[cfg(feature = "tls")]
 use std::path::PathBuf;
-use std::{sync::Arc, time::Duration};
+use std::{
+    io,
+    net::IpAddr,
+    sync::{Arc, Once},
+    time::Duration,
+};
 
 use http::HeaderName;
 use retry_core::{RetryBudget, RetryPolicy};
@@ -13,14 +18,14 @@ use crate::connection::tls::ClientCertificate;
 use crate::{
     base_url::{BaseUrl, Redacted},
     client::{Client, Inner},
-    connection::{
-        connect::Connector,
-        pool::{Pool, PoolConfig},
-        proxy::Proxy,
-        tls::TlsSettings,
-        upload_limit::UploadLimit,
+    connection::{pool::PoolConfig, proxy::Proxy, resolver::Resolver, tls::TlsSettings, upload_limit::UploadLimit},
+    endpoint::{
+        config::EndpointConfig,
+        local::Endpoints,
+        origin::{EndpointIds, Origin},
+        refresh::Refresh,
+        set::EndpointSet,
     },
-    endpoint::config::EndpointConfig,
     error::Error,
     response::buffering::BufferLimits,
     retry::{attempt_event::AttemptEvent, config::RetryConfig, methods::RetryMethods},
@@ -54,6 +59,7 @@ pub struct ClientBuilder {
     url: Redacted<String>,
     more_urls: Vec<Redacted<String>>,
     endpoints: EndpointConfig,
+    resolver: Resolver,
     retry_config: RetryConfig,
     pool: PoolConfig,
     resume: bool,
@@ -79,6 +85,7 @@ impl Client {
             url: Redacted(base_url.into()),
             more_urls: Vec::new(),
             endpoints: EndpointConfig::default(),
+            resolver: Resolver::default(),
             retry_config: RetryConfig::default(),
             pool: PoolConfig {
                 max_connections: Semaphore::MAX_PERMITS,
@@ -318,6 +325,29 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets what returns the addresses of a name, instead of the system: the preferred one first.
+    ///
+    /// ```
+    /// use std::{io, net::{IpAddr, Ipv4Addr}};
+    /// use retry_client::Client;
+    ///
+    /// let client = Client::builder("http://shop.example:8080")
+    ///     .resolver(|name| {
+    ///         let known = name == "shop.example";
+    ///         async move { if known { Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]) } else { Err(io::ErrorKind::NotFound.into()) } }
+    ///     })
+    ///     .build()?;
+    /// # Ok::<(), retry_client::Error>(())
+    /// ```
+    pub fn resolver<F, R>(mut self, resolve: F) -> Self
+    where
+        F: Fn(&str) -> R + Send + Sync + 'static,
+        R: Future<Output = io::Result<Vec<IpAddr>>> + Send + 'static,
+    {
+        self.resolver = Resolver::Function(Arc::new(move |name| Box::pin(resolve(name))));
+        self
+    }
+
     /// Uses the proxy that the environment names for the server: `HTTP_PROXY` for `http://`, `HTTPS_PROXY` for `https://`,
     /// `ALL_PROXY` for both, except for the hosts, domains and networks in `NO_PROXY`; the names may also be lower case.
     /// Off by default, as the variables may not be meant for the program that uses this library.
@@ -365,27 +395,47 @@ impl ClientBuilder {
         if pool.max_connections == 0 {
             return Err(Error::bad_input("pool_max_connections is 0: expected at least 1"));
         }
-        let base_url = BaseUrl::parse(&self.url.0)?;
+        self.endpoints.validate()?;
+        let origins = self.origins()?;
         let retry_config = self.retry_config.validate()?;
-        let uri = base_url.join("/")?;
-        let proxy = if self.proxy_from_env { Proxy::from_env(&uri, pool.http2)? } else { None };
-        let server = match &proxy {
-            Some(proxy) => format!("{} through proxy {proxy}", base_url.authority()),
-            None => base_url.authority().to_owned(),
-        };
-        let tls = self.tls.load(base_url.is_https(), pool.http2)?;
-        let proxy_authorization = proxy.as_ref().and_then(Proxy::authorization).cloned();
-        let connector = Connector::new(uri, pool.connect_timeout, proxy, tls);
+        let Some(first) = origins.first() else { return Err(Error::bad_input("expected a base URL")) };
+        let (base_url, proxy_authorization) =
+            (first.base_url.clone(), first.proxy.as_ref().and_then(Proxy::authorization).cloned());
+        let ids = Arc::<EndpointIds>::default();
+        let endpoints = origins.iter().map(|origin| origin.endpoint(&ids, None)).collect();
+        let refresh = self.endpoints.dns_refresh.map(|interval| {
+            let started = Once::new();
+            Arc::new(Refresh { origins, ids, interval, started })
+        });
         let upload_limit =
             self.request_buffer_time.map(|time| UploadLimit::new(time, pool.connect_timeout, pool.max_connections));
         let transport = HttpTransport {
-            pool: Pool::new(connector, pool),
+            endpoints: Arc::new(Endpoints::new(EndpointSet::new(self.endpoints, endpoints), refresh)),
             base_url,
-            server,
             upload_limit,
             buffer_quota: retry_config.buffer_quota.clone(),
         };
         let (resume, response_buffer) = (self.resume, self.response_buffer);
         Ok(Client(Arc::new(Inner { transport, retry_config, proxy_authorization, resume, response_buffer })))
+    }
+
+    /// Returns what the URLs describe.
+    fn origins(&self) -> Result<Vec<Arc<Origin>>, Error> {
+        let mut origins: Vec<Arc<Origin>> = Vec::new();
+        for Redacted(url) in [&self.url].into_iter().chain(&self.more_urls) {
+            let base_url = BaseUrl::parse(url)?;
+            if let Some(first) = origins.first().filter(|first| first.base_url.prefix != base_url.prefix) {
+                let (url, path) = (Redacted(url), &first.base_url.prefix);
+                return Err(Error::bad_input(format!(
+                    "base URL '{url:?}': expected the path '{path}/' of the first URL"
+                )));
+            }
+            let uri = base_url.join("/")?;
+            let proxy = if self.proxy_from_env { Proxy::from_env(&uri, self.pool.http2)? } else { None };
+            let tls = self.tls.clone().load(base_url.is_https(), self.pool.http2)?;
+            let (pool, resolver) = (self.pool, self.resolver.clone());
+            origins.push(Arc::new(Origin { base_url, uri, proxy, tls, pool, resolver }));
+        }
+        Ok(origins)
     }
 }

@@ -4,11 +4,12 @@ use std::{fmt, sync::Arc};
 
 use http::{
     HeaderValue, Method, Request, Response, Uri,
-    header::{AUTHORIZATION, HOST, PROXY_AUTHORIZATION},
+    header::{HOST, PROXY_AUTHORIZATION},
 };
 use retry_core::RetryBudget;
 
 use crate::{
+    endpoint::status::EndpointStatus,
     error::Error,
     request::{body::Body, hop_by_hop::remove_hop_by_hop},
     response::{
@@ -175,7 +176,7 @@ impl Client {
     #[must_use]
     pub fn with_own_pool(&self) -> Self {
         let mut inner = Inner::clone(&self.0);
-        inner.transport.pool = inner.transport.pool.sibling();
+        inner.transport.endpoints = Arc::new(inner.transport.endpoints.sibling());
         inner.transport.base_url = inner.transport.base_url.unshared();
         Self(Arc::new(inner))
     }
@@ -183,7 +184,19 @@ impl Client {
     /// Returns the number of connections, including those being opened and those of [`with_own_pool`](Self::with_own_pool).
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.0.transport.pool.connections()
+        self.0.transport.endpoints.connections()
+    }
+
+    /// Returns the endpoints and their state.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<EndpointStatus> {
+        self.0.transport.endpoints.set.status()
+    }
+
+    /// Returns the number of calls that wait until an endpoint is up.
+    #[must_use]
+    pub fn calls_parked(&self) -> usize {
+        self.0.transport.endpoints.set.parked()
     }
 
     /// Returns the `Host` of requests that have none.
@@ -250,14 +263,11 @@ impl Inner {
         retry_loop::call(transport, &self.retry_config, parts, finish)
     }
 
-    /// Adds the credentials of the base URL and of the proxy, except to TRACE, whose response contains the request (RFC
+    /// Adds the credentials of the proxy, except to TRACE, whose response contains the request (RFC
     /// 9110, section 9.3.8).
     fn authorize(&self, head: &mut Request<()>) {
         if *head.method() == Method::TRACE {
             return;
-        }
-        if let Some(authorization) = &self.transport.base_url.authorization {
-            head.headers_mut().entry(AUTHORIZATION).or_insert_with(|| authorization.clone());
         }
         if let Some(authorization) = &self.proxy_authorization {
             head.headers_mut().entry(PROXY_AUTHORIZATION).or_insert_with(|| authorization.clone());

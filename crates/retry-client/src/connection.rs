@@ -13,6 +13,7 @@ pub(crate) mod keep_alive;
 pub(crate) mod pool;
 pub(crate) mod pool_group;
 pub(crate) mod proxy;
+pub(crate) mod resolver;
 pub(crate) mod stall_timeout;
 #[cfg_attr(not(feature = "tls"), path = "connection/no_tls.rs")]
 pub(crate) mod tls;

@@ -1,4 +1,17 @@
 //! The servers that a client may send a request to, and which of them are up.
+//!
+//! `health` and `balancer` decide; they are pure. `set` keeps their state for several clients, `local` is how one of them
+//! uses it.
 
+pub(crate) mod balancer;
 pub(crate) mod config;
+pub(crate) mod health;
+pub(crate) mod local;
+pub(crate) mod origin;
+mod probe;
+mod reachability;
+pub(crate) mod refresh;
+pub(crate) mod route;
+pub(crate) mod server;
+pub(crate) mod set;
 pub(crate) mod status;

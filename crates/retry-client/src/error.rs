@@ -87,6 +87,11 @@ impl Error {
         Self::new(ErrorKind::Timeout, format!("attempt timeout: no response within {timeout:?}"))
     }
 
+    pub(crate) fn outage(why: Option<&str>) -> Self {
+        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+        Self::new(ErrorKind::Outage, format!("no endpoint is up{why}"))
+    }
+
     pub(crate) fn deadline() -> Self {
         Self::new(ErrorKind::Timeout, "the deadline passed during the attempt".to_owned())
     }

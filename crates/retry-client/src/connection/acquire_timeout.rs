@@ -1,4 +1,4 @@
-//! The timeout for getting a connection: a new one, or one that another request has finished with.
+//! The timeouts for getting a connection: a new one, or one that another request has finished with.
 
 use std::{pin::Pin, time::Duration};
 
@@ -21,3 +21,8 @@ pub(crate) fn connect_timeout<T: Send>(
 #[derive(Debug, thiserror::Error)]
 #[error("no connection within {0:?}")]
 struct ConnectTimeout(Duration);
+
+/// The limit on connections allowed no other one in time.
+#[derive(Debug, thiserror::Error)]
+#[error("no connection within {0:?}: all are in use")]
+pub(crate) struct NoPermit(pub(crate) Duration);

@@ -17,6 +17,7 @@ use crate::{
         acquire_timeout::{Connecting, connect_timeout},
         box_io::BoxIo,
         proxy::Proxy,
+        resolver::Resolver,
         tls::{self, TlsConfig},
         tracked_io::{ConnectionPermit, TrackedIo},
     },
@@ -26,15 +27,21 @@ use crate::{
 /// Connects to one server. The timeout covers name lookup, all addresses, the proxy's tunnel and the TLS handshake.
 pub(crate) struct Connector {
     server: Uri,
-    tcp: HttpConnector,
+    tcp: HttpConnector<Resolver>,
     proxy: Option<Proxy>,
     tls: TlsConfig,
     timeout: Duration,
 }
 
 impl Connector {
-    pub(crate) fn new(server: Uri, timeout: Duration, proxy: Option<Proxy>, tls: TlsConfig) -> Self {
-        let mut tcp = HttpConnector::new();
+    pub(crate) fn new(
+        server: Uri,
+        timeout: Duration,
+        proxy: Option<Proxy>,
+        tls: TlsConfig,
+        resolver: Resolver,
+    ) -> Self {
+        let mut tcp = HttpConnector::new_with_resolver(resolver);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         // Divided among the addresses, so that an unreachable one leaves time for the others.
@@ -61,7 +68,7 @@ impl Connector {
 /// happy eyeballs).
 #[derive(Clone, Debug)]
 pub(crate) struct TcpConnector {
-    tcp: HttpConnector,
+    tcp: HttpConnector<Resolver>,
     proxy: Option<Proxy>,
     permit: Arc<ConnectionPermit>,
     activity: Activity,

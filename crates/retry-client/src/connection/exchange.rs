@@ -49,6 +49,8 @@ pub(crate) struct Connection {
     continue_signal: Option<ContinueSignal>,
     /// How long the server keeps the connection open while it is idle. `None` if it does not say.
     pub(crate) keep_alive: Option<Duration>,
+    /// When it carries no further exchange. `None` if never.
+    pub(crate) retires: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -103,7 +105,8 @@ impl Drop for Connection {
 
 impl Connection {
     pub(crate) fn new(protocol: Protocol, stall_timeout: Option<StallTimeout>, reused: bool) -> Self {
-        Self { protocol, stall_timeout, state: State::Idle, reused, continue_signal: None, keep_alive: None }
+        let (state, continue_signal, keep_alive, retires) = (State::Idle, None, None, None);
+        Self { protocol, stall_timeout, state, reused, continue_signal, keep_alive, retires }
     }
 
     /// Whether an HTTP/1.1 connection can carry another exchange now.

@@ -43,12 +43,18 @@ impl Idle {
 struct Shared {
     handle: Http2Handle,
     last_used: Instant,
+    /// When no further exchange begins on it. `None` if never.
+    retires: Option<Instant>,
 }
 
 impl Shared {
     /// `None` if never.
     fn expires(&self, timeout: Duration) -> Option<Instant> {
-        self.last_used.checked_add(timeout)
+        self.last_used.checked_add(timeout).into_iter().chain(self.retires).min()
+    }
+
+    fn is_usable(&self, now: Instant) -> bool {
+        !self.handle.sender.is_closed() && self.retires.is_none_or(|retires| now < retires)
     }
 }
 
@@ -68,8 +74,9 @@ impl IdleConnections {
 
     /// Returns a handle to the HTTP/2 connection, if there is one.
     pub(crate) fn share(&mut self) -> Option<Http2Handle> {
-        let shared = self.http2.as_mut().filter(|shared| !shared.handle.sender.is_closed())?;
-        shared.last_used = Instant::now();
+        let now = Instant::now();
+        let shared = self.http2.as_mut().filter(|shared| shared.is_usable(now))?;
+        shared.last_used = now;
         Some(shared.handle.clone())
     }
 
@@ -82,8 +89,8 @@ impl IdleConnections {
         self.http2.is_some()
     }
 
-    pub(crate) fn set_http2(&mut self, handle: Http2Handle) {
-        self.http2 = Some(Shared { handle, last_used: Instant::now() });
+    pub(crate) fn set_http2(&mut self, handle: Http2Handle, retires: Option<Instant>) {
+        self.http2 = Some(Shared { handle, last_used: Instant::now(), retires });
     }
 
     /// Removes the HTTP/2 connection if `exchange` is on it and it has stalled for all exchanges: its server may be gone,
@@ -94,11 +101,12 @@ impl IdleConnections {
 
     /// Adds a connection that may be idle for at most `timeout`, unless there are `max` already. Returns whether it did.
     pub(crate) fn push(&mut self, connection: Box<Connection>, timeout: Duration, max: usize) -> bool {
-        if self.http1.len() >= max {
+        let since = connection.last_used();
+        let expires = since.checked_add(timeout).into_iter().chain(connection.retires).min();
+        if self.http1.len() >= max || connection.retires.is_some_and(|retires| retires <= since) {
             return false;
         }
-        let since = connection.last_used();
-        self.http1.push(Idle { connection, since, expires: since.checked_add(timeout) });
+        self.http1.push(Idle { connection, since, expires });
         true
     }
 

@@ -6,7 +6,7 @@
 
 use std::{
     pin::pin,
-    sync::{Arc, Mutex, Once, Weak},
+    sync::{Arc, Mutex, Once, Weak, atomic::Ordering::SeqCst},
     time::Duration,
 };
 
@@ -16,13 +16,13 @@ use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
     task::{AbortHandle, yield_now},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 use crate::{
     activity::Activity,
     connection::{
-        acquire_timeout::{Connecting, connect_timeout},
+        acquire_timeout::{Connecting, NoPermit, connect_timeout},
         box_io::BoxIo,
         connect::Connector,
         driver::Driver,
@@ -78,6 +78,11 @@ struct State {
     reaper: Option<AbortHandle>,
 }
 
+/// The server is known to be unreachable.
+#[derive(Debug, thiserror::Error)]
+#[error("the server is unreachable")]
+pub(crate) struct EndpointDown;
+
 /// The largest buffer of a connection: for the largest head, and a part of a body. hyper's default of about 400 KiB would
 /// be too much for many connections.
 const MAX_BUFFER_SIZE: usize = head_limits::MAX_SIZE + 16 * 1024;
@@ -130,10 +135,29 @@ impl Pool {
         self.queue.len() + self.group.queue.len()
     }
 
-    /// Waits for a connection, at most for the connect timeout.
+    /// Waits for a connection: at most for the connect timeout until there may be another one, and as long again until it
+    /// is open.
     pub(crate) fn acquire(self: &Arc<Self>, reuse: Reuse) -> Connecting<Box<Connection>> {
         let pool = Arc::clone(self);
-        connect_timeout(self.config.connect_timeout, async move { pool.wait_or_connect(reuse).await })
+        Box::pin(async move { pool.wait_or_connect(reuse).await })
+    }
+
+    /// Whether requests may open connections.
+    pub(crate) fn is_reachable(&self) -> bool {
+        self.group.is_reachable.load(SeqCst)
+    }
+
+    /// Sets whether requests may open connections. If not, those that would open one fail with [`EndpointDown`].
+    pub(crate) fn set_reachable(&self, reachable: bool) {
+        self.group.is_reachable.store(reachable, SeqCst);
+    }
+
+    /// Opens a connection for the pool, even if requests may not. `None` if the limit allows none.
+    pub(crate) async fn probe(self: &Arc<Self>) -> Option<Result<(), BoxError>> {
+        let permit = Arc::clone(&self.group.connection_permits).try_acquire_owned().ok()?;
+        let pool = Arc::clone(self);
+        let connecting = async move { pool.connect(permit).await };
+        Some(connect_timeout(self.config.connect_timeout, connecting).await.map(Connection::release))
     }
 
     fn take(&self, reuse: Reuse, reserved: usize) -> Option<Box<Connection>> {
@@ -185,13 +209,17 @@ impl Pool {
             };
             Ok::<_, BoxError>((connect, permit))
         };
+        let limit = self.config.connect_timeout;
         let (connect_permit, permit) = tokio::select! {
             biased;
             connection = &mut available => return Ok(connection),
-            permits = permits => permits?,
+            permits = timeout(limit, permits) => permits.map_err(|_| NoPermit(limit))??,
         };
+        if !self.is_reachable() {
+            return Err(EndpointDown.into());
+        }
         let pool = Arc::clone(self);
-        let mut connecting = Box::pin(async move {
+        let mut connecting = connect_timeout(limit, async move {
             let _connect_permit = connect_permit;
             pool.connect(permit).await
         });
@@ -229,8 +257,9 @@ impl Pool {
         self.joined.call_once(|| self.group.add(self.this.clone()));
         let (activity, permit) = (Activity::of_connection(), Arc::new(Mutex::new(Some(permit))));
         let (stream, connected) = self.connector.connect(Arc::clone(&permit), activity.clone()).await?;
+        let retires = self.config.max_age.and_then(|age| Instant::now().checked_add(jittered(age, fastrand::f64())));
         if self.config.http2 || connected.is_negotiated_h2() {
-            return self.handshake_http2(stream, activity).await;
+            return self.handshake_http2(stream, activity, retires).await;
         }
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_BUFFER_SIZE)
@@ -243,10 +272,17 @@ impl Pool {
         let stall_timeout = self.config.stall_timeout.map(|timeout| StallTimeout::new(timeout, activity.clone()));
         let (to_proxy, permit, pool) = (connected.is_proxied(), Arc::downgrade(&permit), self.this.clone());
         let http1 = Http1 { sender, driver, to_proxy, activity, permit, pool };
-        Ok(Box::new(Connection::new(Protocol::Http1(http1), stall_timeout, false)))
+        let mut connection = Box::new(Connection::new(Protocol::Http1(http1), stall_timeout, false));
+        connection.retires = retires;
+        Ok(connection)
     }
 
-    async fn handshake_http2(&self, stream: BoxIo, activity: Activity) -> Result<Box<Connection>, BoxError> {
+    async fn handshake_http2(
+        &self,
+        stream: BoxIo,
+        activity: Activity,
+        retires: Option<Instant>,
+    ) -> Result<Box<Connection>, BoxError> {
         let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_header_list_size(head_limits::MAX_SIZE as u32)
@@ -260,7 +296,7 @@ impl Pool {
             // If the server chose the protocol, another connection may have been opened meanwhile.
             match state.idle.share() {
                 Some(shared) => handle = shared,
-                None => state.idle.set_http2(handle.clone()),
+                None => state.idle.set_http2(handle.clone(), retires),
             }
             self.ensure_reaper(&mut state);
             drop(state);
@@ -329,6 +365,12 @@ impl ReturnConnection for Pool {
         // Its own requests first: they came before the limit was reached.
         if self.queue.len() > 0 { &self.queue } else { &self.group.queue }.wake_one();
     }
+}
+
+/// Spreads the ages of connections by 10 % in both directions, so that those opened together are not all replaced at
+/// once. `random` is from 0 to 1.
+fn jittered(age: Duration, random: f64) -> Duration {
+    age.mul_f64(0.9 + 0.2 * random)
 }
 
 /// Closes expired connections as long as there are idle ones.
@@ -400,7 +442,7 @@ mod tests {
     use tokio::{net::TcpListener, runtime::Runtime, time::timeout};
 
     use super::*;
-    use crate::connection::tls::TlsSettings;
+    use crate::connection::{resolver::Resolver, tls::TlsSettings};
 
     #[test]
     fn a_waiter_that_cannot_use_an_idle_connection_does_not_wake_itself() {
@@ -421,10 +463,8 @@ mod tests {
                     http2: false,
                     preserve_header_case: false,
                 };
-                let pool = Pool::new(
-                    Connector::new(server, limit, None, TlsSettings::default().load(false, false).unwrap()),
-                    config,
-                );
+                let tls = TlsSettings::default().load(false, false).unwrap();
+                let pool = Pool::new(Connector::new(server, limit, None, tls, Resolver::System), config);
                 pool.acquire(Reuse::Any).await.unwrap().release();
                 while !lock(&pool.state).idle.is_latest_stale() {
                     tokio::time::sleep(Duration::from_millis(100)).await;

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex, Weak,
-    atomic::{AtomicUsize, Ordering::SeqCst},
+    atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
 };
 
 use tokio::sync::Semaphore;
@@ -15,6 +15,8 @@ pub(crate) struct PoolGroup<P> {
     pub(crate) connection_permits: Arc<Semaphore>,
     /// The requests that wait for a connection of any pool, as the limit allows no new one.
     pub(crate) queue: WaitQueue,
+    /// Whether requests may open connections.
+    pub(crate) is_reachable: AtomicBool,
     /// How many pools have joined.
     size: AtomicUsize,
     pools: Mutex<Vec<Weak<P>>>,
@@ -25,6 +27,7 @@ impl<P> PoolGroup<P> {
         Self {
             connection_permits: Arc::new(Semaphore::new(max_connections)),
             queue: WaitQueue::default(),
+            is_reachable: AtomicBool::new(true),
             size: AtomicUsize::new(0),
             pools: Mutex::default(),
         }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::error::Error;
+
 /// When an endpoint is down, and what a request does if none is up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EndpointConfig {
@@ -15,6 +17,24 @@ pub(crate) struct EndpointConfig {
     pub(crate) slow_start: Duration,
     /// How often names are resolved again. `None` if the addresses of a name are not endpoints of their own.
     pub(crate) dns_refresh: Option<Duration>,
+}
+
+impl EndpointConfig {
+    /// Rejects invalid settings.
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        if self.eject_after == 0 {
+            return Err(Error::bad_input("eject_after is 0: expected at least 1"));
+        }
+        // False for NaN, too.
+        if !(0.0..=1.0).contains(&self.max_ejected) {
+            let share = self.max_ejected;
+            return Err(Error::bad_input(format!("max_ejected is {share}: expected a number from 0 to 1")));
+        }
+        if self.dns_refresh == Some(Duration::ZERO) {
+            return Err(Error::bad_input("dns_refresh is 0: expected a time above zero"));
+        }
+        Ok(())
+    }
 }
 
 impl Default for EndpointConfig {

@@ -12,7 +12,9 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use crate::{connection::exchange::Connection, error::Error, request::buffer_quota::Reservation};
+use crate::{
+    connection::exchange::Connection, endpoint::local::Lease, error::Error, request::buffer_quota::Reservation,
+};
 
 /// The body of a response. It may have been read ahead, to its end or in part.
 #[derive(Debug)]
@@ -70,11 +72,26 @@ impl Buffer {
 struct StreamedBody {
     incoming: Incoming,
     connection: Option<Box<Connection>>,
+    /// Counts the response as in flight.
+    lease: Option<Lease>,
 }
 
 impl StreamedBody {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let Self { incoming, connection } = self;
+        let frame = ready!(self.poll_connection(cx));
+        match (&frame, &mut self.lease) {
+            (Some(Err(_)), Some(lease)) => {
+                lease.failed();
+                self.lease = None;
+            }
+            _ if frame.is_none() || self.incoming.is_end_stream() => self.complete(),
+            _ => {}
+        }
+        Poll::Ready(frame)
+    }
+
+    fn poll_connection(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let Self { incoming, connection, .. } = self;
         let mut poll = |cx: &mut Context<'_>| {
             Pin::new(&mut *incoming).poll_frame(cx).map_err(|error| Error::connection(error.into()))
         };
@@ -83,10 +100,15 @@ impl StreamedBody {
             return connection.poll_stalled(cx).map(|timeout| Some(Err(Error::stalled(timeout))));
         };
         connection.stop_waiting();
-        if frame.is_none() || self.incoming.is_end_stream() {
-            self.release_connection();
-        }
         Poll::Ready(frame)
+    }
+
+    /// Ends the exchange after the last byte.
+    fn complete(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.complete();
+        }
+        self.release_connection();
     }
 
     fn release_connection(&mut self) {
@@ -103,10 +125,10 @@ impl Drop for StreamedBody {
 }
 
 impl ReceivedBody {
-    pub(crate) fn new(incoming: Incoming, connection: Box<Connection>) -> Self {
-        let mut body = StreamedBody { incoming, connection: Some(connection) };
+    pub(crate) fn new(incoming: Incoming, connection: Box<Connection>, lease: Lease) -> Self {
+        let mut body = StreamedBody { incoming, connection: Some(connection), lease: Some(lease) };
         if body.incoming.is_end_stream() {
-            body.release_connection();
+            body.complete();
         }
         Self { buffer: None, rest: Some(body) }
     }

@@ -180,7 +180,8 @@ impl ResumingBody {
         );
         if let Some(Observer(observer)) = &config.observer {
             let outcome = Outcome::Resumed(&error);
-            observer(&AttemptEvent { method: &Method::GET, uri, record, outcome, ended: None });
+            let parked = std::time::Duration::ZERO;
+            observer(&AttemptEvent { method: &Method::GET, uri, record, outcome, ended: None, parked });
         }
         let mut request = Request::new(Body::empty());
         *request.uri_mut() = uri.clone();

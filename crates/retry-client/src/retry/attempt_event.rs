@@ -1,11 +1,14 @@
 //! The event that an observer gets for each attempt, and its log line.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use http::{Method, StatusCode, Uri};
 use retry_core::{Reason, Record};
 
-use crate::{error::Error, history::PastOutcome};
+use crate::{
+    error::{Error, ErrorKind},
+    history::PastOutcome,
+};
 
 /// An attempt failed, a call ended, or a response body is resumed.
 #[derive(Debug)]
@@ -22,6 +25,8 @@ pub struct AttemptEvent<'a> {
     pub outcome: Outcome<'a>,
     /// Why the call ended. `None` if another attempt follows.
     pub ended: Option<Reason>,
+    /// How long the attempt waited until an endpoint was up, as part of its duration.
+    pub parked: Duration,
 }
 
 /// The outcome of an attempt. It displays as a verb phrase, such as `returned 200 OK`.
@@ -61,19 +66,20 @@ impl fmt::Display for Outcome<'_> {
 impl AttemptEvent<'_> {
     /// Logs an attempt that failed, with its parts as key-values, but without the URL's query: it may be confidential.
     pub(crate) fn log(&self, count: u32) {
-        let Self { method, uri, record, outcome, ended } = self;
+        let Self { method, uri, record, outcome, ended, .. } = self;
         if *ended == Some(Reason::Accepted) || !log::log_enabled!(log::Level::Warn) {
             return;
         }
         let next = match ended {
-            None => format!("next attempt in {:?}", record.wait.unwrap_or_default()),
-            Some(Reason::Permanent) => "not repeatable".to_owned(),
-            Some(reason) => reason.to_string(),
+            None => format!("; next attempt in {:?}", record.wait.unwrap_or_default()),
+            Some(_) if matches!(outcome, Outcome::Failed(error) if error.kind() == ErrorKind::Outage) => String::new(),
+            Some(Reason::Permanent) => "; not repeatable".to_owned(),
+            Some(reason) => format!("; {reason}"),
         };
         let (attempt, of) = (record.attempt, u64::from(count) + 1);
         log::warn!(
             method:% = method, attempt, wait_ms = record.wait.map_or(0, |wait| wait.as_millis() as u64);
-            "{method} {}: attempt {attempt} of {of} {outcome}; {next}", WithoutQuery(uri)
+            "{method} {}: attempt {attempt} of {of} {outcome}{next}", WithoutQuery(uri)
         );
     }
 }

@@ -6,12 +6,13 @@ use std::sync::{
 };
 
 use http::{
-    HeaderValue, Method, Request,
+    HeaderValue, Method, Request, StatusCode,
     header::{EXPECT, UPGRADE},
 };
 use retry_core::Attempt;
 
 use crate::{
+    endpoint::route::Route,
     error::Error,
     media_type::is_grpc,
     request::{
@@ -44,6 +45,8 @@ pub(crate) struct ReplayableRequest {
     pub(crate) idempotent: bool,
     /// Whether the current attempt has passed it to a connection.
     sent: AtomicBool,
+    /// Where its attempts have gone.
+    pub(crate) route: Route,
 }
 
 impl ReplayableRequest {
@@ -54,7 +57,7 @@ impl ReplayableRequest {
         }
         let idempotent = make_idempotent(config, &mut head);
         let body = ReplayBody::new(body, config.replay_limit, &config.buffer_quota);
-        Ok(Self { head, body, idempotent, sent: AtomicBool::new(false) })
+        Ok(Self { head, body, idempotent, sent: AtomicBool::new(false), route: Route::default() })
     }
 
     pub(crate) fn was_sent(&self) -> bool {
@@ -79,6 +82,7 @@ fn make_idempotent(config: &RetryConfig, request: &mut Request<()>) -> bool {
 
 /// The request of one attempt. The message is built only when there is a connection for it, as many requests may wait for
 /// one.
+#[derive(Clone, Copy)]
 pub(crate) struct AttemptRequest<'a> {
     config: &'a RetryConfig,
     request: &'a ReplayableRequest,
@@ -93,6 +97,16 @@ impl<'a> AttemptRequest<'a> {
 
     pub(crate) fn head(&self) -> &'a Request<()> {
         &self.request.head
+    }
+
+    /// Returns where the attempts of the call have gone.
+    pub(crate) fn route(&self) -> &'a Route {
+        &self.request.route
+    }
+
+    /// Whether a response with this status is a failure of the server, which is retried.
+    pub(crate) fn is_failure(&self, status: StatusCode) -> bool {
+        status.is_server_error() && self.config.retries_status(status)
     }
 
     /// Whether the request could be sent again if it got no response.

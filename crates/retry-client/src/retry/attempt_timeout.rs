@@ -23,16 +23,15 @@ pin_project! {
         #[pin]
         attempt: F,
         request: &'a ReplayableRequest,
-        // Boxed, as most calls have no attempt timeout.
+        // Boxed, as most calls have no attempt timeout. Started when the call is not parked.
         sleep: Option<Pin<Box<Sleep>>>,
-        timeout: Duration,
+        timeout: Option<Duration>,
     }
 }
 
 impl<'a, F> AttemptTimeout<'a, F> {
     pub(crate) fn new(attempt: F, request: &'a ReplayableRequest, timeout: Option<Duration>) -> Self {
-        let sleep = timeout.map(|timeout| Box::pin(sleep(timeout)));
-        Self { attempt, request, sleep, timeout: timeout.unwrap_or_default() }
+        Self { attempt, request, sleep: None, timeout }
     }
 }
 
@@ -44,10 +43,16 @@ impl<F: Future<Output = Result<T, Failure>>, T> Future for AttemptTimeout<'_, F>
         if let Poll::Ready(outcome) = this.attempt.poll(cx) {
             return Poll::Ready(outcome);
         }
-        let Some(sleep) = this.sleep else { return Poll::Pending };
-        sleep.as_mut().poll(cx).map(|()| {
+        let Some(timeout) = *this.timeout else { return Poll::Pending };
+        if this.request.route.is_parked() {
+            // The time until an endpoint is up does not count.
+            *this.sleep = None;
+            return Poll::Pending;
+        }
+        this.sleep.get_or_insert_with(|| Box::pin(sleep(timeout))).as_mut().poll(cx).map(|()| {
+            this.request.route.timed_out();
             let kind = if this.request.was_sent() { FailureKind::TimedOut } else { FailureKind::NotSent };
-            Err(Failure { error: Error::attempt_timeout(*this.timeout), kind })
+            Err(Failure { error: Error::attempt_timeout(timeout), kind })
         })
     }
 }

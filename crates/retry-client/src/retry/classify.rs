@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use retry_core::Verdict;
 
-use crate::retry::failure::FailureKind;
+use crate::{endpoint::route::NextEndpoint, retry::failure::FailureKind};
 
 /// What is known of the request at the end of an attempt.
 #[derive(Clone, Copy, Debug)]
@@ -15,40 +15,52 @@ pub(crate) struct RequestState {
     pub(crate) replayable: bool,
     /// Whether its body was read to the end.
     pub(crate) fully_read: bool,
+    /// Where another attempt would go.
+    pub(crate) next: NextEndpoint,
 }
 
 /// Returns the verdict on an attempt without a response.
 pub(crate) fn on_failure(request: RequestState, kind: FailureKind) -> Verdict {
+    use FailureKind::{CutOff, MaybeProcessed, NotSent, Outage, Permanent, Refused, TimedOut, Unreachable};
     let safe = match kind {
-        FailureKind::NotSent | FailureKind::Refused => true,
-        FailureKind::MaybeProcessed | FailureKind::TimedOut => request.idempotent,
-        FailureKind::Permanent => false,
+        NotSent | Unreachable | Refused => true,
+        MaybeProcessed | CutOff | TimedOut => request.idempotent,
+        Permanent | Outage => false,
     };
     match (safe && request.replayable, kind) {
         (false, _) => Verdict::Stop,
-        (true, FailureKind::TimedOut) => Verdict::RetryTimeout,
+        // Adds no load: it goes elsewhere, or waits until an endpoint is up.
+        (true, CutOff) => Verdict::RetryUncharged(Some(Duration::ZERO)),
+        (true, NotSent | Unreachable) => Verdict::RetryUncharged(None),
+        (true, _) if request.next == NextEndpoint::FirstOther => Verdict::RetryAfter(Duration::ZERO),
+        (true, TimedOut) => Verdict::RetryTimeout,
         (true, _) => Verdict::Retry,
     }
 }
 
-/// Returns the verdict on a response with a status that is listed for retries.
+/// Returns the verdict on a response with a status that is listed for retries. Its `Retry-After` is for the endpoint that
+/// sent it.
 ///
 /// If the server responded before it had read the complete request, it knew enough to decide: the response is accepted.
 pub(crate) fn on_listed_status(request: RequestState, retry_after: Option<Duration>) -> Verdict {
-    if request.idempotent && request.replayable && request.fully_read {
-        retry_after.map_or(Verdict::Retry, Verdict::RetryAfter)
-    } else {
-        Verdict::Accept
+    if !(request.idempotent && request.replayable && request.fully_read) {
+        return Verdict::Accept;
+    }
+    match request.next {
+        NextEndpoint::Tried => retry_after.map_or(Verdict::Retry, Verdict::RetryAfter),
+        NextEndpoint::Other => Verdict::Retry,
+        NextEndpoint::FirstOther => Verdict::RetryAfter(Duration::ZERO),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use FailureKind::{MaybeProcessed, NotSent, Permanent, Refused, TimedOut};
-    use Verdict::{Accept, Retry, RetryTimeout, Stop};
+    use FailureKind::{CutOff, MaybeProcessed, NotSent, Outage, Permanent, Refused, TimedOut, Unreachable};
+    use Verdict::{Accept, Retry, RetryAfter, RetryTimeout, RetryUncharged, Stop};
 
-    const PUT: RequestState = RequestState { idempotent: true, replayable: true, fully_read: true };
+    const PUT: RequestState =
+        RequestState { idempotent: true, replayable: true, fully_read: true, next: NextEndpoint::Tried };
     const POST: RequestState = RequestState { idempotent: false, ..PUT };
     const OVERSIZED_PUT: RequestState = RequestState { replayable: false, ..PUT };
     const OVERSIZED_POST: RequestState = RequestState { idempotent: false, ..OVERSIZED_PUT };
@@ -56,11 +68,14 @@ mod tests {
     #[test]
     fn failures() {
         for (kind, put, post) in [
-            (NotSent, Retry, Retry),
+            (NotSent, RetryUncharged(None), RetryUncharged(None)),
+            (Unreachable, RetryUncharged(None), RetryUncharged(None)),
             (Refused, Retry, Retry),
             (MaybeProcessed, Retry, Stop),
+            (CutOff, RetryUncharged(Some(Duration::ZERO)), Stop),
             (TimedOut, RetryTimeout, Stop),
             (Permanent, Stop, Stop),
+            (Outage, Stop, Stop),
         ] {
             assert_eq!(on_failure(PUT, kind), put, "PUT {kind:?}");
             assert_eq!(on_failure(POST, kind), post, "POST {kind:?}");
@@ -76,7 +91,21 @@ mod tests {
             assert_eq!(on_listed_status(request, None), expected, "{request:?}");
         }
         let wait = Duration::from_secs(2);
-        assert_eq!(on_listed_status(PUT, Some(wait)), Verdict::RetryAfter(wait));
+        assert_eq!(on_listed_status(PUT, Some(wait)), RetryAfter(wait));
         assert_eq!(on_listed_status(POST, Some(wait)), Accept);
+    }
+
+    #[test]
+    fn the_first_retry_elsewhere_does_not_wait() {
+        use NextEndpoint::{FirstOther, Other};
+        let requested = Some(Duration::from_secs(2));
+        let now = RetryAfter(Duration::ZERO);
+        for (next, failed, timed_out, listed) in [(FirstOther, now, now, now), (Other, Retry, RetryTimeout, Retry)] {
+            let request = RequestState { next, ..PUT };
+            assert_eq!(on_failure(request, MaybeProcessed), failed);
+            assert_eq!(on_failure(request, TimedOut), timed_out);
+            assert_eq!(on_listed_status(request, requested), listed, "Retry-After is for the endpoint that sent it");
+            assert_eq!(on_failure(RequestState { next, ..POST }, MaybeProcessed), Stop);
+        }
     }
 }

@@ -23,10 +23,16 @@ pub(crate) struct Failure {
 pub(crate) enum FailureKind {
     /// No byte of it was sent.
     NotSent,
+    /// As [`NotSent`](Self::NotSent): the endpoint cannot be connected to.
+    Unreachable,
+    /// As [`NotSent`](Self::NotSent): no endpoint could be connected to for as long as the call may wait.
+    Outage,
     /// The server said that it did not process it.
     Refused,
     /// It was sent, at least in part.
     MaybeProcessed,
+    /// As [`MaybeProcessed`](Self::MaybeProcessed), and the server is gone.
+    CutOff,
     /// As [`MaybeProcessed`](Self::MaybeProcessed), but the server did not respond in time.
     TimedOut,
     /// Another attempt would fail as well.

@@ -83,6 +83,9 @@ pub(crate) fn call<T: Transport, R>(
                 Ok(finish(&request.head, *response))
             }
             Some(Err(failure)) => Err(failure.error.with_attempts(reason, journal, history)),
+            None if request.route.is_parked() => {
+                Err(request.route.outage_error().with_attempts(reason, journal, history))
+            }
             None => Err(Error::deadline().with_attempts(reason, journal, history)),
         }
     }
@@ -106,11 +109,12 @@ impl<B: Drainable> Classify<BoxResponse<B>, Failure> for Classifier<'_> {
     type Discard = Pin<Box<dyn Future<Output = ()> + Send>>;
 
     fn classify(&self, outcome: &Result<BoxResponse<B>, Failure>) -> Verdict {
-        let ReplayableRequest { body, idempotent, .. } = self.request;
+        let ReplayableRequest { body, idempotent, route, .. } = self.request;
         let state = || RequestState {
             idempotent: *idempotent,
             replayable: body.is_replayable(),
             fully_read: body.is_fully_read(),
+            next: route.next_endpoint(),
         };
         match outcome {
             Ok(response) if !self.config.retries_status(response.status()) => Verdict::Accept,
@@ -137,14 +141,26 @@ fn report<B>(
     progress: &Mutex<Progress>,
     event: &Event<'_, BoxResponse<B>, Failure>,
 ) {
+    let parked = request.route.end_attempt();
     let (record, outcome, ended) = match event {
         Event::Retry { record, outcome, .. } => (record, outcome, None),
         Event::End { record, outcome, reason, .. } => (record, outcome, Some(*reason)),
     };
+    let error;
     let outcome = match outcome {
         Some(Ok(response)) => Outcome::Response(response.status()),
         Some(Err(failure)) => Outcome::Failed(&failure.error),
-        None => Outcome::DeadlineExceeded,
+        None if request.route.is_parked() => {
+            error = request.route.outage_error();
+            Outcome::Failed(&error)
+        }
+        None => {
+            if record.attempt == 1 {
+                // It had the time of a complete call.
+                request.route.timed_out();
+            }
+            Outcome::DeadlineExceeded
+        }
     };
     if record.attempt > 1 || ended.is_none() {
         let mut progress = lock(progress);
@@ -152,7 +168,7 @@ fn report<B>(
         progress.backoff = ended.is_none().then(|| config.backoff_gauge.enter());
     }
     let (method, uri) = (request.head.method(), request.head.uri());
-    let event = AttemptEvent { method, uri, record, outcome, ended };
+    let event = AttemptEvent { method, uri, record, outcome, ended, parked };
     event.log(config.policy.count());
     if let Some(Observer(observer)) = &config.observer {
         observer(&event);

@@ -1,0 +1,181 @@
+//! The health of one endpoint, as a function of events and time. `now` is the time since an origin that all share.
+
+use std::time::Duration;
+
+/// Whether an endpoint gets requests.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Health {
+    /// It gets its share; a growing one during the slow start.
+    Up(Option<SlowStart>),
+    /// It cannot be connected to.
+    Unreachable(Outage),
+    /// It is up, but its responses were failures.
+    Ejected(Outage),
+}
+
+/// The time from when an endpoint went down until it is back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outage {
+    pub(crate) since: Duration,
+    /// How many probes have begun.
+    pub(crate) probes: u32,
+    next_probe: Duration,
+    /// Whether a probe is in flight.
+    is_probed: bool,
+}
+
+/// The first wait before a probe, and the longest one.
+const PROBE_WAIT: Duration = Duration::from_millis(50);
+const MAX_PROBE_WAIT: Duration = Duration::from_secs(1);
+
+impl Outage {
+    pub(crate) fn new(now: Duration, random: u64) -> Self {
+        let mut outage = Self { since: now, probes: 0, next_probe: now, is_probed: false };
+        outage.schedule_probe(now, random);
+        outage
+    }
+
+    /// Returns when the next probe may begin; `None` while one is in flight.
+    pub(crate) fn next_probe(&self) -> Option<Duration> {
+        (!self.is_probed).then_some(self.next_probe)
+    }
+
+    pub(crate) fn begin_probe(&mut self) {
+        self.is_probed = true;
+        self.probes = self.probes.saturating_add(1);
+    }
+
+    /// Schedules the next probe after one has failed.
+    pub(crate) fn end_probe(&mut self, now: Duration, random: u64) {
+        self.is_probed = false;
+        self.schedule_probe(now, random);
+    }
+
+    /// The wait doubles with each probe. Half of it is random, so that the probes of several clients spread out.
+    fn schedule_probe(&mut self, now: Duration, random: u64) {
+        let wait = PROBE_WAIT.saturating_mul(1 << self.probes.min(16)).min(MAX_PROBE_WAIT);
+        self.next_probe = now + wait / 2 + (wait / 2).mul_f64(fraction(random));
+    }
+}
+
+/// The time after an endpoint has come back. As in TCP (RFC 5681, section 3.1), what it is sent doubles each time that it
+/// has responded to all of it, so a server that is still slow gets few requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SlowStart {
+    since: Duration,
+    length: Duration,
+    in_flight: u32,
+    responses: u32,
+}
+
+/// How many requests may be in flight before the first response.
+pub(crate) const INITIAL_WINDOW: u32 = 10;
+
+/// The share at the beginning.
+const INITIAL_SHARE: f64 = 0.1;
+
+impl SlowStart {
+    /// `None` if the length is zero.
+    pub(crate) fn new(now: Duration, length: Duration) -> Option<Self> {
+        (!length.is_zero()).then_some(Self { since: now, length, in_flight: 0, responses: 0 })
+    }
+
+    /// Returns when it is over.
+    pub(crate) fn end(&self) -> Duration {
+        self.since.saturating_add(self.length)
+    }
+
+    /// Returns the part of its full share that the endpoint gets, from 0 to 1.
+    pub(crate) fn share(&self, now: Duration) -> f64 {
+        now.saturating_sub(self.since).div_duration_f64(self.length).clamp(INITIAL_SHARE, 1.0)
+    }
+
+    /// Whether another request may be in flight.
+    pub(crate) fn has_capacity(&self) -> bool {
+        self.in_flight < INITIAL_WINDOW.saturating_add(self.responses)
+    }
+
+    pub(crate) fn begin_request(&mut self) {
+        self.in_flight += 1;
+    }
+
+    pub(crate) fn record_response(&mut self) {
+        self.responses = self.responses.saturating_add(1);
+    }
+
+    pub(crate) fn end_request(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+}
+
+/// Returns a number from 0 to 1.
+pub(crate) fn fraction(random: u64) -> f64 {
+    (random >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn probes_back_off() {
+        for (random, expected) in
+            [(0, [25, 50, 100, 200, 400, 500, 500]), (u64::MAX, [50, 100, 200, 400, 800, 1000, 1000])]
+        {
+            let mut outage = Outage::new(millis(7), random);
+            let mut now = millis(7);
+            for wait in expected {
+                let due = outage.next_probe().unwrap();
+                assert!(due.abs_diff(now + millis(wait)) < Duration::from_micros(1), "{due:?} {now:?} {wait}");
+                outage.begin_probe();
+                assert_eq!(outage.next_probe(), None, "one at a time");
+                now = due;
+                outage.end_probe(now, random);
+            }
+        }
+    }
+
+    #[test]
+    fn the_share_grows_over_the_slow_start() {
+        let slow_start = SlowStart::new(millis(1000), millis(5000)).unwrap();
+        for (now, share) in [(0, 0.1), (1000, 0.1), (1500, 0.1), (3500, 0.5), (6000, 1.0), (9000, 1.0)] {
+            assert_eq!(slow_start.share(millis(now)), share, "{now}");
+        }
+        assert_eq!(SlowStart::new(millis(0), millis(0)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_window_is_the_initial_one_and_one_for_each_response(events in prop::collection::vec(0..3, 0..200)) {
+            let mut slow_start = SlowStart::new(millis(0), millis(1)).unwrap();
+            let (mut in_flight, mut responses) = (0, 0);
+            for event in events {
+                match event {
+                    0 if slow_start.has_capacity() => {
+                        slow_start.begin_request();
+                        in_flight += 1;
+                    }
+                    1 if in_flight > 0 => {
+                        slow_start.record_response();
+                        slow_start.end_request();
+                        in_flight -= 1;
+                        responses += 1;
+                    }
+                    2 if in_flight > 0 => {
+                        slow_start.end_request();
+                        in_flight -= 1;
+                    }
+                    _ => {}
+                }
+                prop_assert!(in_flight <= INITIAL_WINDOW + responses);
+                prop_assert_eq!(slow_start.has_capacity(), in_flight < INITIAL_WINDOW + responses);
+            }
+        }
+    }
+}

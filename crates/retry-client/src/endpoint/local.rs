@@ -1,0 +1,236 @@
+//! The endpoints as one client uses them: with connections of its own.
+
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock, atomic::Ordering::Relaxed},
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    base_url::BaseUrl,
+    connection::pool::{EndpointDown, Pool},
+    endpoint::{
+        balancer::{EndpointId, Needs, two_of},
+        reachability::is_unreachable,
+        refresh::Refresh,
+        server::{Endpoint, InFlight},
+        set::{EndpointSet, Parked, Pick, SlotGuard},
+    },
+    error_chain::{BoxError, find, root},
+};
+
+/// The endpoints of one client.
+pub(crate) struct Endpoints {
+    pub(crate) set: Arc<EndpointSet>,
+    /// `None` if names are not resolved again.
+    refresh: Option<Arc<Refresh>>,
+    members: RwLock<Members>,
+}
+
+/// The endpoints of one version of the set.
+#[derive(Default)]
+struct Members {
+    version: u64,
+    list: Vec<Arc<LocalEndpoint>>,
+}
+
+/// An endpoint, and the connections of one client to it.
+pub(crate) struct LocalEndpoint {
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) pool: Arc<Pool>,
+    /// A copy for this client, whose requests write to its reference counts.
+    pub(crate) base_url: BaseUrl,
+    in_flight: Arc<InFlight>,
+    set: Arc<EndpointSet>,
+}
+
+/// The use of an endpoint by a request, until its response is complete.
+pub(crate) struct Lease {
+    pub(crate) local: Arc<LocalEndpoint>,
+    slot: Option<SlotGuard>,
+    has_failed: bool,
+}
+
+impl Members {
+    /// Returns the endpoints of a set; those of `before` keep their connections.
+    fn of(set: &Arc<EndpointSet>, before: &Self) -> Self {
+        let (version, endpoints) = set.endpoints();
+        let list = endpoints.into_iter().map(|endpoint| {
+            let known = before.find(endpoint.id);
+            known.cloned().unwrap_or_else(|| Arc::new(LocalEndpoint::new(endpoint, set)))
+        });
+        Self { version, list: list.collect() }
+    }
+
+    fn find(&self, id: EndpointId) -> Option<&Arc<LocalEndpoint>> {
+        self.list.iter().find(|local| local.endpoint.id == id)
+    }
+
+    /// Returns the endpoint with fewer requests in flight of two that are chosen at random. All are up.
+    fn choose(&self, tried: &[EndpointId]) -> Option<&Arc<LocalEndpoint>> {
+        if let [only] = &*self.list {
+            return Some(only);
+        }
+        let untried = || self.list.iter().filter(|local| !tried.contains(&local.endpoint.id));
+        let len = match untried().count() {
+            0 => return self.list.get(fastrand::usize(..self.list.len().max(1))),
+            len => len,
+        };
+        let [first, second] = two_of(len, fastrand::u64(..))?.map(|index| untried().nth(index));
+        let (first, second) = first.zip(second)?;
+        Some(if second.in_flight.get() < first.in_flight.get() { second } else { first })
+    }
+}
+
+impl Endpoints {
+    pub(crate) fn new(set: Arc<EndpointSet>, refresh: Option<Arc<Refresh>>) -> Self {
+        let members = RwLock::new(Members::of(&set, &Members::default()));
+        Self { set, refresh, members }
+    }
+
+    /// Returns the same endpoints with other connections.
+    pub(crate) fn sibling(&self) -> Self {
+        Self::new(Arc::clone(&self.set), self.refresh.clone())
+    }
+
+    /// Chooses an endpoint for a request, or lets it wait.
+    pub(crate) fn pick(&self, request: Needs) -> Result<Lease, Parked> {
+        if let Some(refresh) = &self.refresh {
+            refresh.ensure_started(&self.set);
+        }
+        if self.set.is_steady()
+            && let Some(local) = self.with_members(|members| members.choose(&request.tried).cloned())
+        {
+            return Ok(Lease::new(local, None));
+        }
+        let mut request = request;
+        loop {
+            let slot = match self.set.pick(request.clone()) {
+                Pick::Slot(slot) => slot,
+                Pick::Parked(parked) => return Err(parked),
+            };
+            match self.lease(slot) {
+                Some(lease) => return Ok(lease),
+                // The endpoint was removed meanwhile.
+                None => request.tried.clear(),
+            }
+        }
+    }
+
+    /// Returns the lease of a slot; `None` if its endpoint was removed meanwhile.
+    pub(crate) fn lease(&self, slot: SlotGuard) -> Option<Lease> {
+        let local = self.with_members(|members| members.find(slot.endpoint()).cloned())?;
+        Some(Lease::new(local, Some(slot)))
+    }
+
+    /// Returns the number of connections of all clients.
+    pub(crate) fn connections(&self) -> usize {
+        self.with_members(|members| members.list.iter().map(|local| local.pool.connections()).sum())
+    }
+
+    fn with_members<T>(&self, use_members: impl FnOnce(&Members) -> T) -> T {
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        if members.version == self.set.version() {
+            return use_members(&members);
+        }
+        drop(members);
+        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
+        *members = Members::of(&self.set, &members);
+        use_members(&members)
+    }
+}
+
+impl LocalEndpoint {
+    fn new(endpoint: Arc<Endpoint>, set: &Arc<EndpointSet>) -> Self {
+        let (pool, base_url, in_flight) =
+            (endpoint.pool.sibling(), endpoint.base_url.unshared(), endpoint.add_client());
+        Self { endpoint, pool, base_url, in_flight, set: Arc::clone(set) }
+    }
+
+    /// Whether the health of this endpoint matters: it is not the only one, or requests can wait until it is up.
+    pub(crate) fn is_managed(&self) -> bool {
+        self.set.is_managed()
+    }
+
+    /// Whether another endpoint is up that is not among these.
+    pub(crate) fn has_alternative(&self, tried: &[EndpointId]) -> bool {
+        self.set.has_alternative(tried)
+    }
+
+    /// Notes that there was no response, an incomplete one, or one that is a failure.
+    pub(crate) fn failed(&self) {
+        self.set.failed(&self.endpoint);
+    }
+
+    /// Notes that connecting failed, and returns whether the endpoint is down.
+    pub(crate) fn connect_failed(self: &Arc<Self>, error: &BoxError) -> bool {
+        if find::<EndpointDown>(&**error).is_some() {
+            return true;
+        }
+        let is_down = is_unreachable(&**error);
+        if is_down {
+            self.set.connect_failed(&self.endpoint, &self.pool, &root(&**error).to_string());
+        }
+        is_down
+    }
+
+    /// Returns whether the endpoint can be connected to, `since` a time. One request checks that for all.
+    pub(crate) async fn is_reachable(self: &Arc<Self>, since: Instant) -> bool {
+        let mut last_check = self.endpoint.last_check.lock().await;
+        if !self.pool.is_reachable() {
+            return false;
+        }
+        if last_check.is_some_and(|last| last >= since) {
+            return true;
+        }
+        match self.pool.probe().await {
+            Some(Err(error)) if self.connect_failed(&error) => false,
+            Some(Err(_)) | None => true,
+            Some(Ok(())) => {
+                *last_check = Some(Instant::now());
+                true
+            }
+        }
+    }
+}
+
+impl Lease {
+    fn new(local: Arc<LocalEndpoint>, slot: Option<SlotGuard>) -> Self {
+        local.in_flight.begin();
+        Self { local, slot, has_failed: false }
+    }
+
+    /// Notes the head of a response that is not a failure.
+    pub(crate) fn responded(&self) {
+        if let Some(slot) = &self.slot {
+            slot.responded(&self.local.endpoint);
+        }
+    }
+
+    /// Notes the end of a response that is not a failure.
+    pub(crate) fn complete(&self) {
+        let failures = &self.local.endpoint.counts.failures_in_row;
+        if !self.has_failed && failures.load(Relaxed) > 0 {
+            failures.store(0, Relaxed);
+        }
+    }
+
+    /// Notes that there was no response, an incomplete one, or one that is a failure.
+    pub(crate) fn failed(&mut self) {
+        self.has_failed = true;
+        self.local.failed();
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("endpoint", &self.local.endpoint.name).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.local.in_flight.end();
+    }
+}

@@ -1,0 +1,146 @@
+//! Where the attempts of one call have gone, and how long it was parked.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    endpoint::{
+        balancer::{EndpointId, Needs},
+        local::{Lease, LocalEndpoint},
+    },
+    error::Error,
+    lock::lock,
+};
+
+/// The endpoints of a call.
+#[derive(Default)]
+pub(crate) struct Route(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    tried: Vec<EndpointId>,
+    /// The endpoint of the current attempt, if its health matters.
+    current: Option<Arc<LocalEndpoint>>,
+    next: NextEndpoint,
+    /// Whether the current attempt has no endpoint yet.
+    is_parked: bool,
+    /// Why the last endpoint went down.
+    outage: Option<Arc<str>>,
+    /// How long the call was parked, before this attempt and in it.
+    parked_before: Duration,
+    parked_now: Duration,
+}
+
+/// Where another attempt would go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum NextEndpoint {
+    /// To one that the call has tried.
+    #[default]
+    Tried,
+    /// To another one that is up.
+    Other,
+    /// As [`Other`](Self::Other), and the call has tried only one so far.
+    FirstOther,
+}
+
+impl Route {
+    /// Returns what matters for the choice of the next endpoint.
+    pub(crate) fn needs(&self, is_repeatable: bool) -> Needs {
+        Needs { tried: lock(&self.0).tried.clone(), is_repeatable }
+    }
+
+    /// Notes that the current attempt goes to an endpoint.
+    pub(crate) fn begin(&self, lease: &Lease) {
+        let local = &lease.local;
+        if local.is_managed() {
+            let mut state = lock(&self.0);
+            state.is_parked = false;
+            state.next = NextEndpoint::Tried;
+            state.current = Some(Arc::clone(local));
+        }
+    }
+
+    /// Notes that the current attempt has failed.
+    pub(crate) fn failed(&self) {
+        let mut state = lock(&self.0);
+        let Some(local) = state.current.take() else { return };
+        let id = local.endpoint.id;
+        if !state.tried.contains(&id) {
+            state.tried.push(id);
+        }
+        state.next = match (local.has_alternative(&state.tried), &*state.tried) {
+            (false, _) => NextEndpoint::Tried,
+            (true, [_]) => NextEndpoint::FirstOther,
+            (true, _) => NextEndpoint::Other,
+        };
+    }
+
+    /// Notes that the current attempt has taken too long, if its endpoint is to blame.
+    pub(crate) fn timed_out(&self) {
+        let current = lock(&self.0).current.clone();
+        if let Some(local) = current {
+            local.failed();
+            self.failed();
+        }
+    }
+
+    /// Returns where the next attempt would go.
+    pub(crate) fn next_endpoint(&self) -> NextEndpoint {
+        lock(&self.0).next
+    }
+
+    /// Notes that the call waits for an endpoint. Its time is counted until the guard is dropped.
+    pub(crate) fn park(&self, outage: Option<Arc<str>>) -> ParkGuard<'_> {
+        let mut state = lock(&self.0);
+        (state.is_parked, state.outage) = (true, outage);
+        drop(state);
+        ParkGuard { route: self, since: Instant::now() }
+    }
+
+    /// Whether the current attempt has no endpoint yet, or has ended without one.
+    pub(crate) fn is_parked(&self) -> bool {
+        lock(&self.0).is_parked
+    }
+
+    /// Returns the error of a call that has waited for too long.
+    pub(crate) fn outage_error(&self) -> Error {
+        Error::outage(lock(&self.0).outage.as_deref())
+    }
+
+    /// Returns how long the call was parked in all its attempts.
+    pub(crate) fn parked(&self) -> Duration {
+        let state = lock(&self.0);
+        state.parked_before + state.parked_now
+    }
+
+    /// Ends an attempt, and returns how long it was parked.
+    pub(crate) fn end_attempt(&self) -> Duration {
+        let mut state = lock(&self.0);
+        let parked = std::mem::take(&mut state.parked_now);
+        state.parked_before += parked;
+        parked
+    }
+}
+
+/// Counts the time for which a call is parked.
+pub(crate) struct ParkGuard<'a> {
+    route: &'a Route,
+    since: Instant,
+}
+
+impl Drop for ParkGuard<'_> {
+    fn drop(&mut self) {
+        lock(&self.route.0).parked_now += self.since.elapsed();
+    }
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,323 @@
+//! The endpoints that several clients share, one for each thread of a server: their state, and the requests that wait.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    connection::pool::Pool,
+    endpoint::{
+        balancer::{Balancer, Change, Conditions, EndpointId, Needs, Rules, Slot, Ticket},
+        config::EndpointConfig,
+        health::Health,
+        probe,
+        server::Endpoint,
+        status::{EndpointState, EndpointStatus},
+    },
+    lock::lock,
+};
+
+/// The endpoints and their health.
+pub(crate) struct EndpointSet {
+    pub(crate) config: EndpointConfig,
+    /// Whether the health of endpoints matters. Otherwise there is one, and every request is sent to it.
+    is_managed: bool,
+    /// Whether a request may choose without asking the state.
+    is_steady: AtomicBool,
+    /// Changes with the list of endpoints.
+    version: AtomicU64,
+    origin: Instant,
+    state: Mutex<State>,
+}
+
+struct State {
+    endpoints: Vec<Arc<Endpoint>>,
+    balancer: Balancer<oneshot::Sender<SlotGuard>>,
+    /// Why the last endpoint went down.
+    last_outage: Option<Arc<str>>,
+}
+
+/// The answer to a request for an endpoint.
+pub(crate) enum Pick {
+    Slot(SlotGuard),
+    Parked(Parked),
+}
+
+/// A slot that is given back when it is dropped.
+pub(crate) struct SlotGuard {
+    set: Arc<EndpointSet>,
+    slot: Slot,
+}
+
+/// A request in the queue, which it leaves when this is dropped.
+pub(crate) struct Parked {
+    set: Arc<EndpointSet>,
+    ticket: Ticket,
+    slot: oneshot::Receiver<SlotGuard>,
+}
+
+impl State {
+    /// Passes the load of the endpoints, and randomness, to a decision of the balancer.
+    fn decide<T>(
+        &mut self,
+        now: Duration,
+        decide: impl FnOnce(&mut Balancer<oneshot::Sender<SlotGuard>>, &Conditions<'_>) -> T,
+    ) -> T {
+        let Self { endpoints, balancer, .. } = self;
+        let find = |id| endpoints.iter().find(|endpoint| endpoint.id == id);
+        let in_flight = |id| find(id).map_or(0, |endpoint| endpoint.in_flight());
+        decide(balancer, &Conditions { now, in_flight: &in_flight, random: &random })
+    }
+}
+
+impl SlotGuard {
+    pub(crate) fn endpoint(&self) -> EndpointId {
+        self.slot.endpoint
+    }
+
+    /// Notes a response that was not a failure.
+    pub(crate) fn responded(&self, endpoint: &Endpoint) {
+        let change = self.set.update(|state, now| state.balancer.responded(self.slot, now));
+        self.set.came_up(endpoint, change);
+    }
+}
+
+impl Drop for SlotGuard {
+    fn drop(&mut self) {
+        self.set.update(|state, now| state.balancer.end(self.slot, now, random()));
+    }
+}
+
+impl Parked {
+    /// Waits until the request can be sent.
+    pub(crate) async fn released(&mut self) -> Option<SlotGuard> {
+        (&mut self.slot).await.ok()
+    }
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        self.set.update(|state, _| state.balancer.leave(self.ticket));
+    }
+}
+
+fn random() -> u64 {
+    fastrand::u64(..)
+}
+
+impl EndpointSet {
+    pub(crate) fn new(config: EndpointConfig, endpoints: Vec<Arc<Endpoint>>) -> Arc<Self> {
+        let parks = config.outage_wait.is_some();
+        let rules = Rules { max_ejected: config.max_ejected, slow_start: config.slow_start, parks };
+        let mut balancer = Balancer::new(rules);
+        endpoints.iter().for_each(|endpoint| balancer.insert(endpoint.id, None));
+        Arc::new(Self {
+            config,
+            is_managed: parks || endpoints.len() > 1 || config.dns_refresh.is_some(),
+            is_steady: AtomicBool::new(true),
+            version: AtomicU64::new(0),
+            origin: Instant::now(),
+            state: Mutex::new(State { endpoints, balancer, last_outage: None }),
+        })
+    }
+
+    pub(crate) fn is_managed(&self) -> bool {
+        self.is_managed
+    }
+
+    pub(crate) fn is_steady(&self) -> bool {
+        self.is_steady.load(Relaxed)
+    }
+
+    pub(crate) fn parks(&self) -> bool {
+        self.config.outage_wait.is_some()
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Relaxed)
+    }
+
+    /// Returns the endpoints, with the version of this list.
+    pub(crate) fn endpoints(&self) -> (u64, Vec<Arc<Endpoint>>) {
+        let state = lock(&self.state);
+        (self.version(), state.endpoints.clone())
+    }
+
+    pub(crate) fn parked(&self) -> usize {
+        lock(&self.state).balancer.parked()
+    }
+
+    pub(crate) fn last_outage(&self) -> Option<Arc<str>> {
+        lock(&self.state).last_outage.clone()
+    }
+
+    pub(crate) fn status(&self) -> Vec<EndpointStatus> {
+        let state = lock(&self.state);
+        let status = |endpoint: &Arc<Endpoint>| EndpointStatus {
+            name: endpoint.name.clone(),
+            state: match state.balancer.health(endpoint.id) {
+                Some(Health::Unreachable(_)) => EndpointState::Unreachable,
+                Some(Health::Ejected(_)) => EndpointState::Ejected,
+                Some(Health::Up(_)) | None => EndpointState::Up,
+            },
+            in_flight: endpoint.in_flight(),
+            failures: endpoint.counts.failures.load(Relaxed),
+            ejections: endpoint.counts.ejections.load(Relaxed),
+            probes: endpoint.counts.probes.load(Relaxed),
+        };
+        state.endpoints.iter().map(status).collect()
+    }
+
+    /// Replaces endpoints. The requests in flight to those that are removed may finish.
+    pub(crate) fn replace(self: &Arc<Self>, remove: &[EndpointId], add: Vec<Arc<Endpoint>>) {
+        self.update(|state, now| {
+            for id in remove {
+                state.balancer.remove(*id);
+            }
+            state.endpoints.retain(|endpoint| !remove.contains(&endpoint.id));
+            // What is new starts slowly, unless there is nothing else.
+            let slow_start_at = (!state.endpoints.is_empty()).then_some(now);
+            for endpoint in add {
+                state.balancer.insert(endpoint.id, slow_start_at);
+                state.endpoints.push(endpoint);
+            }
+            self.version.fetch_add(1, Relaxed);
+        });
+        self.end_slow_start_later();
+    }
+
+    /// Chooses an endpoint for a request, or lets it wait.
+    pub(crate) fn pick(self: &Arc<Self>, request: Needs) -> Pick {
+        self.update(|state, now| match state.decide(now, |balancer, conditions| balancer.pick(&request, conditions)) {
+            Some(slot) => Pick::Slot(SlotGuard { set: Arc::clone(self), slot }),
+            None => {
+                let (sender, slot) = oneshot::channel();
+                let ticket = state.balancer.park(request, sender);
+                Pick::Parked(Parked { set: Arc::clone(self), ticket, slot })
+            }
+        })
+    }
+
+    /// Whether an endpoint is up that a call has not tried.
+    pub(crate) fn has_alternative(&self, tried: &[EndpointId]) -> bool {
+        lock(&self.state).balancer.has_alternative(tried)
+    }
+
+    /// Notes that connecting to an endpoint failed. `pool` probes it.
+    pub(crate) fn connect_failed(self: &Arc<Self>, endpoint: &Arc<Endpoint>, pool: &Arc<Pool>, why: &str) {
+        if !self.is_managed {
+            return;
+        }
+        let change = self.update(|state, now| {
+            // Within the lock, so that it agrees with the state.
+            pool.set_reachable(!self.parks());
+            state.last_outage = Some(format!("cannot connect to {}: {why}", endpoint.name).into());
+            state.balancer.connect_failed(endpoint.id, now, random())
+        });
+        if change.is_some() {
+            log::warn!("endpoint {} is down: {why}", endpoint.name);
+            probe::spawn(Arc::downgrade(self), Arc::clone(endpoint), Arc::downgrade(pool));
+        }
+    }
+
+    /// Notes that an endpoint was connected to.
+    pub(crate) fn connected(self: &Arc<Self>, endpoint: &Endpoint) {
+        let change = self.update(|state, now| {
+            endpoint.pool.set_reachable(true);
+            state.balancer.connected(endpoint.id, now)
+        });
+        self.came_up(endpoint, change);
+    }
+
+    fn came_up(self: &Arc<Self>, endpoint: &Endpoint, change: Option<Change>) {
+        if let Some(Change::CameUp(outage)) = change {
+            let duration = self.now().saturating_sub(outage.since);
+            let seconds = duration.as_secs_f64();
+            log::warn!("endpoint {} is up again after {seconds:.1}s ({} probes)", endpoint.name, outage.probes);
+            self.end_slow_start_later();
+        }
+    }
+
+    /// Lets requests pass that wait for the end of a slow start, even if nothing else happens.
+    fn end_slow_start_later(self: &Arc<Self>) {
+        let (set, end) = (Arc::downgrade(self), Instant::now() + self.config.slow_start);
+        let Ok(runtime) = Handle::try_current() else { return };
+        runtime.spawn(async move {
+            sleep_until(end).await;
+            if let Some(set) = set.upgrade() {
+                set.update(|_, _| ());
+            }
+        });
+    }
+
+    /// Notes that a request got no response, or one that is a failure.
+    pub(crate) fn failed(self: &Arc<Self>, endpoint: &Endpoint) {
+        let counts = &endpoint.counts;
+        counts.failures.fetch_add(1, Relaxed);
+        let in_row = counts.failures_in_row.fetch_add(1, Relaxed) + 1;
+        if !self.is_managed || in_row < self.config.eject_after {
+            return;
+        }
+        let change = self.update(|state, now| state.balancer.eject(endpoint.id, now, random()));
+        if change.is_some() {
+            counts.ejections.fetch_add(1, Relaxed);
+            log::warn!("endpoint {} is down: {in_row} failures in a row", endpoint.name);
+        }
+    }
+
+    pub(crate) fn is_unreachable(&self, id: EndpointId) -> bool {
+        matches!(lock(&self.state).balancer.health(id), Some(Health::Unreachable(_)))
+    }
+
+    /// Returns when an unreachable endpoint may be probed next. `None` if it is not to be probed.
+    pub(crate) fn next_probe(&self, id: EndpointId) -> Option<Instant> {
+        let due = lock(&self.state).balancer.next_probe(id)?;
+        self.origin.checked_add(due)
+    }
+
+    /// Begins a probe of an unreachable endpoint. Returns `false` if it is not due.
+    pub(crate) fn begin_probe(&self, endpoint: &Endpoint) -> bool {
+        let begins = lock(&self.state).balancer.begin_probe(endpoint.id, self.now());
+        if begins {
+            endpoint.counts.probes.fetch_add(1, Relaxed);
+        }
+        begins
+    }
+
+    /// Notes that a probe of an unreachable endpoint did not connect.
+    pub(crate) fn probe_failed(&self, id: EndpointId) {
+        lock(&self.state).balancer.probe_failed(id, self.now(), random());
+    }
+
+    /// Changes the state, and sends the requests that no longer have to wait.
+    fn update<T>(self: &Arc<Self>, change: impl FnOnce(&mut State, Duration) -> T) -> T {
+        let now = self.now();
+        let mut released = Vec::new();
+        let mut state = lock(&self.state);
+        let result = change(&mut state, now);
+        while let Some((waiter, slot)) = state.decide(now, Balancer::release) {
+            released.push((waiter, SlotGuard { set: Arc::clone(self), slot }));
+        }
+        self.is_steady.store(state.balancer.is_steady(), Relaxed);
+        drop(state);
+        for (waiter, slot) in released {
+            // If the request has left meanwhile, dropping the slot gives it back.
+            let _ = waiter.send(slot);
+        }
+        result
+    }
+
+    fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+}
