@@ -201,9 +201,9 @@ impl HttpTransport {
                         return Err(Failure { error: Error::bad_head(error.into()), kind: FailureKind::Permanent });
                     }
                     if request.is_failure(response.status()) {
-                        lease.failed()
+                        lease.failed();
                     } else {
-                        lease.responded()
+                        lease.responded();
                     }
                     return Ok(Box::new(response.map(|incoming| ReceivedBody::new(incoming, connection, lease))));
                 }
