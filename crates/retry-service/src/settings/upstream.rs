@@ -57,9 +57,11 @@ impl fmt::Debug for UpstreamUrl {
 
 impl fmt::Display for UpstreamUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.split_once("://").zip(self.0.rsplit_once('@')) {
-            Some(((scheme, _), (_, host))) => write!(f, "{scheme}://***@{host}"),
-            None => f.write_str(&self.0),
+        // Everything before the last @ may be confidential, except a scheme, even if this is not a URL.
+        let Some((secret, host)) = self.0.rsplit_once('@') else { return f.write_str(&self.0) };
+        match secret.split_once("://").filter(|_| begins_with_scheme(secret)) {
+            Some((scheme, _)) => write!(f, "{scheme}://***@{host}"),
+            None => write!(f, "***@{host}"),
         }
     }
 }
@@ -174,5 +176,7 @@ mod tests {
         let list = UpstreamList::from("http://me:hu,sh@a,https://b");
         assert_eq!(list.to_string(), "http://***@a,https://b");
         assert!(!format!("{list:?}").contains("hu"));
+        assert_eq!(UpstreamList::from("me:hush@a,").to_string(), "***@a,");
+        assert_eq!(UpstreamList::from("me:hush://x@a").to_string(), "***@a");
     }
 }
