@@ -9,6 +9,7 @@ mod exchange;
 mod gateway;
 mod generation;
 mod permit;
+mod plan;
 mod program;
 mod rejection;
 mod reload;

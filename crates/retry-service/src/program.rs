@@ -7,6 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use crate::{
     admin::Admin,
     common::signals::Signals,
+    plan,
     reload::{Hangups, Reload},
     service::{Aborted, Service},
     settings::{Command, LoadedSettings, Settings},
@@ -148,29 +149,8 @@ fn raise_descriptor_limit(connections: usize) {
 }
 
 fn print_plan(settings: &Settings) -> ExitCode {
-    let timeouts = &settings.timeouts;
-    let attempt = match (timeouts.attempt_timeout.0, timeouts.timeout.0) {
-        (Some(limit), _) => format!("Each attempt takes at most {limit:?} (--attempt-timeout)."),
-        (None, Some(timeout)) => {
-            let connect = timeouts.connect_timeout;
-            format!("An attempt fails after {connect:?} without a connection, or {timeout:?} without data (--timeout).")
-        }
-        (None, None) => "The time of an attempt is not limited: --timeout and --attempt-timeout are off.".to_owned(),
-    };
-    let retries = &settings.retries;
-    let retry_after = if retries.status_codes.0.is_empty() {
-        String::new()
-    } else {
-        let maximum = retries.retry_after_max;
-        format!(
-            " Retry-After may extend each wait to {maximum:?} (--retry-after-max); the times above do not include that."
-        )
-    };
-    match settings.plan() {
-        Ok(plan) => print(format_args!("{plan}{attempt}{retry_after}\n")),
-        // The settings have been validated.
-        Err(_) => ExitCode::FAILURE,
-    }
+    // The settings have been validated.
+    plan::text(settings).map_or(ExitCode::FAILURE, print)
 }
 
 fn print(text: impl Display) -> ExitCode {

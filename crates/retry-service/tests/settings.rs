@@ -5,7 +5,10 @@
 #[allow(dead_code, reason = "shared with other tests")]
 mod temp_file;
 
-use std::process::{Command, Output};
+use std::{
+    env, fs,
+    process::{Command, Output},
+};
 
 use temp_file::TempFile;
 
@@ -111,9 +114,22 @@ Each attempt takes at most 1s (--attempt-timeout).
 ";
     assert_eq!(stdout(&run(&["plan", "--attempt-timeout", "1s"], &[])), plan);
     assert_eq!(stdout(&run(&["--attempt-timeout", "1s", "plan"], &[])), plan);
-    let retry_after =
-        "Retry-After may extend each wait to 2s (--retry-after-max); the times above do not include that.\n";
-    assert!(stdout(&run(&["plan", "--forward"], &[])).ends_with(retry_after));
+}
+
+#[test]
+fn the_guide_shows_the_plan_of_a_gateway() {
+    const GUIDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/gateway.md");
+    const BEGIN: &str = "<!-- plan -->\n";
+    const END: &str = "<!-- end of plan -->";
+    let guide = fs::read_to_string(GUIDE).unwrap();
+    let (before, rest) = guide.split_once(BEGIN).unwrap();
+    let (shown, after) = rest.split_once(END).unwrap();
+    let plan = format!("\n```text\n{}```\n\n", stdout(&run(&["plan", "--forward"], &[])));
+    if env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(GUIDE, [before, BEGIN, &plan, END, after].concat()).unwrap();
+    } else {
+        assert_eq!(shown, plan, "run the test with UPDATE_DOCS=1 to update the guide");
+    }
 }
 
 /// The warnings before the settings are printed.

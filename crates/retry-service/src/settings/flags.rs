@@ -344,6 +344,13 @@ impl Settings {
     pub(super) fn upstreams(&self) -> Vec<&UpstreamUrl> {
         self.upstream.iter().flat_map(|list| &list.0).collect()
     }
+
+    /// Whether there may be more than one endpoint, now or later.
+    pub(crate) fn may_have_several_endpoints(&self) -> bool {
+        let upstreams = self.upstreams();
+        let is_refreshed = self.connections.upstream_refresh.0.is_some();
+        upstreams.len() > 1 || is_refreshed && upstreams.iter().any(|url| url.is_resolved())
+    }
 }
 
 /// Settings that have an effect only with `--forward`.

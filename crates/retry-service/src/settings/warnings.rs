@@ -7,7 +7,7 @@ use super::{
 
 /// Returns a warning for each of them, unless the value is the default.
 pub(super) fn find(settings: &Settings, dump: &Dump, command: &clap::Command) -> Vec<String> {
-    let Settings { forward, retries, timeouts, connections, outages, operations, .. } = settings;
+    let Settings { forward, retries, timeouts, operations, .. } = settings;
     let upstreams = settings.upstreams();
     let mut warnings = Vec::new();
     let mut no_effect = |name: &str, reason: String| {
@@ -21,19 +21,13 @@ pub(super) fn find(settings: &Settings, dump: &Dump, command: &clap::Command) ->
     }
     if *forward {
         no_effect("path", "with --forward, every request keeps its own path".to_owned());
-        let may_be_several = upstreams.iter().any(|url| url.is_resolved());
-        if !may_be_several {
+        if !upstreams.iter().any(|url| url.is_resolved()) {
             let reason = "each URL of the upstream has an address or localhost instead of a name (--upstream)";
             no_effect("upstream-refresh", reason.to_owned());
         }
-        if upstreams.len() == 1 && (!may_be_several || connections.upstream_refresh.0.is_none()) {
+        if !settings.may_have_several_endpoints() {
             for name in ["eject-after", "max-ejected"] {
                 no_effect(name, "there is a single endpoint (--upstream)".to_owned());
-            }
-            if outages.outage_wait.0.is_none() {
-                for name in ["slow-start", "ready-needs-upstream"] {
-                    no_effect(name, "a single endpoint counts as up without --outage-wait".to_owned());
-                }
             }
         }
         if operations.admin.0.is_none() {
@@ -49,6 +43,13 @@ pub(super) fn find(settings: &Settings, dump: &Dump, command: &clap::Command) ->
     }
     if retries.budget_ratio.0.is_none() {
         no_effect("budget-min-per-sec", "there is no budget (--budget-ratio)".to_owned());
+    }
+    if let Some((wait, deadline)) = settings.outages.outage_wait.0.zip(timeouts.deadline.0)
+        && *forward
+        && wait > deadline
+        && let Some(given) = dump.given("outage-wait")
+    {
+        warnings.push(format!("{given} of {wait:?} has no effect beyond the deadline of {deadline:?} (--deadline)"));
     }
     if let (Some(idle), Some(deadline), None) = (timeouts.timeout.0, timeouts.deadline.0, timeouts.attempt_timeout.0)
         && idle >= deadline
@@ -96,6 +97,11 @@ mod tests {
         );
         check(&["--forward", "--deadline", "3s", "--timeout", "1s"], &[]);
         check(&["--forward", "--deadline", "3s", "--count", "0"], &[]);
+        check(&["--forward", "--deadline", "9s", "--attempt-timeout", "3s"], &[]);
+        check(
+            &["--forward", "--deadline", "9s", "--attempt-timeout", "3s", "--outage-wait", "20s"],
+            &["--outage-wait of 20s has no effect beyond the deadline of 9s (--deadline)"],
+        );
         check(&["--interval", "20s"], &[]);
         check(&["--interval", "21s", "--count", "0"], &[]);
         check(&["--interval", "21s"], &["--interval has no effect: no wait exceeds 20s (--max-wait-interval)"]);
@@ -134,12 +140,8 @@ mod tests {
             &[],
         );
         check(
-            &["--forward", "--slow-start", "1s", "--ready-needs-upstream", "--outage-wait", "off"],
-            &[
-                "--slow-start has no effect: a single endpoint counts as up without --outage-wait",
-                "--ready-needs-upstream has no effect: a single endpoint counts as up without --outage-wait",
-                "--ready-needs-upstream has no effect: /readyz is not served (--admin)",
-            ],
+            &["--forward", "--ready-needs-upstream"],
+            &["--ready-needs-upstream has no effect: /readyz is not served (--admin)"],
         );
         check(&["--forward", "--slow-start", "1s", "--ready-needs-upstream", "--admin", "1"], &[]);
         check(&["--outage-wait", "3s"], &["--outage-wait has no effect: without --forward, no request is forwarded"]);
