@@ -13,14 +13,16 @@ use prometheus_client::{
     metrics::gauge::ConstGauge,
     registry::{Registry, Unit},
 };
-use retry_client::Client;
+use retry_client::{Client, EndpointState};
 use tokio::net::TcpListener;
 
 use crate::{
     exchange::response_body::Outgoing,
     server::{self, connection_state::ConnectionState, limits::Limits, tasks::Tasks, workers::Workers},
     service::Service,
+    settings::LoadedSettings,
     telemetry::{
+        endpoint_metrics,
         metrics::{self, Metrics},
         prometheus_text,
     },
@@ -68,12 +70,25 @@ impl Admin {
                 response
             }
             "/healthz" => text(StatusCode::OK, TEXT, "ok\n"),
-            "/readyz" if self.service.tasks.is_draining() => text(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
-            "/readyz" => text(StatusCode::OK, TEXT, "ready\n"),
+            "/readyz" => match self.why_not_ready() {
+                Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, TEXT, why),
+                None => text(StatusCode::OK, TEXT, "ready\n"),
+            },
             "/metrics" => self.metrics(request),
             "/config" => text(StatusCode::OK, TOML, self.config()),
             _ => text(StatusCode::NOT_FOUND, TEXT, "not found; try /healthz, /readyz, /metrics or /config\n"),
         }
+    }
+
+    /// Returns why the service is not ready for requests; `None` if it is.
+    fn why_not_ready(&self) -> Option<&'static str> {
+        let Service { generations, tasks, .. } = &self.service;
+        if tasks.is_draining() {
+            return Some("draining\n");
+        }
+        let LoadedSettings { settings, client, .. } = &generations.current().loaded;
+        let is_up = || client.endpoints().iter().any(|endpoint| endpoint.state == EndpointState::Up);
+        (settings.forward && settings.outages.ready_needs_upstream && !is_up()).then_some("no upstream is up\n")
     }
 
     /// Responds in the format of OpenMetrics, or in the older one of Prometheus if the client prefers it.
@@ -81,6 +96,8 @@ impl Admin {
         let mut registry = metrics::new_registry();
         self.metrics.register(&mut registry);
         self.register_gauges(&mut registry);
+        let clients = self.service.generations.clients();
+        endpoint_metrics::register(&mut registry, clients.iter().flat_map(Client::endpoints));
         let metrics = metrics::encode(&registry);
         let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
         if accept.is_some_and(prometheus_text::is_preferred) {
@@ -105,6 +122,8 @@ impl Admin {
         count("connections", "Open connections of clients, tunnels included", tasks.count());
         let in_backoff = generations.sum(Client::calls_in_backoff);
         count("requests_in_backoff", "Requests that wait for their next attempt", in_backoff);
+        let parked = generations.sum(Client::calls_parked);
+        count("requests_parked", "Requests that wait until an endpoint of the upstream is up", parked);
         count("upstream_connections", "Connections to the upstream", generations.sum(Client::connections));
         count("tunnels", "Tunnels (WebSocket and other upgrades) that are open or being opened", tunnels.in_use());
         let is_reloaded = usize::from(!generations.reload_failed());

@@ -168,9 +168,14 @@ impl Generations {
 
     /// Sums `value` over the clients of all configurations in use.
     pub(crate) fn sum(&self, value: impl Fn(&Client) -> usize) -> usize {
+        self.clients().iter().map(value).sum()
+    }
+
+    /// Returns the clients of all configurations in use; the current one is the last.
+    pub(crate) fn clients(&self) -> Vec<Client> {
         let earlier = lock(&self.earlier);
         let earlier = earlier.iter().filter_map(Weak::upgrade);
-        earlier.chain([self.current()]).map(|generation| value(&generation.loaded.client)).sum()
+        earlier.chain([self.current()]).map(|generation| generation.loaded.client.clone()).collect()
     }
 }
 

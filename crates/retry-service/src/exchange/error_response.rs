@@ -56,6 +56,9 @@ impl ErrorResponse {
             ErrorKind::Connect => (StatusCode::BAD_GATEWAY, "cannot connect to the upstream"),
             ErrorKind::ConnectionClosed => (StatusCode::BAD_GATEWAY, "the upstream closed the connection"),
             ErrorKind::BadResponse => (StatusCode::BAD_GATEWAY, "the upstream sent an invalid response"),
+            ErrorKind::Outage => {
+                return Self::new(StatusCode::SERVICE_UNAVAILABLE, "the upstream cannot be connected to");
+            }
             ErrorKind::Timeout => (StatusCode::GATEWAY_TIMEOUT, "the upstream did not respond in time"),
             _ => return Self::new(StatusCode::BAD_REQUEST, error.to_string()),
         };
@@ -73,7 +76,7 @@ impl ErrorResponse {
             response.extensions_mut().insert(rejection);
         }
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            // Requests in flight and tunnels end soon.
+            // Requests in flight and tunnels end soon, and an upstream may be back soon.
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response

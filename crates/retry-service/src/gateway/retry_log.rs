@@ -4,12 +4,12 @@ use std::fmt::Display;
 
 use http::{Response, StatusCode};
 use log::Level;
-use retry_client::{Error, History, Journal, Reason};
+use retry_client::{Error, ErrorKind, History, Journal, Reason};
 
 use super::context::RequestContext;
 use crate::telemetry::{
     access_log::{AccessLogEntry, milliseconds},
-    metrics::{failure_label, reason_label},
+    metrics::{failure_label, give_up_label},
 };
 
 /// Logs a response that took more than one attempt.
@@ -31,10 +31,12 @@ pub(super) fn failed(request: &RequestContext<'_>, error: &Error, status: Status
     };
     let message = match error.reason() {
         None => message,
+        // The message says why.
+        Some(_) if error.kind() == ErrorKind::Outage => message,
         Some(Reason::Permanent) => message + "; not repeatable",
         Some(reason) => format!("{message}; {reason}"),
     };
-    log(request, Level::Warn, status, failure_label(error), error.reason(), attempts, &message);
+    log(request, Level::Warn, status, failure_label(error), give_up_label(error), attempts, &message);
 }
 
 /// `outcome` is that of the last attempt, as in the metrics. `reason` says why there was no further attempt; `None` if
@@ -44,13 +46,13 @@ fn log(
     level: Level,
     status: StatusCode,
     outcome: &str,
-    reason: Option<Reason>,
+    reason: Option<&'static str>,
     attempts: u32,
     message: &dyn Display,
 ) {
     let AccessLogEntry { begin, method, uri, .. } = request.entry;
     let (path, id, status) = (uri.path(), request.entry.id(), status.as_u16());
-    let (reason, duration_ms) = (reason.map(reason_label), milliseconds(*begin));
+    let duration_ms = milliseconds(*begin);
     log::log!(
         target: "retries", level,
         method:%, path, status, outcome, reason:serde, attempts, duration_ms, request_id = id;

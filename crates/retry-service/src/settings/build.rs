@@ -213,9 +213,13 @@ impl Settings {
     }
 
     /// Returns the log filter if `RUST_LOG` is not set. A gateway logs a line for each request that was retried instead
-    /// of one for each attempt, and one for each response that was resumed.
+    /// of one for each attempt, one for each response that was resumed, and one when an endpoint goes down or comes back.
     pub(crate) fn log_filter(&self) -> &'static str {
-        if self.forward { "info,retry_client=error,retry_client::resume=warn" } else { "info" }
+        if self.forward {
+            "info,retry_client=error,retry_client::resume=warn,retry_client::endpoint=info"
+        } else {
+            "info"
+        }
     }
 }
 

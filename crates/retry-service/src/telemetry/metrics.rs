@@ -37,6 +37,7 @@ struct Counts {
     request_duration: Histogram,
     attempts: Counters<OutcomeLabel>,
     attempt_duration: Histogram,
+    parked_duration: Histogram,
     retries: Counters<ReasonLabel>,
     give_ups: Counters<ReasonLabel>,
     responses_incomplete: Counters<ReasonLabel>,
@@ -119,13 +120,18 @@ impl Metrics {
             counts.retries.increase(reason(RESUMED));
             return;
         }
+        if !event.parked.is_zero() {
+            counts.parked_duration.observe(event.parked);
+        }
         let outcome = outcome_label(event.outcome);
-        if let Some(timing) = event.record.timing {
-            counts.attempt_duration.observe(timing.duration);
+        let is_outage = outcome == Label::Name(OUTAGE);
+        if let Some(timing) = event.record.timing.filter(|_| !is_outage) {
+            counts.attempt_duration.observe(timing.duration.saturating_sub(event.parked));
         }
         match event.ended {
             None => counts.retries.increase(ReasonLabel { reason: outcome }),
             Some(Reason::Accepted) => {}
+            Some(_) if is_outage => counts.give_ups.increase(reason(OUTAGE)),
             Some(why) => counts.give_ups.increase(reason(reason_label(why))),
         }
         counts.attempts.increase(OutcomeLabel { outcome });
@@ -143,8 +149,10 @@ impl Metrics {
         let help = "From the head of a request to the end of its response";
         registry.register_with_unit("request_duration", help, Unit::Seconds, sum.request_duration);
         registry.register("attempts", "Attempts at the upstream, by outcome", sum.attempts);
-        let help = "From an attempt's start to its response or failure";
+        let help = "From an attempt's start to its response or failure, without the time parked";
         registry.register_with_unit("attempt_duration", help, Unit::Seconds, sum.attempt_duration);
+        let help = "Time for which a request waited until an endpoint of the upstream was up";
+        registry.register_with_unit("parked_duration", help, Unit::Seconds, sum.parked_duration);
         registry.register("retries", "Scheduled retries, by reason", sum.retries);
         registry.register("give_ups", "Failed requests, by why there was no further attempt", sum.give_ups);
         let help = "Upstream responses that ended early, by reason";
@@ -174,13 +182,13 @@ impl Counts {
         let requests =
             methods.into_iter().flat_map(|method| [200, 499, 502, 503, 504].map(|code| RequestLabels { method, code }));
         let retried = [502, 503, 504].map(Label::Status).into_iter().chain(FAILURES.map(Label::Name));
-        let outcomes = [Label::Status(200), Label::Name("bad_request"), Label::Name("deadline")];
+        let outcomes = [Label::Status(200)].into_iter().chain(["bad_request", "deadline", OUTAGE].map(Label::Name));
         let reasons = |labels: &[&'static str]| Counters::zero(labels.iter().copied().map(reason));
         Self {
             requests: Counters::zero(requests),
             attempts: Counters::zero(retried.clone().chain(outcomes).map(|outcome| OutcomeLabel { outcome })),
             retries: Counters::zero(retried.chain([Label::Name(RESUMED)]).map(|reason| ReasonLabel { reason })),
-            give_ups: reasons(&GIVE_UPS.map(reason_label)),
+            give_ups: Counters::zero(GIVE_UPS.map(reason_label).into_iter().chain([OUTAGE]).map(reason)),
             responses_incomplete: reasons(&IncompleteReason::ALL.map(IncompleteReason::label)),
             requests_rejected: Counters::zero(Rejection::ALL.iter().map(|rejection| reason(rejection.label()))),
             ..Self::default()
@@ -192,6 +200,7 @@ impl Counts {
         self.request_duration.add_all(&other.request_duration);
         self.attempts.add_all(&other.attempts);
         self.attempt_duration.add_all(&other.attempt_duration);
+        self.parked_duration.add_all(&other.parked_duration);
         self.retries.add_all(&other.retries);
         self.give_ups.add_all(&other.give_ups);
         self.responses_incomplete.add_all(&other.responses_incomplete);
@@ -226,12 +235,16 @@ const FAILURES: [&str; 4] = ["connect", "timeout", "connection_closed", "bad_res
 pub(crate) fn failure_label(error: &Error) -> &'static str {
     match error.kind() {
         ErrorKind::Connect => "connect",
+        ErrorKind::Outage => OUTAGE,
         ErrorKind::Timeout => "timeout",
         ErrorKind::ConnectionClosed => "connection_closed",
         ErrorKind::BadResponse => "bad_response",
         _ => "bad_request",
     }
 }
+
+/// The failure of a request that could not be sent, and why there was no further attempt.
+const OUTAGE: &str = "outage";
 
 /// The reason of a retry that resumes a response.
 const RESUMED: &str = "resumed";
@@ -276,7 +289,12 @@ impl IncompleteReason {
 const GIVE_UPS: [Reason; 5] =
     [Reason::Permanent, Reason::Exhausted, Reason::Deadline, Reason::RetryAfterTooLong, Reason::Budget];
 
-pub(crate) fn reason_label(reason: Reason) -> &'static str {
+/// Returns the label for why there was no further attempt at a failed request.
+pub(crate) fn give_up_label(error: &Error) -> Option<&'static str> {
+    if error.kind() == ErrorKind::Outage { Some(OUTAGE) } else { error.reason().map(reason_label) }
+}
+
+fn reason_label(reason: Reason) -> &'static str {
     match reason {
         Reason::Permanent => "not_repeatable",
         Reason::Exhausted => "no_retries_left",
