@@ -6,7 +6,7 @@
 //! SDKs; and calls in flight, as in Envoy's `retry_budget`.
 
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering::Relaxed;
+use core::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use portable_atomic::AtomicU64;
 
@@ -102,6 +102,13 @@ impl RetryBudget {
         }
     }
 
+    /// Charges a retry outside of a [`Session`](crate::Session), such as a second request beside a slow one. `None` if the
+    /// budget does not allow it. `now` is the time since the origin of all calls that share the budget.
+    #[must_use]
+    pub fn charge(&self, now: Duration) -> Option<BudgetCharge> {
+        self.withdraw(Cost::Retry, false, Nanos::new(now)).then(|| BudgetCharge(self.clone()))
+    }
+
     pub(crate) fn start_call(&self) {
         match &*self.0 {
             Kind::Share(bucket) => bucket.deposit(bucket.ratio),
@@ -129,6 +136,19 @@ impl RetryBudget {
     pub(crate) fn end_call(&self, retried: bool) {
         if let Kind::InFlight(flights) = &*self.0 {
             flights.end_call(retried);
+        }
+    }
+}
+
+/// A retry that was [charged](RetryBudget::charge). It counts as in flight until this is dropped.
+#[derive(Debug)]
+#[must_use = "dropping it ends the retry"]
+pub struct BudgetCharge(RetryBudget);
+
+impl Drop for BudgetCharge {
+    fn drop(&mut self) {
+        if let Kind::InFlight(flights) = &*self.0.0 {
+            flights.counts.fetch_sub(ONE_RETRYING, Relaxed);
         }
     }
 }
@@ -337,6 +357,21 @@ mod tests {
         assert_eq!(budget.available(), 491.0);
         budget.refund(Cost::Timeout);
         assert_eq!(budget.available(), 500.0);
+    }
+
+    #[test]
+    fn a_charge_costs_a_retry_and_is_in_flight_until_it_is_dropped() {
+        let check = |budget: RetryBudget, before: f64, charged: f64, after: f64| {
+            assert_eq!(budget.available(), before);
+            let charge = budget.charge(Duration::ZERO).unwrap();
+            assert_eq!(budget.available(), charged, "{budget:?}");
+            drop(charge);
+            assert_eq!(budget.available(), after, "{budget:?}");
+        };
+        check(RetryBudget::share(0.2, 1).unwrap(), 1.0, 0.0, 0.0);
+        check(RetryBudget::tokens(500, 5, 10), 500.0, 495.0, 495.0);
+        check(RetryBudget::in_flight(0.2, 3).unwrap(), 3.0, 2.0, 3.0);
+        assert!(RetryBudget::share(0.2, 0).unwrap().charge(Duration::ZERO).is_none());
     }
 
     #[test]
