@@ -152,13 +152,16 @@ async fn no_header_of_a_client_changes_the_policy() {
 #[tokio::test]
 async fn each_failure_of_the_upstream_has_its_own_status() {
     let (address, _socket) = refusing();
-    let service = gateway(address, &["--count", "1"]).await;
-    let response = call(service.address, "GET", "/x?y").await;
+    let service = gateway(address, &["--outage-wait", "100ms"]).await;
+    let response = call(service.address, "POST", "/x?y").await;
+    assert_eq!((response.status, response.json("message")), (503, "the upstream cannot be connected to".into()));
+    assert_eq!((response.json("path"), response.field("retry-after")), ("/x?y".into(), Some("1")));
+    let service = gateway(address, &["--outage-wait", "off", "--count", "1"]).await;
+    let response = call(service.address, "POST", "/").await;
     assert_eq!(
         (response.status, response.json("message")),
         (502, "cannot connect to the upstream (2 attempts)".into())
     );
-    assert_eq!(response.json("path"), "/x?y");
 
     let (silent, requests, _tasks) = raw_backend("").await;
     let service = gateway(silent, &["--count", "1", "--timeout", "100ms"]).await;
@@ -313,9 +316,9 @@ async fn a_client_that_expects_100_continue_gets_it_if_the_upstream_can_be_reach
     assert!(response.starts_with("HTTP/1.1 200"), "{response}");
 
     let (address, _socket) = refusing();
-    let service = gateway(address, &[]).await;
+    let service = gateway(address, &["--outage-wait", "100ms"]).await;
     let response = exchange_bytes(service.address, head).await;
-    assert!(response.starts_with(b"HTTP/1.1 502"), "the body is not requested");
+    assert!(response.starts_with(b"HTTP/1.1 503"), "the body is not requested");
     let response = exchange_bytes(service.address, head.replace("100-continue", "a miracle")).await;
     assert!(response.starts_with(b"HTTP/1.1 417"));
 }

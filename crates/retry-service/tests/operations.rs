@@ -126,7 +126,7 @@ async fn a_retried_request_is_one_line_in_the_log() {
 #[tokio::test]
 async fn log_lines_can_be_json() {
     let (upstream, _socket) = refusing();
-    let arguments = ["--log-format", "json", "--access-log", "--count", "1"];
+    let arguments = ["--log-format", "json", "--access-log", "--count", "1", "--outage-wait", "off"];
     let mut service = Service::start(upstream, &[&QUICK[..], &arguments].concat()).await;
     assert_eq!(call(service.address, "GET", "/a").await.status, 502);
     let failed: Value = serde_json::from_str(&service.next_log().await).unwrap();
@@ -377,6 +377,9 @@ async fn counters_exist_before_they_count() {
         "give_ups_total{reason=\"deadline\"}",
         "give_ups_total{reason=\"retry_after\"}",
         "give_ups_total{reason=\"budget\"}",
+        "give_ups_total{reason=\"outage\"}",
+        "attempts_total{outcome=\"outage\"}",
+        "parked_duration_seconds_count",
         "responses_incomplete_total{reason=\"timeout\"}",
         "requests_rejected_total{reason=\"max_in_flight\"}",
         "log_lines_dropped_total",

@@ -7,11 +7,10 @@ mod support;
 use std::{env, fmt::Write as _, fs, net::SocketAddr, time::Duration};
 
 use delayed_backend::Backend;
-use support::{Service, backend, gateway, refusing};
+use support::{backend, gateway, refusing};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    process::Command,
     task::JoinSet,
     time::timeout,
 };
@@ -84,20 +83,16 @@ async fn observe(row: &Row, method: &str) -> String {
     }
 }
 
-/// The upstream refuses connections until the second attempt has failed.
+/// The upstream refuses connections until the gateway has noticed that it is down.
 async fn observe_refused(row: &Row, method: &str) -> String {
     let (address, socket) = refusing();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
-    command.args(["--forward", "--listen", "127.0.0.1:0", "--upstream", &format!("http://{address}")]);
-    command.args(["--interval", "100ms", "--max-wait-interval", "100ms", "--count", "300"]).env("RUST_LOG", "info");
-    let mut service = Service::spawn(command).await;
+    let mut service = gateway(address, &["--outage-wait", "1h"]).await;
     let address = service.address;
     let (method, row) = (method.to_owned(), *row);
     let call = tokio::spawn(async move { call(address, &method, &row).await });
-    let failed_twice = async { while !service.next_log().await.contains("attempt 2 ") {} };
-    timeout(Duration::from_secs(30), failed_twice).await.unwrap();
+    service.log_line("is down").await;
     let _backend = Backend::start_on(socket.listen(16).unwrap(), "ok".parse().unwrap()).unwrap();
-    format!("{} if the upstream is back before the retries run out", call.await.unwrap())
+    format!("{} if the upstream is back within `--outage-wait`", call.await.unwrap())
 }
 
 /// The status, or that the response is incomplete.

@@ -254,7 +254,7 @@ async fn queries_are_not_logged_at_any_level() {
     for upstream in [upstream.address, refusing] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
         command.env("RUST_LOG", "trace").args(QUICK).args(["--listen", "127.0.0.1:0", "--access-log"]);
-        command.args(["--upstream", &format!("http://{upstream}")]);
+        command.args(["--outage-wait", "100ms", "--upstream", &format!("http://{upstream}")]);
         let mut service = Service::spawn(command).await;
         let targets = [
             "GET http://a.example?secret",

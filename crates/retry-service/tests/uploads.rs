@@ -294,8 +294,8 @@ async fn a_rejection_that_closes_the_connection_says_so() {
 #[tokio::test]
 async fn a_failure_with_an_unread_upload_closes_the_connection() {
     let (address, _socket) = refusing();
-    for flags in [&[][..], &["--request-buffer-time", "0s"]] {
-        let service = gateway(address, flags).await;
+    for time in ["1s", "0s"] {
+        let service = gateway(address, &["--outage-wait", "off", "--request-buffer-time", time]).await;
         let part = "x".repeat(100_000);
         let requests = [
             format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n{part}"),
@@ -466,7 +466,7 @@ async fn a_connection_is_reused_after_a_failure_if_the_request_was_read() {
         ("transfer-encoding: chunked", "0\r\n\r\n"),
     ] {
         let (address, socket) = refusing();
-        let service = gateway(address, &[]).await;
+        let service = gateway(address, &["--outage-wait", "off"]).await;
         let (mut client, mut bytes) = (connect(service.address).await, Vec::new());
         let request = format!("POST / HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n{body}");
         for _ in 0..2 {
@@ -486,8 +486,8 @@ async fn a_connection_is_reused_after_a_failure_if_the_request_was_read() {
 #[tokio::test]
 async fn small_bodies_in_separate_packets_get_their_error_responses() {
     let (address, _socket) = refusing();
-    for flags in [&[][..], &["--request-buffer-time", "0s"]] {
-        let service = gateway(address, flags).await;
+    for time in ["1s", "0s"] {
+        let service = gateway(address, &["--outage-wait", "off", "--request-buffer-time", time]).await;
         for framing in ["content-length: 3", "transfer-encoding: chunked"] {
             let body = if framing.starts_with("content") { "abc" } else { "3\r\nabc\r\n0\r\n\r\n" };
             let (mut client, mut bytes) = (connect(service.address).await, Vec::new());
@@ -497,7 +497,7 @@ async fn small_bodies_in_separate_packets_get_their_error_responses() {
                 if round % 4 > 0 {
                     sleep(Duration::from_millis(round % 4 * 4)).await;
                 }
-                let what = format!("{flags:?}, {framing}, round {round}");
+                let what = format!("{time}, {framing}, round {round}");
                 let (first, rest) = body.split_at(body.len() / 2);
                 client.write_all(first.as_bytes()).await.expect(&what);
                 if round % 3 > 0 {
@@ -570,7 +570,7 @@ async fn a_rejection_of_a_large_body_arrives() {
 #[tokio::test]
 async fn a_failure_of_a_large_request_arrives() {
     let (address, _socket) = refusing();
-    let service = gateway(address, &[]).await;
+    let service = gateway(address, &["--outage-wait", "off"]).await;
     for framing in ["length", "chunked"] {
         check_all_get(30, service.address, &large(framing), 502).await;
     }
@@ -644,7 +644,7 @@ async fn a_rejection_of_a_large_body_arrives_over_http2() {
 #[tokio::test]
 async fn a_failure_of_a_large_request_arrives_over_http2() {
     let (address, _socket) = refusing();
-    let service = gateway(address, &[]).await;
+    let service = gateway(address, &["--outage-wait", "off"]).await;
     check_all_get_over_http2(10, service.address, "\"status\":502").await;
 }
 
@@ -691,8 +691,8 @@ async fn an_unfinished_request_over_http2_is_not_reset() {
 #[tokio::test]
 async fn small_bodies_in_separate_frames_get_their_error_responses() {
     let (address, _socket) = refusing();
-    for flags in [&[][..], &["--request-buffer-time", "0s"]] {
-        let service = gateway(address, flags).await;
+    for time in ["1s", "0s"] {
+        let service = gateway(address, &["--outage-wait", "off", "--request-buffer-time", time]).await;
         let mut client = Peer::connect(service.address).await;
         let mut frames = Vec::new();
         for (round, stream) in (1..).step_by(2).take(50).enumerate() {
@@ -701,7 +701,7 @@ async fn small_bodies_in_separate_frames_get_their_error_responses() {
             client.send(DATA, END_STREAM, stream, b"abc").await;
             frames.extend(client.rest_of(stream).await);
             let body = complete_body(&frames, stream);
-            assert!(body.contains("\"status\":502"), "{flags:?}, round {round}: {body}");
+            assert!(body.contains("\"status\":502"), "{time}, round {round}: {body}");
         }
     }
 }
