@@ -129,7 +129,7 @@ async fn log_lines_can_be_json() {
     let arguments = ["--log-format", "json", "--access-log", "--count", "1", "--outage-wait", "off"];
     let mut service = Service::start(upstream, &[&QUICK[..], &arguments].concat()).await;
     assert_eq!(call(service.address, "GET", "/a").await.status, 502);
-    let failed: Value = serde_json::from_str(&service.next_log().await).unwrap();
+    let failed: Value = serde_json::from_str(&service.log_line("retries").await).unwrap();
     assert_eq!((&failed["level"], &failed["target"]), (&"WARN".into(), &"retries".into()));
     assert_eq!((&failed["attempts"], &failed["path"]), (&2.into(), &"/a".into()));
     assert_eq!((&failed["status"], &failed["outcome"]), (&502.into(), &"connect".into()));

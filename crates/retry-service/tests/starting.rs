@@ -52,7 +52,7 @@ async fn an_upstream_with_the_wrong_scheme_in_its_url_is_diagnosed() {
     for (upstream, status, expected) in [
         (
             plain.url().replace("http://", "https://"),
-            502,
+            503,
             "the server does not speak TLS: a URL for plain HTTP starts with http://",
         ),
         (tls.url().replace("https://", "http://"), 502, "the URL of a server that speaks TLS starts with https://"),
@@ -60,6 +60,7 @@ async fn an_upstream_with_the_wrong_scheme_in_its_url_is_diagnosed() {
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
         command.args(QUICK).args(["--listen", "127.0.0.1:0", "--count", "0", "--upstream", &upstream]);
+        command.args(["--outage-wait", "100ms"]);
         let mut service = Service::spawn(command).await;
         assert_eq!(call(service.address, "GET", "/").await.status, status);
         service.log_line(expected).await;

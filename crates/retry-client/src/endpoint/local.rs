@@ -9,7 +9,10 @@ use tokio::time::Instant;
 
 use crate::{
     base_url::BaseUrl,
-    connection::pool::{EndpointDown, Pool},
+    connection::{
+        pool::{EndpointDown, Pool},
+        tls,
+    },
     endpoint::{
         balancer::{EndpointId, Needs, two_of},
         reachability::is_unreachable,
@@ -170,7 +173,8 @@ impl LocalEndpoint {
         }
         let is_down = is_unreachable(&**error);
         if is_down {
-            self.set.connect_failed(&self.endpoint, &self.pool, &root(&**error).to_string());
+            let why = tls::explain(&**error).map_or_else(|| root(&**error).to_string(), |(_, why)| why);
+            self.set.connect_failed(&self.endpoint, &self.pool, &why);
         }
         is_down
     }
