@@ -1,7 +1,7 @@
 //! Retries in tower stacks: a layer over any HTTP service, and the client as a service.
 
 use std::{
-    future::poll_fn,
+    future::{Ready, poll_fn},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -94,18 +94,30 @@ where
     }
 }
 
+#[derive(Clone)]
 struct ServiceTransport<S>(S);
 
 impl<S, R> Transport for ServiceTransport<S>
 where
-    S: Service<Request<RequestBody>, Response = Response<R>, Error: Into<BoxError>> + Clone,
+    S: Service<Request<RequestBody>, Response = Response<R>, Future: Send, Error: Into<BoxError>> + Clone + Send,
     R: Drainable,
 {
     type Body = R;
 
+    type Endpoint = ();
+
+    /// The service itself waits.
+    fn pick<'a>(
+        &mut self,
+        _: AttemptRequest<'a>,
+    ) -> Result<(), impl Future<Output = Result<(), Failure>> + use<'a, S, R>> {
+        Ok::<_, Ready<_>>(())
+    }
+
     fn send<'a>(
         &mut self,
         request: AttemptRequest<'a>,
+        (): (),
     ) -> impl Future<Output = Result<BoxResponse<R>, Failure>> + use<'a, S, R> {
         let mut service = self.0.clone();
         async move {

@@ -6,14 +6,19 @@ use std::{
     task::Poll,
 };
 
-use http::Version;
+use http::{Response, Version};
+use hyper::body::Incoming;
 use tokio::time::{Instant, timeout};
 
 use crate::{
     base_url::BaseUrl,
-    connection::{exchange::ExchangeError, idle_connections::Reuse, upload_limit::UploadLimit},
+    connection::{
+        exchange::{Connection, ExchangeError},
+        idle_connections::Reuse,
+        upload_limit::UploadLimit,
+    },
     endpoint::{
-        local::{Endpoints, Lease},
+        local::{Endpoints, Lease, LocalEndpoint},
         route::{NextEndpoint, Route},
         set::Parked,
     },
@@ -54,6 +59,7 @@ pub(crate) struct HttpTransport {
 }
 
 /// Sends the attempts of one call.
+#[derive(Clone, Copy)]
 pub(crate) struct CallTransport<'a> {
     pub(crate) transport: &'a HttpTransport,
     pub(crate) delivery: Delivery,
@@ -61,17 +67,30 @@ pub(crate) struct CallTransport<'a> {
 
 impl<'a> Transport for CallTransport<'a> {
     type Body = ReceivedBody;
+    type Endpoint = Lease;
+
+    fn pick<'b>(
+        &mut self,
+        request: AttemptRequest<'b>,
+    ) -> Result<Lease, impl Future<Output = Result<Lease, Failure>> + Send + use<'a, 'b>> {
+        let Self { transport, .. } = *self;
+        let picked = transport.endpoints.pick(request.route().needs(request.is_repeatable()));
+        // Boxed, as the future that awaits it would contain it twice.
+        picked.map_err(|parked| Box::pin(transport.wait(parked, request.route())))
+    }
 
     fn send<'b>(
         &mut self,
         request: AttemptRequest<'b>,
-    ) -> impl Future<Output = Result<BoxResponse<ReceivedBody>, Failure>> + use<'a, 'b> {
+        lease: Lease,
+    ) -> impl Future<Output = Result<BoxResponse<ReceivedBody>, Failure>> + Send + use<'a, 'b> {
         let Self { transport, delivery } = *self;
+        // An `async fn` would contain its arguments twice.
+        let mut lease = Some(lease);
         async move {
-            let route = request.route();
-            let outcome = transport.attempt(request, delivery).await;
+            let outcome = transport.attempt(&request, &mut lease, delivery).await;
             if outcome.as_ref().map_or(true, |response| request.is_failure(response.status())) {
-                route.failed();
+                request.route().failed();
             }
             outcome
         }
@@ -88,17 +107,16 @@ impl HttpTransport {
     /// Sends the request, and waits for its response.
     async fn attempt(
         &self,
-        request: AttemptRequest<'_>,
+        request: &AttemptRequest<'_>,
+        lease: &mut Option<Lease>,
         delivery: Delivery,
     ) -> Result<BoxResponse<ReceivedBody>, Failure> {
-        let (repeatable, request_headers) = (request.is_repeatable(), request.head().headers());
-        let upload = self.upload_limit.as_ref().zip(request.stream());
-        if let Some((limit, stream)) = upload
+        if let Some((limit, stream)) = self.upload(request)
             && request.may_prefetch_body()
         {
             Box::pin(limit.prefetch(stream)).await;
         }
-        let mut response = self.exchange(request, upload).await?;
+        let mut response = self.exchange(request, lease).await?;
         let read_ahead = match delivery {
             Delivery::Streamed => None,
             Delivery::Buffered(limits) => {
@@ -106,7 +124,8 @@ impl HttpTransport {
                     // Most short bodies arrive with their head.
                     poll_fn(|cx| Poll::Ready(response.body_mut().read_arrived(cx))).await.map_err(body_failure)?;
                 }
-                ReadAhead::limited(limits, request_headers, &response, repeatable, &self.buffer_quota)
+                let (headers, repeatable) = (request.head().headers(), request.is_repeatable());
+                ReadAhead::limited(limits, headers, &response, repeatable, &self.buffer_quota)
             }
             Delivery::Complete => Some(ReadAhead::complete()),
         };
@@ -115,29 +134,35 @@ impl HttpTransport {
         Box::pin(read_ahead.read(response)).await.map_err(body_failure)
     }
 
+    /// Returns the limit on uploads and the body, if it is a stream.
+    fn upload<'a>(&'a self, request: &AttemptRequest<'a>) -> Option<(&'a UploadLimit, &'a Mutex<StreamBuffer>)> {
+        self.upload_limit.as_ref().zip(request.stream())
+    }
+
     /// Sends the request to an endpoint, and waits for the head of its response. If the endpoint turns out to be
     /// unreachable, the request goes to another one. That is not another attempt, as nothing was sent.
     async fn exchange(
         &self,
-        request: AttemptRequest<'_>,
-        upload: Option<(&UploadLimit, &Mutex<StreamBuffer>)>,
+        request: &AttemptRequest<'_>,
+        lease: &mut Option<Lease>,
     ) -> Result<BoxResponse<ReceivedBody>, Failure> {
         let route = request.route();
         loop {
-            let lease = match self.endpoints.pick(route.needs(request.is_repeatable())) {
-                Ok(lease) => lease,
-                Err(parked) => Box::pin(self.wait(parked, route)).await?,
+            let local = match lease {
+                Some(lease) => Arc::clone(&lease.local),
+                None => Arc::clone(&lease.insert(Box::pin(self.pick_again(request)).await?).local),
             };
-            route.begin(&lease);
-            if let Some((limit, stream)) = upload
+            route.begin(&local);
+            if let Some((limit, stream)) = self.upload(request)
                 // A shared connection has capacity for all uploads.
-                && !lease.local.pool.is_shared()
+                && !local.pool.is_shared()
             {
                 let acquired = Box::pin(limit.acquire(stream)).await;
-                acquired.map_err(|error| Failure::connect(error, &lease.local.endpoint.name))?;
+                acquired.map_err(|error| Failure::connect(error, &local.endpoint.name))?;
             }
-            match self.exchange_with(lease, request).await {
+            match exchange_with(&local, lease, request).await {
                 Err(Failure { kind: FailureKind::Unreachable, error }) => {
+                    *lease = None;
                     route.failed();
                     if route.next_endpoint() == NextEndpoint::Tried && !self.endpoints.set.parks() {
                         return Err(Failure { kind: FailureKind::Unreachable, error });
@@ -148,13 +173,20 @@ impl HttpTransport {
         }
     }
 
+    /// Chooses another endpoint, and waits until there is one.
+    async fn pick_again(&self, request: &AttemptRequest<'_>) -> Result<Lease, Failure> {
+        match self.endpoints.pick(request.route().needs(request.is_repeatable())) {
+            Ok(lease) => Ok(lease),
+            Err(parked) => self.wait(parked, request.route()).await,
+        }
+    }
+
     /// Waits until an endpoint is up, at most for the time that the call has left for that.
     async fn wait(&self, mut parked: Parked, route: &Route) -> Result<Lease, Failure> {
         let limit = self.endpoints.set.config.outage_wait.unwrap_or_default();
         let _guard = route.park(self.endpoints.set.last_outage());
         let released = async {
             loop {
-                // Without a slot, the client is gone.
                 let slot = parked.released().await?;
                 match self.endpoints.lease(slot) {
                     Some(lease) => return Some(lease),
@@ -166,93 +198,90 @@ impl HttpTransport {
                 }
             }
         };
-        match timeout(limit.saturating_sub(route.parked()), released).await {
-            Ok(Some(lease)) => Ok(lease),
-            _ => Err(Failure { error: route.outage_error(), kind: FailureKind::Outage }),
-        }
+        let outage = || Failure { error: route.outage_error(), kind: FailureKind::Outage };
+        timeout(limit.saturating_sub(route.parked()), released).await.ok().flatten().ok_or_else(outage)
     }
+}
 
-    /// Sends the request over a connection to an endpoint.
-    ///
-    /// If an idle connection turns out to be closed before anything was sent, the request goes to another connection. That
-    /// is not another attempt either.
-    async fn exchange_with(
-        &self,
-        mut lease: Lease,
-        request: AttemptRequest<'_>,
-    ) -> Result<BoxResponse<ReceivedBody>, Failure> {
-        let local = Arc::clone(&lease.local);
-        let reuse = if request.is_repeatable() { Reuse::Any } else { Reuse::Recent };
-        loop {
-            let mut connection = match local.pool.try_acquire(reuse) {
-                Some(connection) => connection,
-                None => match local.pool.acquire(reuse).await {
-                    Ok(connection) => connection,
-                    Err(error) => return Err(connect_failure(&mut lease, error)),
-                },
-            };
-            let mut error = match connection.exchange(request.message(), &local.base_url).await {
-                Ok(mut response) => {
-                    if response.version() == Version::HTTP_2 {
-                        trim_values(response.headers_mut());
-                    }
-                    if let Err(error) = check_framing(response.headers_mut()) {
-                        lease.failed();
-                        return Err(Failure { error: Error::bad_head(error.into()), kind: FailureKind::Permanent });
-                    }
-                    if request.is_failure(response.status()) {
-                        lease.failed();
-                    } else {
-                        lease.responded();
-                    }
-                    return Ok(Box::new(response.map(|incoming| ReceivedBody::new(incoming, connection, lease))));
-                }
-                Err(ExchangeError::Stalled(timeout)) => {
-                    local.pool.remove_stalled(&connection, timeout);
-                    lease.failed();
-                    return Err(Failure { error: Error::stalled(timeout), kind: FailureKind::TimedOut });
-                }
-                Err(ExchangeError::Failed(error)) => error,
-            };
-            // hyper returns a request that was not sent.
-            let unsent = error.take_message().is_some();
-            if unsent {
-                request.not_sent();
+/// Sends the request over a connection to an endpoint. The response takes the lease.
+///
+/// If an idle connection turns out to be closed before anything was sent, the request goes to another connection. That is
+/// not another attempt either.
+async fn exchange_with(
+    local: &Arc<LocalEndpoint>,
+    lease: &mut Option<Lease>,
+    request: &AttemptRequest<'_>,
+) -> Result<BoxResponse<ReceivedBody>, Failure> {
+    let reuse = if request.is_repeatable() { Reuse::Any } else { Reuse::Recent };
+    loop {
+        let mut connection = match local.pool.try_acquire(reuse) {
+            Some(connection) => connection,
+            None => local.pool.acquire(reuse).await.map_err(|error| connect_failure(local, error))?,
+        };
+        let mut error = match connection.exchange(request.message(), &local.base_url).await {
+            Ok(response) => return accept(local, lease.take(), connection, request, response),
+            Err(ExchangeError::Stalled(timeout)) => {
+                local.pool.remove_stalled(&connection, timeout);
+                local.failed();
+                return Err(Failure { error: Error::stalled(timeout), kind: FailureKind::TimedOut });
             }
-            if !unsent || !connection.reused {
-                drop(connection);
-                let failure = Failure::exchange(error.into_error().into(), &local.endpoint.name);
-                return Err(Box::pin(after_failure(lease, failure, request)).await);
-            }
+            Err(ExchangeError::Failed(error)) => error,
+        };
+        // hyper returns a request that was not sent.
+        let unsent = error.take_message().is_some();
+        if unsent {
+            request.not_sent();
+        }
+        if !unsent || !connection.reused {
+            drop(connection);
+            let failure = Failure::exchange(error.into_error().into(), &local.endpoint.name);
+            return Err(Box::pin(after_failure(local, failure, request)).await);
         }
     }
+}
+
+/// Checks the head of a response.
+fn accept(
+    local: &LocalEndpoint,
+    lease: Option<Lease>,
+    connection: Box<Connection>,
+    request: &AttemptRequest<'_>,
+    mut response: Response<Incoming>,
+) -> Result<BoxResponse<ReceivedBody>, Failure> {
+    if response.version() == Version::HTTP_2 {
+        trim_values(response.headers_mut());
+    }
+    if let Err(error) = check_framing(response.headers_mut()) {
+        local.failed();
+        return Err(Failure { error: Error::bad_head(error.into()), kind: FailureKind::Permanent });
+    }
+    let is_failure = request.is_failure(response.status());
+    let lease = lease.map(|lease| lease.head_received(is_failure));
+    Ok(Box::new(response.map(|incoming| ReceivedBody::new(incoming, connection, lease))))
 }
 
 /// Notes that there is no connection to an endpoint, and classifies the error.
-fn connect_failure(lease: &mut Lease, error: BoxError) -> Failure {
-    let is_down = lease.local.connect_failed(&error);
-    let failure = Failure::connect(error, &lease.local.endpoint.name);
+fn connect_failure(local: &Arc<LocalEndpoint>, error: BoxError) -> Failure {
+    let is_down = local.connect_failed(&error);
+    let failure = Failure::connect(error, &local.endpoint.name);
     match failure.kind {
-        FailureKind::NotSent if is_down => Failure { kind: FailureKind::Unreachable, ..failure },
-        kind => {
-            if kind == FailureKind::Permanent {
-                lease.failed();
-            }
-            failure
-        }
+        FailureKind::NotSent if is_down => return Failure { kind: FailureKind::Unreachable, ..failure },
+        FailureKind::Permanent => local.failed(),
+        _ => {}
     }
+    failure
 }
 
 /// Notes a failed exchange. If its connection was closed, finds out whether the endpoint went down with it.
-async fn after_failure(mut lease: Lease, failure: Failure, request: AttemptRequest<'_>) -> Failure {
+async fn after_failure(local: &Arc<LocalEndpoint>, failure: Failure, request: &AttemptRequest<'_>) -> Failure {
     let ended = Instant::now();
-    match failure.error.kind() {
-        // The client's fault.
-        ErrorKind::BadInput => return failure,
-        _ => lease.failed(),
+    if failure.error.kind() == ErrorKind::BadInput {
+        // That is the fault of the request.
+        return failure;
     }
+    local.failed();
     let is_closed = failure.error.kind() == ErrorKind::ConnectionClosed && failure.kind != FailureKind::NotSent;
-    if lease.local.is_managed() && is_closed && request.is_repeatable() && !lease.local.is_reachable(ended).await {
+    if local.is_managed() && is_closed && request.is_repeatable() && !local.is_reachable(ended).await {
         return Failure { kind: FailureKind::CutOff, ..failure };
     }
     failure

@@ -45,6 +45,11 @@ fn upstream(response: &'static str) -> SocketAddr {
     address
 }
 
+/// Returns an address that nobody listens on.
+fn unused_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
 /// The bytes that are allocated now.
 fn allocated() -> usize {
     let stats = ALLOCATOR.stats();
@@ -99,6 +104,11 @@ async fn a_waiting_request_takes_little_memory() {
     let in_backoff = bytes_per_request(busy, &in_backoff).await;
     let hanging = ["--timeout", "off", "--upstream-max-connections", "off"];
     let hanging = bytes_per_request(upstream(""), &hanging).await;
-    let [in_backoff, hanging] = [in_backoff - SERVER_BUFFERS, hanging - SERVER_BUFFERS - CLIENT_BUFFERS];
-    assert!(in_backoff < 4_900 && hanging < 8_200, "in backoff {in_backoff} bytes, without a response {hanging}");
+    let parked = bytes_per_request(unused_address(), &["--outage-wait", "1h"]).await;
+    let [in_backoff, parked] = [in_backoff, parked].map(|bytes| bytes - SERVER_BUFFERS);
+    let hanging = hanging - SERVER_BUFFERS - CLIENT_BUFFERS;
+    assert!(
+        in_backoff < 4_900 && parked < 5_300 && hanging < 8_200,
+        "in backoff {in_backoff} bytes, parked {parked}, without a response {hanging}"
+    );
 }

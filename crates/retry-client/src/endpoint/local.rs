@@ -52,6 +52,7 @@ pub(crate) struct LocalEndpoint {
 pub(crate) struct Lease {
     pub(crate) local: Arc<LocalEndpoint>,
     slot: Option<SlotGuard>,
+    /// Whether the response is a failure.
     has_failed: bool,
 }
 
@@ -205,11 +206,14 @@ impl Lease {
         Self { local, slot, has_failed: false }
     }
 
-    /// Notes the head of a response that is not a failure.
-    pub(crate) fn responded(&self) {
-        if let Some(slot) = &self.slot {
+    /// Notes the head of a response.
+    pub(crate) fn head_received(mut self, is_failure: bool) -> Self {
+        if is_failure {
+            self.failed();
+        } else if let Some(slot) = &self.slot {
             slot.responded(&self.local.endpoint);
         }
+        self
     }
 
     /// Notes the end of a response that is not a failure.
@@ -220,7 +224,7 @@ impl Lease {
         }
     }
 
-    /// Notes that there was no response, an incomplete one, or one that is a failure.
+    /// Notes that the response is a failure, or incomplete.
     pub(crate) fn failed(&mut self) {
         self.has_failed = true;
         self.local.failed();

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::{
     endpoint::{
         balancer::{EndpointId, Needs},
-        local::{Lease, LocalEndpoint},
+        local::LocalEndpoint,
     },
     error::Error,
     lock::lock,
@@ -55,8 +55,7 @@ impl Route {
     }
 
     /// Notes that the current attempt goes to an endpoint.
-    pub(crate) fn begin(&self, lease: &Lease) {
-        let local = &lease.local;
+    pub(crate) fn begin(&self, local: &Arc<LocalEndpoint>) {
         if local.is_managed() {
             let mut state = lock(&self.0);
             state.is_parked = false;

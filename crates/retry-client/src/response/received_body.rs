@@ -125,8 +125,8 @@ impl Drop for StreamedBody {
 }
 
 impl ReceivedBody {
-    pub(crate) fn new(incoming: Incoming, connection: Box<Connection>, lease: Lease) -> Self {
-        let mut body = StreamedBody { incoming, connection: Some(connection), lease: Some(lease) };
+    pub(crate) fn new(incoming: Incoming, connection: Box<Connection>, lease: Option<Lease>) -> Self {
+        let mut body = StreamedBody { incoming, connection: Some(connection), lease };
         if body.incoming.is_end_stream() {
             body.complete();
         }

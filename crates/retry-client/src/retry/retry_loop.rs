@@ -25,15 +25,26 @@ use crate::{
 /// Boxed, as it is moved often.
 pub(crate) type BoxResponse<B> = Box<Response<B>>;
 
+type BoxAttempt<'a, B> = Pin<Box<dyn Future<Output = Result<BoxResponse<B>, Failure>> + Send + 'a>>;
+
 /// Sends requests.
-pub(crate) trait Transport {
+pub(crate) trait Transport: Clone + Send {
     type Body: Drainable;
+    /// Where a request is sent to.
+    type Endpoint: Send;
+
+    /// Chooses where a request is sent to. As an error, returns a future for a request that has to wait.
+    fn pick<'a>(
+        &mut self,
+        request: AttemptRequest<'a>,
+    ) -> Result<Self::Endpoint, impl Future<Output = Result<Self::Endpoint, Failure>> + Send + use<'a, Self>>;
 
     /// Sends a request once.
     fn send<'a>(
         &mut self,
         request: AttemptRequest<'a>,
-    ) -> impl Future<Output = Result<BoxResponse<Self::Body>, Failure>> + use<'a, Self>;
+        endpoint: Self::Endpoint,
+    ) -> impl Future<Output = Result<BoxResponse<Self::Body>, Failure>> + Send + use<'a, Self>;
 }
 
 /// A response body that can be drained on whichever thread runs the call.
@@ -69,8 +80,20 @@ pub(crate) fn call<T: Transport, R>(
                     lock(&progress).backoff = None;
                 }
                 let attempt = AttemptRequest::new(config, request, attempt);
-                // Boxed, so that calls in backoff are small.
-                Box::pin(AttemptTimeout::new(transport.send(attempt), request, config.attempt_timeout))
+                let send = move |transport: &mut T, endpoint| {
+                    AttemptTimeout::new(transport.send(attempt, endpoint), request, config.attempt_timeout)
+                };
+                // Boxed, so that calls in backoff and those that wait for an endpoint are small.
+                match transport.pick(attempt) {
+                    Ok(endpoint) => Box::pin(send(&mut transport, endpoint)) as BoxAttempt<'_, T::Body>,
+                    Err(waiting) => {
+                        let mut transport = transport.clone();
+                        Box::pin(async move {
+                            let endpoint = waiting.await?;
+                            Box::pin(send(&mut transport, endpoint)).await
+                        })
+                    }
+                }
             })
             .await;
         let history = Some(mem::take(&mut lock(&progress).history)).filter(History::has_retries);
