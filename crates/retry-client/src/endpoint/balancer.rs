@@ -261,6 +261,16 @@ impl<W> Balancer<W> {
         }
     }
 
+    /// Returns a number for the time since an endpoint became unreachable, above zero. `None` if it is not.
+    pub(crate) fn outage(&self, id: EndpointId) -> Option<u64> {
+        let member = self.members.iter().find(|member| member.id == id)?;
+        matches!(member.health, Health::Unreachable(_)).then_some(member.epoch)
+    }
+
+    pub(crate) fn has_unreachable(&self) -> bool {
+        self.members.iter().any(|member| matches!(member.health, Health::Unreachable(_)))
+    }
+
     /// Returns when an unreachable endpoint may be probed next. `None` while it is, and if it is not unreachable.
     pub(crate) fn next_probe(&self, id: EndpointId) -> Option<Duration> {
         match self.health(id)? {

@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, PoisonError, RwLock, atomic::Ordering::Relaxed},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use tokio::time::Instant;
@@ -15,6 +18,7 @@ use crate::{
     },
     endpoint::{
         balancer::{EndpointId, Needs, two_of},
+        probe,
         reachability::is_unreachable,
         refresh::Refresh,
         server::{Endpoint, InFlight},
@@ -46,6 +50,8 @@ pub(crate) struct LocalEndpoint {
     pub(crate) base_url: BaseUrl,
     in_flight: Arc<InFlight>,
     set: Arc<EndpointSet>,
+    /// The outage for which this client has a task that probes the endpoint. Zero if there is none.
+    probed_outage: AtomicU64,
 }
 
 /// The use of an endpoint by a request, until its response is complete.
@@ -108,6 +114,9 @@ impl Endpoints {
         {
             return Ok(Lease::new(local, None));
         }
+        if self.set.has_unreachable() {
+            self.with_members(|members| members.list.iter().for_each(LocalEndpoint::ensure_probed));
+        }
         let mut request = request;
         loop {
             let slot = match self.set.pick(request.clone()) {
@@ -149,7 +158,22 @@ impl LocalEndpoint {
     fn new(endpoint: Arc<Endpoint>, set: &Arc<EndpointSet>) -> Self {
         let (pool, base_url, in_flight) =
             (endpoint.pool.sibling(), endpoint.base_url.unshared(), endpoint.add_client());
-        Self { endpoint, pool, base_url, in_flight, set: Arc::clone(set) }
+        Self { endpoint, pool, base_url, in_flight, set: Arc::clone(set), probed_outage: AtomicU64::new(0) }
+    }
+
+    /// Starts probing the endpoint if it is unreachable.
+    fn ensure_probed(self: &Arc<Self>) {
+        let Some(outage) = self.set.outage(self.endpoint.id) else { return };
+        if self.probed_outage.swap(outage, Relaxed) == outage {
+            return;
+        }
+        let (local, set) = (Arc::downgrade(self), Arc::downgrade(&self.set));
+        let canceled = move || {
+            if let Some(local) = local.upgrade() {
+                local.probed_outage.store(0, Relaxed);
+            }
+        };
+        probe::spawn(set, Arc::clone(&self.endpoint), Arc::downgrade(&self.pool), canceled);
     }
 
     /// Whether the health of this endpoint matters: it is not the only one, or requests can wait until it is up.
@@ -175,7 +199,8 @@ impl LocalEndpoint {
         let is_down = is_unreachable(&**error);
         if is_down {
             let why = tls::explain(&**error).map_or_else(|| root(&**error).to_string(), |(_, why)| why);
-            self.set.connect_failed(&self.endpoint, &self.pool, &why);
+            self.set.connect_failed(&self.endpoint, &why);
+            self.ensure_probed();
         }
         is_down
     }

@@ -10,22 +10,41 @@ use crate::{
 };
 
 /// Connects to an endpoint, with increasing waits, until that succeeds. The connection goes to the pool.
-pub(crate) fn spawn(set: Weak<EndpointSet>, endpoint: Arc<Endpoint>, pool: Weak<Pool>) {
+///
+/// The task may end before, with its runtime: then `canceled` is called, and the task of another client continues.
+pub(crate) fn spawn(
+    set: Weak<EndpointSet>,
+    endpoint: Arc<Endpoint>,
+    pool: Weak<Pool>,
+    canceled: impl FnOnce() + Send + 'static,
+) {
+    let canceled = OnDrop(Some(canceled));
     // Without a runtime, nothing is sent either.
     let Ok(runtime) = Handle::try_current() else { return };
     runtime.spawn(async move {
+        let mut canceled = canceled;
+        let _turn = endpoint.probing.lock().await;
         // Until the client is dropped, or the endpoint is no longer one of it.
         while let Some(due) = set.upgrade().and_then(|set| set.next_probe(endpoint.id)) {
             sleep_until(due).await;
             let Some((set, pool)) = set.upgrade().zip(pool.upgrade()) else { return };
-            if !set.begin_probe(&endpoint) {
-                continue;
-            }
-            match pool.probe().await {
-                Some(Ok(())) => return set.connected(&endpoint),
-                // With `None`, the limit allows no connection now.
-                Some(Err(_)) | None => set.probe_failed(endpoint.id),
+            let Some(_probe) = set.begin_probe(&endpoint) else { continue };
+            // With `None`, the limit allows no connection now.
+            if let Some(Ok(())) = pool.probe().await {
+                set.connected(&endpoint);
             }
         }
+        canceled.0 = None;
     });
+}
+
+/// Calls a function when it is dropped.
+struct OnDrop<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        if let Some(call) = self.0.take() {
+            call();
+        }
+    }
 }

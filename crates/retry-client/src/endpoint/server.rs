@@ -25,6 +25,9 @@ pub(crate) struct Endpoint {
     pub(crate) counts: Counts,
     /// When a check has found it reachable. Locked during a check, so that others wait for its result.
     pub(crate) last_check: sync::Mutex<Option<Instant>>,
+    /// Locked by the task that probes it. Each client has such a task: if that of one ends with its runtime, another
+    /// continues.
+    pub(crate) probing: sync::Mutex<()>,
     in_flight: Mutex<Vec<Arc<InFlight>>>,
 }
 
@@ -64,8 +67,8 @@ impl Endpoint {
         address: Option<IpAddr>,
         pool: Arc<Pool>,
     ) -> Self {
-        let (counts, last_check, in_flight) = Default::default();
-        Self { id, name, base_url, address, pool, counts, last_check, in_flight }
+        let (counts, last_check, probing, in_flight) = Default::default();
+        Self { id, name, base_url, address, pool, counts, last_check, probing, in_flight }
     }
 
     /// Adds a client, and returns the count of its requests.

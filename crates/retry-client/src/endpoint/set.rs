@@ -15,12 +15,10 @@ use tokio::{
 };
 
 use crate::{
-    connection::pool::Pool,
     endpoint::{
         balancer::{Balancer, Change, Conditions, EndpointId, Needs, Rules, Slot, Ticket},
         config::EndpointConfig,
         health::Health,
-        probe,
         server::Endpoint,
         status::{EndpointState, EndpointStatus},
     },
@@ -34,6 +32,7 @@ pub(crate) struct EndpointSet {
     is_managed: bool,
     /// Whether a request may choose without asking the state.
     is_steady: AtomicBool,
+    has_unreachable: AtomicBool,
     /// Changes with the list of endpoints.
     version: AtomicU64,
     origin: Instant,
@@ -111,6 +110,19 @@ impl Drop for Parked {
     }
 }
 
+/// A probe of an unreachable endpoint. If it does not connect, the next one is due later.
+pub(crate) struct Probe {
+    set: Arc<EndpointSet>,
+    endpoint: EndpointId,
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        let now = self.set.now();
+        lock(&self.set.state).balancer.probe_failed(self.endpoint, now, random());
+    }
+}
+
 fn random() -> u64 {
     fastrand::u64(..)
 }
@@ -125,6 +137,7 @@ impl EndpointSet {
             config,
             is_managed: parks || endpoints.len() > 1 || config.dns_refresh.is_some(),
             is_steady: AtomicBool::new(true),
+            has_unreachable: AtomicBool::new(false),
             version: AtomicU64::new(0),
             origin: Instant::now(),
             state: Mutex::new(State { endpoints, balancer, last_outage: None }),
@@ -137,6 +150,11 @@ impl EndpointSet {
 
     pub(crate) fn is_steady(&self) -> bool {
         self.is_steady.load(Relaxed)
+    }
+
+    /// Whether an endpoint is unreachable, and so has to be probed.
+    pub(crate) fn has_unreachable(&self) -> bool {
+        self.has_unreachable.load(Relaxed)
     }
 
     pub(crate) fn parks(&self) -> bool {
@@ -213,20 +231,19 @@ impl EndpointSet {
         lock(&self.state).balancer.has_alternative(tried)
     }
 
-    /// Notes that connecting to an endpoint failed. `pool` probes it.
-    pub(crate) fn connect_failed(self: &Arc<Self>, endpoint: &Arc<Endpoint>, pool: &Arc<Pool>, why: &str) {
+    /// Notes that connecting to an endpoint failed.
+    pub(crate) fn connect_failed(self: &Arc<Self>, endpoint: &Endpoint, why: &str) {
         if !self.is_managed {
             return;
         }
         let change = self.update(|state, now| {
             // Within the lock, so that it agrees with the state.
-            pool.set_reachable(!self.parks());
+            endpoint.pool.set_reachable(!self.parks());
             state.last_outage = Some(format!("cannot connect to {}: {why}", endpoint.name).into());
             state.balancer.connect_failed(endpoint.id, now, random())
         });
         if change.is_some() {
             log::warn!("endpoint {} is down: {why}", endpoint.name);
-            probe::spawn(Arc::downgrade(self), Arc::clone(endpoint), Arc::downgrade(pool));
         }
     }
 
@@ -234,6 +251,8 @@ impl EndpointSet {
     pub(crate) fn connected(self: &Arc<Self>, endpoint: &Endpoint) {
         let change = self.update(|state, now| {
             endpoint.pool.set_reachable(true);
+            // Those were of the outage.
+            endpoint.counts.failures_in_row.store(0, Relaxed);
             state.balancer.connected(endpoint.id, now)
         });
         self.came_up(endpoint, change);
@@ -250,7 +269,8 @@ impl EndpointSet {
 
     /// Lets requests pass that wait for the end of a slow start, even if nothing else happens.
     fn end_slow_start_later(self: &Arc<Self>) {
-        let (set, end) = (Arc::downgrade(self), Instant::now() + self.config.slow_start);
+        let Some(end) = Instant::now().checked_add(self.config.slow_start) else { return };
+        let set = Arc::downgrade(self);
         let Ok(runtime) = Handle::try_current() else { return };
         runtime.spawn(async move {
             sleep_until(end).await;
@@ -285,18 +305,18 @@ impl EndpointSet {
         self.origin.checked_add(due)
     }
 
-    /// Begins a probe of an unreachable endpoint. Returns `false` if it is not due.
-    pub(crate) fn begin_probe(&self, endpoint: &Endpoint) -> bool {
-        let begins = lock(&self.state).balancer.begin_probe(endpoint.id, self.now());
-        if begins {
-            endpoint.counts.probes.fetch_add(1, Relaxed);
-        }
-        begins
+    /// Returns a number for the time since an endpoint became unreachable, above zero. `None` if it is not.
+    pub(crate) fn outage(&self, id: EndpointId) -> Option<u64> {
+        lock(&self.state).balancer.outage(id)
     }
 
-    /// Notes that a probe of an unreachable endpoint did not connect.
-    pub(crate) fn probe_failed(&self, id: EndpointId) {
-        lock(&self.state).balancer.probe_failed(id, self.now(), random());
+    /// Begins a probe of an unreachable endpoint, which ends when the result is dropped. `None` if it is not due.
+    pub(crate) fn begin_probe(self: &Arc<Self>, endpoint: &Endpoint) -> Option<Probe> {
+        let begins = lock(&self.state).balancer.begin_probe(endpoint.id, self.now());
+        begins.then(|| {
+            endpoint.counts.probes.fetch_add(1, Relaxed);
+            Probe { set: Arc::clone(self), endpoint: endpoint.id }
+        })
     }
 
     /// Changes the state, and sends the requests that no longer have to wait.
@@ -309,6 +329,7 @@ impl EndpointSet {
             released.push((waiter, SlotGuard { set: Arc::clone(self), slot }));
         }
         self.is_steady.store(state.balancer.is_steady(), Relaxed);
+        self.has_unreachable.store(state.balancer.has_unreachable(), Relaxed);
         drop(state);
         for (waiter, slot) in released {
             // If the request has left meanwhile, dropping the slot gives it back.
