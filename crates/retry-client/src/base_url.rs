@@ -5,7 +5,7 @@ use std::fmt;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{
     HeaderValue, Method, Request, Uri, Version,
-    header::{AUTHORIZATION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
+    header::{AUTHORIZATION, CONTENT_LENGTH, HOST, PROXY_AUTHORIZATION, TRANSFER_ENCODING},
     uri::{Authority, PathAndQuery, Scheme},
 };
 use percent_encoding::percent_decode_str;
@@ -24,6 +24,8 @@ pub(crate) struct BaseUrl {
     pub(crate) prefix: String,
     /// The user name and password as a header (RFC 7617).
     authorization: Option<HeaderValue>,
+    /// Those of the proxy that forwards the requests, if there is one.
+    proxy_authorization: Option<HeaderValue>,
 }
 
 impl BaseUrl {
@@ -50,7 +52,13 @@ impl BaseUrl {
         let (authority, authorization) = split_credentials(&authority)
             .ok_or_else(|| invalid("its host, port, user name or password is not valid"))?;
         let host = host_header(&scheme, &authority).ok_or_else(|| invalid("its host is not valid"))?;
-        Ok(Self { scheme, authority, host, prefix: path.path().trim_end_matches('/').to_owned(), authorization })
+        let prefix = path.path().trim_end_matches('/').to_owned();
+        Ok(Self { scheme, authority, host, prefix, authorization, proxy_authorization: None })
+    }
+
+    /// Adds the credentials of the proxy that forwards the requests.
+    pub(crate) fn with_proxy_authorization(self, proxy_authorization: Option<HeaderValue>) -> Self {
+        Self { proxy_authorization, ..self }
     }
 
     /// Returns a copy for another thread. Requests clone its values, and so write to their reference counts, which the
@@ -67,6 +75,7 @@ impl BaseUrl {
             host: copy(&self.host),
             prefix: self.prefix.clone(),
             authorization: self.authorization.as_ref().map(copy),
+            proxy_authorization: self.proxy_authorization.as_ref().map(copy),
         }
     }
 
@@ -160,10 +169,13 @@ impl BaseUrl {
 
     /// Adds the credentials, except to TRACE, whose response contains the request (RFC 9110, section 9.3.8).
     fn authorize<B>(&self, request: &mut Request<B>) {
-        if let Some(authorization) = &self.authorization
-            && *request.method() != Method::TRACE
-        {
-            request.headers_mut().entry(AUTHORIZATION).or_insert_with(|| authorization.clone());
+        if *request.method() == Method::TRACE {
+            return;
+        }
+        for (name, value) in [(AUTHORIZATION, &self.authorization), (PROXY_AUTHORIZATION, &self.proxy_authorization)] {
+            if let Some(value) = value {
+                request.headers_mut().entry(name).or_insert_with(|| value.clone());
+            }
         }
     }
 

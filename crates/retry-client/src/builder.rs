@@ -399,8 +399,7 @@ impl ClientBuilder {
         let origins = self.origins()?;
         let retry_config = self.retry_config.validate()?;
         let Some(first) = origins.first() else { return Err(Error::bad_input("expected a base URL")) };
-        let (base_url, proxy_authorization) =
-            (first.base_url.clone(), first.proxy.as_ref().and_then(Proxy::authorization).cloned());
+        let base_url = first.base_url.clone();
         let ids = Arc::<EndpointIds>::default();
         let endpoints = origins.iter().map(|origin| origin.endpoint(&ids, None)).collect();
         let refresh = self.endpoints.dns_refresh.map(|interval| {
@@ -416,7 +415,7 @@ impl ClientBuilder {
             buffer_quota: retry_config.buffer_quota.clone(),
         };
         let (resume, response_buffer) = (self.resume, self.response_buffer);
-        Ok(Client(Arc::new(Inner { transport, retry_config, proxy_authorization, resume, response_buffer })))
+        Ok(Client(Arc::new(Inner { transport, retry_config, resume, response_buffer })))
     }
 
     /// Returns what the URLs describe.
@@ -433,6 +432,8 @@ impl ClientBuilder {
             let uri = base_url.join("/")?;
             let proxy = if self.proxy_from_env { Proxy::from_env(&uri, self.pool.http2)? } else { None };
             let tls = self.tls.clone().load(base_url.is_https(), self.pool.http2)?;
+            let authorization = proxy.as_ref().and_then(Proxy::authorization).cloned();
+            let base_url = base_url.with_proxy_authorization(authorization);
             let (pool, resolver) = (self.pool, self.resolver.clone());
             origins.push(Arc::new(Origin { base_url, uri, proxy, tls, pool, resolver }));
         }

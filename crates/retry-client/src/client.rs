@@ -2,10 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use http::{
-    HeaderValue, Method, Request, Response, Uri,
-    header::{HOST, PROXY_AUTHORIZATION},
-};
+use http::{HeaderValue, Method, Request, Response, Uri, header::HOST};
 use retry_core::RetryBudget;
 
 use crate::{
@@ -35,7 +32,6 @@ pub struct Client(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) transport: HttpTransport,
     pub(crate) retry_config: RetryConfig,
-    pub(crate) proxy_authorization: Option<HeaderValue>,
     pub(crate) resume: bool,
     pub(crate) response_buffer: BufferLimits,
 }
@@ -252,26 +248,12 @@ impl Inner {
     /// another copy of the request.
     fn call<R>(
         &self,
-        mut parts: Result<RequestParts, Error>,
+        parts: Result<RequestParts, Error>,
         delivery: Delivery,
         finish: impl FnOnce(&Request<()>, Response<ReceivedBody>) -> R,
     ) -> impl Future<Output = Result<R, Error>> {
-        if let Ok(RequestParts { head, .. }) = &mut parts {
-            self.authorize(head);
-        }
         let transport = CallTransport { transport: &self.transport, delivery };
         retry_loop::call(transport, &self.retry_config, parts, finish)
-    }
-
-    /// Adds the credentials of the proxy, except to TRACE, whose response contains the request (RFC
-    /// 9110, section 9.3.8).
-    fn authorize(&self, head: &mut Request<()>) {
-        if *head.method() == Method::TRACE {
-            return;
-        }
-        if let Some(authorization) = &self.proxy_authorization {
-            head.headers_mut().entry(PROXY_AUTHORIZATION).or_insert_with(|| authorization.clone());
-        }
     }
 }
 
