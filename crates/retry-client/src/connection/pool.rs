@@ -370,7 +370,7 @@ impl ReturnConnection for Pool {
 /// Spreads the ages of connections by 10 % in both directions, so that those opened together are not all replaced at
 /// once. `random` is from 0 to 1.
 fn jittered(age: Duration, random: f64) -> Duration {
-    age.mul_f64(0.9 + 0.2 * random)
+    Duration::try_from_secs_f64(age.as_secs_f64() * (0.9 + 0.2 * random)).unwrap_or(Duration::MAX)
 }
 
 /// Closes expired connections as long as there are idle ones.
