@@ -203,8 +203,8 @@ impl EndpointSet {
                 state.balancer.remove(*id);
             }
             state.endpoints.retain(|endpoint| !remove.contains(&endpoint.id));
-            // What is new starts slowly, unless there is nothing else.
-            let slow_start_at = (!state.endpoints.is_empty()).then_some(now);
+            // What is new starts slowly, unless there is nothing else, and no request that waited.
+            let slow_start_at = (!state.endpoints.is_empty() || state.balancer.parked() > 0).then_some(now);
             for endpoint in add {
                 state.balancer.insert(endpoint.id, slow_start_at);
                 state.endpoints.push(endpoint);
