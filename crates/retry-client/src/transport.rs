@@ -24,6 +24,7 @@ use crate::{
     },
     error::{Error, ErrorKind},
     error_chain::BoxError,
+    lock::lock,
     request::{buffer_quota::BufferQuota, hop_by_hop::trim_values, replay::StreamBuffer},
     response::{
         buffering::{BufferLimits, ReadAhead},
@@ -75,6 +76,9 @@ impl<'a> Transport for CallTransport<'a> {
     ) -> Result<Lease, impl Future<Output = Result<Lease, Failure>> + Send + use<'a, 'b>> {
         let Self { transport, .. } = *self;
         let picked = transport.endpoints.pick(request.route().needs(request.is_repeatable()));
+        if picked.is_err() {
+            transport.release_upload(&request);
+        }
         // Boxed, as the future that awaits it would contain it twice.
         picked.map_err(|parked| Box::pin(transport.wait(parked, request.route())))
     }
@@ -88,7 +92,17 @@ impl<'a> Transport for CallTransport<'a> {
         // An `async fn` would contain its arguments twice.
         let mut lease = Some(lease);
         async move {
-            let outcome = transport.attempt(&request, &mut lease, delivery).await;
+            let mut outcome = transport.attempt(&request, &mut lease, delivery).await;
+            if let Err(failure) = &mut outcome
+                && failure.is_connection_closed()
+                && request.is_repeatable()
+                && let Some(local) = request.route().current()
+            {
+                drop(lease.take());
+                if !local.is_reachable(Instant::now()).await {
+                    failure.kind = FailureKind::CutOff;
+                }
+            }
             if outcome.as_ref().map_or(true, |response| request.is_failure(response.status())) {
                 request.route().failed();
             }
@@ -173,11 +187,21 @@ impl HttpTransport {
         }
     }
 
+    /// Gives the permit of an upload back before the request is parked: those that are sent before it may need it.
+    fn release_upload(&self, request: &AttemptRequest<'_>) {
+        if let Some((_, stream)) = self.upload(request) {
+            lock(stream).release_permit();
+        }
+    }
+
     /// Chooses another endpoint, and waits until there is one.
     async fn pick_again(&self, request: &AttemptRequest<'_>) -> Result<Lease, Failure> {
         match self.endpoints.pick(request.route().needs(request.is_repeatable())) {
             Ok(lease) => Ok(lease),
-            Err(parked) => self.wait(parked, request.route()).await,
+            Err(parked) => {
+                self.release_upload(request);
+                self.wait(parked, request.route()).await
+            }
         }
     }
 
@@ -233,9 +257,12 @@ async fn exchange_with(
             request.not_sent();
         }
         if !unsent || !connection.reused {
-            drop(connection);
             let failure = Failure::exchange(error.into_error().into(), &local.endpoint.name);
-            return Err(Box::pin(after_failure(local, failure, request)).await);
+            // Otherwise, the client's fault.
+            if failure.error.kind() != ErrorKind::BadInput {
+                local.failed();
+            }
+            return Err(failure);
         }
     }
 }
@@ -268,21 +295,6 @@ fn connect_failure(local: &Arc<LocalEndpoint>, error: BoxError) -> Failure {
         FailureKind::NotSent if is_down => return Failure { kind: FailureKind::Unreachable, ..failure },
         FailureKind::Permanent => local.failed(),
         _ => {}
-    }
-    failure
-}
-
-/// Notes a failed exchange. If its connection was closed, finds out whether the endpoint went down with it.
-async fn after_failure(local: &Arc<LocalEndpoint>, failure: Failure, request: &AttemptRequest<'_>) -> Failure {
-    let ended = Instant::now();
-    if failure.error.kind() == ErrorKind::BadInput {
-        // That is the fault of the request.
-        return failure;
-    }
-    local.failed();
-    let is_closed = failure.error.kind() == ErrorKind::ConnectionClosed && failure.kind != FailureKind::NotSent;
-    if local.is_managed() && is_closed && request.is_repeatable() && !local.is_reachable(ended).await {
-        return Failure { kind: FailureKind::CutOff, ..failure };
     }
     failure
 }

@@ -205,23 +205,30 @@ impl LocalEndpoint {
         is_down
     }
 
-    /// Returns whether the endpoint can be connected to, `since` a time. One request checks that for all.
-    pub(crate) async fn is_reachable(self: &Arc<Self>, since: Instant) -> bool {
+    /// Returns whether the endpoint can be connected to, `since` a time.
+    pub(crate) async fn is_reachable(self: Arc<Self>, since: Instant) -> bool {
+        // A task, as others wait for the result even if this request is canceled or not polled.
+        tokio::spawn(self.check(since)).await.unwrap_or(true)
+    }
+
+    /// Connects to the endpoint, for all requests that failed before.
+    async fn check(self: Arc<Self>, since: Instant) -> bool {
         let mut last_check = self.endpoint.last_check.lock().await;
         if !self.pool.is_reachable() {
             return false;
         }
-        if last_check.is_some_and(|last| last >= since) {
-            return true;
+        if let Some((ended, is_reachable)) = *last_check
+            && ended >= since
+        {
+            return is_reachable;
         }
-        match self.pool.probe().await {
-            Some(Err(error)) if self.connect_failed(&error) => false,
-            Some(Err(_)) | None => true,
-            Some(Ok(())) => {
-                *last_check = Some(Instant::now());
-                true
-            }
-        }
+        // With `None`, the limit allows no connection now.
+        let is_reachable = match self.pool.probe().await {
+            Some(Err(error)) => !self.connect_failed(&error),
+            Some(Ok(())) | None => true,
+        };
+        *last_check = Some((Instant::now(), is_reachable));
+        is_reachable
     }
 }
 

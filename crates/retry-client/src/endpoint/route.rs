@@ -81,11 +81,15 @@ impl Route {
 
     /// Notes that the current attempt has taken too long, if its endpoint is to blame.
     pub(crate) fn timed_out(&self) {
-        let current = lock(&self.0).current.clone();
-        if let Some(local) = current {
+        if let Some(local) = self.current() {
             local.failed();
             self.failed();
         }
+    }
+
+    /// Returns the endpoint of the current attempt, if its health matters.
+    pub(crate) fn current(&self) -> Option<Arc<LocalEndpoint>> {
+        lock(&self.0).current.clone()
     }
 
     /// Returns where the next attempt would go.

@@ -23,8 +23,9 @@ pub(crate) struct Endpoint {
     /// Each client has a sibling of it.
     pub(crate) pool: Arc<Pool>,
     pub(crate) counts: Counts,
-    /// When a check has found it reachable. Locked during a check, so that others wait for its result.
-    pub(crate) last_check: sync::Mutex<Option<Instant>>,
+    /// When the last check ended, and whether it found the endpoint reachable. Locked during a check, so that others wait
+    /// for its result.
+    pub(crate) last_check: sync::Mutex<Option<(Instant, bool)>>,
     /// Locked by the task that probes it. Each client has such a task: if that of one ends with its runtime, another
     /// continues.
     pub(crate) probing: sync::Mutex<()>,

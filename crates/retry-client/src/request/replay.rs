@@ -179,6 +179,10 @@ impl StreamBuffer {
         self.permit = Some(permit).filter(|_| !self.ended);
     }
 
+    pub(crate) fn release_permit(&mut self) {
+        self.permit = None;
+    }
+
     /// Whether the body may be buffered to its end, according to its announced length.
     fn fits(&self) -> bool {
         self.size.lower() <= self.limit as u64

@@ -31,7 +31,10 @@ pub(crate) fn on_failure(request: RequestState, kind: FailureKind) -> Verdict {
         (false, _) => Verdict::Stop,
         // Adds no load: it goes elsewhere, or waits until an endpoint is up.
         (true, CutOff) => Verdict::RetryUncharged(Some(Duration::ZERO)),
-        (true, NotSent | Unreachable) => Verdict::RetryUncharged(None),
+        (true, NotSent | Unreachable) => {
+            let is_elsewhere = request.next == NextEndpoint::FirstOther;
+            Verdict::RetryUncharged(is_elsewhere.then_some(Duration::ZERO))
+        }
         (true, _) if request.next == NextEndpoint::FirstOther => Verdict::RetryAfter(Duration::ZERO),
         (true, TimedOut) => Verdict::RetryTimeout,
         (true, _) => Verdict::Retry,
@@ -103,6 +106,12 @@ mod tests {
         for (next, failed, timed_out, listed) in [(FirstOther, now, now, now), (Other, Retry, RetryTimeout, Retry)] {
             let request = RequestState { next, ..PUT };
             assert_eq!(on_failure(request, MaybeProcessed), failed);
+            let unsent = RetryUncharged((next == FirstOther).then_some(Duration::ZERO));
+            assert_eq!(
+                on_failure(request, NotSent),
+                unsent,
+                "for example, if connecting took longer than the attempt may"
+            );
             assert_eq!(on_failure(request, TimedOut), timed_out);
             assert_eq!(on_listed_status(request, requested), listed, "Retry-After is for the endpoint that sent it");
             assert_eq!(on_failure(RequestState { next, ..POST }, MaybeProcessed), Stop);

@@ -6,7 +6,7 @@ use hyper_util::client::legacy;
 
 use crate::{
     connection::{head_limits::HeadError, proxy::TunnelRejected, tls},
-    error::Error,
+    error::{Error, ErrorKind},
     error_chain::{BoxError, find, root},
     request::replay::SourceError,
 };
@@ -57,6 +57,13 @@ impl Failure {
         });
         let kind = if permanent { FailureKind::Permanent } else { FailureKind::NotSent };
         Self { error: Error::connect(server, &why, error), kind }
+    }
+
+    /// Whether the connection was closed, which may mean that the server is gone.
+    pub(crate) fn is_connection_closed(&self) -> bool {
+        let is_closed = self.error.kind() == ErrorKind::ConnectionClosed && self.kind != FailureKind::NotSent;
+        // A stream that is reset ends alone.
+        is_closed && !find::<h2::Error>(&self.error).is_some_and(h2::Error::is_reset)
     }
 }
 
