@@ -2,12 +2,7 @@
 
 #[cfg(feature = "tls")]
 use std::path::PathBuf;
-use std::{
-    io,
-    net::IpAddr,
-    sync::{Arc, Once},
-    time::Duration,
-};
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use http::HeaderName;
 use retry_core::{RetryBudget, RetryPolicy};
@@ -401,10 +396,10 @@ impl ClientBuilder {
         let Some(first) = origins.first() else { return Err(Error::bad_input("expected a base URL")) };
         let base_url = first.base_url.clone();
         let ids = Arc::<EndpointIds>::default();
-        let endpoints = origins.iter().map(|origin| origin.endpoint(&ids, None)).collect();
+        let endpoints: Vec<_> = origins.iter().map(|origin| origin.endpoint(&ids, None)).collect();
         let refresh = self.endpoints.dns_refresh.map(|interval| {
-            let started = Once::new();
-            Arc::new(Refresh { origins, ids, interval, started })
+            let origins = origins.into_iter().zip(endpoints.iter().map(|endpoint| endpoint.id));
+            Arc::new(Refresh::new(origins, &ids, interval))
         });
         let upload_limit =
             self.request_buffer_time.map(|time| UploadLimit::new(time, pool.connect_timeout, pool.max_connections));

@@ -107,7 +107,7 @@ impl Endpoints {
     /// Chooses an endpoint for a request, or lets it wait.
     pub(crate) fn pick(&self, request: Needs) -> Result<Lease, Parked> {
         if let Some(refresh) = &self.refresh {
-            refresh.ensure_started(&self.set);
+            refresh.ensure_running(&self.set);
         }
         if self.set.is_steady()
             && let Some(local) = self.with_members(|members| members.choose(&request.tried).cloned())

@@ -2,12 +2,16 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, Once, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use tokio::{
     runtime::Handle,
+    sync::Mutex,
     time::{sleep, timeout},
 };
 
@@ -17,30 +21,57 @@ use crate::endpoint::{
     set::EndpointSet,
 };
 
-/// The longest time between two look-ups while an endpoint cannot be reached: its name may have moved.
+/// The time between two look-ups while an endpoint cannot be reached: its name may have moved.
 const OUTAGE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Resolves names for as long as there is a client.
 pub(crate) struct Refresh {
-    pub(crate) origins: Vec<Arc<Origin>>,
-    pub(crate) ids: Arc<EndpointIds>,
-    pub(crate) interval: Duration,
-    pub(crate) started: Once,
+    names: Vec<Arc<Mutex<Addresses>>>,
+    interval: Duration,
+    is_running: Arc<AtomicBool>,
+}
+
+/// The tasks that resolve the names. When they end with their runtime, others can be started.
+struct Running(Arc<AtomicBool>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.store(false, Relaxed);
+    }
 }
 
 impl Refresh {
-    /// Starts with the first request, which has a runtime.
-    pub(crate) fn ensure_started(&self, set: &Arc<EndpointSet>) {
-        self.started.call_once(|| {
-            let Ok(runtime) = Handle::try_current() else { return };
-            for (origin, endpoint) in self.origins.iter().zip(set.endpoints().1) {
-                let (origin, ids, current) = (Arc::clone(origin), Arc::clone(&self.ids), vec![(None, endpoint.id)]);
-                if origin.resolved_name().is_some() {
-                    let addresses = Addresses { origin, ids, current };
-                    runtime.spawn(addresses.keep_current(Arc::downgrade(set), self.interval));
-                }
-            }
+    /// Takes each URL with its endpoint for all addresses.
+    pub(crate) fn new(
+        origins: impl IntoIterator<Item = (Arc<Origin>, EndpointId)>,
+        ids: &Arc<EndpointIds>,
+        interval: Duration,
+    ) -> Self {
+        let named = origins.into_iter().filter(|(origin, _)| origin.resolved_name().is_some());
+        let names = named.map(|(origin, id)| {
+            Arc::new(Mutex::new(Addresses { origin, ids: Arc::clone(ids), current: vec![(None, id)] }))
         });
+        Self { names: names.collect(), interval, is_running: Arc::default() }
+    }
+
+    /// Starts with the first request, which has a runtime.
+    pub(crate) fn ensure_running(&self, set: &Arc<EndpointSet>) {
+        if self.names.is_empty() || self.is_running.load(Relaxed) {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else { return };
+        if self.is_running.swap(true, Relaxed) {
+            return;
+        }
+        let running = Arc::new(Running(Arc::clone(&self.is_running)));
+        for name in &self.names {
+            let (name, set, interval) = (Arc::clone(name), Arc::downgrade(set), self.interval);
+            let running = Arc::clone(&running);
+            runtime.spawn(async move {
+                let _running = running;
+                name.lock().await.keep_current(set, interval).await;
+            });
+        }
     }
 }
 
@@ -53,22 +84,31 @@ struct Addresses {
 }
 
 impl Addresses {
-    async fn keep_current(mut self, set: Weak<EndpointSet>, interval: Duration) {
+    async fn keep_current(&mut self, set: Weak<EndpointSet>, interval: Duration) {
         loop {
             let name = self.origin.resolved_name().unwrap_or_default();
             let resolved = timeout(self.origin.pool.connect_timeout, self.origin.resolver.resolve(name)).await;
-            let Some(set) = set.upgrade() else { return };
+            let Some(upgraded) = set.upgrade() else { return };
             match resolved {
-                Ok(Ok(addresses)) if !addresses.is_empty() => self.replace(&set, &addresses),
+                Ok(Ok(addresses)) if !addresses.is_empty() => self.replace(&upgraded, &addresses),
                 // That does not mean that the servers are gone.
                 Ok(Ok(_)) => log::debug!("{name} has no address"),
                 Ok(Err(error)) => log::debug!("cannot resolve {name}: {error}"),
                 Err(_) => log::debug!("cannot resolve {name} in time"),
             }
-            let is_outage = self.current.iter().any(|(_, id)| set.is_unreachable(*id));
-            drop(set);
-            sleep(if is_outage { interval.min(OUTAGE_INTERVAL) } else { interval }).await;
+            let outages = Arc::clone(&upgraded.outages);
+            drop(upgraded);
+            sleep(interval.min(OUTAGE_INTERVAL)).await;
+            let outage = outages.notified();
+            if !self.is_outage(&set) {
+                let _ = timeout(interval.saturating_sub(OUTAGE_INTERVAL), outage).await;
+            }
         }
+    }
+
+    /// Whether one of the addresses cannot be connected to.
+    fn is_outage(&self, set: &Weak<EndpointSet>) -> bool {
+        set.upgrade().is_some_and(|set| self.current.iter().any(|(_, id)| set.is_unreachable(*id)))
     }
 
     /// Keeps the endpoints of addresses that the name still has, and replaces the others.

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{
     runtime::Handle,
-    sync::oneshot,
+    sync::{Notify, oneshot},
     time::{Instant, sleep_until},
 };
 
@@ -35,6 +35,8 @@ pub(crate) struct EndpointSet {
     has_unreachable: AtomicBool,
     /// Changes with the list of endpoints.
     version: AtomicU64,
+    /// Notified when an endpoint becomes unreachable.
+    pub(crate) outages: Arc<Notify>,
     origin: Instant,
     state: Mutex<State>,
 }
@@ -139,6 +141,7 @@ impl EndpointSet {
             is_steady: AtomicBool::new(true),
             has_unreachable: AtomicBool::new(false),
             version: AtomicU64::new(0),
+            outages: Arc::default(),
             origin: Instant::now(),
             state: Mutex::new(State { endpoints, balancer, last_outage: None }),
         })
@@ -243,6 +246,7 @@ impl EndpointSet {
             state.balancer.connect_failed(endpoint.id, now, random())
         });
         if change.is_some() {
+            self.outages.notify_waiters();
             log::warn!("endpoint {} is down: {why}", endpoint.name);
         }
     }
