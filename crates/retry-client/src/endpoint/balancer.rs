@@ -39,6 +39,13 @@ pub(crate) struct Slot {
     epoch: u64,
 }
 
+impl Slot {
+    /// Whether its response decides whether an endpoint is up again.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.kind == SlotKind::Probe
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SlotKind {
     Plain,

@@ -79,6 +79,15 @@ impl State {
         let in_flight = |id| find(id).map_or(0, |endpoint| endpoint.in_flight());
         decide(balancer, &Conditions { now, in_flight: &in_flight, random: &random })
     }
+
+    /// Returns the guard of a slot, and counts a request that probes an endpoint.
+    fn guard(&self, slot: Slot, set: &Arc<EndpointSet>) -> SlotGuard {
+        let endpoint = self.endpoints.iter().find(|endpoint| endpoint.id == slot.endpoint);
+        if let Some(endpoint) = endpoint.filter(|_| slot.is_probe()) {
+            endpoint.counts.probes.fetch_add(1, Relaxed);
+        }
+        SlotGuard { set: Arc::clone(set), slot }
+    }
 }
 
 impl SlotGuard {
@@ -220,7 +229,7 @@ impl EndpointSet {
     /// Chooses an endpoint for a request, or lets it wait.
     pub(crate) fn pick(self: &Arc<Self>, request: Needs) -> Pick {
         self.update(|state, now| match state.decide(now, |balancer, conditions| balancer.pick(&request, conditions)) {
-            Some(slot) => Pick::Slot(SlotGuard { set: Arc::clone(self), slot }),
+            Some(slot) => Pick::Slot(state.guard(slot, self)),
             None => {
                 let (sender, slot) = oneshot::channel();
                 let ticket = state.balancer.park(request, sender);
@@ -330,7 +339,7 @@ impl EndpointSet {
         let mut state = lock(&self.state);
         let result = change(&mut state, now);
         while let Some((waiter, slot)) = state.decide(now, Balancer::release) {
-            released.push((waiter, SlotGuard { set: Arc::clone(self), slot }));
+            released.push((waiter, state.guard(slot, self)));
         }
         self.is_steady.store(state.balancer.is_steady(), Relaxed);
         self.has_unreachable.store(state.balancer.has_unreachable(), Relaxed);
