@@ -373,3 +373,520 @@ pub(crate) fn two_of(len: usize, random: u64) -> Option<[usize; 2]> {
     };
     Some([first, second])
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, collections::HashMap};
+
+    use proptest::{prelude::*, sample::Index};
+
+    use super::*;
+    use crate::endpoint::health::INITIAL_WINDOW;
+
+    const SLOW_START: Duration = Duration::from_secs(5);
+    const RULES: Rules = Rules { max_ejected: 0.5, slow_start: SLOW_START, parks: true };
+
+    const fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn request(tried: &[EndpointId]) -> Needs {
+        Needs { tried: tried.to_vec(), is_repeatable: true }
+    }
+
+    /// A balancer of requests that are numbered, with the random numbers of a seed.
+    struct Simulation {
+        balancer: Balancer<u32>,
+        now: Duration,
+        random: RefCell<fastrand::Rng>,
+        in_flight: HashMap<EndpointId, usize>,
+    }
+
+    impl Simulation {
+        fn new(endpoints: u32, rules: Rules) -> Self {
+            let mut balancer = Balancer::new(rules);
+            (0..endpoints).for_each(|id| balancer.insert(id, None));
+            let (now, random) = (Duration::ZERO, RefCell::new(fastrand::Rng::with_seed(1)));
+            Self { balancer, now, random, in_flight: HashMap::new() }
+        }
+
+        fn decide<T>(&mut self, decide: impl FnOnce(&mut Balancer<u32>, &Conditions<'_>) -> T) -> T {
+            let Self { balancer, now, random, in_flight } = self;
+            let in_flight = |id| in_flight.get(&id).copied().unwrap_or_default();
+            let random = || random.borrow_mut().u64(..);
+            decide(balancer, &Conditions { now: *now, in_flight: &in_flight, random: &random })
+        }
+
+        fn pick(&mut self, tried: &[EndpointId]) -> Option<EndpointId> {
+            self.slot(&request(tried)).map(|slot| slot.endpoint)
+        }
+
+        fn slot(&mut self, request: &Needs) -> Option<Slot> {
+            self.decide(|balancer, conditions| balancer.pick(request, conditions))
+        }
+
+        fn release(&mut self) -> Option<(u32, Slot)> {
+            self.decide(Balancer::release)
+        }
+
+        fn park(&mut self, number: u32) -> Ticket {
+            self.balancer.park(request(&[]), number)
+        }
+
+        fn connect_failed(&mut self, id: EndpointId) -> Option<Change> {
+            self.balancer.connect_failed(id, self.now, 0)
+        }
+
+        fn eject(&mut self, id: EndpointId) -> Option<Change> {
+            self.balancer.eject(id, self.now, 0)
+        }
+
+        fn respond(&mut self, slot: Slot) -> Option<Change> {
+            let change = self.balancer.responded(slot, self.now);
+            self.balancer.end(slot, self.now, 0);
+            change
+        }
+
+        /// Brings an endpoint down, and up again.
+        fn restart(&mut self, id: EndpointId) {
+            self.connect_failed(id);
+            assert!(matches!(self.balancer.connected(id, self.now), Some(Change::CameUp(_))));
+        }
+    }
+
+    #[test]
+    fn a_retry_goes_to_an_endpoint_that_its_call_has_not_tried() {
+        let mut simulation = Simulation::new(3, RULES);
+        for tried in [[0, 1], [1, 2], [2, 0]] {
+            let [first, second] = tried;
+            for _ in 0..20 {
+                assert_eq!(simulation.pick(&tried), Some(3 - first - second));
+            }
+        }
+        assert!(simulation.pick(&[0, 1, 2]).is_some(), "if all were tried, any of them");
+        simulation.connect_failed(2);
+        for _ in 0..20 {
+            assert_ne!(simulation.pick(&[0, 1]), Some(2), "what was tried is better than what is down");
+        }
+    }
+
+    #[test]
+    fn of_two_endpoints_the_one_with_fewer_requests_in_flight_is_chosen() {
+        let mut simulation = Simulation::new(2, RULES);
+        for (loads, chosen) in [([3, 2], 1), ([0, 9], 0), ([7, 8], 0)] {
+            simulation.in_flight = (0..).zip(loads).collect();
+            assert_eq!(Vec::from_iter((0..20).map(|_| simulation.pick(&[]))), [Some(chosen); 20], "{loads:?}");
+        }
+        let mut simulation = Simulation::new(9, RULES);
+        simulation.in_flight = (0..9).map(|id| (id, usize::from(id == 4))).collect();
+        for _ in 0..1000 {
+            assert_ne!(simulation.pick(&[]), Some(4), "one of two different ones");
+        }
+    }
+
+    #[test]
+    fn two_different_ones_are_chosen_if_there_are_two() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for len in 2..9 {
+            for _ in 0..100 {
+                let [first, second] = two_of(len, random.u64(..)).unwrap();
+                assert!(first != second && first < len && second < len, "{first} {second} of {len}");
+            }
+        }
+        assert_eq!((two_of(1, random.u64(..)), two_of(0, 7)), (Some([0, 0]), None));
+    }
+
+    #[test]
+    fn requests_wait_in_their_order_while_no_endpoint_is_up() {
+        let mut simulation = Simulation::new(1, RULES);
+        assert!(simulation.balancer.is_steady());
+        assert_eq!(simulation.connect_failed(0), Some(Change::WentDown));
+        assert_eq!(simulation.connect_failed(0), None, "it is down already");
+        assert_eq!(simulation.pick(&[]), None);
+        let tickets = Vec::from_iter((0..4).map(|number| simulation.park(number)));
+        simulation.balancer.leave(tickets[1]);
+        assert_eq!(simulation.release(), None);
+        assert!(matches!(simulation.balancer.connected(0, simulation.now), Some(Change::CameUp(_))));
+        assert_eq!(simulation.pick(&[]), None, "others came before");
+        let released = std::iter::from_fn(|| simulation.release()).map(|(number, _)| number);
+        assert_eq!(Vec::from_iter(released), [0, 2, 3]);
+        assert_eq!((simulation.balancer.parked(), simulation.pick(&[])), (0, Some(0)));
+    }
+
+    #[test]
+    fn without_parking_a_request_is_sent_even_if_no_endpoint_is_up() {
+        let mut simulation = Simulation::new(2, Rules { parks: false, ..RULES });
+        simulation.connect_failed(0);
+        assert_eq!(Vec::from_iter((0..20).map(|_| simulation.pick(&[1]))), [Some(1); 20], "the only one that is up");
+        simulation.connect_failed(1);
+        let picked = Vec::from_iter((0..20).map(|_| simulation.pick(&[]).unwrap()));
+        assert!(picked.contains(&0) && picked.contains(&1), "{picked:?}");
+        assert_eq!(simulation.pick(&[0]), Some(1));
+    }
+
+    #[test]
+    fn a_share_of_the_endpoints_may_be_ejected() {
+        for (endpoints, max_ejected, expected) in
+            [(1, 0.5, 0), (2, 0.5, 1), (3, 0.5, 1), (4, 0.5, 2), (3, 0.0, 0), (3, 1.0, 3), (10, 0.3, 3)]
+        {
+            let mut simulation = Simulation::new(endpoints, Rules { max_ejected, ..RULES });
+            let ejected = (0..endpoints).filter(|id| simulation.eject(*id).is_some()).count();
+            assert_eq!(ejected, expected, "{max_ejected} of {endpoints}");
+        }
+    }
+
+    #[test]
+    fn if_all_that_can_be_reached_are_ejected_they_are_used() {
+        let mut simulation = Simulation::new(2, RULES);
+        simulation.eject(0);
+        assert_eq!(simulation.pick(&[0]), Some(1));
+        simulation.connect_failed(1);
+        assert_eq!(simulation.pick(&[0]), Some(0));
+        assert_eq!(simulation.eject(1), None, "it is unreachable");
+    }
+
+    #[test]
+    fn one_request_at_a_time_probes_an_ejected_endpoint() {
+        let mut simulation = Simulation::new(2, RULES);
+        simulation.eject(0);
+        assert_eq!(simulation.pick(&[]), Some(1), "not due yet");
+        simulation.now = millis(50);
+        assert_eq!(simulation.pick(&[0]), Some(1), "the retry of a call that has tried it");
+        let unrepeatable = Needs { tried: vec![], is_repeatable: false };
+        assert_eq!(simulation.slot(&unrepeatable).unwrap().endpoint, 1, "it could be lost");
+        let probe = simulation.slot(&request(&[])).unwrap();
+        assert_eq!(probe.endpoint, 0);
+        assert_eq!(Vec::from_iter((0..20).map(|_| simulation.pick(&[]))), [Some(1); 20], "one at a time");
+        // It fails.
+        simulation.balancer.end(probe, simulation.now, 0);
+        assert_eq!(simulation.pick(&[]), Some(1), "not due again");
+        simulation.now = millis(1000);
+        let probe = simulation.slot(&request(&[])).unwrap();
+        assert_eq!(probe.endpoint, 0);
+        let Some(Change::CameUp(outage)) = simulation.respond(probe) else { unreachable!("it responded") };
+        assert_eq!((outage.since, outage.probes), (Duration::ZERO, 2));
+        assert!(matches!(simulation.balancer.health(0), Some(Health::Up(Some(_)))));
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_repeated_probes_only_if_no_other_comes() {
+        let mut simulation = Simulation::new(2, RULES);
+        simulation.eject(0);
+        simulation.now = PATIENCE + millis(50);
+        let request = Needs { tried: vec![], is_repeatable: false };
+        assert_eq!(simulation.slot(&request).unwrap().endpoint, 0);
+    }
+
+    #[test]
+    fn an_unreachable_endpoint_has_one_probe_at_a_time() {
+        let mut simulation = Simulation::new(1, RULES);
+        assert_eq!(simulation.balancer.next_probe(0), None, "it is up");
+        assert!(!simulation.balancer.begin_probe(0, millis(9999)));
+        simulation.connect_failed(0);
+        let due = simulation.balancer.next_probe(0).unwrap();
+        assert!(!simulation.balancer.begin_probe(0, due - millis(1)));
+        assert!(simulation.balancer.begin_probe(0, due));
+        assert_eq!(simulation.balancer.next_probe(0), None);
+        assert!(!simulation.balancer.begin_probe(0, due));
+        simulation.balancer.probe_failed(0, due, 0);
+        assert!(simulation.balancer.next_probe(0).unwrap() > due);
+    }
+
+    #[test]
+    fn a_slow_start_ends() {
+        let mut simulation = Simulation::new(1, RULES);
+        simulation.restart(0);
+        let slots = Vec::from_iter((0..INITIAL_WINDOW).map(|_| simulation.slot(&request(&[])).unwrap()));
+        assert_eq!(simulation.pick(&[]), None);
+        for number in 0..3 {
+            simulation.park(number);
+        }
+        assert_eq!(simulation.release(), None);
+        simulation.respond(slots[0]);
+        let released = Vec::from_iter(std::iter::from_fn(|| simulation.release()).map(|(number, _)| number));
+        assert_eq!(released, [0, 1], "in the place of the response, and one for it");
+        simulation.now = SLOW_START;
+        assert_eq!(simulation.release().map(|(number, _)| number), Some(2));
+        assert!(simulation.balancer.is_steady());
+        for slot in slots {
+            assert_eq!(simulation.respond(slot), None);
+        }
+        assert!(simulation.balancer.is_steady());
+    }
+
+    /// An endpoint without load is chosen whenever it takes part.
+    #[test]
+    fn the_share_of_an_endpoint_grows_over_its_slow_start() {
+        const PICKS: u32 = 10_000;
+        let mut simulation = Simulation::new(3, Rules { parks: false, ..RULES });
+        simulation.in_flight = [(0, 0), (1, 99), (2, 99)].into();
+        simulation.restart(0);
+        for (now, share) in [(0, 0.1), (500, 0.1), (1000, 0.2), (2500, 0.5), (4000, 0.8)] {
+            simulation.now = millis(now);
+            let picked = (0..PICKS).filter(|_| simulation.pick(&[]) == Some(0)).count() as f64 / f64::from(PICKS);
+            // Two of three are compared.
+            let full = 1.0 - share / 3.0;
+            assert!(picked < share + 0.02 && picked > share * full * 0.6, "{picked} of {share} after {now} ms");
+        }
+    }
+
+    /// What happens to a simulation.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Insert,
+        Remove(Index),
+        Request { tried: Vec<Index>, is_repeatable: bool },
+        Leave(Index),
+        Respond(Index),
+        End(Index),
+        ConnectFailed(Index),
+        BeginProbe(Index),
+        ProbeFailed(Index),
+        Connected(Index),
+        Eject(Index),
+        Wait(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let index = any::<Index>;
+        prop_oneof![
+            1 => Just(Step::Insert),
+            1 => index().prop_map(Step::Remove),
+            20 => (prop::collection::vec(index(), 0..3), any::<bool>())
+                .prop_map(|(tried, is_repeatable)| Step::Request { tried, is_repeatable }),
+            2 => index().prop_map(Step::Leave),
+            10 => index().prop_map(Step::Respond),
+            10 => index().prop_map(Step::End),
+            3 => index().prop_map(Step::ConnectFailed),
+            4 => index().prop_map(Step::BeginProbe),
+            2 => index().prop_map(Step::ProbeFailed),
+            3 => index().prop_map(Step::Connected),
+            3 => index().prop_map(Step::Eject),
+            8 => (0_u64..3000).prop_map(Step::Wait),
+        ]
+    }
+
+    /// What is expected of a simulation.
+    struct Model {
+        simulation: Simulation,
+        rules: Rules,
+        endpoints: Vec<EndpointId>,
+        /// The requests that have a slot, and whether they got a response.
+        sent: Vec<(Slot, bool)>,
+        parked: Vec<(Ticket, u32)>,
+        requests: u32,
+        /// The responses in each slow start.
+        responses: HashMap<(EndpointId, u64), usize>,
+        /// The unreachable endpoints that are probed.
+        probed: Vec<EndpointId>,
+    }
+
+    impl Model {
+        fn new(endpoints: u32, rules: Rules) -> Self {
+            let simulation = Simulation::new(endpoints, rules);
+            let (sent, parked, requests, responses, probed) = Default::default();
+            Self { simulation, rules, endpoints: (0..endpoints).collect(), sent, parked, requests, responses, probed }
+        }
+
+        fn health(&self, id: EndpointId) -> Health {
+            self.simulation.balancer.health(id).unwrap()
+        }
+
+        fn all(&self) -> Vec<Health> {
+            self.endpoints.iter().map(|id| self.health(*id)).collect()
+        }
+
+        fn epoch(&self, id: EndpointId) -> u64 {
+            self.simulation.balancer.members.iter().find(|member| member.id == id).unwrap().epoch
+        }
+
+        fn is_current(&self, slot: Slot) -> bool {
+            self.endpoints.contains(&slot.endpoint) && self.epoch(slot.endpoint) == slot.epoch
+        }
+
+        /// Returns the number of slots that count in the present state of an endpoint.
+        fn current(&self, id: EndpointId, kind: SlotKind) -> usize {
+            let slots = self.sent.iter().map(|(slot, _)| *slot);
+            slots.filter(|slot| slot.endpoint == id && slot.kind == kind && self.is_current(*slot)).count()
+        }
+
+        /// Checks that a request may have this slot, given how the endpoints were.
+        fn check_slot(&self, slot: Slot, before: &[Health]) {
+            let is_up = |health: &Health| matches!(health, Health::Up(_));
+            let is_ejected = |health: &Health| matches!(health, Health::Ejected(_));
+            let index = self.endpoints.iter().position(|id| *id == slot.endpoint).expect("a present endpoint");
+            match before[index] {
+                Health::Up(_) => assert_ne!(slot.kind, SlotKind::Probe),
+                Health::Ejected(_) if slot.kind == SlotKind::Probe => {}
+                Health::Ejected(_) => assert!(!before.iter().any(is_up), "{before:?}"),
+                Health::Unreachable(_) => {
+                    assert!(!self.rules.parks, "{before:?}");
+                    assert!(!before.iter().any(|health| is_up(health) || is_ejected(health)), "{before:?}");
+                }
+            }
+        }
+
+        fn apply(&mut self, step: &Step) {
+            let of = |index: &Index, ids: &[EndpointId]| ids.get(index.index(ids.len().max(1))).copied();
+            let (before, now) = (self.all(), self.simulation.now);
+            match step {
+                Step::Insert if self.endpoints.len() < 6 => {
+                    let id = self.endpoints.last().map_or(0, |last| last + 1);
+                    self.simulation.balancer.insert(id, Some(now));
+                    self.endpoints.push(id);
+                }
+                Step::Remove(index) if self.endpoints.len() > 1 => {
+                    let id = self.endpoints.remove(index.index(self.endpoints.len() - 1));
+                    self.simulation.balancer.remove(id);
+                    self.probed.retain(|probed| *probed != id);
+                }
+                Step::Request { tried, is_repeatable } => {
+                    let tried = tried.iter().filter_map(|index| of(index, &self.endpoints)).collect();
+                    let request = Needs { tried, is_repeatable: *is_repeatable };
+                    self.requests += 1;
+                    match self.simulation.slot(&request) {
+                        Some(slot) => {
+                            assert!(self.parked.is_empty(), "others came before");
+                            self.check_slot(slot, &before);
+                            self.sent.push((slot, false));
+                        }
+                        None => {
+                            assert!(self.rules.parks);
+                            let ticket = self.simulation.balancer.park(request, self.requests);
+                            self.parked.push((ticket, self.requests));
+                        }
+                    }
+                }
+                Step::Leave(index) if !self.parked.is_empty() => {
+                    let (ticket, _) = self.parked.remove(index.index(self.parked.len()));
+                    self.simulation.balancer.leave(ticket);
+                }
+                Step::Respond(index) | Step::End(index) if !self.sent.is_empty() => {
+                    let index = index.index(self.sent.len());
+                    let (slot, responded) = self.sent[index];
+                    let is_current = self.is_current(slot);
+                    let change = if matches!(step, Step::End(_)) {
+                        self.sent.remove(index);
+                        self.simulation.balancer.end(slot, now, 0);
+                        None
+                    } else if !responded {
+                        self.sent[index].1 = true;
+                        *self.responses.entry((slot.endpoint, slot.epoch)).or_default() += 1;
+                        self.simulation.balancer.responded(slot, now)
+                    } else {
+                        None
+                    };
+                    assert!(change.is_none() || slot.kind == SlotKind::Probe && is_current);
+                    if !is_current {
+                        assert_eq!(self.all(), before, "what began in an earlier state counts no longer");
+                    }
+                }
+                Step::ConnectFailed(index) => {
+                    let id = of(index, &self.endpoints).unwrap();
+                    self.simulation.connect_failed(id);
+                    assert!(matches!(self.health(id), Health::Unreachable(_)));
+                }
+                Step::BeginProbe(index) => {
+                    let id = of(index, &self.endpoints).unwrap();
+                    if self.simulation.balancer.begin_probe(id, now) {
+                        assert!(!self.probed.contains(&id), "one at a time");
+                        self.probed.push(id);
+                    }
+                }
+                Step::ProbeFailed(index) if !self.probed.is_empty() => {
+                    let id = self.probed.swap_remove(index.index(self.probed.len()));
+                    self.simulation.balancer.probe_failed(id, now, 0);
+                }
+                Step::Connected(index) if !self.probed.is_empty() => {
+                    let id = self.probed.swap_remove(index.index(self.probed.len()));
+                    assert!(self.simulation.balancer.connected(id, now).is_some());
+                    assert!(matches!(self.health(id), Health::Up(_)));
+                }
+                Step::Eject(index) => {
+                    let id = of(index, &self.endpoints).unwrap();
+                    let change = self.simulation.eject(id);
+                    let ejected = self.all().iter().filter(|health| matches!(health, Health::Ejected(_))).count();
+                    let maximum = self.endpoints.len() as f64 * self.rules.max_ejected;
+                    assert!(change.is_none() || ejected as f64 <= maximum, "{ejected} of {maximum}");
+                    assert_eq!(change.is_some(), self.all() != before);
+                }
+                Step::Wait(time) => self.simulation.now += millis(*time),
+                _ => {}
+            }
+        }
+
+        /// Releases what can be sent, as after each change.
+        fn release(&mut self) {
+            loop {
+                let before = self.all();
+                let Some((number, slot)) = self.simulation.release() else { break };
+                let (_, first) = self.parked.remove(0);
+                assert_eq!(number, first, "the oldest first");
+                self.check_slot(slot, &before);
+                self.sent.push((slot, false));
+            }
+        }
+
+        fn check(&self) {
+            assert_eq!(self.simulation.balancer.parked(), self.parked.len());
+            let mut has_capacity = false;
+            let healths = self.all();
+            let is_any_up = healths.iter().any(|health| matches!(health, Health::Up(_)));
+            for (id, health) in self.endpoints.iter().zip(&healths) {
+                let probes = self.current(*id, SlotKind::Probe);
+                assert!(probes <= 1, "one at a time");
+                match health {
+                    Health::Up(None) => has_capacity = true,
+                    Health::Up(Some(_)) => {
+                        let in_flight = self.current(*id, SlotKind::SlowStart);
+                        let responses = self.responses.get(&(*id, self.epoch(*id))).copied().unwrap_or_default();
+                        let limit = INITIAL_WINDOW as usize + responses;
+                        has_capacity |= in_flight < limit;
+                        assert!(in_flight <= limit || !self.rules.parks, "{in_flight} of {limit}");
+                    }
+                    Health::Ejected(_) => has_capacity |= !is_any_up,
+                    Health::Unreachable(_) => assert_eq!(probes, 0),
+                }
+            }
+            assert!(self.parked.is_empty() || !has_capacity, "a request waits although it could be sent: {healths:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_order_of_events_breaks_the_rules(
+            endpoints in 1_u32..5,
+            parks in any::<bool>(),
+            max_ejected in prop_oneof![Just(0.0), Just(0.5), Just(1.0)],
+            steps in prop::collection::vec(step(), 0..200),
+        ) {
+            let mut model = Model::new(endpoints, Rules { max_ejected, parks, ..RULES });
+            for step in &steps {
+                model.apply(step);
+                model.release();
+                model.check();
+            }
+        }
+
+        /// Whatever has happened: once the endpoints are up, all requests are sent.
+        #[test]
+        fn nobody_waits_forever(endpoints in 1_u32..5, steps in prop::collection::vec(step(), 0..200)) {
+            let mut model = Model::new(endpoints, RULES);
+            for step in &steps {
+                model.apply(step);
+                model.release();
+            }
+            for id in model.endpoints.clone() {
+                model.simulation.balancer.connected(id, model.simulation.now);
+            }
+            while !model.parked.is_empty() {
+                model.release();
+                let before = model.parked.len();
+                // The endpoints respond, or their slow start ends.
+                model.simulation.now += SLOW_START;
+                model.release();
+                assert!(model.parked.len() < before || model.parked.is_empty());
+            }
+        }
+    }
+}
