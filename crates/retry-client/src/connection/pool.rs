@@ -120,6 +120,11 @@ impl Pool {
             || self.group.is_full() && self.group.pools(self).iter().any(|pool| has_http2(pool))
     }
 
+    /// Returns how many requests can be in flight on the connections of the group.
+    pub(crate) fn max_in_flight(&self) -> usize {
+        if self.is_shared() { usize::MAX } else { self.config.max_connections }
+    }
+
     /// Returns the number of connections of the group, including those being opened.
     pub(crate) fn connections(&self) -> usize {
         self.config.max_connections.saturating_sub(self.group.connection_permits.available_permits())

@@ -88,6 +88,8 @@ pub(crate) struct Conditions<'a> {
     pub(crate) now: Duration,
     /// Returns the number of requests in flight.
     pub(crate) in_flight: &'a dyn Fn(EndpointId) -> usize,
+    /// Returns how many requests can be in flight at a time, for lack of connections.
+    pub(crate) max_in_flight: &'a dyn Fn(EndpointId) -> usize,
     /// Returns 64 random bits.
     pub(crate) random: &'a dyn Fn() -> u64,
 }
@@ -106,9 +108,11 @@ impl Member {
         matches!(self.health, Health::Ejected(_))
     }
 
-    fn has_capacity(&self) -> bool {
+    fn has_capacity(&self, conditions: &Conditions<'_>) -> bool {
         match &self.health {
-            Health::Up(slow_start) => slow_start.as_ref().is_none_or(SlowStart::has_capacity),
+            Health::Up(None) => true,
+            // What it gets beyond its limit would wait for connections, in another order.
+            Health::Up(Some(slow_start)) => slow_start.has_capacity((conditions.max_in_flight)(self.id)),
             _ => false,
         }
     }
@@ -211,7 +215,7 @@ impl<W> Balancer<W> {
 
     fn end_slow_starts(&mut self, now: Duration) {
         for member in &mut self.members {
-            if matches!(&member.health, Health::Up(Some(slow_start)) if slow_start.end() <= now) {
+            if matches!(&member.health, Health::Up(Some(slow_start)) if slow_start.has_ended(now)) {
                 member.set(Health::Up(None), &mut self.next_epoch);
             }
         }
@@ -220,7 +224,7 @@ impl<W> Balancer<W> {
     fn select(&mut self, request: &Needs, conditions: &Conditions<'_>) -> Option<Slot> {
         let untried = |member: &Member| !request.tried.contains(&member.id);
         let parks = self.rules.parks;
-        let available = |member: &Member| member.is_up() && (member.has_capacity() || !parks);
+        let available = |member: &Member| member.is_up() && (member.has_capacity(conditions) || !parks);
         let probed =
             self.members.iter().position(|member| untried(member) && member.is_probe_due(request, conditions.now));
         if let Some(member) = probed.and_then(|index| self.members.get_mut(index)) {
@@ -244,7 +248,7 @@ impl<W> Balancer<W> {
     /// Returns the index of the one with fewer requests in flight of two that are chosen at random (Mitzenmacher, "The
     /// Power of Two Choices in Randomized Load Balancing"). One in its slow start takes part as often as its share says.
     fn choose(&self, conditions: &Conditions<'_>, eligible: impl Fn(&Member) -> bool) -> Option<usize> {
-        let Conditions { now, in_flight, random } = *conditions;
+        let Conditions { now, in_flight, random, .. } = *conditions;
         let eligible = || self.members.iter().enumerate().filter(|(_, member)| eligible(member));
         let mut candidates: Vec<_> = eligible().filter(|(_, member)| fraction(random()) < member.share(now)).collect();
         if candidates.is_empty() {

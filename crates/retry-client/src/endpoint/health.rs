@@ -80,9 +80,9 @@ impl SlowStart {
         (!length.is_zero()).then_some(Self { since: now, length, in_flight: 0, responses: 0 })
     }
 
-    /// Returns when it is over.
-    pub(crate) fn end(&self) -> Duration {
-        self.since.saturating_add(self.length)
+    /// Whether it is over. Until there was a response, nothing is known about what the endpoint can take.
+    pub(crate) fn has_ended(&self, now: Duration) -> bool {
+        self.responses > 0 && self.since.saturating_add(self.length) <= now
     }
 
     /// Returns the part of its full share that the endpoint gets, from 0 to 1.
@@ -90,9 +90,9 @@ impl SlowStart {
         now.saturating_sub(self.since).div_duration_f64(self.length).clamp(INITIAL_SHARE, 1.0)
     }
 
-    /// Whether another request may be in flight.
-    pub(crate) fn has_capacity(&self) -> bool {
-        self.in_flight < INITIAL_WINDOW.saturating_add(self.responses)
+    /// Whether another request may be in flight, of at most `limit`.
+    pub(crate) fn has_capacity(&self, limit: usize) -> bool {
+        self.in_flight < INITIAL_WINDOW.saturating_add(self.responses) && (self.in_flight as usize) < limit
     }
 
     pub(crate) fn begin_request(&mut self) {
@@ -150,14 +150,26 @@ mod tests {
         assert_eq!(SlowStart::new(millis(0), millis(0)), None);
     }
 
+    #[test]
+    fn the_slow_start_ends_after_its_time_and_a_response() {
+        let mut slow_start = SlowStart::new(millis(1000), millis(5000)).unwrap();
+        assert!(!slow_start.has_ended(millis(9000)));
+        slow_start.record_response();
+        assert!(!slow_start.has_ended(millis(5999)));
+        assert!(slow_start.has_ended(millis(6000)));
+    }
+
+    /// A limit that the tests reach.
+    const LIMIT: usize = 20;
+
     proptest! {
         #[test]
-        fn the_window_is_the_initial_one_and_one_for_each_response(events in prop::collection::vec(0..3, 0..200)) {
+        fn the_window_is_the_initial_one_and_one_for_each_response_up_to_the_limit(events in prop::collection::vec(0..3, 0..200)) {
             let mut slow_start = SlowStart::new(millis(0), millis(1)).unwrap();
             let (mut in_flight, mut responses) = (0, 0);
             for event in events {
                 match event {
-                    0 if slow_start.has_capacity() => {
+                    0 if slow_start.has_capacity(LIMIT) => {
                         slow_start.begin_request();
                         in_flight += 1;
                     }
@@ -173,8 +185,9 @@ mod tests {
                     }
                     _ => {}
                 }
-                prop_assert!(in_flight <= INITIAL_WINDOW + responses);
-                prop_assert_eq!(slow_start.has_capacity(), in_flight < INITIAL_WINDOW + responses);
+                let window = (INITIAL_WINDOW + responses).min(LIMIT as u32);
+                prop_assert!(in_flight <= window);
+                prop_assert_eq!(slow_start.has_capacity(LIMIT), in_flight < window);
             }
         }
     }

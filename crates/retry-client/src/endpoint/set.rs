@@ -77,7 +77,9 @@ impl State {
         let Self { endpoints, balancer, .. } = self;
         let find = |id| endpoints.iter().find(|endpoint| endpoint.id == id);
         let in_flight = |id| find(id).map_or(0, |endpoint| endpoint.in_flight());
-        decide(balancer, &Conditions { now, in_flight: &in_flight, random: &random })
+        let max_in_flight = |id| find(id).map_or(0, |endpoint| endpoint.pool.max_in_flight());
+        let (in_flight, max_in_flight) = (&in_flight, &max_in_flight);
+        decide(balancer, &Conditions { now, in_flight, max_in_flight, random: &random })
     }
 
     /// Returns the guard of a slot, and counts a request that probes an endpoint.
