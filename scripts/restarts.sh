@@ -1,6 +1,24 @@
 #!/usr/bin/env bash
-# Sends 100,000 requests through the gateway while its upstream is killed and restarted several times a second. No
-# idempotent request may fail, and no POST may be processed twice. Prints the counts. REQUESTS sets another number.
+# Restarts the upstream of a gateway with default settings, and prints what callers and the upstream notice. First, callers
+# send 100,000 requests at a steady rate, while the upstream is killed or stopped every few seconds and is away for up to
+# three. Then, 5000 callers wait while it is away for eight seconds, and 2000 of them leave. Fails if a caller notices more
+# than it has to, or if the upstream gets more than the slow start allows.
+#
+# REQUESTS (100000) and RATE (1000 per second) set other numbers, GATEWAY names a program that is already built. Needs
+# Linux and strace, which it installs with apt-get if it may.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-TEST_LIMIT_S=3600 RESTARTS_REQUESTS=${REQUESTS:-100000} cargo test --release --locked --quiet -p retry-service --test restarts -- --nocapture
+
+# shellcheck source=scripts/common.sh
+. scripts/common.sh
+with_work_folder
+install_missing strace
+gateway=${GATEWAY-}
+[ -n "$gateway" ] || build_gateway
+build --release -p retry-service --example outage
+outage=$(executable outage)
+
+mkdir "$work/restarts" "$work/queue"
+"$outage" restarts "$gateway" "$work/restarts" "${REQUESTS:-100000}" "${RATE:-1000}"
+printf '\n'
+"$outage" queue "$gateway" "$work/queue" 5000

@@ -180,12 +180,17 @@ pub(crate) async fn read_metric(admin: SocketAddr, name: &str) -> f64 {
 
 /// Waits until a metric is 0.
 pub(crate) async fn until_zero(admin: SocketAddr, name: &str) {
-    let is_zero = async {
-        while read_metric(admin, name).await > 0.0 {
-            sleep(Duration::from_millis(10)).await;
+    until_metric(admin, name, |value| value == 0.0).await;
+}
+
+/// Waits until the value of a metric is as wanted.
+pub(crate) async fn until_metric(admin: SocketAddr, name: &str, is_wanted: impl Fn(f64) -> bool) {
+    let is_reached = async {
+        while !is_wanted(read_metric(admin, name).await) {
+            sleep(Duration::from_millis(2)).await;
         }
     };
-    within(format!("{name} to be 0"), is_zero).await;
+    within(format!("another value of {name}"), is_reached).await;
 }
 
 /// Flags of a gateway with short delays without jitter.
