@@ -75,7 +75,7 @@ impl<'a> Transport for CallTransport<'a> {
         request: AttemptRequest<'b>,
     ) -> Result<Lease, impl Future<Output = Result<Lease, Failure>> + Send + use<'a, 'b>> {
         let Self { transport, .. } = *self;
-        let picked = transport.endpoints.pick(request.route().needs(request.is_repeatable()));
+        let picked = transport.endpoints.pick(|| request.route().needs(request.is_repeatable()));
         if picked.is_err() {
             transport.release_upload(&request);
         }
@@ -196,7 +196,7 @@ impl HttpTransport {
 
     /// Chooses another endpoint, and waits until there is one.
     async fn pick_again(&self, request: &AttemptRequest<'_>) -> Result<Lease, Failure> {
-        match self.endpoints.pick(request.route().needs(request.is_repeatable())) {
+        match self.endpoints.pick(|| request.route().needs(request.is_repeatable())) {
             Ok(lease) => Ok(lease),
             Err(parked) => {
                 self.release_upload(request);
@@ -215,7 +215,7 @@ impl HttpTransport {
                 match self.endpoints.lease(slot) {
                     Some(lease) => return Some(lease),
                     // Its endpoint was removed meanwhile.
-                    None => match self.endpoints.pick(route.needs(false)) {
+                    None => match self.endpoints.pick(|| route.needs(false)) {
                         Ok(lease) => return Some(lease),
                         Err(again) => parked = again,
                     },

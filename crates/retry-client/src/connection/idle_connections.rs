@@ -50,11 +50,19 @@ struct Shared {
 impl Shared {
     /// `None` if never.
     fn expires(&self, timeout: Duration) -> Option<Instant> {
-        self.last_used.checked_add(timeout).into_iter().chain(self.retires).min()
+        earlier(self.last_used.checked_add(timeout), self.retires)
     }
 
     fn is_usable(&self, now: Instant) -> bool {
         !self.handle.sender.is_closed() && self.retires.is_none_or(|retires| now < retires)
+    }
+}
+
+/// Returns the earlier of two times; `None` is never.
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 
@@ -102,7 +110,7 @@ impl IdleConnections {
     /// Adds a connection that may be idle for at most `timeout`, unless there are `max` already. Returns whether it did.
     pub(crate) fn push(&mut self, connection: Box<Connection>, timeout: Duration, max: usize) -> bool {
         let since = connection.last_used();
-        let expires = since.checked_add(timeout).into_iter().chain(connection.retires).min();
+        let expires = earlier(since.checked_add(timeout), connection.retires);
         if self.http1.len() >= max || connection.retires.is_some_and(|retires| retires <= since) {
             return false;
         }

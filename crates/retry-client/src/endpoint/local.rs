@@ -78,10 +78,11 @@ impl Members {
     }
 
     /// Returns the endpoint with fewer requests in flight of two that are chosen at random. All are up.
-    fn choose(&self, tried: &[EndpointId]) -> Option<&Arc<LocalEndpoint>> {
+    fn choose(&self, needs: impl FnOnce() -> Needs) -> Option<&Arc<LocalEndpoint>> {
         if let [only] = &*self.list {
             return Some(only);
         }
+        let Needs { tried, .. } = needs();
         let untried = || self.list.iter().filter(|local| !tried.contains(&local.endpoint.id));
         let len = match untried().count() {
             0 => return self.list.get(fastrand::usize(..self.list.len().max(1))),
@@ -105,28 +106,26 @@ impl Endpoints {
     }
 
     /// Chooses an endpoint for a request, or lets it wait.
-    pub(crate) fn pick(&self, request: Needs) -> Result<Lease, Parked> {
+    pub(crate) fn pick(&self, needs: impl Fn() -> Needs) -> Result<Lease, Parked> {
         if let Some(refresh) = &self.refresh {
             refresh.ensure_running(&self.set);
         }
         if self.set.is_steady()
-            && let Some(local) = self.with_members(|members| members.choose(&request.tried).cloned())
+            && let Some(local) = self.with_members(|members| members.choose(&needs).cloned())
         {
             return Ok(Lease::new(local, None));
         }
         if self.set.has_unreachable() {
             self.with_members(|members| members.list.iter().for_each(LocalEndpoint::ensure_probed));
         }
-        let mut request = request;
         loop {
-            let slot = match self.set.pick(request.clone()) {
+            let slot = match self.set.pick(needs()) {
                 Pick::Slot(slot) => slot,
                 Pick::Parked(parked) => return Err(parked),
             };
-            match self.lease(slot) {
-                Some(lease) => return Ok(lease),
-                // The endpoint was removed meanwhile.
-                None => request.tried.clear(),
+            // `None` if the endpoint was removed meanwhile.
+            if let Some(lease) = self.lease(slot) {
+                return Ok(lease);
             }
         }
     }

@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -19,7 +22,11 @@ use crate::{
 
 /// The endpoints of a call.
 #[derive(Default)]
-pub(crate) struct Route(Mutex<State>);
+pub(crate) struct Route {
+    /// Whether an attempt has failed or was parked. Most calls end before that, without another look at the state.
+    is_eventful: AtomicBool,
+    state: Mutex<State>,
+}
 
 #[derive(Default)]
 struct State {
@@ -51,13 +58,19 @@ pub(crate) enum NextEndpoint {
 impl Route {
     /// Returns what matters for the choice of the next endpoint.
     pub(crate) fn needs(&self, is_repeatable: bool) -> Needs {
-        Needs { tried: lock(&self.0).tried.clone(), is_repeatable }
+        let tried = self.eventful().map(|state| state.tried.clone()).unwrap_or_default();
+        Needs { tried, is_repeatable }
+    }
+
+    /// Returns the state if there is more to know than the endpoint of the first attempt.
+    fn eventful(&self) -> Option<MutexGuard<'_, State>> {
+        self.is_eventful.load(Relaxed).then(|| lock(&self.state))
     }
 
     /// Notes that the current attempt goes to an endpoint.
     pub(crate) fn begin(&self, local: &Arc<LocalEndpoint>) {
         if local.is_managed() {
-            let mut state = lock(&self.0);
+            let mut state = lock(&self.state);
             state.is_parked = false;
             state.next = NextEndpoint::Tried;
             state.current = Some(Arc::clone(local));
@@ -66,8 +79,9 @@ impl Route {
 
     /// Notes that the current attempt has failed.
     pub(crate) fn failed(&self) {
-        let mut state = lock(&self.0);
+        let mut state = lock(&self.state);
         let Some(local) = state.current.take() else { return };
+        self.is_eventful.store(true, Relaxed);
         let id = local.endpoint.id;
         if !state.tried.contains(&id) {
             state.tried.push(id);
@@ -89,17 +103,18 @@ impl Route {
 
     /// Returns the endpoint of the current attempt, if its health matters.
     pub(crate) fn current(&self) -> Option<Arc<LocalEndpoint>> {
-        lock(&self.0).current.clone()
+        lock(&self.state).current.clone()
     }
 
     /// Returns where the next attempt would go.
     pub(crate) fn next_endpoint(&self) -> NextEndpoint {
-        lock(&self.0).next
+        self.eventful().map(|state| state.next).unwrap_or_default()
     }
 
     /// Notes that the call waits for an endpoint. Its time is counted until the guard is dropped.
     pub(crate) fn park(&self, outage: Option<Arc<str>>) -> ParkGuard<'_> {
-        let mut state = lock(&self.0);
+        self.is_eventful.store(true, Relaxed);
+        let mut state = lock(&self.state);
         (state.is_parked, state.outage) = (true, outage);
         drop(state);
         ParkGuard { route: self, since: Instant::now() }
@@ -107,23 +122,22 @@ impl Route {
 
     /// Whether the current attempt has no endpoint yet, or has ended without one.
     pub(crate) fn is_parked(&self) -> bool {
-        lock(&self.0).is_parked
+        self.eventful().is_some_and(|state| state.is_parked)
     }
 
     /// Returns the error of a call that has waited for too long.
     pub(crate) fn outage_error(&self) -> Error {
-        Error::outage(lock(&self.0).outage.as_deref())
+        Error::outage(lock(&self.state).outage.as_deref())
     }
 
     /// Returns how long the call was parked in all its attempts.
     pub(crate) fn parked(&self) -> Duration {
-        let state = lock(&self.0);
-        state.parked_before + state.parked_now
+        self.eventful().map(|state| state.parked_before + state.parked_now).unwrap_or_default()
     }
 
     /// Ends an attempt, and returns how long it was parked.
     pub(crate) fn end_attempt(&self) -> Duration {
-        let mut state = lock(&self.0);
+        let Some(mut state) = self.eventful() else { return Duration::ZERO };
         let parked = std::mem::take(&mut state.parked_now);
         state.parked_before += parked;
         parked
@@ -138,7 +152,7 @@ pub(crate) struct ParkGuard<'a> {
 
 impl Drop for ParkGuard<'_> {
     fn drop(&mut self) {
-        lock(&self.route.0).parked_now += self.since.elapsed();
+        lock(&self.route.state).parked_now += self.since.elapsed();
     }
 }
 
