@@ -418,7 +418,8 @@ mod tests {
             let Self { balancer, now, random, in_flight } = self;
             let in_flight = |id| in_flight.get(&id).copied().unwrap_or_default();
             let random = || random.borrow_mut().u64(..);
-            decide(balancer, &Conditions { now: *now, in_flight: &in_flight, random: &random })
+            let (in_flight, max_in_flight, random) = (&in_flight, &|_| usize::MAX, &random);
+            decide(balancer, &Conditions { now: *now, in_flight, max_in_flight, random })
         }
 
         fn pick(&mut self, tried: &[EndpointId]) -> Option<EndpointId> {
