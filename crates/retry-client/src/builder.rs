@@ -22,6 +22,7 @@ use crate::{
         set::EndpointSet,
     },
     error::Error,
+    hedge::{after::HedgeAfter, delay::HedgeDelay},
     response::buffering::BufferLimits,
     retry::{attempt_event::AttemptEvent, config::RetryConfig, methods::RetryMethods},
     transport::HttpTransport,
@@ -42,6 +43,7 @@ use crate::{
 /// | `pool_idle_timeout` | 90 s | how long an idle connection is kept |
 /// | `pool_max_idle` | 64 | maximum number of idle connections |
 /// | `pool_max_connections` | none | maximum number of connections |
+/// | `hedge_after` | none | after which time a request is sent to a second endpoint as well |
 /// | `proxy_from_env` | off | uses the proxy that the environment names |
 /// | `ca_file` | none | trusted certificates in addition to the system's (feature `tls`) |
 /// | `client_certificate` | none | certificate of the client (feature `tls`) |
@@ -54,6 +56,7 @@ pub struct ClientBuilder {
     url: Redacted<String>,
     more_urls: Vec<Redacted<String>>,
     endpoints: EndpointConfig,
+    hedge_after: Option<HedgeAfter>,
     resolver: Resolver,
     retry_config: RetryConfig,
     pool: PoolConfig,
@@ -80,6 +83,7 @@ impl Client {
             url: Redacted(base_url.into()),
             more_urls: Vec::new(),
             endpoints: EndpointConfig::default(),
+            hedge_after: None,
             resolver: Resolver::default(),
             retry_config: RetryConfig::default(),
             pool: PoolConfig {
@@ -312,6 +316,22 @@ impl ClientBuilder {
         self
     }
 
+    /// Sends a request to a second endpoint if its response takes long. The first response that is not retried counts, and
+    /// the other request is canceled. Off by default.
+    ///
+    /// This applies to the first attempt of requests that may be repeated and whose body has been read completely, but not
+    /// to gRPC, while another endpoint is up. The second request is charged to the [budget](Self::budget) like a retry, and
+    /// is not sent if the budget does not allow it. It is part of the attempt: its outcome is the response that counts, or
+    /// the failure of both, and a retry goes to a third endpoint if there is one.
+    ///
+    /// A response time is measured until the response is returned. A quantile is that of the last minute or so, for all
+    /// requests that may be sent twice. Nothing is sent twice before enough is known: a hundred response times for 0.95,
+    /// 500 for 0.99.
+    pub fn hedge_after(mut self, after: HedgeAfter) -> Self {
+        self.hedge_after = Some(after);
+        self
+    }
+
     /// Resolves the names of the endpoints again after this time, and when connecting fails. Each address is then an
     /// endpoint. Addresses that are gone get no further requests. Off by default: the addresses of a name are one endpoint,
     /// tried one after the other for each connection. `localhost` is always one endpoint.
@@ -391,6 +411,7 @@ impl ClientBuilder {
             return Err(Error::bad_input("pool_max_connections is 0: expected at least 1"));
         }
         self.endpoints.validate()?;
+        let hedge_after = self.hedge_after.map(HedgeAfter::validate).transpose()?;
         let origins = self.origins()?;
         let retry_config = self.retry_config.validate()?;
         let Some(first) = origins.first() else { return Err(Error::bad_input("expected a base URL")) };
@@ -408,6 +429,7 @@ impl ClientBuilder {
             base_url,
             upload_limit,
             buffer_quota: retry_config.buffer_quota.clone(),
+            hedge_delay: hedge_after.map(|after| Arc::new(HedgeDelay::new(after))),
         };
         let (resume, response_buffer) = (self.resume, self.response_buffer);
         Ok(Client(Arc::new(Inner { transport, retry_config, resume, response_buffer })))

@@ -174,6 +174,7 @@ impl Client {
         let mut inner = Inner::clone(&self.0);
         inner.transport.endpoints = Arc::new(inner.transport.endpoints.sibling());
         inner.transport.base_url = inner.transport.base_url.unshared();
+        inner.transport.hedge_delay = inner.transport.hedge_delay.map(|delay| Arc::new(delay.sibling()));
         Self(Arc::new(inner))
     }
 

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use http::StatusCode;
 use retry_core::Record;
 
-/// The attempts of a call that took more than one, with their outcomes: an extension of its response, or part of its
+/// The attempts of a call that took more than one, or that was hedged, with their outcomes: an extension of its response, or part of its
 /// [`Error`](crate::Error). It displays as one line, for a log:
 ///
 /// ```text
@@ -24,6 +24,19 @@ pub struct HistoryEntry {
     pub record: Record,
     /// The outcome of the attempt.
     pub outcome: PastOutcome,
+    /// The second request that was sent because the first took long. `None` if there was none.
+    pub hedge: Option<Hedge>,
+}
+
+/// A second request of an attempt, to another endpoint; see
+/// [`ClientBuilder::hedge_after`](crate::ClientBuilder::hedge_after).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Hedge {
+    /// How long the first request had taken by then.
+    pub after: Duration,
+    /// Whether the outcome of the attempt is that of the second request.
+    pub won: bool,
 }
 
 /// The outcome of an attempt that has ended. It displays as a verb phrase, such as `returned 503 Service Unavailable`.
@@ -57,7 +70,7 @@ impl History {
         self.0.iter()
     }
 
-    pub(crate) fn push(&mut self, record: &Record, outcome: PastOutcome) {
+    pub(crate) fn push(&mut self, entry: HistoryEntry) {
         if self.0.len() == usize::from(MAX_ENTRIES) {
             self.0.remove(0);
         }
@@ -65,19 +78,19 @@ impl History {
             // Many calls may be waiting for their second attempt: no spare capacity.
             self.0.reserve_exact(1);
         }
-        self.0.push(HistoryEntry { record: *record, outcome });
+        self.0.push(entry);
     }
 
-    /// Whether there was more than one attempt.
-    pub(crate) fn has_retries(&self) -> bool {
-        self.0.len() > 1
+    /// Whether more than one request was sent.
+    pub(crate) fn has_several_requests(&self) -> bool {
+        self.0.len() > 1 || self.0.iter().any(|entry| entry.hedge.is_some())
     }
 }
 
 impl fmt::Display for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut wait = None;
-        for (index, HistoryEntry { record, outcome }) in self.0.iter().enumerate() {
+        for (index, HistoryEntry { record, outcome, hedge }) in self.0.iter().enumerate() {
             if index > 0 {
                 f.write_str("; ")?;
             }
@@ -87,6 +100,10 @@ impl fmt::Display for History {
             write!(f, "attempt {} {outcome}", record.attempt)?;
             if let Some(timing) = record.timing {
                 write!(f, " ({:?})", rounded(timing.duration))?;
+            }
+            if let Some(Hedge { after, won }) = hedge {
+                let result = if *won { "won" } else { "lost" };
+                write!(f, ", hedged after {:?}: {result}", rounded(*after))?;
             }
             wait = record.wait;
         }

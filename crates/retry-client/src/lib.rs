@@ -69,6 +69,7 @@ mod connection;
 mod endpoint;
 mod error;
 mod error_chain;
+mod hedge;
 mod history;
 mod layer;
 mod lock;
@@ -83,7 +84,8 @@ pub use builder::ClientBuilder;
 pub use client::Client;
 pub use endpoint::status::{EndpointState, EndpointStatus};
 pub use error::{Error, ErrorKind};
-pub use history::{History, HistoryEntry, PastOutcome};
+pub use hedge::after::HedgeAfter;
+pub use history::{Hedge, History, HistoryEntry, PastOutcome};
 pub use layer::{RetryLayer, RetryService};
 pub use request::{
     body::Body,

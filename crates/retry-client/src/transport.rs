@@ -8,6 +8,7 @@ use std::{
 
 use http::{Response, Version};
 use hyper::body::Incoming;
+use retry_core::{BudgetCharge, Runtime as _, TokioRuntime};
 use tokio::time::{Instant, timeout};
 
 use crate::{
@@ -24,6 +25,11 @@ use crate::{
     },
     error::{Error, ErrorKind},
     error_chain::BoxError,
+    hedge::{
+        delay::HedgeDelay,
+        race::{Winner, race},
+        timer::HedgeTimer,
+    },
     lock::lock,
     request::{buffer_quota::BufferQuota, hop_by_hop::trim_values, replay::StreamBuffer},
     response::{
@@ -57,6 +63,8 @@ pub(crate) struct HttpTransport {
     pub(crate) base_url: BaseUrl,
     pub(crate) upload_limit: Option<UploadLimit>,
     pub(crate) buffer_quota: BufferQuota,
+    /// `None` if no request is sent to a second endpoint.
+    pub(crate) hedge_delay: Option<Arc<HedgeDelay>>,
 }
 
 /// Sends the attempts of one call.
@@ -92,7 +100,12 @@ impl<'a> Transport for CallTransport<'a> {
         // An `async fn` would contain its arguments twice.
         let mut lease = Some(lease);
         async move {
-            let mut outcome = transport.attempt(&request, &mut lease, delivery).await;
+            let mut outcome = match &transport.hedge_delay {
+                Some(delay) if request.may_be_hedged() => {
+                    Box::pin(transport.hedged_attempt(&request, &mut lease, delivery, delay)).await
+                }
+                _ => transport.attempt(&request, &mut lease, delivery).await,
+            };
             if let Err(failure) = &mut outcome
                 && failure.is_connection_closed()
                 && request.is_repeatable()
@@ -130,7 +143,65 @@ impl HttpTransport {
         {
             Box::pin(limit.prefetch(stream)).await;
         }
-        let mut response = self.exchange(request, lease).await?;
+        let response = self.exchange(request, lease).await?;
+        self.read_ahead(response, request, delivery).await
+    }
+
+    /// As [`attempt`](Self::attempt), but if there is no response after the delay, the request is sent to another endpoint
+    /// as well.
+    async fn hedged_attempt(
+        &self,
+        request: &AttemptRequest<'_>,
+        lease: &mut Option<Lease>,
+        delivery: Delivery,
+        delay: &HedgeDelay,
+    ) -> Result<BoxResponse<ReceivedBody>, Failure> {
+        let route = request.route();
+        let mut timer = HedgeTimer::new(delay.get());
+        let second = async {
+            let after = poll_fn(|cx| timer.poll_late(route.has_endpoint(), cx)).await;
+            let (lease, charge) = self.hedge_lease(request)?;
+            route.hedge(lease.local.endpoint.id, after);
+            Some(async move {
+                let (local, mut lease, _charge) = (Arc::clone(&lease.local), Some(lease), charge);
+                let response = exchange_with(&local, &mut lease, request).await?;
+                self.read_ahead(response, request, delivery).await
+            })
+        };
+        let is_accepted = |response: &BoxResponse<ReceivedBody>| !request.is_retried(response.status());
+        let (outcome, winner) = race(self.attempt(request, lease, delivery), second, is_accepted).await;
+        if winner == Winner::Second {
+            route.hedge_won();
+        }
+        if outcome.as_ref().is_ok_and(is_accepted)
+            && let Some(time) = timer.elapsed()
+        {
+            // If the first request was canceled, it would have taken longer. That is enough for a quantile.
+            delay.record(time);
+        }
+        outcome
+    }
+
+    /// Returns what a second request needs: another endpoint, and the permission of the budget. `None` if it is not sent.
+    fn hedge_lease(&self, request: &AttemptRequest<'_>) -> Option<(Lease, Option<BudgetCharge>)> {
+        if !request.has_body_buffered() {
+            return None;
+        }
+        let lease = self.endpoints.pick_other(&request.route().used())?;
+        let charge = match request.budget() {
+            Some(budget) => Some(budget.charge(TokioRuntime.now())?),
+            None => None,
+        };
+        Some((lease, charge))
+    }
+
+    /// Reads the body of a response as far as `delivery` says.
+    async fn read_ahead(
+        &self,
+        mut response: BoxResponse<ReceivedBody>,
+        request: &AttemptRequest<'_>,
+        delivery: Delivery,
+    ) -> Result<BoxResponse<ReceivedBody>, Failure> {
         let read_ahead = match delivery {
             Delivery::Streamed => None,
             Delivery::Buffered(limits) => {
@@ -178,7 +249,9 @@ impl HttpTransport {
                 Err(Failure { kind: FailureKind::Unreachable, error }) => {
                     *lease = None;
                     route.failed();
-                    if route.next_endpoint() == NextEndpoint::Tried && !self.endpoints.set.parks() {
+                    let is_last = route.next_endpoint() == NextEndpoint::Tried && !self.endpoints.set.parks();
+                    // A second request that is in flight is at another endpoint already.
+                    if is_last || route.is_hedged() {
                         return Err(Failure { kind: FailureKind::Unreachable, error });
                     }
                 }

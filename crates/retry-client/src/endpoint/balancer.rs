@@ -188,6 +188,15 @@ impl<W> Balancer<W> {
         if self.queue.is_empty() { self.select(request, conditions) } else { None }
     }
 
+    /// Chooses an endpoint for a request beside one in flight: one that is up and that the call has not tried. `None` if
+    /// there is none that has capacity, or if other requests wait for it.
+    pub(crate) fn pick_other(&mut self, tried: &[EndpointId], conditions: &Conditions<'_>) -> Option<Slot> {
+        self.end_slow_starts(conditions.now);
+        let is_other = |member: &Member| member.is_up() && member.has_capacity() && !tried.contains(&member.id);
+        let chosen = if self.queue.is_empty() { self.choose(conditions, is_other) } else { None };
+        self.members.get_mut(chosen?).map(|member| member.slot(SlotKind::Plain))
+    }
+
     /// Lets a request wait until [`release`](Self::release) returns it.
     pub(crate) fn park(&mut self, request: Needs, waiter: W) -> Ticket {
         self.next_ticket += 1;

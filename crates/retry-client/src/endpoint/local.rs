@@ -79,16 +79,16 @@ impl Members {
 
     /// Returns the endpoint with fewer requests in flight of two that are chosen at random. All are up.
     fn choose(&self, needs: impl FnOnce() -> Needs) -> Option<&Arc<LocalEndpoint>> {
-        if let [only] = &*self.list {
-            return Some(only);
+        match &*self.list {
+            [only] => Some(only),
+            all => self.choose_other(&needs().tried).or_else(|| all.get(fastrand::usize(..all.len().max(1)))),
         }
-        let Needs { tried, .. } = needs();
+    }
+
+    /// As [`choose`](Self::choose), but only among those that the call has not tried.
+    fn choose_other(&self, tried: &[EndpointId]) -> Option<&Arc<LocalEndpoint>> {
         let untried = || self.list.iter().filter(|local| !tried.contains(&local.endpoint.id));
-        let len = match untried().count() {
-            0 => return self.list.get(fastrand::usize(..self.list.len().max(1))),
-            len => len,
-        };
-        let [first, second] = two_of(len, fastrand::u64(..))?.map(|index| untried().nth(index));
+        let [first, second] = two_of(untried().count(), fastrand::u64(..))?.map(|index| untried().nth(index));
         let (first, second) = first.zip(second)?;
         Some(if second.in_flight.get() < first.in_flight.get() { second } else { first })
     }
@@ -128,6 +128,15 @@ impl Endpoints {
                 return Ok(lease);
             }
         }
+    }
+
+    /// Chooses an endpoint for a request beside one in flight: one that is up and that the call has not tried.
+    pub(crate) fn pick_other(&self, tried: &[EndpointId]) -> Option<Lease> {
+        if self.set.is_steady() {
+            let other = self.with_members(|members| members.choose_other(tried).cloned())?;
+            return Some(Lease::new(other, None));
+        }
+        self.lease(self.set.pick_other(tried)?)
     }
 
     /// Returns the lease of a slot; `None` if its endpoint was removed meanwhile.

@@ -17,13 +17,14 @@ use crate::{
         local::LocalEndpoint,
     },
     error::Error,
+    history::Hedge,
     lock::lock,
 };
 
 /// The endpoints of a call.
 #[derive(Default)]
 pub(crate) struct Route {
-    /// Whether an attempt has failed or was parked. Most calls end before that, without another look at the state.
+    /// Whether an attempt has failed, or was parked or hedged. Most calls end before that, without another look at the state.
     is_eventful: AtomicBool,
     state: Mutex<State>,
 }
@@ -34,6 +35,8 @@ struct State {
     /// The endpoint of the current attempt, if its health matters.
     current: Option<Arc<LocalEndpoint>>,
     next: NextEndpoint,
+    /// The second request beside the current attempt.
+    hedge: Option<Hedge>,
     /// Whether the current attempt has no endpoint yet.
     is_parked: bool,
     /// Why the last endpoint went down.
@@ -74,6 +77,38 @@ impl Route {
             state.is_parked = false;
             state.next = NextEndpoint::Tried;
             state.current = Some(Arc::clone(local));
+        }
+    }
+
+    /// Whether the current attempt has an endpoint whose health matters.
+    pub(crate) fn has_endpoint(&self) -> bool {
+        lock(&self.state).current.is_some()
+    }
+
+    /// Returns the endpoints that the call has tried, with that of the current attempt.
+    pub(crate) fn used(&self) -> Vec<EndpointId> {
+        let state = lock(&self.state);
+        let current = state.current.iter().map(|local| local.endpoint.id);
+        state.tried.iter().copied().chain(current).collect()
+    }
+
+    /// Notes that a second request goes to another endpoint.
+    pub(crate) fn hedge(&self, endpoint: EndpointId, after: Duration) {
+        self.is_eventful.store(true, Relaxed);
+        let mut state = lock(&self.state);
+        state.tried.push(endpoint);
+        state.hedge = Some(Hedge { after, won: false });
+    }
+
+    /// Whether a second request was sent beside the current attempt.
+    pub(crate) fn is_hedged(&self) -> bool {
+        self.eventful().is_some_and(|state| state.hedge.is_some())
+    }
+
+    /// Notes that the response of the current attempt is that of the second request.
+    pub(crate) fn hedge_won(&self) {
+        if let Some(hedge) = &mut lock(&self.state).hedge {
+            hedge.won = true;
         }
     }
 
@@ -135,12 +170,12 @@ impl Route {
         self.eventful().map(|state| state.parked_before + state.parked_now).unwrap_or_default()
     }
 
-    /// Ends an attempt, and returns how long it was parked.
-    pub(crate) fn end_attempt(&self) -> Duration {
-        let Some(mut state) = self.eventful() else { return Duration::ZERO };
+    /// Ends an attempt. Returns how long it was parked, and the second request beside it.
+    pub(crate) fn end_attempt(&self) -> (Duration, Option<Hedge>) {
+        let Some(mut state) = self.eventful() else { return (Duration::ZERO, None) };
         let parked = std::mem::take(&mut state.parked_now);
         state.parked_before += parked;
-        parked
+        (parked, state.hedge.take())
     }
 }
 

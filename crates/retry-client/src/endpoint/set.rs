@@ -240,6 +240,12 @@ impl EndpointSet {
         })
     }
 
+    /// Chooses an endpoint for a request beside one in flight: one that the call has not tried.
+    pub(crate) fn pick_other(self: &Arc<Self>, tried: &[EndpointId]) -> Option<SlotGuard> {
+        let decide = |balancer: &mut Balancer<_>, conditions: &Conditions<'_>| balancer.pick_other(tried, conditions);
+        self.update(|state, now| state.decide(now, decide).map(|slot| state.guard(slot, self)))
+    }
+
     /// Whether an endpoint is up that a call has not tried.
     pub(crate) fn has_alternative(&self, tried: &[EndpointId]) -> bool {
         lock(&self.state).balancer.has_alternative(tried)

@@ -65,7 +65,8 @@ impl ReplayBody {
         }
     }
 
-    /// Returns the body for the next attempt. From then on, the body of an earlier attempt fails if it is read.
+    /// Returns the body for the next attempt. From then on, the body of an earlier attempt fails if it is read, unless
+    /// [everything is buffered](Self::is_buffered).
     pub(crate) fn attempt(&self) -> RequestBody {
         let source = match self {
             Self::Bytes(bytes) => Source::Bytes(bytes.clone()),
@@ -84,6 +85,11 @@ impl ReplayBody {
     /// Whether everything that was read can be sent again.
     pub(crate) fn is_replayable(&self) -> bool {
         self.stream().is_none_or(|stream| !lock(stream).overflowed)
+    }
+
+    /// Whether several attempts can send it at the same time.
+    pub(crate) fn is_buffered(&self) -> bool {
+        self.stream().is_none_or(|stream| lock(stream).is_buffered())
     }
 
     /// Whether it will be replayable when it is complete, according to its announced length.
@@ -188,6 +194,11 @@ impl StreamBuffer {
         self.size.lower() <= self.limit as u64
     }
 
+    /// Whether the buffer has the complete body.
+    fn is_buffered(&self) -> bool {
+        self.ended && !self.overflowed
+    }
+
     /// Buffers `data`, and returns whether that was possible.
     fn append(&mut self, data: &Bytes) -> bool {
         let length = self.buffer.len() + data.len();
@@ -286,7 +297,7 @@ impl http_body::Body for RequestBody {
             }
             Source::Stream { stream, reader, offset, trailers_sent } => {
                 let mut stream = lock(stream);
-                if stream.reader != *reader {
+                if stream.reader != *reader && !stream.is_buffered() {
                     return Poll::Ready(Some(Err(Superseded.into())));
                 }
                 if let Some(unsent) = stream.buffer.read(*offset, FRAME_SIZE) {
@@ -480,6 +491,21 @@ mod tests {
         let second = replay.attempt();
         assert!(first.frame().await.unwrap().is_err());
         assert_eq!(read(second, 9).await.0, "abcd");
+    }
+
+    #[tokio::test]
+    async fn several_attempts_can_read_what_is_completely_buffered() {
+        let replay = ReplayBody::new(streamed(&["ab", "cd"]), 100, &BufferQuota::new(1000));
+        let mut first = replay.attempt();
+        first.frame().await.unwrap().unwrap();
+        assert!(!replay.is_buffered());
+        read(replay.attempt(), 9).await;
+        assert!(replay.is_buffered());
+        let mut second = replay.attempt();
+        second.frame().await.unwrap().unwrap();
+        assert_eq!(read(replay.attempt(), 9).await, ("abcd".to_owned(), true));
+        assert_eq!(read(first, 9).await, ("cd".to_owned(), true));
+        assert_eq!(read(second, 9).await, ("cd".to_owned(), true));
     }
 
     #[tokio::test]

@@ -181,7 +181,7 @@ impl ResumingBody {
         if let Some(Observer(observer)) = &config.observer {
             let outcome = Outcome::Resumed(&error);
             let parked = std::time::Duration::ZERO;
-            observer(&AttemptEvent { method: &Method::GET, uri, record, outcome, ended: None, parked });
+            observer(&AttemptEvent { method: &Method::GET, uri, record, outcome, ended: None, parked, hedge: None });
         }
         let mut request = Request::new(Body::empty());
         *request.uri_mut() = uri.clone();

@@ -7,7 +7,7 @@ use retry_core::{Reason, Record};
 
 use crate::{
     error::{Error, ErrorKind},
-    history::PastOutcome,
+    history::{Hedge, PastOutcome},
 };
 
 /// An attempt failed, a call ended, or a response body is resumed.
@@ -27,6 +27,8 @@ pub struct AttemptEvent<'a> {
     pub ended: Option<Reason>,
     /// How long the attempt waited until an endpoint was up, as part of its duration.
     pub parked: Duration,
+    /// The second request that was sent because the first took long. `None` if there was none.
+    pub hedge: Option<Hedge>,
 }
 
 /// The outcome of an attempt. It displays as a verb phrase, such as `returned 200 OK`.

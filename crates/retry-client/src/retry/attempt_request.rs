@@ -2,14 +2,14 @@
 
 use std::sync::{
     Mutex,
-    atomic::{AtomicBool, Ordering::Relaxed},
+    atomic::{AtomicU32, Ordering::Relaxed},
 };
 
 use http::{
     HeaderValue, Method, Request, StatusCode,
     header::{EXPECT, UPGRADE},
 };
-use retry_core::Attempt;
+use retry_core::{Attempt, RetryBudget};
 
 use crate::{
     endpoint::route::Route,
@@ -43,8 +43,8 @@ pub(crate) struct ReplayableRequest {
     pub(crate) body: ReplayBody,
     /// Whether it may be processed twice.
     pub(crate) idempotent: bool,
-    /// Whether the current attempt has passed it to a connection.
-    sent: AtomicBool,
+    /// To how many connections the current attempt has passed it.
+    sent: AtomicU32,
     /// Where its attempts have gone.
     pub(crate) route: Route,
 }
@@ -57,11 +57,11 @@ impl ReplayableRequest {
         }
         let idempotent = make_idempotent(config, &mut head);
         let body = ReplayBody::new(body, config.replay_limit, &config.buffer_quota);
-        Ok(Self { head, body, idempotent, sent: AtomicBool::new(false), route: Route::default() })
+        Ok(Self { head, body, idempotent, sent: AtomicU32::new(0), route: Route::default() })
     }
 
     pub(crate) fn was_sent(&self) -> bool {
-        self.sent.load(Relaxed)
+        self.sent.load(Relaxed) > 0
     }
 }
 
@@ -91,7 +91,7 @@ pub(crate) struct AttemptRequest<'a> {
 
 impl<'a> AttemptRequest<'a> {
     pub(crate) fn new(config: &'a RetryConfig, request: &'a ReplayableRequest, attempt: Attempt) -> Self {
-        request.sent.store(false, Relaxed);
+        request.sent.store(0, Relaxed);
         Self { config, request, attempt }
     }
 
@@ -106,12 +106,33 @@ impl<'a> AttemptRequest<'a> {
 
     /// Whether a response with this status is a failure of the server, which is retried.
     pub(crate) fn is_failure(&self, status: StatusCode) -> bool {
-        status.is_server_error() && self.config.retries_status(status)
+        status.is_server_error() && self.is_retried(status)
+    }
+
+    /// Whether a response with this status is retried.
+    pub(crate) fn is_retried(&self, status: StatusCode) -> bool {
+        self.config.retries_status(status)
     }
 
     /// Whether the request could be sent again if it got no response.
     pub(crate) fn is_repeatable(&self) -> bool {
         self.request.idempotent && self.request.body.is_replayable() && self.request.body.fits()
+    }
+
+    /// Whether it may be sent to a second endpoint if its response takes long: in the first attempt of a request that may
+    /// be repeated. After a failure, the policy decides about further requests.
+    pub(crate) fn may_be_hedged(&self) -> bool {
+        self.attempt.number == 1 && self.is_repeatable() && !is_grpc(self.request.head.headers())
+    }
+
+    /// Whether its body can be sent a second time now.
+    pub(crate) fn has_body_buffered(&self) -> bool {
+        self.request.body.is_buffered()
+    }
+
+    /// Returns the budget for retries.
+    pub(crate) fn budget(&self) -> Option<&'a RetryBudget> {
+        self.config.budget.as_ref()
     }
 
     /// Returns the body if it is a stream.
@@ -128,13 +149,13 @@ impl<'a> AttemptRequest<'a> {
 
     /// Notes that a connection returned the request unsent.
     pub(crate) fn not_sent(&self) {
-        self.request.sent.store(false, Relaxed);
+        self.request.sent.fetch_sub(1, Relaxed);
     }
 
     /// Builds the message, for the connection that sends it now.
     pub(crate) fn message(&self) -> Request<RequestBody> {
         let Self { config, request: ReplayableRequest { head, body, sent, .. }, attempt } = self;
-        sent.store(true, Relaxed);
+        sent.fetch_add(1, Relaxed);
         let mut message = Request::clone(head).map(|()| body.attempt());
         if let Some(name) = &config.attempt_header {
             message.headers_mut().insert(name, HeaderValue::from(attempt.number));

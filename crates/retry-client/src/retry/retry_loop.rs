@@ -7,7 +7,7 @@ use retry_core::{Attempt, Classify, Event, Report, Verdict};
 
 use crate::{
     error::Error,
-    history::History,
+    history::{History, HistoryEntry},
     lock::lock,
     retry::{
         attempt_event::{AttemptEvent, Outcome},
@@ -96,7 +96,7 @@ pub(crate) fn call<T: Transport, R>(
                 }
             })
             .await;
-        let history = Some(mem::take(&mut lock(&progress).history)).filter(History::has_retries);
+        let history = Some(mem::take(&mut lock(&progress).history)).filter(History::has_several_requests);
         match outcome {
             Some(Ok(mut response)) => {
                 response.extensions_mut().insert(journal);
@@ -164,7 +164,7 @@ fn report<B>(
     progress: &Mutex<Progress>,
     event: &Event<'_, BoxResponse<B>, Failure>,
 ) {
-    let parked = request.route.end_attempt();
+    let (parked, hedge) = request.route.end_attempt();
     let (record, outcome, ended) = match event {
         Event::Retry { record, outcome, .. } => (record, outcome, None),
         Event::End { record, outcome, reason, .. } => (record, outcome, Some(*reason)),
@@ -185,13 +185,13 @@ fn report<B>(
             Outcome::DeadlineExceeded
         }
     };
-    if record.attempt > 1 || ended.is_none() {
+    if record.attempt > 1 || ended.is_none() || hedge.is_some() {
         let mut progress = lock(progress);
-        progress.history.push(record, outcome.to_past());
+        progress.history.push(HistoryEntry { record: **record, outcome: outcome.to_past(), hedge });
         progress.backoff = ended.is_none().then(|| config.backoff_gauge.enter());
     }
     let (method, uri) = (request.head.method(), request.head.uri());
-    let event = AttemptEvent { method, uri, record, outcome, ended, parked };
+    let event = AttemptEvent { method, uri, record, outcome, ended, parked, hedge };
     event.log(config.policy.count());
     if let Some(Observer(observer)) = &config.observer {
         observer(&event);

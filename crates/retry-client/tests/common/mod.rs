@@ -12,7 +12,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -30,6 +30,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::JoinSet,
+    time::sleep,
 };
 
 #[path = "../../../delayed-backend/tests/support/watchdog.rs"]
@@ -44,6 +45,10 @@ pub(crate) enum Reply {
     Hang,
     /// Replies 200 with this text.
     Ok(&'static str),
+    /// Replies 200 with this text after this time.
+    Late(Duration, &'static str),
+    /// Replies 200, unless this is set: then resets it, and does not reply.
+    HangOnce(Arc<AtomicBool>),
     /// Replies with this status and text.
     Status(u16, &'static str),
 }
@@ -143,7 +148,13 @@ async fn response(
     };
     let (status, text) = match reply {
         Reply::Hang => pending().await,
+        Reply::HangOnce(flag) if flag.swap(false, SeqCst) => pending().await,
+        Reply::HangOnce(_) => (200, ""),
         Reply::Ok(text) => (200, text),
+        Reply::Late(time, text) => {
+            sleep(time).await;
+            (200, text)
+        }
         Reply::Status(status, text) => (status, text),
     };
     let response = Response::builder().status(status).header("content-type", "text/plain");
