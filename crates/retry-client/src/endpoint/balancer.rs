@@ -192,7 +192,7 @@ impl<W> Balancer<W> {
     /// there is none that has capacity, or if other requests wait for it.
     pub(crate) fn pick_other(&mut self, tried: &[EndpointId], conditions: &Conditions<'_>) -> Option<Slot> {
         self.end_slow_starts(conditions.now);
-        let is_other = |member: &Member| member.is_up() && member.has_capacity() && !tried.contains(&member.id);
+        let is_other = |member: &Member| member.has_capacity(conditions) && !tried.contains(&member.id);
         let chosen = if self.queue.is_empty() { self.choose(conditions, is_other) } else { None };
         self.members.get_mut(chosen?).map(|member| member.slot(SlotKind::Plain))
     }
@@ -525,6 +525,30 @@ mod tests {
         let released = std::iter::from_fn(|| simulation.release()).map(|(number, _)| number);
         assert_eq!(Vec::from_iter(released), [0, 2, 3]);
         assert_eq!((simulation.balancer.parked(), simulation.pick(&[])), (0, Some(0)));
+    }
+
+    #[test]
+    fn a_second_request_goes_only_to_another_endpoint_that_is_up_and_has_capacity() {
+        let mut simulation = Simulation::new(3, RULES);
+        let pick_other = |simulation: &mut Simulation, tried: &[EndpointId]| {
+            let slot = simulation.decide(|balancer, conditions| balancer.pick_other(tried, conditions));
+            slot.map(|slot| slot.endpoint)
+        };
+        for tried in 0..3 {
+            let others = Vec::from_iter((0..20).map(|_| pick_other(&mut simulation, &[tried]).unwrap()));
+            assert!(!others.contains(&tried), "{others:?}");
+        }
+        assert_eq!(pick_other(&mut simulation, &[0, 1, 2]), None);
+        simulation.connect_failed(1);
+        assert_eq!(pick_other(&mut simulation, &[0, 2]), None);
+        simulation.eject(2);
+        simulation.now = millis(1000);
+        assert_eq!(pick_other(&mut simulation, &[0]), None, "it probes no endpoint");
+        simulation.balancer.connected(1, simulation.now);
+        let slots = (0..20).map_while(|_| pick_other(&mut simulation, &[0])).count();
+        assert_eq!(slots, INITIAL_WINDOW as usize, "the slow start counts it");
+        simulation.park(0);
+        assert_eq!(pick_other(&mut simulation, &[1]), None, "others wait");
     }
 
     #[test]
