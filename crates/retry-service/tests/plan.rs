@@ -1,5 +1,5 @@
 //! What `plan` says about outages is what the gateway does.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the message")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a failed expectation is the message")]
 
 mod support;
 
