@@ -48,8 +48,8 @@ FAULTS = [
     ("post-close", "POST: connection closed before the response", "close", "POST", "/echo"),
     ("twice", "POST requests processed twice, same fault", "close", "POST", "/echo"),
 ]
-CONTENDERS = ["direct", "gateway", "gateway-10s", "nginx", "haproxy", "envoy"]
-TITLES = {"direct": "no proxy", "gateway": "gateway", "gateway-10s": "gateway, `--count 8`", "nginx": "nginx", "haproxy": "HAProxy", "envoy": "Envoy"}
+CONTENDERS = ["direct", "gateway", "nginx", "haproxy", "envoy"]
+TITLES = {"direct": "no proxy", "gateway": "gateway", "nginx": "nginx", "haproxy": "HAProxy", "envoy": "Envoy"}
 
 NGINX = """daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log /dev/null;
 events {{ worker_connections 1000; }}
@@ -173,10 +173,9 @@ class Process:
 
 def start_proxy(name, upstream, programs, folder):
     port = free_port()
-    if name.startswith("gateway"):
-        flags = ["--count", "8", "--budget-ratio", "off", "--deadline", "10s"] if name == "gateway-10s" else []
+    if name == "gateway":
         address, target = f"127.0.0.1:{port}", f"http://127.0.0.1:{upstream}"
-        flags += ["--timeout", f"{SILENCE_MS}ms"]
+        flags = ["--timeout", f"{SILENCE_MS}ms"]
         return Process(port, programs["retry-service"], "--forward", "--listen", address, "--upstream", target, *flags)
     config = os.path.join(folder, f"{name}.json" if name == "envoy" else name)
     with open(config, "w", encoding="utf-8") as file:

@@ -114,6 +114,41 @@ async fn a_reload_changes_settings_and_names_those_that_need_a_restart() {
 }
 
 #[tokio::test]
+async fn a_reload_adds_and_removes_upstreams() {
+    let upstreams = [Upstream::playing([upstream::ok("")]).await, Upstream::playing([upstream::ok("")]).await];
+    let url = |number: usize| format!("'http://{}'", upstreams[number].address);
+    let received = || upstreams.each_ref().map(|upstream| upstream.received().len());
+    let file = TempFile::new(&format!("upstream = {}", url(0)));
+    let mut service = start(&file, &[]).await;
+    let (address, admin) = (service.address, service.admin().await);
+    assert_eq!(call(address, "GET", "/").await.status, 200);
+    assert_eq!(received(), [1, 0]);
+
+    file.write(&format!("upstream = [{}, {}]", url(0), url(1)));
+    let line = reload(&mut service).await;
+    assert!(line.contains("changed: upstream. "), "{line}");
+    assert!(line.contains(&format!("{}, http://{} (", upstreams[0].address, upstreams[1].address)), "{line}");
+    let second = async {
+        while received()[1] == 0 {
+            assert_eq!(call(address, "GET", "/").await.status, 200);
+        }
+    };
+    within("a request to the second upstream", second).await;
+
+    file.write(&format!("upstream = {}", url(1)));
+    assert!(reload(&mut service).await.contains("changed: upstream. "));
+    let before = received();
+    assert_eq!(call(address, "GET", "/").await.status, 200);
+    assert_eq!(received(), [before[0], before[1] + 1]);
+    let metrics = call(admin, "GET", "/metrics").await.text();
+    assert!(!metrics.contains(&format!("endpoint=\"{}\"", upstreams[0].address)), "{metrics}");
+
+    file.write(&format!("upstream = [{}, {}]", url(1), url(1)));
+    let line = reload(&mut service).await;
+    assert!(line.contains("Reload failed") && line.contains("expected each host and port only once"), "{line}");
+}
+
+#[tokio::test]
 async fn a_request_in_flight_keeps_its_configuration() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let first = listener.local_addr().unwrap();

@@ -194,7 +194,7 @@ pub(crate) struct UpstreamSettings {
     #[arg(long, value_name = "FILE")]
     pub upstream_ca: Option<PathBuf>,
 
-    /// Maximum number of idle connections that are kept, divided among the threads [with --forward: 1024]
+    /// Maximum number of idle connections that are kept to each endpoint, divided among the threads [with --forward: 1024]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     #[arg(default_value = "64", default_value_if("forward", "true", "1024"))]
     pub upstream_max_idle: usize,
@@ -203,8 +203,8 @@ pub(crate) struct UpstreamSettings {
     #[arg(long, value_name = "DURATION", default_value = "90s", value_parser = duration::parse)]
     pub upstream_idle_timeout: Duration,
 
-    /// Maximum number of connections, or off; further requests wait for one. Requests whose bodies are still arriving
-    /// use at most half of them [with --forward: 1024]
+    /// Maximum number of connections to each endpoint, or off; further requests wait for one. Requests whose bodies are
+    /// still arriving use at most half of them [with --forward: 1024]
     #[arg(long, value_name = "N", value_parser = limit(at_least_one))]
     #[arg(default_value = "off", default_value_if("forward", "true", "1024"))]
     pub upstream_max_connections: Limit<usize>,

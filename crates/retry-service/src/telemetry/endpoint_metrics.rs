@@ -46,7 +46,7 @@ pub(crate) fn register(registry: &mut Registry, endpoints: impl IntoIterator<Ite
     register("endpoint_up", "1, or 0 while the endpoint is down", gauge, |endpoint| endpoint.is_up.into());
     let help = "Requests in flight to the endpoint";
     register("endpoint_requests_in_flight", help, gauge, |endpoint| endpoint.in_flight as u64);
-    let help = "Attempts at the endpoint without a response, or with a status of 5xx that is retried";
+    let help = "Requests to the endpoint that got no response, or one with a status of 5xx that is retried";
     register("endpoint_failures", help, counter, |endpoint| endpoint.failures);
     let help = "Times that failures in a row have taken the endpoint down";
     register("endpoint_ejections", help, counter, |endpoint| endpoint.ejections);
