@@ -398,6 +398,8 @@ mod tests {
 
     const SLOW_START: Duration = Duration::from_secs(5);
     const RULES: Rules = Rules { max_ejected: 0.5, slow_start: SLOW_START, parks: true };
+    /// A limit that tests reach.
+    const MAX_IN_FLIGHT: usize = 13;
 
     const fn millis(millis: u64) -> Duration {
         Duration::from_millis(millis)
@@ -427,8 +429,8 @@ mod tests {
             let Self { balancer, now, random, in_flight } = self;
             let in_flight = |id| in_flight.get(&id).copied().unwrap_or_default();
             let random = || random.borrow_mut().u64(..);
-            let (in_flight, max_in_flight, random) = (&in_flight, &|_| usize::MAX, &random);
-            decide(balancer, &Conditions { now: *now, in_flight, max_in_flight, random })
+            let (now, max_in_flight) = (*now, &|_| MAX_IN_FLIGHT);
+            decide(balancer, &Conditions { now, in_flight: &in_flight, max_in_flight, random: &random })
         }
 
         fn pick(&mut self, tried: &[EndpointId]) -> Option<EndpointId> {
@@ -878,7 +880,7 @@ mod tests {
                     Health::Up(Some(_)) => {
                         let in_flight = self.current(*id, SlotKind::SlowStart);
                         let responses = self.responses.get(&(*id, self.epoch(*id))).copied().unwrap_or_default();
-                        let limit = INITIAL_WINDOW as usize + responses;
+                        let limit = (INITIAL_WINDOW as usize + responses).min(MAX_IN_FLIGHT);
                         has_capacity |= in_flight < limit;
                         assert!(in_flight <= limit || !self.rules.parks, "{in_flight} of {limit}");
                     }
