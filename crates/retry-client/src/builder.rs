@@ -43,6 +43,12 @@ use crate::{
 /// | `pool_idle_timeout` | 90 s | how long an idle connection is kept |
 /// | `pool_max_idle` | 64 | maximum number of idle connections |
 /// | `pool_max_connections` | none | maximum number of connections |
+/// | `pool_max_connection_age` | none | after which time a connection is replaced |
+/// | `endpoint` | none | another server for the same requests; may be called several times |
+/// | `outage_wait` | off | how long a call may wait while no endpoint is up |
+/// | `eject_after`, `max_ejected` | 5, 0.5 | when an endpoint gets no requests, and which share of them at most |
+/// | `slow_start` | 5 s | how long it takes until an endpoint that came back gets its full share |
+/// | `dns_refresh`, `resolver` | off, the system | how often names are resolved again, each address an endpoint, and by what |
 /// | `hedge_after` | none | after which time a request is sent to a second endpoint as well |
 /// | `proxy_from_env` | off | uses the proxy that the environment names |
 /// | `ca_file` | none | trusted certificates in addition to the system's (feature `tls`) |

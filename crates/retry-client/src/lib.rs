@@ -36,6 +36,33 @@
 //! If an idle connection turns out to be closed before anything was written to it, the request goes to another connection.
 //! As nothing was sent, that does not count as an attempt.
 //!
+//! # Several servers, and outages
+//!
+//! [`endpoint`](ClientBuilder::endpoint) adds servers that can process the same requests. Those that cannot be connected
+//! to, or that respond with one failure after the other, get no requests until a probe succeeds. A retry goes to another
+//! endpoint, the first one without a wait.
+//!
+//! With [`outage_wait`](ClientBuilder::outage_wait), calls wait in their order while no endpoint can be reached, whatever
+//! their method, and without an attempt: a restart of the server then takes time, but no request.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use retry_client::{Client, ErrorKind};
+//!
+//! let client = Client::builder("http://10.0.0.1:8080")
+//!     .endpoint("http://10.0.0.2:8080")
+//!     .outage_wait(Duration::from_secs(10))
+//!     .build()?;
+//! match client.post("/orders", "1 tea").await {
+//!     Ok(response) => println!("{}", response.status()),
+//!     Err(error) if error.kind() == ErrorKind::Outage => println!("not sent: {error}"),
+//!     Err(error) => return Err(error.into()),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # https and proxies
 //!
 //! `https://` URLs need the feature `tls`, which is off by default and uses rustls. The client trusts the system's
