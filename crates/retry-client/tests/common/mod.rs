@@ -2,6 +2,7 @@
     dead_code,
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "each test file uses a part, and a failed expectation is the message"
 )]
 //! Servers for tests: one that replies by a script and records the requests, and one that sends bytes.
@@ -9,6 +10,7 @@
 use std::{
     convert::Infallible,
     future::{pending, ready},
+    io,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -28,9 +30,9 @@ use hyper_util::{
 use retry_client::{Client, ClientBuilder, RetryPolicy};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::JoinSet,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 #[path = "../../../delayed-backend/tests/support/watchdog.rs"]
@@ -59,6 +61,8 @@ pub(crate) struct Seen {
     pub(crate) method: Method,
     pub(crate) target: String,
     pub(crate) version: Version,
+    /// That of the URL, which only HTTP/2 has.
+    pub(crate) authority: Option<String>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) trailers: Option<HeaderMap>,
@@ -69,7 +73,7 @@ pub(crate) struct Seen {
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Server {
@@ -111,7 +115,13 @@ impl Server {
                 });
             }
         });
-        Self { address, seen, _tasks: tasks }
+        Self { address, seen, tasks }
+    }
+
+    /// Stops listening, and then closes the connections.
+    pub(crate) async fn stop(mut self) -> Vec<Seen> {
+        self.tasks.shutdown().await;
+        self.seen()
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
@@ -124,6 +134,55 @@ impl Server {
         Client::builder(format!("http://{}", self.address)).retry(quick(3)).timeout(Duration::from_millis(500))
     }
 }
+
+/// An address that nothing else listens on, for a server that goes away and comes back. Until a server listens,
+/// connections are refused.
+pub(crate) struct Address(TcpSocket);
+
+impl Address {
+    pub(crate) fn new() -> Self {
+        watch();
+        Self(bind("127.0.0.1:0".parse().unwrap()).unwrap())
+    }
+
+    pub(crate) fn get(&self) -> SocketAddr {
+        self.0.local_addr().unwrap()
+    }
+
+    pub(crate) fn listen(&self) -> TcpListener {
+        bind(self.get()).unwrap().listen(1024).unwrap()
+    }
+
+    pub(crate) fn serve(&self, script: impl IntoIterator<Item = Reply>) -> Server {
+        Server::start_on(self.listen(), script, |_, stream| ready(Some(stream)))
+    }
+
+    /// Returns a builder for a client, with three retries and short waits.
+    pub(crate) fn client(&self) -> ClientBuilder {
+        Client::builder(format!("http://{}", self.get())).retry(quick(3))
+    }
+}
+
+/// Returns a socket whose address another one may have too, as long as only one of them listens.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+/// Waits for a condition.
+pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
+    let met = async {
+        while !condition() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(LIMIT, met).await.unwrap_or_else(|_| panic!("{what}"));
+}
+
+/// Longer than anything takes in a test.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 async fn response(
     request: Request<Incoming>,
@@ -139,6 +198,7 @@ async fn response(
             method: head.method,
             target: head.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
             version: head.version,
+            authority: head.uri.authority().map(ToString::to_string),
             headers: head.headers,
             trailers: body.trailers().cloned(),
             body: body.to_bytes(),
