@@ -79,7 +79,7 @@
 //! # In a tower stack
 //!
 //! [`RetryLayer`] adds retries to any HTTP service, and [`Client`] is a tower service itself. Each response carries the
-//! [`Journal`] of its attempts as an extension, and their [`History`] if there was more than one. Both have at most the
+//! [`Journal`] of its attempts as an extension, and their [`History`] if there was more than one, or a [`Hedge`]. Both have at most the
 //! last 16 attempts.
 //!
 //! # What it does not do

@@ -7,7 +7,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use serde_json::Value;
 use support::{
-    Service, backend, call, gateway,
+    LIMIT, Service, backend, call, gateway,
     message::{Response, fields, send},
     read_metric, refusing,
     upstream::{Reply, Upstream, ok},
@@ -177,4 +177,35 @@ async fn requests_use_every_upstream() {
         }
     };
     within("a request to each upstream", both).await;
+}
+
+#[tokio::test]
+async fn a_request_that_one_upstream_is_slow_to_respond_to_is_sent_to_the_other() {
+    let silent = Upstream::playing([ok("late").pausing(0, 2 * LIMIT)]).await;
+    let healthy = backend("ok").await;
+    let flags = [&ADMIN[..], &["--hedge-after", "50ms"]].concat();
+    let mut service = gateway_to([silent.address, healthy.address()], &flags).await;
+    let admin = service.admin().await;
+    let hedged = async {
+        while silent.received().len() < 3 {
+            assert_eq!(call(service.address, "GET", "/hello").await.status, 200);
+            let upload = send(service.address, "PUT /echo HTTP/1.1\r\ncontent-length: 7", "content").await;
+            assert!(upload.status == 200 && upload.text().ends_with("\r\n\r\ncontent"), "{upload:?}");
+        }
+    };
+    within("requests that are sent twice", hedged).await;
+    until(admin, "retry_service_hedges_total{outcome=\"won\"}", silent.received().len() as f64).await;
+    let endpoint = format!("{{endpoint=\"{}\"}}", silent.address);
+    for (name, labels) in [
+        ("hedges_total", "{outcome=\"lost\"}"),
+        ("endpoint_failures_total", &endpoint),
+        ("endpoint_requests_in_flight", &endpoint),
+    ] {
+        assert_eq!(read_metric(admin, &format!("retry_service_{name}{labels}")).await, 0.0, "{name}");
+    }
+    let line = service.log_line("hedged").await;
+    assert!(
+        line.contains(": attempt 1 returned 200 OK (") && line.contains("), hedged after 50ms: won; id "),
+        "{line}"
+    );
 }

@@ -1,4 +1,4 @@
-//! The log target `retries`: one line for each request that was retried or failed.
+//! The log target `retries`: one line for each request that was retried or hedged, or that failed.
 
 use std::fmt::Display;
 
@@ -12,7 +12,7 @@ use crate::telemetry::{
     metrics::{failure_label, give_up_label},
 };
 
-/// Logs a response that took more than one attempt.
+/// Logs a response that took more than one attempt, or that was hedged.
 pub(super) fn responded<B>(request: &RequestContext<'_>, response: &Response<B>) {
     if let Some(history) = response.extensions().get::<History>() {
         let status = response.status();

@@ -113,6 +113,9 @@ impl Settings {
             if let Some(time) = outages.outage_wait.0 {
                 client = client.outage_wait(time);
             }
+            if let Some(after) = retries.hedge_after.0 {
+                client = client.hedge_after(after);
+            }
             if let Some(interval) = connections.upstream_refresh.0 {
                 client = client.dns_refresh(interval);
             }

@@ -5,13 +5,13 @@
 use std::{ffi::OsStr, path::PathBuf, str::FromStr as _, time::Duration};
 
 use clap::{Arg, ArgAction, ArgGroup, Args, CommandFactory as _, Parser, builder::ValueParser, error::ContextKind};
-use retry_client::{RetryMethods, retry_core::Jitter};
+use retry_client::{HedgeAfter, RetryMethods, retry_core::Jitter};
 
 use super::{
     upstream::{UpstreamList, UpstreamUrl},
     values::{
         Command, Host, Limit, StatusCodes, ThreadCount, above_zero, at_least_one, bytes, count, failures, header_size,
-        jitter, limit, methods, on_off, path, ratio, timeout,
+        hedge_after, jitter, limit, methods, on_off, path, ratio, timeout,
     },
 };
 use crate::{
@@ -143,6 +143,11 @@ pub(crate) struct RetrySettings {
     /// Retries per second that the budget always allows; ignored without --budget-ratio
     #[arg(long, value_name = "N", default_value = "10", value_parser = count)]
     pub budget_min_per_sec: u32,
+
+    /// Send a request that may be repeated to a second endpoint as well if its response takes longer than this percentage
+    /// of the recent ones (such as 95%), or than this time (such as 50ms), or off
+    #[arg(long, value_name = "LIMIT", default_value = "off", value_parser = limit(hedge_after), group = GATEWAY_ONLY)]
+    pub hedge_after: Limit<HedgeAfter>,
 }
 
 /// Timeouts.

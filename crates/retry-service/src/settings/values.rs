@@ -7,7 +7,7 @@ use clap::{
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
 use http::{StatusCode, uri::PathAndQuery};
-use retry_client::{RetryMethods, retry_core::Jitter};
+use retry_client::{HedgeAfter, RetryMethods, retry_core::Jitter};
 
 use crate::common::duration;
 
@@ -120,6 +120,18 @@ pub(crate) fn failures(text: &str) -> Result<u32, &'static str> {
     text.parse().ok().filter(|failures| *failures > 0).ok_or("expected a whole number from 1 to 4294967295")
 }
 
+/// Parses when a request is sent to a second endpoint: a quantile of the response times as a percentage, or a time.
+pub(crate) fn hedge_after(text: &str) -> Result<HedgeAfter, &'static str> {
+    let after = match text.trim().strip_suffix('%') {
+        Some(percent) => {
+            let percent = percent.trim_end().parse::<f64>().ok().filter(|percent| *percent > 0.0 && *percent < 100.0);
+            percent.map(|percent| HedgeAfter::Quantile(percent / 100.0))
+        }
+        None => above_zero(text).ok().map(HedgeAfter::Time),
+    };
+    after.ok_or("expected a percentage of the responses such as 95%, or a duration such as 50ms")
+}
+
 /// Parses the path of the sample's request.
 pub(crate) fn path(text: &str) -> Result<String, &'static str> {
     let valid = text.starts_with('/') && text.parse::<PathAndQuery>().is_ok();
@@ -220,6 +232,18 @@ mod tests {
         check("502,,503", None);
         check("99", None);
         check("5xx", None);
+    }
+
+    #[test]
+    fn hedging_begins_after_a_percentage_or_a_time() {
+        let check = |text: &str, expected| assert_eq!(hedge_after(text).ok(), expected, "{text}");
+        check("95%", Some(HedgeAfter::Quantile(0.95)));
+        check(" 12.5 % ", Some(HedgeAfter::Quantile(0.125)));
+        check("50ms", Some(HedgeAfter::Time(Duration::from_millis(50))));
+        check("2", Some(HedgeAfter::Time(Duration::from_secs(2))));
+        for nonsense in ["", "%", "0%", "100%", "-5%", "NaN%", "0", "0s", "-50ms", "soon"] {
+            check(nonsense, None);
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Settings that were given but have no effect, or not the expected one.
 
+use retry_client::HedgeAfter;
+
 use super::{
     dump::Dump,
     flags::{self, GATEWAY_ONLY, Settings},
@@ -19,6 +21,13 @@ pub(super) fn find(settings: &Settings, dump: &Dump, command: &clap::Command) ->
         let reason = format!("an attempt of {attempt:?} does not end before the deadline of {deadline:?} (--deadline)");
         no_effect("attempt-timeout", reason);
     }
+    if let Some(HedgeAfter::Time(after)) = retries.hedge_after.0 {
+        let limits = [("--attempt-timeout", timeouts.attempt_timeout.0), ("--deadline", timeouts.deadline.0)];
+        let ends = limits.into_iter().find_map(|(name, limit)| Some((name, limit.filter(|limit| *limit <= after)?)));
+        if let Some((name, limit)) = ends {
+            no_effect("hedge-after", format!("an attempt does not take longer than {limit:?} ({name})"));
+        }
+    }
     if *forward {
         no_effect("path", "with --forward, every request keeps its own path".to_owned());
         if !upstreams.iter().any(|url| url.is_resolved()) {
@@ -26,7 +35,7 @@ pub(super) fn find(settings: &Settings, dump: &Dump, command: &clap::Command) ->
             no_effect("upstream-refresh", reason.to_owned());
         }
         if !settings.may_have_several_endpoints() {
-            for name in ["eject-after", "max-ejected"] {
+            for name in ["eject-after", "max-ejected", "hedge-after"] {
                 no_effect(name, "there is a single endpoint (--upstream)".to_owned());
             }
         }
@@ -102,6 +111,15 @@ mod tests {
             &["--forward", "--deadline", "9s", "--attempt-timeout", "3s", "--outage-wait", "20s"],
             &["--outage-wait of 20s has no effect beyond the deadline of 9s (--deadline)"],
         );
+        check(
+            &["--forward", "--attempt-timeout", "1s", "--upstream", "http://a,http://b", "--hedge-after", "1s"],
+            &["--hedge-after has no effect: an attempt does not take longer than 1s (--attempt-timeout)"],
+        );
+        check(
+            &["--forward", "--hedge-after", "95%"],
+            &["--hedge-after has no effect: there is a single endpoint (--upstream)"],
+        );
+        check(&["--forward", "--upstream", "http://shop.example", "--hedge-after", "95%"], &[]);
         check(&["--interval", "20s"], &[]);
         check(&["--interval", "21s", "--count", "0"], &[]);
         check(&["--interval", "21s"], &["--interval has no effect: no wait exceeds 20s (--max-wait-interval)"]);

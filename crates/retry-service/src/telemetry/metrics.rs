@@ -39,6 +39,7 @@ struct Counts {
     attempt_duration: Histogram,
     parked_duration: Histogram,
     retries: Counters<ReasonLabel>,
+    hedges: Counters<OutcomeLabel>,
     give_ups: Counters<ReasonLabel>,
     responses_incomplete: Counters<ReasonLabel>,
     requests_rejected: Counters<ReasonLabel>,
@@ -123,6 +124,9 @@ impl Metrics {
         if !event.parked.is_zero() {
             counts.parked_duration.observe(event.parked);
         }
+        if let Some(hedge) = event.hedge {
+            counts.hedges.increase(hedge_label(hedge.won));
+        }
         let outcome = outcome_label(event.outcome);
         let is_outage = outcome == Label::Name(OUTAGE);
         if let Some(timing) = event.record.timing.filter(|_| !is_outage) {
@@ -154,6 +158,8 @@ impl Metrics {
         let help = "Time for which a request waited until an endpoint of the upstream was up";
         registry.register_with_unit("parked_duration", help, Unit::Seconds, sum.parked_duration);
         registry.register("retries", "Scheduled retries, by reason", sum.retries);
+        let help = "Requests sent to a second endpoint because the first was slow, by which one's response was used";
+        registry.register("hedges", help, sum.hedges);
         registry.register("give_ups", "Failed requests, by why there was no further attempt", sum.give_ups);
         let help = "Upstream responses that ended early, by reason";
         registry.register("responses_incomplete", help, sum.responses_incomplete);
@@ -188,6 +194,7 @@ impl Counts {
             requests: Counters::zero(requests),
             attempts: Counters::zero(retried.clone().chain(outcomes).map(|outcome| OutcomeLabel { outcome })),
             retries: Counters::zero(retried.chain([Label::Name(RESUMED)]).map(|reason| ReasonLabel { reason })),
+            hedges: Counters::zero([true, false].map(hedge_label)),
             give_ups: Counters::zero(GIVE_UPS.map(reason_label).into_iter().chain([OUTAGE]).map(reason)),
             responses_incomplete: reasons(&IncompleteReason::ALL.map(IncompleteReason::label)),
             requests_rejected: Counters::zero(Rejection::ALL.iter().map(|rejection| reason(rejection.label()))),
@@ -202,6 +209,7 @@ impl Counts {
         self.attempt_duration.add_all(&other.attempt_duration);
         self.parked_duration.add_all(&other.parked_duration);
         self.retries.add_all(&other.retries);
+        self.hedges.add_all(&other.hedges);
         self.give_ups.add_all(&other.give_ups);
         self.responses_incomplete.add_all(&other.responses_incomplete);
         self.requests_rejected.add_all(&other.requests_rejected);
@@ -210,6 +218,10 @@ impl Counts {
 
 fn reason(name: &'static str) -> ReasonLabel {
     ReasonLabel { reason: Label::Name(name) }
+}
+
+fn hedge_label(won: bool) -> OutcomeLabel {
+    OutcomeLabel { outcome: Label::Name(if won { "won" } else { "lost" }) }
 }
 
 /// Returns the name of a common method, or `other`: clients can make up any number of them.
