@@ -349,3 +349,72 @@ async fn waiters_get_a_connection_although_the_returned_one_is_stale() {
     let all = tokio::time::timeout(Duration::from_secs(15), calls.join_all()).await.unwrap();
     assert_eq!(all, ["hello", "hello"]);
 }
+
+/// The ages differ by 10 % in both directions.
+#[tokio::test]
+async fn a_connection_that_is_too_old_is_not_reused() {
+    let age = Duration::from_millis(300);
+    for http2 in [false, true] {
+        let server = Server::start([Reply::Ok("ok")]).await;
+        let client = server.client().http2_prior_knowledge(http2).retry(quick(0)).pool_max_connection_age(age);
+        let client = client.build().unwrap();
+        for _ in 0..3 {
+            client.get_text("/").await.unwrap();
+            tokio::time::sleep(age.mul_f64(1.2)).await;
+        }
+        assert_eq!(Vec::from_iter(server.seen().iter().map(|seen| seen.connection)), [0, 1, 2], "{http2}");
+        no_connection_is_left(&client).await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_not_too_old_is_reused() {
+    for http2 in [false, true] {
+        let server = Server::start([Reply::Ok("ok")]).await;
+        let client = server.client().http2_prior_knowledge(http2).pool_max_connection_age(Duration::from_secs(600));
+        let client = client.build().unwrap();
+        for _ in 0..3 {
+            client.get_text("/").await.unwrap();
+        }
+        assert!(server.seen().iter().all(|seen| seen.connection == 0));
+        assert_eq!(client.connections(), 1);
+    }
+}
+
+/// It also ends if it is idle.
+#[tokio::test]
+async fn an_exchange_ends_on_a_connection_that_has_become_too_old() {
+    let (age, gate) = (Duration::from_millis(100), Arc::new(Semaphore::new(0)));
+    let (client, asked, _tasks) = gated(Arc::clone(&gate)).await;
+    let client = client.pool_max_connection_age(age).build().unwrap();
+    let call = tokio::spawn({
+        let client = client.clone();
+        async move { client.get_text("/").await }
+    });
+    tokio::time::sleep(2 * age).await;
+    assert_eq!((asked.load(SeqCst), client.connections()), (1, 1));
+    gate.add_permits(1);
+    assert_eq!(call.await.unwrap().unwrap(), "ok");
+    no_connection_is_left(&client).await;
+}
+
+#[tokio::test]
+async fn over_http2_an_old_connection_ends_with_its_last_exchange() {
+    let age = Duration::from_millis(100);
+    let server = Server::start([Reply::Hang, Reply::Ok("ok")]).await;
+    let client = server.client().http2_prior_knowledge(true).retry(quick(0)).pool_max_connection_age(age);
+    let client = client.timeout(Duration::from_secs(600)).build().unwrap();
+    let slow = tokio::spawn({
+        let client = client.clone();
+        async move { client.get_text("/slow").await }
+    });
+    while server.seen().is_empty() {
+        yield_now().await;
+    }
+    tokio::time::sleep(2 * age).await;
+    assert_eq!(client.get_text("/").await.unwrap(), "ok");
+    assert_eq!(server.seen()[1].connection, 1);
+    assert!(!slow.is_finished());
+    slow.abort();
+    no_connection_is_left(&client).await;
+}

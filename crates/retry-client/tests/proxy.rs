@@ -84,6 +84,7 @@ async fn serve(mut stream: TcpStream, rejection: Option<&str>, log: Arc<Mutex<Ve
 }
 
 const URL: &str = "RETRY_CLIENT_TEST_URL";
+const OTHER_URL: &str = "RETRY_CLIENT_TEST_OTHER_URL";
 const OPTIONS: &str = "RETRY_CLIENT_TEST_OPTIONS";
 #[cfg(feature = "tls")]
 const CA_FILE: &str = "RETRY_CLIENT_TEST_CA_FILE";
@@ -96,6 +97,10 @@ async fn client_in_its_own_process() {
         .retry(quick(1))
         .proxy_from_env(!options.contains("off"))
         .http2_prior_knowledge(options.contains("http2"));
+    let client = match std::env::var(OTHER_URL) {
+        Ok(url) => client.endpoint(url).status_codes([503]),
+        Err(_) => client,
+    };
     #[cfg(feature = "tls")]
     let client = match std::env::var(CA_FILE) {
         Ok(path) => client.ca_file(path),
@@ -105,6 +110,12 @@ async fn client_in_its_own_process() {
         Err(error) => format!("{error}"),
         Ok(client) => {
             assert!(!format!("{client:?}").contains("bWU6"), "credentials are displayed");
+            if options.contains("repeat") {
+                // Until each endpoint had some.
+                for _ in 0..20 {
+                    client.get_text("/x?y").await.unwrap();
+                }
+            }
             match client.get_text("/x?y").await {
                 Ok(text) => text,
                 Err(error) => format!("{error} [{}]", error.journal().unwrap().attempts()),
@@ -153,6 +164,26 @@ async fn requests_go_directly_if_the_environment_or_the_setting_says_so() {
         assert_eq!(outcome(format!("http://{}", server.address), &variables).await, "server", "{name}");
     }
     assert_eq!((server.seen().len(), proxy.heads().len()), (rest.len(), 0));
+}
+
+/// A proxy may be for one of the endpoints only.
+#[tokio::test]
+async fn the_credentials_of_a_proxy_are_not_sent_to_an_endpoint_without_one() {
+    let server = Server::start([Reply::Status(503, "server")]).await;
+    let (proxied, direct) = ("http://server.invalid".to_owned(), format!("http://{}", server.address));
+    for (first, second) in [(&proxied, &direct), (&direct, &proxied)] {
+        let proxy = Proxy::start(None).await;
+        let variables = [
+            ("HTTP_PROXY", proxy.url()),
+            ("NO_PROXY", "127.0.0.1".to_owned()),
+            (OTHER_URL, second.clone()),
+            (OPTIONS, "repeat".to_owned()),
+        ];
+        assert_eq!(outcome(first.clone(), &variables).await, "proxy");
+        assert!(proxy.heads().iter().all(|head| head.contains("\r\nproxy-authorization: basic bwu6ahvzaa==\r\n")));
+    }
+    assert!(server.seen().len() > 1);
+    assert!(server.seen().iter().all(|seen| !seen.headers.contains_key("proxy-authorization")));
 }
 
 #[tokio::test]
