@@ -325,10 +325,11 @@ impl ClientBuilder {
     /// Sends a request to a second endpoint if its response takes long. The first response that is not retried counts, and
     /// the other request is canceled. Off by default.
     ///
-    /// This applies to the first attempt of requests that may be repeated and whose body has been read completely, but not
-    /// to gRPC, while another endpoint is up. The second request is charged to the [budget](Self::budget) like a retry, and
-    /// is not sent if the budget does not allow it. It is part of the attempt: its outcome is the response that counts, or
-    /// the failure of both, and a retry goes to a third endpoint if there is one.
+    /// This applies to the first attempt of requests that may be repeated and whose body has been read completely, while
+    /// another endpoint is up; but not to gRPC, nor to a request that tests whether an ejected endpoint works again. The
+    /// second request is charged to the [budget](Self::budget) like a retry, and is not sent if the budget does not allow
+    /// it. It is part of the attempt, whose outcome is the response that counts, or the failure of both. A retry then goes
+    /// to a third endpoint if there is one.
     ///
     /// A response time is measured until the response is returned. A quantile is that of the last minute or so, for all
     /// requests that may be sent twice. Nothing is sent twice before enough is known: a hundred response times for 0.95,

@@ -100,8 +100,10 @@ impl<'a> Transport for CallTransport<'a> {
         // An `async fn` would contain its arguments twice.
         let mut lease = Some(lease);
         async move {
+            // An endpoint that is back but slow would stay ejected if its probes were canceled.
+            let is_probe = lease.as_ref().is_some_and(Lease::is_probe);
             let mut outcome = match &transport.hedge_delay {
-                Some(delay) if request.may_be_hedged() => {
+                Some(delay) if request.may_be_hedged() && !is_probe => {
                     Box::pin(transport.hedged_attempt(&request, &mut lease, delivery, delay)).await
                 }
                 _ => transport.attempt(&request, &mut lease, delivery).await,

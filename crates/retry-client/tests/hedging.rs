@@ -21,8 +21,13 @@ use bytes::Bytes;
 use common::{Reply, Server, quick};
 use http::{Method, Request};
 use http_body_util::{Full, channel::Channel};
-use retry_client::{Body, Client, ClientBuilder, Error, ErrorKind, Hedge, HedgeAfter, History, RetryBudget};
-use tokio::{task::JoinSet, time::sleep};
+use retry_client::{
+    Body, Client, ClientBuilder, EndpointState, Error, ErrorKind, Hedge, HedgeAfter, History, RetryBudget,
+};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 const DELAY: Duration = Duration::from_millis(30);
 /// The timeout of a server that does not reply.
@@ -147,6 +152,21 @@ async fn if_both_fail_the_retry_goes_to_a_third_endpoint() {
     let limited = cluster.client().retry(quick(1)).attempt_timeout(3 * DELAY).build().unwrap();
     for _ in 0..10 {
         limited.get("/").await.expect("a timeout of the attempt ends both requests");
+    }
+}
+
+#[tokio::test]
+async fn an_ejected_endpoint_that_is_slow_comes_back() {
+    let slow = Server::start([Reply::Status(503, ""), Reply::Late(4 * DELAY, "")]).await;
+    let cluster = Cluster { servers: vec![slow, Server::start([Reply::Ok("")]).await], hedges: Arc::default() };
+    let client = cluster.client().retry(quick(3)).status_codes([503]).eject_after(1).build().unwrap();
+    for state in [EndpointState::Ejected, EndpointState::Up] {
+        let reached = async {
+            while client.endpoints()[0].state != state {
+                client.get("/").await.unwrap();
+            }
+        };
+        timeout(Duration::from_secs(20), reached).await.unwrap_or_else(|_| panic!("{state:?}"));
     }
 }
 

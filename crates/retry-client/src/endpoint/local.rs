@@ -246,6 +246,11 @@ impl Lease {
         Self { local, slot, has_failed: false }
     }
 
+    /// Whether the response decides whether the endpoint is up again.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.slot.as_ref().is_some_and(SlotGuard::is_probe)
+    }
+
     /// Notes the head of a response.
     pub(crate) fn head_received(mut self, is_failure: bool) -> Self {
         if is_failure {

@@ -97,6 +97,11 @@ impl SlotGuard {
         self.slot.endpoint
     }
 
+    /// Whether the response decides whether the endpoint is up again.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.slot.is_probe()
+    }
+
     /// Notes a response that was not a failure.
     pub(crate) fn responded(&self, endpoint: &Endpoint) {
         let change = self.set.update(|state, now| state.balancer.responded(self.slot, now));
