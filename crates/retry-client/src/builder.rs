@@ -425,14 +425,16 @@ impl ClientBuilder {
         let base_url = first.base_url.clone();
         let ids = Arc::<EndpointIds>::default();
         let endpoints: Vec<_> = origins.iter().map(|origin| origin.endpoint(&ids, None)).collect();
-        let refresh = self.endpoints.dns_refresh.map(|interval| {
+        let has_name = origins.iter().any(|origin| origin.resolved_name().is_some());
+        let config = EndpointConfig { dns_refresh: self.endpoints.dns_refresh.filter(|_| has_name), ..self.endpoints };
+        let refresh = config.dns_refresh.map(|interval| {
             let origins = origins.into_iter().zip(endpoints.iter().map(|endpoint| endpoint.id));
             Arc::new(Refresh::new(origins, &ids, interval))
         });
         let upload_limit =
             self.request_buffer_time.map(|time| UploadLimit::new(time, pool.connect_timeout, pool.max_connections));
         let transport = HttpTransport {
-            endpoints: Arc::new(Endpoints::new(EndpointSet::new(self.endpoints, endpoints), refresh)),
+            endpoints: Arc::new(Endpoints::new(EndpointSet::new(config, endpoints), refresh)),
             base_url,
             upload_limit,
             buffer_quota: retry_config.buffer_quota.clone(),

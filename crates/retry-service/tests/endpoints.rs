@@ -114,6 +114,12 @@ async fn readiness_can_need_an_upstream() {
     assert_eq!(call(other.address, "GET", "/").await.status, 503);
     assert_eq!(readyz(other.admin().await).await, ready);
 
+    // A single endpoint that requests do not wait for is not watched.
+    let mut unwatched =
+        gateway(address, &[&ADMIN[..], &["--ready-needs-upstream", "--outage-wait", "off"]].concat()).await;
+    assert_eq!(call(unwatched.address, "GET", "/").await.status, 502);
+    assert_eq!(readyz(unwatched.admin().await).await, ready);
+
     let _listener = socket.listen(16).unwrap();
     let is_back = async {
         while readyz(admin).await != ready {

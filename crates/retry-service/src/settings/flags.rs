@@ -57,8 +57,8 @@ pub(crate) struct Settings {
     pub threads: ThreadCount,
 
     // Checked when the client is built, so that an error does not print a password.
-    /// URL of the upstream, or several, each in a flag or separated by commas; a user name and password are sent as
-    /// Authorization
+    /// URL of the upstream; several, each in a flag or separated by commas, are its endpoints. A user name and password are
+    /// sent as Authorization
     #[arg(long, value_name = "URL", default_value = "http://localhost:8080", hide_env_values = true, group = LISTS)]
     pub upstream: Vec<UpstreamList>,
 

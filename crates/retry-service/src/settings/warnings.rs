@@ -38,6 +38,11 @@ pub(super) fn find(settings: &Settings, dump: &Dump, command: &clap::Command) ->
             for name in ["eject-after", "max-ejected", "hedge-after"] {
                 no_effect(name, "there is a single endpoint (--upstream)".to_owned());
             }
+            if settings.outages.outage_wait.0.is_none() {
+                for name in ["slow-start", "ready-needs-upstream"] {
+                    no_effect(name, "a single endpoint always counts as up without --outage-wait".to_owned());
+                }
+            }
         }
         if operations.admin.0.is_none() {
             no_effect("ready-needs-upstream", "/readyz is not served (--admin)".to_owned());
@@ -156,6 +161,13 @@ mod tests {
         check(
             &["--forward", "--eject-after", "3", "--upstream", "http://a,http://b", "--upstream-refresh", "off"],
             &[],
+        );
+        check(
+            &["--forward", "--slow-start", "1s", "--ready-needs-upstream", "--admin", "1", "--outage-wait", "off"],
+            &[
+                "--slow-start has no effect: a single endpoint always counts as up without --outage-wait",
+                "--ready-needs-upstream has no effect: a single endpoint always counts as up without --outage-wait",
+            ],
         );
         check(
             &["--forward", "--ready-needs-upstream"],
