@@ -259,15 +259,15 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets the maximum number of idle connections, divided among the pools of
+    /// Sets the maximum number of idle connections to each endpoint, divided among the pools of
     /// [`with_own_pool`](crate::Client::with_own_pool). With zero, each attempt opens a connection of its own.
     pub fn pool_max_idle(mut self, connections: usize) -> Self {
         self.pool.max_idle = connections;
         self
     }
 
-    /// Sets the maximum number of connections, including those being opened. Must be at least 1. A request that finds none
-    /// available waits for one, at most for the `connect_timeout`.
+    /// Sets the maximum number of connections to each endpoint, including those being opened. Must be at least 1. A request
+    /// that finds none available waits for one, at most for the `connect_timeout`.
     pub fn pool_max_connections(mut self, connections: usize) -> Self {
         self.pool.max_connections = connections.min(Semaphore::MAX_PERMITS);
         self

@@ -118,7 +118,7 @@ impl<'a> Transport for CallTransport<'a> {
                     failure.kind = FailureKind::CutOff;
                 }
             }
-            if outcome.as_ref().map_or(true, |response| request.is_failure(response.status())) {
+            if outcome.as_ref().map_or(true, |response| request.is_retried(response.status())) {
                 request.route().failed();
             }
             outcome

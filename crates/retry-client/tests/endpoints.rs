@@ -141,6 +141,21 @@ async fn a_retry_goes_elsewhere_without_a_wait() {
     }
 }
 
+/// `Retry-After` is about the endpoint that sent it, and the status need not be a failure of the server.
+#[tokio::test]
+async fn retry_after_applies_to_its_endpoint_only() {
+    let busy = (0..100).map(|_| "HTTP/1.1 429 Busy\r\ncontent-length: 0\r\nretry-after: 3600\r\n\r\n".as_bytes());
+    let (good, (bad, connections, _tasks)) = (ok().await, raw_server(busy.collect()).await);
+    let client = builder(&[bad, good.address]).retry(slow()).status_codes([429]).build().unwrap();
+    in_time(async {
+        while connections.load(SeqCst) < 10 {
+            assert_eq!(client.get_text("/").await.unwrap(), "ok");
+        }
+    })
+    .await;
+    assert_eq!((state(&client, 0), client.endpoints()[0].failures), (EndpointState::Up, 0));
+}
+
 #[tokio::test]
 async fn a_connect_timeout_makes_an_endpoint_unreachable() {
     let (good, (bad, _server)) = (ok().await, failing("does not accept").await);

@@ -222,7 +222,7 @@ impl LocalEndpoint {
     /// Connects to the endpoint, for all requests that failed before.
     async fn check(self: Arc<Self>, since: Instant) -> bool {
         let mut last_check = self.endpoint.last_check.lock().await;
-        if !self.pool.is_reachable() {
+        if self.set.is_unreachable(self.endpoint.id) {
             return false;
         }
         if let Some((ended, is_reachable)) = *last_check
