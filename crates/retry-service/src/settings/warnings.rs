@@ -10,7 +10,6 @@ use super::{
 /// Returns a warning for each of them, unless the value is the default.
 pub(super) fn find(settings: &Settings, dump: &Dump, command: &clap::Command) -> Vec<String> {
     let Settings { forward, retries, timeouts, operations, .. } = settings;
-    let upstreams = settings.upstreams();
     let mut warnings = Vec::new();
     let mut no_effect = |name: &str, reason: String| {
         warnings.extend(dump.given(name).map(|given| format!("{given} has no effect: {reason}")));
@@ -30,20 +29,7 @@ pub(super) fn find(settings: &Settings, dump: &Dump, command: &clap::Command) ->
     }
     if *forward {
         no_effect("path", "with --forward, every request keeps its own path".to_owned());
-        if !upstreams.iter().any(|url| url.is_resolved()) {
-            let reason = "each URL of the upstream has an address or localhost instead of a name (--upstream)";
-            no_effect("upstream-refresh", reason.to_owned());
-        }
-        if !settings.may_have_several_endpoints() {
-            for name in ["eject-after", "max-ejected", "hedge-after"] {
-                no_effect(name, "there is a single endpoint (--upstream)".to_owned());
-            }
-            if settings.outages.outage_wait.0.is_none() {
-                for name in ["slow-start", "ready-needs-upstream"] {
-                    no_effect(name, "a single endpoint always counts as up without --outage-wait".to_owned());
-                }
-            }
-        }
+        check_endpoints(settings, &mut no_effect);
         if operations.admin.0.is_none() {
             no_effect("ready-needs-upstream", "/readyz is not served (--admin)".to_owned());
         }
@@ -52,7 +38,7 @@ pub(super) fn find(settings: &Settings, dump: &Dump, command: &clap::Command) ->
             no_effect(name, "without --forward, no request is forwarded".to_owned());
         }
     }
-    if !upstreams.iter().any(|url| url.is_https()) {
+    if !settings.upstreams().iter().any(|url| url.is_https()) {
         no_effect("upstream-ca", "the URL of the upstream starts with http:// (--upstream)".to_owned());
     }
     if retries.budget_ratio.0.is_none() {
@@ -81,6 +67,24 @@ pub(super) fn find(settings: &Settings, dump: &Dump, command: &clap::Command) ->
         warnings.push(format!("{given} has no effect: no wait exceeds {maximum:?} (--max-wait-interval)"));
     }
     warnings
+}
+
+/// Passes the settings of endpoints that have no effect on these to `no_effect`, with the reason.
+fn check_endpoints(settings: &Settings, no_effect: &mut impl FnMut(&str, String)) {
+    if !settings.upstreams().iter().any(|url| url.is_resolved()) {
+        let reason = "each URL of the upstream has an address or localhost instead of a name (--upstream)";
+        no_effect("upstream-refresh", reason.to_owned());
+    }
+    if !settings.may_have_several_endpoints() {
+        for name in ["eject-after", "max-ejected", "hedge-after"] {
+            no_effect(name, "there is a single endpoint (--upstream)".to_owned());
+        }
+        if settings.outages.outage_wait.0.is_none() {
+            for name in ["slow-start", "ready-needs-upstream"] {
+                no_effect(name, "a single endpoint always counts as up without --outage-wait".to_owned());
+            }
+        }
+    }
 }
 
 #[cfg(test)]
