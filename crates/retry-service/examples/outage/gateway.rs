@@ -20,7 +20,9 @@ impl Gateway {
         // With -D, strace is a child of the gateway, whose id is then that of the child. With --seccomp-bpf, other system calls
         // take no longer than usual.
         let mut command = Command::new("strace");
-        command.args(["-D", "-f", "--seccomp-bpf", "-qq", "-ttt", "-e", "trace=connect", "-o"]).arg(connects);
+        command
+            .args(["-D", "-f", "--seccomp-bpf", "-qq", "-ttt", "-e", "trace=connect,getsockopt", "-o"])
+            .arg(connects);
         command.args([program, "--forward", "--upstream", &format!("http://127.0.0.1:{upstream}")]);
         command.args(["--listen", "127.0.0.1:0"]).args(flags).env("RUST_LOG", "info,retries=off,retry_client=off");
         let process = command.stderr(File::create(&log).unwrap()).kill_on_drop(true).spawn().expect("strace");

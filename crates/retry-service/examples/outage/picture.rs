@@ -95,7 +95,7 @@ async fn measure(title: &'static str, gateway: &str, folder: PathBuf, flags: &[&
         .iter()
         .filter(|record| record.event == Event::Arrived)
         .for_each(|record| count(record.at, |step| &mut step.arrived));
-    connects::read(&folder, upstream.port).into_iter().for_each(|at| count(at, |step| &mut step.connects));
+    connects::begun(&folder).into_iter().for_each(|at| count(at, |step| &mut step.connects));
     for (number, step) in (1..).zip(&mut steps) {
         let end = begin + number * STEP;
         step.failed = outcomes.iter().filter(|outcome| outcome.failure.is_some() && outcome.ended < end).count();

@@ -1,6 +1,6 @@
 //! Callers that wait for an upstream that is away for eight seconds, each on its own connection.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, ops::Range, path::Path, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -9,78 +9,81 @@ use tokio::{
 };
 
 use crate::{
-    clock::now,
+    clock::{SECOND, now},
     gateway::Gateway,
     upstream::{Event, Upstream},
 };
 
 const AWAY: Duration = Duration::from_secs(8);
-const DELAY: Duration = Duration::from_millis(20);
+/// How long the upstream takes for a response.
+const DELAY: Duration = Duration::from_millis(100);
 /// Requests per second.
 const RATE: u32 = 4_000;
 /// For how long nothing happens before the memory is read.
 const SETTLE: Duration = Duration::from_secs(1);
+/// Requests before the outage, which pay for what all share.
+const FIRST: usize = 100;
 const SUCCESS: &str = "HTTP/1.1 200";
 
 /// Prints what waiting costs. Returns whether all callers that waited got their responses.
 pub(crate) async fn run(gateway: &str, folder: &Path, requests: usize) -> bool {
     let mut upstream = Upstream::start(folder, DELAY).await;
     let gateway = Gateway::start(gateway, upstream.port, &[], folder).await;
-    // What all requests share is allocated for the first ones.
-    let mut first = send(&gateway, 0..100).await;
-    for (_, stream) in &mut first {
-        assert_eq!(status(stream).await, SUCCESS);
+    for mut stream in send(&gateway, 0..FIRST).await {
+        assert_eq!(status(&mut stream).await, SUCCESS);
     }
-    drop(first);
-    let gone = upstream.stop("KILL").await;
+    let begin = now();
+    upstream.stop("KILL").await;
 
-    let before = gateway.resident();
-    let mut waiting = send(&gateway, 100..100 + requests).await;
+    let empty = gateway.resident();
+    let mut waiting = send(&gateway, FIRST..FIRST + requests).await;
     sleep(SETTLE).await;
     let parked = gateway.resident();
-    // Some callers leave: every second of those in the middle.
-    let (mut number, middle) = (0, requests / 10..requests * 9 / 10);
+    // Some leave, and as many others come.
+    let leaving = requests * 2 / 5;
+    let mut number = 0;
     waiting.retain(|_| {
         number += 1;
-        !(middle.contains(&number) && number % 2 == 0)
+        number % 2 == 1 || number > 2 * leaving
     });
-    let left = requests - waiting.len();
     sleep(SETTLE).await;
-    let after = gateway.resident();
-    let away = AWAY.saturating_sub(Duration::from_micros(now() - gone));
-    sleep(away).await;
+    waiting.extend(send(&gateway, FIRST + requests..FIRST + requests + leaving).await);
+    sleep(SETTLE).await;
+    let replaced = gateway.resident();
+
+    sleep(AWAY.saturating_sub(Duration::from_micros(now() - begin))).await;
     upstream.listen().await;
     let back = now();
-
     let mut responses = BTreeMap::new();
-    for (_, stream) in &mut waiting {
+    for stream in &mut waiting {
         *responses.entry(status(stream).await).or_insert(0) += 1;
     }
-    let seconds = (now() - back) as f64 / 1e6;
+    let seconds = (now() - back) as f64 / SECOND as f64;
     drop(gateway);
-    println!("{requests} requests wait, {left} of their callers leave; away for {AWAY:?}");
-    let each = |bytes: i64, requests| bytes as f64 / 1024.0 / requests as f64;
-    println!("memory: {:.1} KiB for each waiting request", each(parked - before, requests));
-    println!("        {:.1} KiB less for each caller that leaves", each(parked - after, left));
-    println!("responses to those that stay, within {seconds:.2} s: {responses:?}");
 
-    let arrived: Vec<_> = upstream
-        .records()
-        .iter()
-        .filter(|record| record.event == Event::Arrived)
-        .map(|record| record.request)
-        .collect();
-    let arrived = &arrived[100..];
-    let mut in_order = arrived.to_vec();
+    let each = |bytes: i64, requests| bytes as f64 / 1024.0 / requests as f64;
+    println!("{requests} requests wait for {AWAY:?}: {:.1} KiB for each", each(parked - empty, requests));
+    let reused = each(replaced - parked, leaving);
+    println!("{leaving} of their callers leave, and {leaving} others come: {reused:.1} KiB more for each");
+    println!("responses, within {seconds:.2} s: {responses:?}");
+    let (arrived, latest) = order_of_arrival(&upstream);
+    println!("{arrived} requests reached the upstream, at most {latest} places later than they were sent");
+    responses.get(SUCCESS) == Some(&requests) && arrived == requests
+}
+
+/// Returns how many requests reached the upstream after the outage, and how many of those that were sent later were
+/// before one of them, at most.
+fn order_of_arrival(upstream: &Upstream) -> (usize, usize) {
+    let records = upstream.records().into_iter().filter(|record| record.event == Event::Arrived);
+    let arrived: Vec<_> = records.map(|record| record.request).skip(FIRST).collect();
+    let mut in_order = arrived.clone();
     in_order.sort_unstable();
     let late = |(place, request)| place - in_order.binary_search(request).unwrap().min(place);
-    let late = arrived.iter().enumerate().map(late).max().unwrap_or(0);
-    println!("{} of them reached the upstream, at most {late} places later than they were sent", arrived.len());
-    responses.get(SUCCESS) == Some(&waiting.len()) && arrived.len() == waiting.len()
+    (arrived.len(), arrived.iter().enumerate().map(late).max().unwrap_or(0))
 }
 
 /// Sends requests, each on its own connection.
-async fn send(gateway: &Gateway, numbers: std::ops::Range<usize>) -> Vec<(usize, TcpStream)> {
+async fn send(gateway: &Gateway, numbers: Range<usize>) -> Vec<TcpStream> {
     let mut sent = Vec::with_capacity(numbers.len());
     let mut due = interval(Duration::from_secs(1) / RATE);
     due.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -88,7 +91,7 @@ async fn send(gateway: &Gateway, numbers: std::ops::Range<usize>) -> Vec<(usize,
         due.tick().await;
         let mut stream = TcpStream::connect(gateway.address).await.unwrap();
         stream.write_all(format!("GET /{number} HTTP/1.1\r\nHost: outage\r\n\r\n").as_bytes()).await.unwrap();
-        sent.push((number, stream));
+        sent.push(stream);
     }
     sent
 }

@@ -20,6 +20,9 @@ const AWAY: std::ops::Range<u64> = 100..3000;
 /// How many requests may be in flight when the upstream comes back, in addition to one for each response so far.
 const SLOW_START: usize = 10;
 
+/// The time in which all requests know that the upstream is away.
+const NOTICED: Micros = 20_000;
+
 /// Prints what callers and the upstream noticed. Returns whether it is what the guide promises.
 pub(crate) async fn run(gateway: &str, folder: &Path, requests: u32, rate: u32) -> bool {
     let mut upstream = Upstream::start(folder, DELAY).await;
@@ -88,23 +91,27 @@ fn print_repeated(upstream: &Upstream, requests: usize) -> usize {
     posts
 }
 
-/// Prints how often the gateway connected to the upstream while it was away.
+/// Prints how often the gateway tried to connect to the upstream while it was away.
 fn print_connects(upstream: &Upstream, folder: &Path) {
-    let connects = connects::read(folder, upstream.port);
-    let (mut count, mut in_a_second, mut closest) = (0, 0, Micros::MAX);
+    let refused = connects::refused(folder);
+    let (mut at_once, mut closest) = (0, Micros::MAX);
     for outage in &upstream.outages {
-        let connects: Vec<_> = connects.iter().filter(|connect| outage.contains(connect)).collect();
-        count += connects.len();
-        for (number, connect) in connects.iter().enumerate() {
-            let others = connects[number..].iter().take_while(|other| **other - **connect < SECOND);
-            in_a_second = in_a_second.max(others.count());
-        }
-        for pair in connects.windows(2) {
+        let refused: Vec<_> = refused.iter().copied().filter(|refused| outage.contains(refused)).collect();
+        // Requests that were connecting when the upstream went away.
+        let first = refused.first().map_or(0, |first| first + NOTICED);
+        at_once += refused.iter().skip(1).filter(|refused| **refused < first).count();
+        let probes: Vec<_> = refused.iter().filter(|refused| **refused >= first).collect();
+        for pair in probes.windows(2) {
             closest = closest.min(pair[1] - pair[0]);
         }
     }
-    let closest = closest as f64 / 1000.0;
-    println!("connects while it is away: {count}, at most {in_a_second} in a second, {closest:.1} ms apart or more");
+    println!(
+        "refused connects: {} in {} outages, {at_once} of them within {} ms after the first; after that, {} ms apart or more",
+        refused.len(),
+        upstream.outages.len(),
+        NOTICED / 1000,
+        closest / 1000
+    );
 }
 
 /// Prints the load on the upstream in its first second back. Returns how far the limit of the slow start was exceeded.
