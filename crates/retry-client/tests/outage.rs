@@ -10,6 +10,7 @@
 mod common;
 
 use std::{
+    convert::Infallible,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -17,9 +18,10 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use common::{Address, LIMIT, Reply, quick, raw_server, read_head, until};
 use http::{Method, Request, Response};
-use http_body_util::Full;
+use http_body_util::{Full, channel::Channel};
 use retry_client::{
     Body, Client, ClientBuilder, EndpointState, Error, ErrorKind, Journal, Reason, ResponseBody, RetryBudget,
     RetryPolicy,
@@ -37,6 +39,12 @@ type Call = JoinHandle<Result<Response<ResponseBody>, Error>>;
 fn spawn(client: &Client, request: Request<Body>) -> Call {
     let client = client.clone();
     tokio::spawn(async move { client.execute(request).await })
+}
+
+/// Sends a request and reads the response.
+fn text(client: &Client, request: Request<Body>) -> JoinHandle<String> {
+    let client = client.clone();
+    tokio::spawn(async move { client.execute(request).await.unwrap().into_body().text().await.unwrap() })
 }
 
 fn request(method: Method, path: &str, body: impl Into<Body>) -> Request<Body> {
@@ -330,6 +338,39 @@ async fn what_has_waited_does_not_fall_on_the_endpoint_at_once() {
     gate.add_permits(1000);
     while let Some(text) = timeout(LIMIT, calls.join_next()).await.unwrap() {
         assert_eq!(text.unwrap().unwrap(), "ok");
+    }
+}
+
+/// An incomplete upload needs a permit, of which there is one here. A call that is parked does not keep it from those that
+/// are sent before.
+#[tokio::test]
+async fn an_upload_that_was_cut_off_does_not_block_those_that_have_waited_longer() {
+    let address = Address::new();
+    let client = waiting(&address).pool_max_connections(2).request_buffer_time(Duration::from_millis(1));
+    let client = client.connect_timeout(2 * LIMIT).slow_start(2 * LIMIT).build().unwrap();
+    let mut senders = Vec::new();
+    let mut upload = || {
+        let (sender, body) = Channel::<Bytes, Infallible>::new(1);
+        senders.push(sender);
+        text(&client, request(Method::PUT, "/", Body::new(body)))
+    };
+    let listener = address.listen();
+    let mut calls = vec![upload()];
+    let (stream, _) = listener.accept().await.unwrap();
+    drop(listener);
+    calls.push(text(&client, request(Method::GET, "/", Body::empty())));
+    until("the call waits", || client.calls_parked() == 1).await;
+    calls.extend((0..20).map(|_| upload()));
+    until("the uploads wait", || client.calls_parked() == 21).await;
+    drop(stream);
+    until("the first upload waits too", || client.calls_parked() == 22).await;
+    let _server = address.serve([Reply::Ok("ok")]);
+    until("some are sent", || client.calls_parked() <= 20).await;
+    // An upload that ends within the buffer time needs no permit.
+    sleep(Duration::from_millis(100)).await;
+    senders.clear();
+    for call in calls {
+        assert_eq!(timeout(LIMIT, call).await.expect("the call ends").unwrap(), "ok");
     }
 }
 
