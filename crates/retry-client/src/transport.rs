@@ -315,7 +315,10 @@ async fn exchange_with(
     loop {
         let mut connection = match local.pool.try_acquire(reuse) {
             Some(connection) => connection,
-            None => local.pool.acquire(reuse).await.map_err(|error| connect_failure(local, error))?,
+            None => {
+                let began = Instant::now();
+                local.pool.acquire(reuse).await.map_err(|error| connect_failure(local, error, began))?
+            }
         };
         let mut error = match connection.exchange(request.message(), &local.base_url).await {
             Ok(response) => return accept(local, lease.take(), connection, request, response),
@@ -363,8 +366,8 @@ fn accept(
 }
 
 /// Notes that there is no connection to an endpoint, and classifies the error.
-fn connect_failure(local: &Arc<LocalEndpoint>, error: BoxError) -> Failure {
-    let is_down = local.connect_failed(&error);
+fn connect_failure(local: &Arc<LocalEndpoint>, error: BoxError, began: Instant) -> Failure {
+    let is_down = local.connect_failed(&error, began);
     let failure = Failure::connect(error, &local.endpoint.name);
     match failure.kind {
         FailureKind::NotSent if is_down => return Failure { kind: FailureKind::Unreachable, ..failure },

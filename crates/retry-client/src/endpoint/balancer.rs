@@ -81,6 +81,8 @@ struct Member {
     health: Health,
     /// Changes with the state, so that what began before does not count afterwards.
     epoch: u64,
+    /// When it came back last.
+    came_up: Duration,
 }
 
 /// What a decision depends on beside the state.
@@ -98,6 +100,11 @@ impl Member {
     fn set(&mut self, health: Health, epoch: &mut u64) {
         *epoch += 1;
         (self.health, self.epoch) = (health, *epoch);
+    }
+
+    fn come_up(&mut self, now: Duration, slow_start: Duration, epoch: &mut u64) {
+        self.set(Health::Up(SlowStart::new(now, slow_start)), epoch);
+        self.came_up = now;
     }
 
     fn is_up(&self) -> bool {
@@ -156,7 +163,12 @@ impl<W> Balancer<W> {
     pub(crate) fn insert(&mut self, id: EndpointId, slow_start_at: Option<Duration>) {
         let slow_start = slow_start_at.and_then(|now| SlowStart::new(now, self.rules.slow_start));
         self.next_epoch += 1;
-        self.members.push(Member { id, health: Health::Up(slow_start), epoch: self.next_epoch });
+        self.members.push(Member {
+            id,
+            health: Health::Up(slow_start),
+            epoch: self.next_epoch,
+            came_up: Duration::ZERO,
+        });
     }
 
     pub(crate) fn remove(&mut self, id: EndpointId) {
@@ -268,12 +280,19 @@ impl<W> Balancer<W> {
         Some(if in_flight(second.1.id) < in_flight(first.1.id) { second.0 } else { first.0 })
     }
 
-    /// Notes that connecting to an endpoint failed.
-    pub(crate) fn connect_failed(&mut self, id: EndpointId, now: Duration, random: u64) -> Option<Change> {
+    /// Notes that connecting to an endpoint failed. That says nothing about an endpoint that came back since it `began`.
+    pub(crate) fn connect_failed(
+        &mut self,
+        id: EndpointId,
+        began: Duration,
+        now: Duration,
+        random: u64,
+    ) -> Option<Change> {
         let Self { members, next_epoch, .. } = self;
         let member = members.iter_mut().find(|member| member.id == id)?;
         match member.health {
             Health::Unreachable(_) => None,
+            Health::Up(_) if began < member.came_up => None,
             Health::Up(_) | Health::Ejected(_) => {
                 member.set(Health::Unreachable(Outage::new(now, random)), next_epoch);
                 Some(Change::WentDown)
@@ -328,7 +347,7 @@ impl<W> Balancer<W> {
         let Self { members, next_epoch, rules, .. } = self;
         let member = members.iter_mut().find(|member| member.id == id)?;
         let Health::Unreachable(outage) = member.health else { return None };
-        member.set(Health::Up(SlowStart::new(now, rules.slow_start)), next_epoch);
+        member.come_up(now, rules.slow_start, next_epoch);
         Some(Change::CameUp(outage))
     }
 
@@ -343,7 +362,7 @@ impl<W> Balancer<W> {
             }
             (Health::Ejected(outage), SlotKind::Probe) => {
                 let outage = *outage;
-                member.set(Health::Up(SlowStart::new(now, rules.slow_start)), next_epoch);
+                member.come_up(now, rules.slow_start, next_epoch);
                 Some(Change::CameUp(outage))
             }
             _ => None,
@@ -450,7 +469,7 @@ mod tests {
         }
 
         fn connect_failed(&mut self, id: EndpointId) -> Option<Change> {
-            self.balancer.connect_failed(id, self.now, 0)
+            self.balancer.connect_failed(id, self.now, self.now, 0)
         }
 
         fn eject(&mut self, id: EndpointId) -> Option<Change> {
@@ -551,6 +570,16 @@ mod tests {
         assert_eq!(slots, INITIAL_WINDOW as usize, "the slow start counts it");
         simulation.park(0);
         assert_eq!(pick_other(&mut simulation, &[1]), None, "others wait");
+    }
+
+    #[test]
+    fn a_connect_that_began_before_the_endpoint_came_back_does_not_count() {
+        let mut simulation = Simulation::new(1, RULES);
+        let began = millis(1);
+        simulation.now = millis(2);
+        simulation.restart(0);
+        assert_eq!(simulation.balancer.connect_failed(0, began, millis(3), 0), None);
+        assert_eq!(simulation.balancer.connect_failed(0, millis(2), millis(3), 0), Some(Change::WentDown));
     }
 
     #[test]

@@ -199,15 +199,15 @@ impl LocalEndpoint {
         self.set.failed(&self.endpoint);
     }
 
-    /// Notes that connecting failed, and returns whether the endpoint is down.
-    pub(crate) fn connect_failed(self: &Arc<Self>, error: &BoxError) -> bool {
+    /// Notes that connecting, which `began` before, failed. Returns whether the endpoint was down.
+    pub(crate) fn connect_failed(self: &Arc<Self>, error: &BoxError, began: Instant) -> bool {
         if find::<EndpointDown>(&**error).is_some() {
             return true;
         }
         let is_down = is_unreachable(&**error);
         if is_down {
             let why = tls::explain(&**error).map_or_else(|| root(&**error).to_string(), |(_, why)| why);
-            self.set.connect_failed(&self.endpoint, &why);
+            self.set.connect_failed(&self.endpoint, began, &why);
             self.ensure_probed();
         }
         is_down
@@ -230,9 +230,10 @@ impl LocalEndpoint {
         {
             return is_reachable;
         }
+        let began = Instant::now();
         // With `None`, the limit allows no connection now.
         let is_reachable = match self.pool.probe().await {
-            Some(Err(error)) => !self.connect_failed(&error),
+            Some(Err(error)) => !self.connect_failed(&error, began),
             Some(Ok(())) | None => true,
         };
         *last_check = Some((Instant::now(), is_reachable));

@@ -256,16 +256,20 @@ impl EndpointSet {
         lock(&self.state).balancer.has_alternative(tried)
     }
 
-    /// Notes that connecting to an endpoint failed.
-    pub(crate) fn connect_failed(self: &Arc<Self>, endpoint: &Endpoint, why: &str) {
+    /// Notes that connecting to an endpoint, which `began` before, failed.
+    pub(crate) fn connect_failed(self: &Arc<Self>, endpoint: &Endpoint, began: Instant, why: &str) {
         if !self.is_managed {
             return;
         }
         let change = self.update(|state, now| {
-            // Within the lock, so that it agrees with the state.
-            endpoint.pool.set_reachable(!self.parks());
-            state.last_outage = Some(format!("cannot connect to {}: {why}", endpoint.name).into());
-            state.balancer.connect_failed(endpoint.id, now, random())
+            let began = began.saturating_duration_since(self.origin);
+            let change = state.balancer.connect_failed(endpoint.id, began, now, random());
+            if change.is_some() {
+                // Within the lock, so that it agrees with the state.
+                endpoint.pool.set_reachable(!self.parks());
+                state.last_outage = Some(format!("cannot connect to {}: {why}", endpoint.name).into());
+            }
+            change
         });
         if change.is_some() {
             self.outages.notify_waiters();
