@@ -503,3 +503,71 @@ async fn an_endpoint_that_comes_back_gets_its_share_step_by_step() {
         assert_eq!(text.unwrap().unwrap(), "ok");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_is_left_behind_by_outages_and_by_calls_that_are_canceled() {
+    nothing_is_left_behind(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_is_left_behind_over_http2() {
+    nothing_is_left_behind(true).await;
+}
+
+/// Servers come and go, and callers leave, at random.
+async fn nothing_is_left_behind(http2: bool) {
+    let addresses: [_; 3] = std::array::from_fn(|_| Arc::new(Address::new()));
+    let client = builder(&addresses.each_ref().map(|address| address.get())).slow_start(Duration::from_millis(20));
+    let client = client.status_codes([503]).outage_wait(LIMIT).pool_max_connections(20).http2_prior_knowledge(http2);
+    let client = client.build().unwrap();
+    let clients = [client.with_own_pool(), client.with_own_pool(), client.clone()];
+    let mut servers = JoinSet::new();
+    for address in &addresses {
+        let address = Arc::clone(address);
+        servers.spawn(async move {
+            for _ in 0..20 {
+                let script = [Reply::Ok("ok"), Reply::Status(503, ""), Reply::Ok("ok"), Reply::Hang];
+                let server = address.serve((0..50).map(|_| script[fastrand::usize(..script.len())].clone()));
+                sleep(Duration::from_millis(fastrand::u64(..60))).await;
+                server.stop().await;
+                sleep(Duration::from_millis(fastrand::u64(..60))).await;
+            }
+        });
+    }
+    let mut calls = JoinSet::new();
+    while !servers.is_empty() {
+        for client in &clients {
+            let client = client.clone();
+            calls.spawn(timeout(Duration::from_millis(fastrand::u64(..100)), async move {
+                match fastrand::u8(..3) {
+                    0 => drop(client.get("/").await),
+                    1 => drop(client.get_text("/").await),
+                    _ => drop(client.post("/", Body::new(Full::from("stream"))).await),
+                }
+            }));
+        }
+        sleep(Duration::from_millis(1)).await;
+        while servers.try_join_next().is_some() {}
+    }
+    in_time(calls.join_all()).await;
+    let endpoints = || client.endpoints();
+    until("no request waits", || client.calls_parked() == 0).await;
+    until("no request is in flight", || endpoints().iter().all(|endpoint| endpoint.in_flight == 0)).await;
+    let servers = addresses.each_ref().map(|address| address.serve([Reply::Ok("ok")]));
+    until("all can be reached", || endpoints().iter().all(|up| up.state != EndpointState::Unreachable)).await;
+    let mut calls = JoinSet::new();
+    for number in 0..300 {
+        let client = clients[number % 3].clone();
+        calls.spawn(async move { client.get_text("/").await });
+    }
+    while let Some(text) = in_time(calls.join_next()).await {
+        assert_eq!(text.unwrap().unwrap(), "ok");
+    }
+    in_time(async {
+        while endpoints().iter().any(|endpoint| endpoint.state != EndpointState::Up) {
+            client.get_text("/").await.unwrap();
+        }
+    })
+    .await;
+    assert!(servers.iter().all(|server| !server.seen().is_empty()));
+}
