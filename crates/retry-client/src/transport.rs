@@ -7,6 +7,7 @@ use std::{
 };
 
 use http::{Response, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use retry_core::{BudgetCharge, Runtime as _, TokioRuntime};
 use tokio::time::{Instant, timeout};
@@ -43,6 +44,9 @@ use crate::{
         retry_loop::{BoxResponse, Transport},
     },
 };
+
+/// The maximum length of a body that soon follows its head.
+const SHORT_RESPONSE: u64 = 64 * 1024;
 
 /// When a response is returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -361,7 +365,8 @@ fn accept(
         return Err(Failure { error: Error::bad_head(error.into()), kind: FailureKind::Permanent });
     }
     let is_failure = request.is_failure(response.status());
-    let lease = lease.map(|lease| lease.head_received(is_failure));
+    let is_short = response.body().size_hint().exact().is_some_and(|length| length <= SHORT_RESPONSE);
+    let lease = lease.map(|lease| lease.head_received(is_failure, is_short));
     Ok(Box::new(response.map(|incoming| ReceivedBody::new(incoming, connection, lease))))
 }
 

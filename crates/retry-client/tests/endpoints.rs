@@ -157,6 +157,20 @@ async fn retry_after_applies_to_its_endpoint_only() {
 }
 
 #[tokio::test]
+async fn an_incomplete_response_does_not_bring_an_endpoint_back() {
+    let (good, (bad, _server)) = (ok().await, failing("truncates").await);
+    let client = builder(&[bad, good.address]).build().unwrap();
+    let calls = async {
+        while client.endpoints()[0].probes < 3 {
+            assert_eq!(client.get_text("/").await.unwrap(), "ok");
+        }
+    };
+    in_time(calls).await;
+    let endpoint = &client.endpoints()[0];
+    assert_eq!((endpoint.state, endpoint.ejections), (EndpointState::Ejected, 1));
+}
+
+#[tokio::test]
 async fn a_connect_timeout_makes_an_endpoint_unreachable() {
     let (good, (bad, _server)) = (ok().await, failing("does not accept").await);
     let client = builder(&[bad, good.address]).retry(slow()).connect_timeout(Duration::from_millis(100));

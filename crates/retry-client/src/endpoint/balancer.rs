@@ -102,8 +102,8 @@ impl Member {
         (self.health, self.epoch) = (health, *epoch);
     }
 
-    fn come_up(&mut self, now: Duration, slow_start: Duration, epoch: &mut u64) {
-        self.set(Health::Up(SlowStart::new(now, slow_start)), epoch);
+    fn come_up(&mut self, slow_start: Option<SlowStart>, now: Duration, epoch: &mut u64) {
+        self.set(Health::Up(slow_start), epoch);
         self.came_up = now;
     }
 
@@ -347,11 +347,11 @@ impl<W> Balancer<W> {
         let Self { members, next_epoch, rules, .. } = self;
         let member = members.iter_mut().find(|member| member.id == id)?;
         let Health::Unreachable(outage) = member.health else { return None };
-        member.come_up(now, rules.slow_start, next_epoch);
+        member.come_up(SlowStart::new(now, rules.slow_start), now, next_epoch);
         Some(Change::CameUp(outage))
     }
 
-    /// Notes a response that was not a failure.
+    /// Notes a response that is not a failure.
     pub(crate) fn responded(&mut self, slot: Slot, now: Duration) -> Option<Change> {
         let Self { members, next_epoch, rules, .. } = self;
         let member = members.iter_mut().find(|member| member.id == slot.endpoint && member.epoch == slot.epoch)?;
@@ -362,7 +362,7 @@ impl<W> Balancer<W> {
             }
             (Health::Ejected(outage), SlotKind::Probe) => {
                 let outage = *outage;
-                member.come_up(now, rules.slow_start, next_epoch);
+                member.come_up(SlowStart::after(&outage, now, rules.slow_start), now, next_epoch);
                 Some(Change::CameUp(outage))
             }
             _ => None,
@@ -377,8 +377,9 @@ impl<W> Balancer<W> {
         if ejected as f64 + 1.0 > maximum {
             return None;
         }
-        let member = members.iter_mut().find(|member| member.id == id && member.is_up())?;
-        member.set(Health::Ejected(Outage::new(now, random)), next_epoch);
+        let member = members.iter_mut().find(|member| member.id == id)?;
+        let Health::Up(slow_start) = &member.health else { return None };
+        member.set(Health::Ejected(Outage::again(slow_start.as_ref(), now, random)), next_epoch);
         Some(Change::WentDown)
     }
 

@@ -22,6 +22,8 @@ pub(crate) struct Outage {
     next_probe: Duration,
     /// Whether a probe is in flight.
     is_probed: bool,
+    /// How often the wait before a probe has doubled.
+    doublings: u32,
 }
 
 /// The first wait before a probe, and the longest one.
@@ -30,7 +32,17 @@ const MAX_PROBE_WAIT: Duration = Duration::from_secs(1);
 
 impl Outage {
     pub(crate) fn new(now: Duration, random: u64) -> Self {
-        let mut outage = Self { since: now, probes: 0, next_probe: now, is_probed: false };
+        Self::with_doublings(0, now, random)
+    }
+
+    /// Begins an outage after a slow start, if that was not over. The backoff continues: the endpoint was back for a moment
+    /// only.
+    pub(crate) fn again(slow_start: Option<&SlowStart>, now: Duration, random: u64) -> Self {
+        Self::with_doublings(slow_start.map_or(0, |slow_start| slow_start.doublings), now, random)
+    }
+
+    fn with_doublings(doublings: u32, now: Duration, random: u64) -> Self {
+        let mut outage = Self { since: now, probes: 0, next_probe: now, is_probed: false, doublings };
         outage.schedule_probe(now, random);
         outage
     }
@@ -43,6 +55,7 @@ impl Outage {
     pub(crate) fn begin_probe(&mut self) {
         self.is_probed = true;
         self.probes = self.probes.saturating_add(1);
+        self.doublings = self.doublings.saturating_add(1);
     }
 
     /// Schedules the next probe after one has failed.
@@ -53,7 +66,7 @@ impl Outage {
 
     /// The wait doubles with each probe. Half of it is random, so that the probes of several clients spread out.
     fn schedule_probe(&mut self, now: Duration, random: u64) {
-        let wait = PROBE_WAIT.saturating_mul(1 << self.probes.min(16)).min(MAX_PROBE_WAIT);
+        let wait = PROBE_WAIT.saturating_mul(1 << self.doublings.min(16)).min(MAX_PROBE_WAIT);
         self.next_probe = now + wait / 2 + (wait / 2).mul_f64(fraction(random));
     }
 }
@@ -66,6 +79,8 @@ pub(crate) struct SlowStart {
     length: Duration,
     in_flight: u32,
     responses: u32,
+    /// Those of the outage before it.
+    doublings: u32,
 }
 
 /// How many requests may be in flight before the first response.
@@ -77,7 +92,12 @@ const INITIAL_SHARE: f64 = 0.1;
 impl SlowStart {
     /// `None` if the length is zero.
     pub(crate) fn new(now: Duration, length: Duration) -> Option<Self> {
-        (!length.is_zero()).then_some(Self { since: now, length, in_flight: 0, responses: 0 })
+        (!length.is_zero()).then_some(Self { since: now, length, in_flight: 0, responses: 0, doublings: 0 })
+    }
+
+    /// The same after an outage in which the endpoint was ejected.
+    pub(crate) fn after(outage: &Outage, now: Duration, length: Duration) -> Option<Self> {
+        Some(Self { doublings: outage.doublings, ..Self::new(now, length)? })
     }
 
     /// Whether it is over, even without a response: the first requests may be such that wait for something, and must not
@@ -140,6 +160,17 @@ mod tests {
                 outage.end_probe(now, random);
             }
         }
+    }
+
+    #[test]
+    fn the_backoff_continues_if_an_endpoint_was_not_really_back() {
+        let mut outage = Outage::new(millis(0), 0);
+        (0..3).for_each(|_| outage.begin_probe());
+        let slow_start = SlowStart::after(&outage, millis(0), millis(5000));
+        let next = |slow_start: Option<SlowStart>| Outage::again(slow_start.as_ref(), millis(0), 0).next_probe();
+        assert_eq!(next(slow_start), Some(millis(200)));
+        assert_eq!(next(SlowStart::new(millis(0), millis(5000))), Some(millis(25)));
+        assert_eq!(next(None), Some(millis(25)));
     }
 
     #[test]

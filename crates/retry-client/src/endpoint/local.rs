@@ -60,6 +60,8 @@ pub(crate) struct Lease {
     slot: Option<SlotGuard>,
     /// Whether the response is a failure.
     has_failed: bool,
+    /// Whether the response has yet to be noted.
+    counts_at_end: bool,
 }
 
 impl Members {
@@ -244,7 +246,7 @@ impl LocalEndpoint {
 impl Lease {
     fn new(local: Arc<LocalEndpoint>, slot: Option<SlotGuard>) -> Self {
         local.in_flight.begin();
-        Self { local, slot, has_failed: false }
+        Self { local, slot, has_failed: false, counts_at_end: false }
     }
 
     /// Whether the response decides whether the endpoint is up again.
@@ -252,17 +254,26 @@ impl Lease {
         self.slot.as_ref().is_some_and(SlotGuard::is_probe)
     }
 
-    /// Notes the head of a response.
-    pub(crate) fn head_received(mut self, is_failure: bool) -> Self {
+    /// Notes the head of a response. A short one counts at its end, unless that is early: an endpoint whose responses are
+    /// incomplete stays ejected. Others may take long.
+    pub(crate) fn head_received(mut self, is_failure: bool, is_short: bool) -> Self {
         if is_failure {
             self.failed();
-        } else if let Some(slot) = &self.slot {
-            slot.responded(&self.local.endpoint);
+        } else if is_short {
+            self.counts_at_end = true;
+        } else {
+            self.responded();
         }
         self
     }
 
-    /// Notes the end of a response that is not a failure.
+    fn responded(&self) {
+        if let Some(slot) = &self.slot {
+            slot.responded(&self.local.endpoint);
+        }
+    }
+
+    /// Notes the end of a response.
     pub(crate) fn complete(&self) {
         let failures = &self.local.endpoint.counts.failures_in_row;
         if !self.has_failed && failures.load(Relaxed) > 0 {
@@ -272,7 +283,7 @@ impl Lease {
 
     /// Notes that the response is a failure, or incomplete.
     pub(crate) fn failed(&mut self) {
-        self.has_failed = true;
+        (self.has_failed, self.counts_at_end) = (true, false);
         self.local.failed();
     }
 }
@@ -285,6 +296,9 @@ impl fmt::Debug for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if self.counts_at_end {
+            self.responded();
+        }
         self.local.in_flight.end();
     }
 }
