@@ -196,12 +196,6 @@ impl Client {
         self.0.transport.endpoints.set.parked()
     }
 
-    /// Returns the `Host` of requests that have none.
-    #[must_use]
-    pub fn host(&self) -> &HeaderValue {
-        &self.0.transport.base_url.host
-    }
-
     /// Returns the number of calls that wait for their next attempt.
     #[must_use]
     pub fn calls_in_backoff(&self) -> usize {
