@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use http::{HeaderValue, Method, Request, Response, Uri, header::HOST};
+use http::{Method, Request, Response, Uri, header::HOST};
 use retry_core::RetryBudget;
 
 use crate::{
