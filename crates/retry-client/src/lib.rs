@@ -40,7 +40,8 @@
 //!
 //! [`endpoint`](ClientBuilder::endpoint) adds servers that can process the same requests. Those that cannot be connected
 //! to, or that respond with one failure after the other, get no requests until a probe succeeds. A retry goes to another
-//! endpoint, the first one without a wait.
+//! endpoint, the first one without a wait. With [`hedge_after`](ClientBuilder::hedge_after), a request that is slow is
+//! sent to a second endpoint as well.
 //!
 //! With [`outage_wait`](ClientBuilder::outage_wait), calls wait in their order while no endpoint can be reached, whatever
 //! their method, and without an attempt: a restart of the server then takes time, but no request.
