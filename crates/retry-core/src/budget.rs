@@ -31,7 +31,7 @@ pub(crate) enum Cost {
 /// use std::time::Duration;
 /// use retry_core::{Reason, Retry, RetryBudget, RetryPolicy};
 ///
-/// let budget = RetryBudget::share(0.2, 1)?; // one retry per five calls, and one per second
+/// let budget = RetryBudget::share(1.0, 0)?; // one retry per call
 /// let retry = Retry::new(RetryPolicy::builder().interval(Duration::ZERO).build()?).budget(budget.clone());
 ///
 /// let failed = retry.run(|_| async { Err::<(), _>("down") }).await.unwrap_err();
@@ -54,9 +54,15 @@ impl RetryBudget {
     /// Creates a budget that allows retries for a share of calls, plus a number of retries per second.
     ///
     /// Each call deposits `ratio` of a retry (from 0 to 1: 0.2 allows one retry per five calls), each second deposits
-    /// `floor_per_second` retries, and each retry withdraws one. The budget starts with one second's floor and holds at
-    /// most ten seconds' floor, but no fewer than 100 retries: a long quiet period does not pay for a retry storm.
-    /// Ratios are stored in billionths, so a hundred calls at 0.29 allow exactly 29 retries.
+    /// `floor_per_second` retries, and each retry withdraws one. Ratios are stored in billionths, so a hundred calls at
+    /// 0.29 allow exactly 29 retries.
+    ///
+    /// Each second, a tenth of the budget expires. So it holds up to ten seconds' deposits, however long nothing failed: at
+    /// 0.2, the calls of two seconds. This is what a restart needs, which fails all calls in flight at once. It starts with
+    /// ten seconds' floor, and never holds more than 10,000 retries unless the floor is above 1000.
+    ///
+    /// In `t` seconds, calls that start at up to `r` per second make at most `(t + 11) × (ratio × r + floor_per_second)`
+    /// retries, whatever fails.
     ///
     /// # Errors
     ///
@@ -91,8 +97,8 @@ impl RetryBudget {
         Ok(Self(Arc::new(Kind::InFlight(InFlight { ratio, floor: u64::from(floor), counts: AtomicU64::new(0) }))))
     }
 
-    /// Returns the retries that are available, fractions included; for a budget of tokens, the tokens. For metrics: the
-    /// floor per second is deposited at the next retry only, so slightly more may be available.
+    /// Returns the retries that are available, fractions included; for a budget of tokens, the tokens. For metrics: a share
+    /// is updated when calls start and retry, so without them the number is that of the last one.
     #[must_use]
     pub fn available(&self) -> f64 {
         match &*self.0 {
@@ -109,9 +115,9 @@ impl RetryBudget {
         self.withdraw(Cost::Retry, false, Nanos::new(now)).then(|| BudgetCharge(self.clone()))
     }
 
-    pub(crate) fn start_call(&self) {
+    pub(crate) fn start_call(&self, now: Nanos) {
         match &*self.0 {
-            Kind::Share(bucket) => bucket.deposit(bucket.ratio),
+            Kind::Share(bucket) => bucket.start_call(now),
             Kind::Tokens(_) => {}
             Kind::InFlight(flights) => flights.start_call(),
         }
@@ -171,41 +177,57 @@ struct ShareBucket {
     floor_per_second: u64,
     capacity: u64,
     available: AtomicU64,
-    /// The time up to which the floor is deposited; `NEVER` before the first retry.
-    paid_until: AtomicU64,
+    /// The last second whose end is counted in `available`.
+    second: AtomicU64,
 }
 
-const NEVER: u64 = 0;
-const MAX_FLOOR_SECONDS: u64 = 10;
-const MIN_CAPACITY: u64 = 100;
+const SECOND: u64 = 1_000_000_000;
+/// One part in so many expires each second.
+const EXPIRY: u64 = 10;
+/// A full bucket is only read, so this also avoids contention between threads that start many calls per second.
+const MIN_CAPACITY: u64 = 10_000;
+/// Enough to let any content expire.
+const MAX_SECONDS: u64 = 500;
 
 impl ShareBucket {
     fn new(ratio: u64, floor_per_second: u32) -> Self {
-        let floor_per_second = u64::from(floor_per_second);
+        let floor_per_second = u64::from(floor_per_second) * UNIT;
+        // What the floor amounts to without calls, so it does not matter when the first call starts.
+        let start = floor_per_second.saturating_mul(EXPIRY);
         Self {
             ratio,
             floor_per_second,
-            capacity: floor_per_second.saturating_mul(MAX_FLOOR_SECONDS).max(MIN_CAPACITY).saturating_mul(UNIT),
-            available: AtomicU64::new(floor_per_second * UNIT),
-            paid_until: AtomicU64::new(NEVER),
+            capacity: start.max(MIN_CAPACITY * UNIT),
+            available: AtomicU64::new(start),
+            second: AtomicU64::new(0),
         }
     }
 
-    fn deposit(&self, amount: u64) {
-        deposit(&self.available, amount, self.capacity);
+    fn start_call(&self, now: Nanos) {
+        self.end_seconds(now);
+        deposit(&self.available, self.ratio, self.capacity);
     }
 
     fn withdraw(&self, now: Nanos) -> bool {
-        self.deposit_floor(now);
+        self.end_seconds(now);
         withdraw(&self.available, UNIT)
     }
 
-    /// Deposits the floor for the time since the last deposit. `fetch_max` makes sure that no time is paid for twice.
-    fn deposit_floor(&self, now: Nanos) {
-        let since = self.paid_until.fetch_max(now.0, Relaxed);
-        if since != NEVER {
-            self.deposit(self.floor_per_second.saturating_mul(now.0.saturating_sub(since)));
+    /// Accounts for the seconds that have ended.
+    fn end_seconds(&self, now: Nanos) {
+        let second = now.0 / SECOND;
+        let last = self.second.load(Relaxed);
+        // If several threads notice the end of a second, one of them succeeds.
+        if second > last && self.second.compare_exchange(last, second, Relaxed, Relaxed).is_ok() {
+            let seconds = (second - last).min(MAX_SECONDS);
+            let end_all = |available| (0..seconds).fold(available, |available, _| self.end_second(available));
+            let _ = self.available.fetch_update(Relaxed, Relaxed, |available| Some(end_all(available)));
         }
+    }
+
+    /// Lets a tenth expire, and deposits the floor.
+    fn end_second(&self, available: u64) -> u64 {
+        (available - available / EXPIRY).saturating_add(self.floor_per_second).min(self.capacity)
     }
 }
 
@@ -302,8 +324,6 @@ mod tests {
 
     use super::*;
 
-    const SECOND: u64 = 1_000_000_000;
-
     fn withdraws(budget: &RetryBudget, now: u64) -> bool {
         budget.withdraw(Cost::Retry, false, Nanos(now))
     }
@@ -311,8 +331,8 @@ mod tests {
     /// Returns how many retries in a row a share budget allows after `calls` calls, all at the same time.
     fn granted(ratio: f64, floor: u32, calls: u32) -> usize {
         let budget = RetryBudget::share(ratio, floor).unwrap();
-        (0..calls).for_each(|_| budget.start_call());
-        (0..10_000).take_while(|_| withdraws(&budget, 0)).count()
+        (0..calls).for_each(|_| budget.start_call(Nanos(0)));
+        (0..20_000).take_while(|_| withdraws(&budget, 0)).count()
     }
 
     #[test]
@@ -328,23 +348,41 @@ mod tests {
         check(1.0, 0, 100, 100);
         check(1e-9, 0, 1000, 0);
         check(1.0 / 3.0, 0, 3, 0); // a third is a little more than 0.333333333
-        check(0.0, 3, 1000, 3);
-        check(0.2, 10, 5, 11);
-        check(1.0, 0, 1000, 100); // the capacity
-        check(0.0, 4_000_000_000, 0, 10_000);
+        check(0.0, 3, 1000, 30); // ten seconds' floor
+        check(0.2, 10, 5, 101);
+        check(1.0, 0, 15_000, 10_000); // the capacity
+        check(0.0, 1_500, 0, 15_000); // ten seconds' floor is above it
+        check(0.0, u32::MAX, 1, 20_000);
     }
 
     #[test]
-    fn the_floor_is_deposited_per_second_up_to_the_capacity() {
-        let budget = RetryBudget::share(0.0, 2).unwrap();
+    fn each_second_deposits_the_floor_and_lets_a_tenth_expire() {
+        let budget = RetryBudget::share(0.5, 2).unwrap();
+        let mut now = 700 * SECOND;
+        let mut check = |seconds: f64, calls: u32, expected: f64| {
+            now += (seconds * SECOND as f64) as u64;
+            (0..calls).for_each(|_| budget.start_call(Nanos(now)));
+            assert_eq!(budget.available(), expected, "{} s", now as f64 / SECOND as f64);
+        };
+        check(0.0, 0, 20.0); // however late the first call is
+        check(0.0, 200, 120.0);
+        check(0.9, 2, 121.0); // the second is not over
+        check(0.1, 20, 120.9);
+        check(1.0, 2, 111.81);
+    }
+
+    #[test]
+    fn a_busy_budget_holds_ten_seconds_of_deposits_and_a_quiet_one_ten_seconds_of_floor() {
+        let budget = RetryBudget::share(0.2, 10).unwrap();
+        for second in 1..100 {
+            (0..300).for_each(|_| budget.start_call(Nanos(second * SECOND)));
+        }
+        assert_eq!(budget.available().round(), 700.0);
         let granted = |now| (0..1000).take_while(|_| withdraws(&budget, now)).count();
-        assert_eq!(granted(7 * SECOND), 2, "one second's floor at the start, however late that is");
-        assert_eq!(granted(7 * SECOND + SECOND / 2 - 1), 0);
-        assert_eq!(granted(7 * SECOND + SECOND / 2), 1);
-        assert_eq!(granted(6 * SECOND), 0, "time does not run backwards");
-        assert_eq!(granted(8 * SECOND), 1);
-        assert_eq!(granted(10_000 * SECOND), 100);
-        assert_eq!(granted(u64::MAX - 1), 100);
+        assert_eq!(granted(300 * SECOND), 100);
+        assert_eq!(granted(299 * SECOND), 0, "time does not run backwards");
+        assert_eq!(granted(301 * SECOND), 10);
+        assert_eq!(granted(u64::MAX), 100);
     }
 
     #[test]
@@ -368,7 +406,7 @@ mod tests {
             drop(charge);
             assert_eq!(budget.available(), after, "{budget:?}");
         };
-        check(RetryBudget::share(0.2, 1).unwrap(), 1.0, 0.0, 0.0);
+        check(RetryBudget::share(0.2, 1).unwrap(), 10.0, 9.0, 9.0);
         check(RetryBudget::tokens(500, 5, 10), 500.0, 495.0, 495.0);
         check(RetryBudget::in_flight(0.2, 3).unwrap(), 3.0, 2.0, 3.0);
         assert!(RetryBudget::share(0.2, 0).unwrap().charge(Duration::ZERO).is_none());
@@ -377,7 +415,7 @@ mod tests {
     #[test]
     fn calls_in_flight_that_may_still_retry_are_available() {
         let budget = RetryBudget::in_flight(0.2, 3).unwrap();
-        (0..20).for_each(|_| budget.start_call());
+        (0..20).for_each(|_| budget.start_call(Nanos(0)));
         assert!(withdraws(&budget, 0) && withdraws(&budget, 0));
         assert_eq!(budget.available(), 2.0);
         budget.end_call(true);
@@ -399,7 +437,7 @@ mod tests {
             let work = || {
                 (0..100)
                     .map(|_| {
-                        budget.start_call();
+                        budget.start_call(Nanos(0));
                         withdraws(&budget, 0)
                     })
                     .filter(|granted| *granted)
@@ -408,14 +446,14 @@ mod tests {
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
-        // A quarter of 400 calls, and the floor.
-        assert_eq!(granted as f64 + budget.available(), 108.0);
+        // A quarter of 400 calls, and ten seconds' floor.
+        assert_eq!(granted as f64 + budget.available(), 180.0);
     }
 
     #[test]
     fn concurrent_retries_in_flight_never_exceed_the_limit() {
         let budget = RetryBudget::in_flight(0.2, 3).unwrap();
-        (0..100).for_each(|_| budget.start_call());
+        (0..100).for_each(|_| budget.start_call(Nanos(0)));
         let granted: usize = thread::scope(|scope| {
             let work = || (0..100).filter(|_| withdraws(&budget, 0)).count();
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
@@ -430,18 +468,35 @@ mod tests {
         floor: u128,
         capacity: u128,
         available: u128,
-        paid_until: u64,
+        second: u64,
     }
 
     impl Model {
+        fn new(ratio: u64, floor: u32) -> Self {
+            let floor = u128::from(floor) * 1_000_000_000;
+            let capacity = (floor * 10).clamp(10_000_000_000_000, u128::from(u64::MAX));
+            Self { ratio: ratio.into(), floor, capacity, available: (floor * 10).min(capacity), second: 0 }
+        }
+
+        fn advance(&mut self, now: u64) {
+            while self.second < now / 1_000_000_000 {
+                self.second += 1;
+                self.available -= self.available / 10;
+                self.deposit(self.floor);
+            }
+        }
+
         fn deposit(&mut self, amount: u128) {
             self.available = (self.available + amount).min(self.capacity);
         }
 
+        fn start_call(&mut self, now: u64) {
+            self.advance(now);
+            self.deposit(self.ratio);
+        }
+
         fn withdraw(&mut self, now: u64) -> bool {
-            let since = if self.paid_until == 0 { now } else { self.paid_until };
-            self.deposit(self.floor * u128::from(now.saturating_sub(since)));
-            self.paid_until = self.paid_until.max(now);
+            self.advance(now);
             let grant = self.available >= 1_000_000_000;
             self.available -= if grant { 1_000_000_000 } else { 0 };
             grant
@@ -456,20 +511,45 @@ mod tests {
             steps in prop::collection::vec((any::<bool>(), 0..3_000_000_000_u64), 0..400),
         ) {
             let budget = RetryBudget::share(ratio as f64 / 1e9, floor).unwrap();
-            let floor = u128::from(floor);
-            let capacity = ((floor * 10).max(100) * 1_000_000_000).min(u128::from(u64::MAX));
-            let mut model =
-                Model { ratio: ratio.into(), floor, capacity, available: floor * 1_000_000_000, paid_until: 0 };
+            let mut model = Model::new(ratio, floor);
             let mut now = 0;
             for (call, later) in steps {
+                now += later;
                 if call {
-                    budget.start_call();
-                    model.deposit(model.ratio);
+                    budget.start_call(Nanos(now));
+                    model.start_call(now);
                 } else {
-                    now += later;
                     prop_assert_eq!(withdraws(&budget, now), model.withdraw(now));
                 }
                 prop_assert_eq!(budget.available(), model.available as u64 as f64 / 1e9);
+            }
+        }
+
+        /// Whatever fails, and however the calls are spread over each second.
+        #[test]
+        fn the_retries_of_any_window_are_bounded(
+            ratio in 0.0..=1.0,
+            floor in 0..20_u32,
+            max_calls in 1..100_u32,
+            seconds in prop::collection::vec((0.0..=1.0, 0..300_usize, 0..SECOND), 1..60),
+        ) {
+            let budget = RetryBudget::share(ratio, floor).unwrap();
+            let mut retries = Vec::new();
+            for (second, (busy, wanted, offset)) in (0..).zip(seconds) {
+                let now = second * SECOND + offset;
+                let calls = (busy * f64::from(max_calls)) as u32;
+                let (before, after) = (calls / 2, calls.div_ceil(2));
+                (0..before).for_each(|_| budget.start_call(Nanos(now)));
+                retries.push((0..wanted).filter(|_| withdraws(&budget, now)).count());
+                (0..after).for_each(|_| budget.start_call(Nanos(now)));
+            }
+            for start in 0..retries.len() {
+                for end in start + 1..=retries.len() {
+                    let made: usize = retries[start..end].iter().sum();
+                    let limit = (end - start + 10) as f64 * (ratio * f64::from(max_calls) + f64::from(floor));
+                    // The ratio is rounded to billionths.
+                    prop_assert!(made as f64 <= limit + 1e-3, "{made} retries from {start} to {end} s, above {limit}");
+                }
             }
         }
     }

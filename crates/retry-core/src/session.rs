@@ -114,7 +114,7 @@ impl Progress {
     #[inline]
     pub(crate) fn start(&mut self, budget: Option<&RetryBudget>, now: Nanos) {
         if let Some(budget) = budget {
-            budget.start_call();
+            budget.start_call(now);
         }
         self.start = now;
     }
