@@ -23,7 +23,7 @@ impl Runtime for TokioRuntime {
     type Sleep = Sleep;
 
     fn now(&self) -> Duration {
-        Instant::now().saturating_duration_since(*ORIGIN)
+        ORIGIN.elapsed()
     }
 
     fn sleep(&self, wait: Duration) -> Sleep {
