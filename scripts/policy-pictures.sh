@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the simulation and updates the picture, the CSV files and the table in docs/choosing-a-policy.md. With --check it
+# Runs the simulation and updates the picture, the CSV files and the tables in docs/choosing-a-policy.md. With --check it
 # changes nothing, and fails if they are out of date.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,17 +14,24 @@ guide=docs/choosing-a-policy.md
 fresh=$(mktemp -d)
 trap 'rm -rf "$fresh"' EXIT
 mkdir "$fresh/pictures"
-cargo run --quiet --locked --release -p retry-core --example simulation -- --out "$fresh/pictures" >"$fresh/table.md"
+cargo run --quiet --locked --release -p retry-core --example simulation -- --out "$fresh/pictures" >"$fresh/tables.md"
 
-[ "$(grep -cxE '<!-- (end of )?simulation -->' "$guide")" = 2 ] || {
-    printf '%s lacks the markers around the table\n' "$guide" >&2
+[ "$(grep -cxFf <(grep '^<!-- ' "$fresh/tables.md") "$guide")" = 4 ] || {
+    printf '%s lacks the markers around the tables\n' "$guide" >&2
     exit 1
 }
-awk -v table="$fresh/table.md" '
-    $0 == "<!-- end of simulation -->" { inside = 0 }
+# Replaces what is between the markers with the text between the same markers in the first file.
+awk '
+    FNR == NR {
+        if (/^<!-- end of /) { name = "" }
+        else if (/^<!-- /) { name = $0 }
+        else { table[name] = table[name] $0 "\n" }
+        next
+    }
+    /^<!-- end of / { inside = 0 }
     !inside
-    $0 == "<!-- simulation -->" { inside = 1; while ((getline line < table) > 0) print line }
-' "$guide" >"$fresh/guide.md"
+    $0 in table { inside = 1; printf "%s", table[$0] }
+' "$fresh/tables.md" "$guide" >"$fresh/guide.md"
 
 if $check; then
     diff -u "$guide" "$fresh/guide.md"

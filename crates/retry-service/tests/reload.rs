@@ -199,10 +199,11 @@ async fn the_budget_is_kept_unless_its_settings_change() {
     for _ in 0..4 {
         assert_eq!(call(service.address, "GET", "/").await.status, 200);
     }
-    assert_eq!(read_metric(admin, "retry_service_retry_budget_available").await, 2.0);
+    let available = read_metric(admin, "retry_service_retry_budget_available").await;
+    assert!(available > 0.0 && available <= 2.0, "{available}");
     file.write(&(settings.clone() + "budget-ratio = 0.5\ncount = 1"));
     assert!(reload(&mut service).await.contains("changed: count"));
-    assert_eq!(read_metric(admin, "retry_service_retry_budget_available").await, 2.0);
+    assert_eq!(read_metric(admin, "retry_service_retry_budget_available").await, available);
     file.write(&(settings + "budget-ratio = 0.25"));
     assert!(reload(&mut service).await.contains("changed: count, budget-ratio"));
     assert_eq!(read_metric(admin, "retry_service_retry_budget_available").await, 0.0);

@@ -10,183 +10,233 @@
 //! * Each call has a deadline of one minute.
 #![expect(clippy::indexing_slicing, reason = "indices are numbers of calls and seconds of the simulation")]
 
-use std::{ops::Range, time::Duration};
+use std::time::Duration;
 
 use fastrand::Rng;
 use retry_core::{BudgetError, Decision, RetryBudget, RetryPolicy, Session, Verdict};
 
 use crate::{
     event_queue::{EventQueue, Millis},
-    policies::{Contender, DEADLINE},
+    gateway::Gateway,
+    policies::{Contender, DEADLINE, Parking},
+    server::{Outcome, Server},
 };
 
 pub(crate) const CALLS: u32 = 1_000_000;
 /// All calls start before this time.
 pub(crate) const ARRIVALS: Millis = 300_000;
-pub(crate) const OUTAGE: Range<Millis> = 60_000..120_000;
-/// The part of the outage in which attempts hang.
-pub(crate) const FREEZE: Range<Millis> = 60_000..70_000;
-/// Attempts per second that the server can serve.
-pub(crate) const CAPACITY: u32 = 5_000;
-/// The cost of rejecting an attempt, in per cent of serving it. The second is the usual one.
-pub(crate) const REJECTION_PERCENT: [u64; 3] = [1, 10, 25];
 /// The number of processes that make the calls. Each has its own budget.
-pub(crate) const PROCESSES: usize = 20;
-
-/// The time to the server and back.
-const ROUND_TRIP: Millis = 20;
-/// One in this many attempts fails at random.
-const CHANCE: u32 = 100;
+pub(crate) const PROCESSES: u32 = 100;
+/// A call that is served at its first attempt and within this time does not notice an outage.
+const PROMPT: Millis = 1_000;
 const SEED: u64 = 2015;
 
 /// The outcome of a simulation.
 pub(crate) struct Run {
     pub(crate) seconds: Vec<Second>,
-    /// Calls whose first attempt failed.
-    pub(crate) failed_first: u32,
-    /// Those of them that succeeded at a retry.
-    pub(crate) saved: u32,
+    /// Calls that succeeded.
+    pub(crate) served: u32,
 }
 
 /// The events of one second.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Second {
-    /// All attempts that started.
+    /// All attempts that started, and probes.
     pub(crate) attempts: u32,
     /// Those of them that succeeded.
     pub(crate) served: u32,
     /// Calls that started.
     pub(crate) calls: u32,
-    /// Those of them that succeeded at their first attempt.
-    pub(crate) served_first: u32,
+    /// Those of them that succeeded at their first attempt, without a noticeable wait.
+    pub(crate) served_promptly: u32,
 }
 
 /// Simulates one policy. The result depends only on the arguments.
 pub(crate) fn simulate(contender: &Contender, rejection_percent: u64) -> Result<Run, BudgetError> {
     let mut rng = Rng::with_seed(SEED);
     let budgets = (0..PROCESSES).map(|_| contender.budget()).collect::<Result<Vec<_>, _>>()?;
-    let mut callers = Callers::new(&contender.policy, &budgets, rng.fork());
-    let mut server = Server::new(rejection_percent, rng);
-    let mut hanging = Vec::new();
-    let mut run = Run::new();
-
-    while let Some((now, call)) = callers.queue.next() {
-        if now >= FREEZE.end {
-            hanging.drain(..).for_each(|call| callers.settle(call, false, FREEZE.end));
-        }
-        let first = callers.begin(call, now) == 1;
-        match server.attempt(now) {
-            Some((served, end)) => {
-                run.record(now, first, served);
-                callers.settle(call, served, end);
-            }
-            None => {
-                run.record(now, first, false);
-                hanging.push(call);
-            }
+    let mut simulation = Simulation::new(contender, &budgets, rng.fork(), Server::new(rejection_percent, rng));
+    while let Some((now, event)) = simulation.queue.next() {
+        match event.checked_sub(CALLS) {
+            Some(process) => simulation.probe(process as usize, now),
+            None => simulation.call(event, now),
         }
     }
-    Ok(run)
+    Ok(simulation.run)
 }
 
-struct Callers<'a> {
+struct Simulation<'a> {
     policy: &'a RetryPolicy,
     /// One for each process.
     budgets: &'a [Option<RetryBudget>],
-    /// One for each call. `None` before the call starts and after it ends.
-    sessions: Vec<Option<Session<'a>>>,
+    parking: Option<&'a Parking>,
+    /// One for each process. They matter only if the policy parks calls.
+    gateways: Vec<Gateway>,
+    /// The waits between the probes of each process. `None` while it does not probe.
+    probes: Vec<Option<Session<'a>>>,
+    calls: Vec<Call<'a>>,
+    /// The next event of each call, and after them of each process.
     queue: EventQueue,
     rng: Rng,
+    server: Server,
+    run: Run,
 }
 
-impl<'a> Callers<'a> {
-    fn new(policy: &'a RetryPolicy, budgets: &'a [Option<RetryBudget>], mut rng: Rng) -> Self {
+struct Call<'a> {
+    start: Millis,
+    /// `None` before the call starts and after it ends.
+    session: Option<Session<'a>>,
+    /// The outcome of the attempt in flight. `None` between attempts.
+    outcome: Option<Outcome>,
+    /// How long the call was parked.
+    parked: Millis,
+}
+
+impl<'a> Simulation<'a> {
+    fn new(contender: &'a Contender, budgets: &'a [Option<RetryBudget>], mut rng: Rng, server: Server) -> Self {
         let mut starts: Vec<Millis> = (0..CALLS).map(|_| rng.u32(..ARRIVALS)).collect();
         starts.sort_unstable(); // So that calls close in time are close in memory.
-        let sessions = starts.iter().map(|_| None).collect();
-        Self { policy, budgets, sessions, queue: EventQueue::new(&starts), rng }
-    }
-
-    /// Starts an attempt of a call. Returns the number of the attempt.
-    fn begin(&mut self, call: u32, now: Millis) -> u32 {
-        let budget = self.budgets[call as usize % PROCESSES].as_ref();
-        self.sessions[call as usize].get_or_insert_with(|| Session::start(self.policy, budget, time(now))).attempt()
-    }
-
-    /// Ends an attempt, and schedules the next one if the session decides so.
-    fn settle(&mut self, call: u32, served: bool, end: Millis) {
-        let slot = &mut self.sessions[call as usize];
-        let Some(session) = slot else { return };
-        let verdict = if served { Verdict::Accept } else { Verdict::Retry };
-        match session.decide(verdict, time(end), || self.rng.u64(..)) {
-            Decision::Wait(wait) => self.queue.add(end + wait.as_millis() as Millis, call),
-            Decision::Finish(_) => *slot = None,
+        let mut queue = EventQueue::new(CALLS + PROCESSES);
+        (0..).zip(&starts).for_each(|(call, &start)| queue.add(start, call));
+        let call = |start| Call { start, session: None, outcome: None, parked: 0 };
+        Self {
+            policy: &contender.policy,
+            budgets,
+            parking: contender.parking.as_ref(),
+            gateways: (0..PROCESSES).map(|_| Gateway::default()).collect(),
+            probes: (0..PROCESSES).map(|_| None).collect(),
+            calls: starts.into_iter().map(call).collect(),
+            queue,
+            rng,
+            server,
+            run: Run::new(),
         }
     }
-}
 
-impl Run {
-    fn new() -> Self {
-        let seconds = vec![Second::default(); (ARRIVALS + DEADLINE) as usize / 1000];
-        Self { seconds, failed_first: 0, saved: 0 }
+    /// Handles the next event of a call: an attempt starts or ends.
+    fn call(&mut self, number: u32, now: Millis) {
+        match self.calls[number as usize].outcome.take() {
+            Some(outcome) => self.end_attempt(number, outcome, now),
+            None => self.start_attempt(number, now),
+        }
+        self.release(process(number), now);
     }
 
-    fn record(&mut self, now: Millis, first: bool, served: bool) {
-        let second = &mut self.seconds[now as usize / 1000];
+    /// Sends an attempt, or parks the call.
+    fn start_attempt(&mut self, number: u32, now: Millis) {
+        let process = process(number);
+        let call = &mut self.calls[number as usize];
+        if call.session.is_none() {
+            call.session = Some(Session::start(self.policy, self.budgets[process].as_ref(), time(now)));
+            self.run.second(now).calls += 1;
+        }
+        if self.gateways[process].admits(now) {
+            self.send(number, now);
+        } else {
+            self.gateways[process].park(number, now);
+        }
+    }
+
+    fn send(&mut self, number: u32, now: Millis) {
+        let (outcome, end) = self.server.attempt(now);
+        self.calls[number as usize].outcome = Some(outcome);
+        self.gateways[process(number)].begin_attempt();
+        self.queue.add(end, number);
+        let second = self.run.second(now);
         second.attempts += 1;
-        second.served += u32::from(served);
-        second.calls += u32::from(first);
-        second.served_first += u32::from(first && served);
-        self.failed_first += u32::from(first && !served);
-        self.saved += u32::from(!first && served);
+        second.served += u32::from(outcome == Outcome::Served);
     }
 
-    /// Returns how many calls failed.
-    pub(crate) fn lost(&self) -> u32 {
-        self.failed_first - self.saved
+    fn end_attempt(&mut self, number: u32, outcome: Outcome, now: Millis) {
+        let (process, served) = (process(number), outcome == Outcome::Served);
+        self.gateways[process].end_attempt(served);
+        let verdict = match (outcome, self.parking) {
+            (Outcome::Served, _) => Verdict::Accept,
+            (Outcome::Refused, Some(_)) => {
+                // It was not sent, so this attempt goes on when the server is back.
+                self.server_is_away(process, now);
+                return self.gateways[process].park(number, now);
+            }
+            (Outcome::CutOff, Some(_)) => {
+                // A gateway tries to connect then, and finds out.
+                self.server_is_away(process, now);
+                Verdict::RetryUncharged(None)
+            }
+            _ => Verdict::Retry,
+        };
+        let call = &mut self.calls[number as usize];
+        let Some(session) = &mut call.session else { return };
+        let promptly = served && session.attempt() == 1 && now - call.start < PROMPT;
+        match session.decide(verdict, time(now), || self.rng.u64(..)) {
+            Decision::Wait(wait) => self.queue.add(now + wait.as_millis() as Millis, number),
+            Decision::Finish(_) => {
+                call.session = None;
+                self.run.served += u32::from(served);
+                self.run.second(call.start).served_promptly += u32::from(promptly);
+            }
+        }
+    }
+
+    fn server_is_away(&mut self, process: usize, now: Millis) {
+        if self.gateways[process].refused() {
+            self.schedule_probe(process, now);
+        }
+    }
+
+    fn schedule_probe(&mut self, process: usize, now: Millis) {
+        let Some(parking) = self.parking else { return };
+        let probes = self.probes[process].get_or_insert_with(|| Session::start(&parking.probes, None, time(now)));
+        if let Decision::Wait(wait) = probes.decide(Verdict::Retry, time(now), || self.rng.u64(..)) {
+            self.queue.add(now + wait.as_millis() as Millis, CALLS + process as u32);
+        }
+    }
+
+    fn probe(&mut self, process: usize, now: Millis) {
+        self.run.second(now).attempts += 1;
+        if self.server.is_reachable(now) {
+            self.probes[process] = None;
+            self.gateways[process].connected(now);
+            self.release(process, now);
+        } else {
+            self.schedule_probe(process, now);
+        }
+    }
+
+    /// Sends the parked calls that may be sent now. Those that have waited for too long have failed.
+    fn release(&mut self, process: usize, now: Millis) {
+        while let Some((number, since)) = self.gateways[process].release(now) {
+            let call = &mut self.calls[number as usize];
+            call.parked += now - since;
+            let too_long = self.parking.is_some_and(|parking| call.parked > parking.wait);
+            if too_long || now - call.start > DEADLINE {
+                call.session = None;
+            } else {
+                self.send(number, now);
+            }
+        }
     }
 }
 
-struct Server {
-    rng: Rng,
-    /// The time to reject an attempt, in microseconds.
-    rejection: u64,
-    /// When all accepted work will be done, in microseconds.
-    busy_until: u64,
-}
-
-impl Server {
-    /// The time to serve an attempt, in microseconds.
-    const SERVE: u64 = 1_000_000 / CAPACITY as u64;
-    /// The most work that can be queued. Further attempts are rejected.
-    const QUEUE: u64 = 100_000;
-    /// The most work, including rejections. The network drops further attempts before they reach the server.
-    const BACKLOG: u64 = 1_000_000;
-
-    fn new(rejection_percent: u64, rng: Rng) -> Self {
-        Self { rng, rejection: Self::SERVE * rejection_percent / 100, busy_until: 0 }
-    }
-
-    /// Returns whether an attempt that starts now succeeds, and when its result arrives. `None` if it hangs.
-    fn attempt(&mut self, now: Millis) -> Option<(bool, Millis)> {
-        if FREEZE.contains(&now) {
-            return None;
-        }
-        let refused = Some((false, now + ROUND_TRIP));
-        if OUTAGE.contains(&now) {
-            return refused;
-        }
-        let arrival = u64::from(now) * 1000;
-        let waiting = self.busy_until.saturating_sub(arrival);
-        if waiting > Self::QUEUE {
-            self.busy_until = arrival + (waiting + self.rejection).min(Self::BACKLOG);
-            return refused;
-        }
-        self.busy_until = arrival + waiting + Self::SERVE;
-        Some((self.rng.u32(..CHANCE) != 0, (self.busy_until / 1000) as Millis + ROUND_TRIP))
-    }
+/// Returns the process that makes a call.
+fn process(call: u32) -> usize {
+    (call % PROCESSES) as usize
 }
 
 fn time(millis: Millis) -> Duration {
     Duration::from_millis(millis.into())
+}
+
+impl Run {
+    fn new() -> Self {
+        Self { seconds: vec![Second::default(); (ARRIVALS + DEADLINE) as usize / 1000 + 1], served: 0 }
+    }
+
+    fn second(&mut self, now: Millis) -> &mut Second {
+        &mut self.seconds[now as usize / 1000]
+    }
+
+    /// Returns how many calls failed.
+    pub(crate) fn lost(&self) -> u32 {
+        CALLS - self.served
+    }
 }

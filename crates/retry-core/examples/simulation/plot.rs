@@ -5,8 +5,9 @@ use std::error::Error;
 use plotters::{coord::Shift, prelude::*};
 
 use crate::{
-    model::{ARRIVALS, CAPACITY, OUTAGE},
+    model::ARRIVALS,
     report::percent,
+    server::{CAPACITY, OUTAGE},
     summary::Summary,
 };
 

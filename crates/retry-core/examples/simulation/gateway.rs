@@ -1,0 +1,116 @@
+//! A gateway that parks calls while the server is away, by the rules of `retry-service`: while connections are refused, it
+//! only probes. Then it releases the parked calls in their order, at the pace of a slow start.
+
+use std::collections::VecDeque;
+
+use crate::event_queue::Millis;
+
+/// How long the slow start takes.
+const SLOW_START: Millis = 5_000;
+/// The requests that may be in flight at its beginning.
+const INITIAL_WINDOW: u32 = 10;
+
+#[derive(Default)]
+pub(crate) struct Gateway {
+    server: Server,
+    in_flight: u32,
+    /// The parked calls, and since when each is parked.
+    parked: VecDeque<(u32, Millis)>,
+}
+
+/// What the gateway knows of the server.
+#[derive(Default)]
+enum Server {
+    #[default]
+    Up,
+    Unreachable,
+    SlowStart {
+        end: Millis,
+        window: Window,
+    },
+}
+
+impl Gateway {
+    /// Returns whether a new attempt may start at once. If not, the call has to be parked.
+    pub(crate) fn admits(&self, now: Millis) -> bool {
+        self.parked.is_empty() && self.has_capacity(now)
+    }
+
+    pub(crate) fn park(&mut self, call: u32, now: Millis) {
+        self.parked.push_back((call, now));
+    }
+
+    /// Removes the call that has been parked longest, if an attempt may start. Returns it and since when it was parked.
+    pub(crate) fn release(&mut self, now: Millis) -> Option<(u32, Millis)> {
+        if self.has_capacity(now) { self.parked.pop_front() } else { None }
+    }
+
+    fn has_capacity(&self, now: Millis) -> bool {
+        match &self.server {
+            Server::Up => true,
+            Server::Unreachable => false,
+            Server::SlowStart { end, window } => {
+                self.in_flight < window.size || now >= *end && !self.is_overloaded(window)
+            }
+        }
+    }
+
+    /// Whether all parked calls together would be too much for the server.
+    fn is_overloaded(&self, window: &Window) -> bool {
+        window.was_too_large && !self.parked.is_empty()
+    }
+
+    pub(crate) fn begin_attempt(&mut self) {
+        self.in_flight += 1;
+    }
+
+    pub(crate) fn end_attempt(&mut self, served: bool) {
+        self.in_flight -= 1;
+        if let Server::SlowStart { window, .. } = &mut self.server {
+            window.end_request(served);
+        }
+    }
+
+    /// Notes that a connection was refused. Returns whether this is news, and probes have to start.
+    pub(crate) fn refused(&mut self) -> bool {
+        let was_up = !matches!(self.server, Server::Unreachable);
+        self.server = Server::Unreachable;
+        was_up
+    }
+
+    /// Notes that a probe was accepted.
+    pub(crate) fn connected(&mut self, now: Millis) {
+        self.server = Server::SlowStart { end: now + SLOW_START, window: Window::new() };
+    }
+}
+
+/// How many requests may be in flight in a slow start. After each round of as many requests, it doubles, or if more than a
+/// fifth of them failed, it halves, and then grows by one per round: slow start and congestion avoidance of TCP.
+struct Window {
+    size: u32,
+    left_in_round: u32,
+    failed_in_round: u32,
+    was_too_large: bool,
+}
+
+impl Window {
+    fn new() -> Self {
+        Self { size: INITIAL_WINDOW, left_in_round: INITIAL_WINDOW, failed_in_round: 0, was_too_large: false }
+    }
+
+    fn end_request(&mut self, served: bool) {
+        self.failed_in_round += u32::from(!served);
+        self.left_in_round -= 1;
+        if self.left_in_round == 0 {
+            if self.failed_in_round > self.size / 5 {
+                self.was_too_large = true;
+                self.size = (self.size / 2).max(1);
+            } else if self.was_too_large {
+                self.size += 1;
+            } else {
+                self.size *= 2;
+            }
+            (self.left_in_round, self.failed_in_round) = (self.size, 0);
+        }
+    }
+}
