@@ -108,7 +108,7 @@ pub(crate) fn restart_markdown(gone: &[restart::Run], stays: &[restart::Run]) ->
         let rate = stays.calls_per_second;
         text += &format!(
             "| {rate} | {} | {} | {} | {:.2} | {} |\n",
-            rate * RESPONSE / 1000,
+            (rate * RESPONSE + 500) / 1000,
             saved(&gone.all_restarts()),
             stays.restarts.each_ref().map(saved).join(" | "),
             stays.storm_retries_per_call(),
