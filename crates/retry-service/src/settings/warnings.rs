@@ -20,13 +20,6 @@ pub(super) fn find(settings: &Settings, dump: &Dump, command: &clap::Command) ->
         let reason = format!("an attempt of {attempt:?} does not end before the deadline of {deadline:?} (--deadline)");
         no_effect("attempt-timeout", reason);
     }
-    if let Some(HedgeAfter::Time(after)) = retries.hedge_after.0 {
-        let limits = [("--attempt-timeout", timeouts.attempt_timeout.0), ("--deadline", timeouts.deadline.0)];
-        let ends = limits.into_iter().find_map(|(name, limit)| Some((name, limit.filter(|limit| *limit <= after)?)));
-        if let Some((name, limit)) = ends {
-            no_effect("hedge-after", format!("an attempt does not take longer than {limit:?} ({name})"));
-        }
-    }
     if *forward {
         no_effect("path", "with --forward, every request keeps its own path".to_owned());
         check_endpoints(settings, &mut no_effect);
@@ -83,6 +76,14 @@ fn check_endpoints(settings: &Settings, no_effect: &mut impl FnMut(&str, String)
             for name in ["slow-start", "ready-needs-upstream"] {
                 no_effect(name, "a single endpoint always counts as up without --outage-wait".to_owned());
             }
+        }
+    }
+    if let Some(HedgeAfter::Time(after)) = settings.retries.hedge_after.0 {
+        let timeouts = &settings.timeouts;
+        let limits = [("--attempt-timeout", timeouts.attempt_timeout.0), ("--deadline", timeouts.deadline.0)];
+        let ends = limits.into_iter().find_map(|(name, limit)| Some((name, limit.filter(|limit| *limit <= after)?)));
+        if let Some((name, limit)) = ends {
+            no_effect("hedge-after", format!("an attempt does not take longer than {limit:?} ({name})"));
         }
     }
 }
