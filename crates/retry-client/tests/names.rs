@@ -7,6 +7,9 @@
 )]
 
 mod common;
+#[cfg(feature = "tls")]
+#[path = "common/https.rs"]
+mod https;
 
 use std::{
     future::ready,
@@ -62,9 +65,13 @@ impl Port {
         Server::start_on(self.listen(address), [Reply::Ok(text)], |_, stream| ready(Some(stream)))
     }
 
-    fn client(&self, names: &Names) -> ClientBuilder {
+    fn url(&self) -> String {
+        format!("http://shop.test:{}", self.get())
+    }
+
+    fn client(&self, names: &Names, url: String) -> ClientBuilder {
         let (addresses, lookups) = (Arc::clone(&names.addresses), Arc::clone(&names.lookups));
-        let client = Client::builder(format!("http://shop.test:{}", self.get())).retry(quick(0)).timeout(LIMIT);
+        let client = Client::builder(url).retry(quick(0)).timeout(LIMIT);
         client.dns_refresh(REFRESH).resolver(move |name| {
             assert_eq!(name, "shop.test");
             lookups.fetch_add(1, SeqCst);
@@ -113,7 +120,7 @@ async fn get(client: &Client) -> String {
 async fn each_address_of_a_name_is_an_endpoint() {
     let (port, dns) = (Port::new(), Names::new(&[FIRST, SECOND, FIRST]));
     let servers = [port.serve(FIRST, "first"), port.serve(SECOND, "second")];
-    let client = port.client(&dns).build().unwrap();
+    let client = port.client(&dns, port.url()).build().unwrap();
     assert_eq!(names(&client), [format!("shop.test:{}", port.get())]);
     get(&client).await;
     until("the name is resolved", || names(&client) == [name(&port, FIRST), name(&port, SECOND)]).await;
@@ -131,7 +138,7 @@ async fn each_address_of_a_name_is_an_endpoint() {
 async fn one_bad_address_of_two_does_not_fail_a_request() {
     let (port, dns) = (Port::new(), Names::new(&[FIRST, SECOND]));
     let _server = port.serve(SECOND, "second");
-    let client = port.client(&dns).build().unwrap();
+    let client = port.client(&dns, port.url()).build().unwrap();
     for _ in 0..100 {
         assert_eq!(client.post("/", "x").await.unwrap().status(), 200);
     }
@@ -143,7 +150,7 @@ async fn one_bad_address_of_two_does_not_fail_a_request() {
 async fn requests_follow_a_name_that_moves() {
     let (port, dns) = (Port::new(), Names::new(&[FIRST]));
     let (_first, _second) = (port.serve(FIRST, "first"), port.serve(SECOND, "second"));
-    let client = port.client(&dns).build().unwrap();
+    let client = port.client(&dns, port.url()).build().unwrap();
     for (address, text) in [(FIRST, "first"), (SECOND, "second"), (FIRST, "first")] {
         dns.set(Some(&[address]));
         // Each response is from one of the two, without a failure.
@@ -160,7 +167,7 @@ async fn requests_follow_a_name_that_moves() {
 async fn a_name_is_resolved_again_at_once_if_connecting_fails() {
     let (port, dns) = (Port::new(), Names::new(&[FIRST]));
     let first = port.serve(FIRST, "first");
-    let client = port.client(&dns).dns_refresh(2 * LIMIT).outage_wait(LIMIT).build().unwrap();
+    let client = port.client(&dns, port.url()).dns_refresh(2 * LIMIT).outage_wait(LIMIT).build().unwrap();
     assert_eq!(get(&client).await, "first");
     until("the name is resolved", || names(&client) == [name(&port, FIRST)]).await;
     first.stop().await;
@@ -186,7 +193,7 @@ async fn a_response_from_an_address_that_vanishes_is_read_to_its_end() {
         timeout(LIMIT, closed).await.is_ok()
     });
     let _second = port.serve(SECOND, "second");
-    let client = port.client(&dns).build().unwrap();
+    let client = port.client(&dns, port.url()).build().unwrap();
     let response = client.get("/").await.unwrap();
     dns.set(Some(&[SECOND]));
     until("the name is resolved", || names(&client) == [name(&port, SECOND)]).await;
@@ -200,7 +207,7 @@ async fn a_response_from_an_address_that_vanishes_is_read_to_its_end() {
 async fn without_an_address_the_endpoints_stay_as_they_are() {
     let (port, dns) = (Port::new(), Names::new(&[FIRST, SECOND]));
     let _servers = [port.serve(FIRST, "first"), port.serve(SECOND, "second")];
-    let client = port.client(&dns).build().unwrap();
+    let client = port.client(&dns, port.url()).build().unwrap();
     get(&client).await;
     until("the name is resolved", || names(&client).len() == 2).await;
     for nothing in [None, Some(&[][..])] {
@@ -218,7 +225,7 @@ async fn a_name_that_cannot_be_resolved_at_first_is_an_outage() {
     let (port, dns) = (Port::new(), Names::new(&[]));
     dns.set(None);
     let _server = port.serve(FIRST, "first");
-    let client = port.client(&dns).outage_wait(LIMIT).build().unwrap();
+    let client = port.client(&dns, port.url()).outage_wait(LIMIT).build().unwrap();
     let call = tokio::spawn({
         let client = client.clone();
         async move { client.post("/", "x").await }
@@ -228,13 +235,41 @@ async fn a_name_that_cannot_be_resolved_at_first_is_an_outage() {
     assert_eq!(timeout(LIMIT, call).await.expect("a lookup").unwrap().unwrap().status(), 200);
 }
 
+/// The certificate is for the name, whatever the address.
+#[cfg(feature = "tls")]
+#[tokio::test]
+async fn over_tls_each_address_has_the_name_of_the_url() {
+    let (port, dns, authority) = (Port::new(), Names::new(&[FIRST, SECOND]), https::Authority::new());
+    let acceptor = authority.acceptor("shop.test", https::BOTH, None);
+    let servers = [FIRST, SECOND].map(|address| {
+        let acceptor = acceptor.clone();
+        Server::start_on(port.listen(address), [Reply::Ok("ok")], move |_, stream| {
+            let accepting = acceptor.accept(stream);
+            async { accepting.await.ok() }
+        })
+    });
+    let url = format!("https://shop.test:{}", port.get());
+    let client = port.client(&dns, url).ca_file(authority.file()).build().unwrap();
+    timeout(LIMIT, async {
+        while servers.iter().any(|server| server.seen().is_empty()) {
+            assert_eq!(get(&client).await, "ok");
+        }
+    })
+    .await
+    .expect("both are used");
+    assert_eq!(names(&client), [name(&port, FIRST), name(&port, SECOND)]);
+    for server in servers {
+        assert_eq!(server.seen()[0].authority, Some(format!("shop.test:{}", port.get())));
+    }
+}
+
 /// Often, only one of the two families is served.
 #[tokio::test]
 async fn the_other_family_is_used_if_the_preferred_one_cannot_be_reached() {
     let (port, dns) = (Port::new(), Names::new(&[V6, FIRST]));
     let Ok(_reserved) = bind(SocketAddr::new(V6, port.get())) else { return };
     let server = port.serve(FIRST, "first");
-    let client = port.client(&dns).outage_wait(LIMIT).build().unwrap();
+    let client = port.client(&dns, port.url()).outage_wait(LIMIT).build().unwrap();
     for _ in 0..20 {
         assert_eq!(get(&client).await, "first");
         dns.refreshed().await;
@@ -254,7 +289,7 @@ fn names_are_resolved_in_a_second_runtime_too() {
     let (dns, _guard) = (Names::new(&[FIRST]), servers.enter());
     let port = Port::new();
     let _servers = [port.serve(FIRST, "first"), port.serve(SECOND, "second")];
-    let client = port.client(&dns).build().unwrap();
+    let client = port.client(&dns, port.url()).build().unwrap();
     first.block_on(async {
         assert_eq!(get(&client).await, "first");
         until("the name is resolved", || names(&client) == [name(&port, FIRST)]).await;
