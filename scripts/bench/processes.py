@@ -41,32 +41,41 @@ def on(processors):
 
 
 class Server:
-    """A program that listens on a port of 127.0.0.1, until the end of a `with` block."""
+    """A program that listens on a port, by default of 127.0.0.1, until the end of a `with` block."""
 
-    def __init__(self, name, command, port, processors, log):
+    def __init__(self, name, command, port, processors, log, host="127.0.0.1", log_level="error"):
         self.name, self.command, self.port, self.processors, self.log = name, command, port, processors, log
+        self.host, self.log_level = host, log_level
 
     @property
     def address(self):
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def __enter__(self):
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("RETRY_SERVICE_")}
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def start(self):
+        ours = ("RETRY_SERVICE_", "DELAYED_BACKEND_")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         with open(self.log, "wb") as log:
             streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
-            variables = kept | {"RUST_LOG": "error"}
+            variables = kept | {"RUST_LOG": self.log_level}
             self.process = subprocess.Popen(self.command, env=variables, **streams, **on(self.processors))
         limit = time.monotonic() + START_LIMIT_S
         while time.monotonic() < limit and self.process.poll() is None:
             with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return self
+                if probe.connect_ex((self.host, self.port)) == 0:
+                    return
             time.sleep(0.02)
-        self.__exit__()
+        self.stop()
         with open(self.log, encoding="utf-8", errors="replace") as log:
             raise SystemExit(f"bench: {self.name} does not start: {log.read()[-1000:]}")
 
-    def __exit__(self, *_):
+    def stop(self):
         processes = self.tree()
         self.process.terminate()
         try:

@@ -94,6 +94,7 @@ impl Handler {
         };
         let too_large = route == Route::Echo && body.length > ECHO_LIMIT as u64;
         self.recorder.add_body(exchange.number, body);
+        log::debug!("Request {} received completely: {} {}", exchange.number, head.method, head.uri);
         if too_large {
             return responses::error(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large to echo", head);
         }

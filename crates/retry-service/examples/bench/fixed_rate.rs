@@ -49,7 +49,7 @@ pub(crate) async fn run(address: &str, [rate, seconds, connections]: [u32; 3]) {
 
 /// Sends the due time of each request when it is due.
 #[allow(clippy::disallowed_methods, reason = "measures, in a thread of its own")]
-fn pace(rate: u32, seconds: u32, send: &UnboundedSender<Instant>) {
+pub(crate) fn pace(rate: u32, seconds: u32, send: &UnboundedSender<Instant>) {
     let start = Instant::now();
     for number in 0..rate * seconds {
         let due = start + Duration::from_secs(1) * number / rate;

@@ -1,10 +1,11 @@
-//! The programs that `scripts/bench.sh` runs beside the gateway: a backend, a proxy on hyper, and clients.
+//! The programs that `scripts/bench.sh` and `scripts/compare-endpoints.sh` run beside the gateway: a backend, a proxy on hyper, and clients.
 //!
 //! ```text
 //! bench backend <address> echo|ok|retry|busy|hang
 //! bench bare-proxy <address> <upstream> [threads=N] [http2-clients] [http2-upstream] [retry] [ca=FILE]
 //! bench hold <address> <requests>
 //! bench fixed-rate <address> <requests per second> <seconds> <connections>
+//! bench steady <address> <kinds of requests> <requests per second> <seconds>
 //! ```
 #![allow(
     clippy::unwrap_used,
@@ -25,6 +26,7 @@ mod head;
 mod hold;
 mod options;
 mod serve;
+mod steady;
 
 use options::Options;
 
@@ -48,7 +50,11 @@ fn main() {
             let numbers = [rate, seconds, connections].map(|number| number.parse().unwrap());
             run(1, fixed_rate::run(address, numbers));
         }
-        _ => panic!("usage: bench backend|bare-proxy|hold|fixed-rate …"),
+        ["steady", address, kinds, rate, seconds] => {
+            let numbers = [rate, seconds].map(|number| number.parse().unwrap());
+            run(1, steady::run(address, kinds, numbers));
+        }
+        _ => panic!("usage: bench backend|bare-proxy|hold|fixed-rate|steady …"),
     }
 }
 
