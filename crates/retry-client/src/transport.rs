@@ -321,7 +321,8 @@ async fn exchange_with(
             Some(connection) => connection,
             None => {
                 let began = Instant::now();
-                local.pool.acquire(reuse).await.map_err(|error| connect_failure(local, error, began))?
+                let connected = local.check_if_canceled(local.pool.acquire(reuse)).await;
+                connected.map_err(|error| connect_failure(local, error, began))?
             }
         };
         let mut error = match connection.exchange(request.message(), &local.base_url).await {

@@ -157,6 +157,20 @@ async fn retry_after_applies_to_its_endpoint_only() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_does_not_accept_is_noticed_by_impatient_callers() {
+    let (good, (bad, _server)) = (ok().await, failing("does not accept").await);
+    let client = builder(&[bad, good.address]).connect_timeout(Duration::from_millis(500)).outage_wait(LIMIT);
+    let client = client.build().unwrap();
+    let calls = async {
+        while state(&client, 0) == EndpointState::Up {
+            let _ = timeout(Duration::from_millis(50), client.get_text("/")).await;
+        }
+    };
+    in_time(calls).await;
+    assert_eq!(state(&client, 0), EndpointState::Unreachable);
+}
+
+#[tokio::test]
 async fn an_incomplete_response_does_not_bring_an_endpoint_back() {
     let (good, (bad, _server)) = (ok().await, failing("truncates").await);
     let client = builder(&[bad, good.address]).build().unwrap();

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
     base_url::BaseUrl,
@@ -221,6 +221,15 @@ impl LocalEndpoint {
         tokio::spawn(self.check(since)).await.unwrap_or(true)
     }
 
+    /// Waits for a connection. If the request is canceled meanwhile, whether the endpoint can be connected to is checked
+    /// without it. Otherwise, one that loses packets would stay up if no request waits for as long as the connect timeout.
+    pub(crate) async fn check_if_canceled<T>(self: &Arc<Self>, connecting: impl Future<Output = T>) -> T {
+        let mut guard = ConnectGuard(Some(self));
+        let connected = connecting.await;
+        guard.0 = None;
+        connected
+    }
+
     /// Connects to the endpoint, for all requests that failed before.
     async fn check(self: Arc<Self>, since: Instant) -> bool {
         let mut last_check = self.endpoint.last_check.lock().await;
@@ -240,6 +249,22 @@ impl LocalEndpoint {
         };
         *last_check = Some((Instant::now(), is_reachable));
         is_reachable
+    }
+}
+
+/// Checks the endpoint when it is dropped.
+struct ConnectGuard<'a>(Option<&'a Arc<LocalEndpoint>>);
+
+impl Drop for ConnectGuard<'_> {
+    fn drop(&mut self) {
+        if let Some(local) = self.0
+            && local.is_managed()
+            // Nor if it is being checked already.
+            && local.endpoint.last_check.try_lock().is_ok()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(Arc::clone(local).check(Instant::now()));
+        }
     }
 }
 
