@@ -329,7 +329,8 @@ impl ClientBuilder {
     /// another endpoint is up; but not to gRPC, nor to a request that tests whether an ejected endpoint works again. The
     /// second request is charged to the [budget](Self::budget) like a retry, and is not sent if the budget does not allow
     /// it. It is part of the attempt, whose outcome is the response that counts, or the failure of both. A retry then goes
-    /// to a third endpoint if there is one.
+    /// to a third endpoint if there is one. An endpoint whose requests are overtaken for a second, and as many times in a
+    /// row as [`eject_after`](Self::eject_after) says, is ejected.
     ///
     /// A response time is measured until the response is returned. A quantile is that of the last minute or so, for all
     /// requests that may be sent twice. Nothing is sent twice before enough is known: a hundred response times for 0.95,

@@ -8,6 +8,7 @@ pub(crate) mod config;
 pub(crate) mod health;
 pub(crate) mod local;
 pub(crate) mod origin;
+mod overtaken;
 mod probe;
 mod reachability;
 pub(crate) mod refresh;

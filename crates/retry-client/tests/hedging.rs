@@ -156,6 +156,19 @@ async fn if_both_fail_the_retry_goes_to_a_third_endpoint() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_never_responds_is_ejected_although_no_request_waits_for_it() {
+    let cluster = Cluster::start([Reply::Hang, Reply::Ok(""), Reply::Ok("")]).await;
+    let client = cluster.client().timeout(Duration::from_secs(60)).eject_after(5).build().unwrap();
+    let ejected = async {
+        while client.endpoints()[0].state != EndpointState::Ejected {
+            client.get("/").await.unwrap();
+        }
+    };
+    timeout(Duration::from_secs(20), ejected).await.expect("the ejection");
+    assert_eq!((client.endpoints()[0].failures, client.endpoints()[0].ejections), (0, 1));
+}
+
+#[tokio::test]
 async fn an_ejected_endpoint_that_is_slow_comes_back() {
     let slow = Server::start([Reply::Status(503, ""), Reply::Late(4 * DELAY, "")]).await;
     let cluster = Cluster { servers: vec![slow, Server::start([Reply::Ok("")]).await], hedges: Arc::default() };

@@ -196,6 +196,11 @@ impl LocalEndpoint {
         self.set.has_alternative(tried)
     }
 
+    /// Notes that another endpoint was the first to respond to a request.
+    pub(crate) fn overtaken(&self) {
+        self.set.overtaken(&self.endpoint);
+    }
+
     /// Notes that there was no response, an incomplete one, or one that is a failure.
     pub(crate) fn failed(&self) {
         self.set.failed(&self.endpoint);
@@ -282,6 +287,7 @@ impl Lease {
     /// Notes the head of a response. A short one counts at its end, unless that is early: an endpoint whose responses are
     /// incomplete stays ejected. Others may take long.
     pub(crate) fn head_received(mut self, is_failure: bool, is_short: bool) -> Self {
+        self.local.endpoint.counts.overtaken.reset();
         if is_failure {
             self.failed();
         } else if is_short {

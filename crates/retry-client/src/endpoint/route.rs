@@ -110,6 +110,9 @@ impl Route {
         if let Some(hedge) = &mut lock(&self.state).hedge {
             hedge.won = true;
         }
+        if let Some(local) = self.current() {
+            local.overtaken();
+        }
     }
 
     /// Notes that the current attempt has failed.

@@ -10,7 +10,12 @@ use std::{
 
 use tokio::{sync, time::Instant};
 
-use crate::{base_url::BaseUrl, connection::pool::Pool, endpoint::balancer::EndpointId, lock::lock};
+use crate::{
+    base_url::BaseUrl,
+    connection::pool::Pool,
+    endpoint::{balancer::EndpointId, overtaken::Overtaken},
+    lock::lock,
+};
 
 /// A server that requests are sent to.
 pub(crate) struct Endpoint {
@@ -36,6 +41,7 @@ pub(crate) struct Endpoint {
 pub(crate) struct Counts {
     /// Failures since the last response that was none.
     pub(crate) failures_in_row: AtomicU32,
+    pub(crate) overtaken: Overtaken,
     pub(crate) failures: AtomicU64,
     pub(crate) ejections: AtomicU64,
     pub(crate) probes: AtomicU64,

@@ -1,6 +1,7 @@
 //! The endpoints that several clients share, one for each thread of a server: their state, and the requests that wait.
 
 use std::{
+    fmt,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -315,13 +316,25 @@ impl EndpointSet {
         let counts = &endpoint.counts;
         counts.failures.fetch_add(1, Relaxed);
         let in_row = counts.failures_in_row.fetch_add(1, Relaxed) + 1;
-        if !self.is_managed || in_row < self.config.eject_after {
-            return;
+        if self.is_managed && in_row >= self.config.eject_after {
+            self.eject(endpoint, format_args!("{in_row} failures in a row"));
         }
+    }
+
+    /// Notes that another endpoint was the first to respond to a request.
+    pub(crate) fn overtaken(self: &Arc<Self>, endpoint: &Endpoint) {
+        if let Some(count) = endpoint.counts.overtaken.add()
+            && count >= self.config.eject_after
+        {
+            self.eject(endpoint, format_args!("no response to {count} requests that others responded to"));
+        }
+    }
+
+    fn eject(self: &Arc<Self>, endpoint: &Endpoint, why: fmt::Arguments<'_>) {
         let change = self.update(|state, now| state.balancer.eject(endpoint.id, now, random()));
         if change.is_some() {
-            counts.ejections.fetch_add(1, Relaxed);
-            log::warn!("endpoint {} is down: {in_row} failures in a row", endpoint.name);
+            endpoint.counts.ejections.fetch_add(1, Relaxed);
+            log::warn!("endpoint {} is down: {why}", endpoint.name);
         }
     }
 
