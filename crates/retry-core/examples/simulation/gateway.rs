@@ -84,33 +84,36 @@ impl Gateway {
     }
 }
 
-/// How many requests may be in flight in a slow start. After each round of as many requests, it doubles, or if more than a
-/// fifth of them failed, it halves, and then grows by one per round: slow start and congestion avoidance of TCP.
+/// How many requests may be in flight in a slow start. As in TCP, it grows by one for each response, and so doubles in each
+/// round of as many requests, until more than a fifth of a round fails: it is half of that then, and grows by one per round.
 struct Window {
     size: u32,
-    left_in_round: u32,
-    failed_in_round: u32,
+    /// Its size at the beginning of the round.
+    round: u32,
+    served: u32,
+    failed: u32,
     was_too_large: bool,
 }
 
 impl Window {
     fn new() -> Self {
-        Self { size: INITIAL_WINDOW, left_in_round: INITIAL_WINDOW, failed_in_round: 0, was_too_large: false }
+        Self { size: INITIAL_WINDOW, round: INITIAL_WINDOW, served: 0, failed: 0, was_too_large: false }
     }
 
     fn end_request(&mut self, served: bool) {
-        self.failed_in_round += u32::from(!served);
-        self.left_in_round -= 1;
-        if self.left_in_round == 0 {
-            if self.failed_in_round > self.size / 5 {
+        self.served += u32::from(served);
+        self.failed += u32::from(!served);
+        if served && !self.was_too_large {
+            self.size += 1;
+        }
+        if self.served + self.failed == self.round {
+            if self.failed > self.round / 5 {
                 self.was_too_large = true;
-                self.size = (self.size / 2).max(1);
+                self.size = (self.round / 2).max(1);
             } else if self.was_too_large {
                 self.size += 1;
-            } else {
-                self.size *= 2;
             }
-            (self.left_in_round, self.failed_in_round) = (self.size, 0);
+            (self.round, self.served, self.failed) = (self.size, 0, 0);
         }
     }
 }
