@@ -98,7 +98,7 @@ async fn client_in_its_own_process() {
         .proxy_from_env(!options.contains("off"))
         .http2_prior_knowledge(options.contains("http2"));
     let client = match std::env::var(OTHER_URL) {
-        Ok(url) => client.endpoint(url).status_codes([503]),
+        Ok(url) => client.endpoint(url),
         Err(_) => client,
     };
     #[cfg(feature = "tls")]
@@ -169,7 +169,7 @@ async fn requests_go_directly_if_the_environment_or_the_setting_says_so() {
 /// A proxy may be for one of the endpoints only.
 #[tokio::test]
 async fn the_credentials_of_a_proxy_are_not_sent_to_an_endpoint_without_one() {
-    let server = Server::start([Reply::Status(503, "server")]).await;
+    let server = Server::start([Reply::Ok("server")]).await;
     let (proxied, direct) = ("http://server.invalid".to_owned(), format!("http://{}", server.address));
     for (first, second) in [(&proxied, &direct), (&direct, &proxied)] {
         let proxy = Proxy::start(None).await;
@@ -179,10 +179,11 @@ async fn the_credentials_of_a_proxy_are_not_sent_to_an_endpoint_without_one() {
             (OTHER_URL, second.clone()),
             (OPTIONS, "repeat".to_owned()),
         ];
-        assert_eq!(outcome(first.clone(), &variables).await, "proxy");
+        let outcome = outcome(first.clone(), &variables).await;
+        assert!(["proxy", "server"].contains(&&*outcome), "{outcome}");
+        assert!(!proxy.heads().is_empty() && !server.seen().is_empty(), "both get some requests");
         assert!(proxy.heads().iter().all(|head| head.contains("\r\nproxy-authorization: basic bwu6ahvzaa==\r\n")));
     }
-    assert!(server.seen().len() > 1);
     assert!(server.seen().iter().all(|seen| !seen.headers.contains_key("proxy-authorization")));
 }
 
