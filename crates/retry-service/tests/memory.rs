@@ -92,6 +92,9 @@ async fn bytes_per_request(upstream: SocketAddr, flags: &[&str]) -> usize {
     // The first requests also pay for what all of them share.
     let before = send().await;
     let after = send().await;
+    drop(held);
+    let left = settled().await;
+    assert!(left < before / 4, "{left} of {before} bytes are still allocated after all clients have left");
     gateway.abort();
     (after - before) / REQUESTS
 }

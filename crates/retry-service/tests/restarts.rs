@@ -92,10 +92,10 @@ fn listen(address: SocketAddr) -> Arc<TcpListener> {
     Arc::new(socket.listen(1024).unwrap())
 }
 
-/// Starts a gateway with default settings.
+/// Starts a gateway with the command of the README, on ports of its own.
 async fn gateway(upstream: SocketAddr) -> (Service, SocketAddr) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
-    command.args(["--forward", "--upstream", &format!("http://{upstream}")]);
+    command.args(["--forward", "--upstream", &format!("http://localhost:{}", upstream.port())]);
     command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
     // The log is not read here, and the pipe must not fill up.
     command.env("RUST_LOG", "info,retries=off,retry_client=off");

@@ -25,9 +25,9 @@ mod clock;
 mod connects;
 mod gateway;
 mod picture;
-mod plot;
 mod queue;
 mod restarts;
+mod timeline;
 mod upstream;
 
 fn main() -> ExitCode {

@@ -61,11 +61,10 @@ pub(crate) async fn run(gateway: &str, folder: &Path, requests: usize) -> bool {
     let seconds = (now() - back) as f64 / SECOND as f64;
     drop(gateway);
 
-    let each = |bytes: i64, requests| bytes as f64 / 1024.0 / requests as f64;
-    println!("{requests} requests wait for {AWAY:?}: {:.1} KiB for each", each(parked - empty, requests));
-    let reused = each(replaced - parked, leaving);
-    println!("{leaving} of their callers leave, and {leaving} others come: {reused:.1} KiB more for each");
-    println!("responses, within {seconds:.2} s: {responses:?}");
+    let each = |bytes: i64| bytes as f64 / 1024.0 / requests as f64;
+    println!("{requests} requests wait: {:.1} KiB for each", each(parked - empty));
+    println!("after {leaving} callers have left and others have come: {:.1} KiB for each", each(replaced - empty));
+    println!("responses within {seconds:.1} s after an outage of {AWAY:?}: {responses:?}");
     let (arrived, latest) = order_of_arrival(&upstream);
     println!("{arrived} requests reached the upstream, at most {latest} places later than they were sent");
     responses.get(SUCCESS) == Some(&requests) && arrived == requests
