@@ -11,7 +11,7 @@ from proxies import TITLES
 from report import table
 
 RESTARTS = "restarts"
-RATE = 1000
+RATE = 1500
 KINDS = ["GET", "PUT", "POST+key", "POST"]
 AWAY_S, BACK_S = 1, 1
 
