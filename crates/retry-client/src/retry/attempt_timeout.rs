@@ -17,21 +17,32 @@ use crate::{
     },
 };
 
-pin_project! {
-    /// An attempt with an optional timeout. retry-core's own timeout does not distinguish whether the request was sent.
-    pub(crate) struct AttemptTimeout<'a, F> {
-        #[pin]
-        attempt: F,
-        request: &'a ReplayableRequest,
-        // Boxed, as most calls have no attempt timeout. Started when the call is not parked.
-        sleep: Option<Pin<Box<Sleep>>>,
-        timeout: Option<Duration>,
+type BoxAttempt<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;
+
+/// Adds a timeout to an attempt, if there is one. Boxed, so that calls in backoff and those that wait for an endpoint are
+/// small.
+///
+/// retry-core's own timeout does not distinguish whether the request was sent.
+pub(crate) fn limit<'a, T>(
+    attempt: impl Future<Output = Result<T, Failure>> + Send + 'a,
+    request: &'a ReplayableRequest,
+    timeout: Option<Duration>,
+) -> BoxAttempt<'a, T> {
+    match timeout {
+        None => Box::pin(attempt),
+        Some(timeout) => Box::pin(AttemptTimeout { attempt, request, sleep: None, timeout }),
     }
 }
 
-impl<'a, F> AttemptTimeout<'a, F> {
-    pub(crate) fn new(attempt: F, request: &'a ReplayableRequest, timeout: Option<Duration>) -> Self {
-        Self { attempt, request, sleep: None, timeout }
+pin_project! {
+    /// An attempt with a timeout.
+    struct AttemptTimeout<'a, F> {
+        #[pin]
+        attempt: F,
+        request: &'a ReplayableRequest,
+        // `None` while the call is parked.
+        sleep: Option<Pin<Box<Sleep>>>,
+        timeout: Duration,
     }
 }
 
@@ -43,12 +54,12 @@ impl<F: Future<Output = Result<T, Failure>>, T> Future for AttemptTimeout<'_, F>
         if let Poll::Ready(outcome) = this.attempt.poll(cx) {
             return Poll::Ready(outcome);
         }
-        let Some(timeout) = *this.timeout else { return Poll::Pending };
         if this.request.route.is_parked() {
             // The time until an endpoint is up does not count.
             *this.sleep = None;
             return Poll::Pending;
         }
+        let timeout = *this.timeout;
         this.sleep.get_or_insert_with(|| Box::pin(sleep(timeout))).as_mut().poll(cx).map(|()| {
             this.request.route.timed_out();
             let kind = if this.request.was_sent() { FailureKind::TimedOut } else { FailureKind::NotSent };

@@ -12,7 +12,7 @@ use crate::{
     retry::{
         attempt_event::{AttemptEvent, Outcome},
         attempt_request::{AttemptRequest, ReplayableRequest, RequestParts},
-        attempt_timeout::AttemptTimeout,
+        attempt_timeout,
         backoff_gauge::BackoffGuard,
         classify::{RequestState, on_failure, on_listed_status},
         config::{Observer, RetryConfig},
@@ -24,8 +24,6 @@ use crate::{
 
 /// Boxed, as it is moved often.
 pub(crate) type BoxResponse<B> = Box<Response<B>>;
-
-type BoxAttempt<'a, B> = Pin<Box<dyn Future<Output = Result<BoxResponse<B>, Failure>> + Send + 'a>>;
 
 /// Sends requests.
 pub(crate) trait Transport: Clone + Send {
@@ -81,16 +79,15 @@ pub(crate) fn call<T: Transport, R>(
                 }
                 let attempt = AttemptRequest::new(config, request, attempt);
                 let send = move |transport: &mut T, endpoint| {
-                    AttemptTimeout::new(transport.send(attempt, endpoint), request, config.attempt_timeout)
+                    attempt_timeout::limit(transport.send(attempt, endpoint), request, config.attempt_timeout)
                 };
-                // Boxed, so that calls in backoff and those that wait for an endpoint are small.
                 match transport.pick(attempt) {
-                    Ok(endpoint) => Box::pin(send(&mut transport, endpoint)) as BoxAttempt<'_, T::Body>,
+                    Ok(endpoint) => send(&mut transport, endpoint),
                     Err(waiting) => {
                         let mut transport = transport.clone();
                         Box::pin(async move {
                             let endpoint = waiting.await?;
-                            Box::pin(send(&mut transport, endpoint)).await
+                            send(&mut transport, endpoint).await
                         })
                     }
                 }
