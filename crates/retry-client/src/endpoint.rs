@@ -16,3 +16,4 @@ pub(crate) mod route;
 pub(crate) mod server;
 pub(crate) mod set;
 pub(crate) mod status;
+pub(crate) mod window;

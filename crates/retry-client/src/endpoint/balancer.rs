@@ -235,8 +235,9 @@ impl<W> Balancer<W> {
     }
 
     fn end_slow_starts(&mut self, now: Duration) {
+        let are_parked = !self.queue.is_empty();
         for member in &mut self.members {
-            if matches!(&member.health, Health::Up(Some(slow_start)) if slow_start.has_ended(now)) {
+            if matches!(&member.health, Health::Up(Some(slow_start)) if slow_start.has_ended(now, are_parked)) {
                 member.set(Health::Up(None), &mut self.next_epoch);
             }
         }
@@ -369,6 +370,14 @@ impl<W> Balancer<W> {
         }
     }
 
+    /// Notes that a request got no response, or one that is a failure.
+    pub(crate) fn failed(&mut self, id: EndpointId) {
+        let member = self.members.iter_mut().find(|member| member.id == id);
+        if let Some(Member { health: Health::Up(Some(slow_start)), .. }) = member {
+            slow_start.record_failure();
+        }
+    }
+
     /// Ejects an endpoint that is up, unless too many are ejected.
     pub(crate) fn eject(&mut self, id: EndpointId, now: Duration, random: u64) -> Option<Change> {
         let Self { members, next_epoch, rules, .. } = self;
@@ -414,7 +423,7 @@ mod tests {
     use proptest::{prelude::*, sample::Index};
 
     use super::*;
-    use crate::endpoint::health::INITIAL_WINDOW;
+    use crate::endpoint::window::INITIAL_WINDOW;
 
     const SLOW_START: Duration = Duration::from_secs(5);
     const RULES: Rules = Rules { max_ejected: 0.5, slow_start: SLOW_START, parks: true };
@@ -684,6 +693,24 @@ mod tests {
         assert!(simulation.balancer.is_steady());
     }
 
+    #[test]
+    fn parked_requests_are_not_released_at_once_to_an_endpoint_that_rejects_requests() {
+        let mut simulation = Simulation::new(1, RULES);
+        simulation.restart(0);
+        let slots = Vec::from_iter((0..INITIAL_WINDOW).map(|_| simulation.slot(&request(&[])).unwrap()));
+        for number in 0..20 {
+            simulation.park(number);
+        }
+        slots.iter().for_each(|_| simulation.balancer.failed(0));
+        simulation.now = SLOW_START * 2;
+        for slot in slots {
+            simulation.balancer.end(slot, simulation.now, 0);
+        }
+        let released = Vec::from_iter(std::iter::from_fn(|| simulation.release()));
+        assert_eq!(released.len(), INITIAL_WINDOW as usize / 2);
+        assert!(!simulation.balancer.is_steady());
+    }
+
     /// An endpoint without load is chosen whenever it takes part.
     #[test]
     fn the_share_of_an_endpoint_grows_over_its_slow_start() {
@@ -745,8 +772,6 @@ mod tests {
         sent: Vec<(Slot, bool)>,
         parked: Vec<(Ticket, u32)>,
         requests: u32,
-        /// The responses in each slow start.
-        responses: HashMap<(EndpointId, u64), usize>,
         /// The unreachable endpoints that are probed.
         probed: Vec<EndpointId>,
     }
@@ -754,8 +779,8 @@ mod tests {
     impl Model {
         fn new(endpoints: u32, rules: Rules) -> Self {
             let simulation = Simulation::new(endpoints, rules);
-            let (sent, parked, requests, responses, probed) = Default::default();
-            Self { simulation, rules, endpoints: (0..endpoints).collect(), sent, parked, requests, responses, probed }
+            let (sent, parked, requests, probed) = Default::default();
+            Self { simulation, rules, endpoints: (0..endpoints).collect(), sent, parked, requests, probed }
         }
 
         fn health(&self, id: EndpointId) -> Health {
@@ -841,7 +866,6 @@ mod tests {
                         None
                     } else if !responded {
                         self.sent[index].1 = true;
-                        *self.responses.entry((slot.endpoint, slot.epoch)).or_default() += 1;
                         self.simulation.balancer.responded(slot, now)
                     } else {
                         None
@@ -907,10 +931,9 @@ mod tests {
                 assert!(probes <= 1, "one at a time");
                 match health {
                     Health::Up(None) => has_capacity = true,
-                    Health::Up(Some(_)) => {
+                    Health::Up(Some(slow_start)) => {
                         let in_flight = self.current(*id, SlotKind::SlowStart);
-                        let responses = self.responses.get(&(*id, self.epoch(*id))).copied().unwrap_or_default();
-                        let limit = (INITIAL_WINDOW as usize + responses).min(MAX_IN_FLIGHT);
+                        let limit = (slow_start.window.size() as usize).min(MAX_IN_FLIGHT);
                         has_capacity |= in_flight < limit;
                         assert!(in_flight <= limit || !self.rules.parks, "{in_flight} of {limit}");
                     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::endpoint::window::Window;
+
 /// Whether an endpoint gets requests.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Health {
@@ -71,20 +73,16 @@ impl Outage {
     }
 }
 
-/// The time after an endpoint has come back. As in TCP (RFC 5681, section 3.1), what it is sent doubles each time that it
-/// has responded to all of it, so a server that is still slow gets few requests.
+/// The time after an endpoint has come back, in which a server that is still slow gets few requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SlowStart {
     since: Duration,
     length: Duration,
     in_flight: u32,
-    responses: u32,
+    pub(crate) window: Window,
     /// Those of the outage before it.
     doublings: u32,
 }
-
-/// How many requests may be in flight before the first response.
-pub(crate) const INITIAL_WINDOW: u32 = 10;
 
 /// The share at the beginning.
 const INITIAL_SHARE: f64 = 0.1;
@@ -92,7 +90,7 @@ const INITIAL_SHARE: f64 = 0.1;
 impl SlowStart {
     /// `None` if the length is zero.
     pub(crate) fn new(now: Duration, length: Duration) -> Option<Self> {
-        (!length.is_zero()).then_some(Self { since: now, length, in_flight: 0, responses: 0, doublings: 0 })
+        (!length.is_zero()).then_some(Self { since: now, length, in_flight: 0, window: Window::new(), doublings: 0 })
     }
 
     /// The same after an outage in which the endpoint was ejected.
@@ -101,9 +99,9 @@ impl SlowStart {
     }
 
     /// Whether it is over, even without a response: the first requests may be such that wait for something, and must not
-    /// hold up all others.
-    pub(crate) fn has_ended(&self, now: Duration) -> bool {
-        self.since.saturating_add(self.length) <= now
+    /// hold up all others. If the server has rejected requests, those that are parked are too many for it at once.
+    pub(crate) fn has_ended(&self, now: Duration, are_parked: bool) -> bool {
+        self.since.saturating_add(self.length) <= now && !(self.window.was_too_large() && are_parked)
     }
 
     /// Returns the part of its full share that the endpoint gets, from 0 to 1.
@@ -113,7 +111,7 @@ impl SlowStart {
 
     /// Whether another request may be in flight, of at most `limit`.
     pub(crate) fn has_capacity(&self, limit: usize) -> bool {
-        self.in_flight < INITIAL_WINDOW.saturating_add(self.responses) && (self.in_flight as usize) < limit
+        self.in_flight < self.window.size() && (self.in_flight as usize) < limit
     }
 
     pub(crate) fn begin_request(&mut self) {
@@ -121,7 +119,11 @@ impl SlowStart {
     }
 
     pub(crate) fn record_response(&mut self) {
-        self.responses = self.responses.saturating_add(1);
+        self.window.record_response();
+    }
+
+    pub(crate) fn record_failure(&mut self) {
+        self.window.record_failure();
     }
 
     pub(crate) fn end_request(&mut self) {
@@ -185,39 +187,45 @@ mod tests {
     #[test]
     fn the_slow_start_ends_after_its_time() {
         let slow_start = SlowStart::new(millis(1000), millis(5000)).unwrap();
-        assert!(!slow_start.has_ended(millis(5999)));
-        assert!(slow_start.has_ended(millis(6000)));
+        assert!(!slow_start.has_ended(millis(5999), false));
+        assert!(slow_start.has_ended(millis(6000), false));
+        assert!(slow_start.has_ended(millis(6000), true));
     }
 
-    /// A limit that the tests reach.
-    const LIMIT: usize = 20;
+    #[test]
+    fn the_slow_start_of_a_server_that_rejects_requests_lasts_until_none_are_parked() {
+        let mut slow_start = SlowStart::new(millis(1000), millis(5000)).unwrap();
+        (0..10).for_each(|_| slow_start.record_failure());
+        assert!(!slow_start.has_ended(millis(60_000), true));
+        assert!(slow_start.has_ended(millis(60_000), false));
+    }
 
     proptest! {
         #[test]
-        fn the_window_is_the_initial_one_and_one_for_each_response_up_to_the_limit(events in prop::collection::vec(0..3, 0..200)) {
+        fn requests_in_flight_are_within_the_window_and_the_limit(events in prop::collection::vec(0..3, 0..200)) {
+            const LIMIT: usize = 15;
             let mut slow_start = SlowStart::new(millis(0), millis(1)).unwrap();
-            let (mut in_flight, mut responses) = (0, 0);
+            let mut in_flight = 0;
             for event in events {
                 match event {
                     0 if slow_start.has_capacity(LIMIT) => {
                         slow_start.begin_request();
                         in_flight += 1;
+                        prop_assert!(in_flight <= slow_start.window.size().min(LIMIT as u32));
                     }
                     1 if in_flight > 0 => {
                         slow_start.record_response();
                         slow_start.end_request();
                         in_flight -= 1;
-                        responses += 1;
                     }
                     2 if in_flight > 0 => {
+                        slow_start.record_failure();
                         slow_start.end_request();
                         in_flight -= 1;
                     }
                     _ => {}
                 }
-                let window = (INITIAL_WINDOW + responses).min(LIMIT as u32);
-                prop_assert!(in_flight <= window);
-                prop_assert_eq!(slow_start.has_capacity(LIMIT), in_flight < window);
+                prop_assert_eq!(slow_start.has_capacity(LIMIT), in_flight < slow_start.window.size().min(LIMIT as u32));
             }
         }
     }

@@ -316,8 +316,11 @@ impl EndpointSet {
         let counts = &endpoint.counts;
         counts.failures.fetch_add(1, Relaxed);
         let in_row = counts.failures_in_row.fetch_add(1, Relaxed) + 1;
-        if self.is_managed && in_row >= self.config.eject_after {
-            self.eject(endpoint, format_args!("{in_row} failures in a row"));
+        if self.is_managed {
+            self.update(|state, _| state.balancer.failed(endpoint.id));
+            if in_row >= self.config.eject_after {
+                self.eject(endpoint, format_args!("{in_row} failures in a row"));
+            }
         }
     }
 
