@@ -17,8 +17,8 @@ pub(crate) struct Rules {
     /// The share of the endpoints that may be ejected.
     pub(crate) max_ejected: f64,
     pub(crate) slow_start: Duration,
-    /// Whether requests wait for an endpoint. Otherwise, they are sent even if none is up.
-    pub(crate) parks: bool,
+    /// How long a request may wait for an endpoint. With `None`, requests are sent even if none is up.
+    pub(crate) outage_wait: Option<Duration>,
 }
 
 /// What matters of a request.
@@ -235,9 +235,9 @@ impl<W> Balancer<W> {
     }
 
     fn end_slow_starts(&mut self, now: Duration) {
-        let are_parked = !self.queue.is_empty();
+        let parked_for = if self.queue.is_empty() { None } else { self.rules.outage_wait };
         for member in &mut self.members {
-            if matches!(&member.health, Health::Up(Some(slow_start)) if slow_start.has_ended(now, are_parked)) {
+            if matches!(&member.health, Health::Up(Some(slow_start)) if slow_start.has_ended(now, parked_for)) {
                 member.set(Health::Up(None), &mut self.next_epoch);
             }
         }
@@ -245,7 +245,7 @@ impl<W> Balancer<W> {
 
     fn select(&mut self, request: &Needs, conditions: &Conditions<'_>) -> Option<Slot> {
         let untried = |member: &Member| !request.tried.contains(&member.id);
-        let parks = self.rules.parks;
+        let parks = self.rules.outage_wait.is_some();
         let available = |member: &Member| member.is_up() && (member.has_capacity(conditions) || !parks);
         let probed =
             self.members.iter().position(|member| untried(member) && member.is_probe_due(request, conditions.now));
@@ -426,7 +426,8 @@ mod tests {
     use crate::endpoint::window::INITIAL_WINDOW;
 
     const SLOW_START: Duration = Duration::from_secs(5);
-    const RULES: Rules = Rules { max_ejected: 0.5, slow_start: SLOW_START, parks: true };
+    const OUTAGE_WAIT: Duration = Duration::from_secs(10);
+    const RULES: Rules = Rules { max_ejected: 0.5, slow_start: SLOW_START, outage_wait: Some(OUTAGE_WAIT) };
     /// A limit that tests reach.
     const MAX_IN_FLIGHT: usize = 13;
 
@@ -594,7 +595,7 @@ mod tests {
 
     #[test]
     fn without_parking_a_request_is_sent_even_if_no_endpoint_is_up() {
-        let mut simulation = Simulation::new(2, Rules { parks: false, ..RULES });
+        let mut simulation = Simulation::new(2, Rules { outage_wait: None, ..RULES });
         simulation.connect_failed(0);
         assert_eq!(Vec::from_iter((0..20).map(|_| simulation.pick(&[1]))), [Some(1); 20], "the only one that is up");
         simulation.connect_failed(1);
@@ -715,7 +716,7 @@ mod tests {
     #[test]
     fn the_share_of_an_endpoint_grows_over_its_slow_start() {
         const PICKS: u32 = 10_000;
-        let mut simulation = Simulation::new(3, Rules { parks: false, ..RULES });
+        let mut simulation = Simulation::new(3, Rules { outage_wait: None, ..RULES });
         simulation.in_flight = [(0, 0), (1, 99), (2, 99)].into();
         simulation.restart(0);
         for (now, share) in [(0, 0.1), (500, 0.1), (1000, 0.2), (2500, 0.5), (4000, 0.8)] {
@@ -815,7 +816,7 @@ mod tests {
                 Health::Ejected(_) if slot.kind == SlotKind::Probe => {}
                 Health::Ejected(_) => assert!(!before.iter().any(is_up), "{before:?}"),
                 Health::Unreachable(_) => {
-                    assert!(!self.rules.parks, "{before:?}");
+                    assert!(self.rules.outage_wait.is_none(), "{before:?}");
                     assert!(!before.iter().any(|health| is_up(health) || is_ejected(health)), "{before:?}");
                 }
             }
@@ -846,7 +847,7 @@ mod tests {
                             self.sent.push((slot, false));
                         }
                         None => {
-                            assert!(self.rules.parks);
+                            assert!(self.rules.outage_wait.is_some());
                             let ticket = self.simulation.balancer.park(request, self.requests);
                             self.parked.push((ticket, self.requests));
                         }
@@ -935,7 +936,7 @@ mod tests {
                         let in_flight = self.current(*id, SlotKind::SlowStart);
                         let limit = (slow_start.window.size() as usize).min(MAX_IN_FLIGHT);
                         has_capacity |= in_flight < limit;
-                        assert!(in_flight <= limit || !self.rules.parks, "{in_flight} of {limit}");
+                        assert!(in_flight <= limit || self.rules.outage_wait.is_none(), "{in_flight} of {limit}");
                     }
                     Health::Ejected(_) => has_capacity |= !is_any_up,
                     Health::Unreachable(_) => assert_eq!(probes, 0),
@@ -953,7 +954,7 @@ mod tests {
             max_ejected in prop_oneof![Just(0.0), Just(0.5), Just(1.0)],
             steps in prop::collection::vec(step(), 0..200),
         ) {
-            let mut model = Model::new(endpoints, Rules { max_ejected, parks, ..RULES });
+            let mut model = Model::new(endpoints, Rules { max_ejected, outage_wait: parks.then_some(OUTAGE_WAIT), ..RULES });
             for step in &steps {
                 model.apply(step);
                 model.release();

@@ -84,6 +84,11 @@ pub(crate) struct SlowStart {
     doublings: u32,
 }
 
+/// How many times as long as a request may be parked the slow start of an overloaded endpoint may last in addition. In the
+/// simulation of retry-core, all that were parked have been sent by then; and a server that fails for another reason must not
+/// be limited forever.
+const EXTENSION: u32 = 3;
+
 /// The share at the beginning.
 const INITIAL_SHARE: f64 = 0.1;
 
@@ -99,9 +104,14 @@ impl SlowStart {
     }
 
     /// Whether it is over, even without a response: the first requests may be such that wait for something, and must not
-    /// hold up all others. If the server has rejected requests, those that are parked are too many for it at once.
-    pub(crate) fn has_ended(&self, now: Duration, are_parked: bool) -> bool {
-        self.since.saturating_add(self.length) <= now && !(self.window.was_too_large() && are_parked)
+    /// hold up all others. If the server has rejected requests, those that are parked are too many for it at once:
+    /// then it lasts until none are, but not forever.
+    ///
+    /// `parked_for` is how long requests may wait, if any do.
+    pub(crate) fn has_ended(&self, now: Duration, parked_for: Option<Duration>) -> bool {
+        let extension =
+            parked_for.filter(|_| self.window.was_too_large()).unwrap_or_default().saturating_mul(EXTENSION);
+        self.since.saturating_add(self.length).saturating_add(extension) <= now
     }
 
     /// Returns the part of its full share that the endpoint gets, from 0 to 1.
@@ -187,17 +197,18 @@ mod tests {
     #[test]
     fn the_slow_start_ends_after_its_time() {
         let slow_start = SlowStart::new(millis(1000), millis(5000)).unwrap();
-        assert!(!slow_start.has_ended(millis(5999), false));
-        assert!(slow_start.has_ended(millis(6000), false));
-        assert!(slow_start.has_ended(millis(6000), true));
+        assert!(!slow_start.has_ended(millis(5999), None));
+        assert!(slow_start.has_ended(millis(6000), None));
+        assert!(slow_start.has_ended(millis(6000), Some(millis(10_000))));
     }
 
     #[test]
-    fn the_slow_start_of_a_server_that_rejects_requests_lasts_until_none_are_parked() {
+    fn the_slow_start_of_a_server_that_rejects_requests_lasts_until_none_are_parked_but_not_forever() {
         let mut slow_start = SlowStart::new(millis(1000), millis(5000)).unwrap();
         (0..10).for_each(|_| slow_start.record_failure());
-        assert!(!slow_start.has_ended(millis(60_000), true));
-        assert!(slow_start.has_ended(millis(60_000), false));
+        assert!(!slow_start.has_ended(millis(35_999), Some(millis(10_000))));
+        assert!(slow_start.has_ended(millis(6_000), None));
+        assert!(slow_start.has_ended(millis(36_000), Some(millis(10_000))), "not forever");
     }
 
     proptest! {

@@ -149,7 +149,8 @@ fn random() -> u64 {
 impl EndpointSet {
     pub(crate) fn new(config: EndpointConfig, endpoints: Vec<Arc<Endpoint>>) -> Arc<Self> {
         let parks = config.outage_wait.is_some();
-        let rules = Rules { max_ejected: config.max_ejected, slow_start: config.slow_start, parks };
+        let EndpointConfig { max_ejected, slow_start, outage_wait, .. } = config;
+        let rules = Rules { max_ejected, slow_start, outage_wait };
         let mut balancer = Balancer::new(rules);
         endpoints.iter().for_each(|endpoint| balancer.insert(endpoint.id, None));
         Arc::new(Self {

@@ -7,12 +7,16 @@ use crate::event_queue::Millis;
 
 /// How long the slow start takes.
 const SLOW_START: Millis = 5_000;
+/// If the server has rejected requests, the slow start lasts until no call is parked, but at most so many times as long as a
+/// call may be parked.
+const EXTENSION: Millis = 3;
 /// The requests that may be in flight at its beginning.
 const INITIAL_WINDOW: u32 = 10;
 
-#[derive(Default)]
 pub(crate) struct Gateway {
     server: Server,
+    /// The longest time that a call is parked.
+    wait: Millis,
     in_flight: u32,
     /// The parked calls, and since when each is parked.
     parked: VecDeque<(u32, Millis)>,
@@ -31,6 +35,10 @@ enum Server {
 }
 
 impl Gateway {
+    pub(crate) fn new(wait: Millis) -> Self {
+        Self { server: Server::default(), wait, in_flight: 0, parked: VecDeque::new() }
+    }
+
     /// Returns whether a new attempt may start at once. If not, the call has to be parked.
     pub(crate) fn admits(&self, now: Millis) -> bool {
         self.parked.is_empty() && self.has_capacity(now)
@@ -50,7 +58,8 @@ impl Gateway {
             Server::Up => true,
             Server::Unreachable => false,
             Server::SlowStart { end, window } => {
-                self.in_flight < window.size || now >= *end && !self.is_overloaded(window)
+                let end = if self.is_overloaded(window) { end + EXTENSION * self.wait } else { *end };
+                self.in_flight < window.size || now >= end
             }
         }
     }

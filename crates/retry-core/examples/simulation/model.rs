@@ -98,12 +98,13 @@ impl<'a> Simulation<'a> {
         starts.sort_unstable(); // So that calls close in time are close in memory.
         let mut queue = EventQueue::new(CALLS + PROCESSES);
         (0..).zip(&starts).for_each(|(call, &start)| queue.add(start, call));
+        let wait = contender.parking.as_ref().map_or(0, |parking| parking.wait);
         let call = |start| Call { start, session: None, outcome: None, parked: 0 };
         Self {
             policy: &contender.policy,
             budgets,
             parking: contender.parking.as_ref(),
-            gateways: (0..PROCESSES).map(|_| Gateway::default()).collect(),
+            gateways: (0..PROCESSES).map(|_| Gateway::new(wait)).collect(),
             probes: (0..PROCESSES).map(|_| None).collect(),
             calls: starts.into_iter().map(call).collect(),
             queue,
