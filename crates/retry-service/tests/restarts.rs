@@ -39,6 +39,9 @@ const PARKED: &str = "retry_service_requests_parked";
 struct Log {
     received: Arc<Mutex<Vec<Received>>>,
     responses: Arc<AtomicUsize>,
+    in_flight: Arc<AtomicUsize>,
+    /// How many requests can be in flight; others get a 503.
+    limit: Option<usize>,
 }
 
 struct Received {
@@ -58,6 +61,16 @@ impl Log {
         });
         // A kill can happen here.
         yield_now().await;
+        if let Some(limit) = self.limit {
+            let is_busy = self.in_flight.fetch_add(1, Relaxed) >= limit;
+            if !is_busy {
+                sleep(Duration::from_millis(20)).await;
+            }
+            self.in_flight.fetch_sub(1, Relaxed);
+            if is_busy {
+                return Ok(Response::builder().status(503).body(Full::default()).unwrap());
+            }
+        }
         self.responses.fetch_add(1, Relaxed);
         Ok(Response::new(Full::from(path)))
     }
@@ -194,11 +207,16 @@ async fn a_worker_that_restarts_behind_its_listener_loses_no_response() {
     call_during_restarts([3000, 12], Arc::clone(&listener), || Arc::clone(&listener)).await;
 }
 
+async fn send(gateway: SocketAddr, method: &str, number: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(gateway).await.unwrap();
+    let request = format!("{method} /{number} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+}
+
 /// Sends a request that is parked behind `number` others.
 async fn park(gateway: SocketAddr, admin: SocketAddr, number: usize) -> TcpStream {
-    let mut stream = TcpStream::connect(gateway).await.unwrap();
-    let request = format!("POST /{number} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
+    let stream = send(gateway, "POST", number).await;
     until_metric(admin, PARKED, |parked| parked > number as f64).await;
     stream
 }
@@ -224,6 +242,24 @@ async fn requests_wait_for_the_upstream_in_the_order_of_arrival() {
     for Received { number, responses, .. } in &*received {
         // In the slow start, 10 requests and one for each response may be in flight.
         assert!(*number < 10 + 2 * responses, "request {number} after {responses} responses");
+    }
+}
+
+#[tokio::test]
+async fn requests_that_waited_are_sent_within_the_limit_of_the_upstream() {
+    let (upstream, socket) = refusing();
+    let (service, admin) = gateway(upstream).await;
+    let mut waiting = Vec::new();
+    for number in 0..400 {
+        waiting.push(send(service.address, "GET", number).await);
+    }
+    until_metric(admin, PARKED, |parked| parked == 400.0).await;
+    let log = Log { limit: Some(12), ..Log::default() };
+    tokio::spawn(serve(Arc::new(socket.listen(1024).unwrap()), log));
+    for stream in &mut waiting {
+        let mut response = String::new();
+        within("a response", stream.read_to_string(&mut response)).await.unwrap();
+        assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
     }
 }
 
