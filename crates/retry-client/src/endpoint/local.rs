@@ -191,6 +191,11 @@ impl LocalEndpoint {
         self.set.is_managed()
     }
 
+    /// Whether there are other endpoints.
+    pub(crate) fn has_others(&self) -> bool {
+        self.set.has_several()
+    }
+
     /// Whether another endpoint is up that is not among these.
     pub(crate) fn has_alternative(&self, tried: &[EndpointId]) -> bool {
         self.set.has_alternative(tried)

@@ -2,10 +2,7 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
     time::Duration,
 };
 
@@ -24,16 +21,15 @@ use crate::{
 /// The endpoints of a call.
 #[derive(Default)]
 pub(crate) struct Route {
-    /// Whether an attempt has failed, or was parked or hedged. Most calls end before that, without another look at the state.
-    is_eventful: AtomicBool,
-    state: Mutex<State>,
+    /// The endpoint of the current attempt, if its health matters.
+    current: Mutex<Option<Arc<LocalEndpoint>>>,
+    /// What few calls need: set when an attempt fails, or is parked or hedged.
+    events: OnceLock<Box<Mutex<Events>>>,
 }
 
 #[derive(Default)]
-struct State {
+struct Events {
     tried: Vec<EndpointId>,
-    /// The endpoint of the current attempt, if its health matters.
-    current: Option<Arc<LocalEndpoint>>,
     next: NextEndpoint,
     /// The second request beside the current attempt.
     hedge: Option<Hedge>,
@@ -61,53 +57,60 @@ pub(crate) enum NextEndpoint {
 impl Route {
     /// Returns what matters for the choice of the next endpoint.
     pub(crate) fn needs(&self, is_repeatable: bool) -> Needs {
-        let tried = self.eventful().map(|state| state.tried.clone()).unwrap_or_default();
-        Needs { tried, is_repeatable }
+        Needs { tried: self.tried(), is_repeatable }
     }
 
-    /// Returns the state if there is more to know than the endpoint of the first attempt.
-    fn eventful(&self) -> Option<MutexGuard<'_, State>> {
-        self.is_eventful.load(Relaxed).then(|| lock(&self.state))
+    fn tried(&self) -> Vec<EndpointId> {
+        self.events().map(|events| events.tried.clone()).unwrap_or_default()
+    }
+
+    /// Returns the events, if there were any.
+    fn events(&self) -> Option<MutexGuard<'_, Events>> {
+        self.events.get().map(|events| lock(events))
+    }
+
+    fn events_mut(&self) -> MutexGuard<'_, Events> {
+        lock(self.events.get_or_init(Box::default))
     }
 
     /// Notes that the current attempt goes to an endpoint.
     pub(crate) fn begin(&self, local: &Arc<LocalEndpoint>) {
         if local.is_managed() {
-            let mut state = lock(&self.state);
-            state.is_parked = false;
-            state.next = NextEndpoint::Tried;
-            state.current = Some(Arc::clone(local));
+            *lock(&self.current) = Some(Arc::clone(local));
+            if let Some(mut events) = self.events() {
+                events.is_parked = false;
+                events.next = NextEndpoint::Tried;
+            }
         }
     }
 
     /// Whether the current attempt has an endpoint whose health matters.
     pub(crate) fn has_endpoint(&self) -> bool {
-        lock(&self.state).current.is_some()
+        lock(&self.current).is_some()
     }
 
     /// Returns the endpoints that the call has tried, with that of the current attempt.
     pub(crate) fn used(&self) -> Vec<EndpointId> {
-        let state = lock(&self.state);
-        let current = state.current.iter().map(|local| local.endpoint.id);
-        state.tried.iter().copied().chain(current).collect()
+        let mut used = self.tried();
+        used.extend(self.current().map(|local| local.endpoint.id));
+        used
     }
 
     /// Notes that a second request goes to another endpoint.
     pub(crate) fn hedge(&self, endpoint: EndpointId, after: Duration) {
-        self.is_eventful.store(true, Relaxed);
-        let mut state = lock(&self.state);
-        state.tried.push(endpoint);
-        state.hedge = Some(Hedge { after, won: false });
+        let mut events = self.events_mut();
+        events.tried.push(endpoint);
+        events.hedge = Some(Hedge { after, won: false });
     }
 
     /// Whether a second request was sent beside the current attempt.
     pub(crate) fn is_hedged(&self) -> bool {
-        self.eventful().is_some_and(|state| state.hedge.is_some())
+        self.events().is_some_and(|events| events.hedge.is_some())
     }
 
     /// Notes that the response of the current attempt is that of the second request.
     pub(crate) fn hedge_won(&self) {
-        if let Some(hedge) = &mut lock(&self.state).hedge {
+        if let Some(hedge) = &mut self.events_mut().hedge {
             hedge.won = true;
         }
         if let Some(local) = self.current() {
@@ -117,14 +120,14 @@ impl Route {
 
     /// Notes that the current attempt has failed.
     pub(crate) fn failed(&self) {
-        let mut state = lock(&self.state);
-        let Some(local) = state.current.take() else { return };
-        self.is_eventful.store(true, Relaxed);
+        // With one endpoint, all attempts go there.
+        let Some(local) = lock(&self.current).take().filter(|local| local.has_others()) else { return };
+        let mut events = self.events_mut();
         let id = local.endpoint.id;
-        if !state.tried.contains(&id) {
-            state.tried.push(id);
+        if !events.tried.contains(&id) {
+            events.tried.push(id);
         }
-        state.next = match (local.has_alternative(&state.tried), &*state.tried) {
+        events.next = match (local.has_alternative(&events.tried), &*events.tried) {
             (false, _) => NextEndpoint::Tried,
             (true, [_]) => NextEndpoint::FirstOther,
             (true, _) => NextEndpoint::Other,
@@ -141,44 +144,43 @@ impl Route {
 
     /// Returns the endpoint of the current attempt, if its health matters.
     pub(crate) fn current(&self) -> Option<Arc<LocalEndpoint>> {
-        lock(&self.state).current.clone()
+        lock(&self.current).clone()
     }
 
     /// Returns where the next attempt would go.
     pub(crate) fn next_endpoint(&self) -> NextEndpoint {
-        self.eventful().map(|state| state.next).unwrap_or_default()
+        self.events().map(|events| events.next).unwrap_or_default()
     }
 
     /// Notes that the call waits for an endpoint. Its time is counted until the guard is dropped.
     pub(crate) fn park(&self, outage: Option<Arc<str>>) -> ParkGuard<'_> {
-        self.is_eventful.store(true, Relaxed);
-        let mut state = lock(&self.state);
-        (state.is_parked, state.outage) = (true, outage);
-        drop(state);
+        let mut events = self.events_mut();
+        (events.is_parked, events.outage) = (true, outage);
+        drop(events);
         ParkGuard { route: self, since: Instant::now() }
     }
 
     /// Whether the current attempt has no endpoint yet, or has ended without one.
     pub(crate) fn is_parked(&self) -> bool {
-        self.eventful().is_some_and(|state| state.is_parked)
+        self.events().is_some_and(|events| events.is_parked)
     }
 
     /// Returns the error of a call that has waited for too long.
     pub(crate) fn outage_error(&self) -> Error {
-        Error::outage(lock(&self.state).outage.as_deref())
+        Error::outage(self.events().and_then(|events| events.outage.clone()).as_deref())
     }
 
     /// Returns how long the call was parked in all its attempts.
     pub(crate) fn parked(&self) -> Duration {
-        self.eventful().map(|state| state.parked_before + state.parked_now).unwrap_or_default()
+        self.events().map(|events| events.parked_before + events.parked_now).unwrap_or_default()
     }
 
     /// Ends an attempt. Returns how long it was parked, and the second request beside it.
     pub(crate) fn end_attempt(&self) -> (Duration, Option<Hedge>) {
-        let Some(mut state) = self.eventful() else { return (Duration::ZERO, None) };
-        let parked = std::mem::take(&mut state.parked_now);
-        state.parked_before += parked;
-        (parked, state.hedge.take())
+        let Some(mut events) = self.events() else { return (Duration::ZERO, None) };
+        let parked = std::mem::take(&mut events.parked_now);
+        events.parked_before += parked;
+        (parked, events.hedge.take())
     }
 }
 
@@ -190,7 +192,7 @@ pub(crate) struct ParkGuard<'a> {
 
 impl Drop for ParkGuard<'_> {
     fn drop(&mut self) {
-        lock(&self.route.state).parked_now += self.since.elapsed();
+        self.route.events_mut().parked_now += self.since.elapsed();
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct EndpointSet {
     /// Whether a request may choose without asking the state.
     is_steady: AtomicBool,
     has_unreachable: AtomicBool,
+    /// Whether there are several endpoints.
+    has_several: AtomicBool,
     /// Changes with the list of endpoints.
     version: AtomicU64,
     /// Notified when an endpoint becomes unreachable.
@@ -158,6 +160,7 @@ impl EndpointSet {
             is_managed: parks || endpoints.len() > 1 || config.dns_refresh.is_some(),
             is_steady: AtomicBool::new(true),
             has_unreachable: AtomicBool::new(false),
+            has_several: AtomicBool::new(endpoints.len() > 1),
             version: AtomicU64::new(0),
             outages: Arc::default(),
             origin: Instant::now(),
@@ -171,6 +174,10 @@ impl EndpointSet {
 
     pub(crate) fn is_steady(&self) -> bool {
         self.is_steady.load(Relaxed)
+    }
+
+    pub(crate) fn has_several(&self) -> bool {
+        self.has_several.load(Relaxed)
     }
 
     /// Whether an endpoint is unreachable, and so has to be probed.
@@ -377,6 +384,7 @@ impl EndpointSet {
         }
         self.is_steady.store(state.balancer.is_steady(), Relaxed);
         self.has_unreachable.store(state.balancer.has_unreachable(), Relaxed);
+        self.has_several.store(state.endpoints.len() > 1, Relaxed);
         drop(state);
         for (waiter, slot) in released {
             // If the request has left meanwhile, dropping the slot gives it back.
