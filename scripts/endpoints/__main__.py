@@ -1,6 +1,6 @@
 """Compares the gateway with nginx, HAProxy and Envoy in front of several endpoints, one of which fails.
 
-    scripts/compare-endpoints.sh                        everything, in about 30 minutes
+    scripts/compare-endpoints.sh                        everything, in about 25 minutes
     scripts/compare-endpoints.sh --only gateway hang    one proxy and one fault
     scripts/compare-endpoints.sh restarts               the rolling restart alone
     scripts/compare-endpoints.sh --write                everything, into docs/comparison.md

@@ -2,6 +2,7 @@
 
 import collections
 import itertools
+import math
 import re
 import time
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ AWAY_S, BACK_S = 1, 1
 
 class Restarts:
     def __init__(self, programs, network, requests):
-        self.programs, self.network, self.seconds = programs, network, max(1, requests // RATE)
+        self.programs, self.network, self.seconds = programs, network, math.ceil(requests / RATE)
 
     def tables(self, names):
         """Measures these proxies. Returns tables with their names."""
