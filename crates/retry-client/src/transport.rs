@@ -118,7 +118,8 @@ impl<'a> Transport for CallTransport<'a> {
                 && let Some(local) = request.route().current()
             {
                 drop(lease.take());
-                if !local.is_reachable(Instant::now()).await {
+                // Boxed, as few attempts need it.
+                if !Box::pin(local.is_reachable(Instant::now())).await {
                     failure.kind = FailureKind::CutOff;
                 }
             }
@@ -287,7 +288,7 @@ impl HttpTransport {
     /// Waits until an endpoint is up, at most for the time that the call has left for that.
     async fn wait(&self, mut parked: Parked, route: &Route) -> Result<Lease, Failure> {
         let limit = self.endpoints.set.config.outage_wait.unwrap_or_default();
-        let _guard = route.park(self.endpoints.set.last_outage());
+        let _guard = route.park(parked.ticket(), self.endpoints.set.last_outage());
         let released = async {
             loop {
                 let slot = parked.released().await?;

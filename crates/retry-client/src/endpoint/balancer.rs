@@ -28,6 +28,8 @@ pub(crate) struct Needs {
     pub(crate) tried: Vec<EndpointId>,
     /// Whether it may be sent again if it gets no response.
     pub(crate) is_repeatable: bool,
+    /// Its ticket, if its call was parked before: it keeps its place.
+    pub(crate) ticket: Option<Ticket>,
 }
 
 /// Permission to send a request to an endpoint. [`Balancer::end`] must follow.
@@ -197,7 +199,9 @@ impl<W> Balancer<W> {
     /// Chooses the endpoint for a request. `None` if it has to wait, behind those that wait already.
     pub(crate) fn pick(&mut self, request: &Needs, conditions: &Conditions<'_>) -> Option<Slot> {
         self.end_slow_starts(conditions.now);
-        if self.queue.is_empty() { self.select(request, conditions) } else { None }
+        let first = self.queue.first_key_value().map(|(ticket, _)| *ticket);
+        let is_next = first.is_none_or(|first| request.ticket.is_some_and(|ticket| ticket < first));
+        if is_next { self.select(request, conditions) } else { None }
     }
 
     /// Chooses an endpoint for a request beside one in flight: one that is up and that the call has not tried. `None` if
@@ -211,9 +215,12 @@ impl<W> Balancer<W> {
 
     /// Lets a request wait until [`release`](Self::release) returns it.
     pub(crate) fn park(&mut self, request: Needs, waiter: W) -> Ticket {
-        self.next_ticket += 1;
-        self.queue.insert(self.next_ticket, (request, waiter));
-        self.next_ticket
+        let ticket = request.ticket.unwrap_or_else(|| {
+            self.next_ticket += 1;
+            self.next_ticket
+        });
+        self.queue.insert(ticket, (request, waiter));
+        ticket
     }
 
     /// Removes a request that no longer waits.
@@ -436,7 +443,7 @@ mod tests {
     }
 
     fn request(tried: &[EndpointId]) -> Needs {
-        Needs { tried: tried.to_vec(), is_repeatable: true }
+        Needs { tried: tried.to_vec(), is_repeatable: true, ticket: None }
     }
 
     /// A balancer of requests that are numbered, with the random numbers of a seed.
@@ -594,6 +601,27 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_is_parked_again_keeps_its_place() {
+        let mut simulation = Simulation::new(1, RULES);
+        simulation.connect_failed(0);
+        let first = simulation.park(1);
+        simulation.park(2);
+        simulation.balancer.connected(0, simulation.now);
+        let (released, slot) = simulation.release().unwrap();
+        assert_eq!(released, 1);
+        simulation.balancer.end(slot, simulation.now, 0);
+        simulation.connect_failed(0);
+        let again = Needs { ticket: Some(first), ..request(&[]) };
+        assert_eq!(simulation.slot(&again), None, "the endpoint is down");
+        assert_eq!(simulation.balancer.park(again.clone(), 1), first);
+        simulation.balancer.connected(0, simulation.now);
+        assert_eq!(simulation.release().map(|(number, _)| number), Some(1));
+        assert!(simulation.slot(&again).is_some(), "only later ones wait");
+        assert_eq!(simulation.slot(&request(&[])), None);
+        assert_eq!(simulation.release().map(|(number, _)| number), Some(2));
+    }
+
+    #[test]
     fn without_parking_a_request_is_sent_even_if_no_endpoint_is_up() {
         let mut simulation = Simulation::new(2, Rules { outage_wait: None, ..RULES });
         simulation.connect_failed(0);
@@ -632,7 +660,7 @@ mod tests {
         assert_eq!(simulation.pick(&[]), Some(1), "not due yet");
         simulation.now = millis(50);
         assert_eq!(simulation.pick(&[0]), Some(1), "the retry of a call that has tried it");
-        let unrepeatable = Needs { tried: vec![], is_repeatable: false };
+        let unrepeatable = Needs { tried: vec![], is_repeatable: false, ticket: None };
         assert_eq!(simulation.slot(&unrepeatable).unwrap().endpoint, 1, "it could be lost");
         let probe = simulation.slot(&request(&[])).unwrap();
         assert_eq!(probe.endpoint, 0);
@@ -653,7 +681,7 @@ mod tests {
         let mut simulation = Simulation::new(2, RULES);
         simulation.eject(0);
         simulation.now = PATIENCE + millis(50);
-        let request = Needs { tried: vec![], is_repeatable: false };
+        let request = Needs { tried: vec![], is_repeatable: false, ticket: None };
         assert_eq!(simulation.slot(&request).unwrap().endpoint, 0);
     }
 
@@ -838,7 +866,7 @@ mod tests {
                 }
                 Step::Request { tried, is_repeatable } => {
                     let tried = tried.iter().filter_map(|index| of(index, &self.endpoints)).collect();
-                    let request = Needs { tried, is_repeatable: *is_repeatable };
+                    let request = Needs { tried, is_repeatable: *is_repeatable, ticket: None };
                     self.requests += 1;
                     match self.simulation.slot(&request) {
                         Some(slot) => {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::{
     endpoint::{
-        balancer::{EndpointId, Needs},
+        balancer::{EndpointId, Needs, Ticket},
         local::LocalEndpoint,
     },
     error::Error,
@@ -35,6 +35,8 @@ struct Events {
     hedge: Option<Hedge>,
     /// Whether the current attempt has no endpoint yet.
     is_parked: bool,
+    /// The place in the queue that the call keeps if it is parked again.
+    ticket: Option<Ticket>,
     /// Why the last endpoint went down.
     outage: Option<Arc<str>>,
     /// How long the call was parked, before this attempt and in it.
@@ -57,7 +59,8 @@ pub(crate) enum NextEndpoint {
 impl Route {
     /// Returns what matters for the choice of the next endpoint.
     pub(crate) fn needs(&self, is_repeatable: bool) -> Needs {
-        Needs { tried: self.tried(), is_repeatable }
+        let (tried, ticket) = self.events().map(|events| (events.tried.clone(), events.ticket)).unwrap_or_default();
+        Needs { tried, is_repeatable, ticket }
     }
 
     fn tried(&self) -> Vec<EndpointId> {
@@ -153,9 +156,9 @@ impl Route {
     }
 
     /// Notes that the call waits for an endpoint. Its time is counted until the guard is dropped.
-    pub(crate) fn park(&self, outage: Option<Arc<str>>) -> ParkGuard<'_> {
+    pub(crate) fn park(&self, ticket: Ticket, outage: Option<Arc<str>>) -> ParkGuard<'_> {
         let mut events = self.events_mut();
-        (events.is_parked, events.outage) = (true, outage);
+        (events.is_parked, events.ticket, events.outage) = (true, Some(ticket), outage);
         drop(events);
         ParkGuard { route: self, since: Instant::now() }
     }

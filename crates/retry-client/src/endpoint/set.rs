@@ -119,6 +119,10 @@ impl Drop for SlotGuard {
 }
 
 impl Parked {
+    pub(crate) fn ticket(&self) -> Ticket {
+        self.ticket
+    }
+
     /// Waits until the request can be sent.
     pub(crate) async fn released(&mut self) -> Option<SlotGuard> {
         (&mut self.slot).await.ok()
