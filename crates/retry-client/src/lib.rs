@@ -80,8 +80,8 @@
 //! # In a tower stack
 //!
 //! [`RetryLayer`] adds retries to any HTTP service, and [`Client`] is a tower service itself. Each response carries the
-//! [`Journal`] of its attempts as an extension, and their [`History`] if there was more than one, or a [`Hedge`]. Both have at most the
-//! last 16 attempts.
+//! [`Journal`] of its attempts as an extension. If there was more than one attempt, or the request was hedged, it also
+//! carries their [`History`], with the [`Hedge`]. Both have at most the last 16 attempts.
 //!
 //! # What it does not do
 //!
