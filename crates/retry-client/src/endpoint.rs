@@ -17,3 +17,6 @@ pub(crate) mod server;
 pub(crate) mod set;
 pub(crate) mod status;
 pub(crate) mod window;
+
+/// The log target of changes of endpoints, whatever module notes them.
+const LOG_TARGET: &str = "retry_client::endpoint";

@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use crate::endpoint::{
+    LOG_TARGET,
     balancer::EndpointId,
     origin::{EndpointIds, Origin},
     set::EndpointSet,
@@ -85,17 +86,26 @@ struct Addresses {
 
 impl Addresses {
     async fn keep_current(&mut self, set: Weak<EndpointSet>, interval: Duration) {
+        let mut was_resolved = false;
         loop {
             let name = self.origin.resolved_name().unwrap_or_default();
             let resolved = timeout(self.origin.pool.connect_timeout, self.origin.resolver.resolve(name)).await;
             let Some(upgraded) = set.upgrade() else { return };
-            match resolved {
-                Ok(Ok(addresses)) if !addresses.is_empty() => self.replace(&upgraded, &addresses),
-                // That does not mean that the servers are gone.
-                Ok(Ok(_)) => log::debug!("{name} has no address"),
-                Ok(Err(error)) => log::debug!("cannot resolve {name}: {error}"),
-                Err(_) => log::debug!("cannot resolve {name} in time"),
+            let failure = match resolved {
+                Ok(Ok(addresses)) if !addresses.is_empty() => {
+                    self.replace(&upgraded, &addresses);
+                    None
+                }
+                Ok(Ok(_)) => Some("it has no address".to_owned()),
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some("timeout".to_owned()),
+            };
+            // A failure does not mean that the servers are gone. If the name was never resolved, connecting fails, too.
+            if let Some(why) = failure.as_ref().filter(|_| was_resolved) {
+                let name = self.origin.resolved_name().unwrap_or_default();
+                log::warn!(target: LOG_TARGET, "cannot resolve {name}: {why}; its last addresses are kept");
             }
+            was_resolved = failure.is_none();
             let outages = Arc::clone(&upgraded.outages);
             drop(upgraded);
             sleep(interval.min(OUTAGE_INTERVAL)).await;
@@ -127,10 +137,10 @@ impl Addresses {
         let new: Vec<_> = new.into_iter().map(|address| self.origin.endpoint(&self.ids, Some(*address))).collect();
         for endpoint in &new {
             self.current.push((endpoint.address, endpoint.id));
-            log::info!("endpoint {} is new", endpoint.name);
+            log::info!(target: LOG_TARGET, "endpoint {} is new", endpoint.name);
         }
         for (address, _) in gone.iter().filter(|(address, _)| address.is_some()) {
-            log::info!("endpoint {} is gone", self.origin.name(*address));
+            log::info!(target: LOG_TARGET, "endpoint {} is gone", self.origin.name(*address));
         }
         set.replace(&gone.into_iter().map(|(_, id)| id).collect::<Vec<_>>(), new);
     }

@@ -17,6 +17,7 @@ use tokio::{
 
 use crate::{
     endpoint::{
+        LOG_TARGET,
         balancer::{Balancer, Change, Conditions, EndpointId, Needs, Rules, Slot, Ticket},
         config::EndpointConfig,
         health::Health,
@@ -286,7 +287,7 @@ impl EndpointSet {
         });
         if change.is_some() {
             self.outages.notify_waiters();
-            log::warn!("endpoint {} is down: {why}", endpoint.name);
+            log::warn!(target: LOG_TARGET, "endpoint {} is down: {why}", endpoint.name);
         }
     }
 
@@ -305,7 +306,7 @@ impl EndpointSet {
         if let Some(Change::CameUp(outage)) = change {
             let duration = self.now().saturating_sub(outage.since);
             let seconds = duration.as_secs_f64();
-            log::warn!("endpoint {} is up again after {seconds:.1}s ({} probes)", endpoint.name, outage.probes);
+            log::warn!(target: LOG_TARGET, "endpoint {} is up again after {seconds:.1}s ({} probes)", endpoint.name, outage.probes);
             self.end_slow_start_later();
         }
     }
@@ -349,7 +350,7 @@ impl EndpointSet {
         let change = self.update(|state, now| state.balancer.eject(endpoint.id, now, random()));
         if change.is_some() {
             endpoint.counts.ejections.fetch_add(1, Relaxed);
-            log::warn!("endpoint {} is down: {why}", endpoint.name);
+            log::warn!(target: LOG_TARGET, "endpoint {} is down: {why}", endpoint.name);
         }
     }
 
