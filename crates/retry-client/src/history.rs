@@ -89,12 +89,12 @@ impl History {
 
 impl fmt::Display for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut wait = None;
+        let mut wait: Option<Duration> = None;
         for (index, HistoryEntry { record, outcome, hedge }) in self.0.iter().enumerate() {
             if index > 0 {
                 f.write_str("; ")?;
             }
-            if let Some(wait) = wait {
+            if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
                 write!(f, "waited {:?}; ", rounded(wait))?;
             }
             write!(f, "attempt {} {outcome}", record.attempt)?;

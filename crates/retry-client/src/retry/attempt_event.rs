@@ -16,7 +16,8 @@ use crate::{
 pub struct AttemptEvent<'a> {
     /// The request's method.
     pub method: &'a Method,
-    /// The request's URL, without credentials. Its query may be confidential.
+    /// The request's URL, without credentials. Its query may be confidential. With several endpoints, this is the URL at
+    /// the first one, whichever the request was sent to.
     pub uri: &'a Uri,
     /// The attempt: its number, its times, and the wait that follows. For a response that is resumed, this is the
     /// attempt that returned it, which had an event of its own.
@@ -73,7 +74,10 @@ impl AttemptEvent<'_> {
             return;
         }
         let next = match ended {
-            None => format!("; next attempt in {:?}", record.wait.unwrap_or_default()),
+            None => match record.wait.unwrap_or_default() {
+                Duration::ZERO => "; next attempt at once".to_owned(),
+                wait => format!("; next attempt in {wait:?}"),
+            },
             Some(_) if matches!(outcome, Outcome::Failed(error) if error.kind() == ErrorKind::Outage) => String::new(),
             Some(Reason::Permanent) => "; not repeatable".to_owned(),
             Some(reason) => format!("; {reason}"),
