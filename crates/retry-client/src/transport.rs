@@ -4,6 +4,7 @@ use std::{
     future::poll_fn,
     sync::{Arc, Mutex},
     task::Poll,
+    time::Duration,
 };
 
 use http::{Response, Version};
@@ -47,6 +48,10 @@ use crate::{
 
 /// The maximum length of a body that soon follows its head.
 const SHORT_RESPONSE: u64 = 64 * 1024;
+
+/// How long a retry at another endpoint waits until the check of the first one shows what it costs. A server that is gone
+/// refuses the check at once, but its whole machine may be gone.
+const CHECK_WAIT: Duration = Duration::from_millis(100);
 
 /// When a response is returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +124,7 @@ impl<'a> Transport for CallTransport<'a> {
             {
                 drop(lease.take());
                 // Boxed, as few attempts need it.
-                if !Box::pin(local.is_reachable(Instant::now())).await {
+                if Box::pin(is_gone(local, request.route())).await {
                     failure.kind = FailureKind::CutOff;
                 }
             }
@@ -129,6 +134,12 @@ impl<'a> Transport for CallTransport<'a> {
             outcome
         }
     }
+}
+
+/// Whether an endpoint that has closed a connection refuses others.
+async fn is_gone(local: Arc<LocalEndpoint>, route: &Route) -> bool {
+    let limit = if local.has_alternative(&route.used()) { CHECK_WAIT } else { Duration::MAX };
+    timeout(limit, local.is_reachable(Instant::now())).await == Ok(false)
 }
 
 /// Classifies an error of a body that is read ahead.

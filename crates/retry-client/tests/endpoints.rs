@@ -599,3 +599,46 @@ async fn nothing_is_left_behind(http2: bool) {
     .await;
     assert!(servers.iter().all(|server| !server.seen().is_empty()));
 }
+
+#[tokio::test]
+async fn a_response_that_fails_and_ends_early_is_one_failure() {
+    let (bad, _, _server) = raw_server(vec![b"HTTP/1.1 503 Down\r\ncontent-length: 9\r\n\r\nok"]).await;
+    let client = builder(&[bad]).retry(quick(0)).status_codes([503]).outage_wait(LIMIT).build().unwrap();
+    for number in 1..=3 {
+        let _ = in_time(client.get_text("/")).await;
+        assert_eq!(client.endpoints()[0].failures, number);
+    }
+}
+
+#[tokio::test]
+async fn a_retry_elsewhere_does_not_wait_for_a_machine_that_is_gone() {
+    let (good, address) = (ok().await, Address::new());
+    let listener = common::bind(address.get()).unwrap().listen(0).unwrap();
+    let client = builder(&[address.get(), good.address]).retry(slow()).connect_timeout(2 * LIMIT);
+    let client = client.outage_wait(LIMIT).build().unwrap();
+    let call = || {
+        let client = client.clone();
+        tokio::spawn(async move { client.get_text("/").await })
+    };
+    let mut calls = Vec::new();
+    let accept = async {
+        loop {
+            calls.push(call());
+            if let Ok(accepted) = timeout(Duration::from_millis(100), listener.accept()).await {
+                break accepted.unwrap().0;
+            }
+        }
+    };
+    let mut connection = in_time(accept).await;
+    read_head(&mut connection).await;
+    // From now on, connects are not accepted.
+    let mut filled = JoinSet::new();
+    for _ in 0..4 {
+        filled.spawn(tokio::net::TcpStream::connect(address.get()));
+    }
+    sleep(Duration::from_millis(50)).await;
+    drop(connection);
+    for call in calls {
+        assert_eq!(in_time(call).await.unwrap().unwrap(), "ok");
+    }
+}

@@ -319,8 +319,11 @@ impl Lease {
 
     /// Notes that the response is a failure, or incomplete.
     pub(crate) fn failed(&mut self) {
-        (self.has_failed, self.counts_at_end) = (true, false);
-        self.local.failed();
+        self.counts_at_end = false;
+        // A response with a failure may be incomplete as well.
+        if !std::mem::replace(&mut self.has_failed, true) {
+            self.local.failed();
+        }
     }
 }
 

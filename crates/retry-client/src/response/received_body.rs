@@ -105,10 +105,11 @@ impl StreamedBody {
 
     /// Ends the exchange after the last byte.
     fn complete(&mut self) {
+        // First, as a request that the lease lets pass may need the connection.
+        self.release_connection();
         if let Some(lease) = self.lease.take() {
             lease.complete();
         }
-        self.release_connection();
     }
 
     fn release_connection(&mut self) {
