@@ -45,7 +45,8 @@ pub enum ErrorKind {
     /// No connection could be made: the server refused it, was unreachable or unknown, a certificate was rejected, or
     /// the connect timeout elapsed.
     Connect,
-    /// No endpoint could be reached within [`outage_wait`](crate::ClientBuilder::outage_wait). The request was not sent.
+    /// No endpoint could be reached within [`outage_wait`](crate::ClientBuilder::outage_wait). The last
+    /// attempt was not sent. If there were earlier ones, the request may be repeated.
     Outage,
     /// The idle timeout (`timeout`), the attempt timeout or the deadline elapsed.
     Timeout,

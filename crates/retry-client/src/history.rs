@@ -5,8 +5,8 @@ use std::{fmt, time::Duration};
 use http::StatusCode;
 use retry_core::Record;
 
-/// The attempts of a call that took more than one, or that was hedged, with their outcomes: an extension of its response, or part of its
-/// [`Error`](crate::Error). It displays as one line, for a log:
+/// The attempts of a call that took more than one, or that was hedged, with their outcomes: an extension of its response,
+/// or part of its [`Error`](crate::Error). It displays as one line, for a log:
 ///
 /// ```text
 /// attempt 1 returned 503 Service Unavailable (2.1ms); waited 80ms; attempt 2 returned 200 OK (1.4ms)

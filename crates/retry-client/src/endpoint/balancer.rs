@@ -64,8 +64,8 @@ pub(crate) enum Change {
     CameUp(Outage),
 }
 
-/// The time from which any request may probe an ejected endpoint, if none came that can be repeated.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How much later any request may probe an ejected endpoint, if none came that can be repeated.
+const UNREPEATABLE_PROBE_DELAY: Duration = Duration::from_secs(10);
 
 /// The endpoints, their health, and the queue of requests that wait for one; `W` is what wakes a request.
 #[derive(Debug)]
@@ -136,7 +136,8 @@ impl Member {
     /// Whether a request may probe it, if it is ejected.
     fn is_probe_due(&self, request: &Needs, now: Duration) -> bool {
         let Health::Ejected(outage) = &self.health else { return false };
-        let due = outage.next_probe().map(|due| if request.is_repeatable { due } else { due + PATIENCE });
+        let due =
+            outage.next_probe().map(|due| if request.is_repeatable { due } else { due + UNREPEATABLE_PROBE_DELAY });
         due.is_some_and(|due| due <= now)
     }
 
@@ -223,9 +224,9 @@ impl<W> Balancer<W> {
         ticket
     }
 
-    /// Removes a request that no longer waits.
-    pub(crate) fn leave(&mut self, ticket: Ticket) {
-        self.queue.remove(&ticket);
+    /// Removes a request that no longer waits. Returns what would have woken it.
+    pub(crate) fn leave(&mut self, ticket: Ticket) -> Option<W> {
+        self.queue.remove(&ticket).map(|(_, waiter)| waiter)
     }
 
     /// Takes out the next request that can be sent now, the oldest first, with its endpoint.
@@ -680,7 +681,7 @@ mod tests {
     fn a_request_that_cannot_be_repeated_probes_only_if_no_other_comes() {
         let mut simulation = Simulation::new(2, RULES);
         simulation.eject(0);
-        simulation.now = PATIENCE + millis(50);
+        simulation.now = UNREPEATABLE_PROBE_DELAY + millis(50);
         let request = Needs { tried: vec![], is_repeatable: false, ticket: None };
         assert_eq!(simulation.slot(&request).unwrap().endpoint, 0);
     }

@@ -132,7 +132,8 @@ impl Parked {
 
 impl Drop for Parked {
     fn drop(&mut self) {
-        self.set.update(|state, _| state.balancer.leave(self.ticket));
+        // Dropped after the lock, as it wakes a task.
+        drop(self.set.update(|state, _| state.balancer.leave(self.ticket)));
     }
 }
 
