@@ -69,6 +69,8 @@ pub(crate) struct Parked {
     set: Arc<EndpointSet>,
     ticket: Ticket,
     slot: oneshot::Receiver<SlotGuard>,
+    /// Whether it has left. By now, its place may be that of the same call, parked again.
+    is_released: bool,
 }
 
 impl State {
@@ -126,14 +128,18 @@ impl Parked {
 
     /// Waits until the request can be sent.
     pub(crate) async fn released(&mut self) -> Option<SlotGuard> {
-        (&mut self.slot).await.ok()
+        let slot = (&mut self.slot).await.ok();
+        self.is_released = true;
+        slot
     }
 }
 
 impl Drop for Parked {
     fn drop(&mut self) {
-        // Dropped after the lock, as it wakes a task.
-        drop(self.set.update(|state, _| state.balancer.leave(self.ticket)));
+        if !self.is_released {
+            // Dropped after the lock, as it wakes a task.
+            drop(self.set.update(|state, _| state.balancer.leave(self.ticket)));
+        }
     }
 }
 
@@ -255,7 +261,7 @@ impl EndpointSet {
             None => {
                 let (sender, slot) = oneshot::channel();
                 let ticket = state.balancer.park(request, sender);
-                Pick::Parked(Parked { set: Arc::clone(self), ticket, slot })
+                Pick::Parked(Parked { set: Arc::clone(self), ticket, slot, is_released: false })
             }
         })
     }
@@ -401,5 +407,32 @@ impl EndpointSet {
 
     fn now(&self) -> Duration {
         self.origin.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Client;
+
+    #[tokio::test]
+    async fn a_request_that_was_released_does_not_remove_its_call_when_that_is_parked_again() {
+        let client = Client::builder("http://127.0.0.1:9").outage_wait(Duration::from_secs(10)).build().unwrap();
+        let set = &client.0.transport.endpoints.set;
+        let (_, endpoints) = set.endpoints();
+        let park = |ticket| {
+            set.connect_failed(&endpoints[0], Instant::now(), "refused");
+            match set.pick(Needs { ticket, ..Needs::default() }) {
+                Pick::Parked(parked) => parked,
+                Pick::Slot(_) => panic!("the endpoint is down"),
+            }
+        };
+        let mut parked = park(None);
+        set.connected(&endpoints[0]);
+        drop(parked.released().await.expect("a slot"));
+        let mut again = park(Some(parked.ticket()));
+        drop(parked);
+        set.connected(&endpoints[0]);
+        assert!(again.released().await.is_some());
     }
 }
