@@ -1,6 +1,6 @@
 //! The outcomes of the attempts of a call that was retried.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use retry_core::Record;
@@ -24,6 +24,9 @@ pub struct HistoryEntry {
     pub record: Record,
     /// The outcome of the attempt.
     pub outcome: PastOutcome,
+    /// The endpoint that the outcome is of, named as in [`EndpointStatus`](crate::EndpointStatus). `None` if there is only
+    /// one, and if the request was not sent.
+    pub endpoint: Option<Arc<str>>,
     /// The second request that was sent because the first took long. `None` if there was none.
     pub hedge: Option<Hedge>,
 }
@@ -90,14 +93,18 @@ impl History {
 impl fmt::Display for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut wait: Option<Duration> = None;
-        for (index, HistoryEntry { record, outcome, hedge }) in self.0.iter().enumerate() {
+        for (index, HistoryEntry { record, outcome, endpoint, hedge }) in self.0.iter().enumerate() {
             if index > 0 {
                 f.write_str("; ")?;
             }
             if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
                 write!(f, "waited {:?}; ", rounded(wait))?;
             }
-            write!(f, "attempt {} {outcome}", record.attempt)?;
+            write!(f, "attempt {}", record.attempt)?;
+            if let Some(endpoint) = endpoint {
+                write!(f, " at {endpoint}")?;
+            }
+            write!(f, " {outcome}")?;
             if let Some(timing) = record.timing {
                 write!(f, " ({:?})", rounded(timing.duration))?;
             }

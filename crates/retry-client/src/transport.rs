@@ -179,7 +179,7 @@ impl HttpTransport {
         let second = async {
             let after = poll_fn(|cx| timer.poll_late(route.has_endpoint(), cx)).await;
             let (lease, charge) = self.hedge_lease(request)?;
-            route.hedge(lease.local.endpoint.id, after);
+            route.hedge(&lease.local, after);
             Some(async move {
                 let (local, mut lease, _charge) = (Arc::clone(&lease.local), Some(lease), charge);
                 let response = exchange_with(&local, &mut lease, request).await?;
@@ -267,7 +267,11 @@ impl HttpTransport {
                 Err(Failure { kind: FailureKind::Unreachable, error }) => {
                     *lease = None;
                     route.failed();
-                    let is_last = route.next_endpoint() == NextEndpoint::Tried && !self.endpoints.set.parks();
+                    let is_last = match self.endpoints.set.config.outage_wait {
+                        // Endpoints that accept probes, but not requests, would keep it here without end.
+                        Some(wait) => route.unreachable_since().elapsed() > wait,
+                        None => route.next_endpoint() == NextEndpoint::Tried,
+                    };
                     // A second request that is in flight is at another endpoint already.
                     if is_last || route.is_hedged() {
                         return Err(Failure { kind: FailureKind::Unreachable, error });
@@ -313,8 +317,13 @@ impl HttpTransport {
                 }
             }
         };
-        let outage = || Failure { error: route.outage_error(), kind: FailureKind::Outage };
-        timeout(limit.saturating_sub(route.parked()), released).await.ok().flatten().ok_or_else(outage)
+        match timeout(limit.saturating_sub(route.parked()), released).await {
+            Ok(Some(lease)) => {
+                route.released();
+                Ok(lease)
+            }
+            _ => Err(Failure { error: route.outage_error(), kind: FailureKind::Outage }),
+        }
     }
 }
 

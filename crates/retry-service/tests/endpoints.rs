@@ -211,7 +211,8 @@ async fn a_request_that_one_upstream_is_slow_to_respond_to_is_sent_to_the_other(
     }
     let line = service.log_line("hedged").await;
     assert!(
-        line.contains(": attempt 1 returned 200 OK (") && line.contains("), hedged after 50ms: won; id "),
+        line.contains(&format!(": attempt 1 at {} returned 200 OK (", healthy.address()))
+            && line.contains("), hedged after 50ms: won; id "),
         "{line}"
     );
 }

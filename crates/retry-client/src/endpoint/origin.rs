@@ -43,7 +43,7 @@ impl Origin {
         let resolver = address.map_or_else(|| resolver.clone(), Resolver::Fixed);
         let connector = Connector::new(uri.clone(), pool.connect_timeout, proxy.clone(), tls.clone(), resolver);
         let id = ids.0.fetch_add(1, Relaxed);
-        Arc::new(Endpoint::new(id, self.name(address), base_url.clone(), address, Pool::new(connector, *pool)))
+        Arc::new(Endpoint::new(id, self.name(address).into(), base_url.clone(), address, Pool::new(connector, *pool)))
     }
 
     /// Returns the server, its address and its proxy, for messages.

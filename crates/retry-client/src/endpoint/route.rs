@@ -31,17 +31,32 @@ pub(crate) struct Route {
 struct Events {
     tried: Vec<EndpointId>,
     next: NextEndpoint,
-    /// The second request beside the current attempt.
-    hedge: Option<Hedge>,
+    /// The name of the endpoint that the current attempt has ended at, if there are others.
+    endpoint: Option<Arc<str>>,
+    /// The second request beside the current attempt, and its endpoint.
+    hedge: Option<(Hedge, Arc<str>)>,
     /// Whether the current attempt has no endpoint yet.
     is_parked: bool,
     /// The place in the queue that the call keeps if it is parked again.
     ticket: Option<Ticket>,
     /// Why the last endpoint went down.
     outage: Option<Arc<str>>,
+    /// When the current attempt found an endpoint unreachable for the first time.
+    unreachable_since: Option<Instant>,
     /// How long the call was parked, before this attempt and in it.
     parked_before: Duration,
     parked_now: Duration,
+}
+
+/// Where an attempt went.
+#[derive(Default)]
+pub(crate) struct AttemptRoute {
+    /// The name of its endpoint. `None` if there is only one.
+    pub(crate) endpoint: Option<Arc<str>>,
+    /// How long it was parked.
+    pub(crate) parked: Duration,
+    /// The second request beside it.
+    pub(crate) hedge: Option<Hedge>,
 }
 
 /// Where another attempt would go.
@@ -81,7 +96,6 @@ impl Route {
         if local.is_managed() {
             *lock(&self.current) = Some(Arc::clone(local));
             if let Some(mut events) = self.events() {
-                events.is_parked = false;
                 events.next = NextEndpoint::Tried;
             }
         }
@@ -100,10 +114,10 @@ impl Route {
     }
 
     /// Notes that a second request goes to another endpoint.
-    pub(crate) fn hedge(&self, endpoint: EndpointId, after: Duration) {
+    pub(crate) fn hedge(&self, local: &LocalEndpoint, after: Duration) {
         let mut events = self.events_mut();
-        events.tried.push(endpoint);
-        events.hedge = Some(Hedge { after, won: false });
+        events.tried.push(local.endpoint.id);
+        events.hedge = Some((Hedge { after, won: false }, Arc::clone(&local.endpoint.name)));
     }
 
     /// Whether a second request was sent beside the current attempt.
@@ -113,9 +127,13 @@ impl Route {
 
     /// Notes that the response of the current attempt is that of the second request.
     pub(crate) fn hedge_won(&self) {
-        if let Some(hedge) = &mut self.events_mut().hedge {
+        let mut events = self.events_mut();
+        if let Some((hedge, endpoint)) = &mut events.hedge {
             hedge.won = true;
+            let endpoint = Arc::clone(endpoint);
+            events.endpoint = Some(endpoint);
         }
+        drop(events);
         if let Some(local) = self.current() {
             local.overtaken();
         }
@@ -126,6 +144,7 @@ impl Route {
         // With one endpoint, all attempts go there.
         let Some(local) = lock(&self.current).take().filter(|local| local.has_others()) else { return };
         let mut events = self.events_mut();
+        events.endpoint = Some(Arc::clone(&local.endpoint.name));
         let id = local.endpoint.id;
         if !events.tried.contains(&id) {
             events.tried.push(id);
@@ -163,6 +182,16 @@ impl Route {
         ParkGuard { route: self, since: Instant::now() }
     }
 
+    /// Notes that a parked call may be sent.
+    pub(crate) fn released(&self) {
+        self.events_mut().is_parked = false;
+    }
+
+    /// Returns since when the current attempt has found endpoints unreachable, now for the first time if it has not.
+    pub(crate) fn unreachable_since(&self) -> Instant {
+        *self.events_mut().unreachable_since.get_or_insert_with(Instant::now)
+    }
+
     /// Whether the current attempt has no endpoint yet, or has ended without one.
     pub(crate) fn is_parked(&self) -> bool {
         self.events().is_some_and(|events| events.is_parked)
@@ -178,12 +207,18 @@ impl Route {
         self.events().map(|events| events.parked_before + events.parked_now).unwrap_or_default()
     }
 
-    /// Ends an attempt. Returns how long it was parked, and the second request beside it.
-    pub(crate) fn end_attempt(&self) -> (Duration, Option<Hedge>) {
-        let Some(mut events) = self.events() else { return (Duration::ZERO, None) };
+    /// Ends an attempt, and returns what it was like.
+    pub(crate) fn end_attempt(&self) -> AttemptRoute {
+        let current =
+            lock(&self.current).as_ref().filter(|local| local.has_others()).map(|local| &local.endpoint.name).cloned();
+        let Some(mut events) = self.events() else {
+            return AttemptRoute { endpoint: current, ..AttemptRoute::default() };
+        };
+        events.unreachable_since = None;
         let parked = std::mem::take(&mut events.parked_now);
         events.parked_before += parked;
-        (parked, events.hedge.take())
+        let endpoint = events.endpoint.take().or(current);
+        AttemptRoute { endpoint, parked, hedge: events.hedge.take().map(|(hedge, _)| hedge) }
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
 pub(crate) struct Endpoint {
     pub(crate) id: EndpointId,
     /// The server, its address if that is fixed, and its proxy; for messages.
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     pub(crate) base_url: BaseUrl,
     /// The address of the name that this endpoint is for. `None` if it is for all of them.
     pub(crate) address: Option<IpAddr>,
@@ -69,7 +69,7 @@ impl InFlight {
 impl Endpoint {
     pub(crate) fn new(
         id: EndpointId,
-        name: String,
+        name: Arc<str>,
         base_url: BaseUrl,
         address: Option<IpAddr>,
         pool: Arc<Pool>,

@@ -222,7 +222,7 @@ impl EndpointSet {
     pub(crate) fn status(&self) -> Vec<EndpointStatus> {
         let state = lock(&self.state);
         let status = |endpoint: &Arc<Endpoint>| EndpointStatus {
-            name: endpoint.name.clone(),
+            name: endpoint.name.to_string(),
             state: match state.balancer.health(endpoint.id) {
                 Some(Health::Unreachable(_)) => EndpointState::Unreachable,
                 Some(Health::Ejected(_)) => EndpointState::Ejected,

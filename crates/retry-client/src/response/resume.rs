@@ -181,7 +181,8 @@ impl ResumingBody {
         if let Some(Observer(observer)) = &config.observer {
             let outcome = Outcome::Resumed(&error);
             let parked = std::time::Duration::ZERO;
-            observer(&AttemptEvent { method: &Method::GET, uri, record, outcome, ended: None, parked, hedge: None });
+            let (endpoint, ended, hedge) = (None, None, None);
+            observer(&AttemptEvent { method: &Method::GET, uri, endpoint, record, outcome, ended, parked, hedge });
         }
         let mut request = Request::new(Body::empty());
         *request.uri_mut() = uri.clone();

@@ -19,6 +19,9 @@ pub struct AttemptEvent<'a> {
     /// The request's URL, without credentials. Its query may be confidential. With several endpoints, this is the URL at
     /// the first one, whichever the request was sent to.
     pub uri: &'a Uri,
+    /// The endpoint that the outcome is of, named as in [`EndpointStatus`](crate::EndpointStatus). `None` if there is only
+    /// one, and if the request was not sent.
+    pub endpoint: Option<&'a str>,
     /// The attempt: its number, its times, and the wait that follows. For a response that is resumed, this is the
     /// attempt that returned it, which had an event of its own.
     pub record: &'a Record,
@@ -69,7 +72,7 @@ impl fmt::Display for Outcome<'_> {
 impl AttemptEvent<'_> {
     /// Logs an attempt that failed, with its parts as key-values, but without the URL's query: it may be confidential.
     pub(crate) fn log(&self, count: u32) {
-        let Self { method, uri, record, outcome, ended, .. } = self;
+        let Self { method, uri, endpoint, record, outcome, ended, .. } = self;
         if *ended == Some(Reason::Accepted) || !log::log_enabled!(log::Level::Warn) {
             return;
         }
@@ -83,9 +86,10 @@ impl AttemptEvent<'_> {
             Some(reason) => format!("; {reason}"),
         };
         let (attempt, of) = (record.attempt, u64::from(count) + 1);
+        let at = endpoint.map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
         log::warn!(
             method:% = method, attempt, wait_ms = record.wait.map_or(0, |wait| wait.as_millis() as u64);
-            "{method} {}: attempt {attempt} of {of} {outcome}{next}", WithoutQuery(uri)
+            "{method} {}: attempt {attempt} of {of}{at} {outcome}{next}", WithoutQuery(uri)
         );
     }
 }

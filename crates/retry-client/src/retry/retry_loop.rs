@@ -6,6 +6,7 @@ use http::{Request, Response};
 use retry_core::{Attempt, Classify, Event, Report, Verdict};
 
 use crate::{
+    endpoint::route::AttemptRoute,
     error::Error,
     history::{History, HistoryEntry},
     lock::lock,
@@ -161,7 +162,7 @@ fn report<B>(
     progress: &Mutex<Progress>,
     event: &Event<'_, BoxResponse<B>, Failure>,
 ) {
-    let (parked, hedge) = request.route.end_attempt();
+    let AttemptRoute { endpoint, parked, hedge } = request.route.end_attempt();
     let (record, outcome, ended) = match event {
         Event::Retry { record, outcome, .. } => (record, outcome, None),
         Event::End { record, outcome, reason, .. } => (record, outcome, Some(*reason)),
@@ -184,11 +185,12 @@ fn report<B>(
     };
     if record.attempt > 1 || ended.is_none() || hedge.is_some() {
         let mut progress = lock(progress);
-        progress.history.push(HistoryEntry { record: **record, outcome: outcome.to_past(), hedge });
+        let (outcome, endpoint) = (outcome.to_past(), endpoint.clone());
+        progress.history.push(HistoryEntry { record: **record, outcome, endpoint, hedge });
         progress.backoff = ended.is_none().then(|| config.backoff_gauge.enter());
     }
     let (method, uri) = (request.head.method(), request.head.uri());
-    let event = AttemptEvent { method, uri, record, outcome, ended, parked, hedge };
+    let event = AttemptEvent { method, uri, endpoint: endpoint.as_deref(), record, outcome, ended, parked, hedge };
     event.log(config.policy.count());
     if let Some(Observer(observer)) = &config.observer {
         observer(&event);
