@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Restarts the upstream of a gateway with default settings, and prints what callers and the upstream notice. First, callers
+# Restarts the upstream of a gateway with default settings, and prints what clients and the upstream notice. First, clients
 # send 100,000 requests at a steady rate, while the upstream is killed or stopped every few seconds and is away for up to
-# three. Then, 5000 callers wait while it is away for eight seconds, and 2000 of them leave. Fails if a caller notices more
+# three. Then, 5000 clients wait while it is away for eight seconds, and 2000 of them leave. Fails if a client notices more
 # than it has to, or if the upstream gets more than the slow start allows.
 #
 # REQUESTS (100000) and RATE (1000 per second) set other numbers, GATEWAY names a program that is already built. Needs

@@ -25,7 +25,7 @@ const SETTLE: Duration = Duration::from_secs(1);
 const FIRST: usize = 100;
 const SUCCESS: &str = "HTTP/1.1 200";
 
-/// Prints what waiting costs. Returns whether all callers that waited got their responses.
+/// Prints what waiting costs. Returns whether all clients that waited got their responses.
 pub(crate) async fn run(gateway: &str, folder: &Path, requests: usize) -> bool {
     let mut upstream = Upstream::start(folder, DELAY).await;
     let gateway = Gateway::start(gateway, upstream.port, &[], folder).await;
@@ -63,7 +63,7 @@ pub(crate) async fn run(gateway: &str, folder: &Path, requests: usize) -> bool {
 
     let each = |bytes: i64| bytes as f64 / 1024.0 / requests as f64;
     println!("{requests} requests wait: {:.1} KiB for each", each(parked - empty));
-    println!("after {leaving} callers have left and others have come: {:.1} KiB for each", each(replaced - empty));
+    println!("after {leaving} clients have left and others have come: {:.1} KiB for each", each(replaced - empty));
     println!("responses within {seconds:.1} s after an outage of {AWAY:?}: {responses:?}");
     let (arrived, latest) = order_of_arrival(&upstream);
     println!("{arrived} requests reached the upstream, at most {latest} places later than they were sent");

@@ -1,4 +1,4 @@
-//! An upstream that is killed or stopped every few seconds, while callers send requests at a steady rate.
+//! An upstream that is killed or stopped every few seconds, while clients send requests at a steady rate.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -23,7 +23,7 @@ const SLOW_START: usize = 10;
 /// The time in which all requests know that the upstream is away.
 const NOTICED: Micros = 20_000;
 
-/// Prints what callers and the upstream noticed. Returns whether it is what the guide promises.
+/// Prints what clients and the upstream noticed. Returns whether it is what the guide promises.
 pub(crate) async fn run(gateway: &str, folder: &Path, requests: u32, rate: u32) -> bool {
     let mut upstream = Upstream::start(folder, DELAY).await;
     let gateway = Gateway::start(gateway, upstream.port, &[], folder).await;
