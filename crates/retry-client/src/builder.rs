@@ -16,7 +16,7 @@ use crate::{
     connection::{pool::PoolConfig, proxy::Proxy, resolver::Resolver, tls::TlsSettings, upload_limit::UploadLimit},
     endpoint::{
         config::EndpointConfig,
-        local::Endpoints,
+        endpoints::Endpoints,
         origin::{EndpointIds, Origin},
         refresh::Refresh,
         set::EndpointSet,

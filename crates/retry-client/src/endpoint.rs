@@ -1,11 +1,13 @@
 //! The servers that a client may send a request to, and which of them are up.
 //!
-//! `health` and `balancer` decide; they are pure. `set` keeps their state for several clients, `local` is how one of them
-//! uses it.
+//! `health` and `balancer` decide; they are pure. `set` keeps their state for several clients, `endpoints` is what one
+//! of them has of it.
 
 pub(crate) mod balancer;
 pub(crate) mod config;
+pub(crate) mod endpoints;
 pub(crate) mod health;
+pub(crate) mod lease;
 pub(crate) mod local;
 pub(crate) mod origin;
 mod overtaken;

@@ -21,7 +21,9 @@ use crate::{
         upload_limit::UploadLimit,
     },
     endpoint::{
-        local::{Endpoints, Lease, LocalEndpoint},
+        endpoints::Endpoints,
+        lease::Lease,
+        local::LocalEndpoint,
         route::{NextEndpoint, Route},
         set::Parked,
     },

@@ -52,7 +52,7 @@ struct State {
     last_outage: Option<Arc<str>>,
 }
 
-/// The answer to a request for an endpoint.
+/// What a request gets.
 pub(crate) enum Pick {
     Slot(SlotGuard),
     Parked(Parked),

@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use crate::{
-    connection::exchange::Connection, endpoint::local::Lease, error::Error, request::buffer_quota::Reservation,
+    connection::exchange::Connection, endpoint::lease::Lease, error::Error, request::buffer_quota::Reservation,
 };
 
 /// The body of a response. It may have been read ahead, to its end or in part.
