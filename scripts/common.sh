@@ -28,6 +28,16 @@ build_gateway() {
     gateway=$(executable retry-service)
 }
 
+# build_outage: sets `gateway` to $GATEWAY, or else to one that it builds, and `outage` to the example of that name, which needs
+# strace.
+build_outage() {
+    install_missing strace
+    gateway=${GATEWAY-}
+    [ -n "$gateway" ] || build_gateway
+    build --release -p retry-service --example outage
+    outage=$(executable outage)
+}
+
 # with_work_folder: creates the temporary folder `work`. At exit, stops the processes in `pids` and removes the folder.
 with_work_folder() {
     work=$(mktemp -d)

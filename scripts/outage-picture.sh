@@ -7,8 +7,5 @@ cd "$(dirname "$0")/.."
 # shellcheck source=scripts/common.sh
 . scripts/common.sh
 with_work_folder
-install_missing strace
-gateway=${GATEWAY-}
-[ -n "$gateway" ] || build_gateway
-build --release -p retry-service --example outage
-"$(executable outage)" picture "$gateway" "$work" docs/pictures/outage-wait.svg
+build_outage
+"$outage" picture "$gateway" "$work" docs/pictures/outage-wait.svg

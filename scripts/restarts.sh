@@ -12,11 +12,7 @@ cd "$(dirname "$0")/.."
 # shellcheck source=scripts/common.sh
 . scripts/common.sh
 with_work_folder
-install_missing strace
-gateway=${GATEWAY-}
-[ -n "$gateway" ] || build_gateway
-build --release -p retry-service --example outage
-outage=$(executable outage)
+build_outage
 
 mkdir "$work/restarts" "$work/queue"
 "$outage" restarts "$gateway" "$work/restarts" "${REQUESTS:-100000}" "${RATE:-1000}"

@@ -267,7 +267,8 @@ impl ClientBuilder {
     }
 
     /// Sets the maximum number of connections to each endpoint, including those being opened. Must be at least 1. A request
-    /// that finds none available waits for one, at most for the `connect_timeout`.
+    /// that finds none available waits for one, at most for the `connect_timeout`. If it may then open one, that has the
+    /// same time again.
     pub fn pool_max_connections(mut self, connections: usize) -> Self {
         self.pool.max_connections = connections.min(Semaphore::MAX_PERMITS);
         self

@@ -86,10 +86,10 @@ struct Addresses {
 
 impl Addresses {
     async fn keep_current(&mut self, set: Weak<EndpointSet>, interval: Duration) {
+        let Some(name) = self.origin.resolved_name().map(str::to_owned) else { return };
         let mut was_resolved = false;
         loop {
-            let name = self.origin.resolved_name().unwrap_or_default();
-            let resolved = timeout(self.origin.pool.connect_timeout, self.origin.resolver.resolve(name)).await;
+            let resolved = timeout(self.origin.pool.connect_timeout, self.origin.resolver.resolve(&name)).await;
             let Some(upgraded) = set.upgrade() else { return };
             let failure = match resolved {
                 Ok(Ok(addresses)) if !addresses.is_empty() => {
@@ -102,7 +102,6 @@ impl Addresses {
             };
             // A failure does not mean that the servers are gone. If the name was never resolved, connecting fails, too.
             if let Some(why) = failure.as_ref().filter(|_| was_resolved) {
-                let name = self.origin.resolved_name().unwrap_or_default();
                 log::warn!(target: LOG_TARGET, "cannot resolve {name}: {why}; its last addresses are kept");
             }
             was_resolved = failure.is_none();

@@ -336,11 +336,15 @@ impl EndpointSet {
         let counts = &endpoint.counts;
         counts.failures.fetch_add(1, Relaxed);
         let in_row = counts.failures_in_row.fetch_add(1, Relaxed) + 1;
-        if self.is_managed {
+        if !self.is_managed {
+            return;
+        }
+        // Only a slow start depends on it. Otherwise, all threads would wait for the state while a server fails everything.
+        if !self.is_steady() {
             self.update(|state, _| state.balancer.failed(endpoint.id));
-            if in_row >= self.config.eject_after {
-                self.eject(endpoint, format_args!("{in_row} failures in a row"));
-            }
+        }
+        if in_row >= self.config.eject_after {
+            self.eject(endpoint, format_args!("{in_row} failures in a row"));
         }
     }
 
@@ -354,6 +358,10 @@ impl EndpointSet {
     }
 
     fn eject(self: &Arc<Self>, endpoint: &Endpoint, why: fmt::Arguments<'_>) {
+        // A single one is ejected only if all may be: without a look at the state, for the reason above.
+        if !self.has_several() && self.config.max_ejected < 1.0 {
+            return;
+        }
         let change = self.update(|state, now| state.balancer.eject(endpoint.id, now, random()));
         if change.is_some() {
             endpoint.counts.ejections.fetch_add(1, Relaxed);
