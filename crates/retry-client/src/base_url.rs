@@ -134,8 +134,8 @@ impl BaseUrl {
     /// and 6. A request without `Host` gets that of the URL.
     pub(crate) fn address_http1<B: http_body::Body>(&self, request: &mut Request<B>, to_proxy: bool) {
         self.authorize(request);
-        // An entry would reserve memory for one more header, even if there is a host.
-        if !request.headers().contains_key(HOST) {
+        // A look-up would cost more, and an entry would reserve memory for one more header even if there is a host.
+        if !request.headers().keys().any(|name| *name == HOST) {
             request.headers_mut().insert(HOST, self.host.clone());
         }
         if request.version() != Version::HTTP_10 {
