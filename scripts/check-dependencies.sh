@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Checks that crates depend only on those below them, that retry-core without features depends on no runtime, and that no
-# two files or folders of a crate import each other.
+# Checks that crates depend only on those below them, that retry-core without features depends on no runtime, and
+# retry-client on no provider of cryptography unless it is asked to, and that no two files or folders of a crate import
+# each other.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,6 +28,7 @@ forbid() {
 forbid retry-core 'tokio hyper log' --no-default-features
 forbid retry-core 'hyper http retry-client' --all-features
 forbid retry-client 'retry-service delayed-backend clap env_logger' --all-features
+forbid retry-client 'ring' --features tls-no-provider
 forbid retry-service 'delayed-backend' --all-features
 forbid delayed-backend 'retry-core retry-client retry-service' --all-features
 printf 'Crates depend only on those below them.\n'

@@ -1,15 +1,17 @@
 //! The builder of a client.
 
-#[cfg(feature = "tls")]
+#[cfg(feature = "tls-no-provider")]
 use std::path::PathBuf;
 use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use http::HeaderName;
 use retry_core::{RetryBudget, RetryPolicy};
+#[cfg(feature = "tls-no-provider")]
+use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 
-#[cfg(feature = "tls")]
-use crate::connection::tls::ClientCertificate;
+#[cfg(feature = "tls-no-provider")]
+use crate::connection::{pem::Pem, tls::ClientCertificate};
 use crate::{
     base_url::{BaseUrl, Redacted},
     client::{Client, Inner},
@@ -51,8 +53,9 @@ use crate::{
 /// | `dns_refresh`, `resolver` | off, the system | how often names are resolved again, each address an endpoint, and by what |
 /// | `hedge_after` | none | after which time a request is sent to a second endpoint as well |
 /// | `proxy_from_env` | off | uses the proxy that the environment names |
-/// | `ca_file` | none | trusted certificates in addition to the system's (feature `tls`) |
-/// | `client_certificate` | none | certificate of the client (feature `tls`) |
+/// | `ca_file`, `ca_pem` | none | trusted certificates in addition to the system's (feature `tls`) |
+/// | `client_certificate`, `client_certificate_pem` | none | certificate of the client (feature `tls`) |
+/// | `tls_config` | none | a configuration of rustls, which replaces these settings (feature `tls`) |
 ///
 /// There is also a method for each setting of [`RetryConfig`]. The defaults of `timeout` and `connect_timeout` are
 /// Ballerina's.
@@ -387,20 +390,95 @@ impl ClientBuilder {
         self
     }
 
-    /// Trusts the certificates in this PEM file, in addition to the system's.
-    #[cfg(feature = "tls")]
+    /// Trusts the certificates in this PEM file, in addition to the system's. May be called several times.
+    ///
+    /// [`build`](Self::build) reads the file; an unreadable one is an error.
+    #[cfg(feature = "tls-no-provider")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.tls.ca_file = Some(path.into());
+        self.tls.authorities.push(Pem::file("ca_file", path));
+        self
+    }
+
+    /// Trusts the certificates in this PEM text, as [`ca_file`](Self::ca_file) does: for those that a program contains, or
+    /// gets from a store of secrets.
+    ///
+    /// ```no_run
+    /// # fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// use retry_client::Client;
+    ///
+    /// let client = Client::builder("https://orders.internal").ca_pem(std::env::var("INTERNAL_CA")?).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "tls-no-provider")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    #[doc(alias = "root_certificate")]
+    pub fn ca_pem(mut self, pem: impl AsRef<[u8]>) -> Self {
+        self.tls.authorities.push(Pem::memory("ca_pem", pem));
         self
     }
 
     /// Presents a certificate to servers that request one. Both files are PEM: one has the certificate followed by its
-    /// chain, the other its unencrypted key.
-    #[cfg(feature = "tls")]
+    /// chain, the other its unencrypted key. They may be the same file.
+    #[cfg(feature = "tls-no-provider")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn client_certificate(mut self, chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        self.tls.client_certificate = Some(ClientCertificate { chain: chain.into(), key: key.into() });
+        let (chain, key) = (Pem::file("client_certificate", chain), Pem::file("client_certificate: key", key));
+        self.tls.client_certificate = Some(ClientCertificate { chain, key });
+        self
+    }
+
+    /// Presents a certificate to servers that request one, as [`client_certificate`](Self::client_certificate) does, from
+    /// PEM text.
+    ///
+    /// ```no_run
+    /// # fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::env;
+    ///
+    /// use retry_client::Client;
+    ///
+    /// let client = Client::builder("https://orders.internal")
+    ///     .client_certificate_pem(env::var("CLIENT_CERTIFICATE")?, env::var("CLIENT_KEY")?)
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "tls-no-provider")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    #[doc(alias = "identity")]
+    pub fn client_certificate_pem(mut self, chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Self {
+        let (chain, key) =
+            (Pem::memory("client_certificate_pem", chain), Pem::memory("client_certificate_pem: key", key));
+        self.tls.client_certificate = Some(ClientCertificate { chain, key });
+        self
+    }
+
+    /// Uses this configuration of [rustls](crate::rustls), for everything that the methods above do not cover: only some
+    /// authorities, certificates that change, another provider of cryptography, a log of session keys. It replaces them:
+    /// the client trusts what the configuration trusts, and neither the system's certificates nor ring is used.
+    ///
+    /// If `alpn_protocols` is empty, the client offers the protocols that it would offer without this setting. Otherwise
+    /// it offers those, which may be `h2`, `http/1.1` or both; with [`http2_prior_knowledge`](Self::http2_prior_knowledge)
+    /// only `h2`.
+    ///
+    /// ```
+    /// use retry_client::{Client, rustls};
+    /// use rustls::{ClientConfig, RootCertStore};
+    ///
+    /// let authorities = RootCertStore::empty(); // with the only ones to trust
+    /// let config = ClientConfig::builder().with_root_certificates(authorities).with_no_client_auth();
+    /// let client = Client::builder("https://orders.internal").tls_config(config).build()?;
+    /// # Ok::<(), retry_client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`build`](Self::build) returns an error for other protocols, and if a method above was called too.
+    #[cfg(feature = "tls-no-provider")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub fn tls_config(mut self, config: impl Into<Arc<ClientConfig>>) -> Self {
+        self.tls.config = Some(config.into());
         self
     }
 
@@ -459,7 +537,7 @@ impl ClientBuilder {
             }
             let uri = base_url.join("/")?;
             let proxy = if self.proxy_from_env { Proxy::from_env(&uri, self.pool.http2)? } else { None };
-            let tls = self.tls.clone().load(base_url.is_https(), self.pool.http2)?;
+            let tls = self.tls.load(base_url.is_https(), self.pool.http2)?;
             let authorization = proxy.as_ref().and_then(Proxy::authorization).cloned();
             let base_url = base_url.with_proxy_authorization(authorization);
             let (pool, resolver) = (self.pool, self.resolver.clone());

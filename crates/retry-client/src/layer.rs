@@ -122,9 +122,9 @@ where
         let mut service = self.0.clone();
         async move {
             let server = request.head().uri().authority().map_or("the server", Authority::as_str);
-            let failure = |error: S::Error| Failure::exchange(error.into(), server);
-            poll_fn(|cx| service.poll_ready(cx)).await.map_err(failure)?;
-            service.call(request.message()).await.map(Box::new).map_err(failure)
+            poll_fn(|cx| service.poll_ready(cx)).await.map_err(|error| Failure::not_sent(error.into(), server))?;
+            let response = service.call(request.message()).await;
+            response.map(Box::new).map_err(|error| Failure::exchange(error.into(), server))
         }
     }
 }

@@ -67,9 +67,13 @@
 //! # https and proxies
 //!
 //! `https://` URLs need the feature `tls`, which is off by default and uses rustls. The client trusts the system's
-//! certificates (or those in `SSL_CERT_FILE` and `SSL_CERT_DIR`) and those in `ClientBuilder::ca_file`. It presents
-//! `ClientBuilder::client_certificate` to servers that request one, and lets the server choose between HTTP/2 and
-//! HTTP/1.1.
+//! certificates (or those in `SSL_CERT_FILE` and `SSL_CERT_DIR`) and those of `ClientBuilder::ca_file` or `ca_pem`. It
+//! presents that of `client_certificate` or `client_certificate_pem` to servers that request one, and lets the server
+//! choose between HTTP/2 and HTTP/1.1. `tls_config` replaces all of this by a configuration of rustls.
+//!
+//! The cryptography is that of the process's default provider (`rustls::crypto::CryptoProvider::install_default`), or else
+//! of ring. The feature `tls-no-provider` is `tls` without ring, for programs that install another provider or use
+//! `tls_config`.
 //!
 //! A failed handshake is retried for every method, like any other failure to connect. A rejected certificate is not
 //! retried, as another attempt would fail too. With TLS 1.3, however, a server rejects the client's certificate after
@@ -130,6 +134,9 @@ pub use retry::{
     methods::RetryMethods,
 };
 pub use retry_core::{self, Journal, Reason, RetryBudget, RetryPolicy};
+#[cfg(feature = "tls-no-provider")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub use rustls;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -255,7 +255,7 @@ async fn parity_a_request_body_is_replayed_from_a_bounded_buffer() {
 
 struct Parts<I>(I);
 
-impl<I: Iterator + Unpin> futures_core::Stream for Parts<I> {
+impl<I: Iterator + Unpin> futures_util::Stream for Parts<I> {
     type Item = I::Item;
 
     fn poll_next(

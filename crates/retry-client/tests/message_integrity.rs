@@ -240,9 +240,9 @@ async fn a_response_that_was_received_is_returned_although_the_upload_fails() {
 fn futures_stream(
     pieces: usize,
     piece: Vec<u8>,
-) -> impl futures_core::Stream<Item = Result<http_body::Frame<Bytes>, std::convert::Infallible>> + Send + 'static {
+) -> impl futures_util::Stream<Item = Result<http_body::Frame<Bytes>, std::convert::Infallible>> + Send + 'static {
     struct Pieces(usize, Bytes);
-    impl futures_core::Stream for Pieces {
+    impl futures_util::Stream for Pieces {
         type Item = Result<http_body::Frame<Bytes>, std::convert::Infallible>;
         fn poll_next(
             mut self: std::pin::Pin<&mut Self>,

@@ -10,12 +10,19 @@ mod common;
 #[path = "common/https.rs"]
 mod https;
 
-use std::{path::PathBuf, sync::atomic::Ordering::SeqCst, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
 
-use common::{quick, read_head, watch};
+use common::{LIMIT, quick, read_head, watch};
 use http::Version;
 use https::{Authority, BOTH, Https, file};
-use retry_client::{Client, ClientBuilder, Error, ErrorKind, Reason};
+use retry_client::{
+    Client, ClientBuilder, Error, ErrorKind, Reason,
+    rustls::crypto::{CryptoProvider, ring},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -53,7 +60,7 @@ async fn an_unknown_authority_is_one_attempt_and_one_clear_error() {
         assert_permanent(
             &error,
             &server,
-            "invalid peer certificate: unknown certificate authority; trust it with ca_file",
+            "invalid peer certificate: unknown certificate authority; trust it with ca_file or ca_pem",
         );
         server.connections.store(0, SeqCst);
     }
@@ -266,12 +273,69 @@ async fn an_idle_connection_is_closed_in_order() {
     assert_eq!(server.await.unwrap().unwrap(), 0);
 }
 
-#[test]
-fn invalid_files_are_errors() {
+#[tokio::test]
+async fn certificates_may_be_in_memory() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let server = Https::start(authority.acceptor("127.0.0.1", BOTH, Some(&clients)), 0).await;
+    let (certificate, key) = clients.issue("client.example");
+    let key_pem = key.serialize_pem();
+    // The second authority is in addition to the first.
+    let builder = server
+        .client()
+        .ca_pem(Authority::new().pem())
+        .ca_pem(authority.pem())
+        .client_certificate_pem(certificate.pem(), &key_pem);
+    let secret = key_pem.lines().nth(1).unwrap();
+    assert!(!format!("{builder:?}").contains(secret));
+    assert_eq!(builder.build().unwrap().get_text("/").await.unwrap(), "ok");
+}
+
+#[tokio::test]
+async fn a_configuration_of_rustls_decides_what_is_trusted_and_offered() {
     let authority = Authority::new();
-    let ((certificate, key), (_, other)) = (authority.issue("a"), authority.issue("b"));
+    let server = Https::start(authority.acceptor("127.0.0.1", BOTH, None), 0).await;
+    let version = async |protocols: &[&str], http2| {
+        let mut config = authority.client_config(ring::default_provider());
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let client =
+            server.client().http2_prior_knowledge(http2).tls_config(config).build().map_err(|e| e.to_string())?;
+        Ok(client.get("/").await.unwrap().version())
+    };
+    assert_eq!(version(&[], false).await, Ok(Version::HTTP_2), "those of the client");
+    assert_eq!(version(&["http/1.1"], false).await, Ok(Version::HTTP_11), "its own");
+    assert_eq!(version(&["h2"], true).await, Ok(Version::HTTP_2));
+    let error = "tls_config: alpn_protocols has 'h3': expected h2, http/1.1 or both";
+    assert_eq!(version(&["h2", "h3"], false).await, Err(error.to_owned()));
+    let error = "tls_config: alpn_protocols has 'http/1.1': expected only h2, because of http2_prior_knowledge";
+    assert_eq!(version(BOTH, true).await, Err(error.to_owned()));
+
+    let stranger = Arc::new(Authority::new().client_config(ring::default_provider()));
+    let error = server.client().tls_config(stranger).build().unwrap().get("/").await.unwrap_err();
+    assert!(error.to_string().contains("unknown certificate authority"), "{error}");
+}
+
+#[tokio::test]
+async fn a_configuration_of_rustls_brings_its_own_cryptography() {
+    let authority = Authority::new();
+    let acceptor = authority.acceptor("127.0.0.1", BOTH, None);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let expected = ring::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256;
+    let provider = CryptoProvider { cipher_suites: vec![expected], ..ring::default_provider() };
+    let config = authority.client_config(provider);
+    let client = Client::builder(url).retry(quick(0)).tls_config(config).build().unwrap();
+    let _request = JoinSet::from_iter([async move { client.get("/").await.map(drop) }]);
+    let (stream, _) = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
+    let stream = timeout(LIMIT, acceptor.accept(stream)).await.unwrap().unwrap();
+    assert_eq!(stream.get_ref().1.negotiated_cipher_suite(), Some(expected));
+}
+
+#[test]
+fn invalid_certificates_are_errors() {
+    let authority = Authority::new();
+    let ((certificate, key), (_, other_key)) = (authority.issue("a"), authority.issue("b"));
     let (chain, key) = (file("chain.pem", &certificate.pem()), file("key.pem", &key.serialize_pem()));
-    let other = file("other.pem", &other.serialize_pem());
+    let other = file("other.pem", &other_key.serialize_pem());
     let (empty, missing) = (file("empty.pem", "nothing"), PathBuf::from("/no/such/file"));
     let junk = file("junk.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     let check = |set: &dyn Fn(ClientBuilder) -> ClientBuilder, expected: String| {
@@ -291,7 +355,7 @@ fn invalid_files_are_errors() {
     let identity = |chain: &PathBuf, key: &PathBuf, expected: String| {
         check(&|client| client.client_certificate(chain, key), expected);
     };
-    let (chain_at, key_at, other_at) = (chain.display(), key.display(), other.display());
+    let (key_at, other_at) = (key.display(), other.display());
     identity(&missing, &key, "client_certificate '/no/such/file': No such file or directory (os error 2)".to_owned());
     identity(
         &chain,
@@ -301,6 +365,23 @@ fn invalid_files_are_errors() {
     let no_key = "expected PEM with a private key that is not encrypted";
     identity(&chain, &empty, format!("client_certificate: key '{}': {no_key}", empty.display()));
     identity(&key, &key, format!("client_certificate '{key_at}': expected PEM with a certificate, found none"));
-    let mixed = format!("client_certificate '{chain_at}': the key '{other_at}' is that of another certificate");
+    let mixed = format!("client_certificate: key '{other_at}': expected the key of the certificate, found another");
     identity(&chain, &other, mixed);
+
+    let (chain, other) = (certificate.pem(), other_key.serialize_pem());
+    let in_memory = |chain: &str, key: &str, expected: &str| {
+        check(&|client| client.client_certificate_pem(chain, key), expected.to_owned());
+    };
+    check(&|client| client.ca_pem("nothing"), "ca_pem: expected PEM with a certificate, found none".to_owned());
+    in_memory("", &other, "client_certificate_pem: expected PEM with a certificate, found none");
+    in_memory(&chain, "", &format!("client_certificate_pem: key: {no_key}"));
+    in_memory(&chain, &other, "client_certificate_pem: key: expected the key of the certificate, found another");
+
+    let config = Arc::new(authority.client_config(ring::default_provider()));
+    let ignored = "not used with tls_config, which has certificates of its own";
+    check(&|client| client.ca_pem(&chain).tls_config(Arc::clone(&config)), format!("ca_pem: {ignored}"));
+    check(
+        &|client| client.client_certificate_pem(&chain, &other).tls_config(Arc::clone(&config)),
+        format!("client_certificate_pem: {ignored}"),
+    );
 }

@@ -1,14 +1,9 @@
 //! Opening connections: TCP, proxy and TLS.
 
-use std::{
-    future::poll_fn,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use http::{Uri, uri::Scheme};
-use hyper_util::client::legacy::connect::{Connected, Connection as _, HttpConnector};
+use hyper_util::client::legacy::connect::{Connected, HttpConnector};
 use tower_service::Service;
 
 use crate::{
@@ -18,13 +13,14 @@ use crate::{
         box_io::BoxIo,
         proxy::Proxy,
         resolver::Resolver,
-        tls::{self, TlsConfig},
+        tls::TlsConfig,
         tracked_io::{ConnectionPermit, TrackedIo},
     },
-    error_chain::BoxError,
 };
 
-/// Connects to one server. The timeout covers name lookup, all addresses, the proxy's tunnel and the TLS handshake.
+/// Connects to one server, through the proxy if there is one. The timeout covers name lookup, all addresses, the proxy's
+/// tunnel and the TLS handshake.
+#[derive(Clone)]
 pub(crate) struct Connector {
     server: Uri,
     tcp: HttpConnector<Resolver>,
@@ -49,50 +45,21 @@ impl Connector {
         Self { server, tcp, proxy, tls, timeout }
     }
 
-    /// Opens a connection that records its progress in `activity` and holds the permit until it is closed.
+    /// Opens a connection that records its progress in `activity` and holds the permit until it is closed. IPv6 and IPv4
+    /// addresses of a name are tried in parallel (RFC 8305, happy eyeballs).
     pub(crate) fn connect(&self, permit: Arc<ConnectionPermit>, activity: Activity) -> Connecting<(BoxIo, Connected)> {
-        let is_tls = self.server.scheme() == Some(&Scheme::HTTPS);
-        let tcp = TcpConnector { tcp: self.tcp.clone(), proxy: self.proxy.clone(), permit, activity, is_tls };
-        let (server, mut connector) = (self.server.clone(), self.tls.clone().wrap(tcp));
+        let Self { server, mut tcp, proxy, tls, timeout } = self.clone();
         let connecting = async move {
-            poll_fn(|cx| connector.poll_ready(cx)).await?;
-            let stream = connector.call(server).await?;
-            let connected = stream.connected();
-            Ok((tls::boxed(stream), connected))
-        };
-        connect_timeout(self.timeout, connecting)
-    }
-}
-
-/// Connects over TCP, to the proxy if there is one. IPv6 and IPv4 addresses of a name are tried in parallel (RFC 8305,
-/// happy eyeballs).
-#[derive(Clone, Debug)]
-pub(crate) struct TcpConnector {
-    tcp: HttpConnector<Resolver>,
-    proxy: Option<Proxy>,
-    permit: Arc<ConnectionPermit>,
-    activity: Activity,
-    is_tls: bool,
-}
-
-impl Service<Uri> for TcpConnector {
-    type Response = TrackedIo;
-    type Error = BoxError;
-    type Future = Connecting<TrackedIo>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.tcp.poll_ready(cx).map_err(Into::into)
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let Self { proxy, permit, activity, is_tls, .. } = self.clone();
-        let connecting = self.tcp.call(proxy.as_ref().map_or(uri, |proxy| proxy.uri().clone()));
-        Box::pin(async move {
-            let connection = TrackedIo::new(connecting.await?, activity, permit, is_tls);
-            match proxy {
-                Some(proxy) => proxy.connect(connection).await,
-                None => Ok(connection),
+            poll_fn(|cx| tcp.poll_ready(cx)).await?;
+            let stream = tcp.call(proxy.as_ref().map_or(&server, Proxy::uri).clone()).await?;
+            let is_tls = server.scheme() == Some(&Scheme::HTTPS);
+            let mut connection = TrackedIo::new(stream, activity, permit, is_tls);
+            if let Some(proxy) = proxy {
+                // Boxed, as few connections need it.
+                connection = Box::pin(proxy.connect(connection)).await?;
             }
-        })
+            tls.handshake(connection, &server).await
+        };
+        connect_timeout(timeout, connecting)
     }
 }

@@ -2,9 +2,13 @@
 
 use std::error::Error as StdError;
 
+use http::Uri;
+use hyper_util::client::legacy::connect::{Connected, Connection};
+
 use crate::{
     connection::box_io::{BoxIo, Io},
     error::Error,
+    error_chain::BoxError,
 };
 
 #[derive(Clone, Debug, Default)]
@@ -20,13 +24,14 @@ impl TlsSettings {
 }
 
 impl TlsConfig {
-    pub(crate) fn wrap<C>(self, connector: C) -> C {
-        connector
+    pub(crate) async fn handshake<T: Io + Connection + 'static>(
+        self,
+        stream: T,
+        _server: &Uri,
+    ) -> Result<(BoxIo, Connected), BoxError> {
+        let connected = stream.connected();
+        Ok((Box::new(stream), connected))
     }
-}
-
-pub(crate) fn boxed(stream: impl Io + 'static) -> BoxIo {
-    Box::new(stream)
 }
 
 pub(crate) fn explain(_error: &(dyn StdError + 'static)) -> Option<(bool, String)> {

@@ -1,88 +1,169 @@
 //! TLS: trusted certificates, the client certificate, and errors that are permanent.
 
-use std::{
-    error::Error as StdError,
-    fmt, fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{error::Error as StdError, fmt, sync::Arc};
 
-use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use http::Uri;
+use hyper_util::{
+    client::legacy::connect::{Connected, Connection},
+    rt::TokioIo,
+};
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, InvalidMessage, RootCertStore,
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    crypto::CryptoProvider,
+    pki_types::{InvalidDnsNameError, ServerName},
 };
 use rustls_native_certs::{CertificateResult, load_native_certs};
+use tokio_rustls::TlsConnector;
 
 use crate::{
-    connection::box_io::{BoxIo, Io},
+    connection::{
+        box_io::{BoxIo, Io},
+        pem::Pem,
+    },
     error::Error,
-    error_chain::find,
+    error_chain::{BoxError, find},
 };
 
-/// The settings: paths only, so that no key is displayed.
-#[derive(Clone, Debug, Default)]
+const HTTP2: &[u8] = b"h2";
+const HTTP1: &[u8] = b"http/1.1";
+
+#[derive(Clone, Default)]
 pub(crate) struct TlsSettings {
-    pub(crate) ca_file: Option<PathBuf>,
+    /// Replaces all others.
+    pub(crate) config: Option<Arc<ClientConfig>>,
+    /// Trusted certificates, in addition to the system's.
+    pub(crate) authorities: Vec<Pem>,
     pub(crate) client_certificate: Option<ClientCertificate>,
 }
 
-/// The files of a client certificate.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientCertificate {
-    pub(crate) chain: PathBuf,
-    pub(crate) key: PathBuf,
+    pub(crate) chain: Pem,
+    pub(crate) key: Pem,
 }
 
-/// The settings with their files read.
+/// What a connection needs for TLS. `None` for http.
 #[derive(Clone)]
-pub(crate) struct TlsConfig(Arc<ClientConfig>);
+pub(crate) struct TlsConfig(Option<Arc<ClientConfig>>);
 
 impl TlsSettings {
-    /// Reads the files, and for https the system's trusted certificates.
+    /// Reads the certificates, and for https the system's.
     pub(crate) fn load(&self, https: bool, http2: bool) -> Result<TlsConfig, Error> {
+        if !https && self.is_empty() {
+            return Ok(TlsConfig(None));
+        }
+        let mut config = match &self.config {
+            None => Arc::new(self.build(https)?),
+            Some(config) => self.without_others(config)?,
+        };
+        set_protocols(&mut config, http2)?;
+        Ok(TlsConfig(https.then_some(config)))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.config.is_none() && self.authorities.is_empty() && self.client_certificate.is_none()
+    }
+
+    fn build(&self, https: bool) -> Result<ClientConfig, Error> {
         let system = if https { load_native_certs() } else { CertificateResult::default() };
-        let roots = roots(https, system, self.ca_file.as_deref())?;
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let builder = ClientConfig::builder_with_provider(crypto_provider()?)
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::bad_input(format!("https: {error}")))?
-            .with_root_certificates(roots);
-        let mut config = match &self.client_certificate {
-            None => builder.with_no_client_auth(),
-            Some(certificate) => {
-                let (chain, key) = certificate.read()?;
-                builder.with_client_auth_cert(chain, key).map_err(|error| certificate.error(&error))?
-            }
+            .with_root_certificates(roots(https, system, &self.authorities)?);
+        let Some(ClientCertificate { chain, key }) = &self.client_certificate else {
+            return Ok(builder.with_no_client_auth());
         };
-        config.alpn_protocols = if http2 { vec![b"h2".to_vec()] } else { vec![b"h2".to_vec(), b"http/1.1".to_vec()] };
-        Ok(TlsConfig(Arc::new(config)))
+        builder.with_client_auth_cert(chain.certificates()?, key.private_key()?).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => key.error(&"expected the key of the certificate, found another"),
+            error => key.error(&error),
+        })
+    }
+
+    /// Returns the configuration if there is no other setting, which it would ignore.
+    fn without_others(&self, config: &Arc<ClientConfig>) -> Result<Arc<ClientConfig>, Error> {
+        let certificate = self.client_certificate.as_ref().map(|certificate| &certificate.chain);
+        match self.authorities.first().or(certificate) {
+            None => Ok(Arc::clone(config)),
+            Some(other) => Err(other.error(&"not used with tls_config, which has certificates of its own")),
+        }
+    }
+}
+
+/// Does not display the certificates of `config`.
+impl fmt::Debug for TlsSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsSettings")
+            .field("has_config", &self.config.is_some())
+            .field("authorities", &self.authorities)
+            .field("client_certificate", &self.client_certificate)
+            .finish()
     }
 }
 
 impl TlsConfig {
-    /// Adds TLS to a connector, for https URLs.
-    pub(crate) fn wrap<C>(self, connector: C) -> HttpsConnector<C> {
-        (connector, self.0).into()
+    /// Turns a connection to the server into one that hyper can use.
+    pub(crate) async fn handshake<T: Io + Connection + 'static>(
+        self,
+        stream: T,
+        server: &Uri,
+    ) -> Result<(BoxIo, Connected), BoxError> {
+        let Some(config) = self.0 else {
+            let connected = stream.connected();
+            return Ok((Box::new(stream), connected));
+        };
+        let name = server_name(server)?;
+        // Boxed, as connecting without TLS does not need it.
+        let stream = Box::pin(TlsConnector::from(config).connect(name, TokioIo::new(stream))).await?;
+        let (io, session) = stream.get_ref();
+        let mut connected = io.inner().connected();
+        if session.alpn_protocol() == Some(HTTP2) {
+            connected = connected.negotiated_h2();
+        }
+        Ok((Box::new(TokioIo::new(stream)), connected))
     }
 }
 
-/// Boxes a stream of such a connector. One without TLS takes a tenth of the memory.
-pub(crate) fn boxed<T: Io + 'static>(stream: MaybeHttpsStream<T>) -> BoxIo {
-    match stream {
-        MaybeHttpsStream::Http(stream) => Box::new(stream),
-        stream => Box::new(stream),
+/// Returns the name that the server's certificate must have.
+fn server_name(server: &Uri) -> Result<ServerName<'static>, InvalidDnsNameError> {
+    let host = server.host().unwrap_or_default();
+    let ipv6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    ServerName::try_from(ipv6.unwrap_or(host)).map(|name| name.to_owned())
+}
+
+/// Returns the process's provider of cryptography, if it has installed one, or else ring.
+fn crypto_provider() -> Result<Arc<CryptoProvider>, Error> {
+    match CryptoProvider::get_default() {
+        Some(provider) => Ok(Arc::clone(provider)),
+        #[cfg(feature = "tls")]
+        None => Ok(Arc::new(rustls::crypto::ring::default_provider())),
+        #[cfg(not(feature = "tls"))]
+        None => Err(Error::bad_input(
+            "https: no crypto provider: expected one from CryptoProvider::install_default, tls_config, or the feature tls",
+        )),
     }
 }
 
-/// Returns the system's trusted certificates and those of the file. Unreadable certificates of the system are ignored, as
-/// most systems have some; one in the file is an error.
-fn roots(https: bool, system: CertificateResult, ca_file: Option<&Path>) -> Result<RootCertStore, Error> {
+/// Sets the protocols that are offered to the server (ALPN), unless the configuration has its own.
+fn set_protocols(config: &mut Arc<ClientConfig>, http2: bool) -> Result<(), Error> {
+    let supported: &[&[u8]] = if http2 { &[HTTP2] } else { &[HTTP2, HTTP1] };
+    if config.alpn_protocols.is_empty() {
+        Arc::make_mut(config).alpn_protocols = supported.iter().map(|protocol| protocol.to_vec()).collect();
+    }
+    let unsupported = config.alpn_protocols.iter().find(|protocol| !supported.contains(&protocol.as_slice()));
+    let Some(unsupported) = unsupported else { return Ok(()) };
+    let expected = if http2 { "only h2, because of http2_prior_knowledge" } else { "h2, http/1.1 or both" };
+    let found = unsupported.escape_ascii();
+    Err(Error::bad_input(format!("tls_config: alpn_protocols has '{found}': expected {expected}")))
+}
+
+/// Returns the system's trusted certificates and those of the settings. Unreadable certificates of the system are ignored,
+/// as most systems have some; one of a setting is an error.
+fn roots(https: bool, system: CertificateResult, authorities: &[Pem]) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(system.certs);
-    if let Some(path) = ca_file {
-        for certificate in certificates("ca_file", path)? {
-            roots.add(certificate).map_err(|error| setting_error("ca_file", path, &error))?;
+    for pem in authorities {
+        for certificate in pem.certificates()? {
+            roots.add(certificate).map_err(|error| pem.error(&error))?;
         }
     }
     if https && roots.is_empty() {
@@ -92,42 +173,6 @@ fn roots(https: bool, system: CertificateResult, ca_file: Option<&Path>) -> Resu
     Ok(roots)
 }
 
-impl ClientCertificate {
-    fn read(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Error> {
-        let chain = certificates("client_certificate", &self.chain)?;
-        let key_error = |why: &dyn fmt::Display| setting_error("client_certificate: key", &self.key, why);
-        let pem = fs::read(&self.key).map_err(|error| key_error(&error))?;
-        // The parser's error may quote the file.
-        let key = PrivateKeyDer::from_pem_slice(&pem)
-            .map_err(|_| key_error(&"expected PEM with a private key that is not encrypted"))?;
-        Ok((chain, key))
-    }
-
-    fn error(&self, error: &rustls::Error) -> Error {
-        let Self { chain, key } = self;
-        let why = match error {
-            rustls::Error::InconsistentKeys(_) => format!("the key '{}' is that of another certificate", key.display()),
-            error => format!("key '{}': {error}", key.display()),
-        };
-        setting_error("client_certificate", chain, &why)
-    }
-}
-
-fn certificates(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let pem = fs::read(path).map_err(|error| setting_error(setting, path, &error))?;
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
-        .collect::<Result<_, _>>()
-        .map_err(|error| setting_error(setting, path, &error))?;
-    if certificates.is_empty() {
-        return Err(setting_error(setting, path, &"expected PEM with a certificate, found none"));
-    }
-    Ok(certificates)
-}
-
-fn setting_error(setting: &str, path: &Path, why: &dyn fmt::Display) -> Error {
-    Error::bad_input(format!("{setting} '{}': {why}", path.display()))
-}
-
 /// Explains an error of a handshake. Returns whether it is permanent, because client and server do not accept each
 /// other, and the explanation. `None` for errors that need no explanation and may be temporary.
 pub(crate) fn explain(error: &(dyn StdError + 'static)) -> Option<(bool, String)> {
@@ -135,9 +180,10 @@ pub(crate) fn explain(error: &(dyn StdError + 'static)) -> Option<(bool, String)
 
     let error = find::<Tls>(error)?;
     let (permanent, why) = match error {
-        Tls::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            (true, "invalid peer certificate: unknown certificate authority; trust it with ca_file".to_owned())
-        }
+        Tls::InvalidCertificate(CertificateError::UnknownIssuer) => (
+            true,
+            "invalid peer certificate: unknown certificate authority; trust it with ca_file or ca_pem".to_owned(),
+        ),
         Tls::InvalidCertificate(_)
         | Tls::NoCertificatesPresented
         | Tls::UnsupportedNameType
@@ -186,9 +232,9 @@ mod tests {
     #[test]
     fn https_needs_a_trusted_certificate() {
         let none = CertificateResult::default;
-        let error = roots(true, none(), None).unwrap_err();
+        let error = roots(true, none(), &[]).unwrap_err();
         assert_eq!(error.to_string(), "https: no authority to trust: the system has none; set ca_file");
-        assert!(roots(false, none(), None).unwrap().is_empty(), "http needs none");
+        assert!(roots(false, none(), &[]).unwrap().is_empty(), "http needs none");
     }
 
     #[test]
@@ -198,7 +244,7 @@ mod tests {
             assert_eq!(explain(&error), expected.map(|why| (true, why.to_owned())));
         };
         let certificate = rustls::Error::InvalidCertificate;
-        let unknown = "invalid peer certificate: unknown certificate authority; trust it with ca_file";
+        let unknown = "invalid peer certificate: unknown certificate authority; trust it with ca_file or ca_pem";
         check(certificate(CertificateError::UnknownIssuer), Some(unknown));
         check(certificate(CertificateError::Expired), Some("invalid peer certificate: Expired"));
         let alert = rustls::Error::AlertReceived;

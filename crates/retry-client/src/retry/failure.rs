@@ -49,6 +49,13 @@ impl Failure {
         Self { error: into_error(error, server), kind }
     }
 
+    /// Interprets an error from before the exchange with `server`.
+    pub(crate) fn not_sent(error: BoxError, server: &str) -> Self {
+        let failure = Self::exchange(error, server);
+        let kind = if failure.kind == FailureKind::Permanent { failure.kind } else { FailureKind::NotSent };
+        Self { kind, ..failure }
+    }
+
     /// Interprets an error of connecting to `server`.
     pub(crate) fn connect(error: BoxError, server: &str) -> Self {
         let (permanent, why) = tls::explain(&*error).unwrap_or_else(|| {
@@ -70,8 +77,17 @@ impl Failure {
 fn interpret(error: &(dyn StdError + 'static)) -> (FailureKind, fn(BoxError, &str) -> Error) {
     use FailureKind::{MaybeProcessed, NotSent, Permanent, Refused};
     // From hyper-util's pooled client beneath a layer.
-    if find::<legacy::Error>(error).is_some_and(legacy::Error::is_connect) {
-        return (NotSent, |error, server| Error::connect(server, &root(&*error).to_string(), error));
+    if let Some(pooled) = find::<legacy::Error>(error) {
+        if pooled.is_connect() {
+            return (NotSent, |error, server| Error::connect(server, &root(&*error).to_string(), error));
+        }
+        match &*pooled.to_string() {
+            NO_CONNECTION | RETURNED => return (NotSent, |error, _| Error::connection(error)),
+            why if why.starts_with(UNSUPPORTED) => {
+                return (Permanent, |error, _| Error::bad_input(root(&*error).to_string()));
+            }
+            _ => {}
+        }
     }
     if find::<SourceError>(error).is_some() {
         return (Permanent, |error, _| Error::request_body(error));
@@ -99,6 +115,16 @@ fn interpret(error: &(dyn StdError + 'static)) -> (FailureKind, fn(BoxError, &st
         _ => (MaybeProcessed, |error, _| Error::connection(error)),
     }
 }
+
+/// hyper-util's message for a connection that was closed before it was ready for a request. Its error has no predicates
+/// for this and the next two cases.
+const NO_CONNECTION: &str = "client error (ChannelClosed)";
+
+/// hyper-util's message for a request that a connection returned unsent.
+const RETURNED: &str = "client error (Canceled)";
+
+/// The start of hyper-util's message for a request that it does not send, such as one without an absolute URL.
+const UNSUPPORTED: &str = "client error (User";
 
 /// hyper's message for a head that exceeds its limits. Its predicate for that is for servers only.
 const HEAD_TOO_LARGE: &str = "message head is too large";

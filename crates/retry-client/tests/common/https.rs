@@ -19,8 +19,8 @@ use tokio::net::TcpListener;
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
-        RootCertStore, ServerConfig,
-        crypto::ring,
+        ClientConfig, RootCertStore, ServerConfig,
+        crypto::{CryptoProvider, ring},
         pki_types::{CertificateDer, PrivateKeyDer},
         server::WebPkiClientVerifier,
     },
@@ -50,8 +50,24 @@ impl Authority {
         (params.signed_by(&key, &self.0).unwrap(), key)
     }
 
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
     pub(crate) fn file(&self) -> PathBuf {
-        file("ca.pem", &self.0.pem())
+        file("ca.pem", &self.pem())
+    }
+
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::clone(self.0.der())).unwrap();
+        roots
+    }
+
+    /// Returns the configuration of a client that trusts only this authority.
+    pub(crate) fn client_config(&self, provider: CryptoProvider) -> ClientConfig {
+        let builder = ClientConfig::builder_with_provider(provider.into()).with_safe_default_protocol_versions();
+        builder.unwrap().with_root_certificates(self.roots()).with_no_client_auth()
     }
 
     /// Returns the acceptor of a server with this name. With `clients`, it requests a certificate of that authority.
@@ -62,9 +78,8 @@ impl Authority {
         let builder = match clients {
             None => builder.unwrap().with_no_client_auth(),
             Some(authority) => {
-                let mut roots = RootCertStore::empty();
-                roots.add(CertificateDer::clone(authority.0.der())).unwrap();
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+                let roots = Arc::new(authority.roots());
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build().unwrap();
                 builder.unwrap().with_client_cert_verifier(verifier)
             }
         };

@@ -27,7 +27,7 @@ pub(super) fn failed(request: &RequestContext<'_>, error: &Error, status: Status
     let attempts = error.journal().map_or(0, Journal::attempts);
     let message = match error.history() {
         Some(history) => history.to_string(),
-        None => error.to_string().replace("trust it with ca_file", "trust it with --upstream-ca"),
+        None => error.to_string().replace("trust it with ca_file or ca_pem", "trust it with --upstream-ca"),
     };
     let message = match error.reason() {
         None => message,
