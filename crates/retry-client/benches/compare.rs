@@ -34,7 +34,6 @@ use hyper_util::{
 };
 use reqwest_retry::{RetryTransientMiddleware, policies::ExponentialBackoff};
 use retry_client::{Body, Client, RetryBudget, RetryPolicy};
-use retry_core::Jitter;
 use rustix::time::{ClockId, clock_gettime};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tokio::{net::TcpListener, runtime::Runtime, task::JoinSet};
@@ -154,7 +153,6 @@ fn ours(url: &str, work: &Work) -> impl FnMut() -> Sample {
         .count(3)
         .interval(Duration::from_millis(100))
         .max_wait_interval(Duration::from_secs(2))
-        .jitter(Jitter::Full)
         .build()
         .unwrap();
     let client = Client::builder(url)

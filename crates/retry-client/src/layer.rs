@@ -37,7 +37,7 @@ type BoxFuture<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Error>> + Se
 /// ```
 /// use retry_client::{RetryConfig, RetryLayer, RetryPolicy};
 ///
-/// let layer = RetryLayer::new(RetryConfig::new(RetryPolicy::SAMPLE).status_codes([502, 503, 504]))?;
+/// let layer = RetryLayer::new(RetryConfig::new(RetryPolicy::interactive()).status_codes([502, 503, 504]))?;
 /// # Ok::<(), retry_client::Error>(())
 /// ```
 #[derive(Clone, Debug)]

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use common::{Reply, Server, quick, raw_server, read_head, watch};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, StreamBody, channel::Channel};
-use retry_client::{Body, Client, ErrorKind, Reason, RetryMethods};
+use retry_client::{Body, Client, ErrorKind, Reason, RetryMethods, RetryPolicy, retry_core::Jitter};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket},
@@ -428,7 +428,7 @@ async fn attempt_timeout_limits_each_attempt_and_respects_idempotence() {
 #[tokio::test]
 async fn dropping_a_call_stops_its_retries() {
     let server = Server::start([Reply::Status(503, "busy")]).await;
-    let policy = retry_client::RetryPolicy::builder().interval(Duration::from_millis(200)).build().unwrap();
+    let policy = RetryPolicy::builder().interval(Duration::from_millis(200)).jitter(Jitter::None).build().unwrap();
     let client = server.client().retry(policy).status_codes([503]).build().unwrap();
     assert!(tokio::time::timeout(Duration::from_millis(100), client.get("/")).await.is_err());
     tokio::time::sleep(Duration::from_millis(400)).await;

@@ -21,7 +21,7 @@ use std::{
 use common::{Address, LIMIT, Reply, Server, quick, raw_server, read_head, until, watch};
 use http::{StatusCode, Version};
 use http_body_util::Full;
-use retry_client::{Body, Client, ClientBuilder, EndpointState, ErrorKind, Journal, RetryPolicy};
+use retry_client::{Body, Client, ClientBuilder, EndpointState, ErrorKind, Journal, RetryPolicy, retry_core::Jitter};
 use tokio::{
     io::AsyncWriteExt,
     net::TcpListener,
@@ -42,7 +42,8 @@ fn builder(addresses: &[SocketAddr]) -> ClientBuilder {
 
 /// Retries whose waits would be too long for a test.
 fn slow() -> RetryPolicy {
-    RetryPolicy::builder().count(1).interval(2 * LIMIT).max_retry_after(4 * LIMIT).build().unwrap()
+    let policy = RetryPolicy::builder().count(1).interval(2 * LIMIT).jitter(Jitter::None);
+    policy.max_retry_after(4 * LIMIT).build().unwrap()
 }
 
 async fn ok() -> Server {

@@ -10,7 +10,7 @@ use std::{env, fmt::Write as _, fs, sync::Arc, time::Duration};
 
 use delayed_backend::Backend;
 use http::{Request, Response};
-use retry_client::{Body, Client, Error, Journal, ResponseBody, RetryPolicy};
+use retry_client::{Body, Client, Error, Journal, ResponseBody, RetryPolicy, retry_core::Jitter};
 use tokio::{sync::Semaphore, task::JoinSet};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/what-is-retried.md");
@@ -80,7 +80,7 @@ const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495
 /// Returns what the caller gets, and after how many attempts.
 async fn observe(behaviour: &str, kind: Kind, http2: bool) -> String {
     let backend = Backend::start(format!("{behaviour},{behaviour},ok").parse().unwrap()).await.unwrap();
-    let waits = RetryPolicy::builder().count(6).interval(Duration::from_millis(40)).backoff_factor(2.0);
+    let waits = RetryPolicy::builder().count(6).interval(Duration::from_millis(40)).jitter(Jitter::None);
     let client = Client::builder(backend.url())
         .retry(waits.build().unwrap())
         .status_codes([503])

@@ -24,7 +24,7 @@ use http::{Method, Request, Response};
 use http_body_util::{Full, channel::Channel};
 use retry_client::{
     Body, Client, ClientBuilder, EndpointState, Error, ErrorKind, Journal, Reason, ResponseBody, RetryBudget,
-    RetryPolicy,
+    RetryPolicy, retry_core::Jitter,
 };
 use tokio::{
     io::AsyncWriteExt,
@@ -227,7 +227,7 @@ async fn requests_that_were_cut_off_are_sent_again_without_charge() {
         let server = address.serve([Reply::Hang]);
         let budget = no_retries();
         // The policy's wait would be too long.
-        let policy = RetryPolicy::builder().count(1).interval(2 * LIMIT).build().unwrap();
+        let policy = RetryPolicy::builder().count(1).interval(2 * LIMIT).jitter(Jitter::None).build().unwrap();
         let client = waiting(&address).http2_prior_knowledge(http2).retry(policy).budget(budget.clone());
         let client = client.build().unwrap();
         let safe = Vec::from_iter((0..20).map(|number| {

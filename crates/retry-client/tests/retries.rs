@@ -15,7 +15,8 @@ use http_body_util::BodyExt;
 use hyper_util::{client::legacy, rt::TokioExecutor};
 use retry_client::{
     Body, Client, ClientBuilder, ErrorKind, History, Journal, Reason, RetryBudget, RetryConfig, RetryLayer,
-    RetryMethods, RetryPolicy, retry_core::RetryPolicyBuilder,
+    RetryMethods, RetryPolicy,
+    retry_core::{Jitter, RetryPolicyBuilder},
 };
 use tokio::{io::AsyncWriteExt, net::TcpListener, time::Instant};
 use tower_layer::Layer;
@@ -27,7 +28,7 @@ async fn backend(script: &str) -> Backend {
 }
 
 fn policy() -> RetryPolicyBuilder {
-    RetryPolicy::builder().count(3).interval(Duration::from_millis(1))
+    RetryPolicy::builder().interval(Duration::from_millis(1)).jitter(Jitter::None)
 }
 
 fn client(backend: &Backend) -> ClientBuilder {

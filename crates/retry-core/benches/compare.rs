@@ -29,7 +29,7 @@ use std::{
 
 use backon::{BackoffBuilder, Retryable};
 use pin_project_lite::pin_project;
-use retry_core::{Retry, RetryPolicy, TokioRuntime, retry};
+use retry_core::{Jitter, Retry, RetryPolicy, TokioRuntime, retry};
 use tokio::time::{Sleep, sleep};
 use tower::{ServiceExt, retry::Policy, service_fn};
 
@@ -144,7 +144,8 @@ impl Future for Pause {
 }
 
 fn policy() -> RetryPolicy {
-    RetryPolicy::builder().count(RETRIES).interval(Duration::ZERO).build().unwrap()
+    let policy = RetryPolicy::builder().count(RETRIES).interval(Duration::ZERO);
+    policy.backoff_factor(1.0).jitter(Jitter::None).build().unwrap()
 }
 
 fn free_function(failures: u32) -> impl FnMut() {

@@ -13,7 +13,7 @@
 use std::{env, fs, process::Command, time::Duration};
 
 use backon::Retryable;
-use retry_core::{Retry, RetryPolicy, TokioRuntime, retry};
+use retry_core::{Jitter, Retry, RetryPolicy, TokioRuntime, retry};
 use tokio::{runtime::Builder, time::sleep};
 
 const CALLS: usize = 1_000_000;
@@ -56,7 +56,8 @@ fn main() {
 }
 
 fn policy() -> RetryPolicy {
-    RetryPolicy::builder().count(RETRIES).interval(FIRST).backoff_factor(FACTOR).max_wait_interval(CAP).build().unwrap()
+    let policy = RetryPolicy::builder().count(RETRIES).interval(FIRST).backoff_factor(FACTOR).max_wait_interval(CAP);
+    policy.jitter(Jitter::None).build().unwrap()
 }
 
 fn backoff() -> backon::ExponentialBuilder {

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use retry_core::{Attempt, Reason, Retry, RetryPolicy, Verdict};
+use retry_core::{Attempt, Jitter, Reason, Retry, RetryPolicy, Verdict};
 
 /// The response of a job queue.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,7 +36,7 @@ fn classify(outcome: &Result<Response, Fault>) -> Verdict {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let policy = RetryPolicy::builder().count(3).interval(Duration::from_millis(10)).build()?;
+    let policy = RetryPolicy::builder().interval(Duration::from_millis(10)).jitter(Jitter::None).build()?;
     let retry = Retry::new(policy).classify(classify).journal_limit(4);
 
     let wait = Duration::from_millis(30);

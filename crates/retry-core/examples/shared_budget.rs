@@ -18,7 +18,7 @@ const CALLS: u32 = 1_000;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let policy = RetryPolicy::builder().count(3).interval(Duration::from_millis(10)).build()?;
+    let policy = RetryPolicy::builder().interval(Duration::from_millis(10)).build()?;
 
     let (attempts, _) = storm(Retry::new(policy)).await?;
     assert_eq!(attempts, 4 * CALLS, "without a budget, the server gets four times the load");

@@ -10,10 +10,10 @@ use crate::nanos::Nanos;
 #[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize), serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum Jitter {
-    /// Exactly *w*, as in the sample. The default.
-    #[default]
+    /// Exactly *w*, as in the sample.
     None,
-    /// Between zero and *w*: causes the least load on a recovering server.
+    /// Between zero and *w*: causes the least load on a recovering server. The default.
+    #[default]
     Full,
     /// Between half of *w* and *w*: varies, but never retries immediately.
     Equal,

@@ -19,6 +19,10 @@ impl Nanos {
         Self::new(Duration::from_secs(secs))
     }
 
+    pub(crate) const fn from_millis(millis: u64) -> Self {
+        Self::new(Duration::from_millis(millis))
+    }
+
     pub(crate) const fn get(self) -> Duration {
         Duration::from_nanos(self.0)
     }

@@ -13,7 +13,7 @@ use crate::{backoff::Backoff, deadline::Deadline, nanos::Nanos, policy::RetryPol
 /// use std::time::Duration;
 /// use retry_core::RetryPolicy;
 ///
-/// let plan = RetryPolicy::SAMPLE.plan(Some(Duration::from_secs(2)));
+/// let plan = RetryPolicy::BALLERINA.plan(Some(Duration::from_secs(2)));
 /// assert_eq!(plan.attempts(), 4);
 /// assert_eq!(plan.worst_case(), Some(Duration::from_secs(29)));
 /// assert_eq!(plan.to_string(), "\
@@ -203,7 +203,7 @@ mod tests {
     }
 
     fn sample() -> RetryPolicyBuilder {
-        RetryPolicy::builder().interval(secs(3)).backoff_factor(2.0).max_wait_interval(secs(20))
+        RetryPolicy::BALLERINA.to_builder()
     }
 
     #[test]
@@ -255,6 +255,7 @@ mod tests {
             .interval(Duration::MAX)
             .max_wait_interval(Duration::MAX)
             .backoff_factor(f64::MAX)
+            .jitter(Jitter::None)
             .build()
             .unwrap();
         assert_eq!(huge.plan(Some(Duration::MAX)).attempts(), 1 << 32);

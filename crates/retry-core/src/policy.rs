@@ -9,18 +9,28 @@ use crate::{jitter::Jitter, nanos::Nanos};
 
 /// How often to retry and how long to wait before each retry.
 ///
-/// Every policy is valid: [`RetryPolicyBuilder::build`] returns an error for invalid values. The first four terms are
-/// those of the Ballerina sample that this project ports; [`RetryPolicy::SAMPLE`] has its values.
+/// Every policy is valid: [`RetryPolicyBuilder::build`] returns an error for invalid values. The first four fields have
+/// the names of the Ballerina sample that this project ports.
 ///
 /// | field | unit | default | meaning |
 /// |---|---|---|---|
-/// | `count` | retries | 3 | retries after the first attempt, so at most `count + 1` attempts |
-/// | `interval` | time | 3 s | the first wait |
-/// | `backoff_factor` | ratio | 1.0 | each wait is the previous one times this |
+/// | `count`, or `max_retries` | retries | 3 | retries after the first attempt, so at most `count + 1` attempts |
+/// | `interval` | time | 100 ms | the first wait |
+/// | `backoff_factor` | ratio | 2.0 | each wait is the previous one times this |
 /// | `max_wait_interval` | time | 60 s | the cap on every wait, the first included |
-/// | `jitter` | | none | the random variation of waits, see [`Jitter`] |
+/// | `jitter` | | full | the random variation of waits, see [`Jitter`] |
 /// | `deadline` | time | none | a limit on the call, attempts and waits included |
 /// | `max_retry_after` | time | 60 s | the longest wait that a server may request, see [`Verdict::RetryAfter`] |
+///
+/// [`interactive`](Self::interactive), [`background`](Self::background) and [`gateway`](Self::gateway) are policies for
+/// three common cases, and [`BALLERINA`](Self::BALLERINA) is that of the sample:
+///
+/// | | `count` | `interval` | `backoff_factor` | `max_wait_interval` | `jitter` | `deadline` | `max_retry_after` |
+/// |---|---|---|---|---|---|---|---|
+/// | `interactive` | 2 | 100 ms | 2.0 | 1 s | full | 5 s | 1 s |
+/// | `background` | `u32::MAX` | 1 s | 2.0 | 5 min | full | 1 h | 10 min |
+/// | `gateway` | 3 | 50 ms | 2.0 | 2 s | full | 10 s | 2 s |
+/// | `BALLERINA` | 3 | 3 s | 2.0 | 20 s | none | none | 60 s |
 ///
 /// Times are stored in whole nanoseconds, up to 584 years; longer ones are shortened to that.
 ///
@@ -38,37 +48,103 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The policy of the sample: 3 retries after 3, 6 and 12 s. Waits double up to 20 s.
-    pub const SAMPLE: Self = Self { backoff_factor: 2.0, max_wait_interval: Nanos::from_secs(20), ..Self::DEFAULT };
-
     const DEFAULT: Self = Self {
         count: 3,
-        jitter: Jitter::None,
-        interval: Nanos::from_secs(3),
-        backoff_factor: 1.0,
+        jitter: Jitter::Full,
+        interval: Nanos::from_millis(100),
+        backoff_factor: 2.0,
         max_wait_interval: Nanos::from_secs(60),
         max_retry_after: Nanos::from_secs(60),
         deadline: Nanos::MAX,
     };
 
-    /// Returns a builder with the defaults in the table above.
+    /// The policy of the Ballerina sample: retries after exactly 3, 6 and 12 s; waits double up to 20 s. Not for
+    /// production: clients that fail together also retry together.
+    pub const BALLERINA: Self = Self {
+        jitter: Jitter::None,
+        interval: Nanos::from_secs(3),
+        max_wait_interval: Nanos::from_secs(20),
+        ..Self::DEFAULT
+    };
+
+    /// Returns a policy for calls whose result a user waits for: two retries with short waits, over after 5 s.
     ///
     /// ```
     /// use std::time::Duration;
     /// use retry_core::RetryPolicy;
     ///
-    /// let policy = RetryPolicy::builder()
-    ///     .count(5)
-    ///     .interval(Duration::from_secs(3))
-    ///     .backoff_factor(2.0)
-    ///     .max_wait_interval(Duration::from_secs(20))
-    ///     .build()?;
-    /// let waits: Vec<u64> = policy.waits().map(|wait| wait.as_secs()).collect();
-    /// assert_eq!(waits, [3, 6, 12, 20, 20]);
+    /// assert_eq!(RetryPolicy::interactive().deadline(), Some(Duration::from_secs(5)));
+    /// let patient = RetryPolicy::interactive().to_builder().deadline(Duration::from_secs(20)).build()?;
+    /// assert_eq!(patient.max_retries(), 2);
+    /// # Ok::<(), retry_core::PolicyError>(())
+    /// ```
+    #[must_use]
+    pub const fn interactive() -> Self {
+        Self {
+            count: 2,
+            max_wait_interval: Nanos::from_secs(1),
+            max_retry_after: Nanos::from_secs(1),
+            deadline: Nanos::from_secs(5),
+            ..Self::DEFAULT
+        }
+    }
+
+    /// Returns a policy for jobs that should succeed eventually: waits grow from 1 s to 5 min, and only the deadline of
+    /// an hour ends the retries.
+    #[must_use]
+    pub const fn background() -> Self {
+        Self {
+            count: u32::MAX,
+            interval: Nanos::from_secs(1),
+            max_wait_interval: Nanos::from_secs(5 * 60),
+            max_retry_after: Nanos::from_secs(10 * 60),
+            deadline: Nanos::from_secs(60 * 60),
+            ..Self::DEFAULT
+        }
+    }
+
+    /// Returns a policy for a service between its clients and another service: short waits, as each waiting client holds
+    /// a connection, and a deadline of 10 s. Use it with a [`RetryBudget`](crate::RetryBudget), which makes the short
+    /// waits safe.
+    #[must_use]
+    pub const fn gateway() -> Self {
+        Self {
+            interval: Nanos::from_millis(50),
+            max_wait_interval: Nanos::from_secs(2),
+            max_retry_after: Nanos::from_secs(2),
+            deadline: Nanos::from_secs(10),
+            ..Self::DEFAULT
+        }
+    }
+
+    /// Returns a builder with the defaults in the table above.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use retry_core::{Jitter, RetryPolicy};
+    ///
+    /// let policy = RetryPolicy::builder().max_retries(5).interval(Duration::from_millis(200)).build()?;
+    /// assert_eq!((policy.backoff_factor(), policy.jitter()), (2.0, Jitter::Full));
+    ///
+    /// // The longest waits, as jitter is not included.
+    /// let waits: Vec<u128> = policy.waits().map(|wait| wait.as_millis()).collect();
+    /// assert_eq!(waits, [200, 400, 800, 1600, 3200]);
     /// # Ok::<(), retry_core::PolicyError>(())
     /// ```
     pub const fn builder() -> RetryPolicyBuilder {
-        RetryPolicyBuilder { policy: Self::DEFAULT, backoff_factor: None }
+        Self::DEFAULT.to_builder()
+    }
+
+    /// Returns a builder with the values of this policy.
+    pub const fn to_builder(&self) -> RetryPolicyBuilder {
+        RetryPolicyBuilder { policy: *self, backoff_factor: None }
+    }
+
+    /// Returns the number of retries after the first attempt, by the name that other libraries use for
+    /// [`count`](Self::count).
+    #[must_use]
+    pub const fn max_retries(&self) -> u32 {
+        self.count
     }
 
     /// Returns the number of retries after the first attempt.
@@ -135,7 +211,7 @@ impl Hash for RetryPolicy {
     }
 }
 
-/// Builds a [`RetryPolicy`] from the defaults.
+/// Builds a [`RetryPolicy`], from the defaults or from another policy.
 #[derive(Clone, Copy, Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct RetryPolicyBuilder {
@@ -151,13 +227,20 @@ impl RetryPolicyBuilder {
         self
     }
 
+    /// Sets the number of retries after the first attempt, by the name that other libraries use for
+    /// [`count`](Self::count).
+    pub const fn max_retries(self, max_retries: u32) -> Self {
+        self.count(max_retries)
+    }
+
     /// Sets the first wait. With zero, retries follow immediately, whatever the factor.
     pub const fn interval(mut self, interval: Duration) -> Self {
         self.policy.interval = Nanos::new(interval);
         self
     }
 
-    /// Sets the factor between two waits: a finite, positive number. Below 1, waits get shorter.
+    /// Sets the factor between two waits: a finite, positive number. With 1, all waits are equal; below 1, they get
+    /// shorter.
     pub const fn backoff_factor(mut self, backoff_factor: f64) -> Self {
         self.backoff_factor = Some(backoff_factor);
         self
@@ -169,7 +252,7 @@ impl RetryPolicyBuilder {
         self
     }
 
-    /// Sets the random variation of waits.
+    /// Sets the random variation of waits. [`Jitter::None`] is for tests that need exact waits.
     pub const fn jitter(mut self, jitter: Jitter) -> Self {
         self.policy.jitter = jitter;
         self
@@ -178,6 +261,7 @@ impl RetryPolicyBuilder {
     /// Sets a limit on the call, attempts and waits included. Must not be zero.
     ///
     /// At the deadline, an attempt in flight times out. A wait that would not end before the deadline does not start.
+    /// [`Duration::MAX`] is no limit.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
@@ -267,12 +351,44 @@ mod tests {
 
     use super::*;
 
+    /// Compares a policy with the values of the guide, as `count`, the times `interval`, `max_wait_interval` and
+    /// `max_retry_after` in milliseconds, and `deadline` in seconds. All of them double their waits.
+    #[track_caller]
+    fn check(policy: RetryPolicy, count: u32, times: [u64; 3], jitter: Jitter, deadline: Option<u64>) {
+        let [interval, max_wait_interval, max_retry_after] = times.map(Duration::from_millis);
+        assert_eq!((policy.count(), policy.max_retries()), (count, count));
+        assert_eq!((policy.interval(), policy.max_wait_interval()), (interval, max_wait_interval));
+        assert_eq!(policy.max_retry_after(), max_retry_after);
+        assert_eq!((policy.backoff_factor(), policy.jitter()), (2.0, jitter));
+        assert_eq!(policy.deadline(), deadline.map(Duration::from_secs));
+        assert_eq!(policy.to_builder().build(), Ok(policy));
+    }
+
     #[test]
-    fn parity_factor_defaults_to_one_and_cap_to_a_minute() {
-        let policy = RetryPolicy::builder().build().unwrap();
-        assert_eq!(policy, RetryPolicy::default());
-        assert_eq!(policy.backoff_factor(), 1.0);
-        assert_eq!(policy.max_wait_interval(), Duration::from_secs(60));
+    fn named_policies_have_the_values_of_the_guide() {
+        check(RetryPolicy::interactive(), 2, [100, 1000, 1000], Jitter::Full, Some(5));
+        check(RetryPolicy::background(), u32::MAX, [1000, 300_000, 600_000], Jitter::Full, Some(3600));
+        check(RetryPolicy::gateway(), 3, [50, 2000, 2000], Jitter::Full, Some(10));
+    }
+
+    #[test]
+    fn parity_the_policy_of_the_sample_has_its_values() {
+        check(RetryPolicy::BALLERINA, 3, [3000, 20_000, 60_000], Jitter::None, None);
+    }
+
+    #[test]
+    fn the_default_grows_and_jitters() {
+        check(RetryPolicy::default(), 3, [100, 60_000, 60_000], Jitter::Full, None);
+        let interval = Duration::from_millis(200);
+        check(RetryPolicy::builder().interval(interval).build().unwrap(), 3, [200, 60_000, 60_000], Jitter::Full, None);
+    }
+
+    #[test]
+    fn a_builder_from_a_policy_changes_only_what_is_set() {
+        let policy = RetryPolicy::gateway().to_builder().max_retries(1).deadline(Duration::MAX).build().unwrap();
+        check(policy, 1, [50, 2000, 2000], Jitter::Full, None);
+        let unchanged = RetryPolicy { backoff_factor: 1.5, ..RetryPolicy::gateway() };
+        assert_eq!(unchanged.to_builder().build(), Ok(unchanged));
     }
 
     #[test]
@@ -319,15 +435,9 @@ mod tests {
     fn equal_policies_have_equal_hashes_and_different_ones_do_not() {
         use std::hash::{BuildHasher, RandomState};
         let hasher = RandomState::new();
-        let sample = RetryPolicy::builder().backoff_factor(2.0).max_wait_interval(Duration::from_secs(20));
-        assert_eq!(hasher.hash_one(RetryPolicy::SAMPLE), hasher.hash_one(sample.build().unwrap()));
-        assert_ne!(hasher.hash_one(RetryPolicy::SAMPLE), hasher.hash_one(RetryPolicy::default()));
-    }
-
-    #[test]
-    fn the_policy_of_the_sample_has_its_values() {
-        let RetryPolicy { count, interval, backoff_factor, max_wait_interval, .. } = RetryPolicy::SAMPLE;
-        assert_eq!((count, interval.get(), backoff_factor), (3, Duration::from_secs(3), 2.0));
-        assert_eq!(max_wait_interval.get(), Duration::from_secs(20));
+        let same = RetryPolicy::builder().count(2).deadline(Duration::from_secs(5));
+        let same = same.max_wait_interval(Duration::from_secs(1)).max_retry_after(Duration::from_secs(1));
+        assert_eq!(hasher.hash_one(RetryPolicy::interactive()), hasher.hash_one(same.build().unwrap()));
+        assert_ne!(hasher.hash_one(RetryPolicy::interactive()), hasher.hash_one(RetryPolicy::default()));
     }
 }

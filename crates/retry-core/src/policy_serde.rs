@@ -11,10 +11,11 @@ use crate::{
     policy::{PolicyError, RetryPolicy},
 };
 
-/// A policy as written in a file. Missing fields have their defaults; unknown fields are errors.
+/// A policy as written in a file. Missing fields have the values of [`RetryPolicy::default`]; unknown fields are errors.
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 struct PolicyFile {
+    #[serde(alias = "max_retries")]
     count: u32,
     interval: Time,
     backoff_factor: f64,
@@ -152,6 +153,8 @@ mod tests {
             .max_retry_after(Duration::from_millis(500));
         assert_eq!(policy, expected.build().unwrap());
         assert_eq!(toml::from_str::<RetryPolicy>("").unwrap(), RetryPolicy::default());
+        let named: RetryPolicy = toml::from_str("max_retries = 5").unwrap();
+        assert_eq!(named, RetryPolicy::builder().max_retries(5).build().unwrap());
         let bare: RetryPolicy = toml::from_str("interval = \"0.5\"\nmax_wait_interval = \"20\"").unwrap();
         assert_eq!((bare.interval(), bare.max_wait_interval()), (Duration::from_millis(500), secs(20)));
     }
@@ -167,6 +170,7 @@ mod tests {
         check("max_wait_interval = 0", "max_wait_interval is 0: expected a time above zero");
         check("deadline = \"0s\"", "deadline is 0: expected a time above zero");
         check("intervall = 3", "unknown field `intervall`");
+        check("count = 3\nmax_retries = 3", "duplicate field `count`");
         check("jitter = \"some\"", "unknown variant `some`, expected one of `none`, `full`, `equal`, `decorrelated`");
         for bad in ["-3", "-0.5", "nan", "inf", "\"soon\"", "\"-3s\"", "\"\"", "true"] {
             let expected = "expected a number of seconds, or text like 3s, 200ms or 1m 30s";

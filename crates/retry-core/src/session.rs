@@ -213,7 +213,7 @@ mod tests {
     }
 
     fn sample() -> RetryPolicyBuilder {
-        RetryPolicy::builder().interval(secs(3.0)).backoff_factor(2.0).max_wait_interval(secs(20.0))
+        RetryPolicy::BALLERINA.to_builder()
     }
 
     /// Passes verdicts to a session, each at its time in seconds, and compares the decisions.
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn tokens_behave_as_in_the_aws_standard_mode() {
-        let policy = RetryPolicy::builder().interval(secs(1.0)).backoff_factor(2.0).build().unwrap();
+        let policy = sample().interval(secs(1.0)).build().unwrap();
         let budget = RetryBudget::tokens(500, 5, 10);
         let mut session = Session::start(&policy, Some(&budget), Duration::ZERO);
         assert_eq!(session.decide(Verdict::Retry, secs(0.0), || 0), Wait(secs(1.0)));

@@ -19,7 +19,7 @@ fn secs(secs: f64) -> Duration {
 }
 
 fn sample() -> RetryPolicyBuilder {
-    RetryPolicy::builder().interval(secs(3.0)).backoff_factor(2.0).max_wait_interval(secs(20.0))
+    RetryPolicy::BALLERINA.to_builder()
 }
 
 /// Runs a call whose attempts take `taken` seconds each and always fail. Returns when each started, how long the call
@@ -70,7 +70,7 @@ async fn attempts_start_when_the_policy_says() {
 async fn the_free_function_retries_until_success() {
     let begin = Instant::now();
     let attempts = Cell::new(0);
-    let greeting = retry(RetryPolicy::SAMPLE, || {
+    let greeting = retry(RetryPolicy::BALLERINA, || {
         attempts.set(attempts.get() + 1);
         let outcome = if attempts.get() < 4 { Err("slow") } else { Ok("Hello World!!!") };
         async move { outcome }
@@ -107,8 +107,8 @@ async fn without_a_timeout_attempts_take_any_time_and_are_not_timed() {
         sleep(secs(3600.0)).await;
         Ok::<_, ()>("done")
     };
-    assert_eq!(retry(RetryPolicy::SAMPLE, slow).await.unwrap(), "done");
-    for policy in [RetryPolicy::SAMPLE, sample().deadline(secs(7200.0)).build().unwrap()] {
+    assert_eq!(retry(RetryPolicy::BALLERINA, slow).await.unwrap(), "done");
+    for policy in [RetryPolicy::BALLERINA, sample().deadline(secs(7200.0)).build().unwrap()] {
         let report = Retry::new(policy).report(|_| slow()).await;
         assert_eq!(report.journal.last().timing, None);
     }
@@ -116,7 +116,7 @@ async fn without_a_timeout_attempts_take_any_time_and_are_not_timed() {
 
 #[tokio::test(start_paused = true)]
 async fn stop_ends_the_call_as_permanent() {
-    let retry = Retry::new(RetryPolicy::SAMPLE).classify(|_: &Result<(), &str>| Verdict::Stop);
+    let retry = Retry::new(RetryPolicy::BALLERINA).classify(|_: &Result<(), &str>| Verdict::Stop);
     let gave_up = retry.run(|_| async { Err("no such user") }).await.unwrap_err();
     assert_eq!((gave_up.reason(), gave_up.attempts()), (Reason::Permanent, 1));
     assert_eq!(gave_up.into_last(), Some("no such user"));
@@ -124,7 +124,7 @@ async fn stop_ends_the_call_as_permanent() {
 
 #[tokio::test(start_paused = true)]
 async fn a_retryable_success_is_returned_unchanged_when_attempts_run_out() {
-    let retry = Retry::new(RetryPolicy::SAMPLE).classify(|status: &Result<(u16, u32), ()>| match status {
+    let retry = Retry::new(RetryPolicy::BALLERINA).classify(|status: &Result<(u16, u32), ()>| match status {
         Ok((503, _)) => Verdict::Retry,
         _ => Verdict::Accept,
     });
@@ -174,7 +174,7 @@ async fn an_attempt_gets_the_time_left_until_the_deadline() {
 #[tokio::test(start_paused = true)]
 async fn nothing_runs_before_the_first_poll() {
     let runs = Cell::new(0);
-    let retry = Retry::new(RetryPolicy::SAMPLE);
+    let retry = Retry::new(RetryPolicy::BALLERINA);
     drop(retry.run(|_| {
         runs.set(runs.get() + 1);
         async { Err::<(), _>(()) }
@@ -186,7 +186,7 @@ async fn nothing_runs_before_the_first_poll() {
 async fn dropping_a_call_during_a_wait_cancels_it_and_ends_it_for_its_budget() {
     let runs = Rc::new(Cell::new(0));
     let budget = RetryBudget::in_flight(1.0, 0).unwrap();
-    let retry = Retry::new(RetryPolicy::SAMPLE).budget(budget.clone());
+    let retry = Retry::new(RetryPolicy::BALLERINA).budget(budget.clone());
     let call = retry.run(|_| {
         runs.set(runs.get() + 1);
         async { Err::<(), _>(()) }
@@ -201,7 +201,7 @@ async fn dropping_a_call_during_a_wait_cancels_it_and_ends_it_for_its_budget() {
 
 #[tokio::test]
 async fn a_completed_call_stays_pending() {
-    let retry = Retry::new(RetryPolicy::SAMPLE);
+    let retry = Retry::new(RetryPolicy::BALLERINA);
     let mut call = Box::pin(retry.run(|_| async { Ok::<_, ()>(()) }));
     assert_eq!(call.as_mut().await.ok(), Some(()));
     assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
@@ -210,7 +210,7 @@ async fn a_completed_call_stays_pending() {
 #[tokio::test]
 async fn a_call_whose_operation_panics_ends_for_its_budget() {
     let budget = RetryBudget::in_flight(1.0, 0).unwrap();
-    let retry = Retry::new(RetryPolicy::SAMPLE).budget(budget.clone());
+    let retry = Retry::new(RetryPolicy::BALLERINA).budget(budget.clone());
     let operation = |_| -> Ready<Result<(), ()>> { panic!("expected") };
     assert!(tokio::spawn(async move { retry.run(operation).await }).await.unwrap_err().is_panic());
     assert_eq!(budget.available(), 0.0, "no call is in flight, so none may retry");
@@ -219,7 +219,7 @@ async fn a_call_whose_operation_panics_ends_for_its_budget() {
 #[tokio::test(start_paused = true)]
 async fn a_failed_outcome_is_dropped_before_the_wait() {
     let held = Rc::new(());
-    let retry = Retry::new(RetryPolicy::SAMPLE);
+    let retry = Retry::new(RetryPolicy::BALLERINA);
     let call = retry.run(|_| {
         let error = held.clone();
         async move { Err::<(), _>(error) }
@@ -267,14 +267,14 @@ async fn discarding_an_outcome_is_part_of_the_wait_and_ends_before_the_next_atte
 
 #[tokio::test(start_paused = true)]
 async fn an_empty_budget_allows_one_attempt() {
-    let retry = Retry::new(RetryPolicy::SAMPLE).budget(RetryBudget::tokens(0, 5, 10));
+    let retry = Retry::new(RetryPolicy::BALLERINA).budget(RetryBudget::tokens(0, 5, 10));
     let gave_up = retry.run(|_| async { Err::<(), _>(()) }).await.unwrap_err();
     assert_eq!((gave_up.reason(), gave_up.attempts()), (Reason::Budget, 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_journal_has_each_attempt() {
-    let retry = Retry::new(RetryPolicy::SAMPLE).journal_limit(3).timed();
+    let retry = Retry::new(RetryPolicy::BALLERINA).journal_limit(3).timed();
     let report = retry
         .report(|attempt| async move {
             sleep(secs(2.0)).await;
@@ -347,9 +347,9 @@ fn calls_are_send() {
     fn is_send<T: Send>(value: T) -> T {
         value
     }
-    let retry = Retry::new(RetryPolicy::SAMPLE).budget(RetryBudget::tokens(1, 1, 1));
+    let retry = Retry::new(RetryPolicy::BALLERINA).budget(RetryBudget::tokens(1, 1, 1));
     drop(is_send(retry.run(|_| async { Ok::<_, std::io::Error>(String::new()) })));
-    drop(is_send(retry_core::retry(RetryPolicy::SAMPLE, || async { Ok::<_, ()>(()) })));
+    drop(is_send(retry_core::retry(RetryPolicy::BALLERINA, || async { Ok::<_, ()>(()) })));
 }
 
 /// A runtime that counts sleeps, which end immediately, and has neither time nor randomness.
@@ -379,6 +379,6 @@ async fn a_wait_of_zero_needs_no_timer_and_a_plain_call_no_clock() {
     let zero = sample().interval(Duration::ZERO).build().unwrap();
     let _ = Retry::with_runtime(&runtime, zero).run(|_| async { Err::<(), _>(()) }).await;
     assert_eq!(runtime.0.get(), 0);
-    let _ = Retry::with_runtime(&runtime, RetryPolicy::SAMPLE).run(|_| async { Err::<(), _>(()) }).await;
+    let _ = Retry::with_runtime(&runtime, RetryPolicy::BALLERINA).run(|_| async { Err::<(), _>(()) }).await;
     assert_eq!(runtime.0.get(), 3);
 }

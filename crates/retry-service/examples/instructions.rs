@@ -11,7 +11,7 @@ use std::{env, future::pending, hint::black_box};
 
 use retry_client::{
     Client, RetryPolicy,
-    retry_core::{Attempt, Jitter, Retry},
+    retry_core::{Attempt, Retry},
 };
 use retry_service::{LoadedSettings, Service};
 use tokio::{net::TcpListener, runtime};
@@ -46,7 +46,7 @@ async fn client(server: &str, requests: usize) {
 }
 
 async fn call(retries: u32, calls: usize) {
-    let policy = RetryPolicy::builder().count(retries).interval(std::time::Duration::ZERO).jitter(Jitter::Full);
+    let policy = RetryPolicy::builder().count(retries).interval(std::time::Duration::ZERO).backoff_factor(1.0);
     let retry = Retry::new(policy.build().unwrap());
     for _ in 0..calls {
         let operation = async |attempt: Attempt| if attempt.number > retries { Ok(()) } else { Err(()) };

@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use retry_client::{Client, RetryPolicy};
+use retry_client::{Client, RetryPolicy, retry_core::Jitter};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout},
@@ -121,6 +121,7 @@ fn client(plan: &Plan, retries: Arc<AtomicU64>) -> Result<Client, Box<dyn Error>
         .interval(Duration::from_millis(20))
         .backoff_factor(1.5)
         .max_wait_interval(Duration::from_millis(500))
+        .jitter(Jitter::None)
         .build()?;
     let client = Client::builder(&plan.url)
         .retry(policy)

@@ -50,6 +50,7 @@ impl Contender {
 pub(crate) fn all() -> Result<Vec<Contender>, PolicyError> {
     let millis = Duration::from_millis;
     let unlimited = RetryPolicy::builder().count(u32::MAX).deadline(millis(DEADLINE.into()));
+    let unlimited = unlimited.backoff_factor(1.0).jitter(Jitter::None);
     let doubling = |first, cap| unlimited.interval(millis(first)).backoff_factor(2.0).max_wait_interval(millis(cap));
     let short = doubling(100, 5_000).jitter(Jitter::Full);
     let parking = |wait| Parking::new(wait).map(Some);

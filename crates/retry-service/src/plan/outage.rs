@@ -218,7 +218,7 @@ mod tests {
 
     /// The gateway's defaults, without jitter.
     fn rules() -> OutageRules {
-        let policy = RetryPolicy::builder().interval(millis(100)).backoff_factor(2.0).max_wait_interval(millis(2000));
+        let policy = RetryPolicy::builder().jitter(Jitter::None).max_wait_interval(millis(2000));
         OutageRules {
             policy: policy.build().unwrap(),
             outage_wait: Some(millis(10_000)),
@@ -229,12 +229,11 @@ mod tests {
     }
 
     fn jittered() -> OutageRules {
-        let policy = RetryPolicy::builder().interval(millis(100)).backoff_factor(2.0).jitter(Jitter::Full);
-        OutageRules { policy: policy.build().unwrap(), ..rules() }
+        OutageRules { policy: RetryPolicy::default(), ..rules() }
     }
 
     fn with_deadline(deadline: u64) -> OutageRules {
-        let policy = RetryPolicy::builder().interval(millis(100)).backoff_factor(2.0).deadline(millis(deadline));
+        let policy = RetryPolicy::builder().jitter(Jitter::None).deadline(millis(deadline));
         OutageRules { policy: policy.build().unwrap(), ..rules() }
     }
 

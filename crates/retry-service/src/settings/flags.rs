@@ -474,7 +474,7 @@ mod tests {
         let Settings { forward, listen, path, retries, timeouts, .. } = settings;
         assert!(!forward);
         assert_eq!((listen.to_string().as_str(), path.as_str()), ("127.0.0.1:9090", "/hello"));
-        assert_eq!(parse(&[]).policy().unwrap(), RetryPolicy::SAMPLE);
+        assert_eq!(parse(&[]).policy().unwrap(), RetryPolicy::BALLERINA);
         assert_eq!(timeouts.timeout, Limit(Some(Duration::from_secs(2))));
         assert_eq!(timeouts.connect_timeout, Duration::from_secs(15));
         assert_eq!((retries.status_codes, retries.retry_methods), (StatusCodes(Vec::new()), RetryMethods::Idempotent));
