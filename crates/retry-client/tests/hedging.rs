@@ -127,7 +127,7 @@ async fn a_request_that_is_not_repeatable_or_whose_body_is_incomplete_is_sent_on
 #[tokio::test]
 async fn the_budget_limits_second_requests() {
     let cluster = Cluster::start([Reply::Late(4 * DELAY, ""), Reply::Late(4 * DELAY, "")]).await;
-    let budget = RetryBudget::tokens(13, 5, 10);
+    let budget = RetryBudget::tokens(13, 5);
     let client = cluster.client().budget(budget.clone()).build().unwrap();
     for (hedges, available) in [(1, 9.0), (2, 5.0), (3, 1.0), (3, 2.0)] {
         client.get("/").await.unwrap();
@@ -215,7 +215,7 @@ struct Observed {
 
 async fn observe(method: Method, has_key: bool, replies: Vec<Reply>) -> Observed {
     let cluster = Cluster::start(replies).await;
-    let budget = RetryBudget::tokens(1000, 100, 100);
+    let budget = RetryBudget::tokens(1000, 100);
     let client = cluster.client().status_codes([503]).budget(budget.clone()).build().unwrap();
     let mut request = Request::builder().method(method).uri("/");
     if has_key {

@@ -69,7 +69,7 @@ fn state(client: &Client) -> EndpointState {
 
 /// A budget without retries.
 fn no_retries() -> RetryBudget {
-    RetryBudget::tokens(1, 10, 10)
+    RetryBudget::tokens(1, 10)
 }
 
 fn waiting(address: &Address) -> ClientBuilder {
@@ -245,7 +245,7 @@ async fn requests_that_were_cut_off_are_sent_again_without_charge() {
             assert_eq!(attempts(&result(call).await.unwrap()), 2, "{http2}");
         }
         assert!(!server.seen().iter().any(|seen| seen.method == Method::POST), "it may have been processed");
-        assert_eq!(budget.available(), RetryBudget::tokens(1, 10, 10).available());
+        assert_eq!(budget.available(), RetryBudget::tokens(1, 10).available());
     }
 }
 

@@ -107,7 +107,7 @@ async fn the_attempt_header_has_the_number_of_the_attempt() {
 #[tokio::test]
 async fn a_budget_is_shared_by_calls() {
     let backend = backend("status=503").await;
-    let budget = RetryBudget::tokens(10, 5, 10);
+    let budget = RetryBudget::tokens(10, 5);
     let client = client(&backend).budget(budget.clone()).build().unwrap();
     client.get("/hello").await.unwrap();
     assert_eq!((backend.received(), budget.available()), (3, 0.0));
@@ -171,7 +171,7 @@ async fn the_history_of_a_retried_call_is_one_line() {
 async fn calls_in_backoff_are_counted_until_they_continue_or_are_dropped() {
     let backend = backend("status=503").await;
     let policy = policy().interval(Duration::from_secs(3600)).build().unwrap();
-    let client = client(&backend).retry(policy).budget(RetryBudget::tokens(10, 5, 5)).build().unwrap();
+    let client = client(&backend).retry(policy).budget(RetryBudget::tokens(10, 5)).build().unwrap();
     let call = tokio::spawn({
         let client = client.clone();
         async move { client.get("/hello").await.map(drop) }

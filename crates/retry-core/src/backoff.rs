@@ -14,78 +14,92 @@ const DECORRELATED_GROWTH: f64 = 3.0;
 /// The state of a call's backoff.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backoff {
-    /// The next wait in nanoseconds, before cap and jitter; with decorrelated jitter, the last wait. Not rounded, or a
-    /// wait of a few nanoseconds would never grow by a factor below 1.5. Never NaN: it starts finite, and the factor is
-    /// finite and positive.
-    base: f64,
+    /// The factor to the power of the waits so far: the next wait is the first one times this, before cap and jitter. With
+    /// decorrelated jitter, the last wait in nanoseconds.
+    ///
+    /// Never NaN: it starts finite, and the factor is finite and positive.
+    growth: f64,
 }
 
 impl Backoff {
     /// The state before the first wait.
-    pub(crate) const UNUSED: Self = Self { base: 0.0 };
+    pub(crate) const UNUSED: Self = Self { growth: 1.0 };
 
     #[inline]
     pub(crate) fn new(policy: &RetryPolicy) -> Self {
-        Self { base: first(policy).0 as f64 }
+        match policy.jitter {
+            Jitter::Decorrelated => Self { growth: first(policy).0 as f64 },
+            _ => Self::UNUSED,
+        }
     }
 
-    /// Returns the next wait, with jitter. Calls `random` only if the policy has jitter.
+    /// Returns the next wait, with jitter. `first` is what the first wait would have been. Calls `random` only if the
+    /// policy has jitter.
     #[inline]
-    pub(crate) fn advance(&mut self, policy: &RetryPolicy, random: impl FnOnce() -> u64) -> Nanos {
+    pub(crate) fn advance(&mut self, policy: &RetryPolicy, first: Nanos, random: impl FnOnce() -> u64) -> Nanos {
         match policy.jitter {
-            Jitter::None => self.advance_base(policy),
+            Jitter::None => self.grow(policy, first),
             jitter => {
-                let (wait, base) = jittered(policy, jitter, self.base, random());
-                self.base = base;
+                let (wait, growth) = jittered(policy, first, jitter, self.growth, random());
+                self.growth = growth;
                 wait
             }
         }
     }
 
     #[inline]
-    fn advance_base(&mut self, policy: &RetryPolicy) -> Nanos {
+    fn grow(&mut self, policy: &RetryPolicy, first: Nanos) -> Nanos {
         if policy.backoff_factor == 1.0 {
             // Exact; `f64` is not beyond 104 days.
-            return first(policy);
+            return first;
         }
-        let wait = nearest(self.base).min(policy.max_wait_interval);
-        self.base *= policy.backoff_factor;
+        let wait = nearest(first.0 as f64 * self.growth).min(policy.max_wait_interval);
+        self.growth *= policy.backoff_factor;
         wait
     }
 }
 
-/// Returns a wait with jitter, and the base of the next one. Not inlined, to keep waits without jitter fast.
+/// Returns a wait with jitter, and the state after it. Not inlined, to keep waits without jitter fast.
 #[inline(never)]
-fn jittered(policy: &RetryPolicy, jitter: Jitter, base: f64, random: u64) -> (Nanos, f64) {
+fn jittered(policy: &RetryPolicy, first: Nanos, jitter: Jitter, growth: f64, random: u64) -> (Nanos, f64) {
     if jitter == Jitter::Decorrelated {
-        let (shortest, longest) = decorrelated(policy, base);
+        let (shortest, longest) = decorrelated(policy, first, growth);
         let wait = pick(shortest, longest, random);
         return (wait, wait.0 as f64);
     }
-    let mut backoff = Backoff { base };
-    let (shortest, longest) = jitter.range(backoff.advance_base(policy));
-    (pick(shortest, longest, random), backoff.base)
+    let mut backoff = Backoff { growth };
+    let (shortest, longest) = jitter.range(backoff.grow(policy, first));
+    (pick(shortest, longest, random), backoff.growth)
 }
 
+/// Returns the first wait, without jitter.
 #[inline]
-fn first(policy: &RetryPolicy) -> Nanos {
+pub(crate) fn first(policy: &RetryPolicy) -> Nanos {
     policy.interval.min(policy.max_wait_interval)
 }
 
-/// Returns the shortest and the longest wait with decorrelated jitter after a wait of `last`.
+/// Returns the first wait after an attempt that the server throttled, without jitter.
 #[inline]
-fn decorrelated(policy: &RetryPolicy, last: f64) -> (Nanos, Nanos) {
-    let longest = nearest(last * DECORRELATED_GROWTH).min(policy.max_wait_interval);
-    (first(policy).min(longest), longest)
+pub(crate) fn first_throttled(policy: &RetryPolicy) -> Nanos {
+    policy.interval.max(policy.throttled_interval).min(policy.max_wait_interval)
 }
 
-/// Rounds to whole nanoseconds; the cast saturates.
+/// Returns the shortest and the longest wait with decorrelated jitter after a wait of `last`, which counts as at least the
+/// first one.
+#[inline]
+fn decorrelated(policy: &RetryPolicy, first: Nanos, last: f64) -> (Nanos, Nanos) {
+    let longest = nearest(last.max(first.0 as f64) * DECORRELATED_GROWTH).min(policy.max_wait_interval);
+    (first.min(longest), longest)
+}
+
+/// Rounds to whole nanoseconds; the cast saturates. NaN, which is zero times infinity, is zero.
 #[inline]
 fn nearest(nanos: f64) -> Nanos {
     Nanos((nanos + 0.5) as u64)
 }
 
-/// The waits before each retry, in order and without jitter. Created by [`RetryPolicy::waits`].
+/// The waits before each retry, in order and without jitter. Created by [`RetryPolicy::waits`]. Those after throttled
+/// attempts may be longer.
 ///
 /// Yields exactly [`RetryPolicy::count`] waits. Each wait is the one before times the factor, and all of them are
 /// capped, the first included: 3, 6, 12, 20 and 20 seconds for the sample's policy with a count of 5.
@@ -110,7 +124,7 @@ impl Iterator for Waits {
     #[inline]
     fn next(&mut self) -> Option<Duration> {
         self.left = self.left.checked_sub(1)?;
-        Some(self.backoff.advance_base(&self.policy).get())
+        Some(self.backoff.grow(&self.policy, first(&self.policy)).get())
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -147,7 +161,7 @@ mod tests {
 
     fn waits_with_random(policy: &RetryPolicy, random: u64) -> Vec<f64> {
         let mut backoff = Backoff::new(policy);
-        (0..policy.count).map(|_| backoff.advance(policy, || random).get().as_secs_f64()).collect()
+        (0..policy.count).map(|_| backoff.advance(policy, first(policy), || random).get().as_secs_f64()).collect()
     }
 
     #[test]
@@ -163,6 +177,8 @@ mod tests {
         check(3, 30.0, 2.0, Some(20.0), &[20.0, 20.0, 20.0]); // the first wait is capped, too
         check(4, 0.1, 1.1, None, &[0.1, 0.11, 0.121, 0.1331]);
         check(3, 0.0, 2.0, None, &[0.0, 0.0, 0.0]);
+        check(3, 0.0, f64::MAX, None, &[0.0, 0.0, 0.0]);
+        check(3, 30.0, 0.5, Some(20.0), &[20.0, 10.0, 5.0]);
         check(3, 2.0, 1.0, None, &[2.0, 2.0, 2.0]);
         check(0, 3.0, 2.0, None, &[]);
     }
@@ -208,6 +224,28 @@ mod tests {
         assert_eq!(waits_with_random(&low, 0), [20.0, 20.0], "an interval above the cap");
     }
 
+    #[test]
+    fn waits_after_a_throttled_attempt_start_at_an_interval_of_their_own() {
+        let check = |interval, throttled, jitter, random: u64, expected: [f64; 4]| {
+            let policy = policy(4, interval, 2.0, Some(20.0), jitter).to_builder();
+            let policy = policy.throttled_interval(Duration::from_secs_f64(throttled)).build().unwrap();
+            let mut backoff = Backoff::new(&policy);
+            let mut next = |first| backoff.advance(&policy, first, || random).get().as_secs_f64();
+            let waits = [first, first_throttled, first_throttled, first].map(|first| next(first(&policy)));
+            assert_eq!(waits, expected, "{interval} {throttled} {jitter:?}");
+        };
+        check(0.05, 1.0, Jitter::None, 0, [0.05, 2.0, 4.0, 0.4]);
+        check(0.05, 10.0, Jitter::None, 0, [0.05, 20.0, 20.0, 0.4]); // the cap
+        check(3.0, 1.0, Jitter::None, 0, [3.0, 6.0, 12.0, 20.0]); // never shorter than the interval
+        check(0.05, 0.0, Jitter::None, 0, [0.05, 0.1, 0.2, 0.4]);
+        check(0.0, 1.0, Jitter::None, 0, [0.0, 2.0, 4.0, 0.0]); // the growth does not depend on the interval
+        check(0.05, 1.0, Jitter::Full, 0, [0.0; 4]);
+        check(0.05, 1.0, Jitter::Full, u64::MAX, [0.05, 2.0, 4.0, 0.4]);
+        check(0.05, 1.0, Jitter::Equal, 0, [0.025, 1.0, 2.0, 0.2]);
+        check(0.05, 1.0, Jitter::Decorrelated, 0, [0.05, 1.0, 1.0, 0.05]);
+        check(0.05, 1.0, Jitter::Decorrelated, u64::MAX, [0.15, 3.0, 9.0, 20.0]);
+    }
+
     fn any_policy() -> impl Strategy<Value = RetryPolicy> {
         let time = prop_oneof![
             Just(Duration::ZERO),
@@ -244,7 +282,9 @@ mod tests {
         fn no_wait_is_above_the_cap(policy in any_policy(), randoms in prop::collection::vec(any::<u64>(), 200)) {
             let mut backoff = Backoff::new(&policy);
             for random in randoms {
-                prop_assert!(backoff.advance(&policy, || random).get() <= policy.max_wait_interval());
+                for first in [first(&policy), first_throttled(&policy)] {
+                    prop_assert!(backoff.advance(&policy, first, || random).get() <= policy.max_wait_interval());
+                }
             }
             prop_assert!(policy.waits().take(200).all(|wait| wait <= policy.max_wait_interval()));
         }
@@ -264,7 +304,7 @@ mod tests {
         #[test]
         fn jitter_stays_in_its_range(policy in any_policy(), random in any::<u64>()) {
             let wait = policy.waits().next().unwrap_or_default();
-            let got = Backoff::new(&policy).advance(&policy, || random).get();
+            let got = Backoff::new(&policy).advance(&policy, first(&policy), || random).get();
             match policy.jitter() {
                 _ if policy.count() == 0 => {}
                 Jitter::None => prop_assert_eq!(got, wait),

@@ -12,13 +12,55 @@ use portable_atomic::AtomicU64;
 
 use crate::nanos::Nanos;
 
-/// What a retry costs. As `u32`, it leaves no padding in the state of a call, which would make moving it slower.
+/// Why a retry is charged. As `u32`, it leaves no padding in the state of a call, which would make moving it slower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Cost {
     Nothing,
     Retry,
     Timeout,
+    Throttled,
+}
+
+/// What a retry costs in a [budget of tokens](RetryBudget::tokens). From a number: the same for all retries.
+///
+/// ```
+/// use std::time::Duration;
+/// use retry_core::{RetryBudget, RetryPolicy, Session, TokenCosts, Verdict};
+///
+/// let budget = RetryBudget::tokens(500, TokenCosts::AWS_2026);
+/// let policy = RetryPolicy::default();
+/// let mut session = Session::start(&policy, Some(&budget), Duration::ZERO);
+/// session.decide(Verdict::Retry, Duration::ZERO, || 0);
+/// assert_eq!(budget.available(), 486.0);
+/// session.decide(Verdict::RetryThrottled(None), Duration::ZERO, || 0);
+/// assert_eq!(budget.available(), 481.0);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenCosts {
+    /// Of a retry after any other failure.
+    pub retry: u32,
+    /// Of a retry after a timeout ([`Verdict::RetryTimeout`](crate::Verdict::RetryTimeout)).
+    pub timeout: u32,
+    /// Of a retry after the server asked for fewer requests
+    /// ([`Verdict::RetryThrottled`](crate::Verdict::RetryThrottled)).
+    pub throttled: u32,
+}
+
+impl TokenCosts {
+    /// The costs of the AWS SDKs since November 2026: 14, and 5 after throttling. With their capacity of 500, 35 retries
+    /// may fail before the budget waits for a success.
+    pub const AWS_2026: Self = Self { retry: 14, timeout: 14, throttled: 5 };
+
+    /// The costs of the AWS SDKs before November 2026: 5, and 10 after a timeout. With their capacity of 500, 100 retries
+    /// may fail before the budget waits for a success.
+    pub const AWS_UNTIL_2026: Self = Self { retry: 5, timeout: 10, throttled: 5 };
+}
+
+impl From<u32> for TokenCosts {
+    fn from(cost: u32) -> Self {
+        Self { retry: cost, timeout: cost, throttled: cost }
+    }
 }
 
 /// A limit on retries, shared by any number of calls and threads. Clones share the same budget.
@@ -71,19 +113,15 @@ impl RetryBudget {
         Ok(Self(Arc::new(Kind::Share(ShareBucket::new(billionths(ratio)?, floor_per_second)))))
     }
 
-    /// Creates a budget of tokens. Each retry withdraws `retry_cost`, or `timeout_cost` after a timeout. A successful call
-    /// returns the cost of its last retry, or one token if it had none. Starts with `capacity`, its maximum.
+    /// Creates a budget of tokens. Each retry withdraws its cost: `tokens(500, 5)` has the same for all, and
+    /// [`TokenCosts`] depend on the failure. A successful call returns the cost of its last retry, or one token if it had
+    /// none. Starts with `capacity`, its maximum.
     ///
-    /// The AWS SDKs use 500, 5 and 10.
+    /// The AWS SDKs use 500 and [`TokenCosts::AWS_2026`].
     #[must_use]
-    pub fn tokens(capacity: u32, retry_cost: u32, timeout_cost: u32) -> Self {
-        let [capacity, retry_cost, timeout_cost] = [capacity, retry_cost, timeout_cost].map(u64::from);
-        Self(Arc::new(Kind::Tokens(TokenBucket {
-            capacity,
-            retry_cost,
-            timeout_cost,
-            available: AtomicU64::new(capacity),
-        })))
+    pub fn tokens(capacity: u32, costs: impl Into<TokenCosts>) -> Self {
+        let (capacity, costs) = (u64::from(capacity), costs.into());
+        Self(Arc::new(Kind::Tokens(TokenBucket { capacity, costs, available: AtomicU64::new(capacity) })))
     }
 
     /// Creates a budget that lets at most `ratio` (from 0 to 1) of the calls in flight retry, but no fewer than `floor`.
@@ -234,19 +272,20 @@ impl ShareBucket {
 #[derive(Debug)]
 struct TokenBucket {
     capacity: u64,
-    retry_cost: u64,
-    timeout_cost: u64,
+    costs: TokenCosts,
     available: AtomicU64,
 }
 
 impl TokenBucket {
     /// Returns the tokens that a retry withdraws, and that a success after it deposits.
     fn price(&self, cost: Cost) -> u64 {
-        match cost {
+        let TokenCosts { retry, timeout, throttled } = self.costs;
+        u64::from(match cost {
             Cost::Nothing => 1,
-            Cost::Retry => self.retry_cost,
-            Cost::Timeout => self.timeout_cost,
-        }
+            Cost::Retry => retry,
+            Cost::Timeout => timeout,
+            Cost::Throttled => throttled,
+        })
     }
 }
 
@@ -387,7 +426,7 @@ mod tests {
 
     #[test]
     fn tokens_never_exceed_the_capacity() {
-        let budget = RetryBudget::tokens(500, 5, 10);
+        let budget = RetryBudget::tokens(500, TokenCosts::AWS_UNTIL_2026);
         budget.refund(Cost::Nothing);
         assert_eq!(budget.available(), 500.0);
         assert!(budget.withdraw(Cost::Timeout, false, Nanos(0)));
@@ -407,7 +446,7 @@ mod tests {
             assert_eq!(budget.available(), after, "{budget:?}");
         };
         check(RetryBudget::share(0.2, 1).unwrap(), 10.0, 9.0, 9.0);
-        check(RetryBudget::tokens(500, 5, 10), 500.0, 495.0, 495.0);
+        check(RetryBudget::tokens(500, 5), 500.0, 495.0, 495.0);
         check(RetryBudget::in_flight(0.2, 3).unwrap(), 3.0, 2.0, 3.0);
         assert!(RetryBudget::share(0.2, 0).unwrap().charge(Duration::ZERO).is_none());
     }
@@ -504,6 +543,31 @@ mod tests {
     }
 
     proptest! {
+        /// However calls fail and end, the tokens are those of a plain sum between 0 and the capacity.
+        #[test]
+        fn tokens_add_up(
+            capacity in 0..1000_u32,
+            costs in any::<[u32; 3]>().prop_map(|costs| costs.map(|cost| cost % 50)),
+            steps in prop::collection::vec((0..4_usize, any::<bool>()), 0..400),
+        ) {
+            let [retry, timeout, throttled] = costs;
+            let budget = RetryBudget::tokens(capacity, TokenCosts { retry, timeout, throttled });
+            let kinds = [(Cost::Nothing, 1), (Cost::Retry, retry), (Cost::Timeout, timeout), (Cost::Throttled, throttled)];
+            let mut left = capacity;
+            for (kind, ends) in steps {
+                let (cost, tokens) = kinds[kind];
+                if ends {
+                    budget.refund(cost);
+                    left = (left + tokens).min(capacity);
+                } else if cost != Cost::Nothing {
+                    let granted = budget.withdraw(cost, false, Nanos(0));
+                    prop_assert_eq!(granted, tokens <= left);
+                    left -= if granted { tokens } else { 0 };
+                }
+                prop_assert_eq!(budget.available(), f64::from(left));
+            }
+        }
+
         #[test]
         fn a_share_budget_behaves_like_its_model(
             ratio in 0..=1_000_000_000_u64,

@@ -117,7 +117,7 @@ mod verdict;
 
 pub use attempt::Attempt;
 pub use backoff::Waits;
-pub use budget::{BudgetCharge, BudgetError, RetryBudget};
+pub use budget::{BudgetCharge, BudgetError, RetryBudget, TokenCosts};
 pub use classify::{Classify, RetryAnyError};
 #[cfg(feature = "tokio")]
 pub use entry_points::retry;

@@ -2,12 +2,15 @@
 
 use core::{fmt, iter, time::Duration};
 
-use crate::{backoff::Backoff, deadline::Deadline, nanos::Nanos, policy::RetryPolicy};
+use crate::{
+    backoff::{Backoff, first},
+    deadline::Deadline, nanos::Nanos, policy::RetryPolicy};
 
 /// The attempts and waits of a policy, and the longest time that a call may take.
 ///
-/// Created by [`RetryPolicy::plan`]; its `Display` is a small table. Does not include waits that a server requests
-/// ([`Verdict::RetryAfter`](crate::Verdict::RetryAfter)).
+/// Created by [`RetryPolicy::plan`]; its `Display` is a small table. Does not include waits that a server requests, or
+/// those after it has throttled ([`Verdict::RetryAfter`](crate::Verdict::RetryAfter) and
+/// [`RetryThrottled`](crate::Verdict::RetryThrottled)).
 ///
 /// ```
 /// use std::time::Duration;
@@ -135,7 +138,9 @@ impl Position {
         if self.retries == policy.count {
             return None;
         }
-        let (shortest, longest) = (self.shortest.advance(policy, || 0), self.longest.advance(policy, || u64::MAX));
+        let first = first(policy);
+        let shortest = self.shortest.advance(policy, first, || 0);
+        let longest = self.longest.advance(policy, first, || u64::MAX);
         self.retries += 1;
         self.earliest = self.earliest.saturating_add(shortest);
         if Deadline::new(Nanos::ZERO, policy.deadline).has_passed(self.earliest) {

@@ -21,6 +21,7 @@ use crate::{jitter::Jitter, nanos::Nanos};
 /// | `jitter` | | full | the random variation of waits, see [`Jitter`] |
 /// | `deadline` | time | none | a limit on the call, attempts and waits included |
 /// | `max_retry_after` | time | 60 s | the longest wait that a server may request, see [`Verdict::RetryAfter`] |
+/// | `throttled_interval` | time | 1 s | instead of a shorter `interval` after [`Verdict::RetryThrottled`] |
 ///
 /// [`interactive`](Self::interactive), [`background`](Self::background) and [`gateway`](Self::gateway) are policies for
 /// three common cases, and [`BALLERINA`](Self::BALLERINA) is that of the sample:
@@ -32,14 +33,16 @@ use crate::{jitter::Jitter, nanos::Nanos};
 /// | `gateway` | 3 | 50 ms | 2.0 | 2 s | full | 10 s | 2 s |
 /// | `BALLERINA` | 3 | 3 s | 2.0 | 20 s | none | none | 60 s |
 ///
-/// Times are stored in whole nanoseconds, up to 584 years; longer ones are shortened to that.
+/// All four have the `throttled_interval` of the default. Times are stored in whole nanoseconds, up to 584 years; longer ones are shortened to that.
 ///
 /// [`Verdict::RetryAfter`]: crate::Verdict::RetryAfter
+/// [`Verdict::RetryThrottled`]: crate::Verdict::RetryThrottled
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RetryPolicy {
     pub(crate) count: u32,
     pub(crate) jitter: Jitter,
     pub(crate) interval: Nanos,
+    pub(crate) throttled_interval: Nanos,
     pub(crate) backoff_factor: f64,
     pub(crate) max_wait_interval: Nanos,
     pub(crate) max_retry_after: Nanos,
@@ -52,6 +55,7 @@ impl RetryPolicy {
         count: 3,
         jitter: Jitter::Full,
         interval: Nanos::from_millis(100),
+        throttled_interval: Nanos::from_secs(1),
         backoff_factor: 2.0,
         max_wait_interval: Nanos::from_secs(60),
         max_retry_after: Nanos::from_secs(60),
@@ -159,6 +163,12 @@ impl RetryPolicy {
         self.interval.get()
     }
 
+    /// Returns what replaces a shorter [`interval`](Self::interval) after a throttled attempt.
+    #[must_use]
+    pub const fn throttled_interval(&self) -> Duration {
+        self.throttled_interval.get()
+    }
+
     /// Returns the factor between two waits: a finite, positive number.
     #[must_use]
     pub const fn backoff_factor(&self) -> f64 {
@@ -206,8 +216,10 @@ impl Eq for RetryPolicy {}
 /// The factor is neither NaN nor zero, so equal factors have equal bits.
 impl Hash for RetryPolicy {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let Self { count, jitter, interval, backoff_factor, max_wait_interval, max_retry_after, deadline } = self;
-        (count, jitter, interval, backoff_factor.to_bits(), max_wait_interval, max_retry_after, deadline).hash(state);
+        let Self { count, jitter, interval, throttled_interval, .. } = self;
+        let Self { backoff_factor, max_wait_interval, max_retry_after, deadline, .. } = self;
+        (count, jitter, interval, throttled_interval).hash(state);
+        (backoff_factor.to_bits(), max_wait_interval, max_retry_after, deadline).hash(state);
     }
 }
 
@@ -236,6 +248,32 @@ impl RetryPolicyBuilder {
     /// Sets the first wait. With zero, retries follow immediately, whatever the factor.
     pub const fn interval(mut self, interval: Duration) -> Self {
         self.policy.interval = Nanos::new(interval);
+        self
+    }
+
+    /// Sets what replaces a shorter [`interval`](Self::interval) after an attempt that the server throttled
+    /// ([`Verdict::RetryThrottled`](crate::Verdict::RetryThrottled)). It grows and varies in the same way. With zero, such
+    /// an attempt is like any other.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use retry_core::{Decision::Wait, Jitter, RetryPolicy, Session, Verdict};
+    ///
+    /// // The waits of the AWS SDKs since November 2026, without their jitter.
+    /// let policy = RetryPolicy::builder()
+    ///     .interval(Duration::from_millis(50))
+    ///     .throttled_interval(Duration::from_secs(1))
+    ///     .jitter(Jitter::None)
+    ///     .build()?;
+    /// let mut session = Session::start(&policy, None, Duration::ZERO);
+    /// let mut wait_after = |verdict| session.decide(verdict, Duration::ZERO, || 0);
+    /// assert_eq!(wait_after(Verdict::Retry), Wait(Duration::from_millis(50)));
+    /// assert_eq!(wait_after(Verdict::RetryThrottled(None)), Wait(Duration::from_secs(2)));
+    /// assert_eq!(wait_after(Verdict::Retry), Wait(Duration::from_millis(200)));
+    /// # Ok::<(), retry_core::PolicyError>(())
+    /// ```
+    pub const fn throttled_interval(mut self, interval: Duration) -> Self {
+        self.policy.throttled_interval = Nanos::new(interval);
         self
     }
 
@@ -358,7 +396,7 @@ mod tests {
         let [interval, max_wait_interval, max_retry_after] = times.map(Duration::from_millis);
         assert_eq!((policy.count(), policy.max_retries()), (count, count));
         assert_eq!((policy.interval(), policy.max_wait_interval()), (interval, max_wait_interval));
-        assert_eq!(policy.max_retry_after(), max_retry_after);
+        assert_eq!((policy.max_retry_after(), policy.throttled_interval()), (max_retry_after, Duration::from_secs(1)));
         assert_eq!((policy.backoff_factor(), policy.jitter()), (2.0, jitter));
         assert_eq!(policy.deadline(), deadline.map(Duration::from_secs));
         assert_eq!(policy.to_builder().build(), Ok(policy));
@@ -414,6 +452,7 @@ mod tests {
         let policy = RetryPolicy::builder()
             .count(9)
             .interval(Duration::from_millis(1))
+            .throttled_interval(Duration::from_millis(2))
             .backoff_factor(1.5)
             .max_wait_interval(Duration::from_secs(2))
             .jitter(Jitter::Equal)
@@ -423,6 +462,7 @@ mod tests {
             .unwrap();
         assert_eq!(policy.count(), 9);
         assert_eq!(policy.interval(), Duration::from_millis(1));
+        assert_eq!(policy.throttled_interval(), Duration::from_millis(2));
         assert_eq!(policy.backoff_factor(), 1.5);
         assert_eq!(policy.max_wait_interval(), Duration::from_secs(2));
         assert_eq!(policy.jitter(), Jitter::Equal);

@@ -18,6 +18,7 @@ struct PolicyFile {
     #[serde(alias = "max_retries")]
     count: u32,
     interval: Time,
+    throttled_interval: Time,
     backoff_factor: f64,
     max_wait_interval: Time,
     jitter: Jitter,
@@ -37,6 +38,7 @@ impl From<RetryPolicy> for PolicyFile {
         Self {
             count: policy.count(),
             interval: Time(policy.interval()),
+            throttled_interval: Time(policy.throttled_interval()),
             backoff_factor: policy.backoff_factor(),
             max_wait_interval: Time(policy.max_wait_interval()),
             jitter: policy.jitter(),
@@ -53,6 +55,7 @@ impl TryFrom<PolicyFile> for RetryPolicy {
         let builder = Self::builder()
             .count(file.count)
             .interval(file.interval.0)
+            .throttled_interval(file.throttled_interval.0)
             .backoff_factor(file.backoff_factor)
             .max_wait_interval(file.max_wait_interval.0)
             .jitter(file.jitter)
@@ -139,13 +142,14 @@ mod tests {
     #[test]
     fn a_file_is_read_like_calls_of_the_builder() {
         let policy: RetryPolicy = toml::from_str(
-            "count = 5\ninterval = \"200ms\"\nbackoff_factor = 2\nmax_wait_interval = 20\njitter = \"full\"\n\
+            "count = 5\ninterval = \"200ms\"\nthrottled_interval = 2\nbackoff_factor = 2\nmax_wait_interval = 20\njitter = \"full\"\n\
              deadline = \"1m 30s\"\nmax_retry_after = 0.5",
         )
         .unwrap();
         let expected = RetryPolicy::builder()
             .count(5)
             .interval(Duration::from_millis(200))
+            .throttled_interval(secs(2))
             .backoff_factor(2.0)
             .max_wait_interval(secs(20))
             .jitter(Jitter::Full)
@@ -182,13 +186,14 @@ mod tests {
         #[test]
         fn policies_survive_writing_and_reading(
             count in any::<u32>(),
-            times in any::<[u64; 4]>(),
+            times in any::<[u64; 5]>(),
             factor in any::<f64>().prop_filter("valid", |factor| factor.is_finite() && *factor > 0.0),
         ) {
-            let [interval, cap, deadline, asked] = times.map(Duration::from_nanos);
+            let [interval, throttled, cap, deadline, asked] = times.map(Duration::from_nanos);
             let policy = RetryPolicy::builder()
                 .count(count)
                 .interval(interval)
+                .throttled_interval(throttled)
                 .backoff_factor(factor)
                 .max_wait_interval(cap.max(secs(1)))
                 .jitter(Jitter::Decorrelated)

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use crate::{
-    backoff::Backoff,
+    backoff::{self, Backoff},
     budget::{Cost, RetryBudget},
     deadline::Deadline,
     nanos::Nanos,
@@ -151,6 +151,7 @@ impl Progress {
             Verdict::Retry => (None, Cost::Retry),
             Verdict::RetryTimeout => (None, Cost::Timeout),
             Verdict::RetryAfter(wait) => (Some(Nanos::new(wait)), Cost::Retry),
+            Verdict::RetryThrottled(wait) => (wait.map(Nanos::new), Cost::Throttled),
             Verdict::RetryUncharged(wait) => (wait.map(Nanos::new), Cost::Nothing),
         };
         let deadline = Deadline::new(self.start, policy.deadline);
@@ -163,8 +164,9 @@ impl Progress {
         if self.retries == 0 {
             self.backoff = Backoff::new(policy);
         }
+        let first = if cost == Cost::Throttled { backoff::first_throttled(policy) } else { backoff::first(policy) };
         // A requested wait advances the backoff, too, so that the policy's next wait is not shorter than without it.
-        let own = self.backoff.advance(policy, random);
+        let own = self.backoff.advance(policy, first, random);
         if requested.is_some_and(|wait| wait > policy.max_retry_after) {
             return Err(Reason::RetryAfterTooLong);
         }
@@ -205,7 +207,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Jitter, RetryPolicyBuilder};
+    use crate::{Jitter, RetryPolicyBuilder, TokenCosts};
     use Decision::{Finish, Wait};
 
     fn secs(secs: f64) -> Duration {
@@ -228,7 +230,7 @@ mod tests {
 
     #[test]
     fn decisions() {
-        use Verdict::{Accept, Retry, RetryAfter, RetryTimeout, Stop};
+        use Verdict::{Accept, Retry, RetryAfter, RetryThrottled, RetryTimeout, Stop};
         let wait = |seconds| Wait(secs(seconds));
         check("accepted at the first attempt", sample(), &[(0.0, Accept, Finish(Reason::Accepted))]);
         check("stopped at the first attempt", sample(), &[(0.0, Stop, Finish(Reason::Permanent))]);
@@ -263,6 +265,19 @@ mod tests {
             "a huge wait does not panic",
             sample().deadline(secs(9.0)).max_retry_after(Duration::MAX),
             &[(0.0, RetryAfter(Duration::MAX), Finish(Reason::Deadline))],
+        );
+        check(
+            "a throttled attempt waits for longer",
+            sample().throttled_interval(secs(5.0)),
+            &[(0.0, RetryThrottled(None), wait(5.0)), (5.0, Retry, wait(6.0)), (11.0, RetryThrottled(None), wait(20.0))],
+        );
+        check(
+            "a requested wait replaces that of a throttled attempt, too",
+            sample().throttled_interval(secs(5.0)),
+            &[
+                (0.0, RetryThrottled(Some(secs(1.0))), wait(1.0)),
+                (1.0, RetryThrottled(Some(secs(60.1))), Finish(Reason::RetryAfterTooLong)),
+            ],
         );
         check("a wait of zero", sample(), &[(0.0, RetryAfter(Duration::ZERO), wait(0.0))]);
         check(
@@ -299,24 +314,26 @@ mod tests {
 
     #[test]
     fn tokens_behave_as_in_the_aws_standard_mode() {
-        let policy = sample().interval(secs(1.0)).build().unwrap();
-        let budget = RetryBudget::tokens(500, 5, 10);
-        let mut session = Session::start(&policy, Some(&budget), Duration::ZERO);
-        assert_eq!(session.decide(Verdict::Retry, secs(0.0), || 0), Wait(secs(1.0)));
-        assert_eq!(budget.available(), 495.0);
-        assert_eq!(session.decide(Verdict::Retry, secs(1.0), || 0), Wait(secs(2.0)));
-        assert_eq!(budget.available(), 490.0);
-        assert_eq!(session.decide(Verdict::Accept, secs(3.0), || 0), Finish(Reason::Accepted));
-        assert_eq!(budget.available(), 495.0);
-        let mut session = Session::start(&policy, Some(&budget), secs(4.0));
-        session.decide(Verdict::RetryTimeout, secs(4.0), || 0);
-        assert_eq!(budget.available(), 485.0, "a timeout costs more");
+        let policy = sample().build().unwrap();
+        let check = |costs, steps: &[(Verdict, f64)]| {
+            let budget = RetryBudget::tokens(500, costs);
+            let mut session = Session::start(&policy, Some(&budget), Duration::ZERO);
+            for &(verdict, left) in steps {
+                session.decide(verdict, secs(0.0), || 0);
+                assert_eq!(budget.available(), left, "{costs:?} {verdict:?}");
+            }
+        };
+        let throttled = Verdict::RetryThrottled(None);
+        check(TokenCosts::AWS_2026, &[(Verdict::Retry, 486.0), (throttled, 481.0), (Verdict::Accept, 486.0)]);
+        check(TokenCosts::AWS_2026, &[(throttled, 495.0), (Verdict::RetryTimeout, 481.0), (Verdict::Accept, 495.0)]);
+        check(TokenCosts::AWS_UNTIL_2026, &[(Verdict::Retry, 495.0), (throttled, 490.0), (Verdict::Accept, 495.0)]);
+        check(TokenCosts::AWS_UNTIL_2026, &[(Verdict::RetryTimeout, 490.0), (Verdict::Accept, 500.0)]);
     }
 
     #[test]
     fn an_uncharged_retry_needs_no_budget() {
         let policy = sample().build().unwrap();
-        for budget in [RetryBudget::tokens(0, 5, 10), RetryBudget::in_flight(0.0, 0).unwrap()] {
+        for budget in [RetryBudget::tokens(0, 5), RetryBudget::in_flight(0.0, 0).unwrap()] {
             let mut session = Session::start(&policy, Some(&budget), Duration::ZERO);
             assert_eq!(session.decide(Verdict::RetryUncharged(None), secs(0.0), || 0), Wait(secs(3.0)));
             assert_eq!(session.decide(Verdict::RetryUncharged(Some(secs(1.0))), secs(3.0), || 0), Wait(secs(1.0)));
@@ -337,7 +354,7 @@ mod tests {
     #[test]
     fn an_empty_budget_allows_one_attempt() {
         let policy = sample().build().unwrap();
-        let budget = RetryBudget::tokens(4, 5, 10);
+        let budget = RetryBudget::tokens(4, 5);
         let mut session = Session::start(&policy, Some(&budget), Duration::ZERO);
         assert_eq!(session.decide(Verdict::Retry, secs(0.0), || 0), Finish(Reason::Budget));
         assert_eq!(budget.available(), 4.0);
@@ -345,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_wait_that_does_not_start_is_not_charged() {
-        let budget = RetryBudget::tokens(500, 5, 10);
+        let budget = RetryBudget::tokens(500, 5);
         let exhausted = sample().count(0).build().unwrap();
         Session::start(&exhausted, Some(&budget), Duration::ZERO).decide(Verdict::Retry, secs(0.0), || 0);
         let late = sample().deadline(secs(1.0)).build().unwrap();
@@ -388,7 +405,10 @@ mod tests {
             cap in 1..=u64::MAX,
             deadline in 1..=u64::MAX,
             start in any::<u64>(),
-            steps in prop::collection::vec((any::<u64>(), any::<u64>(), prop::option::of(any::<u64>())), 60),
+            steps in prop::collection::vec(
+                (any::<u64>(), any::<u64>(), prop::option::of(any::<u64>()), any::<bool>()),
+                60,
+            ),
         ) {
             let policy = RetryPolicy::builder()
                 .count(count)
@@ -405,9 +425,13 @@ mod tests {
             let start = Duration::from_nanos(start);
             let mut session = Session::start(&policy, None, start);
             let mut now = start;
-            for (taken, random, asked) in steps {
+            for (taken, random, asked, is_throttled) in steps {
                 now = now.saturating_add(Duration::from_nanos(taken >> 20));
-                let verdict = asked.map_or(Verdict::Retry, |asked| Verdict::RetryAfter(Duration::from_nanos(asked)));
+                let verdict = match asked.map(Duration::from_nanos) {
+                    asked if is_throttled => Verdict::RetryThrottled(asked),
+                    Some(asked) => Verdict::RetryAfter(asked),
+                    None => Verdict::Retry,
+                };
                 match session.decide(verdict, now, || random) {
                     Wait(wait) => {
                         now += wait;

@@ -267,7 +267,7 @@ async fn discarding_an_outcome_is_part_of_the_wait_and_ends_before_the_next_atte
 
 #[tokio::test(start_paused = true)]
 async fn an_empty_budget_allows_one_attempt() {
-    let retry = Retry::new(RetryPolicy::BALLERINA).budget(RetryBudget::tokens(0, 5, 10));
+    let retry = Retry::new(RetryPolicy::BALLERINA).budget(RetryBudget::tokens(0, 5));
     let gave_up = retry.run(|_| async { Err::<(), _>(()) }).await.unwrap_err();
     assert_eq!((gave_up.reason(), gave_up.attempts()), (Reason::Budget, 1));
 }
@@ -347,7 +347,7 @@ fn calls_are_send() {
     fn is_send<T: Send>(value: T) -> T {
         value
     }
-    let retry = Retry::new(RetryPolicy::BALLERINA).budget(RetryBudget::tokens(1, 1, 1));
+    let retry = Retry::new(RetryPolicy::BALLERINA).budget(RetryBudget::tokens(1, 1));
     drop(is_send(retry.run(|_| async { Ok::<_, std::io::Error>(String::new()) })));
     drop(is_send(retry_core::retry(RetryPolicy::BALLERINA, || async { Ok::<_, ()>(()) })));
 }
