@@ -4,7 +4,10 @@ use core::{fmt, iter, time::Duration};
 
 use crate::{
     backoff::{Backoff, first},
-    deadline::Deadline, nanos::Nanos, policy::RetryPolicy};
+    deadline::Deadline,
+    nanos::Nanos,
+    policy::RetryPolicy,
+};
 
 /// The attempts and waits of a policy, and the longest time that a call may take.
 ///

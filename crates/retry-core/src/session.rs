@@ -269,7 +269,11 @@ mod tests {
         check(
             "a throttled attempt waits for longer",
             sample().throttled_interval(secs(5.0)),
-            &[(0.0, RetryThrottled(None), wait(5.0)), (5.0, Retry, wait(6.0)), (11.0, RetryThrottled(None), wait(20.0))],
+            &[
+                (0.0, RetryThrottled(None), wait(5.0)),
+                (5.0, Retry, wait(6.0)),
+                (11.0, RetryThrottled(None), wait(20.0)),
+            ],
         );
         check(
             "a requested wait replaces that of a throttled attempt, too",

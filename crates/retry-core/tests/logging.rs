@@ -28,7 +28,8 @@ impl Log for Lines {
 async fn retries_and_failed_calls_are_logged_without_errors() {
     log::set_logger(&LINES).unwrap();
     log::set_max_level(LevelFilter::Trace);
-    let policy = RetryPolicy::builder().count(1).interval(Duration::from_millis(1)).jitter(Jitter::None).build().unwrap();
+    let policy =
+        RetryPolicy::builder().count(1).interval(Duration::from_millis(1)).jitter(Jitter::None).build().unwrap();
     let _ = retry(policy, || async { Err::<(), _>("a secret") }).await;
     retry(policy, || async { Ok::<_, ()>(()) }).await.unwrap();
     let logged = LINES.0.lock().unwrap();
