@@ -25,8 +25,9 @@ use crate::{
     },
     error::Error,
     hedge::{after::HedgeAfter, delay::HedgeDelay},
+    request::deadline_header::DeadlineHeader,
     response::buffering::BufferLimits,
-    retry::{attempt_event::AttemptEvent, config::RetryConfig, methods::RetryMethods},
+    retry::{attempt_event::AttemptEvent, config::RetryConfig, methods::RetryMethods, server_hints::ServerHint},
     transport::HttpTransport,
 };
 
@@ -131,6 +132,11 @@ impl ClientBuilder {
         self.configure_retries(|config| config.status_codes(codes))
     }
 
+    /// Sets the response headers in which servers say whether and when to retry; see [`RetryConfig::server_hints`].
+    pub fn server_hints(self, hints: impl IntoIterator<Item = ServerHint>) -> Self {
+        self.configure_retries(|config| config.server_hints(hints))
+    }
+
     /// Sets which methods may be repeated although the server may have processed the request.
     pub fn retry_methods(self, methods: RetryMethods) -> Self {
         self.configure_retries(|config| config.methods(methods))
@@ -155,6 +161,11 @@ impl ClientBuilder {
     /// Sends the number of the attempt, from 1, in this header.
     pub fn attempt_header(self, name: HeaderName) -> Self {
         self.configure_retries(|config| config.attempt_header(name))
+    }
+
+    /// Sends in this header how long the attempt may take; see [`RetryConfig::deadline_header`].
+    pub fn deadline_header(self, header: impl Into<DeadlineHeader>) -> Self {
+        self.configure_retries(|config| config.deadline_header(header))
     }
 
     /// Sets how many bytes of a streamed request body are buffered; see [`RetryConfig::replay_limit`].

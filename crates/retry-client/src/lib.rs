@@ -30,8 +30,9 @@
 //! | any other response | never |
 //!
 //! A request with an `Idempotency-Key` counts as idempotent, whatever its method. If the response to be retried has a
-//! `Retry-After` header, that replaces the policy's wait, within the policy's limits. If no attempt is left, the
-//! response is returned.
+//! `Retry-After` header, that replaces the policy's wait, within the policy's limits
+//! ([`server_hints`](ClientBuilder::server_hints) are the headers that count). If no attempt is left, the response is
+//! returned.
 //!
 //! If an idle connection turns out to be closed before anything was written to it, the request goes to another connection.
 //! As nothing was sent, that does not count as an attempt.
@@ -98,6 +99,7 @@ mod base_url;
 mod builder;
 mod client;
 mod connection;
+mod decimal;
 mod endpoint;
 mod error;
 mod error_chain;
@@ -121,6 +123,7 @@ pub use history::{Hedge, History, HistoryEntry, PastOutcome};
 pub use layer::{RetryLayer, RetryService};
 pub use request::{
     body::Body,
+    deadline_header::DeadlineHeader,
     hop_by_hop::{remove_hop_by_hop, trim_values},
     replay::RequestBody,
 };
@@ -132,6 +135,7 @@ pub use retry::{
     attempt_event::{AttemptEvent, Outcome},
     config::RetryConfig,
     methods::RetryMethods,
+    server_hints::ServerHint,
 };
 pub use retry_core::{self, Journal, Reason, RetryBudget, RetryPolicy};
 #[cfg(feature = "tls-no-provider")]

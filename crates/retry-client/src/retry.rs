@@ -11,3 +11,4 @@ pub(crate) mod failure;
 pub(crate) mod methods;
 pub(crate) mod retry_after;
 pub(crate) mod retry_loop;
+pub(crate) mod server_hints;

@@ -1,8 +1,11 @@
 //! The request of a call, and how each attempt sends it.
 
-use std::sync::{
-    Mutex,
-    atomic::{AtomicU32, Ordering::Relaxed},
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use http::{
@@ -10,6 +13,7 @@ use http::{
     header::{EXPECT, UPGRADE},
 };
 use retry_core::{Attempt, RetryBudget};
+use tokio::time::Instant;
 
 use crate::{
     endpoint::route::Route,
@@ -86,13 +90,18 @@ fn make_idempotent(config: &RetryConfig, request: &mut Request<()>) -> bool {
 pub(crate) struct AttemptRequest<'a> {
     config: &'a RetryConfig,
     request: &'a ReplayableRequest,
-    attempt: Attempt,
+    /// The number of the attempt, from 1.
+    number: u32,
+    /// When the call has to be over; `None` if no header says so.
+    deadline: Option<Instant>,
 }
 
 impl<'a> AttemptRequest<'a> {
     pub(crate) fn new(config: &'a RetryConfig, request: &'a ReplayableRequest, attempt: Attempt) -> Self {
         request.sent.store(0, Relaxed);
-        Self { config, request, attempt }
+        let left = config.deadline_header.as_ref().and(attempt.remaining);
+        let deadline = left.and_then(|left| Instant::now().checked_add(left));
+        Self { config, request, number: attempt.number, deadline }
     }
 
     pub(crate) fn head(&self) -> &'a Request<()> {
@@ -122,7 +131,7 @@ impl<'a> AttemptRequest<'a> {
     /// Whether it may be sent to a second endpoint if its response takes long: in the first attempt of a request that may
     /// be repeated. After a failure, the policy decides about further requests.
     pub(crate) fn may_be_hedged(&self) -> bool {
-        self.attempt.number == 1 && self.is_repeatable() && !is_grpc(self.request.head.headers())
+        self.number == 1 && self.is_repeatable() && !is_grpc(self.request.head.headers())
     }
 
     /// Whether its body can be sent a second time now.
@@ -144,7 +153,7 @@ impl<'a> AttemptRequest<'a> {
     /// the server before it sends the body.
     pub(crate) fn may_prefetch_body(&self) -> bool {
         let headers = self.request.head.headers();
-        self.attempt.number == 1 && !is_grpc(headers) && !headers.keys().any(|name| *name == EXPECT || *name == UPGRADE)
+        self.number == 1 && !is_grpc(headers) && !headers.keys().any(|name| *name == EXPECT || *name == UPGRADE)
     }
 
     /// Notes that a connection returned the request unsent.
@@ -152,13 +161,24 @@ impl<'a> AttemptRequest<'a> {
         self.request.sent.fetch_sub(1, Relaxed);
     }
 
+    /// Returns how long the attempt may still take; `None` if it is not limited.
+    fn time_left(&self) -> Option<Duration> {
+        let until_deadline = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        until_deadline.into_iter().chain(self.config.attempt_timeout).min()
+    }
+
     /// Builds the message, for the connection that sends it now.
     pub(crate) fn message(&self) -> Request<RequestBody> {
-        let Self { config, request: ReplayableRequest { head, body, sent, .. }, attempt } = self;
+        let Self { config, request: ReplayableRequest { head, body, sent, .. }, number, .. } = self;
         sent.fetch_add(1, Relaxed);
         let mut message = Request::clone(head).map(|()| body.attempt());
         if let Some(name) = &config.attempt_header {
-            message.headers_mut().insert(name, HeaderValue::from(attempt.number));
+            message.headers_mut().insert(name, HeaderValue::from(*number));
+        }
+        if let Some(header) = &config.deadline_header
+            && let Some(left) = self.time_left()
+        {
+            message.headers_mut().insert(header.name(), header.value(left));
         }
         message
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
 use retry_core::Verdict;
 
 use crate::{endpoint::route::NextEndpoint, retry::failure::FailureKind};
@@ -41,18 +42,25 @@ pub(crate) fn on_failure(request: RequestState, kind: FailureKind) -> Verdict {
     }
 }
 
-/// Returns the verdict on a response with a status that is listed for retries. Its `Retry-After` is for the endpoint that
-/// sent it.
+/// Returns the verdict on a response that should be retried, after the wait that the server requested, which is for the
+/// endpoint that sent it.
 ///
 /// If the server responded before it had read the complete request, it knew enough to decide: the response is accepted.
-pub(crate) fn on_listed_status(request: RequestState, retry_after: Option<Duration>) -> Verdict {
+///
+/// Only a 429 counts as throttled. A 503 with a wait may come from a server that is down.
+pub(crate) fn on_failed_response(request: RequestState, status: StatusCode, wait: Option<Duration>) -> Verdict {
     if !(request.idempotent && request.replayable && request.fully_read) {
         return Verdict::Accept;
     }
-    match request.next {
-        NextEndpoint::Tried => retry_after.map_or(Verdict::Retry, Verdict::RetryAfter),
-        NextEndpoint::Other => Verdict::Retry,
-        NextEndpoint::FirstOther => Verdict::RetryAfter(Duration::ZERO),
+    let wait = match request.next {
+        NextEndpoint::Tried => wait,
+        NextEndpoint::Other => None,
+        NextEndpoint::FirstOther => Some(Duration::ZERO),
+    };
+    match wait {
+        _ if status == StatusCode::TOO_MANY_REQUESTS => Verdict::RetryThrottled(wait),
+        Some(wait) => Verdict::RetryAfter(wait),
+        None => Verdict::Retry,
     }
 }
 
@@ -60,7 +68,7 @@ pub(crate) fn on_listed_status(request: RequestState, retry_after: Option<Durati
 mod tests {
     use super::*;
     use FailureKind::{CutOff, MaybeProcessed, NotSent, Outage, Permanent, Refused, TimedOut, Unreachable};
-    use Verdict::{Accept, Retry, RetryAfter, RetryTimeout, RetryUncharged, Stop};
+    use Verdict::{Accept, Retry, RetryAfter, RetryThrottled, RetryTimeout, RetryUncharged, Stop};
 
     const PUT: RequestState =
         RequestState { idempotent: true, replayable: true, fully_read: true, next: NextEndpoint::Tried };
@@ -88,14 +96,18 @@ mod tests {
     }
 
     #[test]
-    fn listed_statuses() {
+    fn failed_responses() {
+        let check = |request, wait, expected, throttled| {
+            assert_eq!(on_failed_response(request, StatusCode::SERVICE_UNAVAILABLE, wait), expected, "{request:?}");
+            assert_eq!(on_failed_response(request, StatusCode::TOO_MANY_REQUESTS, wait), throttled, "{request:?}");
+        };
         let half_sent = RequestState { fully_read: false, ..PUT };
         for (request, expected) in [(PUT, Retry), (POST, Accept), (OVERSIZED_PUT, Accept), (half_sent, Accept)] {
-            assert_eq!(on_listed_status(request, None), expected, "{request:?}");
+            check(request, None, expected, if expected == Retry { RetryThrottled(None) } else { expected });
         }
         let wait = Duration::from_secs(2);
-        assert_eq!(on_listed_status(PUT, Some(wait)), RetryAfter(wait));
-        assert_eq!(on_listed_status(POST, Some(wait)), Accept);
+        check(PUT, Some(wait), RetryAfter(wait), RetryThrottled(Some(wait)));
+        check(POST, Some(wait), Accept, Accept);
     }
 
     #[test]
@@ -113,7 +125,10 @@ mod tests {
                 "for example, if connecting took longer than the attempt may"
             );
             assert_eq!(on_failure(request, TimedOut), timed_out);
-            assert_eq!(on_listed_status(request, requested), listed, "Retry-After is for the endpoint that sent it");
+            let on_response = |status| on_failed_response(request, status, requested);
+            assert_eq!(on_response(StatusCode::BAD_GATEWAY), listed, "the wait is for the endpoint that sent it");
+            let throttled = RetryThrottled((next == FirstOther).then_some(Duration::ZERO));
+            assert_eq!(on_response(StatusCode::TOO_MANY_REQUESTS), throttled);
             assert_eq!(on_failure(RequestState { next, ..POST }, MaybeProcessed), Stop);
         }
     }

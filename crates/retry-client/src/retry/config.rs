@@ -8,8 +8,10 @@ use retry_core::{Retry, RetryBudget, RetryPolicy, TokioRuntime};
 use crate::{
     error::Error,
     history::MAX_ENTRIES,
-    request::buffer_quota::BufferQuota,
-    retry::{attempt_event::AttemptEvent, backoff_gauge::BackoffGauge, methods::RetryMethods},
+    request::{buffer_quota::BufferQuota, deadline_header::DeadlineHeader},
+    retry::{
+        attempt_event::AttemptEvent, backoff_gauge::BackoffGauge, methods::RetryMethods, server_hints::ServerHint,
+    },
 };
 
 /// What is retried, and how. [`ClientBuilder`](crate::ClientBuilder) has a method for each of these settings, and
@@ -19,11 +21,13 @@ use crate::{
 /// |---|---|---|
 /// | `policy` | [`RetryPolicy::default`] | number of retries, backoff, deadline, and the limit on `Retry-After` |
 /// | `status_codes` | none | statuses that are retried |
+/// | `server_hints` | `Retry-After` | headers in which servers say whether and when to retry |
 /// | `methods` | idempotent | methods that may be repeated although the server may have processed the request |
 /// | `attempt_timeout` | none | timeout of one attempt |
 /// | `budget` | none | limit on retries, shared by several calls |
 /// | `add_idempotency_key` | off | adds an `Idempotency-Key` to requests of other methods, and repeats them |
 /// | `attempt_header` | none | header that carries the number of the attempt |
+/// | `deadline_header` | none | header that carries how long the client is going to wait |
 /// | `replay_limit` | 64 KiB | bytes of one streamed request body that are buffered for other attempts |
 /// | `replay_memory` | 64 MiB | bytes that all these buffers may hold together |
 /// | `observer` | none | function that is called after each attempt |
@@ -32,11 +36,13 @@ use crate::{
 pub struct RetryConfig {
     pub(crate) policy: RetryPolicy,
     status_codes: Vec<u16>,
+    pub(crate) server_hints: Vec<ServerHint>,
     pub(crate) methods: RetryMethods,
     pub(crate) attempt_timeout: Option<Duration>,
     pub(crate) budget: Option<RetryBudget>,
     pub(crate) add_idempotency_key: bool,
     pub(crate) attempt_header: Option<HeaderName>,
+    pub(crate) deadline_header: Option<DeadlineHeader>,
     pub(crate) replay_limit: usize,
     pub(crate) buffer_quota: BufferQuota,
     pub(crate) observer: Option<Observer>,
@@ -58,11 +64,13 @@ impl RetryConfig {
         Self {
             policy,
             status_codes: Vec::new(),
+            server_hints: vec![ServerHint::RetryAfter],
             methods: RetryMethods::default(),
             attempt_timeout: None,
             budget: None,
             add_idempotency_key: false,
             attempt_header: None,
+            deadline_header: None,
             replay_limit: 64 * 1024,
             buffer_quota: BufferQuota::new(64 * 1024 * 1024),
             observer: None,
@@ -76,11 +84,27 @@ impl RetryConfig {
         self
     }
 
-    /// Sets the statuses that are retried, from 100 to 999. The `Retry-After` header of such a response replaces the
-    /// policy's wait; if it exceeds [`RetryPolicy::max_retry_after`] or the deadline, the response is returned
-    /// immediately.
+    /// Sets the statuses that are retried, from 100 to 999. After a 429, the waits are at least those of
+    /// [`RetryPolicy::throttled_interval`], and a retry may cost fewer tokens of a budget.
     pub fn status_codes(mut self, codes: impl IntoIterator<Item = u16>) -> Self {
         self.status_codes = codes.into_iter().collect();
+        self
+    }
+
+    /// Sets the response headers in which servers say whether and when to retry. A wait replaces the policy's; if it exceeds
+    /// [`RetryPolicy::max_retry_after`] or the deadline, the response is returned immediately. If a response has several,
+    /// the first one of this list counts.
+    ///
+    /// ```
+    /// use retry_client::{Client, ServerHint};
+    ///
+    /// // For an API that sends `x-should-retry` and waits in milliseconds.
+    /// let client = Client::builder("https://api.example")
+    ///     .status_codes([429, 500, 502, 503, 504])
+    ///     .server_hints([ServerHint::ShouldRetry, ServerHint::RetryAfterMs, ServerHint::RetryAfter]);
+    /// ```
+    pub fn server_hints(mut self, hints: impl IntoIterator<Item = ServerHint>) -> Self {
+        self.server_hints = hints.into_iter().collect();
         self
     }
 
@@ -117,6 +141,22 @@ impl RetryConfig {
         self
     }
 
+    /// Sends in this header how long the attempt may take, so that the server can give up in time: what is left of the
+    /// deadline when the attempt is sent, or the attempt timeout if that is shorter. Without both, there is no such header.
+    ///
+    /// ```
+    /// use http::HeaderName;
+    /// use retry_client::{Client, RetryPolicy};
+    ///
+    /// let client = Client::builder("http://localhost:8080")
+    ///     .retry(RetryPolicy::interactive()) // with a deadline of 5 s
+    ///     .deadline_header(HeaderName::from_static("grpc-timeout"));
+    /// ```
+    pub fn deadline_header(mut self, header: impl Into<DeadlineHeader>) -> Self {
+        self.deadline_header = Some(header.into());
+        self
+    }
+
     /// Sets how many bytes of a streamed request body are buffered for other attempts. A request with a longer body is
     /// sent only once. Bodies that were passed as bytes do not count.
     pub fn replay_limit(mut self, bytes: usize) -> Self {
@@ -150,6 +190,12 @@ impl RetryConfig {
 
     pub(crate) fn retries_status(&self, status: StatusCode) -> bool {
         self.status_codes.contains(&status.as_u16())
+    }
+
+    /// Whether a response with this status may be retried although it is not listed.
+    pub(crate) fn may_be_asked_to_retry(&self, status: StatusCode) -> bool {
+        let is_error = status.is_client_error() || status.is_server_error();
+        is_error && self.server_hints.contains(&ServerHint::ShouldRetry)
     }
 
     /// Returns the retry engine for one call.

@@ -15,11 +15,11 @@ use crate::{
         attempt_request::{AttemptRequest, ReplayableRequest, RequestParts},
         attempt_timeout,
         backoff_gauge::BackoffGuard,
-        classify::{RequestState, on_failure, on_listed_status},
+        classify::{RequestState, on_failed_response, on_failure},
         config::{Observer, RetryConfig},
         drain::drain,
         failure::Failure,
-        retry_after::retry_after,
+        server_hints::{self, Advice},
     },
 };
 
@@ -137,11 +137,17 @@ impl<B: Drainable> Classify<BoxResponse<B>, Failure> for Classifier<'_> {
             fully_read: body.is_fully_read(),
             next: route.next_endpoint(),
         };
-        match outcome {
-            Ok(response) if !self.config.retries_status(response.status()) => Verdict::Accept,
-            Ok(response) => on_listed_status(state(), retry_after(response.headers(), now())),
-            Err(failure) => on_failure(state(), failure.kind),
+        let response = match outcome {
+            Ok(response) => response,
+            Err(failure) => return on_failure(state(), failure.kind),
+        };
+        let status = response.status();
+        let is_listed = self.config.retries_status(status);
+        if !is_listed && !self.config.may_be_asked_to_retry(status) {
+            return Verdict::Accept;
         }
+        let Advice { retry, wait } = server_hints::read(&self.config.server_hints, response.headers(), now());
+        if retry.unwrap_or(is_listed) { on_failed_response(state(), status, wait) } else { Verdict::Accept }
     }
 
     fn discard(&self, outcome: Result<BoxResponse<B>, Failure>) -> Self::Discard {

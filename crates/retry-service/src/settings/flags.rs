@@ -10,8 +10,8 @@ use retry_client::{HedgeAfter, RetryMethods, retry_core::Jitter};
 use super::{
     upstream::{UpstreamList, UpstreamUrl},
     values::{
-        Command, Host, Limit, StatusCodes, ThreadCount, above_zero, at_least_one, bytes, count, failures, header_size,
-        hedge_after, jitter, limit, methods, on_off, path, ratio, timeout,
+        Command, Host, Limit, ServerHints, StatusCodes, ThreadCount, above_zero, at_least_one, bytes, count, failures,
+        header_size, hedge_after, jitter, limit, methods, on_off, path, ratio, timeout,
     },
 };
 use crate::{
@@ -103,6 +103,10 @@ pub(crate) struct RetrySettings {
     #[arg(default_value = "3s", default_value_if("forward", "true", "100ms"))]
     pub interval: Duration,
 
+    /// Wait before the first retry after a 429, if --interval is shorter
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration::parse)]
+    pub throttled_interval: Duration,
+
     /// Maximum number of retries after the first attempt
     #[arg(long, value_name = "N", default_value = "3", value_parser = count)]
     pub count: u32,
@@ -130,6 +134,11 @@ pub(crate) struct RetrySettings {
     #[arg(long, value_name = "CODES", hide_default_value = true, group = LISTS)]
     #[arg(default_value = "", default_value_if("forward", "true", "502,503,504"))]
     pub status_codes: StatusCodes,
+
+    /// Response headers in which the upstream says whether and when to retry, separated by commas, or off; the first one
+    /// with a wait counts: retry-after, retry-after-ms, x-amz-retry-after, grpc-retry-pushback-ms, x-should-retry
+    #[arg(long, value_name = "HEADERS", default_value = "retry-after", group = LISTS)]
+    pub server_hints: ServerHints,
 
     /// Methods to retry even if the upstream may have processed the request
     #[arg(long, value_name = "METHODS", default_value = "idempotent", value_parser = methods(), group = GATEWAY_ONLY)]

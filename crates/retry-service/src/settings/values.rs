@@ -7,7 +7,7 @@ use clap::{
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
 use http::{StatusCode, uri::PathAndQuery};
-use retry_client::{HedgeAfter, RetryMethods, retry_core::Jitter};
+use retry_client::{HedgeAfter, RetryMethods, ServerHint, retry_core::Jitter};
 
 use crate::common::duration;
 
@@ -155,6 +155,26 @@ impl FromStr for StatusCodes {
     }
 }
 
+/// The headers in which the upstream says whether and when to retry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServerHints(pub(crate) Vec<ServerHint>);
+
+impl FromStr for ServerHints {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.trim().is_empty() || is_off(text) {
+            return Ok(Self(Vec::new()));
+        }
+        let find = |name: &str| ServerHint::ALL.into_iter().find(|hint| hint.header_name().eq_ignore_ascii_case(name));
+        let hints: Option<_> = text.split(',').map(|name| find(name.trim())).collect();
+        hints.map(Self).ok_or_else(|| {
+            let names = ServerHint::ALL.map(ServerHint::header_name);
+            format!("expected some of {}, separated by commas, or off", names.join(", "))
+        })
+    }
+}
+
 /// Parses the methods that are retried though the upstream may have processed the request.
 pub(crate) fn methods() -> impl TypedValueParser<Value = RetryMethods> {
     let idempotent = PossibleValue::new("idempotent").help("GET, HEAD, OPTIONS, TRACE, PUT and DELETE");
@@ -232,6 +252,23 @@ mod tests {
         check("502,,503", None);
         check("99", None);
         check("5xx", None);
+    }
+
+    #[test]
+    fn server_hints_are_a_list_of_header_names() {
+        use ServerHint::{RetryAfter, ShouldRetry};
+        let check = |text: &str, expected: Option<&[ServerHint]>| {
+            assert_eq!(text.parse::<ServerHints>().ok().map(|hints| hints.0).as_deref(), expected, "{text}");
+        };
+        check("off", Some(&[]));
+        check("", Some(&[]));
+        check("retry-after", Some(&[RetryAfter]));
+        check("X-Should-Retry, retry-after", Some(&[ShouldRetry, RetryAfter]));
+        check("retry-after,", None);
+        let error = "retry-later".parse::<ServerHints>().unwrap_err();
+        let expected = "expected some of retry-after, retry-after-ms, x-amz-retry-after, grpc-retry-pushback-ms, \
+                        x-should-retry, separated by commas, or off";
+        assert_eq!(error, expected);
     }
 
     #[test]

@@ -31,6 +31,9 @@ pub(super) fn find(settings: &Settings, dump: &Dump, command: &clap::Command) ->
             no_effect(name, "without --forward, no request is forwarded".to_owned());
         }
     }
+    if !retries.status_codes.0.contains(&429) {
+        no_effect("throttled-interval", "429 is not a status to retry (--status-codes)".to_owned());
+    }
     if !settings.upstreams().iter().any(|url| url.is_https()) {
         no_effect("upstream-ca", "the URL of the upstream starts with http:// (--upstream)".to_owned());
     }
@@ -180,6 +183,11 @@ mod tests {
         );
         check(&["--forward", "--slow-start", "1s", "--ready-needs-upstream", "--admin", "1"], &[]);
         check(&["--outage-wait", "3s"], &["--outage-wait has no effect: without --forward, no request is forwarded"]);
+        check(
+            &["--forward", "--throttled-interval", "2s"],
+            &["--throttled-interval has no effect: 429 is not a status to retry (--status-codes)"],
+        );
+        check(&["--forward", "--throttled-interval", "2s", "--status-codes", "429,503"], &[]);
         check(
             &["--forward", "--path", "/other"],
             &["--path has no effect: with --forward, every request keeps its own path"],
