@@ -32,11 +32,21 @@ pub(crate) async fn run(gateway: &str, folder: &Path, requests: usize) -> bool {
     for mut stream in send(&gateway, 0..FIRST).await {
         assert_eq!(status(&mut stream).await, SUCCESS);
     }
+    let empty = gateway.resident();
+    // Connections without a request, to compare with.
+    let mut idle = send(&gateway, FIRST..FIRST + requests).await;
+    for stream in &mut idle {
+        assert_eq!(status(stream).await, SUCCESS);
+    }
+    sleep(SETTLE).await;
+    let connected = gateway.resident();
+    drop(idle);
+    sleep(SETTLE).await;
+
     let begin = now();
     upstream.stop("KILL").await;
-
-    let empty = gateway.resident();
-    let mut waiting = send(&gateway, FIRST..FIRST + requests).await;
+    let first = FIRST + requests;
+    let mut waiting = send(&gateway, first..first + requests).await;
     sleep(SETTLE).await;
     let parked = gateway.resident();
     // Some leave, and as many others come.
@@ -47,7 +57,7 @@ pub(crate) async fn run(gateway: &str, folder: &Path, requests: usize) -> bool {
         number % 2 == 1 || number > 2 * leaving
     });
     sleep(SETTLE).await;
-    waiting.extend(send(&gateway, FIRST + requests..FIRST + requests + leaving).await);
+    waiting.extend(send(&gateway, first + requests..first + requests + leaving).await);
     sleep(SETTLE).await;
     let replaced = gateway.resident();
 
@@ -62,19 +72,20 @@ pub(crate) async fn run(gateway: &str, folder: &Path, requests: usize) -> bool {
     drop(gateway);
 
     let each = |bytes: i64| bytes as f64 / 1024.0 / requests as f64;
-    println!("{requests} requests wait: {:.1} KiB for each", each(parked - empty));
+    println!("{requests} idle connections: {:.1} KiB for each", each(connected - empty));
+    println!("{requests} requests wait, each on a connection: {:.1} KiB for each", each(parked - empty));
     println!("after {leaving} clients have left and others have come: {:.1} KiB for each", each(replaced - empty));
     println!("responses within {seconds:.1} s after an outage of {AWAY:?}: {responses:?}");
-    let (arrived, latest) = order_of_arrival(&upstream);
+    let (arrived, latest) = order_of_arrival(&upstream, first);
     println!("{arrived} requests reached the upstream, at most {latest} places later than they were sent");
     responses.get(SUCCESS) == Some(&requests) && arrived == requests
 }
 
-/// Returns how many requests reached the upstream after the outage, and how many of those that were sent later were
+/// Returns how many requests reached the upstream after the `first` ones, and how many of those that were sent later were
 /// before one of them, at most.
-fn order_of_arrival(upstream: &Upstream) -> (usize, usize) {
+fn order_of_arrival(upstream: &Upstream, first: usize) -> (usize, usize) {
     let records = upstream.records().into_iter().filter(|record| record.event == Event::Arrived);
-    let arrived: Vec<_> = records.map(|record| record.request).skip(FIRST).collect();
+    let arrived: Vec<_> = records.map(|record| record.request).skip(first).collect();
     let mut in_order = arrived.clone();
     in_order.sort_unstable();
     let late = |(place, request)| place - in_order.binary_search(request).unwrap().min(place);
