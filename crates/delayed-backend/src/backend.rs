@@ -3,13 +3,40 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use crate::fault::duration_text;
 use crate::recorder::recorded_request::RecordedRequest;
 use crate::script::Script;
 use crate::server::Server;
+
+/// Fewer requests than expected arrived within the limit of [`Backend::wait_for`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} of {expected} requests arrived within {}{}", .requests.len(), duration_text(*.limit), list(.requests))]
+pub struct WaitError {
+    expected: usize,
+    requests: Vec<RecordedRequest>,
+    limit: Duration,
+}
+
+impl WaitError {
+    /// Returns the requests that arrived.
+    #[must_use]
+    pub fn requests(&self) -> &[RecordedRequest] {
+        &self.requests
+    }
+}
+
+fn list(requests: &[RecordedRequest]) -> String {
+    if requests.is_empty() {
+        return String::new();
+    }
+    let lines: Vec<_> = requests.iter().map(|request| format!("{} {}", request.method, request.target)).collect();
+    format!(": {}", lines.join(", "))
+}
 
 /// A running backend. Dropping it closes its listener and its connections.
 ///
@@ -94,16 +121,77 @@ impl Backend {
         self.server.identity.as_ref().map(crate::server::tls::Identity::ca_pem)
     }
 
-    /// Returns the number of requests that the script has been applied to.
+    /// Returns the number of requests that have arrived, except those of `/requests`.
     #[must_use]
     pub fn received(&self) -> u64 {
         self.server.received()
     }
 
-    /// Returns the latest 50,000 requests that the script has been applied to, in order.
+    /// Returns the latest requests, in order: at most 50,000, and 128 MiB.
     #[must_use]
     pub fn requests(&self) -> Vec<RecordedRequest> {
         self.server.requests()
+    }
+
+    /// Waits until at least `count` requests have been recorded, and returns all of them.
+    ///
+    /// # Errors
+    ///
+    /// If there are fewer after `limit`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use delayed_backend::Backend;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let backend = Backend::start("ok".parse()?).await?;
+    /// let error = backend.wait_for(1, Duration::from_millis(10)).await.unwrap_err();
+    /// assert_eq!(error.to_string(), "0 of 1 requests arrived within 10ms");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn wait_for(&self, count: usize, limit: Duration) -> Result<Vec<RecordedRequest>, WaitError> {
+        let arrived = tokio::time::timeout(limit, self.server.wait_for(count)).await;
+        arrived.map_err(|_| WaitError { expected: count, requests: self.requests(), limit })
+    }
+
+    /// Plays another script from its start, with the same seed and default delay.
+    ///
+    /// A request meets either the script before or this one: the one that was current when it arrived.
+    ///
+    /// ```
+    /// # use delayed_backend::Backend;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let backend = Backend::start("status=503".parse()?).await?;
+    /// // The client under test sees that the backend fails, and then that it has recovered:
+    /// backend.set_script("ok".parse()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set_script(&self, script: Script) {
+        self.server.set_script(script);
+    }
+
+    /// Selects the behaviours of all scripts at random with this seed, or in order if `None`. They start anew.
+    pub fn set_seed(&self, seed: Option<u64>) {
+        self.server.set_seed(seed);
+    }
+
+    /// Starts all scripts anew and removes all recorded requests. The next request is number 1.
+    pub fn reset(&self) {
+        self.server.reset();
+    }
+
+    /// Removes all recorded requests. The next request is number 1.
+    pub fn clear_requests(&self) {
+        self.server.clear_requests();
+    }
+
+    /// Closes all connections, and refuses new ones for this long. Zero ends an outage.
+    pub fn down(&self, length: Duration) {
+        self.server.down(length);
     }
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod chunked_body;
 pub(crate) mod connection_faults;
 pub(crate) mod connection_state;
 pub(crate) mod http2_frames;
+pub(crate) mod outage;
 pub(crate) mod play;
 pub(crate) mod table;
 pub(crate) mod truncated_body;
@@ -84,6 +85,16 @@ impl Behaviour {
     pub(crate) fn ignores_body(&self, http2: bool) -> bool {
         let unprocessed = matches!(self.fault, Some(Fault::Goaway | Fault::RefusedStream));
         self.early || (http2 && unprocessed)
+    }
+
+    /// Returns whether the client receives no head of a response.
+    pub(crate) fn replaces_response(&self, http2: bool) -> bool {
+        match &self.fault {
+            Some(Fault::Output(fault)) => matches!(fault, OutputFault::EndAfter(0, _) | OutputFault::Replace(_)),
+            Some(Fault::Hang | Fault::RefusedStream | Fault::Down(_)) => true,
+            Some(Fault::Goaway) => http2,
+            Some(Fault::Truncate(_)) | None => false,
+        }
     }
 }
 

@@ -1,31 +1,45 @@
 //! Handles a request: records it, creates the response of its route, and applies the script.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request, StatusCode, Version};
 use http_body::Body;
+use http_body_util::BodyExt as _;
 
 use crate::fault::connection_state::ConnectionState;
 use crate::fault::play::Exchange;
 use crate::fault::{Behaviour, Fault};
+use crate::recorder::body;
+use crate::recorder::observed_body::{ObservedBody, ResponseRecord};
 use crate::recorder::recorded_request::RecordedRequest;
-use crate::recorder::{DEFAULT_LIMIT, Recorder, body};
 use crate::routes::responses::{self, ECHO_LIMIT, Response};
 use crate::routes::{Route, known_bytes};
 use crate::script::Script;
+use crate::state::{State, StateCell};
 
 /// Handles the requests of all connections.
 #[derive(Debug)]
 pub(crate) struct Handler {
-    script: Script,
-    pub(crate) recorder: Recorder,
+    pub(crate) state: StateCell,
+}
+
+/// A request that has been recorded, and what becomes of it.
+#[derive(Debug)]
+struct Arrival {
+    state: Arc<State>,
+    number: NonZeroU64,
+    time: Instant,
+    route: Route,
+    exchange: Exchange,
 }
 
 impl Handler {
     pub(crate) fn new(script: Script) -> Self {
-        Self { script, recorder: Recorder::new(DEFAULT_LIMIT) }
+        Self { state: StateCell::new(script) }
     }
 
     /// Handles a request.
@@ -33,7 +47,7 @@ impl Handler {
     /// The request is recorded by this call rather than by the first poll of the future. That keeps the requests of a
     /// connection in order, and counts requests whose client disconnects immediately.
     pub(crate) fn handle<B>(
-        self: &Arc<Self>,
+        &self,
         connection: &Arc<ConnectionState>,
         request: Request<B>,
     ) -> impl Future<Output = Result<Response, h2::Error>> + use<B>
@@ -44,20 +58,20 @@ impl Handler {
         let route = Route::of(&head.method, head.uri.path());
         let ignored = connection.ignores_requests();
         let last_stream = connection.count_request();
-        let exchange = (route.is_scripted() && !ignored).then(|| self.begin(connection, last_stream, &head));
-        let (handler, connection) = (Arc::clone(self), Arc::clone(connection));
+        let state = self.state.current();
+        let arrival = (route != Route::Requests && !ignored)
+            .then(|| Arrival::record(Arc::clone(&state), connection, last_stream, &head, route));
+        let connection = Arc::clone(connection);
         async move {
             if ignored {
                 return std::future::pending().await;
             }
-            let mut response = if let Some(exchange) = exchange {
-                log_request(&exchange.behaviour, &head);
-                let response = handler.read_and_respond(&exchange, route, &head, body).await;
-                exchange.play(response).await?
+            let mut response = if let Some(arrival) = arrival {
+                arrival.respond(&head, body).await?
             } else {
                 // The fault of an earlier request may not have taken effect.
                 connection.fault.set(None);
-                handler.respond(route, &head, &[])
+                responses::requests(&state.recorder.report())
             };
             if head.method == Method::HEAD && head.version == Version::HTTP_2 {
                 responses::remove_body(&mut response);
@@ -65,48 +79,75 @@ impl Handler {
             Ok(response)
         }
     }
+}
 
-    /// Takes the next behaviour of the script, and records the request.
-    fn begin(&self, connection: &Arc<ConnectionState>, last_stream: u32, head: &Parts) -> Exchange {
+impl Arrival {
+    /// Takes the next behaviour of the script, if one applies, and records the request.
+    ///
+    /// Both are one step, so that requests are recorded in the order in which they take behaviours.
+    fn record(
+        state: Arc<State>,
+        connection: &Arc<ConnectionState>,
+        last_stream: u32,
+        head: &Parts,
+        route: Route,
+    ) -> Self {
         let mut behaviour = Behaviour::default();
-        let number = self.recorder.record(|number| {
-            behaviour = self.script.behaviour(number);
-            RecordedRequest::new(number, head, connection.number, behaviour.to_string())
+        let number = state.recorder.record(|number| {
+            if route.is_scripted() {
+                behaviour = state.script.next_behaviour();
+            }
+            RecordedRequest::new(number, head, connection.number, None, behaviour.to_string())
         });
         let http2 = head.version == Version::HTTP_2;
         if behaviour.fault == Some(Fault::Goaway) && http2 {
             connection.ignore_requests();
         }
-        Exchange { number, behaviour, connection: Arc::clone(connection), http2, last_stream }
+        let exchange = Exchange { behaviour, connection: Arc::clone(connection), http2, last_stream };
+        Self { state, number, time: Instant::now(), route, exchange }
+    }
+
+    /// Reads the request's body, and plays the behaviour on the response.
+    async fn respond<B: Body<Data = Bytes>>(self, head: &Parts, body: B) -> Result<Response, h2::Error> {
+        let behaviour = &self.exchange.behaviour;
+        if self.route.is_scripted() {
+            log_request(behaviour, head);
+        }
+        let is_sent = !behaviour.replaces_response(self.exchange.http2);
+        let response = self.read_and_respond(head, body).await;
+        let response = self.exchange.play(response).await?;
+        if !is_sent {
+            return Ok(response);
+        }
+        let status = response.status().as_u16();
+        let record = ResponseRecord::start(&self.state.recorder, self.number, self.time, status);
+        Ok(response.map(|body| ObservedBody::new(body, record).boxed_unsync()))
     }
 
     /// Reads the body, unless the behaviour ignores it, and returns the response of the route.
-    async fn read_and_respond<B>(&self, exchange: &Exchange, route: Route, head: &Parts, body: B) -> Response
-    where
-        B: Body<Data = Bytes>,
-    {
-        if exchange.behaviour.ignores_body(exchange.http2) {
-            return self.respond(route, head, &[]);
+    async fn read_and_respond<B: Body<Data = Bytes>>(&self, head: &Parts, body: B) -> Response {
+        if self.exchange.behaviour.ignores_body(self.exchange.http2) {
+            return self.route_response(head, &[]);
         }
-        let limit = if route == Route::Echo { ECHO_LIMIT } else { 0 };
+        let limit = if self.route == Route::Echo { ECHO_LIMIT } else { 0 };
         let Ok((body, buffer)) = body::read(body, limit).await else {
             return responses::error(StatusCode::BAD_REQUEST, "The body is incomplete", head);
         };
-        let too_large = route == Route::Echo && body.length > ECHO_LIMIT as u64;
-        self.recorder.add_body(exchange.number, body);
-        log::debug!("Request {} received completely: {} {}", exchange.number, head.method, head.uri);
+        let too_large = self.route == Route::Echo && body.length > ECHO_LIMIT as u64;
+        self.state.recorder.add_body(self.number, body);
+        log::debug!("Request {} received completely: {} {}", self.number, head.method, head.uri);
         if too_large {
             return responses::error(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large to echo", head);
         }
-        self.respond(route, head, &buffer)
+        self.route_response(head, &buffer)
     }
 
-    fn respond(&self, route: Route, head: &Parts, body: &[u8]) -> Response {
-        match route {
+    fn route_response(&self, head: &Parts, body: &[u8]) -> Response {
+        match self.route {
             Route::Hello => responses::hello(),
             Route::Echo => responses::echo(head, body),
             Route::Bytes(length) => known_bytes::respond(head, length),
-            Route::Requests => responses::requests(&self.recorder.report()),
+            Route::Requests => responses::requests(&self.state.recorder.report()),
             Route::Options(allowed) => responses::options(allowed),
             Route::MethodNotAllowed(allowed) => responses::method_not_allowed(head, allowed),
             Route::NotFound => responses::not_found(head),
@@ -132,10 +173,10 @@ mod tests {
 
     use http_body_util::{BodyExt as _, Full};
     use serde_json::Value;
-    use tokio::sync::mpsc;
     use tokio::time::Instant;
 
     use super::*;
+    use crate::fault::outage::OutageStarter;
 
     struct Client {
         handler: Arc<Handler>,
@@ -145,7 +186,7 @@ mod tests {
     impl Client {
         fn of(script: &str) -> Self {
             let handler = Arc::new(Handler::new(script.parse().unwrap()));
-            let connection = Arc::new(ConnectionState::new(1, mpsc::channel(1).0));
+            let connection = Arc::new(ConnectionState::new(1, OutageStarter::default()));
             Self { handler, connection }
         }
 
@@ -158,6 +199,17 @@ mod tests {
         async fn call(&self, method: &str, target: &str) -> (http::response::Parts, Bytes) {
             let request = Request::builder().method(method).uri(target).body(Full::default());
             self.send(request.unwrap()).await
+        }
+
+        fn requests(&self) -> Vec<RecordedRequest> {
+            let requests = self.handler.state.current().recorder.report().requests;
+            requests.into_iter().map(Arc::unwrap_or_clone).collect()
+        }
+
+        /// Asserts that the next request meets this behaviour.
+        async fn meets(&self, behaviour: &str) {
+            self.call("GET", "/hello").await;
+            assert_eq!(self.requests().last().unwrap().behaviour, behaviour);
         }
 
         async fn hello_takes(&self) -> Duration {
@@ -202,7 +254,8 @@ mod tests {
             assert_eq!(body["path"], "/hello?x=1");
             assert_eq!(body["method"], method);
         }
-        assert_eq!(client.handler.recorder.received(), 0);
+        assert_eq!(client.requests().len(), 6);
+        client.meets("close").await;
     }
 
     #[tokio::test]
@@ -222,7 +275,10 @@ mod tests {
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["message"], "no matching resource found for path : /x , method : GET");
         assert_eq!(body["path"], "/x?y=1");
-        assert_eq!(client.handler.recorder.received(), 0);
+        let requests = client.requests();
+        assert_eq!((requests[0].target.as_str(), requests[0].behaviour.as_str()), ("/x?y=1", "ok"));
+        assert_eq!(requests[0].response.as_ref().unwrap().status, 404);
+        client.meets("close").await;
     }
 
     #[tokio::test]
@@ -239,7 +295,7 @@ mod tests {
         let body = Bytes::from(vec![0; ECHO_LIMIT + 1]);
         let (head, _) = client.send(Request::put("/echo").body(Full::new(body)).unwrap()).await;
         assert_eq!(head.status, 413);
-        let requests = client.handler.recorder.report().requests;
+        let requests = client.requests();
         assert_eq!(requests[0].body.as_ref().unwrap().length, ECHO_LIMIT as u64 + 1);
     }
 
@@ -297,7 +353,9 @@ mod tests {
             let first = &report["requests"][0];
             assert_eq!((&first["number"], &first["connection"]), (&1.into(), &1.into()));
             assert_eq!((&first["method"], &first["target"]), (&"POST".into(), &"/echo".into()));
-            assert_eq!(first["idempotency_key"], "k");
+            assert_eq!(first["headers"]["idempotency-key"], "k");
+            assert_eq!(first["body"]["text"], "abc");
+            assert_eq!(first["response"]["status"], 503);
             assert_eq!(first["body"]["length"], 3);
             assert!(first["body"]["sha256"].as_str().unwrap().starts_with("ba7816bf"));
             assert_eq!(first["behaviour"], "status=503");

@@ -35,8 +35,10 @@
 //! | `/bytes/N` | GET, HEAD | `N` [known bytes](known_byte) with a strong `ETag`; supports `Range`, `If-Range` and `If-Match` |
 //! | `/requests` | GET, HEAD | the [recorded requests](RecordedRequest) as JSON |
 //!
-//! The script applies to the first three routes. Only their requests are counted and recorded. The latest 50,000 are
-//! kept. Other paths result in 404, and other methods in 405. OPTIONS returns the allowed methods, except for `/echo`.
+//! The script applies to the first three routes. Other paths result in 404, and other methods in 405. OPTIONS returns the
+//! allowed methods, except for `/echo`.
+//!
+//! All requests are recorded, except those of `/requests`: the latest 50,000, in at most 128 MiB.
 //!
 //! The backend supports HTTP/1.1, and HTTP/2 with prior knowledge. With TLS, the protocol is negotiated with ALPN.
 //!
@@ -102,12 +104,13 @@ mod recorder;
 mod routes;
 mod script;
 mod server;
+mod state;
 
-pub use crate::backend::Backend;
+pub use crate::backend::{Backend, WaitError};
 pub use crate::fault::Behaviour;
 #[doc(hidden)]
 pub use crate::program::main;
-pub use crate::recorder::recorded_request::{RecordedBody, RecordedRequest};
+pub use crate::recorder::recorded_request::{RecordedBody, RecordedRequest, RecordedResponse};
 pub use crate::routes::known_bytes::known_byte;
 pub use crate::script::Script;
 pub use crate::script::parse::ScriptError;

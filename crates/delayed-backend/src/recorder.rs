@@ -1,24 +1,46 @@
-//! Records the requests that the script is applied to.
+//! Records the requests that arrive.
 
 pub(crate) mod body;
+pub(crate) mod events;
+pub(crate) mod observed_body;
 pub(crate) mod recorded_request;
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use crate::recorder::recorded_request::{RecordedBody, RecordedRequest};
+use crate::recorder::events::{Event, Events};
+use crate::recorder::recorded_request::{RecordedBody, RecordedRequest, RecordedResponse};
 
-/// The default limit: enough for a soak test, in about ten megabytes.
-pub(crate) const DEFAULT_LIMIT: usize = 50_000;
+/// The limits of a recorder. The oldest requests are dropped so that neither is exceeded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// The maximum number of requests.
+    pub(crate) requests: usize,
+    /// The maximum size of all requests, in bytes of memory.
+    pub(crate) bytes: usize,
+}
+
+impl Limits {
+    /// Enough for a soak test.
+    pub(crate) const DEFAULT: Self = Self { requests: 50_000, bytes: 128 << 20 };
+}
 
 /// Records the latest requests.
 #[derive(Debug)]
 pub(crate) struct Recorder {
-    limit: usize,
-    report: Mutex<Report>,
+    limits: Limits,
+    events: Events,
+    records: Mutex<Records>,
+}
+
+#[derive(Debug, Default)]
+struct Records {
+    report: Report,
+    /// The size of all recorded requests.
+    bytes: usize,
 }
 
 /// The content of `/requests`.
@@ -28,96 +50,181 @@ pub(crate) struct Report {
     pub(crate) received: u64,
     /// The number of requests that are no longer recorded. These are the oldest.
     pub(crate) dropped: u64,
-    pub(crate) requests: VecDeque<RecordedRequest>,
+    #[serde(serialize_with = "requests")]
+    pub(crate) requests: VecDeque<Arc<RecordedRequest>>,
+}
+
+fn requests<S: Serializer>(requests: &VecDeque<Arc<RecordedRequest>>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(requests.iter().map(Arc::as_ref))
 }
 
 impl Recorder {
-    /// Returns a recorder that keeps this many requests.
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, report: Mutex::default() }
+    /// Returns an empty recorder, which reports every change to `events`.
+    pub(crate) fn new(limits: Limits, events: Events) -> Self {
+        Self { limits, events, records: Mutex::default() }
+    }
+
+    /// Returns an empty recorder with the same limits and events.
+    pub(crate) fn emptied(&self) -> Self {
+        Self::new(self.limits, self.events.clone())
     }
 
     /// Records the next request, and returns its number; the first is number 1.
     pub(crate) fn record(&self, request: impl FnOnce(NonZeroU64) -> RecordedRequest) -> NonZeroU64 {
-        let mut report = self.lock();
-        let number = NonZeroU64::MIN.saturating_add(report.received);
-        report.requests.push_back(request(number));
-        report.received = number.get();
-        if report.requests.len() > self.limit {
-            report.requests.pop_front();
-            report.dropped += 1;
-        }
+        let mut records = self.lock();
+        let number = NonZeroU64::MIN.saturating_add(records.report.received);
+        let request = Arc::new(request(number));
+        self.events.send(|| Event::Request(Arc::clone(&request)));
+        records.report.received = number.get();
+        records.bytes += request.size();
+        records.report.requests.push_back(request);
+        records.enforce(self.limits);
         number
     }
 
     /// Adds the body to a request, if the request is still recorded.
     pub(crate) fn add_body(&self, number: NonZeroU64, body: RecordedBody) {
-        let requests = &mut self.lock().requests;
+        self.change(number, |request| request.body = Some(body));
+    }
+
+    /// Adds the response to a request, or replaces it, if the request is still recorded.
+    pub(crate) fn set_response(&self, number: NonZeroU64, response: RecordedResponse) {
+        self.change(number, |request| request.response = Some(response));
+    }
+
+    fn change(&self, number: NonZeroU64, change: impl FnOnce(&mut RecordedRequest)) {
+        let mut records = self.lock();
+        let requests = &mut records.report.requests;
         let index = requests.binary_search_by_key(&number, |request| request.number);
-        if let Some(request) = index.ok().and_then(|index| requests.get_mut(index)) {
-            request.body = Some(body);
-        }
+        let Some(request) = index.ok().and_then(|index| requests.get_mut(index)) else {
+            return;
+        };
+        let before = request.size();
+        // Copies the request only while somebody reads it.
+        change(Arc::make_mut(request));
+        let after = request.size();
+        self.events.send(|| Event::Request(Arc::clone(request)));
+        records.bytes = records.bytes + after - before;
+        records.enforce(self.limits);
     }
 
     /// Returns the number of requests that have arrived.
     pub(crate) fn received(&self) -> u64 {
-        self.lock().received
+        self.lock().report.received
     }
 
     /// Returns everything that is recorded.
     pub(crate) fn report(&self) -> Report {
-        self.lock().clone()
+        self.lock().report.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Report> {
+    fn lock(&self) -> MutexGuard<'_, Records> {
         // A panic while the lock was held left no request half written.
-        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Records {
+    fn enforce(&mut self, limits: Limits) {
+        while self.report.requests.len() > limits.requests || self.bytes > limits.bytes {
+            let Some(oldest) = self.report.requests.pop_front() else {
+                return;
+            };
+            self.bytes -= oldest.size();
+            self.report.dropped += 1;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use http::Request;
     use jiff::Timestamp;
 
     use super::*;
 
+    fn recorder(requests: usize, bytes: usize) -> Recorder {
+        Recorder::new(Limits { requests, bytes }, Events::default())
+    }
+
     fn request(number: NonZeroU64) -> RecordedRequest {
-        let (head, ()) = Request::get("/hello").body(()).unwrap().into_parts();
-        RecordedRequest::new(number, &head, 1, "ok".into())
+        let (head, ()) = Request::get("/hello").header("accept", "*/*").body(()).unwrap().into_parts();
+        RecordedRequest::new(number, &head, 1, None, "ok".into())
+    }
+
+    fn body(content: &'static [u8]) -> RecordedBody {
+        RecordedBody {
+            length: content.len() as u64,
+            sha256: "00".into(),
+            trailers: Vec::new(),
+            content: Bytes::from_static(content),
+        }
+    }
+
+    fn numbers(report: &Report) -> Vec<u64> {
+        report.requests.iter().map(|request| request.number.get()).collect()
     }
 
     #[test]
     fn only_the_latest_requests_are_recorded_and_dropped_ones_are_counted() {
-        let recorder = Recorder::new(2);
+        let recorder = recorder(2, usize::MAX);
         for _ in 0..5 {
             recorder.record(request);
         }
         let report = recorder.report();
         assert_eq!((report.received, report.dropped), (5, 3));
-        let numbers: Vec<u64> = report.requests.iter().map(|request| request.number.get()).collect();
-        assert_eq!(numbers, [4, 5]);
+        assert_eq!(numbers(&report), [4, 5]);
+    }
+
+    #[test]
+    fn the_memory_is_limited() {
+        let size = request(NonZeroU64::MIN).size();
+        let recorder = recorder(10, 3 * size + 500);
+        for _ in 0..3 {
+            recorder.record(request);
+        }
+        assert_eq!(numbers(&recorder.report()), [1, 2, 3]);
+        recorder.add_body(NonZeroU64::new(3).unwrap(), body(&[0; 500]));
+        assert_eq!(numbers(&recorder.report()), [2, 3], "the body needs the room of a request");
+        recorder.record(request);
+        recorder.record(request);
+        assert_eq!(numbers(&recorder.report()), [4, 5]);
+        recorder.add_body(NonZeroU64::new(5).unwrap(), body(&[0; 5_000]));
+        assert_eq!((recorder.report().requests.len(), recorder.report().dropped), (0, 5));
+        assert_eq!(recorder.lock().bytes, 0);
     }
 
     #[test]
     fn the_report_is_json() {
-        let request = RecordedRequest { time: Timestamp::UNIX_EPOCH, ..request(NonZeroU64::MIN) };
-        let report = Report { received: 1, dropped: 0, requests: [request].into() };
+        let mut request = RecordedRequest { time: Timestamp::UNIX_EPOCH, ..request(NonZeroU64::MIN) };
+        let report = |request: &RecordedRequest| Report {
+            received: 1,
+            dropped: 0,
+            requests: [Arc::new(request.clone())].into(),
+        };
         assert_eq!(
-            serde_json::to_string(&report).unwrap(),
-            r#"{"received":1,"dropped":0,"requests":[{"number":1,"time":"1970-01-01T00:00:00Z","method":"GET","target":"/hello","version":"HTTP/1.1","connection":1,"idempotency_key":null,"body":null,"behaviour":"ok"}]}"#
+            serde_json::to_string(&report(&request)).unwrap(),
+            r#"{"received":1,"dropped":0,"requests":[{"number":1,"time":"1970-01-01T00:00:00Z","method":"GET","target":"/hello","version":"HTTP/1.1","headers":{"accept":"*/*"},"connection":1,"body":null,"stub":null,"behaviour":"ok","response":null}]}"#
         );
+        request.body = Some(body(b"abc"));
+        request.stub = Some("items".into());
+        request.response = Some(RecordedResponse { status: 200, length: 3, complete: true, milliseconds: 7 });
+        let json = serde_json::to_value(report(&request)).unwrap();
+        let json = &json["requests"][0];
+        assert_eq!(json["body"].to_string(), r#"{"length":3,"sha256":"00","text":"abc","trailers":[]}"#);
+        assert_eq!(json["stub"], "items");
+        assert_eq!(json["response"].to_string(), r#"{"complete":true,"length":3,"milliseconds":7,"status":200}"#);
     }
 
     #[test]
     fn a_body_is_added_to_its_request_if_it_is_still_recorded() {
-        let recorder = Recorder::new(2);
+        let recorder = recorder(2, usize::MAX);
         let numbers: Vec<_> = (0..3).map(|_| recorder.record(request)).collect();
-        let body = RecordedBody { length: 1, sha256: "00".into(), trailers: Vec::new() };
         for number in numbers.iter().take(2) {
-            recorder.add_body(*number, body.clone());
+            recorder.add_body(*number, body(b"a"));
         }
-        let bodies: Vec<_> = recorder.report().requests.into_iter().map(|request| request.body).collect();
-        assert_eq!(bodies, [Some(body), None]);
+        let bodies: Vec<_> = recorder.report().requests.iter().map(|request| request.body.clone()).collect();
+        assert_eq!(bodies, [Some(body(b"a")), None]);
     }
 }

@@ -46,7 +46,7 @@ impl Route {
         }
     }
 
-    /// Returns whether the script applies. Only requests of such routes are counted and recorded.
+    /// Returns whether the script applies.
     pub(crate) fn is_scripted(self) -> bool {
         matches!(self, Self::Hello | Self::Echo | Self::Bytes(_))
     }

@@ -1,6 +1,7 @@
 //! Scripts: the behaviour of each request, which depends only on the script and the number of the request.
 
 pub(crate) mod parse;
+pub(crate) mod run;
 mod span;
 
 use std::fmt;
@@ -73,6 +74,16 @@ impl Script {
     #[must_use]
     pub fn with_seed(self, seed: u64) -> Self {
         Self { seed: Some(seed), ..self }
+    }
+
+    /// Sets the seed, or removes it.
+    pub(crate) fn with_optional_seed(self, seed: Option<u64>) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// Sets the default delay and the seed to those of another script.
+    pub(crate) fn with_settings_of(self, other: &Self) -> Self {
+        Self { default_delay: other.default_delay, seed: other.seed, ..self }
     }
 
     /// Returns the behaviour for the request with this number; the first is number 1.

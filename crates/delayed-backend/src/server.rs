@@ -16,11 +16,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::Watcher;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
 
 use crate::common::listen::{BACKLOG, bind};
 use crate::fault::connection_faults::{FaultyIo, Socket};
 use crate::fault::connection_state::ConnectionState;
+use crate::fault::outage::{OutageStarter, Outages};
 use crate::handler::Handler;
 use crate::recorder::recorded_request::RecordedRequest;
 use crate::script::Script;
@@ -28,6 +28,7 @@ use crate::server::accept::accept;
 use crate::server::drain::Connections;
 #[cfg(feature = "tls")]
 use crate::server::tls::Identity;
+use crate::state::State;
 
 /// The delay before the next attempt to listen on a port that is in use.
 const LISTEN_PAUSE: Duration = Duration::from_millis(100);
@@ -39,6 +40,7 @@ const LISTEN_PAUSE: Duration = Duration::from_millis(100);
 pub struct Server {
     handler: Arc<Handler>,
     connections: AtomicU64,
+    outages: OutageStarter,
     #[cfg(feature = "tls")]
     pub(crate) identity: Option<Identity>,
 }
@@ -50,6 +52,7 @@ impl Server {
         Self {
             handler: Arc::new(Handler::new(script)),
             connections: AtomicU64::new(0),
+            outages: OutageStarter::default(),
             #[cfg(feature = "tls")]
             identity: None,
         }
@@ -70,21 +73,66 @@ impl Server {
         "http"
     }
 
-    /// Returns the number of requests that the script has been applied to.
+    /// Returns the number of requests that have arrived, except those of `/requests`.
     #[must_use]
     pub fn received(&self) -> u64 {
-        self.handler.recorder.received()
+        self.state().recorder.received()
     }
 
-    /// Returns the latest 50,000 requests that the script has been applied to, in order.
+    /// Returns the latest requests, in order: at most 50,000, and 128 MiB.
     #[must_use]
     pub fn requests(&self) -> Vec<RecordedRequest> {
-        self.handler.recorder.report().requests.into()
+        let requests = self.state().recorder.report().requests;
+        requests.into_iter().map(Arc::unwrap_or_clone).collect()
+    }
+
+    /// Plays another script from its start, with the same seed and default delay.
+    ///
+    /// A request meets either the script before or this one: the one that was current when it arrived.
+    pub fn set_script(&self, script: Script) {
+        self.handler.state.set_script(script);
+    }
+
+    /// Selects the behaviours of all scripts at random with this seed, or in order if `None`. They start anew.
+    pub fn set_seed(&self, seed: Option<u64>) {
+        self.handler.state.set_seed(seed);
+    }
+
+    /// Starts all scripts anew and removes all recorded requests. The next request is number 1.
+    pub fn reset(&self) {
+        self.handler.state.reset();
+    }
+
+    /// Removes all recorded requests. The next request is number 1.
+    pub fn clear_requests(&self) {
+        self.handler.state.clear_requests();
+    }
+
+    /// Closes all connections, and refuses new ones for this long. Zero ends an outage.
+    pub fn down(&self, length: Duration) {
+        self.outages.start(length);
+    }
+
+    /// Waits until at least `count` requests have been recorded, and returns all of them.
+    pub(crate) async fn wait_for(&self, count: usize) -> Vec<RecordedRequest> {
+        let mut events = self.handler.state.events.subscribe();
+        loop {
+            let report = self.state().recorder.report();
+            if report.requests.len() >= count {
+                return report.requests.into_iter().map(Arc::unwrap_or_clone).collect();
+            }
+            // Fails if events have been missed, or never, because the server sends them.
+            let _ = events.recv().await;
+        }
+    }
+
+    fn state(&self) -> Arc<State> {
+        self.handler.state.current()
     }
 
     /// Serves on `listener` until `stop` completes. Returns the connections that are still open.
     ///
-    /// When the script takes the backend down, the listener and all connections are closed. After the outage, the
+    /// When the backend is taken down, the listener and all connections are closed. After the outage, the
     /// server listens on the same address again.
     ///
     /// # Errors
@@ -97,25 +145,24 @@ impl Server {
     ) -> io::Result<Connections> {
         let address = listener.local_addr()?;
         let mut stop = std::pin::pin!(stop);
+        let mut outages = self.outages.subscribe();
         loop {
-            // The first outage closes all connections, so that no second one can start at the same time.
-            let (outage_sender, mut outages) = mpsc::channel(1);
             let mut connections = Connections::default();
-            let outage = loop {
+            loop {
                 tokio::select! {
                     stream = accept(&listener) => {
                         let number = 1 + self.connections.fetch_add(1, Ordering::Relaxed);
-                        let connection = Arc::new(ConnectionState::new(number, outage_sender.clone()));
+                        let connection = Arc::new(ConnectionState::new(number, self.outages.clone()));
                         connections.add(|watcher| Arc::clone(&self).serve_connection(stream, watcher, connection));
                     }
-                    Some(length) = outages.recv() => break length,
+                    () = outages.start() => break,
                     () = &mut stop => return Ok(connections),
                 }
-            };
+            }
             drop(listener);
             connections.abort().await;
             listener = tokio::select! {
-                listener = listen_after_outage(address, outage) => listener,
+                listener = listen_after_outage(address, &mut outages) => listener,
                 () = &mut stop => return Ok(Connections::default()),
             };
         }
@@ -152,10 +199,9 @@ impl Server {
 /// Refuses connections to `address` until the end of the outage, then listens on it again.
 ///
 /// During the outage the port stays bound, so that no other process can use it.
-async fn listen_after_outage(address: SocketAddr, length: Duration) -> TcpListener {
-    log::info!("Down for {length:?}");
+async fn listen_after_outage(address: SocketAddr, outages: &mut Outages) -> TcpListener {
     let mut socket = bind(address);
-    tokio::time::sleep(length).await;
+    outages.end().await;
     loop {
         match socket.and_then(|socket| socket.listen(BACKLOG)) {
             Ok(listener) => {
@@ -166,18 +212,5 @@ async fn listen_after_outage(address: SocketAddr, length: Duration) -> TcpListen
         }
         tokio::time::sleep(LISTEN_PAUSE).await;
         socket = bind(address);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::time::timeout;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn the_longest_outage_does_not_overflow() {
-        let outage = listen_after_outage(([127, 0, 0, 1], 0).into(), Duration::MAX);
-        assert!(timeout(Duration::from_secs(3600), outage).await.is_err());
     }
 }

@@ -3,9 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-
 use crate::fault::connection_faults::FaultSlot;
+use crate::fault::outage::OutageStarter;
 
 /// What the backend knows about a connection.
 #[derive(Debug)]
@@ -14,14 +13,14 @@ pub(crate) struct ConnectionState {
     pub(crate) number: u64,
     /// The fault of its output, if there is one.
     pub(crate) fault: FaultSlot,
-    outages: mpsc::Sender<Duration>,
+    outages: OutageStarter,
     requests: AtomicU32,
     ignores_requests: AtomicBool,
 }
 
 impl ConnectionState {
-    /// Returns the state of a new connection. A message to `outages` starts an outage.
-    pub(crate) fn new(number: u64, outages: mpsc::Sender<Duration>) -> Self {
+    /// Returns the state of a new connection.
+    pub(crate) fn new(number: u64, outages: OutageStarter) -> Self {
         Self {
             number,
             fault: FaultSlot::default(),
@@ -50,7 +49,6 @@ impl ConnectionState {
 
     /// Takes the backend down for this long, which also closes this connection.
     pub(crate) fn start_outage(&self, length: Duration) {
-        // Fails only if an outage has started already.
-        let _ = self.outages.try_send(length);
+        self.outages.start(length);
     }
 }

@@ -1,7 +1,6 @@
 //! Plays a behaviour: delays a response, changes it, or replaces it with a fault.
 
 use std::future;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use h2::Reason;
@@ -23,8 +22,6 @@ const FIELD_SIZE: u32 = 16 << 10;
 /// One request and its response, with the behaviour to play.
 #[derive(Debug)]
 pub(crate) struct Exchange {
-    /// The number of the request; the first is number 1.
-    pub(crate) number: NonZeroU64,
     pub(crate) behaviour: Behaviour,
     pub(crate) connection: Arc<ConnectionState>,
     /// Whether the protocol is HTTP/2.

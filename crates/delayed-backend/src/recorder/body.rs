@@ -1,4 +1,4 @@
-//! Reads the body of a request: computes its length and digest, and buffers its start for `/echo`.
+//! Reads the body of a request: computes its length and digest, and buffers its start.
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue};
@@ -6,18 +6,19 @@ use http_body::Body;
 use http_body_util::BodyExt as _;
 use sha2::{Digest as _, Sha256};
 
-use crate::recorder::recorded_request::RecordedBody;
+use crate::recorder::recorded_request::{MAX_CONTENT, RecordedBody};
 
 /// Trailers beyond these limits are not recorded, so that they cannot exhaust the memory.
 const MAX_TRAILERS: usize = 16;
 const MAX_TRAILER_BYTES: usize = 1024;
 
-/// Reads a body to its end. Returns what to record of it, and its first `limit` bytes.
+/// Reads a body to its end. Returns what to record of it, and its first `limit` bytes, or more.
 pub(crate) async fn read<B>(body: B, limit: usize) -> Result<(RecordedBody, Bytes), B::Error>
 where
     B: Body<Data = Bytes>,
 {
     let mut body = std::pin::pin!(body);
+    let limit = limit.max(MAX_CONTENT);
     let (mut length, mut digest, mut buffer) = (0, Sha256::new(), BytesMut::new());
     let mut trailers = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -32,7 +33,9 @@ where
         }
     }
     let sha256 = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok((RecordedBody { length, sha256, trailers }, buffer.freeze()))
+    // A slice would keep the full buffer in memory.
+    let content = Bytes::copy_from_slice(buffer.get(..MAX_CONTENT).unwrap_or(&buffer));
+    Ok((RecordedBody { length, sha256, trailers, content }, buffer.freeze()))
 }
 
 /// Formats the fields as `name: value`, within the limits.
@@ -53,10 +56,18 @@ mod tests {
     async fn the_full_body_is_digested_and_its_start_is_buffered() {
         let trailers = HeaderMap::from_iter([(HeaderName::from_static("x-sum"), HeaderValue::from(6))]);
         let body = Full::from("abc").with_trailers(std::future::ready(Some(Ok(trailers))));
-        let (body, buffer) = read(body, 2).await.unwrap();
-        assert_eq!(buffer, "ab");
+        let (body, buffer) = read(body, 0).await.unwrap();
+        assert_eq!((buffer, body.content), ("abc".into(), "abc".into()));
         assert_eq!(body.length, 3);
         assert_eq!(body.trailers, ["x-sum: 6"]);
         assert_eq!(body.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+
+    #[tokio::test]
+    async fn only_the_start_of_a_long_body_is_recorded() {
+        let long = Bytes::from(vec![b'x'; 3 * MAX_CONTENT]);
+        let (body, buffer) = read(Full::new(long), 2 * MAX_CONTENT).await.unwrap();
+        assert_eq!(body.length, 3 * MAX_CONTENT as u64);
+        assert_eq!((body.content.len(), buffer.len()), (MAX_CONTENT, 2 * MAX_CONTENT));
     }
 }

@@ -1,0 +1,130 @@
+//! What the backend plays and records, replaced as a whole.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::recorder::events::{Event, Events};
+use crate::recorder::{Limits, Recorder};
+use crate::script::Script;
+use crate::script::run::ScriptRun;
+
+/// The state at one point in time. A request takes it once, when it arrives, so no change splits a request.
+#[derive(Debug, Clone)]
+pub(crate) struct State {
+    /// The script of the requests that match no stub.
+    pub(crate) script: Arc<ScriptRun>,
+    pub(crate) recorder: Arc<Recorder>,
+}
+
+impl State {
+    fn new(script: Script, events: Events) -> Self {
+        let recorder = Arc::new(Recorder::new(Limits::DEFAULT, events));
+        Self { script: Arc::new(ScriptRun::new(script)), recorder }
+    }
+
+    /// Plays another script from its start, with the seed and the default delay of the current one.
+    fn with_script(&self, script: Script) -> Self {
+        let script = script.with_settings_of(self.script.script());
+        Self { script: Arc::new(ScriptRun::new(script)), ..self.clone() }
+    }
+
+    /// Selects behaviours at random if there is a seed, otherwise in order. All scripts start anew.
+    fn with_seed(&self, seed: Option<u64>) -> Self {
+        let script = self.script.script().clone().with_optional_seed(seed);
+        Self { script: Arc::new(ScriptRun::new(script)), ..self.clone() }
+    }
+
+    /// Removes the recorded requests.
+    fn cleared(&self) -> Self {
+        Self { recorder: Arc::new(self.recorder.emptied()), ..self.clone() }
+    }
+
+    /// Starts all scripts anew, and removes the recorded requests.
+    fn reset(&self) -> Self {
+        Self { script: Arc::new(self.script.restarted()), ..self.cleared() }
+    }
+}
+
+/// The current state of a backend, and its replacement.
+#[derive(Debug)]
+pub(crate) struct StateCell {
+    current: RwLock<Arc<State>>,
+    pub(crate) events: Events,
+}
+
+impl StateCell {
+    pub(crate) fn new(script: Script) -> Self {
+        let events = Events::default();
+        Self { current: RwLock::new(Arc::new(State::new(script, events.clone()))), events }
+    }
+
+    /// Returns the current state.
+    pub(crate) fn current(&self) -> Arc<State> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set_script(&self, script: Script) {
+        self.replace(|state| state.with_script(script));
+        self.events.send(|| Event::Changed);
+    }
+
+    pub(crate) fn set_seed(&self, seed: Option<u64>) {
+        self.replace(|state| state.with_seed(seed));
+        self.events.send(|| Event::Changed);
+    }
+
+    pub(crate) fn clear_requests(&self) {
+        self.replace(State::cleared);
+        self.events.send(|| Event::Cleared);
+    }
+
+    pub(crate) fn reset(&self) {
+        self.replace(State::reset);
+        self.events.send(|| Event::Cleared);
+    }
+
+    fn replace(&self, change: impl FnOnce(&State) -> State) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::new(change(&current));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn next(state: &State) -> String {
+        state.script.next_behaviour().to_string()
+    }
+
+    #[test]
+    fn a_request_that_has_taken_the_state_meets_the_script_from_before_a_change() {
+        let cell = StateCell::new("status=500,status=501".parse().unwrap());
+        let before = cell.current();
+        cell.set_script("status=400,status=401".parse().unwrap());
+        assert_eq!(next(&cell.current()), "status=400");
+        assert_eq!(next(&before), "status=500");
+        assert_eq!(next(&cell.current()), "status=401");
+    }
+
+    #[test]
+    fn a_reset_starts_the_script_anew() {
+        let cell = StateCell::new("status=500,status=501".parse().unwrap());
+        assert_eq!(next(&cell.current()), "status=500");
+        cell.reset();
+        assert_eq!(next(&cell.current()), "status=500");
+        assert_eq!(next(&cell.current()), "status=501");
+    }
+
+    #[test]
+    fn a_script_keeps_the_seed_and_the_delay_of_the_one_before() {
+        let script: Script = "ok".parse().unwrap();
+        let cell = StateCell::new(script.with_seed(7).with_delay(std::time::Duration::ZERO));
+        let script: Script = "delay,close*9".parse().unwrap();
+        cell.set_script(script.clone());
+        let expected = script.with_seed(7).with_delay(std::time::Duration::ZERO);
+        assert_eq!(cell.current().script.script(), &expected);
+        cell.set_seed(None);
+        assert_eq!(cell.current().script.script().to_string(), "delay,close*9");
+        assert_ne!(cell.current().script.script(), &expected);
+    }
+}
