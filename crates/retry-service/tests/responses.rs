@@ -287,6 +287,20 @@ async fn a_short_incomplete_http2_response_without_a_length_is_retried() {
 }
 
 #[tokio::test]
+async fn an_http2_response_whose_last_frame_is_empty_is_complete() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let service = buffering(listener.local_addr().unwrap(), &["--upstream-http2"]).await;
+    let client = tokio::spawn(get(service.address));
+    let mut upstream = Peer::accept(&listener).await;
+    let stream = upstream.next_request().await;
+    upstream.send_fields(0, stream, &[(":status", "200")]).await;
+    upstream.send(http2::DATA, 0, stream, JSON.as_bytes()).await;
+    upstream.send(http2::DATA, http2::END_STREAM, stream, b"").await;
+    let response = within("a response", client).await.unwrap();
+    assert_eq!((response.status, response.text().as_str(), response.is_complete), (200, JSON, true));
+}
+
+#[tokio::test]
 async fn trailers_of_a_retried_response_arrive() {
     let upstream = Upstream::playing([half_of_json(""), json("x-sum: 13\r\n")]).await;
     let service = buffering(upstream.address, &[]).await;

@@ -50,8 +50,11 @@ impl Buffer {
     }
 
     fn append(&mut self, frame: Bytes) {
+        // Over HTTP/2, the last frame of a body without a length is often empty.
+        if frame.is_empty() {
+            return;
+        }
         self.data = match self.data.take() {
-            _ if frame.is_empty() => return,
             // Most bodies have a single frame, which is not copied.
             None => Some(frame),
             Some(data) => {
@@ -228,5 +231,21 @@ impl Body for ReceivedBody {
             hint.set_upper(upper.saturating_add(buffered));
         }
         hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_buffered_is_in_the_order_of_its_frames() {
+        let mut buffer = Buffer::default();
+        for (data, expected) in
+            [("", None), ("ab", Some("ab")), ("", Some("ab")), ("c", Some("abc")), ("", Some("abc"))]
+        {
+            assert_eq!(buffer.add(Frame::data(Bytes::from(data))), data.len());
+            assert_eq!(buffer.data.as_deref(), expected.map(str::as_bytes));
+        }
     }
 }
