@@ -15,14 +15,15 @@ pub(crate) mod value;
 use std::fmt;
 use std::time::Duration;
 
-use http::{HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use jiff::fmt::friendly::SpanPrinter;
 
 use crate::fault::connection_faults::OutputFault;
 
 /// What the backend does with one request. By default it responds immediately.
 ///
-/// Displayed as in a script.
+/// Displayed as in a script. If its delay is a range, it is displayed with the delay that has been drawn, so that the
+/// text plays the same behaviour again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Behaviour {
     /// The delay before the response or the fault.
@@ -33,7 +34,9 @@ pub struct Behaviour {
     pub(crate) status: Option<StatusCode>,
     /// The `Retry-After` of the response with this status.
     pub(crate) retry_after: Option<RetryAfter>,
-    /// The body of the response with this status. If `None`, the reason phrase is the body.
+    /// The header fields to set.
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    /// The body to respond with. If `None`, it is that of the route, or the reason phrase of `status`.
     pub(crate) body: Option<String>,
     /// The total size of the header fields to add, in bytes.
     pub(crate) huge_headers: u32,
@@ -52,6 +55,23 @@ pub(crate) enum Delay {
     Default,
     /// This long.
     For(Duration),
+    /// A random time between these, inclusive.
+    Between(Duration, Duration),
+}
+
+impl Delay {
+    /// Draws the delay of a request.
+    pub(crate) fn draw(self, default: Duration, rng: &mut fastrand::Rng) -> Duration {
+        match self {
+            Self::Default => default,
+            Self::For(length) => length,
+            // In whole microseconds, so that it is short to display.
+            Self::Between(low, high) => {
+                let range = u64::try_from((high - low).as_micros()).unwrap_or(u64::MAX);
+                low.saturating_add(Duration::from_micros(rng.u64(..=range)))
+            }
+        }
+    }
 }
 
 /// A `Retry-After` field.
@@ -103,6 +123,7 @@ impl fmt::Display for Behaviour {
         let delay = self.delay.map(|delay| match delay {
             Delay::Default => "delay".to_owned(),
             Delay::For(length) => format!("delay={}", duration_text(length)),
+            Delay::Between(low, high) => format!("delay={}..{}", duration_text(low), duration_text(high)),
         });
         let parts: Vec<&str> = self.parts.iter().chain(&delay).map(String::as_str).collect();
         if parts.is_empty() { f.write_str("ok") } else { f.write_str(&parts.join(";")) }

@@ -48,36 +48,19 @@
 //! request gets a random one. `delay*3,ok` repeats `delay` three times, or makes it three times as likely as `ok`. A
 //! semicolon combines behaviours: `status=503;retry-after=2;delay=1s`.
 //!
-//! | behaviour | what it does |
-//! |---|---|
-//! | `ok` | responds immediately; cannot be combined with other behaviours |
-//! | `delay` | waits for the default delay before anything else: 5 s, or the value of `--delay` |
-//! | `delay=1s` | waits this long before anything else |
-//! | `status=503` | responds with this status (200 to 599) and its reason phrase; 204, 205 and 304 have no body |
-//! | `retry-after=2` | adds this `Retry-After`; needs `status` |
-//! | `retry-after-date=2s` | adds a `Retry-After` with the date this far in the future; needs `status` |
-//! | `body="try later"` | sends this text as the body; needs `status` |
-//! | `huge-headers`, `huge-headers=1048576` | adds header fields with values of this total size in bytes |
-//! | `chunked` | sends the response without `Content-Length` |
-//! | `early` | responds without reading the request's body; without `early`, it is read first |
-//! | `hang` | never responds |
-//! | `reset` | resets the connection (RST) before any byte of the response |
-//! | `close` | closes the connection (FIN) before any byte of the response |
-//! | `reset-after=100` | resets the connection after this many bytes of the response, including its head; a shorter response is not affected |
-//! | `close-after=100` | like `reset-after`, but closes the connection |
-//! | `stall-after=100` | like `reset-after`, but leaves the connection open and sends nothing more |
-//! | `truncate` | announces the full `Content-Length`, but sends half of the body; with `chunked`, the body is never terminated |
-//! | `truncate=5` | like `truncate`, but sends this many bytes of the body |
-//! | `drip`, `drip=10ms` | sends the response one byte at a time, with this pause between bytes |
-//! | `garbage` | sends bytes that are not HTTP, and closes the connection |
-//! | `goaway` | asks the client to use another connection |
-//! | `refused-stream` | refuses the request without processing it |
-//! | `down`, `down=3s` | closes all connections, and refuses new ones for this long |
+#![doc = include_str!("fault/table.md")]
 //!
 //! Where a row has two forms, the value shown is the default. [`Script::with_delay`] sets the default of `delay`. The
-//! behaviours from `hang` on are faults, and a request can have at most one of them. A value that contains a comma, a
-//! semicolon or an asterisk, or that starts or ends with a space, needs double quotes:
-//! `retry-after="Fri, 31 Dec 1999 23:59:59 GMT"`.
+//! behaviours from `hang` on are faults, and a request can have at most one of them.
+//!
+//! Sizes are in bytes, or in `KiB`, `MiB` and `GiB`. Durations have a unit (`10ms`, `1m 30s`) or are in seconds.
+//!
+//! A value that contains a comma, a semicolon, an asterisk or a double quote needs double quotes:
+//! `retry-after="Fri, 31 Dec 1999 23:59:59 GMT"`. In quotes, `\"` is a double quote and `\\` a backslash. JSON needs no
+//! quotes: a value that starts with `{` or `[` extends to the matching bracket, as in `body={"a":1,"b":[2,3]}`.
+//!
+//! A body that starts with `{` or `[` has the type `application/json`, any other body `text/plain`. Another type is set
+//! with `header=Content-Type: text/html`.
 //!
 //! # Differences between the protocols
 //!
@@ -113,7 +96,7 @@ pub use crate::program::main;
 pub use crate::recorder::recorded_request::{RecordedBody, RecordedRequest, RecordedResponse};
 pub use crate::routes::known_bytes::known_byte;
 pub use crate::script::Script;
-pub use crate::script::parse::ScriptError;
+pub use crate::script::error::ScriptError;
 pub use crate::server::Server;
 pub use crate::server::drain::Connections;
 

@@ -1,8 +1,9 @@
 //! Scripts: the behaviour of each request, which depends only on the script and the number of the request.
 
-pub(crate) mod parse;
+pub(crate) mod error;
+mod parse;
 pub(crate) mod run;
-mod span;
+mod syntax;
 
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -25,7 +26,7 @@ pub(crate) const DEFAULT_DELAY: Duration = Duration::from_secs(5);
 /// assert_eq!(script, Script::default());
 ///
 /// let error = "ok,statsu=503".parse::<Script>().unwrap_err();
-/// assert!(error.to_string().starts_with(r#"item 2, column 4, "statsu": no such behaviour"#));
+/// assert!(error.to_string().ends_with("no such behaviour; did you mean status?"));
 /// # Ok::<(), delayed_backend::ScriptError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +71,8 @@ impl Script {
 
     /// Selects the behaviours at random, by weight, instead of repeating them in a cycle.
     ///
-    /// With the same seed, requests with the same number get the same behaviour.
+    /// With the same seed, requests with the same number get the same behaviour, and the same delay if it is a range.
+    /// Without a seed, ranges are drawn as with seed 0.
     #[must_use]
     pub fn with_seed(self, seed: u64) -> Self {
         Self { seed: Some(seed), ..self }
@@ -89,14 +91,13 @@ impl Script {
     /// Returns the behaviour for the request with this number; the first is number 1.
     #[must_use]
     pub fn behaviour(&self, number: NonZeroU64) -> Behaviour {
-        let mut position = self.position(number.get());
+        let mut rng = rng(self.seed.unwrap_or_default(), number.get());
+        let mut position = self.position(number.get(), &mut rng);
         for step in &self.steps {
             let weight = u64::from(step.weight.get());
             if position < weight {
                 let mut behaviour = step.behaviour.clone();
-                if behaviour.delay == Some(Delay::Default) {
-                    behaviour.delay = Some(Delay::For(self.default_delay));
-                }
+                behaviour.delay = behaviour.delay.map(|delay| Delay::For(delay.draw(self.default_delay, &mut rng)));
                 return behaviour;
             }
             position -= weight;
@@ -105,20 +106,19 @@ impl Script {
     }
 
     /// Returns the position of a request in the cycle, counted from 0.
-    fn position(&self, number: u64) -> u64 {
+    fn position(&self, number: u64, rng: &mut fastrand::Rng) -> u64 {
         let length = self.steps.iter().map(|step| u64::from(step.weight.get())).sum::<u64>().max(1);
         match self.seed {
             None => (number - 1) % length,
-            Some(seed) => draw(seed, number, length),
+            Some(_) => rng.u64(..length),
         }
     }
 }
 
-/// Returns a number below `limit` that depends only on the arguments.
-fn draw(seed: u64, number: u64, limit: u64) -> u64 {
+/// Returns a generator of random numbers that depend only on the arguments.
+fn rng(seed: u64, number: u64) -> fastrand::Rng {
     // Generators with similar seeds start with similar values, so the numbers are multiplied by a large odd constant.
-    let spread = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    fastrand::Rng::with_seed(seed ^ spread).u64(..limit)
+    fastrand::Rng::with_seed(seed ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15))
 }
 
 impl Default for Script {
@@ -163,6 +163,33 @@ mod tests {
         let script: Script = "delay,delay=1s,ok".parse().unwrap();
         let script = script.with_delay(Duration::from_millis(50));
         assert_eq!(behaviours(&script, 3), ["delay=50ms", "delay=1s", "ok"]);
+    }
+
+    #[test]
+    fn a_range_is_drawn_uniformly_and_repeatably() {
+        let script: Script = "delay=10ms..50ms".parse().unwrap();
+        let delays = |script: &Script| -> Vec<Duration> {
+            let drawn = (1..=4_000).filter_map(NonZeroU64::new).map(|number| script.behaviour(number));
+            let delays = drawn.map(|behaviour| match behaviour.delay {
+                Some(Delay::For(delay)) => delay,
+                other => panic!("{other:?}"),
+            });
+            delays.collect()
+        };
+        let first = delays(&script);
+        assert_eq!(first, delays(&script));
+        assert!(first.iter().all(|delay| (10..=50).contains(&delay.as_millis())));
+        let short = first.iter().filter(|delay| delay.as_millis() < 20).count();
+        assert!((900..1_100).contains(&short), "{short} of 4000 in the first quarter");
+        assert_ne!(first, delays(&script.clone().with_seed(1)));
+        // The text of a behaviour is that of the delay that was drawn.
+        assert_eq!(behaviours(&script, 1), [format!("delay={}", crate::fault::duration_text(first[0]))]);
+    }
+
+    #[test]
+    fn the_largest_range_does_not_overflow() {
+        let script: Script = "delay=0..9000000000000".parse().unwrap();
+        let _ = script.behaviour(NonZeroU64::MAX);
     }
 
     #[test]

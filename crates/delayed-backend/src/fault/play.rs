@@ -59,10 +59,10 @@ impl Exchange {
 
     /// Replaces the response if the behaviour has a status, and adds header fields.
     fn change_head(&self, response: Response) -> Response {
-        let Behaviour { status, retry_after, body, huge_headers, .. } = &self.behaviour;
-        let mut response = match status {
-            Some(status) => status_response(*status, body.as_deref()),
-            None => response,
+        let Behaviour { status, retry_after, headers, body, huge_headers, .. } = &self.behaviour;
+        let mut response = match (status, body) {
+            (None, None) => response,
+            (status, body) => status_response(status.unwrap_or_default(), body.as_deref()),
         };
         match retry_after {
             Some(RetryAfter::Field(value)) => {
@@ -74,6 +74,13 @@ impl Exchange {
                 responses::set(&mut response, header::RETRY_AFTER, &date);
             }
             None => {}
+        }
+        // The first of a name replaces the field of the route.
+        for (name, _) in headers {
+            response.headers_mut().remove(name);
+        }
+        for (name, value) in headers {
+            response.headers_mut().append(name, value.clone());
         }
         add_fields(&mut response, *huge_headers);
         if self.behaviour.fault == Some(Fault::Goaway) && !self.http2 {
@@ -121,7 +128,8 @@ fn status_response(status: StatusCode, body: Option<&str>) -> Response {
         StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED => "",
         _ => body.or(status.canonical_reason()).unwrap_or_default(),
     };
-    responses::text(status, body.to_owned())
+    let content_type = if body.starts_with(['{', '[']) { "application/json" } else { "text/plain" };
+    responses::typed(status, content_type, body.to_owned())
 }
 
 fn add_fields(response: &mut Response, bytes: u32) {

@@ -15,6 +15,7 @@ pub(crate) struct Keyword {
     usage: &'static str,
     pub(crate) class: Class,
     pub(crate) value: Value,
+    scope: Scope,
     meaning: &'static str,
 }
 
@@ -29,95 +30,129 @@ pub(crate) enum Class {
     Response,
     /// Requires `status`, and excludes another `Retry-After`.
     RetryAfter,
-    /// Requires `status`.
-    Body,
+    /// Like `Response`, and may be given several times.
+    Header,
     /// Everything except another fault.
     Fault,
     /// `delay` only, because there is no response.
     NoResponse,
 }
 
-/// Defines the table. A row consists of the usage, the class, and the type of the value with the function that adds it
-/// to a behaviour. Its doc comment describes what the behaviour does.
+/// What a behaviour affects, and in which protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// A response, over any protocol.
+    Both,
+    /// A response over HTTP/1.1. Over HTTP/2, something similar.
+    Http1,
+    /// A response over HTTP/2. Over HTTP/1.1, something similar.
+    Http2,
+    /// A connection, and so all HTTP/2 streams on it.
+    Connection,
+    /// All connections.
+    Server,
+}
+
+impl Scope {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Both => "both",
+            Self::Http1 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2",
+            Self::Connection => "connection",
+            Self::Server => "server",
+        }
+    }
+}
+
+/// Defines the table. A row consists of the usage, the class, the scope, and the type of the value with the function
+/// that adds it to a behaviour. Its doc comment describes what the behaviour does.
 macro_rules! keywords {
-    ($($(#[doc = $meaning:literal])+ $usage:literal: $class:ident, $value:ident($add:expr);)+) => {
+    ($($(#[doc = $meaning:literal])+ $usage:literal: $class:ident, $scope:ident, $value:ident($add:expr);)+) => {
         /// All behaviours, in the order of the documentation.
         pub(crate) static KEYWORDS: &[Keyword] = &[$(Keyword {
-            usage: $usage, class: Class::$class, value: Value::$value($add), meaning: concat!($($meaning),+),
+            usage: $usage,
+            class: Class::$class,
+            value: Value::$value($add),
+            scope: Scope::$scope,
+            meaning: concat!($($meaning),+),
         }),+];
     };
 }
 
 keywords! {
     /// responds immediately; cannot be combined with other behaviours
-    "ok": Alone, None(|_| ());
+    "ok": Alone, Both, None(|_| ());
 
     /// waits for the default delay before anything else: 5 s, or the value of `--delay`
-    "delay": Delay, None(|to| to.delay = Some(Delay::Default));
+    "delay": Delay, Both, None(|to| to.delay = Some(Delay::Default));
 
-    /// waits this long before anything else
-    "delay=1s": Delay, Duration(|to, length| to.delay = Some(Delay::For(length)));
+    /// waits this long before anything else; a range such as `delay=10ms..50ms` is distributed uniformly, by the seed
+    "delay=1s": Delay, Both, Delay(|to, delay| to.delay = Some(delay));
 
     /// responds with this status (200 to 599) and its reason phrase; 204, 205 and 304 have no body
-    "status=503": Response, Status(|to, status| to.status = Some(status));
+    "status=503": Response, Both, Status(|to, status| to.status = Some(status));
 
     /// adds this `Retry-After`; needs `status`
-    "retry-after=2": RetryAfter, Field(|to, value| to.retry_after = Some(RetryAfter::Field(value)));
+    "retry-after=2": RetryAfter, Both, Field(|to, value| to.retry_after = Some(RetryAfter::Field(value)));
 
     /// adds a `Retry-After` with the date this far in the future; needs `status`
-    "retry-after-date=2s": RetryAfter, Duration(|to, wait| to.retry_after = Some(RetryAfter::DateIn(wait)));
+    "retry-after-date=2s": RetryAfter, Both, Duration(|to, wait| to.retry_after = Some(RetryAfter::DateIn(wait)));
 
-    /// sends this text as the body; needs `status`
-    "body=\"try later\"": Body, Text(|to, text| to.body = Some(text));
+    /// sets this header field; several fields can be set
+    "header=Location: /x": Header, Both, Header(|to, name, value| to.headers.push((name, value)));
 
-    /// adds header fields with values of this total size in bytes
-    "huge-headers[=1048576]": Response, HeaderBytes(|to, bytes| to.huge_headers = bytes);
+    /// sends this text as the body, or this JSON: `body={"a":1}`; the status is 200 without `status`
+    "body=\"try later\"": Response, Both, Text(|to, text| to.body = Some(text));
+
+    /// adds header fields with values of this total size
+    "huge-headers[=1MiB]": Response, Both, HeaderBytes(|to, bytes| to.huge_headers = bytes);
 
     /// sends the response without `Content-Length`
-    "chunked": Response, None(|to| to.chunked = true);
+    "chunked": Response, Both, None(|to| to.chunked = true);
 
     /// responds without reading the request's body; without `early`, it is read first
-    "early": Response, None(|to| to.early = true);
+    "early": Response, Both, None(|to| to.early = true);
 
     /// never responds
-    "hang": NoResponse, None(|to| to.fault = Some(Fault::Hang));
+    "hang": NoResponse, Both, None(|to| to.fault = Some(Fault::Hang));
 
     /// resets the connection (RST) before any byte of the response
-    "reset": NoResponse, None(|to| to.fault = end_after(0, ConnectionEnd::Reset));
+    "reset": NoResponse, Connection, None(|to| to.fault = end_after(0, ConnectionEnd::Reset));
 
     /// closes the connection (FIN) before any byte of the response
-    "close": NoResponse, None(|to| to.fault = end_after(0, ConnectionEnd::Close));
+    "close": NoResponse, Connection, None(|to| to.fault = end_after(0, ConnectionEnd::Close));
 
     /// resets the connection after this many bytes of the response, including its head; a shorter response is not
     /// affected
-    "reset-after=100": Fault, Bytes(|to, bytes| to.fault = end_after(bytes, ConnectionEnd::Reset));
+    "reset-after=100": Fault, Connection, Bytes(|to, bytes| to.fault = end_after(bytes, ConnectionEnd::Reset));
 
     /// like `reset-after`, but closes the connection
-    "close-after=100": Fault, Bytes(|to, bytes| to.fault = end_after(bytes, ConnectionEnd::Close));
+    "close-after=100": Fault, Connection, Bytes(|to, bytes| to.fault = end_after(bytes, ConnectionEnd::Close));
 
     /// like `reset-after`, but leaves the connection open and sends nothing more
-    "stall-after=100": Fault, Bytes(|to, bytes| to.fault = end_after(bytes, ConnectionEnd::Stall));
+    "stall-after=100": Fault, Connection, Bytes(|to, bytes| to.fault = end_after(bytes, ConnectionEnd::Stall));
 
     /// announces the full `Content-Length`, but sends half of the body; with `chunked`, the body is never terminated
-    "truncate": Fault, None(|to| to.fault = Some(Fault::Truncate(None)));
+    "truncate": Fault, Both, None(|to| to.fault = Some(Fault::Truncate(None)));
 
     /// like `truncate`, but sends this many bytes of the body
-    "truncate=5": Fault, Bytes(|to, bytes| to.fault = Some(Fault::Truncate(Some(bytes))));
+    "truncate=5": Fault, Both, Bytes(|to, bytes| to.fault = Some(Fault::Truncate(Some(bytes))));
 
     /// sends the response one byte at a time, with this pause between bytes
-    "drip[=10ms]": Fault, Duration(|to, pause| to.fault = Some(Fault::Output(OutputFault::Drip(pause))));
+    "drip[=10ms]": Fault, Connection, Duration(|to, pause| to.fault = Some(Fault::Output(OutputFault::Drip(pause))));
 
     /// sends bytes that are not HTTP, and closes the connection
-    "garbage": NoResponse, None(|to| to.fault = Some(Fault::Output(OutputFault::Replace(GARBAGE))));
+    "garbage": NoResponse, Connection, None(|to| to.fault = Some(Fault::Output(OutputFault::Replace(GARBAGE))));
 
     /// asks the client to use another connection
-    "goaway": Fault, None(|to| to.fault = Some(Fault::Goaway));
+    "goaway": Fault, Both, None(|to| to.fault = Some(Fault::Goaway));
 
     /// refuses the request without processing it
-    "refused-stream": NoResponse, None(|to| to.fault = Some(Fault::RefusedStream));
+    "refused-stream": NoResponse, Http2, None(|to| to.fault = Some(Fault::RefusedStream));
 
     /// closes all connections, and refuses new ones for this long
-    "down[=3s]": NoResponse, Duration(|to, length| to.fault = Some(Fault::Down(length)));
+    "down[=3s]": NoResponse, Server, Duration(|to, length| to.fault = Some(Fault::Down(length)));
 }
 
 const GARBAGE: Bytes = Bytes::from_static(b"This is not HTTP.\0\xff\r\n\r\n");
@@ -160,15 +195,40 @@ pub(crate) fn names() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
 
+    /// The documentation of the crate and of the project contain the table. `UPDATE_DOCS=1` writes it.
     #[test]
     fn the_documentation_lists_every_behaviour() {
         let rows = KEYWORDS.iter().map(|keyword| {
             let forms: Vec<_> = keyword.forms().iter().map(|form| format!("`{form}`")).collect();
-            format!("//! | {} | {} |\n", forms.join(", "), keyword.meaning())
+            format!("| {} | {} | {} |\n", forms.join(", "), keyword.scope.text(), keyword.meaning())
         });
-        let table: String = rows.collect();
-        assert!(include_str!("../lib.rs").contains(&table), "the table of src/lib.rs should be:\n{table}");
+        let rows: String = rows.collect();
+        let table = format!("| behaviour | affects | what it does |\n|---|---|---|\n{rows}");
+        check_document("src/fault/table.md", |_| table.clone());
+        check_document("../../docs/faults.md", |document| {
+            let (before, rest) = document.split_once(START).unwrap();
+            let (_, after) = rest.split_once(END).unwrap();
+            format!("{before}{START}{table}{END}{after}")
+        });
+    }
+
+    const START: &str = "<!-- behaviours -->\n";
+    const END: &str = "<!-- end of behaviours -->\n";
+
+    #[track_caller]
+    fn check_document(path: &str, expected: impl Fn(&str) -> String) {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        let document = fs::read_to_string(&file).unwrap_or_default();
+        let expected = expected(&document);
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            fs::write(&file, &expected).unwrap();
+        } else {
+            assert!(document == expected, "{path} is outdated: run UPDATE_DOCS=1 cargo test -p delayed-backend --lib");
+        }
     }
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use http::{HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use crate::common::duration;
-use crate::fault::{Behaviour, duration_text};
+use crate::fault::{Behaviour, Delay, duration_text};
 
 /// The type of a value, with the function that adds the value to a behaviour.
 #[derive(Debug, Clone, Copy)]
@@ -14,8 +14,10 @@ pub(crate) enum Value {
     Bytes(fn(&mut Behaviour, u64)),
     HeaderBytes(fn(&mut Behaviour, u32)),
     Duration(fn(&mut Behaviour, Duration)),
+    Delay(fn(&mut Behaviour, Delay)),
     Status(fn(&mut Behaviour, StatusCode)),
     Field(fn(&mut Behaviour, HeaderValue)),
+    Header(fn(&mut Behaviour, HeaderName, HeaderValue)),
     Text(fn(&mut Behaviour, String)),
 }
 
@@ -24,44 +26,118 @@ impl Value {
     pub(crate) fn expected(self) -> &'static str {
         match self {
             Self::None(_) => "no value",
-            Self::Bytes(_) => "a number of bytes, such as 100",
-            Self::HeaderBytes(_) => "a number of bytes from 1 to 16777216",
+            Self::Bytes(_) => "a number of bytes, such as 100, 64KiB or 1MiB",
+            Self::HeaderBytes(_) => "a number of bytes from 1 to 16MiB",
             Self::Duration(_) => {
                 "a duration such as 3s, 200ms or 1m 30s, or a number of seconds; negative ones are invalid"
             }
+            Self::Delay(_) => {
+                "a duration such as 3s, 200ms or 1m 30s, a number of seconds, or a range such as 10ms..50ms"
+            }
             Self::Status(_) => "a status from 200 to 599, such as status=503",
             Self::Field(_) => "the value of a header field, such as retry-after=2; a value with a comma needs quotes",
+            Self::Header(_) => {
+                "a header field such as header=Location: /x; content-length and transfer-encoding depend on the body"
+            }
             Self::Text(_) => "text, such as body=\"try later\"",
         }
     }
 
-    /// Parses a value and adds it to a behaviour. Returns the text that follows the name in a script, or `None` if the
-    /// value is invalid.
+    /// Returns whether a value is any text.
+    pub(crate) fn is_text(self) -> bool {
+        matches!(self, Self::Field(_) | Self::Header(_) | Self::Text(_))
+    }
+
+    /// Parses a value and adds it to a behaviour. Returns the value in its usual form, or `None` if it is invalid.
     pub(crate) fn add(self, to: &mut Behaviour, text: Option<&str>) -> Option<String> {
-        match (self, text) {
-            (Self::None(add), None) => add(to),
-            (Self::Bytes(add), Some(text)) => add(to, text.parse().ok()?),
-            (Self::HeaderBytes(add), Some(text)) => {
-                add(to, text.parse().ok().filter(|bytes| (1..=16 << 20).contains(bytes))?);
+        let text = match (self, text) {
+            (Self::None(add), None) => {
+                add(to);
+                return Some(String::new());
             }
-            (Self::Duration(add), Some(text)) => {
+            (_, text) => text?,
+        };
+        match self {
+            Self::None(_) => return None,
+            Self::Bytes(add) => add(to, bytes(text)?),
+            Self::HeaderBytes(add) => {
+                add(to, bytes(text)?.try_into().ok().filter(|bytes| (1..=16 << 20).contains(bytes))?);
+            }
+            Self::Duration(add) => {
                 let duration = duration::parse(text).ok()?;
                 add(to, duration);
-                return Some(format!("={}", duration_text(duration)));
+                return Some(duration_text(duration));
             }
-            (Self::Status(add), Some(text)) => {
+            Self::Delay(add) => add(to, delay(text)?),
+            Self::Status(add) => {
                 add(to, text.parse().ok().filter(|status: &StatusCode| (200..600).contains(&status.as_u16()))?);
             }
-            (Self::Field(add), Some(text)) => add(to, HeaderValue::from_str(text).ok()?),
-            (Self::Text(add), Some(text)) => add(to, text.to_owned()),
-            _ => return None,
+            Self::Field(add) => add(to, HeaderValue::from_str(text).ok()?),
+            Self::Header(add) => {
+                let (name, value) = header_field(text)?;
+                let text = format!("{}: {}", text.split(':').next()?.trim(), value.to_str().ok()?);
+                add(to, name, value);
+                return Some(text);
+            }
+            Self::Text(add) => add(to, text.to_owned()),
         }
-        Some(text.map_or_else(String::new, |text| format!("={}", quoted(text))))
+        Some(text.to_owned())
     }
 }
 
-/// Formats a text as in a script, with quotes if it needs them.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-+.:/_".contains(c);
-    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { format!("\"{text}\"") }
+/// Parses a number of bytes: `100`, `64KiB`, `1MiB`, `1GiB`.
+fn bytes(text: &str) -> Option<u64> {
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let unit = match unit.trim() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+/// Parses a duration, or two with `..` between them.
+fn delay(text: &str) -> Option<Delay> {
+    let duration = |text| duration::parse(text).ok();
+    match text.split_once("..") {
+        None => duration(text).map(Delay::For),
+        Some((low, high)) => {
+            let (low, high) = (duration(low)?, duration(high)?);
+            (low <= high).then_some(Delay::Between(low, high))
+        }
+    }
+}
+
+/// Parses `name: value`. hyper derives the framing of the body from its length, so that those fields are rejected.
+fn header_field(text: &str) -> Option<(HeaderName, HeaderValue)> {
+    let (name, value) = text.split_once(':')?;
+    let name: HeaderName = name.trim().parse().ok()?;
+    let value = HeaderValue::from_str(value.trim()).ok()?;
+    (![header::CONTENT_LENGTH, header::TRANSFER_ENCODING].contains(&name)).then_some((name, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("100", Some(100)),
+            ("64KiB", Some(65536)),
+            ("1 MiB", Some(1 << 20)),
+            ("2GiB", Some(2 << 30)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18014398509481984KiB", None),
+            ("64K", None),
+            ("1.5MiB", None),
+            ("-1", None),
+            ("", None),
+        ] {
+            assert_eq!(bytes(text), expected, "{text}");
+        }
+    }
 }

@@ -25,7 +25,7 @@ pub(crate) type ResponseBody = UnsyncBoxBody<Bytes, h2::Error>;
 pub(crate) const ECHO_LIMIT: usize = 16 << 20;
 
 pub(crate) fn hello() -> Response {
-    text(StatusCode::OK, "Hello World!!!")
+    typed(StatusCode::OK, "text/plain", "Hello World!!!")
 }
 
 /// Returns the request as it arrived, in the format of TRACE (RFC 9110, section 9.3.8).
@@ -70,11 +70,7 @@ pub(crate) fn error(status: StatusCode, message: &str, request: &Parts) -> Respo
     error_response(Timestamp::now(), status, message, &request.method, &request.uri).map(boxed)
 }
 
-pub(crate) fn text(status: StatusCode, body: impl Into<Bytes>) -> Response {
-    typed(status, "text/plain", body)
-}
-
-fn typed(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Response {
+pub(crate) fn typed(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Response {
     let mut response = Response::new(boxed(Full::new(body.into())));
     *response.status_mut() = status;
     set(&mut response, header::CONTENT_TYPE, content_type);

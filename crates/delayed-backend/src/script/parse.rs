@@ -1,141 +1,104 @@
-//! Parses scripts. Errors contain the position of the mistake.
+//! Parses scripts: what the names and values mean, and what can be combined.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use crate::fault::Behaviour;
-use crate::fault::table::{Class, KEYWORDS, Keyword, names};
+use crate::fault::table::{Class, KEYWORDS, Keyword};
 use crate::fault::value::Value;
-use crate::script::span::Span;
+use crate::script::error::{Mistake, Problem, ScriptError};
+use crate::script::syntax::{Item, Items, Part, Span, quote};
 use crate::script::{Script, Step};
 
-/// An invalid script. Displayed as one line, with the position of the mistake.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("item {item}, column {column}, {found:?}: {problem}")]
-pub struct ScriptError {
-    item: usize,
-    column: usize,
-    found: String,
-    problem: Problem,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-enum Problem {
-    #[error("a behaviour is missing")]
-    Missing,
-    #[error("no such behaviour; expected one of {}", names())]
-    Unknown,
-    #[error("no such behaviour; a text with a comma needs quotes, such as body=\"a,b\"")]
-    Unquoted,
-    #[error("expected {0}")]
-    Value(&'static str),
-    #[error("a double quote is missing or misplaced")]
-    Quotes,
-    #[error("given twice")]
-    Twice,
-    #[error("ok cannot be combined with other behaviours; remove it")]
-    Alone,
-    #[error("a request can have only one fault")]
-    TwoFaults,
-    #[error("this fault sends no response, so it cannot be combined with status, huge-headers, chunked or early")]
-    NoResponse,
-    #[error("retry-after, retry-after-date and body need a status")]
-    NeedsStatus,
-    #[error("expected one number from 1 to 4294967295 after *")]
-    Weight,
-}
+/// How similar a name has to be to one of the table for a suggestion, from 0 to 1; the limit of clap.
+const SIMILAR: f64 = 0.7;
 
 impl FromStr for Script {
     type Err = ScriptError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let items = Span { text, position: 0 }.split(',');
-        let steps = items
-            .iter()
-            .enumerate()
-            .map(|(index, item)| step(item.trim()).map_err(|mistake| mistake.locate(text, index)));
+        let steps = Items::of(text).enumerate().map(|(index, item)| {
+            let step = item.and_then(|item| step(&item));
+            step.map_err(|mistake| ScriptError::new(text, index + 1, explain(mistake, text)))
+        });
         steps.collect::<Result<_, _>>().map(Self::from_steps)
     }
 }
 
-/// A part of the script, and what is wrong with it.
-#[derive(Debug, Clone, Copy)]
-struct Mistake<'a>(Span<'a>, Problem);
-
-impl Mistake<'_> {
-    fn locate(self, script: &str, index: usize) -> ScriptError {
-        let Self(span, mut problem) = self;
-        let before = script.get(..span.position).unwrap_or_default();
-        let is_text = |part: &str| part.starts_with("body=") && !part.ends_with('"');
-        if problem == Problem::Unknown
-            && before.trim_end_matches([',', ' ']).rsplit([',', ';']).next().is_some_and(is_text)
-        {
-            problem = Problem::Unquoted;
-        }
-        ScriptError { item: index + 1, column: before.chars().count() + 1, found: span.text.to_owned(), problem }
+/// Finds out whether an unknown name is misspelt, or the end of an unquoted text.
+fn explain<'a>(Mistake(span, problem): Mistake<'a>, script: &str) -> Mistake<'a> {
+    if problem != Problem::Unknown {
+        return Mistake(span, problem);
     }
+    let before = script.get(..span.position).unwrap_or_default().trim_end().trim_end_matches([',', ';']);
+    let previous = before.rsplit([',', ';']).next().unwrap_or_default().trim();
+    let unquoted_text = !previous.ends_with(['"', '}', ']'])
+        && previous
+            .split_once('=')
+            .is_some_and(|(name, _)| named(name.trim()).any(|(_, keyword)| keyword.value.is_text()));
+    let problem = if unquoted_text { Problem::Unquoted } else { similar(span.text).map_or(problem, Problem::Misspelt) };
+    Mistake(span, problem)
 }
 
-fn step(item: Span<'_>) -> Result<Step, Mistake<'_>> {
-    let mut halves = item.split('*').into_iter();
-    let behaviour = behaviour(halves.next().unwrap_or(item).trim())?;
-    let weight = match halves.next() {
+/// Returns the name that is most similar to this one.
+fn similar(name: &str) -> Option<&'static str> {
+    let names = KEYWORDS.iter().map(|keyword| (strsim::jaro(name, keyword.name()), keyword.name()));
+    let best = names.max_by(|(one, _), (other, _)| one.total_cmp(other));
+    best.filter(|(similarity, _)| *similarity > SIMILAR).map(|(_, name)| name)
+}
+
+fn step<'a>(item: &Item<'a>) -> Result<Step, Mistake<'a>> {
+    let behaviour = behaviour(item)?;
+    let weight = match item.weight {
         None => NonZeroU32::MIN,
-        Some(half) => {
-            let weight = item.from(half.position - item.position).trim();
-            weight.text.parse().map_err(|_| Mistake(weight, Problem::Weight))?
-        }
+        Some(weight) => weight.text.parse().map_err(|_| Mistake(weight, Problem::Weight))?,
     };
     Ok(Step { behaviour, weight })
 }
 
-fn behaviour(item: Span<'_>) -> Result<Behaviour, Mistake<'_>> {
-    let spans = item.split(';');
+fn behaviour<'a>(item: &Item<'a>) -> Result<Behaviour, Mistake<'a>> {
     let mut behaviour = Behaviour::default();
     let mut keywords: Vec<&Keyword> = Vec::new();
-    // Sorted by the position of the keyword in the table, so that equal behaviours are displayed alike.
-    let mut parts = BTreeMap::new();
-    for span in spans.iter().map(|span| span.trim()) {
-        let (name, value) = split_value(span)?;
-        let (index, keyword) = find(name, value)?;
-        if keyword.class == Class::Alone && spans.len() > 1 {
-            return Err(Mistake(name, Problem::Alone));
+    let mut parts = Vec::new();
+    for Part { span, name, value } in &item.parts {
+        let (index, keyword) = find(*name, value.is_some())?;
+        if keyword.class == Class::Alone && item.parts.len() > 1 {
+            return Err(Mistake(*name, Problem::Alone));
         }
-        let value = keyword.value.add(&mut behaviour, value.or(keyword.default()));
-        let value = value.ok_or(Mistake(span, Problem::Value(keyword.value.expected())))?;
+        let value = keyword.value.add(&mut behaviour, value.as_deref().or(keyword.default()));
+        let value = value.ok_or(Mistake(*span, Problem::Value(keyword.value.expected())))?;
         if let Some(problem) = keywords.iter().find_map(|other| conflict(keyword, other)) {
-            return Err(Mistake(span, problem));
+            return Err(Mistake(*span, problem));
         }
         keywords.push(keyword);
         if !matches!(keyword.class, Class::Alone | Class::Delay) {
-            parts.insert(index, format!("{}{value}", keyword.name()));
+            let value = if takes_value(keyword) { format!("={}", quote(&value)) } else { String::new() };
+            parts.push((index, format!("{}{value}", keyword.name())));
         }
     }
-    behaviour.parts = parts.into_values().collect();
+    // By position in the table, so that equal behaviours are displayed alike.
+    parts.sort_by_key(|(index, _)| *index);
+    behaviour.parts = parts.into_iter().map(|(_, part)| part).collect();
     match contradiction(&keywords, behaviour.status.is_some()) {
-        Some(problem) => Err(Mistake(item, problem)),
+        Some(problem) => Err(Mistake(item.span, problem)),
         None => Ok(behaviour),
     }
 }
 
-/// Splits `name=value`.
-fn split_value(part: Span<'_>) -> Result<(Span<'_>, Option<&str>), Mistake<'_>> {
-    let Some(equals) = part.text.find('=') else {
-        return Ok((part, None));
-    };
-    let value = part.from(equals + 1).trim();
-    let value = value.unquote().ok_or(Mistake(value, Problem::Quotes))?;
-    Ok((part.to(equals).trim(), Some(value.text)))
+/// Finds the keyword with this name. Returns it with its position in the table.
+fn find(name: Span<'_>, has_value: bool) -> Result<(usize, &'static Keyword), Mistake<'_>> {
+    // Some names have one keyword with a value, and one without.
+    let fits = named(name.text).find(|(_, keyword)| has_value == takes_value(keyword));
+    let problem = if name.text.is_empty() { Problem::Missing } else { Problem::Unknown };
+    fits.or_else(|| named(name.text).next()).ok_or(Mistake(name, problem))
 }
 
-/// Finds the keyword with this name. Returns it with its position in the table.
-fn find<'a>(name: Span<'a>, value: Option<&str>) -> Result<(usize, &'static Keyword), Mistake<'a>> {
-    let mut named = KEYWORDS.iter().enumerate().filter(|(_, keyword)| keyword.name() == name.text);
-    // Some names have one keyword with a value, and one without.
-    let fits = named.clone().find(|(_, keyword)| value.is_some() != matches!(keyword.value, Value::None(_)));
-    let problem = if name.text.is_empty() { Problem::Missing } else { Problem::Unknown };
-    fits.or_else(|| named.next()).ok_or(Mistake(name, problem))
+fn takes_value(keyword: &Keyword) -> bool {
+    !matches!(keyword.value, Value::None(_))
+}
+
+fn named(name: &str) -> impl Iterator<Item = (usize, &'static Keyword)> {
+    KEYWORDS.iter().enumerate().filter(move |(_, keyword)| keyword.name() == name)
 }
 
 /// Returns the problem with a pair of keywords.
@@ -143,6 +106,7 @@ fn conflict(one: &Keyword, other: &Keyword) -> Option<Problem> {
     match (one.class, other.class) {
         (Class::Fault | Class::NoResponse, Class::Fault | Class::NoResponse) => Some(Problem::TwoFaults),
         (Class::RetryAfter, Class::RetryAfter) => Some(Problem::Twice),
+        (Class::Header, Class::Header) => None,
         _ => (one.name() == other.name()).then_some(Problem::Twice),
     }
 }
@@ -150,10 +114,10 @@ fn conflict(one: &Keyword, other: &Keyword) -> Option<Problem> {
 /// Returns the problem with all keywords together.
 fn contradiction(keywords: &[&Keyword], has_status: bool) -> Option<Problem> {
     let any = |class| keywords.iter().any(|keyword| keyword.class == class);
-    if (any(Class::RetryAfter) || any(Class::Body)) && !has_status {
+    if any(Class::RetryAfter) && !has_status {
         Some(Problem::NeedsStatus)
     } else {
-        (any(Class::Response) && any(Class::NoResponse)).then_some(Problem::NoResponse)
+        ((any(Class::Response) || any(Class::Header)) && any(Class::NoResponse)).then_some(Problem::NoResponse)
     }
 }
 
@@ -165,6 +129,7 @@ mod tests {
 
     use super::*;
     use crate::fault::duration_text;
+    use crate::fault::table::names;
 
     #[track_caller]
     fn check(text: &str, shown: &str) {
@@ -175,8 +140,8 @@ mod tests {
     #[track_caller]
     fn check_error(text: &str, item: usize, column: usize, found: &str, problem: Problem) {
         let error = text.parse::<Script>().unwrap_err();
-        let found = found.to_owned();
-        assert_eq!(error, ScriptError { item, column, found, problem });
+        let position = text.char_indices().nth(column - 1).map_or(text.len(), |(position, _)| position);
+        assert_eq!(error, ScriptError::new(text, item, Mistake(Span { text: found, position }, problem)));
         assert_eq!(error.to_string().lines().count(), 1);
     }
 
@@ -186,6 +151,8 @@ mod tests {
             "ok",
             "delay",
             "delay=5s",
+            "delay=10ms..50ms",
+            "delay=1m 30s..1h",
             "hang",
             "status=503",
             "reset",
@@ -211,6 +178,11 @@ mod tests {
             "status=503;retry-after=\"Fri, 31 Dec 1999 23:59:59 GMT\"",
             "status=200;body=\"\"",
             "status=503;retry-after=2;delay=1s",
+            "status=302;header=Location: /x",
+            "header=x-b: 1;header=x-a: 2;body={\"a\":1,\"b\":[2,3]}*2",
+            "header=\"Set-Cookie: a=1; Path=/\"",
+            "body=\"say \\\"hi\\\", \\\\\"",
+            "reset-after=64KiB",
             "ok,delay*3,close",
         ] {
             check(text, text);
@@ -222,7 +194,9 @@ mod tests {
         check(" delay = 5s , ok ", "delay=5s,ok");
         check("delay=1s;status=503", "status=503;delay=1s");
         check("delay=0.5", "delay=500ms");
-        check("drip,down,huge-headers", "drip=10ms,down=3s,huge-headers=1048576");
+        check("delay=0.5..1", "delay=500ms..1s");
+        check("body=\"[1]\";header=\" Location : /x \"", "header=Location: /x;body=[1]");
+        check("drip,down,huge-headers", "drip=10ms,down=3s,huge-headers=1MiB");
         check("truncate;chunked;status=200, goaway ; chunked", "status=200;chunked;truncate,chunked;goaway");
         check("ok*1, ok * 2", "ok,ok*2");
         check("status=503;body=\"a*b;c,d=e\"*2", "status=503;body=\"a*b;c,d=e\"*2");
@@ -239,10 +213,12 @@ mod tests {
         check_error("", 1, 1, "", Problem::Missing);
         check_error("ok,", 2, 4, "", Problem::Missing);
         check_error("ok,,ok", 2, 4, "", Problem::Missing);
-        check_error("ok, statsu=503", 2, 5, "statsu", Problem::Unknown);
+        check_error("ok, statsu=503", 2, 5, "statsu", Problem::Misspelt("status"));
         check_error("é,ok", 1, 1, "é", Problem::Unknown);
         check_error("status=503;body=é,x", 2, 19, "x", Problem::Unquoted);
         check_error("status=503;body=\"é\",x", 2, 21, "x", Problem::Unknown);
+        check_error("body={\"a\":1},x", 2, 14, "x", Problem::Unknown);
+        check_error("header=Set-Cookie: a=1; Path=/", 1, 25, "Path", Problem::Unquoted);
         check_error("status", 1, 1, "status", status);
         check_error("status=99", 1, 1, "status=99", status);
         check_error("status=100", 1, 1, "status=100", status);
@@ -263,6 +239,16 @@ mod tests {
             let item = format!("chunked;{fault}");
             check_error(&item, 1, 1, &item, Problem::NoResponse);
         }
+        check_error("hang;header=a: b", 1, 1, "hang;header=a: b", Problem::NoResponse);
+        for header in ["header=a", "header=é: 1", "header=Content-Length: 1", "header=transfer-encoding: x"] {
+            check_error(header, 1, 1, header, expected("header"));
+        }
+        for range in ["delay=2s..1s", "delay=1s..", "delay=..1s", "delay=1s..2s..3s"] {
+            check_error(range, 1, 1, range, time);
+        }
+        check_error("body={\"a\":1", 1, 6, "{\"a\":1", Problem::Brackets);
+        check_error("body=\"a\\n\"", 1, 6, "\"a\\n\"", Problem::Escape);
+        check_error("body=[1]2,ok", 1, 6, "[1]2", Problem::AfterValue);
         check_error("retry-after=1", 1, 1, "retry-after=1", Problem::NeedsStatus);
         check_error("ok*0", 1, 4, "0", Problem::Weight);
         check_error("ok*", 1, 4, "", Problem::Weight);
@@ -272,23 +258,40 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_behaviour_lists_those_that_are_allowed() {
-        let error = "ok,statsu=503".parse::<Script>().unwrap_err();
+    fn an_unknown_behaviour_suggests_one_or_lists_all() {
+        let message = |script: &str| script.parse::<Script>().unwrap_err().to_string();
+        assert_eq!(message("ok,statsu=503"), r#"item 2, column 4, "statsu": no such behaviour; did you mean status?"#);
         assert_eq!(
-            error.to_string(),
-            format!("item 2, column 4, \"statsu\": no such behaviour; expected one of {}", names())
+            message("xyz"),
+            format!("item 1, column 1, \"xyz\": no such behaviour; expected one of {}", names())
         );
+    }
+
+    #[test]
+    fn every_error_of_a_long_script_has_its_line() {
+        let error = "ok,\n  ok,\n  éstatus;x=1".parse::<Script>().unwrap_err();
+        assert_eq!((error.line(), error.column()), (3, 3));
+        assert!(error.to_string().starts_with("item 3, line 3, column 3, "), "{error}");
     }
 
     /// Values of the kind of this example, valid or not.
     fn values(example: &str) -> BoxedStrategy<String> {
         let durations = (0..=u64::from(u32::MAX), 0..1_000_000_000_u32).prop_map(|(s, ns)| Duration::new(s, ns));
-        if example.ends_with('s') {
-            durations.prop_map(duration_text).boxed()
+        if example.ends_with("/s") {
+            (0..2000_u64).prop_map(|rate| format!("{rate}KiB/s")).boxed()
+        } else if example.ends_with('s') {
+            let range = (durations.clone(), durations.clone())
+                .prop_map(|(low, high)| format!("{}..{}", duration_text(low), duration_text(high)));
+            prop_oneof![durations.prop_map(duration_text), range].boxed()
         } else if example.parse::<u64>().is_ok() {
             prop_oneof![any::<u64>(), 200..600_u64].prop_map(|number| number.to_string()).boxed()
         } else {
-            "[^\"]{0,12}".prop_map(|text| format!("\"{text}\"")).boxed()
+            prop_oneof![
+                "[^\"]{0,12}|[{}\\[\\]\"\\\\,;a ]{0,8}".prop_map(|text| quote(&text).into_owned()),
+                Just(r#"{"a":[1,"]\"{"],"b":{}}"#.to_owned()),
+                "[a-z]{1,4} ?: ?[^\"\\\\]{0,8}".prop_map(|text| quote(&text).into_owned()),
+            ]
+            .boxed()
         }
     }
 
@@ -319,7 +322,7 @@ mod tests {
         }
 
         #[test]
-        fn text_like_a_script_does_not_panic(text in "(ok|delay|status|body|chunked|down|[=;,*\" 0-9é]){0,20}") {
+        fn text_like_a_script_does_not_panic(text in "(ok|delay|status|body|chunked|down|[=;,*\"{}\\[\\]\\\\. 0-9é]){0,20}") {
             if let Err(error) = text.parse::<Script>() {
                 prop_assert_eq!(error.to_string().lines().count(), 1);
             }

@@ -1,0 +1,87 @@
+//! Invalid scripts: what is wrong, and where.
+
+use crate::fault::table::names;
+use crate::script::syntax::Span;
+
+/// An invalid script. Displayed as one line, with the position of the mistake.
+///
+/// ```
+/// use delayed_backend::Script;
+///
+/// let error = "ok,\n  statsu=503".parse::<Script>().unwrap_err();
+/// assert_eq!((error.line(), error.column()), (2, 3));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("item {item}, {}column {column}, {found:?}: {problem}", if *.line > 1 { format!("line {line}, ") } else { String::new() })]
+pub struct ScriptError {
+    item: usize,
+    line: usize,
+    column: usize,
+    found: String,
+    problem: Problem,
+}
+
+impl ScriptError {
+    /// Returns the line of the mistake; the first is line 1.
+    #[must_use]
+    pub fn line(&self) -> usize {
+        self.line
+    }
+
+    /// Returns the column of the mistake in its line, in characters; the first is column 1.
+    #[must_use]
+    pub fn column(&self) -> usize {
+        self.column
+    }
+
+    /// Returns the error for a mistake in the item with this number; the first is number 1.
+    pub(crate) fn new(script: &str, item: usize, Mistake(span, problem): Mistake<'_>) -> Self {
+        let before = script.get(..span.position).unwrap_or_default();
+        let last_line = before.rsplit('\n').next().unwrap_or_default();
+        Self {
+            item,
+            line: before.matches('\n').count() + 1,
+            column: last_line.chars().count() + 1,
+            found: span.text.to_owned(),
+            problem,
+        }
+    }
+}
+
+/// A part of the script, and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mistake<'a>(pub(crate) Span<'a>, pub(crate) Problem);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Problem {
+    #[error("a behaviour is missing")]
+    Missing,
+    #[error("no such behaviour; did you mean {0}?")]
+    Misspelt(&'static str),
+    #[error("no such behaviour; expected one of {}", names())]
+    Unknown,
+    #[error("no such behaviour; a text with a comma or semicolon needs quotes, such as body=\"a,b\"")]
+    Unquoted,
+    #[error("expected {0}")]
+    Value(&'static str),
+    #[error("a double quote is missing or misplaced; in quotes, it is written \\\"")]
+    Quotes,
+    #[error("in quotes, a backslash can only come before a double quote or a backslash")]
+    Escape,
+    #[error("a closing bracket is missing or misplaced; a text that is not JSON needs quotes, such as body=\"[a\"")]
+    Brackets,
+    #[error("expected a comma, a semicolon or an asterisk after the value")]
+    AfterValue,
+    #[error("given twice")]
+    Twice,
+    #[error("ok cannot be combined with other behaviours; remove it")]
+    Alone,
+    #[error("a request can have only one fault")]
+    TwoFaults,
+    #[error("this fault sends no response, so it can be combined with delay only")]
+    NoResponse,
+    #[error("retry-after and retry-after-date need a status")]
+    NeedsStatus,
+    #[error("expected one number from 1 to 4294967295 after *")]
+    Weight,
+}
