@@ -15,7 +15,7 @@ pub(crate) struct Keyword {
     usage: &'static str,
     pub(crate) class: Class,
     pub(crate) value: Value,
-    scope: Scope,
+    pub(crate) scope: Scope,
     meaning: &'static str,
 }
 
@@ -54,7 +54,7 @@ pub(crate) enum Scope {
 }
 
 impl Scope {
-    fn text(self) -> &'static str {
+    pub(crate) fn text(self) -> &'static str {
         match self {
             Self::Both => "both",
             Self::Http1 => "HTTP/1.1",
