@@ -156,7 +156,7 @@ fn ours(url: &str, work: &Work) -> impl FnMut() -> Sample {
         .build()
         .unwrap();
     let client = Client::builder(url)
-        .retry(policy)
+        .policy(policy)
         .status_codes([502, 503, 504])
         .budget(RetryBudget::share(0.2, 10).unwrap())
         .build()

@@ -10,7 +10,7 @@ use http::{
 };
 use percent_encoding::percent_decode_str;
 
-use crate::error::Error;
+use crate::{error::Error, request::default_headers::unshared};
 
 /// A valid base URL.
 #[derive(Clone, Debug)]
@@ -61,21 +61,15 @@ impl BaseUrl {
         Self { proxy_authorization, ..self }
     }
 
-    /// Returns a copy for another thread. Requests clone its values, and so write to their reference counts, which the
-    /// copy therefore does not share.
+    /// Returns a copy for another thread.
     pub(crate) fn unshared(&self) -> Self {
-        let copy = |value: &HeaderValue| {
-            let mut copy = HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone());
-            copy.set_sensitive(value.is_sensitive());
-            copy
-        };
         Self {
             scheme: self.scheme.clone(),
             authority: self.authority.as_str().parse().unwrap_or_else(|_| self.authority.clone()),
-            host: copy(&self.host),
+            host: unshared(&self.host),
             prefix: self.prefix.clone(),
-            authorization: self.authorization.as_ref().map(copy),
-            proxy_authorization: self.proxy_authorization.as_ref().map(copy),
+            authorization: self.authorization.as_ref().map(unshared),
+            proxy_authorization: self.proxy_authorization.as_ref().map(unshared),
         }
     }
 
@@ -90,8 +84,7 @@ impl BaseUrl {
 
     /// Returns the URL of a path, with or without a query.
     pub(crate) fn join(&self, path: &str) -> Result<Uri, Error> {
-        // Without the query, which may be confidential.
-        let shown = path.split(['?', '#']).next().unwrap_or_default();
+        let shown = without_query(path);
         let invalid = |why: &dyn fmt::Display| Error::bad_input(format!("path '{shown}': {why}"));
         if path.contains('#') {
             return Err(invalid(&"expected no fragment: it is never sent"));
@@ -111,7 +104,20 @@ impl BaseUrl {
         Uri::builder().scheme(self.scheme.clone()).authority(authority).path_and_query(path).build()
     }
 
-    /// Returns the URL of a request whose URI is either a path or a URL of this server.
+    /// Returns the URL of a path, or of a URL of this server.
+    pub(crate) fn locate(&self, method: &Method, path_or_url: &str) -> Result<Uri, Error> {
+        if path_or_url.starts_with('/') || !path_or_url.contains("://") {
+            return self.join(path_or_url);
+        }
+        let url = path_or_url.parse().map_err(|_| {
+            let shown = Redacted(without_query(path_or_url));
+            Error::bad_input(format!("URL '{shown:?}': it is not valid"))
+        })?;
+        self.resolve(method, &url)
+    }
+
+    /// Returns the URL of a request whose URI is either a path, which is appended to the base URL, or a URL of this server,
+    /// which has the base URL's path already.
     pub(crate) fn resolve(&self, method: &Method, uri: &Uri) -> Result<Uri, Error> {
         let other_server = uri.scheme().is_some_and(|scheme| *scheme != self.scheme)
             || uri.authority().is_some_and(|authority| *authority != self.authority);
@@ -123,7 +129,7 @@ impl BaseUrl {
         }
         let invalid = |why: &dyn fmt::Display| Error::bad_input(format!("path '{}': {why}", uri.path()));
         let path = origin_form(method, uri).ok_or_else(|| invalid(&"expected it to start with '/'"))?;
-        if self.prefix.is_empty() {
+        if self.prefix.is_empty() || uri.authority().is_some() {
             // Does not parse the path again.
             return self.url(self.authority.clone(), path).map_err(|error| invalid(&error));
         }
@@ -217,6 +223,11 @@ pub fn origin_form(method: &Method, uri: &Uri) -> Option<PathAndQuery> {
         text if text.starts_with('?') => PathAndQuery::try_from(format!("/{text}")).ok(),
         _ => None,
     }
+}
+
+/// Returns a path or URL without its query, which may be confidential.
+fn without_query(path: &str) -> &str {
+    path.split(['?', '#']).next().unwrap_or_default()
 }
 
 /// Returns the value of `Host`: RFC 9110, section 7.2.
@@ -397,8 +408,33 @@ mod tests {
         assert!(resolve("/x").is_ok());
         assert_eq!(resolve("http://h:1?x").unwrap().to_string(), "http://h:1/?x");
         assert_eq!(resolve("*").unwrap_err().to_string(), "path '*': expected it to start with '/'");
+        assert_eq!(base.locate(&Method::GET, "http://h:1/x?y").unwrap(), "http://h:1/x?y");
         let other = resolve("http://evil/x").unwrap_err();
         assert_eq!(other.to_string(), "this client is for http://h:1: expected a path, or a URL that starts with this");
+        for other in ["http://evil/x", "http://me:secret@evil/x", "ftp://h:1/"] {
+            let error = base.locate(&Method::GET, other).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "this client is for http://h:1: expected a path, or a URL that starts with this"
+            );
+        }
+        let invalid = base.locate(&Method::GET, "http://me:secret@h /x?token").unwrap_err();
+        assert_eq!(invalid.to_string(), "URL 'http://***@h /x': it is not valid");
+    }
+
+    #[test]
+    fn the_path_of_the_base_is_added_to_paths_and_not_to_urls() {
+        let base = BaseUrl::parse("http://h/api").unwrap();
+        let check = |target: &str, expected: &str| {
+            assert_eq!(base.locate(&Method::GET, target).unwrap(), expected, "{target}");
+            assert_eq!(base.resolve(&Method::GET, &target.parse().unwrap()).unwrap(), expected, "{target}");
+        };
+        check("/x?y", "http://h/api/x?y");
+        check("/api/x", "http://h/api/api/x");
+        check("/?to=http://elsewhere", "http://h/api/?to=http://elsewhere");
+        check("http://h/api/x?y", "http://h/api/x?y");
+        check("http://h/other", "http://h/other");
+        check("http://h?y", "http://h/?y");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
-use http::HeaderName;
+use http::{HeaderMap, HeaderName};
 use retry_core::{RetryBudget, RetryPolicy};
 #[cfg(feature = "tls-no-provider")]
 use rustls::ClientConfig;
@@ -25,7 +25,7 @@ use crate::{
     },
     error::Error,
     hedge::{after::HedgeAfter, delay::HedgeDelay},
-    request::deadline_header::DeadlineHeader,
+    request::{deadline_header::DeadlineHeader, default_headers::DefaultHeaders},
     response::buffering::BufferLimits,
     retry::{attempt_event::AttemptEvent, config::RetryConfig, methods::RetryMethods, server_hints::ServerHint},
     transport::HttpTransport,
@@ -42,6 +42,8 @@ use crate::{
 /// | `resume` | off | resumes incomplete response bodies of GET requests |
 /// | `response_buffer` | 0 | how many bytes of a response are buffered before it is returned |
 /// | `response_buffer_time` | 100 ms | how long a response is buffered if it does not announce its length |
+/// | `response_limit` | 16 MiB | maximum size of a response body that is read as a whole |
+/// | `default_headers` | none | headers for requests that do not have them |
 /// | `request_buffer_time` | none | how long a streamed request body is buffered before the request takes a connection |
 /// | `pool_idle_timeout` | 90 s | how long an idle connection is kept |
 /// | `pool_max_idle` | 64 | maximum number of idle connections |
@@ -73,6 +75,8 @@ pub struct ClientBuilder {
     resume: bool,
     response_buffer: BufferLimits,
     request_buffer_time: Option<Duration>,
+    response_limit: usize,
+    default_headers: Option<DefaultHeaders>,
     proxy_from_env: bool,
     tls: TlsSettings,
 }
@@ -109,6 +113,8 @@ impl Client {
             resume: false,
             response_buffer: BufferLimits::default(),
             request_buffer_time: None,
+            response_limit: 16 * 1024 * 1024,
+            default_headers: None,
             proxy_from_env: false,
             tls: TlsSettings::default(),
         }
@@ -122,8 +128,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets the number of retries and the waits between them.
-    pub fn retry(self, policy: RetryPolicy) -> Self {
+    /// Sets the number of retries, the waits between them, and the deadline.
+    pub fn policy(self, policy: RetryPolicy) -> Self {
         self.configure_retries(|config| config.policy(policy))
     }
 
@@ -139,11 +145,11 @@ impl ClientBuilder {
 
     /// Sets which methods may be repeated although the server may have processed the request.
     pub fn retry_methods(self, methods: RetryMethods) -> Self {
-        self.configure_retries(|config| config.methods(methods))
+        self.configure_retries(|config| config.retry_methods(methods))
     }
 
-    /// Sets the timeout of one attempt, including connecting, until the head of the response has arrived, or for
-    /// [`get_text`](Client::get_text) until its body has. Must be above zero.
+    /// Sets the timeout of one attempt, including connecting, until the head of the response has arrived, or with
+    /// [`RequestBuilder::text`](crate::RequestBuilder::text) and its siblings until its body has. Must be above zero.
     pub fn attempt_timeout(self, timeout: Duration) -> Self {
         self.configure_retries(|config| config.attempt_timeout(timeout))
     }
@@ -249,9 +255,32 @@ impl ClientBuilder {
         self
     }
 
+    /// Limits the size of a response body that is read as a whole, by `text`, `bytes` and similar methods of
+    /// [`RequestBuilder`](crate::RequestBuilder) and [`ResponseBody`](crate::ResponseBody). A longer one is an error of
+    /// kind [`TooLarge`](crate::ErrorKind::TooLarge). The default is 16 MiB. To read a body of any size, read its frames.
+    pub fn response_limit(mut self, bytes: usize) -> Self {
+        self.response_limit = bytes;
+        self
+    }
+
     /// Sets how long a response is buffered if it does not announce its length, or if its request may not be repeated.
     pub fn response_buffer_time(mut self, time: Duration) -> Self {
         self.response_buffer.time = time;
+        self
+    }
+
+    /// Sets headers for all requests. A request that has a header of the same name keeps its own. The values are not part
+    /// of any log line or debug output.
+    ///
+    /// ```
+    /// use retry_client::{Client, http::{HeaderMap, HeaderValue, header::USER_AGENT}};
+    ///
+    /// let headers = HeaderMap::from_iter([(USER_AGENT, HeaderValue::from_static("shop/1.0"))]);
+    /// let client = Client::builder("http://localhost:8080").default_headers(headers).build()?;
+    /// # Ok::<(), retry_client::Error>(())
+    /// ```
+    pub fn default_headers(mut self, headers: HeaderMap) -> Self {
+        self.default_headers = (!headers.is_empty()).then_some(DefaultHeaders(headers));
         self
     }
 
@@ -531,8 +560,9 @@ impl ClientBuilder {
             buffer_quota: retry_config.buffer_quota.clone(),
             hedge_delay: hedge_after.map(|after| Arc::new(HedgeDelay::new(after))),
         };
-        let (resume, response_buffer) = (self.resume, self.response_buffer);
-        Ok(Client(Arc::new(Inner { transport, retry_config, resume, response_buffer })))
+        let Self { resume, response_buffer, response_limit, default_headers, .. } = self;
+        let inner = Inner { transport, retry_config, resume, response_buffer, response_limit, default_headers };
+        Ok(Client(Arc::new(inner)))
     }
 
     /// Returns what the URLs describe.

@@ -2,27 +2,34 @@
 
 use std::{fmt, sync::Arc};
 
-use http::{Method, Request, Response, Uri, header::HOST};
+use bytes::Bytes;
+use http::{Request, Response, Uri, header::HOST};
 use retry_core::RetryBudget;
 
 use crate::{
     endpoint::status::EndpointStatus,
     error::Error,
-    request::{body::Body, hop_by_hop::remove_hop_by_hop},
+    error_chain::BoxError,
+    request::{body::Body, default_headers::DefaultHeaders, hop_by_hop::remove_hop_by_hop},
     response::{
         body::ResponseBody,
         buffering::BufferLimits,
         received_body::ReceivedBody,
         resume::{Fetching, RangeClient},
     },
-    retry::{attempt_request::RequestParts, config::RetryConfig, retry_loop},
+    retry::{
+        attempt_request::{ReplayableRequest, RequestParts},
+        call_options::CallOptions,
+        config::RetryConfig,
+        retry_loop,
+    },
     transport::{CallTransport, Delivery, HttpTransport},
 };
 
 /// An HTTP client for one base URL. It is cheap to clone, and clones share the connection pool.
 ///
-/// Paths start with `/`, may have a query, and are appended to the base URL. All methods except
-/// [`get_text`](Self::get_text) return a response of any status as `Ok`.
+/// [`get`](Self::get), [`post`](Self::post) and their siblings create a [`RequestBuilder`](crate::RequestBuilder).
+/// [`execute`](Self::execute) sends an [`http::Request`], and the client is a tower service for the same requests.
 #[derive(Clone)]
 pub struct Client(pub(crate) Arc<Inner>);
 
@@ -34,113 +41,55 @@ pub(crate) struct Inner {
     pub(crate) retry_config: RetryConfig,
     pub(crate) resume: bool,
     pub(crate) response_buffer: BufferLimits,
+    pub(crate) response_limit: usize,
+    pub(crate) default_headers: Option<DefaultHeaders>,
 }
 
 type ResponseResult = Result<Response<ResponseBody>, Error>;
 
 impl Client {
-    /// Sends a GET and returns the body as text. An attempt includes reading the body, so an incomplete body is
-    /// retried.
+    /// Sends a request with a body of any type. Its URI is a path, which is appended to the base URL, or a URL of the client's
+    /// server, which is used as it is. Its extensions may contain [`CallOptions`](crate::CallOptions).
     ///
-    /// # Errors
-    ///
-    /// A status other than 2xx is an error of kind [`Status`](crate::ErrorKind::Status), which contains the response. A
-    /// body that is not UTF-8 is a [`BadResponse`](crate::ErrorKind::BadResponse).
-    pub async fn get_text(&self, path: &str) -> Result<String, Error> {
-        let parts = self.parts(Method::GET, path, Body::empty());
-        let (head, body) = self.call(parts, Delivery::Complete, false).await?.into_parts();
-        if head.status.is_success() {
-            return body.text().await;
-        }
-        Err(Error::status(Response::from_parts(head, body.bytes().await?)))
-    }
-
-    /// Sends a GET.
-    ///
-    /// # Errors
-    ///
-    /// Returns the error of the last attempt if no attempt got a response. The methods below do the same.
-    pub async fn get(&self, path: &str) -> Result<Response<ResponseBody>, Error> {
-        self.send(Method::GET, path, Body::empty()).await
-    }
-
-    /// Sends a HEAD.
-    ///
-    /// # Errors
-    ///
-    /// As [`get`](Self::get).
-    pub async fn head(&self, path: &str) -> Result<Response<ResponseBody>, Error> {
-        self.send(Method::HEAD, path, Body::empty()).await
-    }
-
-    /// Sends a POST.
-    ///
-    /// # Errors
-    ///
-    /// As [`get`](Self::get).
-    pub async fn post(&self, path: &str, body: impl Into<Body>) -> Result<Response<ResponseBody>, Error> {
-        self.send(Method::POST, path, body.into()).await
-    }
-
-    /// Sends a PUT.
-    ///
-    /// # Errors
-    ///
-    /// As [`get`](Self::get).
-    pub async fn put(&self, path: &str, body: impl Into<Body>) -> Result<Response<ResponseBody>, Error> {
-        self.send(Method::PUT, path, body.into()).await
-    }
-
-    /// Sends a PATCH.
-    ///
-    /// # Errors
-    ///
-    /// As [`get`](Self::get).
-    pub async fn patch(&self, path: &str, body: impl Into<Body>) -> Result<Response<ResponseBody>, Error> {
-        self.send(Method::PATCH, path, body.into()).await
-    }
-
-    /// Sends a DELETE.
-    ///
-    /// # Errors
-    ///
-    /// As [`get`](Self::get).
-    pub async fn delete(&self, path: &str) -> Result<Response<ResponseBody>, Error> {
-        self.send(Method::DELETE, path, Body::empty()).await
-    }
-
-    /// Sends an OPTIONS.
-    ///
-    /// # Errors
-    ///
-    /// As [`get`](Self::get).
-    pub async fn options(&self, path: &str) -> Result<Response<ResponseBody>, Error> {
-        self.send(Method::OPTIONS, path, Body::empty()).await
-    }
-
-    /// Sends a request with any method and headers. Its URI is a path, or a URL of the client's server.
+    /// Returns the response once its head has arrived, whatever its status; see
+    /// [`RequestBuilder::send`](crate::RequestBuilder::send).
     ///
     /// ```no_run
     /// # async fn run(client: retry_client::Client) -> Result<(), Box<dyn std::error::Error>> {
-    /// let request = http::Request::builder()
-    ///     .method("REPORT")
-    ///     .uri("/calendars")
-    ///     .header("depth", "1")
-    ///     .body("<query/>")?;
-    /// let response = client.execute(request).await?;
+    /// use retry_client::{Body, http::Request};
+    ///
+    /// let request = Request::builder().method("REPORT").uri("/calendars").header("depth", "1");
+    /// let response = client.execute(request.body(Body::from("<query/>"))?).await?;
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get), and if the URI is of another server.
-    pub fn execute<B: Into<Body>>(
-        &self,
-        request: Request<B>,
-    ) -> impl Future<Output = Result<Response<ResponseBody>, Error>> + Send + use<'_, B> {
+    /// Returns the error of the last attempt if no attempt got a response, and an error if the URI is of another server.
+    pub fn execute<B>(&self, request: Request<B>) -> impl Future<Output = ResponseResult> + Send + use<'_, B>
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
         let resolved = self.0.transport.base_url.resolve(request.method(), request.uri());
-        self.deliver(resolved.map(|uri| with_uri(request, uri)))
+        self.0.deliver(resolved.map(|uri| with_uri(request.map(Body::new), uri)))
+    }
+
+    /// As [`execute`](Self::execute), with a future that does not borrow the client.
+    pub(crate) fn execute_owned(self, request: Request<Body>) -> impl Future<Output = ResponseResult> + Send {
+        let resolved = self.0.transport.base_url.resolve(request.method(), request.uri());
+        self.send_owned(resolved.map(|uri| with_uri(request, uri)))
+    }
+
+    /// Sends a request, and returns the response once its head has arrived.
+    pub(crate) async fn send_owned(self, parts: Result<RequestParts, Error>) -> ResponseResult {
+        self.0.deliver(parts).await
+    }
+
+    /// Sends a request, and returns the response once it is complete.
+    pub(crate) async fn send_complete(self, parts: Result<RequestParts, Error>) -> ResponseResult {
+        let limit = self.0.response_limit(&parts);
+        self.0.call(parts, Delivery::Complete(limit), |_, response| ResponseBody::complete(response, limit)).await
     }
 
     /// Forwards an inbound request to `path`, without its hop-by-hop headers and `Host`. The hop-by-hop headers of the
@@ -148,16 +97,15 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get).
-    pub async fn forward(
-        &self,
-        path: &str,
-        mut request: Request<impl Into<Body>>,
-    ) -> Result<Response<ResponseBody>, Error> {
+    /// As [`execute`](Self::execute).
+    pub async fn forward<B>(&self, path: &str, mut request: Request<B>) -> Result<Response<ResponseBody>, Error>
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
         remove_hop_by_hop(request.headers_mut());
         request.headers_mut().remove(HOST);
         let joined = self.0.transport.base_url.join(path);
-        let mut response = self.deliver(joined.map(|uri| with_uri(request, uri))).await?;
+        let mut response = self.0.deliver(joined.map(|uri| with_uri(request.map(Body::new), uri))).await?;
         remove_hop_by_hop(response.headers_mut());
         Ok(response)
     }
@@ -174,6 +122,7 @@ impl Client {
         let mut inner = Inner::clone(&self.0);
         inner.transport.endpoints = Arc::new(inner.transport.endpoints.sibling());
         inner.transport.base_url = inner.transport.base_url.unshared();
+        inner.default_headers = inner.default_headers.as_ref().map(DefaultHeaders::unshared);
         inner.transport.hedge_delay = inner.transport.hedge_delay.map(|delay| Arc::new(delay.sibling()));
         Self(Arc::new(inner))
     }
@@ -207,49 +156,46 @@ impl Client {
     pub fn budget_available(&self) -> Option<f64> {
         self.0.retry_config.budget.as_ref().map(RetryBudget::available)
     }
-
-    fn send(&self, method: Method, path: &str, body: Body) -> impl Future<Output = ResponseResult> + Send {
-        self.deliver(self.parts(method, path, body))
-    }
-
-    fn parts(&self, method: Method, path: &str, body: Body) -> Result<RequestParts, Error> {
-        let mut parts = with_uri(Request::new(body), self.0.transport.base_url.join(path)?);
-        *parts.head.method_mut() = method;
-        Ok(parts)
-    }
-
-    /// Sends a request, and buffers and resumes its response as configured.
-    fn deliver(&self, parts: Result<RequestParts, Error>) -> impl Future<Output = ResponseResult> + Send {
-        let limits = self.0.response_buffer;
-        let delivery = if limits.bytes > 0 { Delivery::Buffered(limits) } else { Delivery::Streamed };
-        self.call(parts, delivery, self.0.resume)
-    }
-
-    fn call(
-        &self,
-        parts: Result<RequestParts, Error>,
-        delivery: Delivery,
-        resume: bool,
-    ) -> impl Future<Output = ResponseResult> + Send {
-        let client = resume.then_some(&self.0);
-        self.0.call(parts, delivery, move |request, response| ResponseBody::wrap(response, request, client))
-    }
 }
 
 impl Inner {
+    /// Sends a request, and buffers and resumes its response as configured.
+    fn deliver(self: &Arc<Self>, parts: Result<RequestParts, Error>) -> impl Future<Output = ResponseResult> + Send {
+        let mut limits = self.response_buffer;
+        if let Some(bytes) = option(&parts, |options| options.response_buffer) {
+            limits.bytes = bytes;
+        }
+        let delivery = if limits.bytes > 0 { Delivery::Buffered(limits) } else { Delivery::Streamed };
+        let (client, limit) = (self.resume.then_some(self), self.response_limit(&parts));
+        self.call(parts, delivery, move |request, response| ResponseBody::wrap(response, request, client, limit))
+    }
+
+    /// Returns the maximum size of a response body that is read as a whole.
+    fn response_limit(&self, parts: &Result<RequestParts, Error>) -> usize {
+        option(parts, |options| options.response_limit).unwrap_or(self.response_limit)
+    }
+
     /// Sends a request. All requests pass through here.
     ///
     /// `parts` may be the error of an earlier step. With an early return, the future of each method above would contain
     /// another copy of the request.
     fn call<R>(
         &self,
-        parts: Result<RequestParts, Error>,
+        mut parts: Result<RequestParts, Error>,
         delivery: Delivery,
-        finish: impl FnOnce(&Request<()>, Response<ReceivedBody>) -> R,
+        finish: impl FnOnce(&ReplayableRequest<'_>, Response<ReceivedBody>) -> R,
     ) -> impl Future<Output = Result<R, Error>> {
+        if let (Some(headers), Ok(parts)) = (&self.default_headers, &mut parts) {
+            headers.add(parts.head.headers_mut());
+        }
         let transport = CallTransport { transport: &self.transport, delivery };
         retry_loop::call(transport, &self.retry_config, parts, finish)
     }
+}
+
+/// Returns an option of a request, if it is set.
+fn option<T>(parts: &Result<RequestParts, Error>, get: impl FnOnce(&CallOptions) -> Option<T>) -> Option<T> {
+    parts.as_ref().ok()?.options.as_deref().and_then(get)
 }
 
 impl RangeClient for Inner {
@@ -263,7 +209,7 @@ impl RangeClient for Inner {
     }
 }
 
-fn with_uri(request: Request<impl Into<Body>>, uri: Uri) -> RequestParts {
+fn with_uri(request: Request<Body>, uri: Uri) -> RequestParts {
     let mut parts = RequestParts::new(request);
     *parts.head.uri_mut() = uri;
     parts

@@ -52,10 +52,13 @@ pub enum ErrorKind {
     Timeout,
     /// The connection was closed or reset before the response was complete.
     ConnectionClosed,
-    /// The response was not valid HTTP, or not the response that was asked for.
+    /// The response was not valid HTTP, or not the response that was asked for: the rest of a body, text or JSON.
     BadResponse,
-    /// [`get_text`](crate::Client::get_text) got a response with a status other than 2xx.
+    /// The response has a status other than 2xx, and its body was asked for, as by
+    /// [`RequestBuilder::text`](crate::RequestBuilder::text).
     Status,
+    /// The body of the response is longer than [`response_limit`](crate::ClientBuilder::response_limit).
+    TooLarge,
 }
 
 impl Error {
@@ -117,6 +120,15 @@ impl Error {
         Self::new(ErrorKind::BadResponse, message.to_owned()).with_source(source)
     }
 
+    /// The body of a response is not what was asked for.
+    pub(crate) fn bad_body(what: &str, source: BoxError) -> Self {
+        Self::caused(ErrorKind::BadResponse, &format!("the body of the response is not {what}"), source)
+    }
+
+    pub(crate) fn too_large(limit: usize) -> Self {
+        Self::new(ErrorKind::TooLarge, format!("the body of the response is longer than {limit} bytes"))
+    }
+
     pub(crate) fn bad_head(source: BoxError) -> Self {
         Self::caused(ErrorKind::BadResponse, "invalid response head", source)
     }
@@ -154,8 +166,7 @@ impl Error {
         self.0.kind
     }
 
-    /// Returns the status of the response to [`get_text`](crate::Client::get_text), if the kind is
-    /// [`ErrorKind::Status`].
+    /// Returns the status of the response, if the kind is [`ErrorKind::Status`].
     #[must_use]
     pub fn status_code(&self) -> Option<StatusCode> {
         self.0.response.as_ref().map(Response::status)

@@ -7,7 +7,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use http::{Request, Response, uri::Authority};
 use tower_layer::Layer;
 use tower_service::Service;
@@ -16,7 +15,7 @@ use crate::{
     client::Client,
     error::Error,
     error_chain::BoxError,
-    request::{body::Body, replay::RequestBody},
+    request::{body::Body, replay::AttemptBody},
     response::body::ResponseBody,
     retry::{
         attempt_request::{AttemptRequest, RequestParts},
@@ -30,7 +29,7 @@ type BoxFuture<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Error>> + Se
 
 /// A tower layer that adds retries to an HTTP service, by a [`RetryConfig`].
 ///
-/// The inner service takes `Request<`[`RequestBody`]`>` and is cloned for each attempt. If it fails, the layer searches
+/// The inner service takes `Request<`[`Body`]`>` and is cloned for each attempt. If it fails, the layer searches
 /// the chain of sources for an error of hyper or h2 that shows what happened to the request. Without one, it assumes
 /// that the server may have processed the request.
 ///
@@ -69,11 +68,12 @@ pub struct RetryService<S> {
     config: Arc<RetryConfig>,
 }
 
-impl<S, B, R> Service<Request<B>> for RetryService<S>
+/// The request's body is a [`Body`], rather than generic, so that the compiler can infer the type of a request in
+/// `service.ready().await?.call(request)`. Requests with another body are converted by `request.map(Body::new)`.
+impl<S, R> Service<Request<Body>> for RetryService<S>
 where
-    S: Service<Request<RequestBody>, Response = Response<R>, Future: Send, Error: Into<BoxError>>,
+    S: Service<Request<Body>, Response = Response<R>, Future: Send, Error: Into<BoxError>>,
     S: Clone + Send + 'static,
-    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     R: http_body::Body<Data: Send, Error: Send> + Send + 'static,
 {
     type Response = Response<R>;
@@ -85,10 +85,10 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (transport, config) = (ServiceTransport(self.inner.clone()), Arc::clone(&self.config));
         Box::pin(async move {
-            let parts = RequestParts::new(request.map(Body::new));
+            let parts = RequestParts::new(request);
             call(transport, &config, Ok(parts), |_, response| response).await
         })
     }
@@ -99,7 +99,7 @@ struct ServiceTransport<S>(S);
 
 impl<S, R> Transport for ServiceTransport<S>
 where
-    S: Service<Request<RequestBody>, Response = Response<R>, Future: Send, Error: Into<BoxError>> + Clone + Send,
+    S: Service<Request<Body>, Response = Response<R>, Future: Send, Error: Into<BoxError>> + Clone + Send,
     R: Drainable,
 {
     type Body = R;
@@ -123,17 +123,15 @@ where
         async move {
             let server = request.head().uri().authority().map_or("the server", Authority::as_str);
             poll_fn(|cx| service.poll_ready(cx)).await.map_err(|error| Failure::not_sent(error.into(), server))?;
-            let response = service.call(request.message()).await;
+            let response = service.call(request.message().map(AttemptBody::into_body)).await;
             response.map(Box::new).map_err(|error| Failure::exchange(error.into(), server))
         }
     }
 }
 
-/// The client as a service: [`execute`](Client::execute) for requests with any body.
-impl<B> Service<Request<B>> for Client
-where
-    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
+/// The client as a service: [`execute`](Client::execute) for requests with a [`Body`]. Requests with another body are
+/// converted by `request.map(Body::new)`.
+impl Service<Request<Body>> for Client {
     type Response = Response<ResponseBody>;
     type Error = Error;
     type Future = BoxFuture<ResponseBody>;
@@ -142,8 +140,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let client = self.clone();
-        Box::pin(async move { client.execute(request.map(Body::new)).await })
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        Box::pin(self.clone().execute_owned(request))
     }
 }

@@ -11,10 +11,10 @@
 //!     .jitter(Jitter::Full)
 //!     .build()?;
 //! let client = Client::builder("http://localhost:8080")
-//!     .retry(policy)
+//!     .policy(policy)
 //!     .timeout(Duration::from_secs(2))
 //!     .build()?;
-//! let text = client.get_text("/hello").await?;
+//! let text = client.get("/hello").text().await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -56,7 +56,7 @@
 //!     .endpoint("http://10.0.0.2:8080")
 //!     .outage_wait(Duration::from_secs(10))
 //!     .build()?;
-//! match client.post("/orders", "1 tea").await {
+//! match client.post("/orders").body("1 tea").await {
 //!     Ok(response) => println!("{}", response.status()),
 //!     Err(error) if error.kind() == ErrorKind::Outage => println!("not sent: {error}"),
 //!     Err(error) => return Err(error.into()),
@@ -109,9 +109,12 @@ mod layer;
 mod lock;
 mod media_type;
 mod request;
+mod request_builder;
 mod response;
 mod retry;
 mod transport;
+
+pub use {bytes, http, http_body};
 
 pub use base_url::origin_form;
 pub use builder::ClientBuilder;
@@ -125,14 +128,15 @@ pub use request::{
     body::Body,
     deadline_header::DeadlineHeader,
     hop_by_hop::{remove_hop_by_hop, trim_values},
-    replay::RequestBody,
 };
+pub use request_builder::RequestBuilder;
 pub use response::{
     body::ResponseBody,
     framing::{FramingError, check_framing},
 };
 pub use retry::{
     attempt_event::{AttemptEvent, Outcome},
+    call_options::CallOptions,
     config::RetryConfig,
     methods::RetryMethods,
     server_hints::ServerHint,

@@ -4,6 +4,7 @@ pub(crate) mod attempt_event;
 pub(crate) mod attempt_request;
 pub(crate) mod attempt_timeout;
 pub(crate) mod backoff_gauge;
+pub(crate) mod call_options;
 pub(crate) mod classify;
 pub(crate) mod config;
 pub(crate) mod drain;

@@ -62,8 +62,8 @@ pub(crate) enum Delivery {
     Streamed,
     /// After its body was read ahead, within limits. If the connection closes meanwhile, the attempt has failed.
     Buffered(BufferLimits),
-    /// When its body has arrived.
-    Complete,
+    /// When its body has arrived, of at most this size.
+    Complete(usize),
 }
 
 /// Sends requests over the connections to the endpoints.
@@ -146,7 +146,11 @@ async fn is_gone(local: Arc<LocalEndpoint>, route: &Route) -> bool {
 
 /// Classifies an error of a body that is read ahead.
 fn body_failure(error: Error) -> Failure {
-    let kind = if error.kind() == ErrorKind::Timeout { FailureKind::TimedOut } else { FailureKind::MaybeProcessed };
+    let kind = match error.kind() {
+        ErrorKind::Timeout => FailureKind::TimedOut,
+        ErrorKind::TooLarge => FailureKind::Permanent,
+        _ => FailureKind::MaybeProcessed,
+    };
     Failure { error, kind }
 }
 
@@ -232,7 +236,7 @@ impl HttpTransport {
                 let (headers, repeatable) = (request.head().headers(), request.is_repeatable());
                 ReadAhead::limited(limits, headers, &response, repeatable, &self.buffer_quota)
             }
-            Delivery::Complete => Some(ReadAhead::complete()),
+            Delivery::Complete(limit) => Some(ReadAhead::complete(limit, response.status())),
         };
         let Some(read_ahead) = read_ahead else { return Ok(response) };
         // Boxed, as most exchanges do not need it.

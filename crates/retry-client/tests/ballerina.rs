@@ -6,7 +6,7 @@ mod common;
 
 use common::{Reply, Server};
 use http::{Method, Request};
-use retry_client::RetryMethods;
+use retry_client::{Body, RetryMethods};
 
 /// Three requests hang and the fourth gets a response, as with the sample's backend.
 fn slow_then_fine() -> [Reply; 4] {
@@ -17,7 +17,7 @@ fn slow_then_fine() -> [Reply; 4] {
 async fn ballerina_retry_test_1_post_that_times_out_three_times_succeeds_at_the_fourth_attempt() {
     let server = Server::start(slow_then_fine()).await;
     let client = server.client().retry_methods(RetryMethods::All).build().unwrap();
-    let response = client.post("/hello", "a payload").await.unwrap();
+    let response = client.post("/hello").body("a payload").await.unwrap();
     assert_eq!(response.into_body().text().await.unwrap(), "Hello World!!!");
     let bodies: Vec<_> = server.seen().into_iter().map(|seen| seen.body).collect();
     assert_eq!(bodies, ["a payload"; 4]);
@@ -28,7 +28,8 @@ async fn ballerina_retry_test_2_every_method_through_execute() {
     let check = async |method: Method| {
         let server = Server::start(slow_then_fine()).await;
         let client = server.client().retry_methods(RetryMethods::All).build().unwrap();
-        let request = Request::builder().method(&method).uri("/hello").header("x-test", "kept").body("").unwrap();
+        let request =
+            Request::builder().method(&method).uri("/hello").header("x-test", "kept").body(Body::empty()).unwrap();
         let response = client.execute(request).await.unwrap();
         let expected = if method == Method::HEAD { "" } else { "Hello World!!!" };
         assert_eq!(response.status(), 200, "{method}");
@@ -56,7 +57,8 @@ async fn ballerina_retry_test_3_multipart_and_nested_multipart_arrive_whole_at_t
     let check = async |body: &'static str| {
         let server = Server::start(slow_then_fine()).await;
         let client = server.client().retry_methods(RetryMethods::All).build().unwrap();
-        let request = Request::post("/hello").header("content-type", "multipart/mixed; boundary=outer").body(body);
+        let request =
+            Request::post("/hello").header("content-type", "multipart/mixed; boundary=outer").body(Body::from(body));
         assert_eq!(client.execute(request.unwrap()).await.unwrap().status(), 200);
         let seen = server.seen();
         assert_eq!(seen.len(), 4);
@@ -94,7 +96,7 @@ async fn ballerina_retry_test_5_the_last_response_with_a_listed_status_is_return
 async fn ballerina_retry_test_7_the_simple_retry_over_http2() {
     let server = Server::start(slow_then_fine()).await;
     let client = server.client().http2_prior_knowledge(true).retry_methods(RetryMethods::All).build().unwrap();
-    let response = client.post("/hello", "a payload").await.unwrap();
+    let response = client.post("/hello").body("a payload").await.unwrap();
     assert_eq!(response.version(), http::Version::HTTP_2);
     assert_eq!(response.into_body().text().await.unwrap(), "Hello World!!!");
     let seen = server.seen();

@@ -43,8 +43,8 @@ fn debug_output_contains_no_password() {
 #[tokio::test]
 async fn parity_refused_connections_are_retried_for_every_method() {
     let (address, _socket) = refusing();
-    let client = Client::builder(format!("http://{address}")).retry(quick(3)).build().unwrap();
-    let refused = client.post("/hello", "x").await.unwrap_err();
+    let client = Client::builder(format!("http://{address}")).policy(quick(3)).build().unwrap();
+    let refused = client.post("/hello").body("x").await.unwrap_err();
     assert_eq!((refused.kind(), refused.reason()), (ErrorKind::Connect, Some(Reason::Exhausted)));
     assert_eq!(refused.journal().unwrap().attempts(), 4);
     assert!(refused.to_string().starts_with("cannot connect to 127.0.0.1:"), "{refused}");
@@ -53,7 +53,7 @@ async fn parity_refused_connections_are_retried_for_every_method() {
 
 #[tokio::test]
 async fn parity_an_unknown_host_is_retried() {
-    let client = Client::builder("http://no-such-host.invalid").retry(quick(1)).build().unwrap();
+    let client = Client::builder("http://no-such-host.invalid").policy(quick(1)).build().unwrap();
     let unknown = client.get("/").await.unwrap_err();
     assert_eq!(unknown.kind(), ErrorKind::Connect);
     assert_eq!(unknown.journal().unwrap().attempts(), 2);
@@ -73,7 +73,7 @@ async fn parity_connecting_has_its_own_limit() {
         queued.push(stream);
     }
     let client = Client::builder(format!("http://{address}"))
-        .retry(quick(0))
+        .policy(quick(0))
         .timeout(Duration::from_millis(50)) // starts when the connection is ready, so never here
         .connect_timeout(Duration::from_millis(300))
         .build()
@@ -97,9 +97,14 @@ async fn parity_any_other_response_is_returned_4xx_and_5xx_too() {
 async fn parity_timeouts_repeat_idempotent_methods_only_unless_told() {
     let attempts = async |methods, post| {
         let server = Server::start([Reply::Hang]).await;
-        let client =
-            server.client().retry(quick(1)).timeout(Duration::from_millis(100)).retry_methods(methods).build().unwrap();
-        let error = if post { client.post("/", "x").await } else { client.get("/").await }.unwrap_err();
+        let client = server
+            .client()
+            .policy(quick(1))
+            .timeout(Duration::from_millis(100))
+            .retry_methods(methods)
+            .build()
+            .unwrap();
+        let error = if post { client.post("/").body("x").await } else { client.get("/").await }.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout);
         assert_eq!(error.to_string(), "idle timeout: nothing was read or written for 100ms");
         (server.seen().len(), error.reason().unwrap())
@@ -125,9 +130,9 @@ async fn parity_the_timeout_is_idle_not_total() {
         stream.read_to_end(&mut Vec::new()).await.unwrap();
     });
     let timeout = Duration::from_millis(400);
-    let client = Client::builder(format!("http://{address}")).retry(quick(0)).timeout(timeout).build().unwrap();
+    let client = Client::builder(format!("http://{address}")).policy(quick(0)).timeout(timeout).build().unwrap();
     let begin = Instant::now();
-    assert_eq!(client.get_text("/").await.unwrap(), "ok");
+    assert_eq!(client.get("/").text().await.unwrap(), "ok");
     assert!(begin.elapsed() > timeout);
 }
 
@@ -136,8 +141,8 @@ async fn parity_a_body_that_breaks_or_stalls_is_retried_when_the_exchange_ends_i
     let incomplete: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\nHello";
     let fine: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\nHello World!!!";
     let (address, connections, _server) = raw_server(vec![incomplete, incomplete, fine]).await;
-    let client = Client::builder(format!("http://{address}")).retry(quick(3)).build().unwrap();
-    assert_eq!(client.get_text("/hello").await.unwrap(), "Hello World!!!");
+    let client = Client::builder(format!("http://{address}")).policy(quick(3)).build().unwrap();
+    assert_eq!(client.get("/hello").text().await.unwrap(), "Hello World!!!");
     assert_eq!(connections.load(SeqCst), 3);
 
     watch();
@@ -152,8 +157,8 @@ async fn parity_a_body_that_breaks_or_stalls_is_retried_when_the_exchange_ends_i
             stalled.push(stream);
         }
     });
-    let stalling = Client::builder(format!("http://{address}")).retry(quick(3)).timeout(Duration::from_millis(300));
-    assert_eq!(stalling.build().unwrap().get_text("/hello").await.unwrap(), "Hello World!!!");
+    let stalling = Client::builder(format!("http://{address}")).policy(quick(3)).timeout(Duration::from_millis(300));
+    assert_eq!(stalling.build().unwrap().get("/hello").text().await.unwrap(), "Hello World!!!");
 }
 
 #[tokio::test]
@@ -180,13 +185,13 @@ async fn incomplete_responses_are_retried_for_get_and_not_for_post() {
     let fine: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
     for incomplete in [b"".as_slice(), b"HTTP/1.1", b"!@#$ no http\r\n\r\n"] {
         let (address, connections, _server) = raw_server(vec![incomplete, incomplete, incomplete, fine]).await;
-        let client = Client::builder(format!("http://{address}")).retry(quick(3)).build().unwrap();
+        let client = Client::builder(format!("http://{address}")).policy(quick(3)).build().unwrap();
         assert_eq!(client.get("/").await.unwrap().status(), 200, "{incomplete:?}");
         assert_eq!(connections.load(SeqCst), 4);
 
         let (address, connections, _server) = raw_server(vec![incomplete, fine]).await;
-        let client = Client::builder(format!("http://{address}")).retry(quick(3)).build().unwrap();
-        let error = client.post("/", "x").await.unwrap_err();
+        let client = Client::builder(format!("http://{address}")).policy(quick(3)).build().unwrap();
+        let error = client.post("/").body("x").await.unwrap_err();
         assert_eq!((connections.load(SeqCst), error.reason()), (1, Some(Reason::Permanent)), "{incomplete:?}");
         assert!(matches!(error.kind(), ErrorKind::ConnectionClosed | ErrorKind::BadResponse), "{error}");
     }
@@ -209,21 +214,21 @@ async fn parity_a_reset_before_any_byte_is_retried() {
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
         }
     });
-    let client = Client::builder(format!("http://{address}")).retry(quick(3)).build().unwrap();
-    assert_eq!(client.get_text("/").await.unwrap(), "ok");
+    let client = Client::builder(format!("http://{address}")).policy(quick(3)).build().unwrap();
+    assert_eq!(client.get("/").text().await.unwrap(), "ok");
 }
 
 #[tokio::test]
 async fn localhost_works_where_ipv6_is_refused_and_ipv4_listens() {
     let server = Server::start([Reply::Ok("ok")]).await;
     let client = Client::new(format!("http://localhost:{}", server.address.port())).unwrap();
-    assert_eq!(client.get_text("/").await.unwrap(), "ok");
+    assert_eq!(client.get("/").text().await.unwrap(), "ok");
 }
 
 #[tokio::test]
-async fn a_status_other_than_2xx_is_an_error_of_get_text_with_the_response_inside() {
+async fn a_status_other_than_2xx_is_an_error_of_text_with_the_response_inside() {
     let server = Server::start([Reply::Status(404, "nothing here")]).await;
-    let error = server.client().build().unwrap().get_text("/").await.unwrap_err();
+    let error = server.client().build().unwrap().get("/").text().await.unwrap_err();
     assert_eq!((error.kind(), error.status_code()), (ErrorKind::Status, Some(StatusCode::NOT_FOUND)));
     assert_eq!(error.to_string(), "status 404 Not Found");
     let response = error.into_response().unwrap();
@@ -239,17 +244,17 @@ async fn parity_a_request_body_is_replayed_from_a_bounded_buffer() {
     };
     let server = Server::start([Reply::Hang, Reply::Ok("ok")]).await;
     let client = server.client().build().unwrap();
-    assert_eq!(client.put("/", frames()).await.unwrap().status(), 200);
+    assert_eq!(client.put("/").body(frames()).await.unwrap().status(), 200);
     assert!(server.seen().iter().all(|seen| seen.body == "one two three"));
     assert_eq!(server.seen().len(), 2);
 
     let server = Server::start([Reply::Ok("ok")]).await;
     let client = server.client().replay_limit(5).build().unwrap();
-    assert_eq!(client.put("/", frames()).await.unwrap().status(), 200, "too large for the buffer, but sent once");
+    assert_eq!(client.put("/").body(frames()).await.unwrap().status(), 200, "too large for the buffer, but sent once");
 
     let server = Server::start([Reply::Hang, Reply::Ok("ok")]).await;
     let client = server.client().replay_limit(5).build().unwrap();
-    let error = client.put("/", frames()).await.unwrap_err();
+    let error = client.put("/").body(frames()).await.unwrap_err();
     assert_eq!((error.kind(), error.reason()), (ErrorKind::Timeout, Some(Reason::Permanent)));
 }
 
@@ -270,7 +275,7 @@ impl<I: Iterator + Unpin> futures_util::Stream for Parts<I> {
 async fn listed_statuses_are_not_repeated_for_post() {
     let server = Server::start([Reply::Status(503, "busy"), Reply::Ok("ok")]).await;
     let client = server.client().status_codes([503]).build().unwrap();
-    assert_eq!(client.post("/", "x").await.unwrap().status(), 503);
+    assert_eq!(client.post("/").body("x").await.unwrap().status(), 503);
     assert_eq!(server.seen().len(), 1);
 }
 
@@ -279,7 +284,7 @@ async fn one_connection_serves_all_attempts() {
     let busy = Reply::Status(503, "busy, and saying so at some length");
     let server = Server::start([busy.clone(), busy.clone(), busy, Reply::Ok("ok")]).await;
     let client = server.client().status_codes([503]).build().unwrap();
-    assert_eq!(client.get_text("/").await.unwrap(), "ok");
+    assert_eq!(client.get("/").text().await.unwrap(), "ok");
     let connections: Vec<_> = server.seen().iter().map(|seen| seen.connection).collect();
     assert_eq!(connections, [0; 4]);
 }
@@ -294,7 +299,7 @@ async fn ipv4_and_ipv6_work() {
         let port = listener.local_addr().unwrap().port();
         let server = Server::start_on(listener, [Reply::Ok("ok")], |_, stream| std::future::ready(Some(stream)));
         let client = Client::builder(format!("http://{host}:{port}")).build().unwrap();
-        assert_eq!(client.get_text("/").await.unwrap(), "ok");
+        assert_eq!(client.get("/").text().await.unwrap(), "ok");
         assert_eq!(server.seen()[0].headers["host"], format!("{host}:{port}"));
     }
 }
@@ -304,7 +309,7 @@ async fn idle_connections_are_limited_in_number_and_time() {
     let connections = async |client: retry_client::ClientBuilder, server: &Server| {
         let client = client.build().unwrap();
         for _ in 0..3 {
-            client.get_text("/").await.unwrap();
+            client.get("/").text().await.unwrap();
             // Long enough for an idle connection to expire, and to return to the pool.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -327,7 +332,7 @@ async fn the_number_of_connections_is_limited() {
     let calls: Vec<_> = (0..20)
         .map(|_| {
             let client = client.clone();
-            tokio::spawn(async move { client.get_text("/").await })
+            tokio::spawn(async move { client.get("/").text().await })
         })
         .collect();
     for call in calls {
@@ -337,7 +342,7 @@ async fn the_number_of_connections_is_limited() {
     assert!((1..=2).contains(&client.connections()));
 
     let server = Server::start([Reply::Hang]).await;
-    let client = server.client().pool_max_connections(1).retry(quick(0)).connect_timeout(Duration::from_millis(200));
+    let client = server.client().pool_max_connections(1).policy(quick(0)).connect_timeout(Duration::from_millis(200));
     let client = client.no_timeout().build().unwrap();
     let hung = client.get("/");
     let refused = async {
@@ -360,7 +365,7 @@ async fn forward_removes_hop_by_hop_headers() {
         .header("connection", "x-hop")
         .header("x-hop", "1")
         .header("x-kept", "2")
-        .body("the body")
+        .body(Body::from("the body"))
         .unwrap();
     assert_eq!(client.forward("/hello?c=d", inbound).await.unwrap().status(), 200);
     for seen in server.seen() {
@@ -382,7 +387,7 @@ async fn credentials_in_the_url_are_sent_as_authorization_and_not_displayed() {
     assert_eq!(server.seen()[0].headers["authorization"], "Basic bWU6c2VjcmV0");
     assert!(!format!("{client:?}").contains("secret"));
     let (absent, _socket) = refusing();
-    let error = Client::builder(format!("http://me:secret@{absent}")).retry(quick(0)).build().unwrap().get("/").await;
+    let error = Client::builder(format!("http://me:secret@{absent}")).policy(quick(0)).build().unwrap().get("/").await;
     assert!(!format!("{:?}", error.unwrap_err()).contains("secret"));
 }
 
@@ -390,11 +395,11 @@ async fn credentials_in_the_url_are_sent_as_authorization_and_not_displayed() {
 async fn bad_input_has_its_own_kind_and_nothing_is_sent() {
     let server = Server::start([Reply::Ok("ok")]).await;
     let client = server.client().build().unwrap();
-    let request = |uri| Request::get(uri).body(()).unwrap();
+    let request = |uri| Request::get(uri).body(Body::empty()).unwrap();
     for error in [
         client.get("no-slash").await.unwrap_err(),
         client.execute(request("http://elsewhere/")).await.unwrap_err(),
-        client.execute(Request::connect("/x").body(()).unwrap()).await.unwrap_err(),
+        client.execute(Request::connect("/x").body(Body::empty()).unwrap()).await.unwrap_err(),
         server.client().timeout(Duration::ZERO).build().unwrap_err(),
         server.client().connect_timeout(Duration::ZERO).build().unwrap_err(),
         server.client().attempt_timeout(Duration::ZERO).build().unwrap_err(),
@@ -410,7 +415,7 @@ async fn bad_input_has_its_own_kind_and_nothing_is_sent() {
 async fn a_request_body_that_fails_is_bad_input_after_one_attempt() {
     let server = Server::start([Reply::Ok("ok")]).await;
     let incomplete = StreamBody::new(Parts(std::iter::once(Err::<http_body::Frame<Bytes>, _>("disk on fire"))));
-    let error = server.client().build().unwrap().put("/", Body::new(incomplete)).await.unwrap_err();
+    let error = server.client().build().unwrap().put("/").body(Body::new(incomplete)).await.unwrap_err();
     assert_eq!((error.kind(), error.journal().unwrap().attempts()), (ErrorKind::BadInput, 1));
     assert_eq!(error.to_string(), "the request body failed: disk on fire");
 }
@@ -419,9 +424,9 @@ async fn a_request_body_that_fails_is_bad_input_after_one_attempt() {
 async fn attempt_timeout_limits_each_attempt_and_respects_idempotence() {
     let server = Server::start([Reply::Hang]).await;
     let client =
-        server.client().retry(quick(1)).no_timeout().attempt_timeout(Duration::from_millis(100)).build().unwrap();
+        server.client().policy(quick(1)).no_timeout().attempt_timeout(Duration::from_millis(100)).build().unwrap();
     assert_eq!(client.get("/").await.unwrap_err().journal().unwrap().attempts(), 2);
-    let error = client.post("/", "x").await.unwrap_err();
+    let error = client.post("/").body("x").await.unwrap_err();
     assert_eq!((error.kind(), error.reason()), (ErrorKind::Timeout, Some(Reason::Permanent)));
 }
 
@@ -429,7 +434,7 @@ async fn attempt_timeout_limits_each_attempt_and_respects_idempotence() {
 async fn dropping_a_call_stops_its_retries() {
     let server = Server::start([Reply::Status(503, "busy")]).await;
     let policy = RetryPolicy::builder().interval(Duration::from_millis(200)).jitter(Jitter::None).build().unwrap();
-    let client = server.client().retry(policy).status_codes([503]).build().unwrap();
+    let client = server.client().policy(policy).status_codes([503]).build().unwrap();
     assert!(tokio::time::timeout(Duration::from_millis(100), client.get("/")).await.is_err());
     tokio::time::sleep(Duration::from_millis(400)).await;
     assert_eq!(server.seen().len(), 1);
@@ -443,14 +448,14 @@ async fn responses_without_content_have_no_body() {
         b"HTTP/1.0 200 OK\r\n\r\nto the end",
     ];
     let (address, _, _server) = raw_server(responses).await;
-    let client = Client::builder(format!("http://{address}")).retry(quick(0)).build().unwrap();
+    let client = Client::builder(format!("http://{address}")).policy(quick(0)).build().unwrap();
     for (status, body) in [(204, ""), (304, ""), (200, "to the end")] {
         let response = client.get("/").await.unwrap();
         assert_eq!(response.status(), status);
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), body);
     }
     let (address, _, _server) = raw_server(vec![b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n"]).await;
-    let client = Client::builder(format!("http://{address}")).retry(quick(0)).build().unwrap();
+    let client = Client::builder(format!("http://{address}")).policy(quick(0)).build().unwrap();
     assert_eq!(client.head("/").await.unwrap().into_body().text().await.unwrap(), "");
 }
 
@@ -459,7 +464,8 @@ async fn upload_before_reading(request: impl FnOnce(usize) -> (Request<Body>, Jo
     const SIZE: usize = 16 * 1024 * 1024;
     watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = Client::builder(format!("http://{}", listener.local_addr().unwrap())).retry(quick(0)).build().unwrap();
+    let client =
+        Client::builder(format!("http://{}", listener.local_addr().unwrap())).policy(quick(0)).build().unwrap();
     let server = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         read_head(&mut stream).await;

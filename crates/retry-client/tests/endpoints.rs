@@ -20,7 +20,7 @@ use std::{
 
 use common::{Address, LIMIT, Reply, Server, quick, raw_server, read_head, until, watch};
 use http::{StatusCode, Version};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use retry_client::{Body, Client, ClientBuilder, EndpointState, ErrorKind, Journal, RetryPolicy, retry_core::Jitter};
 use tokio::{
     io::AsyncWriteExt,
@@ -36,7 +36,7 @@ fn url(address: SocketAddr) -> String {
 
 fn builder(addresses: &[SocketAddr]) -> ClientBuilder {
     let (first, more) = addresses.split_first().unwrap();
-    let client = Client::builder(url(*first)).retry(quick(3)).timeout(LIMIT);
+    let client = Client::builder(url(*first)).policy(quick(3)).timeout(LIMIT);
     more.iter().fold(client, |client, address| client.endpoint(url(*address)))
 }
 
@@ -65,7 +65,7 @@ async fn requests_are_distributed_by_load() {
     let mut calls = JoinSet::new();
     for number in 1..=30 {
         let client = client.clone();
-        calls.spawn(async move { client.get_text("/").await });
+        calls.spawn(async move { client.get("/").text().await });
         until("the request arrives", || servers.iter().map(|server| server.seen().len()).sum::<usize>() == number)
             .await;
     }
@@ -119,7 +119,7 @@ async fn a_retry_goes_elsewhere_without_a_wait() {
     ] {
         for parks in [false, true] {
             let (good, (bad, _server)) = (ok().await, failing(how).await);
-            let client = builder(&[bad, good.address]).retry(slow()).status_codes([503]);
+            let client = builder(&[bad, good.address]).policy(slow()).status_codes([503]);
             let client = if how == "hangs" || how == "does not accept" {
                 client.attempt_timeout(Duration::from_millis(200))
             } else {
@@ -129,7 +129,7 @@ async fn a_retry_goes_elsewhere_without_a_wait() {
             let client = client.build().unwrap();
             let calls = async {
                 while state(&client, 0) == EndpointState::Up {
-                    assert_eq!(client.get_text("/").await.unwrap(), "ok", "{how}");
+                    assert_eq!(client.get("/").text().await.unwrap(), "ok", "{how}");
                 }
             };
             in_time(calls).await;
@@ -147,10 +147,10 @@ async fn a_retry_goes_elsewhere_without_a_wait() {
 async fn retry_after_applies_to_its_endpoint_only() {
     let busy = (0..100).map(|_| "HTTP/1.1 429 Busy\r\ncontent-length: 0\r\nretry-after: 3600\r\n\r\n".as_bytes());
     let (good, (bad, connections, _tasks)) = (ok().await, raw_server(busy.collect()).await);
-    let client = builder(&[bad, good.address]).retry(slow()).status_codes([429]).build().unwrap();
+    let client = builder(&[bad, good.address]).policy(slow()).status_codes([429]).build().unwrap();
     in_time(async {
         while connections.load(SeqCst) < 10 {
-            assert_eq!(client.get_text("/").await.unwrap(), "ok");
+            assert_eq!(client.get("/").text().await.unwrap(), "ok");
         }
     })
     .await;
@@ -164,7 +164,7 @@ async fn an_endpoint_that_does_not_accept_is_noticed_by_impatient_callers() {
     let client = client.build().unwrap();
     let calls = async {
         while state(&client, 0) == EndpointState::Up {
-            let _ = timeout(Duration::from_millis(50), client.get_text("/")).await;
+            let _ = timeout(Duration::from_millis(50), client.get("/").text()).await;
         }
     };
     in_time(calls).await;
@@ -177,7 +177,7 @@ async fn an_incomplete_response_does_not_bring_an_endpoint_back() {
     let client = builder(&[bad, good.address]).build().unwrap();
     let calls = async {
         while client.endpoints()[0].probes < 3 {
-            assert_eq!(client.get_text("/").await.unwrap(), "ok");
+            assert_eq!(client.get("/").text().await.unwrap(), "ok");
         }
     };
     in_time(calls).await;
@@ -188,11 +188,11 @@ async fn an_incomplete_response_does_not_bring_an_endpoint_back() {
 #[tokio::test]
 async fn a_connect_timeout_makes_an_endpoint_unreachable() {
     let (good, (bad, _server)) = (ok().await, failing("does not accept").await);
-    let client = builder(&[bad, good.address]).retry(slow()).connect_timeout(Duration::from_millis(100));
+    let client = builder(&[bad, good.address]).policy(slow()).connect_timeout(Duration::from_millis(100));
     let client = client.build().unwrap();
     let calls = async {
         while state(&client, 0) == EndpointState::Up {
-            client.post("/", "x").await.unwrap();
+            client.post("/").body("x").await.unwrap();
         }
     };
     in_time(calls).await;
@@ -204,10 +204,10 @@ async fn a_connect_timeout_makes_an_endpoint_unreachable() {
 async fn an_endpoint_that_refuses_connections_costs_no_retry_and_is_avoided() {
     for http2 in [false, true] {
         let (good, away) = (ok().await, Address::new());
-        let client = builder(&[away.get(), good.address]).retry(quick(0)).http2_prior_knowledge(http2);
+        let client = builder(&[away.get(), good.address]).policy(quick(0)).http2_prior_knowledge(http2);
         let client = client.build().unwrap();
         for _ in 0..50 {
-            let response = client.post("/", Body::new(Full::from("stream"))).await.unwrap();
+            let response = client.post("/").body(Body::new(Full::from("stream").boxed())).await.unwrap();
             assert_eq!(response.extensions().get::<Journal>().unwrap().attempts(), 1);
         }
         assert_eq!(state(&client, 0), EndpointState::Unreachable);
@@ -216,7 +216,7 @@ async fn an_endpoint_that_refuses_connections_costs_no_retry_and_is_avoided() {
         until("a probe connects", || state(&client, 0) == EndpointState::Up).await;
         let used = async {
             while back.seen().is_empty() {
-                client.post("/", "x").await.unwrap();
+                client.post("/").body("x").await.unwrap();
             }
         };
         in_time(used).await;
@@ -230,7 +230,7 @@ async fn a_post_is_never_doubled() {
     let client = builder(&[bad, good.address]).eject_after(1000).build().unwrap();
     let mut failed = 0;
     for _ in 0..100 {
-        match client.post("/", Body::new(Full::from("stream"))).await {
+        match client.post("/").body(Body::new(Full::from("stream").boxed())).await {
             Ok(response) => assert_eq!(response.status(), 200),
             Err(error) => {
                 assert_eq!((error.kind(), error.journal().unwrap().attempts()), (ErrorKind::ConnectionClosed, 1));
@@ -246,7 +246,7 @@ async fn a_post_is_never_doubled() {
 async fn an_ejected_endpoint_is_probed_by_one_request_and_comes_back() {
     let good = ok().await;
     let bad = Server::start((0..7).map(|_| Reply::Status(503, "")).chain([Reply::Ok("ok")])).await;
-    let client = builder(&[bad.address, good.address]).retry(slow()).status_codes([503]).build().unwrap();
+    let client = builder(&[bad.address, good.address]).policy(slow()).status_codes([503]).build().unwrap();
     let call = async || assert_eq!(client.get("/").await.unwrap().into_body().text().await.unwrap(), "ok");
     in_time(async {
         while state(&client, 0) == EndpointState::Up {
@@ -281,10 +281,10 @@ async fn no_more_than_a_share_is_ejected_and_what_is_ejected_is_better_than_noth
             servers.push(Server::start([Reply::Status(503, "down")]).await);
         }
         let addresses = Vec::from_iter(servers.iter().map(|server| server.address));
-        let client = builder(&addresses).retry(quick(0)).status_codes([503]).max_ejected(max_ejected);
+        let client = builder(&addresses).policy(quick(0)).status_codes([503]).max_ejected(max_ejected);
         let client = client.outage_wait(LIMIT).build().unwrap();
         for _ in 0..100 {
-            let response = in_time(client.get("/")).await.unwrap();
+            let response = in_time(client.get("/").send()).await.unwrap();
             assert_eq!(response.status(), 503);
             assert_eq!(response.into_body().text().await.unwrap(), "down");
             let ejected = client.endpoints().iter().filter(|endpoint| endpoint.state == EndpointState::Ejected).count();
@@ -299,7 +299,7 @@ async fn no_more_than_a_share_is_ejected_and_what_is_ejected_is_better_than_noth
 async fn a_status_that_is_not_retried_does_not_count() {
     for status in [500, 503, 429] {
         let (good, bad) = (ok().await, Server::start([Reply::Status(status, "")]).await);
-        let client = builder(&[bad.address, good.address]).retry(quick(0)).status_codes([502, 429]).build().unwrap();
+        let client = builder(&[bad.address, good.address]).policy(quick(0)).status_codes([502, 429]).build().unwrap();
         for _ in 0..40 {
             let status = client.get("/").await.unwrap().status();
             assert!(status == StatusCode::OK || client.endpoints()[0].failures == 0, "{status}");
@@ -316,7 +316,7 @@ async fn each_endpoint_gets_its_own_host_and_credentials() {
         let client = Client::builder(format!("http://me:hush@{first}/base"))
             .endpoint(format!("http://you:secret@localhost:{}/base/", second.port()))
             .http2_prior_knowledge(http2)
-            .retry(quick(1))
+            .policy(quick(1))
             .status_codes([503])
             .build()
             .unwrap();
@@ -345,10 +345,10 @@ async fn the_schemes_may_differ() {
     let https = https::Https::start(authority.acceptor("localhost", https::BOTH, None), 0).await;
     let (http, port) = (ok().await, https.server.address.port());
     let client = Client::builder(url(http.address)).endpoint(format!("https://localhost:{port}"));
-    let client = client.ca_file(authority.file()).retry(quick(0)).build().unwrap();
+    let client = client.ca_file(authority.file()).policy(quick(0)).build().unwrap();
     in_time(async {
         while http.seen().is_empty() || https.server.seen().is_empty() {
-            assert_eq!(client.get_text("/").await.unwrap(), "ok");
+            assert_eq!(client.get("/").text().await.unwrap(), "ok");
         }
     })
     .await;
@@ -384,12 +384,12 @@ async fn an_endpoint_whose_handshakes_fail_is_probed_by_one_connect_at_a_time() 
         }
     });
     let client = Client::builder(format!("https://{address}")).ca_file(authority.file()).outage_wait(LIMIT);
-    let client = client.retry(quick(0)).build().unwrap();
+    let client = client.policy(quick(0)).build().unwrap();
     let mut calls = JoinSet::new();
     for wave in 0..2 {
         for _ in 0..50 {
             let client = client.clone();
-            calls.spawn(async move { client.post("/", "x").await });
+            calls.spawn(async move { client.post("/").body("x").await });
         }
         until("the calls wait", || client.calls_parked() == 50 * (wave + 1) && open.load(SeqCst) == 0).await;
         if wave == 0 {
@@ -425,11 +425,11 @@ fn the_paths_of_all_urls_have_to_be_the_same() {
 #[tokio::test]
 async fn requests_wait_for_the_first_endpoint_that_comes_back() {
     let addresses = [Address::new(), Address::new(), Address::new()];
-    let client = builder(&addresses.each_ref().map(Address::get)).outage_wait(LIMIT).retry(quick(0)).build().unwrap();
+    let client = builder(&addresses.each_ref().map(Address::get)).outage_wait(LIMIT).policy(quick(0)).build().unwrap();
     let mut calls = JoinSet::new();
     for _ in 0..50 {
         let client = client.clone();
-        calls.spawn(async move { client.post("/", "x").await });
+        calls.spawn(async move { client.post("/").body("x").await });
     }
     until("the calls wait", || client.calls_parked() == 50).await;
     assert!(client.endpoints().iter().all(|endpoint| endpoint.state == EndpointState::Unreachable));
@@ -444,7 +444,7 @@ async fn requests_wait_for_the_first_endpoint_that_comes_back() {
 #[tokio::test]
 async fn durations_may_be_as_long_as_they_like() {
     let (server, away) = (ok().await, Address::new());
-    let client = builder(&[away.get(), server.address]).retry(quick(0));
+    let client = builder(&[away.get(), server.address]).policy(quick(0));
     let client = client.outage_wait(Duration::MAX).slow_start(Duration::MAX).pool_max_connection_age(Duration::MAX);
     let client = client.dns_refresh(Duration::MAX).build().unwrap();
     for _ in 0..20 {
@@ -453,7 +453,7 @@ async fn durations_may_be_as_long_as_they_like() {
     let _back = away.serve([Reply::Ok("ok")]);
     until("a probe connects", || state(&client, 0) == EndpointState::Up).await;
     for _ in 0..50 {
-        assert_eq!(client.get_text("/").await.unwrap(), "ok");
+        assert_eq!(client.get("/").text().await.unwrap(), "ok");
     }
 }
 
@@ -461,7 +461,7 @@ async fn durations_may_be_as_long_as_they_like() {
 #[tokio::test]
 async fn no_request_fails_in_a_rolling_restart() {
     let addresses = [Address::new(), Address::new(), Address::new()];
-    let client = builder(&addresses.each_ref().map(Address::get)).retry(quick(1)).build().unwrap();
+    let client = builder(&addresses.each_ref().map(Address::get)).policy(quick(1)).build().unwrap();
     let mut servers: Vec<_> = addresses.iter().map(|address| Some(address.serve([Reply::Ok("ok")]))).collect();
     let restarts = async {
         for index in [0, 1, 2, 0, 1, 2] {
@@ -476,7 +476,7 @@ async fn no_request_fails_in_a_rolling_restart() {
             let mut calls = JoinSet::new();
             for _ in 0..4 {
                 let client = client.clone();
-                calls.spawn(async move { client.put("/", Body::new(Full::from("stream"))).await });
+                calls.spawn(async move { client.put("/").body(Body::new(Full::from("stream").boxed())).await });
             }
             while let Some(response) = calls.join_next().await {
                 assert_eq!(response.unwrap().unwrap().status(), 200);
@@ -496,7 +496,7 @@ async fn no_request_fails_in_a_rolling_restart() {
 #[tokio::test]
 async fn an_endpoint_that_comes_back_gets_its_share_step_by_step() {
     let (gate, back, good) = (Arc::new(Semaphore::new(0)), Address::new(), ok().await);
-    let client = builder(&[back.get(), good.address]).retry(quick(0)).outage_wait(LIMIT).slow_start(4 * LIMIT);
+    let client = builder(&[back.get(), good.address]).policy(quick(0)).outage_wait(LIMIT).slow_start(4 * LIMIT);
     let client = client.build().unwrap();
     in_time(async {
         while state(&client, 0) == EndpointState::Up {
@@ -522,7 +522,7 @@ async fn an_endpoint_that_comes_back_gets_its_share_step_by_step() {
     let mut calls = JoinSet::new();
     for _ in 0..400 {
         let client = client.clone();
-        calls.spawn(async move { client.get_text("/").await });
+        calls.spawn(async move { client.get("/").text().await });
     }
     // Its share is 10 %, and it hangs.
     until("all others have responses", || good.seen().len() + client.endpoints()[0].in_flight >= 400).await;
@@ -570,8 +570,8 @@ async fn nothing_is_left_behind(http2: bool) {
             calls.spawn(timeout(Duration::from_millis(fastrand::u64(..100)), async move {
                 match fastrand::u8(..3) {
                     0 => drop(client.get("/").await),
-                    1 => drop(client.get_text("/").await),
-                    _ => drop(client.post("/", Body::new(Full::from("stream"))).await),
+                    1 => drop(client.get("/").text().await),
+                    _ => drop(client.post("/").body(Body::new(Full::from("stream").boxed())).await),
                 }
             }));
         }
@@ -587,14 +587,14 @@ async fn nothing_is_left_behind(http2: bool) {
     let mut calls = JoinSet::new();
     for number in 0..300 {
         let client = clients[number % 3].clone();
-        calls.spawn(async move { client.get_text("/").await });
+        calls.spawn(async move { client.get("/").text().await });
     }
     while let Some(text) = in_time(calls.join_next()).await {
         assert_eq!(text.unwrap().unwrap(), "ok");
     }
     in_time(async {
         while endpoints().iter().any(|endpoint| endpoint.state != EndpointState::Up) {
-            client.get_text("/").await.unwrap();
+            client.get("/").text().await.unwrap();
         }
     })
     .await;
@@ -604,9 +604,9 @@ async fn nothing_is_left_behind(http2: bool) {
 #[tokio::test]
 async fn a_response_that_fails_and_ends_early_is_one_failure() {
     let (bad, _, _server) = raw_server(vec![b"HTTP/1.1 503 Down\r\ncontent-length: 9\r\n\r\nok"]).await;
-    let client = builder(&[bad]).retry(quick(0)).status_codes([503]).outage_wait(LIMIT).build().unwrap();
+    let client = builder(&[bad]).policy(quick(0)).status_codes([503]).outage_wait(LIMIT).build().unwrap();
     for number in 1..=3 {
-        let _ = in_time(client.get_text("/")).await;
+        let _ = in_time(client.get("/").text()).await;
         assert_eq!(client.endpoints()[0].failures, number);
     }
 }
@@ -615,11 +615,11 @@ async fn a_response_that_fails_and_ends_early_is_one_failure() {
 async fn a_retry_elsewhere_does_not_wait_for_a_machine_that_is_gone() {
     let (good, address) = (ok().await, Address::new());
     let listener = common::bind(address.get()).unwrap().listen(0).unwrap();
-    let client = builder(&[address.get(), good.address]).retry(slow()).connect_timeout(2 * LIMIT);
+    let client = builder(&[address.get(), good.address]).policy(slow()).connect_timeout(2 * LIMIT);
     let client = client.outage_wait(LIMIT).build().unwrap();
     let call = || {
         let client = client.clone();
-        tokio::spawn(async move { client.get_text("/").await })
+        tokio::spawn(async move { client.get("/").text().await })
     };
     let mut calls = Vec::new();
     let accept = async {

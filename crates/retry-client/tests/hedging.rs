@@ -20,7 +20,7 @@ use std::{
 use bytes::Bytes;
 use common::{Reply, Server, quick};
 use http::{Method, Request};
-use http_body_util::{Full, channel::Channel};
+use http_body_util::{BodyExt, Full, channel::Channel};
 use retry_client::{
     Body, Client, ClientBuilder, EndpointState, Error, ErrorKind, Hedge, HedgeAfter, History, RetryBudget,
 };
@@ -54,7 +54,7 @@ impl Cluster {
         let [first, more @ ..] = &*self.servers else { panic!("no server") };
         let hedges = Arc::clone(&self.hedges);
         let client =
-            first.client().retry(quick(0)).timeout(TIMEOUT).eject_after(1000).hedge_after(HedgeAfter::Time(DELAY));
+            first.client().policy(quick(0)).timeout(TIMEOUT).eject_after(1000).hedge_after(HedgeAfter::Time(DELAY));
         let client = client.observer(move |event| hedges.lock().unwrap().extend(event.hedge));
         more.iter().fold(client, |client, server| client.endpoint(format!("http://{}", server.address)))
     }
@@ -98,13 +98,13 @@ async fn overtake(http2: bool) {
 async fn a_request_that_is_not_repeatable_or_whose_body_is_incomplete_is_sent_once() {
     let cluster = Cluster::start([Reply::Late(4 * DELAY, ""), Reply::Late(4 * DELAY, "")]).await;
     let client = cluster.client().build().unwrap();
-    client.post("/", "x").await.unwrap();
-    let grpc = Request::put("/").header("content-type", "application/grpc").body("x").unwrap();
+    client.post("/").body("x").await.unwrap();
+    let grpc = Request::put("/").header("content-type", "application/grpc").body(Body::from("x")).unwrap();
     client.execute(grpc).await.unwrap();
     let (mut sender, body) = Channel::<Bytes, Error>::new(1);
     let upload = tokio::spawn({
         let client = client.clone();
-        async move { client.put("/", Body::new(body)).await.map(drop) }
+        async move { client.put("/").body(Body::new(body)).await.map(drop) }
     });
     sleep(4 * DELAY).await;
     sender.send_data(Bytes::from("end")).await.unwrap();
@@ -113,9 +113,9 @@ async fn a_request_that_is_not_repeatable_or_whose_body_is_incomplete_is_sent_on
     assert_eq!(cluster.received().iter().sum::<usize>(), 3);
 
     // These are sent twice.
-    let post = Request::post("/").header("idempotency-key", "1").body("key").unwrap();
+    let post = Request::post("/").header("idempotency-key", "1").body(Body::from("key")).unwrap();
     client.execute(post).await.unwrap();
-    client.put("/", Body::new(Full::from("stream"))).await.unwrap();
+    client.put("/").body(Body::new(Full::from("stream").boxed())).await.unwrap();
     assert_eq!(cluster.received().iter().sum::<usize>(), 7);
     for body in ["key", "stream"] {
         for server in &cluster.servers {
@@ -139,7 +139,7 @@ async fn the_budget_limits_second_requests() {
 #[tokio::test]
 async fn if_both_fail_the_retry_goes_to_a_third_endpoint() {
     let cluster = Cluster::start([Reply::Hang, Reply::Hang, Reply::Ok("")]).await;
-    let client = cluster.client().retry(quick(1)).build().unwrap();
+    let client = cluster.client().policy(quick(1)).build().unwrap();
     let mut calls = JoinSet::new();
     for _ in 0..40 {
         let client = client.clone();
@@ -149,7 +149,7 @@ async fn if_both_fail_the_retry_goes_to_a_third_endpoint() {
         result.unwrap().unwrap();
     }
     assert!(cluster.hedges().iter().any(|hedge| !hedge.won), "some had two that hang");
-    let limited = cluster.client().retry(quick(1)).attempt_timeout(3 * DELAY).build().unwrap();
+    let limited = cluster.client().policy(quick(1)).attempt_timeout(3 * DELAY).build().unwrap();
     for _ in 0..10 {
         limited.get("/").await.expect("a timeout of the attempt ends both requests");
     }
@@ -172,7 +172,7 @@ async fn an_endpoint_that_never_responds_is_ejected_although_no_request_waits_fo
 async fn an_ejected_endpoint_that_is_slow_comes_back() {
     let slow = Server::start([Reply::Status(503, ""), Reply::Late(4 * DELAY, "")]).await;
     let cluster = Cluster { servers: vec![slow, Server::start([Reply::Ok("")]).await], hedges: Arc::default() };
-    let client = cluster.client().retry(quick(3)).status_codes([503]).eject_after(1).build().unwrap();
+    let client = cluster.client().policy(quick(3)).status_codes([503]).eject_after(1).build().unwrap();
     for state in [EndpointState::Ejected, EndpointState::Up] {
         let reached = async {
             while client.endpoints()[0].state != state {
@@ -221,7 +221,7 @@ async fn observe(method: Method, has_key: bool, replies: Vec<Reply>) -> Observed
     if has_key {
         request = request.header("idempotency-key", "1");
     }
-    let response = client.execute(request.body("").unwrap()).await;
+    let response = client.execute(request.body(Body::empty()).unwrap()).await;
     let status = response.ok().map(|response| response.status().as_u16());
     let (hedges, received, charged) = (cluster.hedges(), cluster.received(), 1000.0 - budget.available());
     Observed { status, hedges, received, charged }

@@ -82,14 +82,14 @@ async fn observe(behaviour: &str, kind: Kind, http2: bool) -> String {
     let backend = Backend::start(format!("{behaviour},{behaviour},ok").parse().unwrap()).await.unwrap();
     let waits = RetryPolicy::builder().count(6).interval(Duration::from_millis(40)).jitter(Jitter::None);
     let client = Client::builder(backend.url())
-        .retry(waits.build().unwrap())
+        .policy(waits.build().unwrap())
         .status_codes([503])
         .timeout(if never_responds(behaviour) { Duration::from_secs(1) } else { LONG_TIMEOUT })
         .http2_prior_knowledge(http2)
         .build()
         .unwrap();
     let cell = match kind {
-        Kind::GetText => text_cell(client.get_text(&target()).await, &backend),
+        Kind::GetText => text_cell(client.get(&target()).text().await, &backend),
         _ => response_cell(client.execute(request(kind)).await).await,
     };
     let cell = if behaviour.starts_with("down") { without_count(&cell) } else { cell };

@@ -42,7 +42,7 @@ fn part(range: std::ops::Range<usize>) -> &'static [u8] {
 }
 
 fn resuming(address: SocketAddr) -> Client {
-    Client::builder(format!("http://{address}")).retry(quick(3)).resume(true).build().unwrap()
+    Client::builder(format!("http://{address}")).policy(quick(3)).resume(true).build().unwrap()
 }
 
 #[tokio::test]
@@ -96,14 +96,14 @@ async fn progress_resets_the_number_of_resumes() {
     };
     let (address, connections, _server) = raw_server((0..10).map(tenth).collect()).await;
     // 64 KiB arrive over four connections, which resets the number of resumes.
-    let client = Client::builder(format!("http://{address}")).retry(quick(4)).resume(true).build().unwrap();
+    let client = Client::builder(format!("http://{address}")).policy(quick(4)).resume(true).build().unwrap();
     let response = client.get("/").await.unwrap();
     let body = timeout(LONG_TIMEOUT, response.into_body().bytes()).await.unwrap().unwrap();
     assert!(body == complete());
     assert_eq!(connections.load(SeqCst), 10);
 
     let (address, connections, _server) = raw_server((0..10).map(tenth).collect()).await;
-    let client = Client::builder(format!("http://{address}")).retry(quick(2)).resume(true).build().unwrap();
+    let client = Client::builder(format!("http://{address}")).policy(quick(2)).resume(true).build().unwrap();
     let response = client.get("/").await.unwrap();
     timeout(LONG_TIMEOUT, response.into_body().bytes()).await.unwrap().unwrap_err();
     assert_eq!(connections.load(SeqCst), 1 + 2, "without progress the number of resumes is limited");
@@ -122,7 +122,7 @@ async fn an_ambiguous_head_is_an_error_after_one_attempt() {
     ] {
         let response = leak(format!("HTTP/1.1 200 OK\r\n{head}").into_bytes());
         let (address, connections, _server) = raw_server(vec![response]).await;
-        let client = Client::builder(format!("http://{address}")).retry(quick(3)).build().unwrap();
+        let client = Client::builder(format!("http://{address}")).policy(quick(3)).build().unwrap();
         let error = client.get("/").await.unwrap_err();
         assert_eq!((error.kind(), error.reason()), (ErrorKind::BadResponse, Some(Reason::Permanent)), "{head:?}");
         assert_eq!(connections.load(SeqCst), 1, "{head:?}");
@@ -191,7 +191,7 @@ async fn a_post_that_times_out_before_it_was_sent_is_retried() {
     watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::builder(format!("http://{}", listener.local_addr().unwrap()))
-        .retry(quick(1000))
+        .policy(quick(1000))
         .attempt_timeout(Duration::from_millis(50))
         .pool_max_connections(1)
         .build()
@@ -203,7 +203,7 @@ async fn a_post_that_times_out_before_it_was_sent_is_retried() {
     read_head(&mut held).await;
     held.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n").await.unwrap();
     let response = timeout(LONG_TIMEOUT, holder).await.unwrap().unwrap().unwrap();
-    let post = tokio::spawn(async move { client.post("/post", "x").await });
+    let post = tokio::spawn(async move { client.post("/post").body("x").await });
     // Some attempts time out meanwhile.
     tokio::time::sleep(Duration::from_millis(200)).await;
     held.write_all(b"ok").await.unwrap();
@@ -230,7 +230,7 @@ async fn a_response_that_was_received_is_returned_although_the_upload_fails() {
     });
     for _ in 0..50 {
         let body = StreamBody::new(futures_stream(10, vec![0; 16 * 1024]));
-        let response = timeout(LONG_TIMEOUT, client.post("/", Body::new(body))).await.unwrap().unwrap();
+        let response = timeout(LONG_TIMEOUT, client.post("/").body(Body::new(body))).await.unwrap().unwrap();
         assert_eq!(response.status(), 413);
         assert_eq!(response.into_body().text().await.unwrap(), "large");
     }
@@ -262,7 +262,8 @@ fn futures_stream(
 async fn a_body_waits_for_100_continue_if_the_request_expects_it() {
     watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = Client::builder(format!("http://{}", listener.local_addr().unwrap())).retry(quick(0)).build().unwrap();
+    let client =
+        Client::builder(format!("http://{}", listener.local_addr().unwrap())).policy(quick(0)).build().unwrap();
     let send = async || {
         let client = client.clone();
         let request = Request::post("/").header("expect", "100-continue").body(Body::from("hello")).unwrap();
@@ -293,7 +294,7 @@ async fn a_response_of_known_length_is_reserved_once() {
     let half = response("HTTP/1.1 200 OK\r\ncontent-length: 100", &body[..50]);
     let (address, connections, _server) =
         raw_server(vec![half, response("HTTP/1.1 200 OK\r\ncontent-length: 100", body)]).await;
-    let client = Client::builder(format!("http://{address}")).retry(quick(3));
+    let client = Client::builder(format!("http://{address}")).policy(quick(3));
     let client = client.response_buffer(1000).replay_memory(120).build().unwrap();
     let response = timeout(LONG_TIMEOUT, client.get("/")).await.unwrap().unwrap();
     assert_eq!(timeout(LONG_TIMEOUT, response.into_body().bytes()).await.unwrap().unwrap(), body);

@@ -71,7 +71,7 @@ impl Port {
 
     fn client(&self, names: &Names, url: String) -> ClientBuilder {
         let (addresses, lookups) = (Arc::clone(&names.addresses), Arc::clone(&names.lookups));
-        let client = Client::builder(url).retry(quick(0)).timeout(LIMIT);
+        let client = Client::builder(url).policy(quick(0)).timeout(LIMIT);
         client.dns_refresh(REFRESH).resolver(move |name| {
             assert_eq!(name, "shop.test");
             lookups.fetch_add(1, SeqCst);
@@ -113,7 +113,7 @@ fn name(port: &Port, address: IpAddr) -> String {
 }
 
 async fn get(client: &Client) -> String {
-    timeout(LIMIT, client.get_text("/")).await.expect("an end").unwrap()
+    timeout(LIMIT, client.get("/").text()).await.expect("an end").unwrap()
 }
 
 #[tokio::test]
@@ -140,7 +140,7 @@ async fn one_bad_address_of_two_does_not_fail_a_request() {
     let _server = port.serve(SECOND, "second");
     let client = port.client(&dns, port.url()).build().unwrap();
     for _ in 0..100 {
-        assert_eq!(client.post("/", "x").await.unwrap().status(), 200);
+        assert_eq!(client.post("/").body("x").await.unwrap().status(), 200);
     }
     assert_eq!(names(&client), [name(&port, FIRST), name(&port, SECOND)]);
     assert_eq!(client.endpoints()[0].state, EndpointState::Unreachable);
@@ -173,7 +173,7 @@ async fn a_name_is_resolved_again_at_once_if_connecting_fails() {
     first.stop().await;
     let _second = port.serve(SECOND, "second");
     dns.set(Some(&[SECOND]));
-    assert_eq!(timeout(LIMIT, client.post("/", "x")).await.expect("a lookup").unwrap().status(), 200);
+    assert_eq!(timeout(LIMIT, client.post("/").body("x")).await.expect("a lookup").unwrap().status(), 200);
     assert_eq!(names(&client), [name(&port, SECOND)]);
 }
 
@@ -228,7 +228,7 @@ async fn a_name_that_cannot_be_resolved_at_first_is_an_outage() {
     let client = port.client(&dns, port.url()).outage_wait(LIMIT).build().unwrap();
     let call = tokio::spawn({
         let client = client.clone();
-        async move { client.post("/", "x").await }
+        async move { client.post("/").body("x").await }
     });
     until("the call waits", || client.calls_parked() == 1).await;
     dns.set(Some(&[FIRST]));

@@ -55,7 +55,7 @@ async fn run(script: &str, http2: bool) -> Run {
     watchdog::watch();
     let backend = Backend::start(script.with_seed(7)).await.unwrap();
     let policy = RetryPolicy::builder().count(3).interval(Duration::ZERO).build().unwrap();
-    let client = Client::builder(backend.url()).retry(policy).status_codes([503]).timeout(Duration::from_secs(5));
+    let client = Client::builder(backend.url()).policy(policy).status_codes([503]).timeout(Duration::from_secs(5));
     let client = client.connect_timeout(Duration::from_secs(1));
     let client = client.http2_prior_knowledge(http2).build().unwrap();
     let (next, succeeded) = (Arc::new(AtomicU32::new(0)), Arc::new([const { AtomicU32::new(0) }; 2]));

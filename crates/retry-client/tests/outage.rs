@@ -21,7 +21,7 @@ use std::{
 use bytes::Bytes;
 use common::{Address, LIMIT, Reply, quick, raw_server, read_head, until};
 use http::{Method, Request, Response};
-use http_body_util::{Full, channel::Channel};
+use http_body_util::{BodyExt, Full, channel::Channel};
 use retry_client::{
     Body, Client, ClientBuilder, EndpointState, Error, ErrorKind, Journal, Reason, ResponseBody, RetryBudget,
     RetryPolicy, retry_core::Jitter,
@@ -52,7 +52,7 @@ fn request(method: Method, path: &str, body: impl Into<Body>) -> Request<Body> {
 }
 
 fn streamed() -> Body {
-    Body::new(Full::from("stream"))
+    Body::new(Full::from("stream").boxed())
 }
 
 async fn result(call: Call) -> Result<Response<ResponseBody>, Error> {
@@ -80,7 +80,7 @@ fn waiting(address: &Address) -> ClientBuilder {
 async fn requests_wait_for_the_endpoint_and_are_sent_in_the_order_in_which_they_came() {
     let address = Address::new();
     // A single connection, so that the server sees the order.
-    let client = waiting(&address).pool_max_connections(1).budget(no_retries()).retry(quick(0)).build().unwrap();
+    let client = waiting(&address).pool_max_connections(1).budget(no_retries()).policy(quick(0)).build().unwrap();
     let mut calls = Vec::new();
     for number in 0..40 {
         let path = format!("/{number}");
@@ -138,9 +138,9 @@ async fn a_call_that_has_waited_for_too_long_fails_with_the_reason() {
     let deadline = RetryPolicy::builder().deadline(short).build().unwrap();
     for (client, reason) in [
         (address.client().outage_wait(short), Reason::Permanent),
-        (waiting(&address).retry(deadline), Reason::Deadline),
+        (waiting(&address).policy(deadline), Reason::Deadline),
         // The deadline of all attempts comes first.
-        (waiting(&address).attempt_timeout(short).retry(deadline), Reason::Deadline),
+        (waiting(&address).attempt_timeout(short).policy(deadline), Reason::Deadline),
     ] {
         let client = client.build().unwrap();
         for _ in 0..2 {
@@ -161,13 +161,13 @@ async fn without_outage_wait_each_attempt_tries_to_connect() {
     assert_eq!((error.kind(), error.journal().unwrap().attempts()), (ErrorKind::Connect, 4));
     assert_eq!(state(&client), EndpointState::Up, "there is no other");
     let _server = address.serve([Reply::Ok("ok")]);
-    assert_eq!(client.get_text("/").await.unwrap(), "ok");
+    assert_eq!(client.get("/").text().await.unwrap(), "ok");
 }
 
 #[tokio::test]
 async fn the_time_for_which_a_call_is_parked_does_not_count_towards_the_attempt_timeout() {
     let address = Address::new();
-    let client = waiting(&address).attempt_timeout(Duration::from_secs(1)).retry(quick(0)).build().unwrap();
+    let client = waiting(&address).attempt_timeout(Duration::from_secs(1)).policy(quick(0)).build().unwrap();
     let call = spawn(&client, request(Method::GET, "/", Body::empty()));
     until("the call waits", || client.calls_parked() == 1).await;
     sleep(Duration::from_millis(1200)).await;
@@ -228,7 +228,7 @@ async fn requests_that_were_cut_off_are_sent_again_without_charge() {
         let budget = no_retries();
         // The policy's wait would be too long.
         let policy = RetryPolicy::builder().count(1).interval(2 * LIMIT).jitter(Jitter::None).build().unwrap();
-        let client = waiting(&address).http2_prior_knowledge(http2).retry(policy).budget(budget.clone());
+        let client = waiting(&address).http2_prior_knowledge(http2).policy(policy).budget(budget.clone());
         let client = client.build().unwrap();
         let safe = Vec::from_iter((0..20).map(|number| {
             let method = if number % 2 == 0 { Method::GET } else { Method::PUT };
@@ -269,7 +269,7 @@ async fn a_response_that_was_cut_off_is_requested_again_without_charge() {
     let client = waiting(&address).budget(no_retries()).build().unwrap();
     let call = tokio::spawn({
         let client = client.clone();
-        async move { client.get_text("/").await }
+        async move { client.get("/").text().await }
     });
     until("the request arrives", || asked.load(SeqCst) == 1).await;
     server.shutdown().await;
@@ -281,7 +281,7 @@ async fn a_response_that_was_cut_off_is_requested_again_without_charge() {
 #[tokio::test]
 async fn a_retry_is_charged_if_the_server_is_still_there() {
     let (address, connections, _tasks) = raw_server(vec![b""]).await;
-    let client = Client::builder(format!("http://{address}")).retry(quick(3)).outage_wait(LIMIT).budget(no_retries());
+    let client = Client::builder(format!("http://{address}")).policy(quick(3)).outage_wait(LIMIT).budget(no_retries());
     let client = client.build().unwrap();
     let error = result(spawn(&client, request(Method::GET, "/", Body::empty()))).await.unwrap_err();
     assert_eq!((error.kind(), error.reason()), (ErrorKind::ConnectionClosed, Some(Reason::Budget)));
@@ -324,7 +324,7 @@ async fn what_has_waited_does_not_fall_on_the_endpoint_at_once() {
     let mut calls = JoinSet::new();
     for _ in 0..60 {
         let client = client.clone();
-        calls.spawn(async move { client.get_text("/").await });
+        calls.spawn(async move { client.get("/").text().await });
     }
     until("the calls wait", || client.calls_parked() == 60).await;
     let (asked, _tasks) = gated(&address, &gate);
@@ -411,7 +411,7 @@ fn a_client_continues_in_another_runtime() {
     drop(first);
     assert_eq!((client.calls_parked(), state(&client)), (0, EndpointState::Unreachable));
     let _server = servers.block_on(async { address.serve([Reply::Ok("ok")]) });
-    let call = async { timeout(LIMIT, client.get_text("/")).await.expect("a probe") };
+    let call = async { timeout(LIMIT, client.get("/").text()).await.expect("a probe") };
     assert_eq!(second.block_on(call).unwrap(), "ok");
 }
 

@@ -28,7 +28,7 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 async fn gated(gate: Arc<Semaphore>) -> (ClientBuilder, Arc<AtomicUsize>, JoinSet<()>) {
     watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = Client::builder(format!("http://{}", listener.local_addr().unwrap())).retry(quick(0));
+    let client = Client::builder(format!("http://{}", listener.local_addr().unwrap())).policy(quick(0));
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
     let mut tasks = JoinSet::new();
@@ -58,7 +58,7 @@ async fn waiters_are_served_in_order() {
     let mut calls = JoinSet::new();
     for number in 0..20 {
         let client = client.clone();
-        calls.spawn(async move { client.get_text(&format!("/{number}")).await });
+        calls.spawn(async move { client.get(&format!("/{number}")).text().await });
     }
     while let Some(response) = calls.join_next().await {
         assert_eq!(response.unwrap().unwrap(), "ok");
@@ -74,7 +74,7 @@ async fn each_pool_keeps_its_own_connections() {
     let client = server.client().build().unwrap();
     let other = client.with_own_pool();
     for client in [&client, &other, &client, &other, &other] {
-        client.get_text("/").await.unwrap();
+        client.get("/").text().await.unwrap();
     }
     assert_eq!(Vec::from_iter(server.seen().iter().map(|seen| seen.connection)), [0, 1, 0, 1, 1]);
     assert_eq!((client.connections(), other.connections()), (2, 2));
@@ -88,12 +88,12 @@ async fn pools_share_the_limit_and_waiters_of_all_are_served_in_order() {
     let mut calls = JoinSet::new();
     for number in 0..20 {
         let client = if number % 3 == 0 { client.clone() } else { other.clone() };
-        calls.spawn(async move { client.get_text(&format!("/{number}")).await });
+        calls.spawn(async move { client.get(&format!("/{number}")).text().await });
     }
     while let Some(response) = calls.join_next().await {
         assert_eq!(response.unwrap().unwrap(), "ok");
     }
-    client.get_text("/20").await.unwrap();
+    client.get("/20").text().await.unwrap();
     let order: Vec<_> = server.seen().into_iter().map(|seen| seen.target).collect();
     assert_eq!(order, Vec::from_iter((0..21).map(|number| format!("/{number}"))));
     assert!(server.seen().iter().all(|seen| seen.connection == 0));
@@ -103,10 +103,10 @@ async fn pools_share_the_limit_and_waiters_of_all_are_served_in_order() {
 async fn a_stale_connection_of_another_pool_makes_way_for_a_request_that_cannot_be_repeated() {
     let server = Server::start([Reply::Ok("ok")]).await;
     let client = server.client().pool_max_connections(1).build().unwrap();
-    client.get_text("/").await.unwrap();
-    client.with_own_pool().post("/", "x").await.unwrap();
+    client.get("/").text().await.unwrap();
+    client.with_own_pool().post("/").body("x").await.unwrap();
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    client.with_own_pool().post("/", "x").await.unwrap();
+    client.with_own_pool().post("/").body("x").await.unwrap();
     assert_eq!(Vec::from_iter(server.seen().iter().map(|seen| seen.connection)), [0, 0, 1], "used just now, and stale");
 }
 
@@ -119,7 +119,7 @@ async fn pools_share_the_number_of_idle_connections() {
     let mut calls = JoinSet::new();
     for client in [&client, &other].repeat(4) {
         let client = client.clone();
-        calls.spawn(async move { client.get_text("/").await });
+        calls.spawn(async move { client.get("/").text().await });
     }
     while asked.load(SeqCst) < 8 {
         yield_now().await;
@@ -145,7 +145,7 @@ async fn a_cancelled_waiter_does_not_block_the_next() {
     let client = client.pool_max_connections(1).build().unwrap();
     let call = || {
         let client = client.clone();
-        tokio::spawn(async move { client.get_text("/").await })
+        tokio::spawn(async move { client.get("/").text().await })
     };
     let first = call();
     while asked.load(SeqCst) == 0 {
@@ -166,13 +166,13 @@ async fn a_connection_with_a_cancelled_request_is_not_reused() {
     let client = server.client().build().unwrap();
     let abandoned = tokio::spawn({
         let client = client.clone();
-        async move { client.get_text("/abandoned").await }
+        async move { client.get("/abandoned").text().await }
     });
     while server.seen().is_empty() {
         yield_now().await;
     }
     abandoned.abort();
-    assert_eq!(client.get_text("/").await.unwrap(), "second");
+    assert_eq!(client.get("/").text().await.unwrap(), "second");
     assert_eq!(server.seen().iter().map(|seen| seen.connection).collect::<Vec<_>>(), [0, 1]);
 }
 
@@ -191,7 +191,7 @@ async fn an_unread_response_does_not_close_its_connection() {
 async fn a_connection_that_was_closed_while_idle_is_not_reused() {
     watch();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = Client::builder(format!("http://{}", listener.local_addr().unwrap())).retry(quick(0));
+    let client = Client::builder(format!("http://{}", listener.local_addr().unwrap())).policy(quick(0));
     let client = client.build().unwrap();
     let server = async {
         for _ in 0..50 {
@@ -203,7 +203,7 @@ async fn a_connection_that_was_closed_while_idle_is_not_reused() {
     let calls = async {
         for _ in 0..50 {
             // A POST is not repeated after any of it was sent.
-            let response = client.post("/", "x").await.unwrap();
+            let response = client.post("/").body("x").await.unwrap();
             assert_eq!(response.into_body().text().await.unwrap(), "ok");
             while client.connections() > 0 {
                 yield_now().await;
@@ -220,7 +220,7 @@ async fn over_http2_the_first_requests_wait_for_one_connection() {
     let mut calls = JoinSet::new();
     for _ in 0..20 {
         let client = client.clone();
-        calls.spawn(async move { client.get_text("/").await });
+        calls.spawn(async move { client.get("/").text().await });
     }
     while let Some(response) = calls.join_next().await {
         assert_eq!(response.unwrap().unwrap(), "ok");
@@ -235,7 +235,7 @@ async fn over_http2_a_connection_that_has_been_silent_for_too_long_is_shared_no_
     let server = Server::start([Reply::Ok("ok"), Reply::Hang, Reply::Ok("ok")]).await;
     let client = server.client().http2_prior_knowledge(true).timeout(Duration::from_millis(100)).build().unwrap();
     for _ in 0..3 {
-        assert_eq!(client.get_text("/").await.unwrap(), "ok");
+        assert_eq!(client.get("/").text().await.unwrap(), "ok");
     }
     let connections: Vec<_> = server.seen().iter().map(|seen| seen.connection).collect();
     assert_eq!(connections, [0, 0, 1, 1]);
@@ -245,21 +245,21 @@ async fn over_http2_a_connection_that_has_been_silent_for_too_long_is_shared_no_
 async fn over_http2_a_slow_response_does_not_affect_the_others() {
     let server = Server::start([Reply::Ok("ok"), Reply::Hang, Reply::Ok("ok")]).await;
     let client = server.client().http2_prior_knowledge(true).timeout(Duration::from_millis(300));
-    let client = client.retry(quick(0)).build().unwrap();
-    client.get_text("/").await.unwrap();
+    let client = client.policy(quick(0)).build().unwrap();
+    client.get("/").text().await.unwrap();
     let slow = tokio::spawn({
         let client = client.clone();
-        async move { client.get_text("/slow").await }
+        async move { client.get("/slow").text().await }
     });
     // The others get their responses meanwhile.
     while !slow.is_finished() {
         if server.seen().len() > 1 {
-            client.get_text("/").await.unwrap();
+            client.get("/").text().await.unwrap();
         }
         yield_now().await;
     }
     assert_eq!(slow.await.unwrap().unwrap_err().kind(), ErrorKind::Timeout);
-    client.get_text("/").await.unwrap();
+    client.get("/").text().await.unwrap();
     assert!(server.seen().iter().all(|seen| seen.connection == 0));
 }
 
@@ -267,7 +267,7 @@ async fn over_http2_a_slow_response_does_not_affect_the_others() {
 async fn over_http2_all_learn_that_there_is_no_connection() {
     watch();
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let client = Client::builder(format!("http://{closed}")).http2_prior_knowledge(true).retry(quick(1));
+    let client = Client::builder(format!("http://{closed}")).http2_prior_knowledge(true).policy(quick(1));
     let client = client.build().unwrap();
     let mut calls = JoinSet::new();
     for _ in 0..10 {
@@ -287,7 +287,7 @@ async fn expired_connections_are_closed_without_a_request() {
         let server = Server::start([Reply::Ok("ok")]).await;
         let client = server.client().http2_prior_knowledge(http2).pool_idle_timeout(Duration::from_millis(20));
         let client = client.build().unwrap();
-        assert_eq!(client.get_text("/").await.unwrap(), "ok");
+        assert_eq!(client.get("/").text().await.unwrap(), "ok");
         no_connection_is_left(&client).await;
     }
 }
@@ -307,9 +307,9 @@ fn expired_connections_are_closed_in_a_second_runtime_too() {
     let [servers, first, second] = [(); 3].map(|()| Runtime::new().unwrap());
     let server = servers.block_on(Server::start([Reply::Ok("ok")]));
     let client = server.client().pool_idle_timeout(Duration::from_millis(500)).build().unwrap();
-    assert_eq!(first.block_on(client.get_text("/")).unwrap(), "ok");
+    assert_eq!(first.block_on(client.get("/").text()).unwrap(), "ok");
     drop(first);
-    assert_eq!(second.block_on(client.get_text("/")).unwrap(), "ok");
+    assert_eq!(second.block_on(client.get("/").text()).unwrap(), "ok");
     second.block_on(no_connection_is_left(&client));
 }
 
@@ -317,7 +317,7 @@ fn expired_connections_are_closed_in_a_second_runtime_too() {
 #[tokio::test]
 async fn waiters_get_a_connection_although_the_returned_one_is_stale() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = Client::builder(format!("http://{}", listener.local_addr().unwrap())).retry(quick(0));
+    let client = Client::builder(format!("http://{}", listener.local_addr().unwrap())).policy(quick(0));
     let client =
         client.pool_max_connections(1).connect_timeout(Duration::from_secs(600)).timeout(Duration::from_secs(600));
     let client = client.build().unwrap();
@@ -356,10 +356,10 @@ async fn a_connection_that_is_too_old_is_not_reused() {
     let age = Duration::from_millis(300);
     for http2 in [false, true] {
         let server = Server::start([Reply::Ok("ok")]).await;
-        let client = server.client().http2_prior_knowledge(http2).retry(quick(0)).pool_max_connection_age(age);
+        let client = server.client().http2_prior_knowledge(http2).policy(quick(0)).pool_max_connection_age(age);
         let client = client.build().unwrap();
         for _ in 0..3 {
-            client.get_text("/").await.unwrap();
+            client.get("/").text().await.unwrap();
             tokio::time::sleep(age.mul_f64(1.2)).await;
         }
         assert_eq!(Vec::from_iter(server.seen().iter().map(|seen| seen.connection)), [0, 1, 2], "{http2}");
@@ -374,7 +374,7 @@ async fn a_connection_that_is_not_too_old_is_reused() {
         let client = server.client().http2_prior_knowledge(http2).pool_max_connection_age(Duration::from_secs(600));
         let client = client.build().unwrap();
         for _ in 0..3 {
-            client.get_text("/").await.unwrap();
+            client.get("/").text().await.unwrap();
         }
         assert!(server.seen().iter().all(|seen| seen.connection == 0));
         assert_eq!(client.connections(), 1);
@@ -389,7 +389,7 @@ async fn an_exchange_ends_on_a_connection_that_has_become_too_old() {
     let client = client.pool_max_connection_age(age).build().unwrap();
     let call = tokio::spawn({
         let client = client.clone();
-        async move { client.get_text("/").await }
+        async move { client.get("/").text().await }
     });
     tokio::time::sleep(2 * age).await;
     assert_eq!((asked.load(SeqCst), client.connections()), (1, 1));
@@ -402,17 +402,17 @@ async fn an_exchange_ends_on_a_connection_that_has_become_too_old() {
 async fn over_http2_an_old_connection_ends_with_its_last_exchange() {
     let age = Duration::from_millis(100);
     let server = Server::start([Reply::Hang, Reply::Ok("ok")]).await;
-    let client = server.client().http2_prior_knowledge(true).retry(quick(0)).pool_max_connection_age(age);
+    let client = server.client().http2_prior_knowledge(true).policy(quick(0)).pool_max_connection_age(age);
     let client = client.timeout(Duration::from_secs(600)).build().unwrap();
     let slow = tokio::spawn({
         let client = client.clone();
-        async move { client.get_text("/slow").await }
+        async move { client.get("/slow").text().await }
     });
     while server.seen().is_empty() {
         yield_now().await;
     }
     tokio::time::sleep(2 * age).await;
-    assert_eq!(client.get_text("/").await.unwrap(), "ok");
+    assert_eq!(client.get("/").text().await.unwrap(), "ok");
     assert_eq!(server.seen()[1].connection, 1);
     assert!(!slow.is_finished());
     slow.abort();

@@ -94,7 +94,7 @@ const CA_FILE: &str = "RETRY_CLIENT_TEST_CA_FILE";
 async fn client_in_its_own_process() {
     let options = std::env::var(OPTIONS).unwrap_or_default();
     let client = Client::builder(std::env::var(URL).unwrap())
-        .retry(quick(1))
+        .policy(quick(1))
         .proxy_from_env(!options.contains("off"))
         .http2_prior_knowledge(options.contains("http2"));
     let client = match std::env::var(OTHER_URL) {
@@ -113,10 +113,10 @@ async fn client_in_its_own_process() {
             if options.contains("repeat") {
                 // Until each endpoint had some.
                 for _ in 0..20 {
-                    client.get_text("/x?y").await.unwrap();
+                    client.get("/x?y").text().await.unwrap();
                 }
             }
-            match client.get_text("/x?y").await {
+            match client.get("/x?y").text().await {
                 Ok(text) => text,
                 Err(error) => format!("{error} [{}]", error.journal().unwrap().attempts()),
             }

@@ -19,8 +19,7 @@ use retry_client::{
     retry_core::{Jitter, RetryPolicyBuilder},
 };
 use tokio::{io::AsyncWriteExt, net::TcpListener, time::Instant};
-use tower_layer::Layer;
-use tower_service::Service;
+use tower::{Layer, Service, ServiceExt};
 
 async fn backend(script: &str) -> Backend {
     watchdog::watch();
@@ -33,7 +32,7 @@ fn policy() -> RetryPolicyBuilder {
 
 fn client(backend: &Backend) -> ClientBuilder {
     Client::builder(backend.url())
-        .retry(policy().build().unwrap())
+        .policy(policy().build().unwrap())
         .status_codes([429, 502, 503])
         .timeout(Duration::from_millis(500))
 }
@@ -41,7 +40,7 @@ fn client(backend: &Backend) -> ClientBuilder {
 #[tokio::test]
 async fn retry_after_replaces_the_policys_wait() {
     let backend = backend("status=429;retry-after=1,ok").await;
-    let client = client(&backend).retry(policy().interval(Duration::from_secs(3600)).build().unwrap());
+    let client = client(&backend).policy(policy().interval(Duration::from_secs(3600)).build().unwrap());
     let begin = Instant::now();
     let response = client.build().unwrap().get("/hello").await.unwrap();
     assert_eq!(response.status(), 200);
@@ -62,7 +61,7 @@ async fn retry_after_may_be_a_date() {
 async fn retry_after_beyond_its_limit_or_the_deadline_returns_the_response_at_once() {
     let check = async |policy: RetryPolicy, header| {
         let backend = backend(&format!("status=503;retry-after={header};body=busy")).await;
-        let response = client(&backend).retry(policy).build().unwrap().get("/hello").await.unwrap();
+        let response = client(&backend).policy(policy).build().unwrap().get("/hello").await.unwrap();
         assert_eq!((response.status().as_u16(), backend.received()), (503, 1), "{header}");
         assert_eq!(response.into_body().text().await.unwrap(), "busy");
     };
@@ -75,7 +74,7 @@ async fn retry_after_beyond_its_limit_or_the_deadline_returns_the_response_at_on
 async fn a_post_with_an_idempotency_key_is_repeated() {
     let backend = backend("reset,hang,status=503,ok").await;
     let client = client(&backend).build().unwrap();
-    let request = || Request::post("/echo").header("idempotency-key", "mine").body("x").unwrap();
+    let request = || Request::post("/echo").header("idempotency-key", "mine").body(Body::from("x")).unwrap();
     assert_eq!(client.execute(request()).await.unwrap().status(), 200);
     let keys: Vec<_> =
         backend.requests().into_iter().map(|request| request.headers["idempotency-key"].clone()).collect();
@@ -87,7 +86,7 @@ async fn an_added_key_is_the_same_for_each_attempt_and_another_for_each_call() {
     let backend = backend("reset,ok").await;
     let client = client(&backend).add_idempotency_key(true).build().unwrap();
     for _ in 0..2 {
-        assert_eq!(client.post("/echo", "x").await.unwrap().status(), 200);
+        assert_eq!(client.post("/echo").body("x").await.unwrap().status(), 200);
     }
     let keys: Vec<_> =
         backend.requests().into_iter().map(|request| request.headers["idempotency-key"].clone()).collect();
@@ -102,7 +101,7 @@ async fn the_attempt_header_has_the_number_of_the_attempt() {
     let backend = backend("status=503,ok").await;
     let header = HeaderName::from_static("x-attempt");
     let client = client(&backend).attempt_header(header).build().unwrap();
-    let echoed = client.get_text("/echo").await.unwrap();
+    let echoed = client.get("/echo").text().await.unwrap();
     assert!(echoed.contains("x-attempt: 2"), "{echoed}");
 }
 
@@ -145,7 +144,7 @@ async fn every_response_carries_its_journal() {
 async fn journal_and_history_have_the_last_16_attempts() {
     let backend = backend("status=503").await;
     let policy = policy().count(17).interval(Duration::ZERO).build().unwrap();
-    let response = client(&backend).retry(policy).build().unwrap().get("/hello").await.unwrap();
+    let response = client(&backend).policy(policy).build().unwrap().get("/hello").await.unwrap();
     let journal = response.extensions().get::<Journal>().unwrap();
     let history = response.extensions().get::<History>().unwrap();
     let last_16: Vec<_> = (3..=18).collect();
@@ -173,7 +172,7 @@ async fn the_history_of_a_retried_call_is_one_line() {
 async fn calls_in_backoff_are_counted_until_they_continue_or_are_dropped() {
     let backend = backend("status=503").await;
     let policy = policy().interval(Duration::from_secs(3600)).build().unwrap();
-    let client = client(&backend).retry(policy).budget(RetryBudget::tokens(10, 5)).build().unwrap();
+    let client = client(&backend).policy(policy).budget(RetryBudget::tokens(10, 5)).build().unwrap();
     let call = tokio::spawn({
         let client = client.clone();
         async move { client.get("/hello").await.map(drop) }
@@ -191,20 +190,20 @@ async fn calls_in_backoff_are_counted_until_they_continue_or_are_dropped() {
 async fn the_deadline_aborts_an_attempt() {
     let backend = backend("hang").await;
     let deadline = policy().deadline(Duration::from_millis(200)).build().unwrap();
-    let error = client(&backend).retry(deadline).no_timeout().build().unwrap().get("/hello").await.unwrap_err();
+    let error = client(&backend).policy(deadline).no_timeout().build().unwrap().get("/hello").await.unwrap_err();
     assert_eq!((error.kind(), error.reason()), (ErrorKind::Timeout, Some(Reason::Deadline)));
 }
 
 #[tokio::test]
 async fn a_discarded_response_that_stalls_does_not_delay_the_retry() {
     let backend = backend("status=503;stall-after=200;body=\"a body that never ends\",ok").await;
-    assert_eq!(client(&backend).build().unwrap().get_text("/hello").await.unwrap(), "Hello World!!!");
+    assert_eq!(client(&backend).build().unwrap().get("/hello").text().await.unwrap(), "Hello World!!!");
 }
 
 #[tokio::test]
 async fn a_request_that_hangs_times_out_however_busy_its_http2_connection_is() {
     let backend = backend("hang,ok,ok,ok,ok,ok,ok,ok,ok,ok").await;
-    let client = client(&backend).http2_prior_knowledge(true).retry(policy().count(0).build().unwrap());
+    let client = client(&backend).http2_prior_knowledge(true).policy(policy().count(0).build().unwrap());
     let client = client.build().unwrap();
     let others = async {
         while backend.received() == 0 {
@@ -236,7 +235,7 @@ async fn a_stalled_upload_is_not_a_stalled_server() {
                 tokio::time::sleep(Duration::from_millis(400)).await;
             }
         });
-        let response = client.put("/echo", Body::new(body)).await.unwrap();
+        let response = client.put("/echo").body(Body::new(body)).await.unwrap();
         assert_eq!(response.extensions().get::<Journal>().unwrap().attempts(), 1);
         assert!(response.into_body().text().await.unwrap().ends_with("slowly"));
         upload.await.unwrap();
@@ -248,7 +247,7 @@ async fn http2_refusals_are_retried_for_every_method() {
     for script in ["refused-stream,ok", "goaway,ok"] {
         let backend = backend(script).await;
         let client = client(&backend).http2_prior_knowledge(true).build().unwrap();
-        let response = client.post("/echo", "x").await.unwrap();
+        let response = client.post("/echo").body("x").await.unwrap();
         assert_eq!(response.extensions().get::<Journal>().unwrap().attempts(), 2, "{script}");
     }
 }
@@ -308,7 +307,7 @@ async fn incomplete_then(response: &'static str) -> Result<bytes::Bytes, retry_c
             stream.write_all(response.as_bytes()).await.unwrap();
         }
     });
-    let client = Client::builder(format!("http://{address}")).retry(policy().build().unwrap()).resume(true);
+    let client = Client::builder(format!("http://{address}")).policy(policy().build().unwrap()).resume(true);
     client.build().unwrap().get("/").await.unwrap().into_body().bytes().await
 }
 
@@ -334,9 +333,9 @@ async fn the_layer_retries_any_http_service() {
     let mut service = RetryLayer::new(config.clone()).unwrap().layer(plain.clone());
     let request = |method| {
         let request = Request::builder().method(method).uri(format!("{}/echo", backend.url()));
-        request.body(http_body_util::Full::<bytes::Bytes>::from("payload")).unwrap()
+        request.body(Body::from("payload")).unwrap()
     };
-    let response = service.call(request(Method::PUT)).await.unwrap();
+    let response = service.ready().await.unwrap().call(request(Method::PUT)).await.unwrap();
     assert_eq!(response.extensions().get::<Journal>().unwrap().attempts(), 3);
     let echoed = response.into_body().collect().await.unwrap().to_bytes();
     assert!(echoed.ends_with(b"payload"), "{echoed:?}");
@@ -345,7 +344,7 @@ async fn the_layer_retries_any_http_service() {
     let error = service.call(request(Method::POST)).await.unwrap_err();
     assert_eq!((error.kind(), error.reason()), (ErrorKind::ConnectionClosed, Some(Reason::Permanent)));
 
-    let mut all = RetryLayer::new(config.methods(RetryMethods::All)).unwrap().layer(plain);
+    let mut all = RetryLayer::new(config.retry_methods(RetryMethods::All)).unwrap().layer(plain);
     assert_eq!(all.call(request(Method::POST)).await.unwrap().status(), 200);
     assert!(RetryLayer::new(RetryConfig::default().status_codes([1000])).is_err());
 }
@@ -357,6 +356,9 @@ async fn the_client_is_a_service() {
     }
     let backend = backend("status=503,ok").await;
     let mut service = fits(client(&backend).build().unwrap());
-    let request = Request::put("/echo").body(http_body_util::Full::<bytes::Bytes>::from("payload")).unwrap();
-    assert_eq!(service.call(request).await.unwrap().status(), 200);
+    let request = || Request::put("/echo").body(Body::from("payload")).unwrap();
+    assert_eq!(service.ready().await.unwrap().call(request()).await.unwrap().status(), 200);
+    assert_eq!(service.clone().oneshot(request()).await.unwrap().status(), 200);
+    let full = request().map(|_| http_body_util::Full::<bytes::Bytes>::from("payload"));
+    assert_eq!(service.execute(full).await.unwrap().status(), 200);
 }

@@ -21,7 +21,7 @@ async fn get_after(
 ) -> (u16, usize, Duration) {
     let ok = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
     let (address, requests, _server) = raw_server(vec![first.as_bytes(), ok]).await;
-    let client = Client::builder(format!("http://{address}")).retry(quick(3)).status_codes([503]);
+    let client = Client::builder(format!("http://{address}")).policy(quick(3)).status_codes([503]);
     let begin = Instant::now();
     let response = configure(client).build().unwrap().get("/").await.unwrap();
     (response.status().as_u16(), requests.load(SeqCst), begin.elapsed())
@@ -66,9 +66,10 @@ async fn a_429_waits_for_longer_and_costs_less() {
     let interval = Duration::from_millis(150);
     let policy = RetryPolicy::BALLERINA.to_builder().interval(Duration::ZERO).throttled_interval(interval);
     let budget = RetryBudget::tokens(500, TokenCosts { retry: 100, timeout: 100, throttled: 5 });
-    let (status, requests, took) =
-        get_after(THROTTLED, |client| client.status_codes([429]).retry(policy.build().unwrap()).budget(budget.clone()))
-            .await;
+    let (status, requests, took) = get_after(THROTTLED, |client| {
+        client.status_codes([429]).policy(policy.build().unwrap()).budget(budget.clone())
+    })
+    .await;
     assert_eq!((status, requests), (200, 2));
     assert!(took >= interval, "{took:?}");
     assert_eq!(budget.available(), 500.0, "the cost of 5 is returned");
@@ -90,9 +91,9 @@ async fn each_attempt_carries_what_is_left_of_the_deadline() {
     let policy = RetryPolicy::BALLERINA.to_builder().interval(Duration::from_millis(50));
     let policy = policy.deadline(Duration::from_secs(60)).build().unwrap();
     let [first, second]: [u64; 2] =
-        sent(&ENVOY, |client| client.retry(policy)).await.map(|value| value.unwrap().parse().unwrap());
+        sent(&ENVOY, |client| client.policy(policy)).await.map(|value| value.unwrap().parse().unwrap());
     assert!(first <= 60_000 && second <= first - 50 && second > 0, "{first} {second}");
-    let [first, second] = sent(&GRPC, |client| client.retry(policy)).await.map(Option::unwrap);
+    let [first, second] = sent(&GRPC, |client| client.policy(policy)).await.map(Option::unwrap);
     assert!(first.ends_with('u') && second < first && second.len() == first.len(), "{first} {second}");
 }
 
@@ -101,8 +102,8 @@ async fn an_attempt_timeout_that_is_shorter_is_what_is_left() {
     let policy = quick(3).to_builder().deadline(Duration::from_secs(60)).build().unwrap();
     let limited = |client: ClientBuilder| client.attempt_timeout(Duration::from_millis(2500));
     let check = |values, expected: [&str; 2]| assert_eq!(values, expected.map(|value| Some(value.to_owned())));
-    check(sent(&ENVOY, |client| limited(client).retry(policy)).await, ["2500"; 2]);
-    check(sent(&GRPC, |client| limited(client).retry(policy)).await, ["2500000u"; 2]);
+    check(sent(&ENVOY, |client| limited(client).policy(policy)).await, ["2500"; 2]);
+    check(sent(&GRPC, |client| limited(client).policy(policy)).await, ["2500000u"; 2]);
     check(sent(&HeaderName::from_static("request-timeout"), limited).await, ["3"; 2]);
     check(sent(&ENVOY, |client| client).await, ["as the caller set it"; 2]);
 }

@@ -73,7 +73,7 @@ async fn the_server_chooses_the_protocol() {
         let server = Https::start(authority.acceptor("127.0.0.1", offered, None), 0).await;
         let client = server.client().ca_file(authority.file()).http2_prior_knowledge(http2).build().unwrap();
         for _ in 0..2 {
-            let response = client.post("/x?y", "body").await.unwrap();
+            let response = client.post("/x?y").body("body").await.unwrap();
             assert_eq!((response.status().as_u16(), response.version()), (200, expected), "{offered:?}");
             assert_eq!(response.into_body().text().await.unwrap(), "ok");
         }
@@ -111,7 +111,7 @@ async fn an_incomplete_handshake_is_retried_for_every_method() {
     let authority = Authority::new();
     let server = Https::start(authority.acceptor("127.0.0.1", BOTH, None), 2).await;
     let client = server.client().ca_file(authority.file()).build().unwrap();
-    client.post("/", "once").await.unwrap();
+    client.post("/").body("once").await.unwrap();
     assert_eq!((server.connections(), server.server.seen().len()), (3, 1));
 }
 
@@ -121,7 +121,7 @@ async fn a_handshake_counts_as_connecting() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let limit = Duration::from_millis(200);
-    let client = Client::builder(format!("https://{address}")).retry(quick(0)).connect_timeout(limit);
+    let client = Client::builder(format!("https://{address}")).policy(quick(0)).connect_timeout(limit);
     let client = client.timeout(Duration::from_millis(10)).build().unwrap();
     let begin = Instant::now();
     let error = client.get("/").await.unwrap_err();
@@ -144,7 +144,7 @@ async fn a_client_certificate_is_presented_on_request() {
     assert!(!format!("{builder:?}").contains(secret));
     let client = builder.build().unwrap();
     assert!(!format!("{client:?}").contains(secret));
-    assert_eq!(client.get_text("/").await.unwrap(), "ok");
+    assert_eq!(client.get("/").text().await.unwrap(), "ok");
 }
 
 #[tokio::test]
@@ -159,7 +159,7 @@ async fn a_missing_client_certificate_is_one_attempt() {
 #[tokio::test]
 async fn the_wrong_scheme_in_the_url_is_explained() {
     let failure = async |url: String| {
-        let client = Client::builder(url).retry(quick(0)).build().unwrap();
+        let client = Client::builder(url).policy(quick(0)).build().unwrap();
         timeout(Duration::from_secs(20), client.get("/")).await.unwrap().unwrap_err()
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -197,7 +197,7 @@ async fn the_stall_timeout_counts_the_bytes_beneath_tls() {
         sleep(Duration::from_secs(60)).await;
     });
     let timeout = Duration::from_millis(400);
-    let client = client.retry(quick(0)).timeout(timeout).build().unwrap();
+    let client = client.policy(quick(0)).timeout(timeout).build().unwrap();
     let begin = Instant::now();
     let response = client.get("/").await.unwrap();
     assert!(begin.elapsed() > 2 * timeout);
@@ -209,7 +209,7 @@ async fn the_stall_timeout_counts_the_bytes_beneath_tls() {
 async fn a_pool_uses_its_idle_connection_while_another_pool_connects() {
     for limit in [9, 2] {
         let (listener, acceptor, client) = listen().await;
-        let client = client.retry(quick(0)).pool_max_connections(limit).build().unwrap();
+        let client = client.policy(quick(0)).pool_max_connections(limit).build().unwrap();
         // Only the first connection gets its handshake.
         let _server = JoinSet::from_iter([async move {
             let (stream, _) = listener.accept().await.unwrap();
@@ -220,13 +220,13 @@ async fn a_pool_uses_its_idle_connection_while_another_pool_connects() {
                 stream.flush().await.unwrap();
             }
         }]);
-        client.get_text("/").await.unwrap();
+        client.get("/").text().await.unwrap();
         let other = client.with_own_pool();
-        let _connecting = JoinSet::from_iter([async move { other.get_text("/").await }]);
+        let _connecting = JoinSet::from_iter([async move { other.get("/").text().await }]);
         while client.connections() < 2 {
             yield_now().await;
         }
-        assert_eq!(client.get_text("/").await.unwrap(), "ok");
+        assert_eq!(client.get("/").text().await.unwrap(), "ok");
         assert_eq!(client.connections(), 2, "no third connection");
     }
 }
@@ -251,7 +251,7 @@ async fn an_upload_is_sent_to_its_end_after_the_response() {
         }
         stream
     });
-    let response = client.put("/", vec![b'x'; SIZE]).await.unwrap();
+    let response = client.put("/").body(vec![b'x'; SIZE]).await.unwrap();
     assert_eq!(response.status(), 202);
     server.await.unwrap();
 }
@@ -268,7 +268,7 @@ async fn an_idle_connection_is_closed_in_order() {
         // Without TLS's own message, the end would be an error.
         stream.read(&mut [0]).await
     });
-    assert_eq!(client.get_text("/").await.unwrap(), "ok");
+    assert_eq!(client.get("/").text().await.unwrap(), "ok");
     drop(client);
     assert_eq!(server.await.unwrap().unwrap(), 0);
 }
@@ -287,7 +287,7 @@ async fn certificates_may_be_in_memory() {
         .client_certificate_pem(certificate.pem(), &key_pem);
     let secret = key_pem.lines().nth(1).unwrap();
     assert!(!format!("{builder:?}").contains(secret));
-    assert_eq!(builder.build().unwrap().get_text("/").await.unwrap(), "ok");
+    assert_eq!(builder.build().unwrap().get("/").text().await.unwrap(), "ok");
 }
 
 #[tokio::test]
@@ -323,7 +323,7 @@ async fn a_configuration_of_rustls_brings_its_own_cryptography() {
     let expected = ring::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256;
     let provider = CryptoProvider { cipher_suites: vec![expected], ..ring::default_provider() };
     let config = authority.client_config(provider);
-    let client = Client::builder(url).retry(quick(0)).tls_config(config).build().unwrap();
+    let client = Client::builder(url).policy(quick(0)).tls_config(config).build().unwrap();
     let _request = JoinSet::from_iter([async move { client.get("/").await.map(drop) }]);
     let (stream, _) = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
     let stream = timeout(LIMIT, acceptor.accept(stream)).await.unwrap().unwrap();

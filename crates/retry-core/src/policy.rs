@@ -196,6 +196,23 @@ impl RetryPolicy {
         }
     }
 
+    /// Returns this policy with another limit on the call, attempts and waits included. Zero counts as a nanosecond: the
+    /// call times out at once.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use retry_core::RetryPolicy;
+    ///
+    /// let policy = RetryPolicy::default().with_deadline(Duration::from_secs(5));
+    /// assert_eq!(policy.deadline(), Some(Duration::from_secs(5)));
+    /// ```
+    #[must_use]
+    pub const fn with_deadline(mut self, deadline: Duration) -> Self {
+        let deadline = Nanos::new(deadline);
+        self.deadline = if deadline.is_zero() { Nanos(1) } else { deadline };
+        self
+    }
+
     /// Returns the longest wait that a server may request; a longer one ends the call.
     #[must_use]
     pub const fn max_retry_after(&self) -> Duration {

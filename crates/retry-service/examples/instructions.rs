@@ -39,7 +39,7 @@ async fn gateway(upstream: &str) {
 }
 
 async fn client(server: &str, requests: usize) {
-    let client = Client::builder(server).retry(RetryPolicy::default()).status_codes([503]).build().unwrap();
+    let client = Client::builder(server).policy(RetryPolicy::default()).status_codes([503]).build().unwrap();
     for _ in 0..requests {
         black_box(client.get("/hello").await.unwrap().into_body().bytes().await.unwrap());
     }

@@ -23,7 +23,7 @@ impl Sample {
         if request.uri.path() != "/retry" {
             return not_found(&request);
         }
-        match self.client.get_text(&self.path).await {
+        match self.client.get(&self.path).text().await {
             Ok(payload) => text(payload),
             Err(error) => failed(error, &request),
         }

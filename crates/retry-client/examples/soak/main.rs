@@ -124,7 +124,7 @@ fn client(plan: &Plan, retries: Arc<AtomicU64>) -> Result<Client, Box<dyn Error>
         .jitter(Jitter::None)
         .build()?;
     let client = Client::builder(&plan.url)
-        .retry(policy)
+        .policy(policy)
         .timeout(Duration::from_secs(5))
         .http2_prior_knowledge(plan.http2)
         .observer(move |event| {
@@ -139,7 +139,7 @@ async fn call_until(end: Instant, client: Client, tally: Arc<Tally>) {
         let number = tally.calls.fetch_add(1, Relaxed);
         let path = format!("/echo?number={number}");
         let begin = Instant::now();
-        let response = client.get_text(&path).await;
+        let response = client.get(&path).text().await;
         tally.latencies.add(begin.elapsed());
         match response {
             Ok(text) if text.starts_with(&format!("GET {path} HTTP/")) => {}

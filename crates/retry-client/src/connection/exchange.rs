@@ -26,7 +26,7 @@ use crate::{
         tracked_io::ConnectionPermit,
     },
     lock::lock,
-    request::{expect_continue::ContinueSignal, replay::RequestBody},
+    request::{expect_continue::ContinueSignal, replay::AttemptBody},
 };
 
 /// The stall timeout for the remainder of an exchange whose response was read, for clients without a timeout.
@@ -63,7 +63,7 @@ pub(crate) enum Protocol {
 #[derive(Debug)]
 pub(crate) struct Http1 {
     /// Dropped before the driver, which then shuts the connection down.
-    pub(crate) sender: http1::SendRequest<RequestBody>,
+    pub(crate) sender: http1::SendRequest<AttemptBody>,
     pub(crate) driver: Driver,
     pub(crate) to_proxy: bool,
     pub(crate) activity: Activity,
@@ -85,7 +85,7 @@ enum State {
 /// Why an exchange has no response.
 #[derive(Debug)]
 pub(crate) enum ExchangeError {
-    Failed(Box<TrySendError<Request<RequestBody>>>),
+    Failed(Box<TrySendError<Request<AttemptBody>>>),
     /// The stall timeout, of this length, elapsed.
     Stalled(Duration),
 }
@@ -127,7 +127,7 @@ impl Connection {
     /// Sends a request, and waits for the head of its response.
     pub(crate) fn exchange(
         &mut self,
-        mut request: Request<RequestBody>,
+        mut request: Request<AttemptBody>,
         base_url: &BaseUrl,
     ) -> impl Future<Output = Result<Response<Incoming>, ExchangeError>> + use<'_> {
         if let Some(timeout) = &mut self.stall_timeout {
@@ -248,7 +248,7 @@ impl Connection {
 }
 
 /// Delays the body of a request with `Expect: 100-continue` until the server asks for it.
-fn delay_body(request: &mut Request<RequestBody>) -> Option<ContinueSignal> {
+fn delay_body(request: &mut Request<AttemptBody>) -> Option<ContinueSignal> {
     // Few requests have it: comparing each name is cheaper than a look-up.
     if !request.headers().keys().any(|name| *name == EXPECT) {
         return None;
@@ -286,7 +286,7 @@ pin_project! {
     }
 }
 
-type Received = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+type Received = Result<Response<Incoming>, TrySendError<Request<AttemptBody>>>;
 
 impl<A: Future<Output = Received>, B: Future<Output = Received>> Future for Exchange<'_, A, B> {
     type Output = Result<Response<Incoming>, ExchangeError>;

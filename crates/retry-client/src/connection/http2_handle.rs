@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use hyper::client::conn::http2;
 use tokio::{runtime::Handle, task::AbortHandle, time::sleep};
 
-use crate::{activity::Activity, request::replay::RequestBody};
+use crate::{activity::Activity, request::replay::AttemptBody};
 
 /// How long the connection has to shut down after its last handle was dropped.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -13,7 +13,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// A handle to an HTTP/2 connection. The pool keeps one, and each exchange gets another.
 #[derive(Clone, Debug)]
 pub(crate) struct Http2Handle {
-    pub(crate) sender: http2::SendRequest<RequestBody>,
+    pub(crate) sender: http2::SendRequest<AttemptBody>,
     /// Of the connection; each exchange has its own.
     activity: Activity,
     task: Arc<ConnectionTask>,
@@ -39,7 +39,7 @@ impl Drop for ConnectionTask {
 
 impl Http2Handle {
     /// Creates the first handle.
-    pub(crate) fn new(sender: http2::SendRequest<RequestBody>, activity: Activity, task: AbortHandle) -> Self {
+    pub(crate) fn new(sender: http2::SendRequest<AttemptBody>, activity: Activity, task: AbortHandle) -> Self {
         Self { sender, activity, task: Arc::new(ConnectionTask(task)) }
     }
 

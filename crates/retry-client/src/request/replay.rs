@@ -10,7 +10,6 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
-use http_body_util::combinators::UnsyncBoxBody;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
@@ -18,7 +17,7 @@ use crate::{
     error_chain::BoxError,
     lock::lock,
     request::{
-        body::{Body, Kind},
+        body::{Body, Stream},
         buffer_quota::{BufferQuota, Reservation},
         expect_continue::{ContinueSignal, WaitForContinue},
         replay_buffer::ReplayBuffer,
@@ -39,9 +38,9 @@ pub(crate) enum ReplayBody {
 
 impl ReplayBody {
     pub(crate) fn new(body: Body, limit: usize, quota: &BufferQuota) -> Self {
-        match body.0 {
-            Kind::Bytes(bytes) => Self::Bytes(bytes),
-            Kind::Stream(source) => Self::Stream(Arc::new(Mutex::new(StreamBuffer {
+        match body.into_bytes() {
+            Ok(bytes) => Self::Bytes(bytes),
+            Err(source) => Self::Stream(Arc::new(Mutex::new(StreamBuffer {
                 size: source.size_hint(),
                 source,
                 buffer: ReplayBuffer::default(),
@@ -67,7 +66,7 @@ impl ReplayBody {
 
     /// Returns the body for the next attempt. From then on, the body of an earlier attempt fails if it is read, unless
     /// [everything is buffered](Self::is_buffered).
-    pub(crate) fn attempt(&self) -> RequestBody {
+    pub(crate) fn attempt(&self) -> AttemptBody {
         let source = match self {
             Self::Bytes(bytes) => Source::Bytes(bytes.clone()),
             Self::Stream(stream) => {
@@ -79,7 +78,7 @@ impl ReplayBody {
                 Source::Stream { stream: Arc::clone(stream), reader, offset: 0, trailers_sent: false }
             }
         };
-        RequestBody { source, activity: None, continue_wait: None, _upload: None }
+        AttemptBody { source, activity: None, continue_wait: None, _upload: None }
     }
 
     /// Whether everything that was read can be sent again.
@@ -105,7 +104,7 @@ impl ReplayBody {
 
 /// A streamed body, and the buffer of what was read.
 pub(crate) struct StreamBuffer {
-    source: UnsyncBoxBody<Bytes, BoxError>,
+    source: Stream,
     size: SizeHint,
     buffer: ReplayBuffer,
     trailers: Option<HeaderMap>,
@@ -235,8 +234,8 @@ pub(crate) struct SourceError(#[source] BoxError);
 #[error("a later attempt reads the request body")]
 struct Superseded;
 
-/// The request body of one attempt, as the service beneath a [`RetryLayer`](crate::RetryLayer) gets it.
-pub struct RequestBody {
+/// The request body of one attempt.
+pub(crate) struct AttemptBody {
     source: Source,
     activity: Option<Activity>,
     /// `Some` until the server asks for the body.
@@ -244,7 +243,15 @@ pub struct RequestBody {
     _upload: Option<UploadGuard>,
 }
 
-impl RequestBody {
+impl AttemptBody {
+    /// Converts it for a service that does not know this type.
+    pub(crate) fn into_body(self) -> Body {
+        match self.source {
+            Source::Bytes(bytes) => bytes.into(),
+            Source::Stream { .. } => Body::new(self),
+        }
+    }
+
     /// Holds the guard until hyper has read the body.
     pub(crate) fn hold(&mut self, upload: UploadGuard) {
         self._upload = Some(upload);
@@ -261,9 +268,9 @@ impl RequestBody {
     }
 }
 
-impl fmt::Debug for RequestBody {
+impl fmt::Debug for AttemptBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RequestBody")
+        f.write_str("AttemptBody")
     }
 }
 
@@ -278,7 +285,7 @@ enum Source {
     },
 }
 
-impl http_body::Body for RequestBody {
+impl http_body::Body for AttemptBody {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -373,7 +380,7 @@ mod tests {
     }
 
     /// Reads at most this many frames.
-    async fn read(mut body: RequestBody, frames: usize) -> (String, bool) {
+    async fn read(mut body: AttemptBody, frames: usize) -> (String, bool) {
         let (mut text, mut trailers) = (String::new(), false);
         for _ in 0..frames {
             match body.frame().await {

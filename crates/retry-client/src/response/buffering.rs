@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response, header::TRAILER};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::TRAILER};
 use http_body::Body as _;
 use tokio::time::timeout;
 
@@ -45,12 +45,15 @@ pub(crate) struct ReadAhead {
     max_bytes: usize,
     max_time: Option<Duration>,
     reservation: Option<Reservation>,
+    /// Whether a longer body is an error.
+    to_end: bool,
 }
 
 impl ReadAhead {
-    /// Reads to the end, without a limit.
-    pub(crate) fn complete() -> Self {
-        Self { max_bytes: usize::MAX, max_time: None, reservation: None }
+    /// Reads to the end. If the body is longer than `max_bytes`, that is an error; but not with a status other than 2xx,
+    /// which may be retried.
+    pub(crate) fn complete(max_bytes: usize, status: StatusCode) -> Self {
+        Self { max_bytes, max_time: None, reservation: None, to_end: status.is_success() }
     }
 
     /// Reads within limits. `None` if the response is not to be buffered: it is complete, empty or a stream, or it
@@ -78,7 +81,7 @@ impl ReadAhead {
         // Waiting for the end is useful only if another attempt may follow. A server that announces a short length is
         // about to send it, and half of it is useless to the client.
         let max_time = if length.is_some() && repeatable { None } else { Some(limits.time) };
-        Some(Self { max_bytes: limits.bytes, max_time, reservation: Some(reservation) })
+        Some(Self { max_bytes: limits.bytes, max_time, reservation: Some(reservation), to_end: false })
     }
 
     /// Reads the body of `response`.
@@ -86,11 +89,17 @@ impl ReadAhead {
         self,
         mut response: Box<Response<ReceivedBody>>,
     ) -> Result<Box<Response<ReceivedBody>>, Error> {
+        if self.to_end && response.body().size_hint().lower() > self.max_bytes as u64 {
+            return Err(Error::too_large(self.max_bytes));
+        }
         let reading = response.body_mut().read_ahead(self.max_bytes, self.reservation);
         match self.max_time {
             None => reading.await?,
             // After that time, what was read is returned.
             Some(time) => timeout(time, reading).await.unwrap_or(Ok(()))?,
+        }
+        if self.to_end && !response.body().is_complete() {
+            return Err(Error::too_large(self.max_bytes));
         }
         // Trailers are sent over HTTP/1.1 only if the head announces them.
         if let Some(trailers) = response.body().trailers()

@@ -9,7 +9,6 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use crate::{
@@ -181,12 +180,9 @@ impl ReceivedBody {
         self.rest.is_none()
     }
 
-    /// Reads the body to its end.
-    pub(crate) async fn bytes(self) -> Result<Bytes, Error> {
-        match self.buffer {
-            Some(buffer) if self.rest.is_none() => Ok(buffer.data.unwrap_or_default()),
-            buffer => Ok(Self { buffer, rest: self.rest }.collect().await?.to_bytes()),
-        }
+    /// Returns what was read ahead.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        self.buffer.and_then(|buffer| buffer.data).unwrap_or_default()
     }
 }
 

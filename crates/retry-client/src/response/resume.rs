@@ -21,6 +21,8 @@ use crate::{
     response::received_body::ReceivedBody,
     retry::{
         attempt_event::{AttemptEvent, Outcome, WithoutQuery},
+        attempt_request::ReplayableRequest,
+        call_options::CallOptions,
         config::{Observer, RetryConfig},
     },
 };
@@ -105,13 +107,17 @@ pub(crate) struct ResumingBody {
     client: Arc<dyn RangeClient>,
     uri: Uri,
     headers: HeaderMap,
+    /// Apply to each range request.
+    options: Option<Box<CallOptions>>,
     validator: Validator,
     /// The attempt that returned the current response.
     record: Record,
     offset: u64,
     /// One past the last byte of the current response, if announced.
     end: Option<u64>,
-    /// How often the body may still be resumed.
+    /// How often the body may be resumed without progress.
+    max_resumes: u32,
+    /// How often it may still be resumed.
     resumes_left: u32,
     /// The offset at which `resumes_left` was last reset.
     reset_at: u64,
@@ -129,18 +135,30 @@ impl ResumingBody {
     /// next.
     pub(crate) fn new<C: RangeClient + 'static>(
         client: &Arc<C>,
-        request: &Request<()>,
+        request: &ReplayableRequest<'_>,
         response: &Response<ReceivedBody>,
     ) -> Option<Self> {
-        if response.body().is_complete() || request.method() != Method::GET || request.headers().contains_key(RANGE) {
+        let ReplayableRequest { head, settings, .. } = request;
+        if response.body().is_complete() || head.method() != Method::GET || head.headers().contains_key(RANGE) {
             return None;
         }
         let validator = Validator::new(response)?;
         let record = *response.extensions().get::<Journal>()?.last();
-        let (uri, headers) = (request.uri().clone(), request.headers().clone());
-        let (end, resumes_left) = (validator.total, client.retry_config().policy.count());
-        let (client, state) = (Arc::clone(client), State::Ended);
-        Some(Self { client, uri, headers, validator, record, offset: 0, end, resumes_left, reset_at: 0, state })
+        let max_resumes = settings.policy().count();
+        Some(Self {
+            client: Arc::clone(client) as _,
+            uri: head.uri().clone(),
+            headers: head.headers().clone(),
+            options: settings.options.clone(),
+            record,
+            offset: 0,
+            end: validator.total,
+            validator,
+            max_resumes,
+            resumes_left: max_resumes,
+            reset_at: 0,
+            state: State::Ended,
+        })
     }
 
     /// Starts with the body of the response.
@@ -164,13 +182,12 @@ impl ResumingBody {
 
     /// Requests the rest of the body, which ended with `error`. Returns that error if there were too many requests.
     fn resume(&mut self, error: Error) -> Result<(), Error> {
-        let config = self.client.retry_config();
         if self.offset - self.reset_at >= PROGRESS {
-            (self.resumes_left, self.reset_at) = (config.policy.count(), self.offset);
+            (self.resumes_left, self.reset_at) = (self.max_resumes, self.offset);
         }
         let Some(resumes_left) = self.resumes_left.checked_sub(1) else { return Err(error) };
         self.resumes_left = resumes_left;
-        let Self { uri, headers, validator, record, offset, .. } = self;
+        let Self { uri, headers, options, validator, record, offset, .. } = self;
         let request_id = headers.get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or("-");
         // A fixed target, so that log filters do not depend on the module.
         log::warn!(
@@ -178,7 +195,7 @@ impl ResumingBody {
             "GET {}: response body incomplete after {offset} bytes: {error}; resuming; id {request_id}",
             WithoutQuery(uri)
         );
-        if let Some(Observer(observer)) = &config.observer {
+        if let Some(Observer(observer)) = &self.client.retry_config().observer {
             let outcome = Outcome::Resumed(&error);
             let parked = std::time::Duration::ZERO;
             let (endpoint, ended, hedge) = (None, None, None);
@@ -187,6 +204,9 @@ impl ResumingBody {
         let mut request = Request::new(Body::empty());
         *request.uri_mut() = uri.clone();
         *request.headers_mut() = headers.clone();
+        if let Some(options) = options {
+            request.extensions_mut().insert(CallOptions::clone(options));
+        }
         request.headers_mut().insert(IF_RANGE, validator.etag.clone());
         // Always a valid header value.
         let range = HeaderValue::try_from(format!("bytes={offset}-")).map_err(|_| error)?;

@@ -22,9 +22,12 @@ use crate::{
     request::{
         body::Body,
         idempotency_key::{self, IDEMPOTENCY_KEY},
-        replay::{ReplayBody, RequestBody, StreamBuffer},
+        replay::{AttemptBody, ReplayBody, StreamBuffer},
     },
-    retry::config::RetryConfig,
+    retry::{
+        call_options::{CallOptions, CallSettings},
+        config::RetryConfig,
+    },
 };
 
 /// The head and body of a request, as it is passed to a call.
@@ -32,17 +35,21 @@ pub(crate) struct RequestParts {
     /// Boxed, as it is moved often.
     pub(crate) head: Box<Request<()>>,
     pub(crate) body: Body,
+    /// Boxed, as few requests have any.
+    pub(crate) options: Option<Box<CallOptions>>,
 }
 
 impl RequestParts {
-    pub(crate) fn new(request: Request<impl Into<Body>>) -> Self {
-        let (head, body) = request.into_parts();
-        Self { head: Box::new(Request::from_parts(head, ())), body: body.into() }
+    pub(crate) fn new(request: Request<Body>) -> Self {
+        let (mut head, body) = request.into_parts();
+        let options = head.extensions.remove().map(Box::new);
+        Self { head: Box::new(Request::from_parts(head, ())), body, options }
     }
 }
 
 /// A request that can be sent several times.
-pub(crate) struct ReplayableRequest {
+pub(crate) struct ReplayableRequest<'a> {
+    pub(crate) settings: CallSettings<'a>,
     pub(crate) head: Box<Request<()>>,
     pub(crate) body: ReplayBody,
     /// Whether it may be processed twice.
@@ -53,15 +60,16 @@ pub(crate) struct ReplayableRequest {
     pub(crate) route: Route,
 }
 
-impl ReplayableRequest {
-    pub(crate) fn new(config: &RetryConfig, parts: RequestParts) -> Result<Self, Error> {
-        let RequestParts { mut head, body } = parts;
+impl<'a> ReplayableRequest<'a> {
+    pub(crate) fn new(config: &'a RetryConfig, parts: RequestParts) -> Result<Self, Error> {
+        let RequestParts { mut head, body, options } = parts;
         if head.method() == Method::CONNECT {
             return Err(Error::bad_input("method CONNECT: tunnels are not supported"));
         }
-        let idempotent = make_idempotent(config, &mut head);
+        let settings = CallSettings::new(config, options)?;
+        let idempotent = make_idempotent(&settings, &mut head);
         let body = ReplayBody::new(body, config.replay_limit, &config.buffer_quota);
-        Ok(Self { head, body, idempotent, sent: AtomicU32::new(0), route: Route::default() })
+        Ok(Self { settings, head, body, idempotent, sent: AtomicU32::new(0), route: Route::default() })
     }
 
     pub(crate) fn was_sent(&self) -> bool {
@@ -70,11 +78,15 @@ impl ReplayableRequest {
 }
 
 /// Returns whether the request may be processed twice, after adding an idempotency key if that is configured.
-fn make_idempotent(config: &RetryConfig, request: &mut Request<()>) -> bool {
+fn make_idempotent(settings: &CallSettings<'_>, request: &mut Request<()>) -> bool {
     if request.headers().contains_key(UPGRADE) {
         // What follows a switch of protocols cannot be repeated.
         return false;
     }
+    if let Some(repeatable) = settings.repeatable() {
+        return repeatable;
+    }
+    let config = settings.config;
     if config.methods.allows(request.method()) || request.headers().contains_key(&IDEMPOTENCY_KEY) {
         return true;
     }
@@ -88,8 +100,7 @@ fn make_idempotent(config: &RetryConfig, request: &mut Request<()>) -> bool {
 /// one.
 #[derive(Clone, Copy)]
 pub(crate) struct AttemptRequest<'a> {
-    config: &'a RetryConfig,
-    request: &'a ReplayableRequest,
+    request: &'a ReplayableRequest<'a>,
     /// The number of the attempt, from 1.
     number: u32,
     /// When the call has to be over; `None` if no header says so.
@@ -97,11 +108,11 @@ pub(crate) struct AttemptRequest<'a> {
 }
 
 impl<'a> AttemptRequest<'a> {
-    pub(crate) fn new(config: &'a RetryConfig, request: &'a ReplayableRequest, attempt: Attempt) -> Self {
+    pub(crate) fn new(request: &'a ReplayableRequest<'a>, attempt: Attempt) -> Self {
         request.sent.store(0, Relaxed);
-        let left = config.deadline_header.as_ref().and(attempt.remaining);
+        let left = request.settings.config.deadline_header.as_ref().and(attempt.remaining);
         let deadline = left.and_then(|left| Instant::now().checked_add(left));
-        Self { config, request, number: attempt.number, deadline }
+        Self { request, number: attempt.number, deadline }
     }
 
     pub(crate) fn head(&self) -> &'a Request<()> {
@@ -120,7 +131,7 @@ impl<'a> AttemptRequest<'a> {
 
     /// Whether a response with this status is retried.
     pub(crate) fn is_retried(&self, status: StatusCode) -> bool {
-        self.config.retries_status(status)
+        self.request.settings.config.retries_status(status)
     }
 
     /// Whether the request could be sent again if it got no response.
@@ -141,7 +152,7 @@ impl<'a> AttemptRequest<'a> {
 
     /// Returns the budget for retries.
     pub(crate) fn budget(&self) -> Option<&'a RetryBudget> {
-        self.config.budget.as_ref()
+        self.request.settings.budget()
     }
 
     /// Returns the body if it is a stream.
@@ -164,18 +175,18 @@ impl<'a> AttemptRequest<'a> {
     /// Returns how long the attempt may still take; `None` if it is not limited.
     fn time_left(&self) -> Option<Duration> {
         let until_deadline = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        until_deadline.into_iter().chain(self.config.attempt_timeout).min()
+        until_deadline.into_iter().chain(self.request.settings.attempt_timeout()).min()
     }
 
     /// Builds the message, for the connection that sends it now.
-    pub(crate) fn message(&self) -> Request<RequestBody> {
-        let Self { config, request: ReplayableRequest { head, body, sent, .. }, number, .. } = self;
+    pub(crate) fn message(&self) -> Request<AttemptBody> {
+        let Self { request: ReplayableRequest { settings, head, body, sent, .. }, number, .. } = self;
         sent.fetch_add(1, Relaxed);
         let mut message = Request::clone(head).map(|()| body.attempt());
-        if let Some(name) = &config.attempt_header {
+        if let Some(name) = &settings.config.attempt_header {
             message.headers_mut().insert(name, HeaderValue::from(*number));
         }
-        if let Some(header) = &config.deadline_header
+        if let Some(header) = &settings.config.deadline_header
             && let Some(left) = self.time_left()
         {
             message.headers_mut().insert(header.name(), header.value(left));

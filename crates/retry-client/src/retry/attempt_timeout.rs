@@ -25,7 +25,7 @@ type BoxAttempt<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send 
 /// retry-core's own timeout does not distinguish whether the request was sent.
 pub(crate) fn limit<'a, T>(
     attempt: impl Future<Output = Result<T, Failure>> + Send + 'a,
-    request: &'a ReplayableRequest,
+    request: &'a ReplayableRequest<'a>,
     timeout: Option<Duration>,
 ) -> BoxAttempt<'a, T> {
     match timeout {
@@ -39,7 +39,7 @@ pin_project! {
     struct AttemptTimeout<'a, F> {
         #[pin]
         attempt: F,
-        request: &'a ReplayableRequest,
+        request: &'a ReplayableRequest<'a>,
         // `None` while the call is parked.
         sleep: Option<Pin<Box<Sleep>>>,
         timeout: Duration,

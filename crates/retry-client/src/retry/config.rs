@@ -3,26 +3,26 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use http::{HeaderName, StatusCode};
-use retry_core::{Retry, RetryBudget, RetryPolicy, TokioRuntime};
+use retry_core::{RetryBudget, RetryPolicy};
 
 use crate::{
     error::Error,
-    history::MAX_ENTRIES,
     request::{buffer_quota::BufferQuota, deadline_header::DeadlineHeader},
     retry::{
         attempt_event::AttemptEvent, backoff_gauge::BackoffGauge, methods::RetryMethods, server_hints::ServerHint,
     },
 };
 
-/// What is retried, and how. [`ClientBuilder`](crate::ClientBuilder) has a method for each of these settings, and
-/// [`RetryLayer`](crate::RetryLayer) has no others.
+/// What is retried, and how. [`ClientBuilder`](crate::ClientBuilder) has a method of the same name for each of these
+/// settings, and [`RetryLayer`](crate::RetryLayer) has no others. [`CallOptions`](crate::CallOptions) replace some of them
+/// for one request.
 ///
 /// | setting | default | |
 /// |---|---|---|
 /// | `policy` | [`RetryPolicy::default`] | number of retries, backoff, deadline, and the limit on `Retry-After` |
 /// | `status_codes` | none | statuses that are retried |
 /// | `server_hints` | `Retry-After` | headers in which servers say whether and when to retry |
-/// | `methods` | idempotent | methods that may be repeated although the server may have processed the request |
+/// | `retry_methods` | idempotent | methods that may be repeated although the server may have processed the request |
 /// | `attempt_timeout` | none | timeout of one attempt |
 /// | `budget` | none | limit on retries, shared by several calls |
 /// | `add_idempotency_key` | off | adds an `Idempotency-Key` to requests of other methods, and repeats them |
@@ -78,7 +78,7 @@ impl RetryConfig {
         }
     }
 
-    /// Sets the number of retries and the waits between them.
+    /// Sets the number of retries, the waits between them, and the deadline.
     pub fn policy(mut self, policy: RetryPolicy) -> Self {
         self.policy = policy;
         self
@@ -110,7 +110,7 @@ impl RetryConfig {
 
     /// Sets which methods may be repeated although the server may have processed the request. A request with an
     /// `Idempotency-Key` may be repeated whatever its method.
-    pub fn methods(mut self, methods: RetryMethods) -> Self {
+    pub fn retry_methods(mut self, methods: RetryMethods) -> Self {
         self.methods = methods;
         self
     }
@@ -149,7 +149,7 @@ impl RetryConfig {
     /// use retry_client::{Client, RetryPolicy};
     ///
     /// let client = Client::builder("http://localhost:8080")
-    ///     .retry(RetryPolicy::interactive()) // with a deadline of 5 s
+    ///     .policy(RetryPolicy::interactive()) // with a deadline of 5 s
     ///     .deadline_header(HeaderName::from_static("grpc-timeout"));
     /// ```
     pub fn deadline_header(mut self, header: impl Into<DeadlineHeader>) -> Self {
@@ -196,15 +196,6 @@ impl RetryConfig {
     pub(crate) fn may_be_asked_to_retry(&self, status: StatusCode) -> bool {
         let is_error = status.is_client_error() || status.is_server_error();
         is_error && self.server_hints.contains(&ServerHint::ShouldRetry)
-    }
-
-    /// Returns the retry engine for one call.
-    pub(crate) fn retry(&self) -> Retry<TokioRuntime> {
-        let retry = Retry::new(self.policy).journal_limit(MAX_ENTRIES);
-        match &self.budget {
-            Some(budget) => retry.budget(budget.clone()),
-            None => retry,
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{future::ready, mem, pin::Pin, sync::Mutex, time::SystemTime};
 
-use http::{Request, Response};
+use http::Response;
 use retry_core::{Attempt, Classify, Event, Report, Verdict};
 
 use crate::{
@@ -60,7 +60,7 @@ pub(crate) fn call<T: Transport, R>(
     mut transport: T,
     config: &RetryConfig,
     parts: Result<RequestParts, Error>,
-    finish: impl FnOnce(&Request<()>, Response<T::Body>) -> R,
+    finish: impl FnOnce(&ReplayableRequest<'_>, Response<T::Body>) -> R,
 ) -> impl Future<Output = Result<R, Error>> {
     let request = parts.and_then(|parts| ReplayableRequest::new(config, parts));
     let progress = Mutex::new(Progress::default());
@@ -69,18 +69,19 @@ pub(crate) fn call<T: Transport, R>(
             Ok(ref request) => request,
             Err(error) => return Err(error),
         };
-        let retry = config
+        let settings = &request.settings;
+        let retry = settings
             .retry()
-            .classify(Classifier { config, request })
-            .observe(|event: Event<'_, BoxResponse<T::Body>, Failure>| report(config, request, &progress, &event));
+            .classify(Classifier { request })
+            .observe(|event: Event<'_, BoxResponse<T::Body>, Failure>| report(request, &progress, &event));
         let Report { outcome, reason, journal, .. } = retry
             .report(|attempt: Attempt| {
                 if attempt.number > 1 {
                     lock(&progress).backoff = None;
                 }
-                let attempt = AttemptRequest::new(config, request, attempt);
+                let attempt = AttemptRequest::new(request, attempt);
                 let send = move |transport: &mut T, endpoint| {
-                    attempt_timeout::limit(transport.send(attempt, endpoint), request, config.attempt_timeout)
+                    attempt_timeout::limit(transport.send(attempt, endpoint), request, settings.attempt_timeout())
                 };
                 match transport.pick(attempt) {
                     Ok(endpoint) => send(&mut transport, endpoint),
@@ -101,7 +102,7 @@ pub(crate) fn call<T: Transport, R>(
                 if let Some(history) = history {
                     response.extensions_mut().insert(history);
                 }
-                Ok(finish(&request.head, *response))
+                Ok(finish(request, *response))
             }
             Some(Err(failure)) => Err(failure.error.with_attempts(reason, journal, history)),
             None if request.route.is_parked() => {
@@ -122,15 +123,14 @@ struct Progress {
 
 /// Classifies the attempts of one call.
 struct Classifier<'a> {
-    config: &'a RetryConfig,
-    request: &'a ReplayableRequest,
+    request: &'a ReplayableRequest<'a>,
 }
 
 impl<B: Drainable> Classify<BoxResponse<B>, Failure> for Classifier<'_> {
     type Discard = Pin<Box<dyn Future<Output = ()> + Send>>;
 
     fn classify(&self, outcome: &Result<BoxResponse<B>, Failure>) -> Verdict {
-        let ReplayableRequest { body, idempotent, route, .. } = self.request;
+        let ReplayableRequest { settings, body, idempotent, route, .. } = self.request;
         let state = || RequestState {
             idempotent: *idempotent,
             replayable: body.is_replayable(),
@@ -142,11 +142,11 @@ impl<B: Drainable> Classify<BoxResponse<B>, Failure> for Classifier<'_> {
             Err(failure) => return on_failure(state(), failure.kind),
         };
         let status = response.status();
-        let is_listed = self.config.retries_status(status);
-        if !is_listed && !self.config.may_be_asked_to_retry(status) {
+        let is_listed = settings.config.retries_status(status);
+        if !is_listed && !settings.config.may_be_asked_to_retry(status) {
             return Verdict::Accept;
         }
-        let Advice { retry, wait } = server_hints::read(&self.config.server_hints, response.headers(), now());
+        let Advice { retry, wait } = server_hints::read(&settings.config.server_hints, response.headers(), now());
         if retry.unwrap_or(is_listed) { on_failed_response(state(), status, wait) } else { Verdict::Accept }
     }
 
@@ -162,12 +162,7 @@ fn now() -> SystemTime {
 }
 
 /// Logs an attempt that ended, passes it to the observer, and adds it to the history.
-fn report<B>(
-    config: &RetryConfig,
-    request: &ReplayableRequest,
-    progress: &Mutex<Progress>,
-    event: &Event<'_, BoxResponse<B>, Failure>,
-) {
+fn report<B>(request: &ReplayableRequest<'_>, progress: &Mutex<Progress>, event: &Event<'_, BoxResponse<B>, Failure>) {
     let AttemptRoute { endpoint, parked, hedge } = request.route.end_attempt();
     let (record, outcome, ended) = match event {
         Event::Retry { record, outcome, .. } => (record, outcome, None),
@@ -193,12 +188,12 @@ fn report<B>(
         let mut progress = lock(progress);
         let (outcome, endpoint) = (outcome.to_past(), endpoint.clone());
         progress.history.push(HistoryEntry { record: **record, outcome, endpoint, hedge });
-        progress.backoff = ended.is_none().then(|| config.backoff_gauge.enter());
+        progress.backoff = ended.is_none().then(|| request.settings.config.backoff_gauge.enter());
     }
     let (method, uri) = (request.head.method(), request.head.uri());
     let event = AttemptEvent { method, uri, endpoint: endpoint.as_deref(), record, outcome, ended, parked, hedge };
-    event.log(config.policy.count());
-    if let Some(Observer(observer)) = &config.observer {
+    event.log(request.settings.policy().count());
+    if let Some(Observer(observer)) = &request.settings.config.observer {
         observer(&event);
     }
 }

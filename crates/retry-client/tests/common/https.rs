@@ -120,7 +120,7 @@ impl Https {
     }
 
     pub(crate) fn client(&self) -> ClientBuilder {
-        Client::builder(format!("https://{}", self.server.address)).retry(quick(3))
+        Client::builder(format!("https://{}", self.server.address)).policy(quick(3))
     }
 
     pub(crate) fn connections(&self) -> usize {

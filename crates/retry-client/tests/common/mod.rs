@@ -131,7 +131,7 @@ impl Server {
     /// Returns a builder for a client of this server, with three retries, short waits, and a timeout that is long enough
     /// for any response.
     pub(crate) fn client(&self) -> ClientBuilder {
-        Client::builder(format!("http://{}", self.address)).retry(quick(3)).timeout(Duration::from_millis(500))
+        Client::builder(format!("http://{}", self.address)).policy(quick(3)).timeout(Duration::from_millis(500))
     }
 }
 
@@ -159,7 +159,7 @@ impl Address {
 
     /// Returns a builder for a client, with three retries and short waits.
     pub(crate) fn client(&self) -> ClientBuilder {
-        Client::builder(format!("http://{}", self.get())).retry(quick(3))
+        Client::builder(format!("http://{}", self.get())).policy(quick(3))
     }
 }
 

@@ -91,7 +91,7 @@ impl Settings {
         let urls = self.valid_upstreams().map_err(|reason| SettingsError::setting("upstream", &reason))?;
         let mut urls = urls.into_iter().map(UpstreamUrl::secret);
         let mut client = Client::builder(urls.next().unwrap_or_default())
-            .retry(policy)
+            .policy(policy)
             .connect_timeout(timeouts.connect_timeout)
             .status_codes(retries.status_codes.0.iter().copied())
             .server_hints(retries.server_hints.0.iter().copied())

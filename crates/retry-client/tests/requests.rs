@@ -1,0 +1,285 @@
+//! The request builder, options of single requests, default headers, and response bodies that are read as a whole.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the test's message")]
+
+mod common;
+
+use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+
+use common::{LIMIT, Reply, Server, quick, raw_server};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header::AUTHORIZATION};
+use http_body_util::BodyExt;
+use hyper_util::{client::legacy, rt::TokioExecutor};
+use retry_client::{Body, CallOptions, Client, Error, ErrorKind, Reason, RetryBudget, RetryConfig, RetryLayer};
+use tokio::time::timeout;
+use tower::{Layer, Service, ServiceExt};
+
+const INCOMPLETE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\n{\"na";
+const COMPLETE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\n{\"name\":\"tea\"}";
+
+#[tokio::test]
+async fn a_request_has_what_the_builder_was_given() {
+    let server = Server::start([Reply::Ok("ok")]).await;
+    let client = server.client().build().unwrap();
+    let response = client
+        .post("/orders?a=b")
+        .query("c", "d & é/~")
+        .query("e", 1)
+        .header("x-one", "1")
+        .header("x-one", 2)
+        .header(HeaderName::from_static("x-two"), HeaderValue::from_static("3"))
+        .body("1 tea")
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 200);
+    let seen = server.seen().pop().unwrap();
+    assert_eq!((seen.method, &*seen.target), (Method::POST, "/orders?a=b&c=d%20%26%20%C3%A9%2F~&e=1"));
+    assert_eq!(seen.headers.get_all("x-one").iter().collect::<Vec<_>>(), ["1", "2"]);
+    assert_eq!((&seen.headers["x-two"], &*seen.body), (&HeaderValue::from_static("3"), &b"1 tea"[..]));
+
+    let absolute = format!("http://{}/x", server.address);
+    assert_eq!(client.request(Method::OPTIONS, &absolute).query("a", "b").text().await.unwrap(), "ok");
+    let seen = server.seen().pop().unwrap();
+    assert_eq!((seen.method, &*seen.target), (Method::OPTIONS, "/x?a=b"));
+}
+
+#[tokio::test]
+async fn a_request_does_not_borrow_its_client() {
+    let server = Server::start([Reply::Ok("ok")]).await;
+    let client = server.client().build().unwrap();
+    let calls = [tokio::spawn(client.get("/").text()), tokio::spawn(client.post("/").body("x").text())];
+    let response = tokio::spawn(client.get("/").send());
+    drop(client);
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap(), "ok");
+    }
+    assert_eq!(response.await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn invalid_input_is_one_line_when_the_request_is_sent() {
+    let server = Server::start([Reply::Ok("ok")]).await;
+    let client = server.client().build().unwrap();
+    let other =
+        format!("this client is for http://{}: expected a path, or a URL that starts with this", server.address);
+    for (request, expected) in [
+        (client.get("x"), "path 'x': expected it to start with '/'"),
+        (client.get("/a b?secret"), "path '/a b': it has a character that must be percent-encoded"),
+        (client.get("http://elsewhere/x"), &*other),
+        (client.get("/").header("a b", "1"), "header \"a b\": its name has a character that is not allowed"),
+        (client.get("/").header("a", "secret\n"), "header \"a\": its value has a character that is not allowed"),
+        (client.get("x").header("a b", "1"), "path 'x': expected it to start with '/'"),
+        (client.get("/").query("q", "x".repeat(70_000)), "the URL is longer than 65,534 bytes"),
+        (
+            client.get("/").options(CallOptions::new().attempt_timeout(Duration::ZERO)),
+            "attempt_timeout is 0: expected a time above zero",
+        ),
+    ] {
+        let shown = format!("{request:?}");
+        let error = request.send().await.unwrap_err();
+        assert_eq!((error.kind(), error.to_string()), (ErrorKind::BadInput, expected.to_owned()));
+        assert!(!shown.contains("secret"), "{shown}");
+    }
+    assert!(server.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_is_retried_if_it_is_read_as_a_whole() {
+    let client = async || {
+        let (address, connections, server) = raw_server(vec![INCOMPLETE, INCOMPLETE, COMPLETE]).await;
+        (Client::builder(format!("http://{address}")).policy(quick(3)).build().unwrap(), connections, server)
+    };
+    let (text, connections, _server) = client().await;
+    assert_eq!(text.get("/").text().await.unwrap(), "{\"name\":\"tea\"}");
+    assert_eq!(connections.load(SeqCst), 3);
+    let (bytes, _, _server) = client().await;
+    assert_eq!(bytes.get("/").bytes().await.unwrap(), "{\"name\":\"tea\"}");
+    let (post, connections, _server) = client().await;
+    assert_eq!(post.post("/").text().await.unwrap_err().kind(), ErrorKind::ConnectionClosed);
+    assert_eq!(connections.load(SeqCst), 1, "the server may have processed it");
+    let (streamed, _, _server) = client().await;
+    let body = streamed.get("/").await.unwrap().into_body();
+    assert_eq!(body.text().await.unwrap_err().kind(), ErrorKind::ConnectionClosed);
+    let (buffered, _, _server) = client().await;
+    let response = buffered.get("/").options(CallOptions::new().response_buffer(100)).await.unwrap();
+    assert_eq!(response.into_body().text().await.unwrap(), "{\"name\":\"tea\"}");
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_an_error_and_not_retried() {
+    let announced: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n12345";
+    let chunked: &[u8] = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\n123\r\n2\r\n45\r\n0\r\n\r\n";
+    for response in [announced, chunked] {
+        let (address, connections, _server) = raw_server(vec![response]).await;
+        let limited = |bytes| Client::builder(format!("http://{address}")).policy(quick(3)).response_limit(bytes);
+        let (client, larger) = (limited(4).build().unwrap(), limited(5).build().unwrap());
+        assert_eq!(larger.get("/").text().await.unwrap(), "12345");
+        assert_eq!(larger.get("/").await.unwrap().into_body().text().await.unwrap(), "12345");
+        let larger = || CallOptions::new().response_limit(5);
+        assert_eq!(client.get("/").options(larger()).text().await.unwrap(), "12345");
+        assert_eq!(client.get("/").options(larger()).await.unwrap().into_body().text().await.unwrap(), "12345");
+        let before = connections.load(SeqCst);
+        for error in [
+            client.get("/").text().await.unwrap_err(),
+            client.get("/").await.unwrap().into_body().text().await.unwrap_err(),
+            client
+                .get("/")
+                .options(CallOptions::new().response_buffer(9))
+                .await
+                .unwrap()
+                .into_body()
+                .text()
+                .await
+                .unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::TooLarge);
+            assert_eq!(error.to_string(), "the body of the response is longer than 4 bytes");
+        }
+        assert_eq!(connections.load(SeqCst), before + 3);
+        let response = client.get("/").await.unwrap();
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "12345", "a stream has no limit");
+    }
+}
+
+#[cfg(feature = "json")]
+#[tokio::test]
+async fn json_is_sent_and_received() {
+    use std::collections::HashMap;
+
+    type Named = HashMap<String, String>;
+    let server = Server::start([Reply::Ok("{\"name\":\"tea\"}"), Reply::Status(404, "{}"), Reply::Ok("tea")]).await;
+    let client = server.client().build().unwrap();
+    let order = Named::from([("name".to_owned(), "tea".to_owned())]);
+    assert_eq!(client.post("/").json(&order).read_json::<Named>().await.unwrap(), order);
+    let seen = server.seen().pop().unwrap();
+    assert_eq!(
+        (&*seen.body, &seen.headers["content-type"]),
+        (&b"{\"name\":\"tea\"}"[..], &HeaderValue::from_static("application/json"))
+    );
+    assert_eq!(client.get("/").read_json::<Named>().await.unwrap_err().status_code().unwrap(), 404);
+    let error = client.put("/").header("content-type", "x/y").json("tea").read_json::<Named>().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BadResponse);
+    let expected = "the body of the response is not the JSON that was expected: expected ident at line 1 column 2";
+    assert_eq!(error.to_string(), expected);
+    let seen = server.seen().pop().unwrap();
+    assert_eq!(seen.headers.get_all("content-type").iter().collect::<Vec<_>>(), ["x/y"]);
+    let unnamed = HashMap::from([((1, 2), 3)]);
+    let error = client.put("/").json(&unnamed).send().await.unwrap_err();
+    assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::BadInput, "the body as JSON: key must be a string"));
+
+    let (address, connections, _server) = raw_server(vec![INCOMPLETE, COMPLETE]).await;
+    let client = Client::builder(format!("http://{address}")).policy(quick(1)).build().unwrap();
+    assert_eq!(client.get("/").read_json::<Named>().await.unwrap(), order);
+    assert_eq!(connections.load(SeqCst), 2);
+    let response = client.get("/").await.unwrap();
+    assert_eq!(response.into_body().json::<Named>().await.unwrap(), order);
+}
+
+#[tokio::test]
+async fn a_request_has_the_default_headers_that_it_does_not_set() {
+    let server = Server::start([Reply::Hang, Reply::Ok("ok")]).await;
+    let mut headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static("Bearer secret"))]);
+    headers.append("accept", HeaderValue::from_static("a"));
+    headers.append("accept", HeaderValue::from_static("b"));
+    let builder = server.client().default_headers(headers);
+    assert!(!format!("{builder:?}").contains("secret"));
+    let client = builder.build().unwrap().with_own_pool();
+    assert!(!format!("{client:?}").contains("secret"));
+    client.get("/").await.unwrap();
+    client.execute(Request::get("/").header("accept", "c").body(Body::empty()).unwrap()).await.unwrap();
+    let accepted = |seen: &common::Seen| seen.headers.get_all("accept").iter().cloned().collect::<Vec<_>>();
+    let seen = server.seen();
+    assert_eq!([accepted(&seen[0]), accepted(&seen[1])], [["a", "b"], ["a", "b"]]);
+    assert_eq!(accepted(&seen[2]), ["c"]);
+    assert!(seen.iter().all(|seen| seen.headers["authorization"] == "Bearer secret"));
+}
+
+/// A request with options that goes through a client, its service, and a layer; with the number of requests that arrived.
+async fn everywhere(method: Method, script: &[Reply], options: &CallOptions) -> [(Result<u16, Error>, usize); 4] {
+    let config = || RetryConfig::new(quick(3)).status_codes([503]);
+    let request = |server: &Server| {
+        let request = Request::builder().method(method.clone()).uri(format!("http://{}/x", server.address));
+        request.extension(options.clone()).body(Body::from("x")).unwrap()
+    };
+    let start = async || {
+        let server = Server::start(script.to_vec()).await;
+        let client = server.client().retry_config(config()).build().unwrap();
+        (server, client)
+    };
+    let builder = {
+        let (server, client) = start().await;
+        let response = client.request(method.clone(), "/x").body("x").options(options.clone()).await;
+        (response.map(|response| response.status().as_u16()), server.seen().len())
+    };
+    let execute = {
+        let (server, client) = start().await;
+        let response = client.execute(request(&server)).await;
+        (response.map(|response| response.status().as_u16()), server.seen().len())
+    };
+    let service = {
+        let (server, mut client) = start().await;
+        let response = client.ready().await.unwrap().call(request(&server)).await;
+        (response.map(|response| response.status().as_u16()), server.seen().len())
+    };
+    let layer = {
+        let (server, _) = start().await;
+        let layer = RetryLayer::new(config()).unwrap();
+        let service = layer.layer(legacy::Client::builder(TokioExecutor::new()).build_http::<Body>());
+        let response = timeout(LIMIT, service.oneshot(request(&server))).await.unwrap();
+        (response.map(|response| response.status().as_u16()), server.seen().len())
+    };
+    [builder, execute, service, layer]
+}
+
+#[tokio::test]
+async fn options_replace_the_settings_of_one_request() {
+    let busy = &[Reply::Status(503, "busy")];
+    let new = CallOptions::new;
+    for (method, script, options, status, received) in [
+        (Method::GET, &busy[..], new(), 503, 4),
+        (Method::GET, busy, new().policy(quick(1)), 503, 2),
+        (Method::GET, busy, new().policy(quick(0)), 503, 1),
+        (Method::GET, busy, new().budget(RetryBudget::tokens(0, 1, 1)), 503, 1),
+        (Method::PUT, busy, new().repeatable(false), 503, 1),
+        (Method::POST, busy, new(), 503, 1),
+        (Method::POST, busy, new().repeatable(true), 503, 4),
+        (Method::GET, &[Reply::Hang, Reply::Ok("")], new().attempt_timeout(Duration::from_millis(50)), 200, 2),
+    ] {
+        for outcome in everywhere(method.clone(), script, &options).await {
+            assert_eq!((outcome.0.unwrap(), outcome.1), (status, received), "{method} {options:?}");
+        }
+    }
+    for options in
+        [new().deadline(Duration::from_millis(100)), new().policy(quick(0).with_deadline(Duration::from_millis(100)))]
+    {
+        for (outcome, _) in everywhere(Method::GET, &[Reply::Hang], &options).await {
+            let error = outcome.unwrap_err();
+            assert_eq!((error.kind(), error.reason()), (ErrorKind::Timeout, Some(Reason::Deadline)));
+        }
+    }
+    for (outcome, _) in everywhere(Method::GET, &[Reply::Hang], &new().deadline(Duration::ZERO)).await {
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Timeout, "no time is left");
+    }
+}
+
+#[tokio::test]
+async fn a_budget_can_be_lifted_for_one_request() {
+    let server = Server::start([Reply::Status(503, "busy")]).await;
+    let budget = RetryBudget::tokens(0, 1, 1);
+    let client = server.client().status_codes([503]).budget(budget).build().unwrap();
+    client.get("/").await.unwrap();
+    assert_eq!(server.seen().len(), 1);
+    client.get("/").options(CallOptions::new().budget(None)).await.unwrap();
+    assert_eq!(server.seen().len(), 1 + 4);
+}
+
+#[tokio::test]
+async fn options_apply_to_one_layer_only() {
+    let server = Server::start([Reply::Status(503, "busy")]).await;
+    let config = RetryConfig::new(quick(0)).status_codes([503]);
+    let inner = server.client().retry_config(config.clone()).build().unwrap();
+    let service = RetryLayer::new(config).unwrap().layer(inner);
+    let options = CallOptions::new().policy(quick(1));
+    let request = Request::get("/").extension(options).body(Body::empty()).unwrap();
+    assert_eq!(service.oneshot(request).await.unwrap().status(), 503);
+    assert_eq!(server.seen().len(), 2);
+}
