@@ -238,7 +238,7 @@ async fn options_replace_the_settings_of_one_request() {
         (Method::GET, &busy[..], new(), 503, 4),
         (Method::GET, busy, new().policy(quick(1)), 503, 2),
         (Method::GET, busy, new().policy(quick(0)), 503, 1),
-        (Method::GET, busy, new().budget(RetryBudget::tokens(0, 1, 1)), 503, 1),
+        (Method::GET, busy, new().budget(RetryBudget::tokens(0, 1)), 503, 1),
         (Method::PUT, busy, new().repeatable(false), 503, 1),
         (Method::POST, busy, new(), 503, 1),
         (Method::POST, busy, new().repeatable(true), 503, 4),
@@ -264,7 +264,7 @@ async fn options_replace_the_settings_of_one_request() {
 #[tokio::test]
 async fn a_budget_can_be_lifted_for_one_request() {
     let server = Server::start([Reply::Status(503, "busy")]).await;
-    let budget = RetryBudget::tokens(0, 1, 1);
+    let budget = RetryBudget::tokens(0, 1);
     let client = server.client().status_codes([503]).budget(budget).build().unwrap();
     client.get("/").await.unwrap();
     assert_eq!(server.seen().len(), 1);

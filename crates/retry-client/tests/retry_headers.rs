@@ -6,7 +6,7 @@ mod common;
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use common::{Reply, Server, quick, raw_server};
-use http::{HeaderName, Request};
+use http::HeaderName;
 use retry_client::{Client, ClientBuilder, RetryBudget, RetryPolicy, ServerHint, retry_core::TokenCosts};
 use tokio::time::Instant;
 
@@ -79,8 +79,8 @@ async fn a_429_waits_for_longer_and_costs_less() {
 async fn sent(name: &HeaderName, configure: impl FnOnce(ClientBuilder) -> ClientBuilder) -> [Option<String>; 2] {
     let server = Server::start([Reply::Status(503, "busy"), Reply::Ok("ok")]).await;
     let client = configure(server.client()).status_codes([503]).deadline_header(name.clone()).build().unwrap();
-    let request = Request::get("/").header(name, "as the caller set it").body("").unwrap();
-    assert_eq!(client.execute(request).await.unwrap().status(), 200);
+    let request = client.get("/").header(name, "as the caller set it");
+    assert_eq!(request.await.unwrap().status(), 200);
     let seen = server.seen();
     assert_eq!(seen.len(), 2);
     [0, 1].map(|attempt| seen[attempt].headers.get(name).map(|value| value.to_str().unwrap().to_owned()))
