@@ -29,16 +29,102 @@ type BoxFuture<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Error>> + Se
 
 /// A tower layer that adds retries to an HTTP service, by a [`RetryConfig`].
 ///
-/// The inner service takes `Request<`[`Body`]`>` and is cloned for each attempt. If it fails, the layer searches
-/// the chain of sources for an error of hyper or h2 that shows what happened to the request. Without one, it assumes
-/// that the server may have processed the request.
+/// The inner service takes `Request<`[`Body`]`>`, with an absolute URL if it is a client. It is cloned for each attempt,
+/// and gets the request when it is ready. What is above the layer happens once for each call, what is below once for each
+/// attempt.
+///
+/// # Over hyper-util's client
 ///
 /// ```
-/// use retry_client::{RetryConfig, RetryLayer, RetryPolicy};
+/// use std::time::Duration;
 ///
-/// let layer = RetryLayer::new(RetryConfig::new(RetryPolicy::interactive()).status_codes([502, 503, 504]))?;
-/// # Ok::<(), retry_client::Error>(())
+/// use hyper_util::{
+///     client::legacy::{Client, connect::HttpConnector},
+///     rt::TokioExecutor,
+/// };
+/// use retry_client::{Body, RetryConfig, RetryLayer, RetryPolicy, RetryService, http::Request};
+/// use tower::{Service, ServiceBuilder, ServiceExt};
+///
+/// type HttpClient = RetryService<Client<HttpConnector, Body>>;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let config = RetryConfig::new(RetryPolicy::interactive())
+///     .status_codes([502, 503, 504])
+///     .attempt_timeout(Duration::from_secs(2));
+/// let client: HttpClient = ServiceBuilder::new()
+///     .layer(RetryLayer::new(config)?)
+///     .service(Client::builder(TokioExecutor::new()).build_http());
+/// # let url = delayed_backend::Backend::start("ok".parse()?).await?;
+/// # let backend = url; let url = format!("{}/hello", backend.url());
+///
+/// // A service is called through `&mut`, so each task has a clone. Clones share the connections.
+/// let mut service = client.clone();
+/// let response = service.ready().await?.call(Request::get(url).body(Body::empty())?).await?;
+/// assert_eq!(response.status(), 200);
+/// # Ok(())
+/// # }
 /// ```
+///
+/// # Over reqwest
+///
+/// An adapter converts between the types of reqwest and those of the crate `http`:
+///
+/// ```
+/// use retry_client::{Body, Error, RetryLayer, http::{Request, Response}};
+/// use tower::{Service, ServiceBuilder, service_fn};
+///
+/// fn with_retries(
+///     client: reqwest::Client,
+///     retries: RetryLayer,
+/// ) -> impl Service<Request<Body>, Response = Response<reqwest::Body>, Error = Error> + Clone {
+///     ServiceBuilder::new().layer(retries).service(service_fn(move |request: Request<Body>| {
+///         let client = client.clone();
+///         async move {
+///             let request = request.map(reqwest::Body::wrap).try_into()?;
+///             client.execute(request).await.map(Response::from)
+///         }
+///     }))
+/// }
+/// ```
+///
+/// `reqwest::Response::from` converts the response back, for reqwest's `text` and `json`. The folder `examples` has this
+/// as a program, and one for axum.
+///
+/// # What the layer knows of a failed request
+///
+/// It searches the chain of the error's sources:
+///
+/// | error | | retried |
+/// |---|---|---|
+/// | of hyper-util's client, also within reqwest's, if `is_connect`: connection refused, unknown name, connect timeout | not sent | for every method |
+/// | of hyper, if `is_canceled`: the connection was closed before it took the request | not sent | for every method |
+/// | of `poll_ready` | not sent | for every method |
+/// | of h2, if the server refused the stream | refused | for every method |
+/// | of rustls (feature `tls`): a certificate was rejected | not sent | never |
+/// | of hyper-util's client, for a request without an absolute URL | not sent | never |
+/// | of the request's body; of hyper, for a malformed response | | never |
+/// | any other: a timeout of tower or reqwest, an error of another version of hyper | the server may have processed it | for idempotent methods |
+///
+/// reqwest has to be 0.12 or newer, which uses hyper 1.
+///
+/// # Timeouts
+///
+/// - [`attempt_timeout`](RetryConfig::attempt_timeout) limits each attempt until the head of its response. When it elapses,
+///   the request counts as sent if the inner service has it, although that may be still connecting. The connect timeout
+///   of the client beneath should therefore be shorter.
+/// - A timeout of tower or reqwest beneath the layer limits each attempt as well.
+/// - A [`deadline`](RetryPolicy::deadline) limits the call: better than a timeout above the layer, as there is no wait
+///   that would end after it.
+///
+/// # Bodies
+///
+/// The body of a request is sent again if it was passed as bytes. A stream is buffered while it is sent, up to
+/// [`replay_limit`](RetryConfig::replay_limit); beyond that, there is no other attempt.
+///
+/// The response of a failed attempt is read to its end and dropped before the wait, so that its connection can be used
+/// again, unless it has more than 64 KiB or takes more than a second. A response that is not retried is returned when its
+/// head has arrived. If its body breaks afterwards, reading it fails: buffering and resuming is what [`Client`] does.
 #[derive(Clone, Debug)]
 pub struct RetryLayer(Arc<RetryConfig>);
 

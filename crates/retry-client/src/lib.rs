@@ -84,9 +84,13 @@
 //!
 //! # In a tower stack
 //!
-//! [`RetryLayer`] adds retries to any HTTP service, and [`Client`] is a tower service itself. Each response carries the
-//! [`Journal`] of its attempts as an extension. If there was more than one attempt, or the request was hedged, it also
-//! carries their [`History`], with the [`Hedge`]. Both have at most the last 16 attempts.
+//! [`RetryLayer`] adds the same retries to any HTTP service: hyper-util's client, [`reqwest`'s](RetryLayer#over-reqwest),
+//! or a stack that an application has already. It finds in their errors whether a request was sent. What the layer has
+//! not is what needs connections of its own: several servers, the idle timeout, buffered and resumed responses.
+//!
+//! [`Client`] is a tower service itself. Each response carries the [`Journal`] of its attempts as an extension. If there
+//! was more than one attempt, or the request was hedged, it also carries their [`History`], with the [`Hedge`]. Both have
+//! at most the last 16 attempts.
 //!
 //! # What it does not do
 //!

@@ -81,12 +81,8 @@ fn interpret(error: &(dyn StdError + 'static)) -> (FailureKind, fn(BoxError, &st
         if pooled.is_connect() {
             return (NotSent, |error, server| Error::connect(server, &root(&*error).to_string(), error));
         }
-        match &*pooled.to_string() {
-            NO_CONNECTION | RETURNED => return (NotSent, |error, _| Error::connection(error)),
-            why if why.starts_with(UNSUPPORTED) => {
-                return (Permanent, |error, _| Error::bad_input(root(&*error).to_string()));
-            }
-            _ => {}
+        if pooled.to_string().starts_with(UNSUPPORTED) {
+            return (Permanent, |error, _| Error::bad_input(root(&*error).to_string()));
         }
     }
     if find::<SourceError>(error).is_some() {
@@ -116,14 +112,8 @@ fn interpret(error: &(dyn StdError + 'static)) -> (FailureKind, fn(BoxError, &st
     }
 }
 
-/// hyper-util's message for a connection that was closed before it was ready for a request. Its error has no predicates
-/// for this and the next two cases.
-const NO_CONNECTION: &str = "client error (ChannelClosed)";
-
-/// hyper-util's message for a request that a connection returned unsent.
-const RETURNED: &str = "client error (Canceled)";
-
-/// The start of hyper-util's message for a request that it does not send, such as one without an absolute URL.
+/// The start of hyper-util's message for a request that it does not send, such as one without an absolute URL. Its error
+/// has no predicate for that.
 const UNSUPPORTED: &str = "client error (User";
 
 /// hyper's message for a head that exceeds its limits. Its predicate for that is for servers only.
