@@ -5,7 +5,7 @@ use std::pin::Pin;
 use http::{Method, Request, Response, StatusCode, Version, header::UPGRADE, uri::PathAndQuery};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use retry_client::{Body, Client, ResponseBody};
+use retry_client::{Body, CallOptions, Client, ResponseBody};
 
 use crate::{
     exchange::{
@@ -19,6 +19,7 @@ use crate::{
     telemetry::access_log::AccessLogEntry,
 };
 
+pub(crate) mod client_deadlines;
 mod context;
 pub(crate) mod downstream;
 pub(crate) mod forwarded;
@@ -36,6 +37,7 @@ mod validate;
 pub(crate) mod via;
 
 use self::{
+    client_deadlines::ClientDeadlines,
     context::RequestContext,
     downstream::Downstream,
     headers::HeaderRules,
@@ -63,6 +65,8 @@ pub(crate) struct GatewaySettings {
     /// What applies to request bodies.
     pub(crate) body: BodyRules,
     pub(crate) tunnels: TunnelLimits,
+    /// Whether and how clients set deadlines.
+    pub(crate) deadlines: Option<ClientDeadlines>,
     /// Whether responses have a `Server-Timing` header.
     pub(crate) server_timing: bool,
 }
@@ -163,7 +167,10 @@ impl Gateway {
         mut request: Box<Request<Incoming>>,
         path: PathAndQuery,
     ) -> Request<Body> {
-        let headers = &self.settings.headers;
+        let GatewaySettings { headers, deadlines, .. } = &self.settings;
+        if let Some(deadline) = deadlines.as_ref().and_then(|deadlines| deadlines.shortened(request.headers())) {
+            request.extensions_mut().insert(CallOptions::new().deadline(deadline));
+        }
         headers.rewrite_request(&mut request, context.present, path, context.hop(), &context.entry.id);
         if let Some(handshake) = &context.handshake {
             handshake.forward(request.headers_mut());

@@ -121,6 +121,12 @@ impl<'a> CallSettings<'a> {
         }
     }
 
+    /// Whether the deadline is shorter than that of other calls: passing it does not show that an endpoint is slow.
+    pub(crate) fn is_deadline_shortened(&self) -> bool {
+        let usual = self.config.policy.deadline().unwrap_or(Duration::MAX);
+        self.policy().deadline().is_some_and(|deadline| deadline < usual)
+    }
+
     pub(crate) fn attempt_timeout(&self) -> Option<Duration> {
         self.get(|options| options.attempt_timeout).or(self.config.attempt_timeout)
     }

@@ -177,7 +177,7 @@ fn report<B>(request: &ReplayableRequest<'_>, progress: &Mutex<Progress>, event:
             Outcome::Failed(&error)
         }
         None => {
-            if record.attempt == 1 {
+            if record.attempt == 1 && !request.settings.is_deadline_shortened() {
                 // It had the time of a complete call.
                 request.route.timed_out();
             }

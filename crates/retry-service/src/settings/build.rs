@@ -17,6 +17,7 @@ use crate::{
     exchange::request_body::BodyRules,
     gateway::{
         GatewaySettings,
+        client_deadlines::ClientDeadlines,
         headers::{HeaderRules, clean_trailers},
         location::LocationRewriter,
         upgrade::TunnelLimits,
@@ -115,6 +116,9 @@ impl Settings {
             if let Some(time) = outages.outage_wait.0 {
                 client = client.outage_wait(time);
             }
+            if let Some(name) = &timeouts.deadline_header.0 {
+                client = client.deadline_header(name.clone());
+            }
             if let Some(after) = retries.hedge_after.0 {
                 client = client.hedge_after(after);
             }
@@ -198,6 +202,11 @@ impl Settings {
                 clean_trailers,
             },
             tunnels: TunnelLimits { max_open: limits.max_tunnels, idle_timeout: timeouts.tunnel_timeout.0 },
+            deadlines: timeouts
+                .deadline_header
+                .0
+                .clone()
+                .map(|name| ClientDeadlines { header: name.into(), longest: timeouts.deadline.0 }),
             server_timing: forwarding.server_timing,
         }
     }

@@ -5,13 +5,14 @@
 use std::{ffi::OsStr, path::PathBuf, str::FromStr as _, time::Duration};
 
 use clap::{Arg, ArgAction, ArgGroup, Args, CommandFactory as _, Parser, builder::ValueParser, error::ContextKind};
+use http::HeaderName;
 use retry_client::{HedgeAfter, RetryMethods, retry_core::Jitter};
 
 use super::{
     upstream::{UpstreamList, UpstreamUrl},
     values::{
         Command, Host, Limit, ServerHints, StatusCodes, ThreadCount, above_zero, at_least_one, bytes, count, failures,
-        header_size, hedge_after, jitter, limit, methods, on_off, path, ratio, timeout,
+        header_name, header_size, hedge_after, jitter, limit, methods, on_off, path, ratio, timeout,
     },
 };
 use crate::{
@@ -179,6 +180,11 @@ pub(crate) struct TimeoutSettings {
     /// Timeout for a request, including all its attempts and waits and the upload of its body
     #[arg(long, value_name = "DURATION", default_value = "off", value_parser = limit(above_zero))]
     pub deadline: Limit<Duration>,
+
+    /// Header in which a client may shorten --deadline for its request, and which tells the upstream what is left, or off.
+    /// grpc-timeout has its own format; names that end with -ms are in milliseconds, others in seconds
+    #[arg(long, value_name = "HEADER", default_value = "off", value_parser = limit(header_name), group = GATEWAY_ONLY)]
+    pub deadline_header: Limit<HeaderName>,
 
     /// Timeout for receiving a request head, and idle timeout of client connections
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = above_zero, group = NEEDS_RESTART)]

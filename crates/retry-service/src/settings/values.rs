@@ -6,7 +6,7 @@ use clap::{
     ValueEnum,
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
-use http::{StatusCode, uri::PathAndQuery};
+use http::{HeaderName, StatusCode, uri::PathAndQuery};
 use retry_client::{HedgeAfter, RetryMethods, ServerHint, retry_core::Jitter};
 
 use crate::common::duration;
@@ -42,6 +42,11 @@ pub(crate) fn timeout(text: &str) -> Result<Limit<Duration>, String> {
         Ok(timeout) => Ok(Limit(timeout)),
         Err(error) => Err(format!("{error}, or a negative value for no timeout")),
     }
+}
+
+/// Parses the name of a header.
+pub(crate) fn header_name(text: &str) -> Result<HeaderName, &'static str> {
+    text.parse().map_err(|_| "expected the name of a header, such as grpc-timeout")
 }
 
 /// Parses a duration above zero.
