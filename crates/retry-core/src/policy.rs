@@ -77,10 +77,8 @@ impl RetryPolicy {
     /// use std::time::Duration;
     /// use retry_core::RetryPolicy;
     ///
-    /// assert_eq!(RetryPolicy::interactive().deadline(), Some(Duration::from_secs(5)));
-    /// let patient = RetryPolicy::interactive().to_builder().deadline(Duration::from_secs(20)).build()?;
+    /// let patient = RetryPolicy::interactive().with_deadline(Duration::from_secs(20));
     /// assert_eq!(patient.max_retries(), 2);
-    /// # Ok::<(), retry_core::PolicyError>(())
     /// ```
     #[must_use]
     pub const fn interactive() -> Self {
@@ -140,6 +138,14 @@ impl RetryPolicy {
     }
 
     /// Returns a builder with the values of this policy.
+    ///
+    /// ```
+    /// use retry_core::RetryPolicy;
+    ///
+    /// let policy = RetryPolicy::gateway().to_builder().max_retries(1).build()?;
+    /// assert_eq!(policy.max_wait_interval(), RetryPolicy::gateway().max_wait_interval());
+    /// # Ok::<(), retry_core::PolicyError>(())
+    /// ```
     pub const fn to_builder(&self) -> RetryPolicyBuilder {
         RetryPolicyBuilder { policy: *self, backoff_factor: None }
     }

@@ -198,6 +198,13 @@ mod tests {
 
     proptest! {
         #[test]
+        fn no_value_panics_or_is_zero(value in prop_oneof!["[0-9]{0,30}[.]?[0-9]{0,9}[HMSmun]?", "[^\u{0}-\u{1f}\u{7f}]{0,20}"]) {
+            for name in ["grpc-timeout", ENVOY, "request-timeout"] {
+                prop_assert_ne!(read(name, &value), Some(Duration::ZERO));
+            }
+        }
+
+        #[test]
         fn a_time_is_read_as_it_was_written_rounded_up(nanos in 1..100_000_000_000_000_000_u64) {
             const TOLERANCE: Duration = Duration::from_micros(1); // a fraction of milliseconds is not exact
             let left = Duration::from_nanos(nanos);

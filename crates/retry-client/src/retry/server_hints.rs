@@ -110,6 +110,7 @@ fn should_retry(headers: &HeaderMap, name: &'static str) -> Advice {
 #[cfg(test)]
 mod tests {
     use http::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
 
     use super::*;
     use ServerHint::{AmzRetryAfter, GrpcRetryPushback, RetryAfter, RetryAfterMs, ShouldRetry};
@@ -207,5 +208,17 @@ mod tests {
         check(&[GrpcRetryPushback, ShouldRetry], &fields, NO);
         let fields = [("x-should-retry", "true"), ("grpc-retry-pushback-ms", "10")];
         check(&ServerHint::ALL, &fields, Advice { retry: Some(true), wait: Some(Duration::from_millis(10)) });
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_panics(value in prop_oneof!["[0-9]{0,30}[.]?[0-9]{0,30}", any::<String>()]) {
+            let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) else { return Ok(()) };
+            for hint in ServerHint::ALL {
+                let headers = HeaderMap::from_iter([(HeaderName::from_static(hint.header_name()), value.clone())]);
+                let Advice { retry, wait } = read(&[hint], &headers, SystemTime::UNIX_EPOCH);
+                prop_assert!(retry.is_none() || wait.is_none(), "{hint:?} {value:?}");
+            }
+        }
     }
 }
