@@ -26,6 +26,7 @@ forbid() {
 }
 
 forbid retry-core 'tokio hyper log' --no-default-features
+forbid retry-core 'tokio hyper log' --no-default-features --features std
 forbid retry-core 'hyper http retry-client' --all-features
 forbid retry-client 'retry-service delayed-backend clap env_logger' --all-features
 forbid retry-client 'ring' --features tls-no-provider

@@ -13,7 +13,7 @@
 use std::{env, fs, process::Command, time::Duration};
 
 use backon::Retryable;
-use retry_core::{Jitter, Retry, RetryPolicy, TokioRuntime, retry};
+use retry_core::{Jitter, Retry, RetryPolicy, retry};
 use tokio::{runtime::Builder, time::sleep};
 
 const CALLS: usize = 1_000_000;
@@ -30,11 +30,11 @@ const CONTENDERS: [(&str, Park); 5] = [
     ("written by hand", || park(by_hand)),
     ("retry-core, retry()", || park(|| retry(policy(), operation))),
     ("retry-core, Retry", || {
-        let retry = shared(Retry::new(policy()));
+        let retry = Retry::new(policy());
         park(move || retry.run(|_| operation()));
     }),
     ("retry-core, Retry, journal_limit(16)", || {
-        let retry = shared(Retry::new(policy()).journal_limit(16));
+        let retry = Retry::new(policy()).journal_limit(16);
         park(move || retry.run(|_| operation()));
     }),
     ("backon", || park(|| operation.retry(backoff()))),
@@ -66,11 +66,6 @@ fn backoff() -> backon::ExponentialBuilder {
         .with_min_delay(FIRST)
         .with_factor(FACTOR as f32)
         .with_max_delay(CAP)
-}
-
-/// Leaks `retry`, so that all calls can borrow it.
-fn shared(retry: Retry<TokioRuntime>) -> &'static Retry<TokioRuntime> {
-    Box::leak(Box::new(retry))
 }
 
 async fn operation() -> Result<u64, u64> {

@@ -41,18 +41,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let wait = Duration::from_millis(30);
     let script = [Err(Fault::Disconnected), Ok(Response::Slower(wait)), Ok(Response::Job(7))];
-    let report = retry.report(|attempt| ask(&script, attempt)).await;
+    let report = retry.run(|attempt| ask(&script, attempt)).report().await;
     let waits: Vec<_> = report.journal.iter().filter_map(|record| record.wait).collect();
     assert_eq!(report.outcome, Some(Ok(Response::Job(7))));
     assert_eq!(waits, [policy.interval(), wait], "the policy's wait, then the requested one");
 
     let script = [Err(Fault::Forbidden), Ok(Response::Job(8))];
-    let report = retry.report(|attempt| ask(&script, attempt)).await;
+    let report = retry.run(|attempt| ask(&script, attempt)).report().await;
     assert_eq!(report.outcome, Some(Err(Fault::Forbidden)));
     assert_eq!((report.reason, report.journal.attempts()), (Reason::Permanent, 1));
 
     let script = [Ok(Response::Empty); 4];
-    let report = retry.report(|attempt| ask(&script, attempt)).await;
+    let report = retry.run(|attempt| ask(&script, attempt)).report().await;
     assert_eq!(report.outcome, Some(Ok(Response::Empty)), "not an error, although the retries are exhausted");
     assert_eq!(report.reason, Reason::Exhausted);
     Ok(())

@@ -14,6 +14,7 @@ use std::{
 use async_io::{Timer, block_on};
 use retry_core::{Jitter, Retry, RetryPolicy, Runtime};
 
+#[derive(Clone, Copy)]
 struct Smol;
 
 /// The origin of all times, so that calls can share a budget.

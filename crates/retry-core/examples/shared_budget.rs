@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use retry_core::{Reason, Retry, RetryBudget, RetryPolicy, TokioRuntime};
+use retry_core::{Reason, Retry, RetryBudget, RetryPolicy};
 use tokio::task::JoinSet;
 
 const CALLS: u32 = 1_000;
@@ -31,7 +31,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Calls a server that is down in many tasks. Returns the number of attempts, and of calls that the budget ended.
-async fn storm(retry: Retry<TokioRuntime>) -> Result<(u32, u32), Box<dyn Error>> {
+async fn storm(retry: Retry) -> Result<(u32, u32), Box<dyn Error>> {
     let attempts = Arc::new(AtomicU32::new(0));
     let mut tasks = JoinSet::new();
     for _ in 0..CALLS {

@@ -12,7 +12,7 @@ use core::{
 pub struct Attempt {
     /// The number of the attempt, starting at 1.
     pub number: u32,
-    /// The time left until the deadline; `None` if the policy has no deadline.
+    /// The time left until the deadline when the attempt starts; `None` if the policy has no deadline.
     pub remaining: Option<Duration>,
 }
 

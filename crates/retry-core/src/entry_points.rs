@@ -1,78 +1,66 @@
-//! Running operations: the function [`retry`], [`Retry::run`] and [`Retry::report`].
+//! Running async operations: the function [`retry`], and [`Retry::run`].
 
-use core::convert::identity;
-
-#[cfg(feature = "tokio")]
-use crate::policy::RetryPolicy;
 use crate::{
-    attempt::Attempt, classify::Classify, error::RetryError, executor::Call, observe::Observe, report::Report,
-    retry::Retry, runtime::Runtime,
+    attempt::Attempt, call::Call, call_state::CallState, classify::Classify, observe::Observe, retry::Retry,
+    runtime::Runtime,
 };
+#[cfg(feature = "tokio")]
+use crate::{classify::RetryAnyError, observe::NoObserver, policy::RetryPolicy, tokio_runtime::TokioRuntime};
 
-/// Runs `operation` until it succeeds or `policy` allows no further attempt. Every error is retried.
+/// Runs `operation` until it succeeds or `policy` allows no further attempt.
 ///
-/// Dropping the future cancels the call, even during a wait. The call contains the policy. Calls of a [`Retry`] borrow it,
-/// so they take less memory and time, and have more settings.
-///
-/// # Errors
-///
-/// Returns the last error if the policy allows no further attempt.
+/// Every error is retried, unless [`retry_if`](Call::retry_if) or [`classify`](Call::classify) says otherwise. For a
+/// budget, timeouts of attempts, or an operation that is passed the number of the attempt, use [`Retry::run`].
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 /// use std::time::Duration;
 /// use retry_core::{RetryPolicy, retry};
 ///
-/// let policy = RetryPolicy::builder().count(3).interval(Duration::from_millis(1)).build().unwrap();
+/// let policy = RetryPolicy::builder().count(3).interval(Duration::from_millis(1)).build()?;
 /// let mut attempts = 0;
 /// let greeting = retry(policy, || {
 ///     attempts += 1;
 ///     let outcome = if attempts < 3 { Err("busy") } else { Ok("Hello World!!!") };
 ///     async move { outcome }
 /// });
-/// assert_eq!(greeting.await.unwrap(), "Hello World!!!");
-/// # });
+/// assert_eq!(greeting.await?, "Hello World!!!");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
 /// ```
+///
+/// An operation that borrows something mutably, such as `|| db.query()`, needs
+/// [`Retry::run_with`](crate::Retry::run_with); one that is not async,
+/// [`Retry::run_blocking`](crate::Retry::run_blocking).
 #[cfg(feature = "tokio")]
+#[inline]
 pub fn retry<T, E, Fut>(
     policy: RetryPolicy,
     mut operation: impl FnMut() -> Fut,
-) -> impl Future<Output = Result<T, RetryError<E>>>
+) -> Call<impl FnMut(Attempt) -> Fut, Fut, RetryAnyError, NoObserver, TokioRuntime>
 where
     Fut: Future<Output = Result<T, E>>,
 {
-    Call::new(Retry::new(policy), move |_| operation(), Report::into_result)
+    Retry::new(policy).into_call(move |_| operation())
 }
 
 impl<R: Runtime, C, O> Retry<R, C, O> {
     /// Runs `operation` until its outcome is accepted or no further attempt is allowed.
     ///
-    /// Nothing happens before the returned future is polled. Dropping it cancels the call. Polled again after it has
-    /// completed, it stays pending.
-    ///
-    /// # Errors
-    ///
-    /// Returns the error of the last attempt if no further attempt is allowed or the classifier stopped the call. The
-    /// error has no [source](core::error::Error::source) if the last attempt timed out.
-    pub fn run<T, E, Fut>(
-        &self,
-        operation: impl FnMut(Attempt) -> Fut,
-    ) -> impl Future<Output = Result<T, RetryError<E>>>
+    /// The [`Call`] has a copy of the settings, and methods to change them for this call.
+    #[inline]
+    pub fn run<F, Fut, T, E>(&self, operation: F) -> Call<F, Fut, C, O, R>
     where
+        F: FnMut(Attempt) -> Fut,
         Fut: Future<Output = Result<T, E>>,
-        C: Classify<T, E>,
-        O: Observe<T, E>,
+        C: Classify<T, E> + Clone,
+        O: Observe<T, E> + Clone,
     {
-        Call::new(self, operation, Report::into_result)
+        self.clone().into_call(operation)
     }
 
-    /// Runs `operation` like [`run`](Self::run), and returns the journal and the reason for the end in either case.
-    pub fn report<T, E, Fut>(&self, operation: impl FnMut(Attempt) -> Fut) -> impl Future<Output = Report<T, E>>
-    where
-        Fut: Future<Output = Result<T, E>>,
-        C: Classify<T, E>,
-        O: Observe<T, E>,
-    {
-        Call::new(self, operation, identity)
+    #[inline]
+    fn into_call<F, Fut>(self, operation: F) -> Call<F, Fut, C, O, R> {
+        Call::new(CallState::new(self.settings, self.budget), operation)
     }
 }

@@ -21,6 +21,7 @@ pub struct Record {
 
 /// When an attempt ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Timing {
     /// The time from the start of the call to the start of the attempt.
     pub start: Duration,

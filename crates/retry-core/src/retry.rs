@@ -2,58 +2,116 @@
 
 use core::time::Duration;
 
+// The default of a type parameter cannot depend on a feature, but what its name stands for can.
+#[cfg(not(feature = "tokio"))]
+use crate::runtime::NoRuntime as TokioRuntime;
 #[cfg(feature = "tokio")]
 use crate::tokio_runtime::TokioRuntime;
 use crate::{
-    budget::RetryBudget, classify::RetryAnyError, nanos::Nanos, observe::NoObserver, policy::RetryPolicy,
+    budget::RetryBudget,
+    classify::{RetryAnyError, RetryIf},
+    nanos::Nanos,
+    observe::{Event, NoObserver},
+    policy::RetryPolicy,
     runtime::Runtime,
+    settings::Settings,
+    verdict::Verdict,
 };
 
 /// A policy and the settings around it; runs any number of operations.
 ///
 /// By default every `Err` is retried and every `Ok` accepted; there is no observer, no budget and no timeout per
 /// attempt; the journal keeps only the last attempt, without its times.
+///
+/// Create it once, and keep it where it is used: each call takes a copy, which costs a few nanoseconds. Copies share
+/// the budget.
+///
+/// ```
+/// use retry_core::{Retry, RetryBudget, RetryError, RetryPolicy, TokenCosts};
+///
+/// struct Users {
+///     retry: Retry,
+/// }
+///
+/// impl Users {
+///     fn new() -> Self {
+///         let budget = RetryBudget::tokens(500, TokenCosts::AWS_2026);
+///         Self { retry: Retry::new(RetryPolicy::default()).budget(budget) }
+///     }
+///
+///     async fn name(&self, id: u32) -> Result<String, RetryError<std::io::Error>> {
+///         self.retry.run(|_attempt| self.fetch(id)).await
+///     }
+///
+///     async fn fetch(&self, id: u32) -> std::io::Result<String> {
+///         Ok(format!("user {id}"))
+///     }
+/// }
+/// ```
+///
+/// Closures have types without names: a struct that keeps a `Retry` with a classifier needs a type parameter, or
+/// classifies each call instead, with the methods of [`Call`](crate::Call).
 #[derive(Clone, Debug)]
-pub struct Retry<R, C = RetryAnyError, O = NoObserver> {
-    pub(crate) policy: RetryPolicy,
-    pub(crate) runtime: R,
-    pub(crate) classify: C,
-    pub(crate) observe: O,
+#[must_use = "a `Retry` does nothing until it runs an operation"]
+pub struct Retry<R = TokioRuntime, C = RetryAnyError, O = NoObserver> {
+    pub(crate) settings: Settings<R, C, O>,
     pub(crate) budget: Option<RetryBudget>,
-    /// `Nanos::MAX` stands for no timeout.
-    pub(crate) attempt_timeout: Nanos,
-    pub(crate) journal_limit: u16,
-    pub(crate) timed: bool,
 }
 
-#[cfg(feature = "tokio")]
-impl Retry<TokioRuntime> {
+#[cfg(feature = "std")]
+impl Retry {
     /// Creates a `Retry` that uses tokio's clock and timers.
-    #[must_use]
+    ///
+    /// Without the feature `tokio` it has no runtime, and can only run blocking operations.
     pub const fn new(policy: RetryPolicy) -> Self {
-        Self::with_runtime(TokioRuntime, policy)
+        Self::new_with(TokioRuntime, policy)
     }
 }
 
 impl<R: Runtime> Retry<R> {
     /// Creates a `Retry` that uses the clock, timers and random numbers of `runtime`.
-    #[must_use]
     pub const fn with_runtime(runtime: R, policy: RetryPolicy) -> Self {
-        Self {
+        Self::new_with(runtime, policy)
+    }
+}
+
+impl<R> Retry<R> {
+    const fn new_with(runtime: R, policy: RetryPolicy) -> Self {
+        let settings = Settings {
             policy,
             runtime,
             classify: RetryAnyError,
             observe: NoObserver,
-            budget: None,
             attempt_timeout: Nanos::MAX,
             journal_limit: 1,
             timed: false,
-        }
+        };
+        Self { settings, budget: None }
     }
 }
 
-impl<R: Runtime, C, O> Retry<R, C, O> {
-    /// Sets the classifier, usually a closure from `&Result<T, E>` to [`Verdict`](crate::Verdict).
+impl<R, C, O> Retry<R, C, O> {
+    /// Retries only the errors for which `predicate` returns true; others end the call at once.
+    ///
+    /// To call methods of the error, give its type, or use [`Call::retry_if`](crate::Call::retry_if), which knows it.
+    /// Timeouts of attempts are retried in any case.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// use std::io;
+    /// use retry_core::{Reason, Retry, RetryPolicy};
+    ///
+    /// let retry = Retry::new(RetryPolicy::default())
+    ///     .retry_if(|error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused);
+    /// let call = retry.run(|_| async { Err::<(), _>(io::Error::from(io::ErrorKind::NotFound)) });
+    /// assert_eq!(call.await.unwrap_err().reason(), Reason::Permanent);
+    /// # });
+    /// ```
+    pub fn retry_if<E, P: Fn(&E) -> bool>(self, predicate: P) -> Retry<R, RetryIf<P>, O> {
+        self.classify_with(RetryIf(predicate))
+    }
+
+    /// Sets the classifier: a closure that returns a [`Verdict`] on each outcome.
     ///
     /// It sees successes, too. An `Ok` that should be retried is returned unchanged once no further attempt is
     /// allowed.
@@ -64,30 +122,50 @@ impl<R: Runtime, C, O> Retry<R, C, O> {
     /// use retry_core::{Retry, RetryPolicy, Verdict};
     ///
     /// let policy = RetryPolicy::builder().count(1).interval(Duration::ZERO).build().unwrap();
-    /// let unavailable = |status: &Result<u16, std::io::Error>| match status {
+    /// let retry = Retry::new(policy).classify(|status| match status {
     ///     Ok(503) | Err(_) => Verdict::Retry,
     ///     Ok(_) => Verdict::Accept,
-    /// };
-    /// let status = Retry::new(policy).classify(unavailable).run(|_| async { Ok(503) }).await;
+    /// });
+    /// let status = retry.run(|_| async { Ok::<_, std::io::Error>(503) }).await;
     /// assert_eq!(status.unwrap(), 503);
     /// # });
     /// ```
-    #[must_use]
-    pub fn classify<C2>(self, classify: C2) -> Retry<R, C2, O> {
-        let Self { policy, runtime, classify: _, observe, budget, attempt_timeout, journal_limit, timed } = self;
-        Retry { policy, runtime, classify, observe, budget, attempt_timeout, journal_limit, timed }
+    pub fn classify<T, E, F: Fn(&Result<T, E>) -> Verdict>(self, classify: F) -> Retry<R, F, O> {
+        self.classify_with(classify)
     }
 
-    /// Registers an observer, usually a closure that takes an [`Event`](crate::Event). It is called before each wait
-    /// and once when the call ends. Also turns on [`timed`](Self::timed).
-    #[must_use]
-    pub fn observe<O2>(self, observe: O2) -> Retry<R, C, O2> {
-        let Self { policy, runtime, classify, observe: _, budget, attempt_timeout, journal_limit, timed: _ } = self;
-        Retry { policy, runtime, classify, observe, budget, attempt_timeout, journal_limit, timed: true }
+    /// Sets a classifier of any type that implements [`Classify`](crate::Classify).
+    pub fn classify_with<C2>(self, classify: C2) -> Retry<R, C2, O> {
+        Retry { settings: self.settings.with_classify(classify), budget: self.budget }
+    }
+
+    /// Registers an observer: a closure that takes an [`Event`]. It is called before each wait and once when the call
+    /// ends. Also turns on [`timed`](Self::timed).
+    ///
+    /// ```
+    /// use retry_core::{Retry, RetryPolicy};
+    ///
+    /// # async fn example() {
+    /// let retry = Retry::new(RetryPolicy::default()).observe(|event| {
+    ///     let record = event.record;
+    ///     match event.ended {
+    ///         None => println!("attempt {} failed: {:?}; waiting {:?}", record.attempt, event.outcome, record.wait),
+    ///         Some(reason) => println!("ended after attempt {}: {reason}", record.attempt),
+    ///     }
+    /// });
+    /// retry.run(|_| async { Ok::<_, String>(7) }).await.unwrap();
+    /// # }
+    /// ```
+    pub fn observe<T, E, F: Fn(Event<'_, T, E>)>(self, observe: F) -> Retry<R, C, F> {
+        self.observe_with(observe)
+    }
+
+    /// Registers an observer of any type that implements [`Observe`](crate::Observe).
+    pub fn observe_with<O2>(self, observe: O2) -> Retry<R, C, O2> {
+        Retry { settings: self.settings.with_observe(observe), budget: self.budget }
     }
 
     /// Charges every retry to `budget`, which calls of other `Retry` values may share.
-    #[must_use]
     pub fn budget(mut self, budget: RetryBudget) -> Self {
         self.budget = Some(budget);
         self
@@ -96,61 +174,24 @@ impl<R: Runtime, C, O> Retry<R, C, O> {
     /// Sets a timeout for each attempt. An attempt that times out is dropped, and retried as
     /// [`Verdict::RetryTimeout`](crate::Verdict::RetryTimeout) without asking the classifier. Only for operations that
     /// are safe to abort and repeat.
-    #[must_use]
+    ///
+    /// Blocking calls ignore it, since nothing can interrupt them.
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
-        self.attempt_timeout = Nanos::new(timeout);
+        self.settings.attempt_timeout = Nanos::new(timeout);
         self
     }
 
     /// Sets how many attempts the journal keeps, counted from the last; the default and the minimum is 1. If it is
     /// more, a call allocates at its first retry.
-    #[must_use]
     pub fn journal_limit(mut self, attempts: u16) -> Self {
-        self.journal_limit = attempts;
+        self.settings.journal_limit = attempts;
         self
     }
 
     /// Records in the journal when each attempt ran. Without it the clock is only read for a deadline, a budget or an
     /// observer.
-    #[must_use]
     pub fn timed(mut self) -> Self {
-        self.timed = true;
+        self.settings.timed = true;
         self
-    }
-
-    /// Returns the time; `None` if nothing needs it.
-    #[inline]
-    pub(crate) fn now(&self) -> Option<Nanos> {
-        let needed = self.timed || self.budget.is_some() || self.policy.deadline != Nanos::MAX;
-        needed.then(|| Nanos::new(self.runtime.now()))
-    }
-}
-
-/// A [`Retry`], owned or borrowed.
-pub(crate) trait Config {
-    type Runtime: Runtime;
-    type Classify;
-    type Observe;
-
-    fn retry(&self) -> &Retry<Self::Runtime, Self::Classify, Self::Observe>;
-}
-
-impl<R: Runtime, C, O> Config for Retry<R, C, O> {
-    type Runtime = R;
-    type Classify = C;
-    type Observe = O;
-
-    fn retry(&self) -> &Self {
-        self
-    }
-}
-
-impl<S: Config> Config for &S {
-    type Runtime = S::Runtime;
-    type Classify = S::Classify;
-    type Observe = S::Observe;
-
-    fn retry(&self) -> &Retry<S::Runtime, S::Classify, S::Observe> {
-        S::retry(self)
     }
 }

@@ -4,8 +4,12 @@ use core::time::Duration;
 
 /// A source of time, timers and randomness.
 ///
-/// Implement it for another async runtime, for the virtual time of a test, or for blocking waits.
-pub trait Runtime {
+/// Implement it for another async runtime, or for the virtual time of a test. Each call has a clone of it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a runtime",
+    note = "enable the feature `tokio` of `retry-core`, or create the `Retry` with `Retry::with_runtime`"
+)]
+pub trait Runtime: Clone {
     /// The future returned by [`sleep`](Self::sleep).
     type Sleep: Future<Output = ()>;
 
@@ -20,3 +24,9 @@ pub trait Runtime {
     /// Returns 64 uniformly distributed bits, for jitter. They need not be secret, but should differ between processes.
     fn random(&self) -> u64;
 }
+
+/// What a [`Retry`](crate::Retry) has instead of a runtime without the feature `tokio`: enough for blocking calls.
+#[cfg(not(feature = "tokio"))]
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct NoRuntime;

@@ -1,6 +1,6 @@
 //! [`Session`]: decides after each attempt whether, and when, another one follows. All rules about retries are here.
 
-use core::time::Duration;
+use core::{borrow::Borrow, time::Duration};
 
 use crate::{
     backoff::{self, Backoff},
@@ -52,17 +52,16 @@ pub enum Decision {
 #[derive(Debug)]
 pub struct Session<'a> {
     policy: &'a RetryPolicy,
-    budget: Option<&'a RetryBudget>,
-    progress: Progress,
+    progress: Progress<&'a RetryBudget>,
 }
 
 impl<'a> Session<'a> {
     /// Starts a call at `now`.
     #[must_use]
     pub fn start(policy: &'a RetryPolicy, budget: Option<&'a RetryBudget>, now: Duration) -> Self {
-        let mut progress = Progress::new();
-        progress.start(budget, Nanos::new(now));
-        Self { policy, budget, progress }
+        let mut progress = Progress::new(budget);
+        progress.start(Nanos::new(now));
+        Self { policy, progress }
     }
 
     /// Returns the number of the current attempt, starting at 1.
@@ -79,44 +78,58 @@ impl<'a> Session<'a> {
 
     /// Decides what follows an attempt that ended at `now` with `verdict`.
     pub fn decide(&mut self, verdict: Verdict, now: Duration, random: impl FnOnce() -> u64) -> Decision {
-        match self.progress.decide(self.policy, self.budget, verdict, Nanos::new(now), random) {
+        match self.progress.decide(self.policy, verdict, Nanos::new(now), random) {
             Ok(wait) => Decision::Wait(wait.get()),
             Err(reason) => Decision::Finish(reason),
         }
     }
 }
 
-/// Ends the call for its budget, even if the call was cancelled.
-impl Drop for Session<'_> {
-    fn drop(&mut self) {
-        self.progress.end(self.budget);
-    }
-}
-
-/// A session without its policy and budget, which the executor passes to each method: so it can own them, and a call
-/// in backoff takes less memory.
+/// A session without its policy, which the executors pass to each method: so they can own it, as they may own the budget.
 #[derive(Debug)]
-pub(crate) struct Progress {
+pub(crate) struct Progress<B: Borrow<RetryBudget>> {
+    budget: Option<B>,
     /// When the call started.
     pub(crate) start: Nanos,
     backoff: Backoff,
     retries: u32,
     /// What the last retry that was charged has cost; `Nothing` if none was.
     last_cost: Cost,
+    /// Whether the budget counts the call.
+    in_flight: bool,
 }
 
-impl Progress {
+impl<B: Borrow<RetryBudget>> Progress<B> {
     #[inline]
-    pub(crate) const fn new() -> Self {
-        Self { start: Nanos::ZERO, backoff: Backoff::UNUSED, retries: 0, last_cost: Cost::Nothing }
+    pub(crate) const fn new(budget: Option<B>) -> Self {
+        Self {
+            budget,
+            start: Nanos::ZERO,
+            backoff: Backoff::UNUSED,
+            retries: 0,
+            last_cost: Cost::Nothing,
+            in_flight: false,
+        }
+    }
+
+    /// Starts the call. Must be called once if there is a deadline or a budget.
+    #[inline]
+    pub(crate) fn start(&mut self, now: Nanos) {
+        if let Some(budget) = self.budget() {
+            budget.start_call(now);
+            self.in_flight = true;
+        }
+        self.start = now;
     }
 
     #[inline]
-    pub(crate) fn start(&mut self, budget: Option<&RetryBudget>, now: Nanos) {
-        if let Some(budget) = budget {
-            budget.start_call(now);
-        }
-        self.start = now;
+    pub(crate) fn has_budget(&self) -> bool {
+        self.budget.is_some()
+    }
+
+    #[inline]
+    fn budget(&self) -> Option<&RetryBudget> {
+        self.budget.as_ref().map(Borrow::borrow)
     }
 
     #[inline]
@@ -135,14 +148,13 @@ impl Progress {
     pub(crate) fn decide(
         &mut self,
         policy: &RetryPolicy,
-        budget: Option<&RetryBudget>,
         verdict: Verdict,
         now: Nanos,
         random: impl FnOnce() -> u64,
     ) -> Result<Nanos, Reason> {
         let (requested, cost) = match verdict {
             Verdict::Accept => {
-                if let Some(budget) = budget {
+                if let Some(budget) = self.budget() {
                     budget.refund(self.last_cost);
                 }
                 return Err(Reason::Accepted);
@@ -175,7 +187,7 @@ impl Progress {
             return Err(Reason::Deadline);
         }
         // Last, so that a retry that does not happen is not charged.
-        if let Some(budget) = budget
+        if let Some(budget) = self.budget()
             && cost != Cost::Nothing
         {
             if !budget.withdraw(cost, self.was_charged(), now) {
@@ -187,16 +199,27 @@ impl Progress {
         Ok(wait)
     }
 
-    /// Ends the call. Must be called once per started call.
+    /// Ends the call, unless it has ended already.
     #[inline]
-    pub(crate) fn end(&self, budget: Option<&RetryBudget>) {
-        if let Some(budget) = budget {
-            budget.end_call(self.was_charged());
+    pub(crate) fn end(&mut self) {
+        if self.in_flight {
+            self.in_flight = false;
+            if let Some(budget) = self.budget() {
+                budget.end_call(self.was_charged());
+            }
         }
     }
 
     fn was_charged(&self) -> bool {
         self.last_cost != Cost::Nothing
+    }
+}
+
+/// Ends the call for its budget, even if it was cancelled.
+impl<B: Borrow<RetryBudget>> Drop for Progress<B> {
+    #[inline]
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

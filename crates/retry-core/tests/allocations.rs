@@ -8,14 +8,14 @@ use std::{
     time::Duration,
 };
 
-use retry_core::{Retry, RetryBudget, RetryPolicy, TokioRuntime};
+use retry_core::{Retry, RetryBudget, RetryPolicy};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// Counts the allocations of a call whose operation succeeds at attempt `succeeds_at`.
-fn allocations(retry: &Retry<TokioRuntime>, succeeds_at: u32) -> usize {
+fn allocations(retry: &Retry, succeeds_at: u32) -> usize {
     let region = Region::new(ALLOCATOR);
     let call = retry.run(|attempt| async move { if attempt.number < succeeds_at { Err("busy") } else { Ok(()) } });
     let polled = pin!(call).poll(&mut Context::from_waker(Waker::noop()));

@@ -10,7 +10,8 @@ use std::{
 };
 
 use retry_core::{
-    Attempt, Classify, Event, Jitter, Reason, Retry, RetryBudget, RetryPolicy, RetryPolicyBuilder, Verdict, retry,
+    Attempt, Classify, Discard, Event, Jitter, Reason, Retry, RetryBudget, RetryPolicy, RetryPolicyBuilder, Verdict,
+    retry,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -24,7 +25,7 @@ fn sample() -> RetryPolicyBuilder {
 
 /// Runs a call whose attempts take `taken` seconds each and always fail. Returns when each started, how long the call
 /// took, and why it ended.
-async fn starts(retry: Retry<retry_core::TokioRuntime>, taken: f64) -> (Vec<f64>, f64, Reason) {
+async fn starts(retry: Retry, taken: f64) -> (Vec<f64>, f64, Reason) {
     let begin = Instant::now();
     let starts = RefCell::new(Vec::new());
     let gave_up = retry
@@ -85,12 +86,11 @@ async fn the_error_has_the_attempts_the_reason_and_the_last_error() {
         let refused = || async { Err::<(), _>(std::io::Error::other("refused")) };
         retry(sample().count(count).build().unwrap(), refused).await.unwrap_err()
     };
-    assert_eq!(give_up(0).await.to_string(), "gave up after 1 attempt: no retries left");
+    assert_eq!(give_up(0).await.to_string(), "gave up after 1 attempt, no retries left: refused");
     let error = give_up(2).await;
-    assert_eq!(error.to_string(), "gave up after 3 attempts: no retries left");
-    assert_eq!(error.last().unwrap().to_string(), "refused");
+    assert_eq!(error.to_string(), "gave up after 3 attempts, no retries left: refused");
     assert_eq!((error.attempts(), error.journal().last().timing), (3, None));
-    assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "refused");
+    assert_eq!(error.into_last().unwrap().to_string(), "refused");
 }
 
 #[tokio::test(start_paused = true)]
@@ -109,26 +109,26 @@ async fn without_a_timeout_attempts_take_any_time_and_are_not_timed() {
     };
     assert_eq!(retry(RetryPolicy::BALLERINA, slow).await.unwrap(), "done");
     for policy in [RetryPolicy::BALLERINA, sample().deadline(secs(7200.0)).build().unwrap()] {
-        let report = Retry::new(policy).report(|_| slow()).await;
+        let report = Retry::new(policy).run(|_| slow()).report().await;
         assert_eq!(report.journal.last().timing, None);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn stop_ends_the_call_as_permanent() {
-    let retry = Retry::new(RetryPolicy::BALLERINA).classify(|_: &Result<(), &str>| Verdict::Stop);
-    let gave_up = retry.run(|_| async { Err("no such user") }).await.unwrap_err();
+    let retry = Retry::new(RetryPolicy::BALLERINA).classify(|_| Verdict::Stop);
+    let gave_up = retry.run(|_| async { Err::<(), _>("no such user") }).await.unwrap_err();
     assert_eq!((gave_up.reason(), gave_up.attempts()), (Reason::Permanent, 1));
     assert_eq!(gave_up.into_last(), Some("no such user"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_retryable_success_is_returned_unchanged_when_attempts_run_out() {
-    let retry = Retry::new(RetryPolicy::BALLERINA).classify(|status: &Result<(u16, u32), ()>| match status {
+    let retry = Retry::new(RetryPolicy::BALLERINA).classify(|status| match status {
         Ok((503, _)) => Verdict::Retry,
         _ => Verdict::Accept,
     });
-    let report = retry.report(|attempt| async move { Ok((503, attempt.number)) }).await;
+    let report = retry.run(|attempt| async move { Ok::<_, ()>((503, attempt.number)) }).report().await;
     assert_eq!(report.reason, Reason::Exhausted);
     assert_eq!(report.into_result().unwrap(), (503, 4), "the last attempt's");
 }
@@ -138,8 +138,8 @@ async fn a_requested_wait_is_taken_or_ends_the_call() {
     let check = async |asked, expected, reason| {
         let begin = Instant::now();
         let retry = Retry::new(sample().count(1).max_retry_after(secs(5.0)).build().unwrap())
-            .classify(move |_: &Result<(), ()>| Verdict::RetryAfter(asked));
-        let gave_up = retry.run(|_| async { Err(()) }).await.unwrap_err();
+            .classify(move |_| Verdict::RetryAfter(asked));
+        let gave_up = retry.run(|_| async { Err::<(), _>(()) }).await.unwrap_err();
         assert_eq!((begin.elapsed(), gave_up.reason()), (expected, reason), "{asked:?}");
     };
     check(secs(5.0), secs(5.0), Reason::Exhausted).await;
@@ -200,11 +200,11 @@ async fn dropping_a_call_during_a_wait_cancels_it_and_ends_it_for_its_budget() {
 }
 
 #[tokio::test]
-async fn a_completed_call_stays_pending() {
-    let retry = Retry::new(RetryPolicy::BALLERINA);
-    let mut call = Box::pin(retry.run(|_| async { Ok::<_, ()>(()) }));
+#[should_panic(expected = "polled after it has completed")]
+async fn a_completed_call_panics_if_polled_again() {
+    let mut call = Box::pin(retry(RetryPolicy::default(), || async { Ok::<_, ()>(()) }));
     assert_eq!(call.as_mut().await.ok(), Some(()));
-    assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let _ = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
 }
 
 #[tokio::test]
@@ -234,17 +234,16 @@ async fn a_failed_outcome_is_dropped_before_the_wait() {
 }
 
 /// A classifier that takes two seconds to dispose of a failed outcome.
+#[derive(Clone)]
 struct SlowDiscard;
 
 impl Classify<(), ()> for SlowDiscard {
-    type Discard = tokio::time::Sleep;
-
     fn classify(&self, _: &Result<(), ()>) -> Verdict {
         Verdict::Retry
     }
 
-    fn discard(&self, _: Result<(), ()>) -> Self::Discard {
-        sleep(secs(2.0))
+    fn discard(&self, _: Result<(), ()>) -> Option<Discard> {
+        Some(Box::pin(sleep(secs(2.0))))
     }
 }
 
@@ -254,7 +253,7 @@ async fn discarding_an_outcome_is_part_of_the_wait_and_ends_before_the_next_atte
         let begin = Instant::now();
         let starts = RefCell::new(Vec::new());
         let policy = sample().count(1).interval(secs(interval)).build().unwrap();
-        let call = Retry::new(policy).classify(SlowDiscard);
+        let call = Retry::new(policy).classify_with(SlowDiscard);
         let _ = call
             .run(|_| {
                 starts.borrow_mut().push(begin.elapsed().as_secs_f64());
@@ -276,10 +275,11 @@ async fn an_empty_budget_allows_one_attempt() {
 async fn the_journal_has_each_attempt() {
     let retry = Retry::new(RetryPolicy::BALLERINA).journal_limit(3).timed();
     let report = retry
-        .report(|attempt| async move {
+        .run(|attempt| async move {
             sleep(secs(2.0)).await;
             if attempt.number < 3 { Err(()) } else { Ok(()) }
         })
+        .report()
         .await;
     let recorded: Vec<_> = report
         .journal
@@ -303,7 +303,7 @@ async fn the_journal_has_each_attempt() {
 #[tokio::test(start_paused = true)]
 async fn the_journal_keeps_the_latest_attempts_up_to_its_limit() {
     let default = Retry::new(sample().count(9).interval(Duration::ZERO).build().unwrap());
-    let numbers = async |retry: Retry<retry_core::TokioRuntime>| {
+    let numbers = async |retry: Retry| {
         let gave_up = retry.run(|_| async { Err::<(), _>(()) }).await.unwrap_err();
         let journal = gave_up.journal();
         assert_eq!(journal.attempts(), 10);
@@ -320,17 +320,12 @@ async fn the_journal_keeps_the_latest_attempts_up_to_its_limit() {
 async fn an_observer_is_called_before_each_wait_and_at_the_end() {
     let begin = Instant::now();
     let events = RefCell::new(Vec::new());
-    let retry = Retry::new(sample().count(1).build().unwrap()).observe(|event: Event<'_, (), &str>| {
-        events.borrow_mut().push(match event {
-            Event::Retry { record, outcome } => {
-                format!("{:?} {} {outcome:?} {:?}", begin.elapsed(), record.attempt, record.wait)
-            }
-            Event::End { record, outcome, reason } => {
-                format!("{:?} {} {outcome:?} {reason:?}", begin.elapsed(), record.attempt)
-            }
-        });
+    let retry = Retry::new(sample().count(1).build().unwrap()).observe(|event| {
+        let Event { record, outcome, ended, .. } = event;
+        let next = ended.map_or_else(|| format!("{:?}", record.wait), |reason| format!("{reason:?}"));
+        events.borrow_mut().push(format!("{:?} {} {outcome:?} {next}", begin.elapsed(), record.attempt));
     });
-    let _ = retry.run(|_| async { Err("down") }).await;
+    let _ = retry.run(|_| async { Err::<(), _>("down") }).await;
     assert_eq!(events.into_inner(), ["0ns 1 Some(Err(\"down\")) Some(3s)", "3s 2 Some(Err(\"down\")) Exhausted"]);
 }
 
@@ -340,16 +335,6 @@ async fn jitter_shortens_waits() {
     let policy = sample().jitter(Jitter::Full).build().unwrap();
     let _ = Retry::new(policy).run(|_| async { Err::<(), _>(()) }).await;
     assert!(begin.elapsed() < secs(21.0), "the waits without jitter take 21 s");
-}
-
-#[test]
-fn calls_are_send() {
-    fn is_send<T: Send>(value: T) -> T {
-        value
-    }
-    let retry = Retry::new(RetryPolicy::BALLERINA).budget(RetryBudget::tokens(1, 1));
-    drop(is_send(retry.run(|_| async { Ok::<_, std::io::Error>(String::new()) })));
-    drop(is_send(retry_core::retry(RetryPolicy::BALLERINA, || async { Ok::<_, ()>(()) })));
 }
 
 /// A runtime that counts sleeps, which end immediately, and has neither time nor randomness.
@@ -381,4 +366,33 @@ async fn a_wait_of_zero_needs_no_timer_and_a_plain_call_no_clock() {
     assert_eq!(runtime.0.get(), 0);
     let _ = Retry::with_runtime(&runtime, RetryPolicy::BALLERINA).run(|_| async { Err::<(), _>(()) }).await;
     assert_eq!(runtime.0.get(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operation_may_borrow_mutably() {
+    let begin = Instant::now();
+    let mut log = Vec::new();
+    let retry = Retry::new(RetryPolicy::BALLERINA).attempt_timeout(secs(2.0));
+    let call = retry.run_with(&mut log, async |log, attempt| {
+        log.push(begin.elapsed().as_secs_f64());
+        match attempt.number {
+            1 => Err("busy"),
+            2 => pending().await,
+            _ => Ok(log.len()),
+        }
+    });
+    assert_eq!(call.await.unwrap(), 3);
+    assert_eq!(log, [0.0, 3.0, 11.0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_borrows_mutably_discards_outcomes_and_ends_for_its_budget() {
+    let begin = Instant::now();
+    let budget = RetryBudget::in_flight(1.0, 0).unwrap();
+    let policy = sample().count(1).interval(secs(1.0)).build().unwrap();
+    let retry = Retry::new(policy).classify_with(SlowDiscard).budget(budget.clone());
+    let gave_up = retry.run_with(&mut (), async |(), _| Err(())).await.unwrap_err();
+    assert_eq!((begin.elapsed(), gave_up.reason()), (secs(2.0), Reason::Exhausted));
+    assert!(timeout(secs(1.0), retry.run_with(&mut (), async |(), _| Err(()))).await.is_err());
+    assert_eq!(budget.available(), 0.0, "no call is in flight, so none may retry");
 }

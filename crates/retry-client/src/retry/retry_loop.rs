@@ -1,9 +1,9 @@
 //! A call: attempts over a transport until one is accepted or the policy allows no more.
 
-use std::{future::ready, mem, pin::Pin, sync::Mutex, time::SystemTime};
+use std::{mem, sync::Mutex, time::SystemTime};
 
 use http::Response;
-use retry_core::{Attempt, Classify, Event, Report, Verdict};
+use retry_core::{Attempt, Classify, Discard, Event, Report, Verdict};
 
 use crate::{
     endpoint::route::AttemptRoute,
@@ -70,12 +70,10 @@ pub(crate) fn call<T: Transport, R>(
             Err(error) => return Err(error),
         };
         let settings = &request.settings;
-        let retry = settings
+        let call = settings
             .retry()
-            .classify(Classifier { request })
-            .observe(|event: Event<'_, BoxResponse<T::Body>, Failure>| report(request, &progress, &event));
-        let Report { outcome, reason, journal, .. } = retry
-            .report(|attempt: Attempt| {
+            .classify_with(Classifier { request })
+            .run(|attempt: Attempt| {
                 if attempt.number > 1 {
                     lock(&progress).backoff = None;
                 }
@@ -94,7 +92,9 @@ pub(crate) fn call<T: Transport, R>(
                     }
                 }
             })
-            .await;
+            .observe(|event| report(request, &progress, &event))
+            .report();
+        let Report { outcome, reason, journal, .. } = call.await;
         let history = Some(mem::take(&mut lock(&progress).history)).filter(History::has_several_requests);
         match outcome {
             Some(Ok(mut response)) => {
@@ -122,13 +122,12 @@ struct Progress {
 }
 
 /// Classifies the attempts of one call.
+#[derive(Clone, Copy)]
 struct Classifier<'a> {
     request: &'a ReplayableRequest<'a>,
 }
 
 impl<B: Drainable> Classify<BoxResponse<B>, Failure> for Classifier<'_> {
-    type Discard = Pin<Box<dyn Future<Output = ()> + Send>>;
-
     fn classify(&self, outcome: &Result<BoxResponse<B>, Failure>) -> Verdict {
         let ReplayableRequest { settings, body, idempotent, route, .. } = self.request;
         let state = || RequestState {
@@ -150,9 +149,8 @@ impl<B: Drainable> Classify<BoxResponse<B>, Failure> for Classifier<'_> {
         if retry.unwrap_or(is_listed) { on_failed_response(state(), status, wait) } else { Verdict::Accept }
     }
 
-    fn discard(&self, outcome: Result<BoxResponse<B>, Failure>) -> Self::Discard {
-        let Ok(response) = outcome else { return Box::pin(ready(())) };
-        Box::pin(drain(response.into_body()))
+    fn discard(&self, outcome: Result<BoxResponse<B>, Failure>) -> Option<Discard> {
+        Some(Box::pin(drain(outcome.ok()?.into_body())))
     }
 }
 
@@ -164,10 +162,7 @@ fn now() -> SystemTime {
 /// Logs an attempt that ended, passes it to the observer, and adds it to the history.
 fn report<B>(request: &ReplayableRequest<'_>, progress: &Mutex<Progress>, event: &Event<'_, BoxResponse<B>, Failure>) {
     let AttemptRoute { endpoint, parked, hedge } = request.route.end_attempt();
-    let (record, outcome, ended) = match event {
-        Event::Retry { record, outcome, .. } => (record, outcome, None),
-        Event::End { record, outcome, reason, .. } => (record, outcome, Some(*reason)),
-    };
+    let Event { record, outcome, ended, .. } = *event;
     let error;
     let outcome = match outcome {
         Some(Ok(response)) => Outcome::Response(response.status()),
@@ -187,7 +182,7 @@ fn report<B>(request: &ReplayableRequest<'_>, progress: &Mutex<Progress>, event:
     if record.attempt > 1 || ended.is_none() || hedge.is_some() {
         let mut progress = lock(progress);
         let (outcome, endpoint) = (outcome.to_past(), endpoint.clone());
-        progress.history.push(HistoryEntry { record: **record, outcome, endpoint, hedge });
+        progress.history.push(HistoryEntry { record: *record, outcome, endpoint, hedge });
         progress.backoff = ended.is_none().then(|| request.settings.config.backoff_gauge.enter());
     }
     let (method, uri) = (request.head.method(), request.head.uri());
