@@ -108,13 +108,15 @@ type BoxFuture<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Error>> + Se
 ///
 /// reqwest has to be 0.12 or newer, which uses hyper 1.
 ///
+/// [`CallOptions`](crate::CallOptions) in the extensions of a request replace the settings for it.
+///
 /// # Timeouts
 ///
 /// - [`attempt_timeout`](RetryConfig::attempt_timeout) limits each attempt until the head of its response. When it elapses,
 ///   the request counts as sent if the inner service has it, although that may be still connecting. The connect timeout
 ///   of the client beneath should therefore be shorter.
 /// - A timeout of tower or reqwest beneath the layer limits each attempt as well.
-/// - A [`deadline`](RetryPolicy::deadline) limits the call: better than a timeout above the layer, as there is no wait
+/// - A [`deadline`](retry_core::RetryPolicy::deadline) limits the call: better than a timeout above the layer, as there is no wait
 ///   that would end after it.
 ///
 /// # Bodies

@@ -1,4 +1,5 @@
-//! An HTTP client on hyper that retries what is safe to retry.
+//! An HTTP client on hyper that retries what is safe to retry, and [a tower layer](RetryLayer) that adds the same retries to
+//! hyper-util's client, reqwest, or any other HTTP service.
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
