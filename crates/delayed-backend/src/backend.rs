@@ -12,6 +12,7 @@ use crate::fault::duration_text;
 use crate::recorder::recorded_request::RecordedRequest;
 use crate::script::Script;
 use crate::server::Server;
+use crate::stubs::Stubs;
 
 /// Fewer requests than expected arrived within the limit of [`Backend::wait_for`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -172,6 +173,11 @@ impl Backend {
     /// ```
     pub fn set_script(&self, script: Script) {
         self.server.set_script(script);
+    }
+
+    /// Replaces the stubs, and if they come with a script, the script. Their scripts are played from their start.
+    pub fn set_stubs(&self, stubs: Stubs) {
+        self.server.set_stubs(stubs);
     }
 
     /// Selects the behaviours of all scripts at random with this seed, or in order if `None`. They start anew.

@@ -19,7 +19,8 @@ use crate::recorder::recorded_request::RecordedRequest;
 use crate::routes::responses::{self, ECHO_LIMIT, Response};
 use crate::routes::{Route, known_bytes};
 use crate::script::Script;
-use crate::state::{State, StateCell};
+use crate::script::run::ScriptRun;
+use crate::state::{Responder, State, StateCell};
 
 /// Handles the requests of all connections.
 #[derive(Debug)]
@@ -33,7 +34,9 @@ struct Arrival {
     state: Arc<State>,
     number: NonZeroU64,
     time: Instant,
-    route: Route,
+    responder: Responder,
+    /// Whether a script applies.
+    scripted: bool,
     exchange: Exchange,
 }
 
@@ -55,12 +58,14 @@ impl Handler {
         B: Body<Data = Bytes>,
     {
         let (head, body) = request.into_parts();
-        let route = Route::of(&head.method, head.uri.path());
         let ignored = connection.ignores_requests();
         let last_stream = connection.count_request();
         let state = self.state.current();
-        let arrival = (route != Route::Requests && !ignored)
-            .then(|| Arrival::record(Arc::clone(&state), connection, last_stream, &head, route));
+        let arrival = match state.select(&head) {
+            (Responder::Route(Route::Requests), _) => None,
+            _ if ignored => None,
+            (responder, script) => Some(Arrival::record(&state, connection, last_stream, &head, responder, script)),
+        };
         let connection = Arc::clone(connection);
         async move {
             if ignored {
@@ -86,32 +91,38 @@ impl Arrival {
     ///
     /// Both are one step, so that requests are recorded in the order in which they take behaviours.
     fn record(
-        state: Arc<State>,
+        state: &Arc<State>,
         connection: &Arc<ConnectionState>,
         last_stream: u32,
         head: &Parts,
-        route: Route,
+        responder: Responder,
+        script: Option<&ScriptRun>,
     ) -> Self {
+        let stub = match &responder {
+            Responder::Stub(stub, _) => Some(stub.name.clone()),
+            Responder::Route(_) => None,
+        };
         let mut behaviour = Behaviour::default();
         let number = state.recorder.record(|number| {
-            if route.is_scripted() {
-                behaviour = state.script.next_behaviour();
-            }
-            RecordedRequest::new(number, head, connection.number, None, behaviour.to_string())
+            behaviour = script.map(ScriptRun::next_behaviour).unwrap_or_default();
+            RecordedRequest::new(number, head, connection.number, stub, behaviour.to_string())
         });
         let http2 = head.version == Version::HTTP_2;
         if behaviour.fault == Some(Fault::Goaway) && http2 {
             connection.ignore_requests();
         }
         let exchange = Exchange { behaviour, connection: Arc::clone(connection), http2, last_stream };
-        Self { state, number, time: Instant::now(), route, exchange }
+        let (state, time) = (Arc::clone(state), Instant::now());
+        Self { state, number, time, responder, scripted: script.is_some(), exchange }
     }
 
     /// Reads the request's body, and plays the behaviour on the response.
     async fn respond<B: Body<Data = Bytes>>(self, head: &Parts, body: B) -> Result<Response, h2::Error> {
         let behaviour = &self.exchange.behaviour;
-        if self.route.is_scripted() {
-            log_request(behaviour, head);
+        match &self.responder {
+            Responder::Stub(stub, _) => log::info!("{} {}: {behaviour} ({})", head.method, head.uri.path(), stub.name),
+            Responder::Route(_) if self.scripted => log_request(behaviour, head),
+            Responder::Route(_) => {}
         }
         let is_sent = !behaviour.replaces_response(self.exchange.http2);
         let response = self.read_and_respond(head, body).await;
@@ -124,26 +135,34 @@ impl Arrival {
         Ok(response.map(|body| ObservedBody::new(body, record).boxed_unsync()))
     }
 
-    /// Reads the body, unless the behaviour ignores it, and returns the response of the route.
+    /// Reads the body, unless the behaviour ignores it, and returns the response of the route or stub.
     async fn read_and_respond<B: Body<Data = Bytes>>(&self, head: &Parts, body: B) -> Response {
         if self.exchange.behaviour.ignores_body(self.exchange.http2) {
-            return self.route_response(head, &[]);
+            return self.own_response(head, &[]);
         }
-        let limit = if self.route == Route::Echo { ECHO_LIMIT } else { 0 };
+        let limit = match &self.responder {
+            Responder::Route(Route::Echo) => ECHO_LIMIT,
+            Responder::Route(_) => 0,
+            Responder::Stub(stub, _) => stub.response.body_limit(),
+        };
         let Ok((body, buffer)) = body::read(body, limit).await else {
             return responses::error(StatusCode::BAD_REQUEST, "The body is incomplete", head);
         };
-        let too_large = self.route == Route::Echo && body.length > ECHO_LIMIT as u64;
+        let too_large = limit > 0 && body.length > limit as u64;
         self.state.recorder.add_body(self.number, body);
         log::debug!("Request {} received completely: {} {}", self.number, head.method, head.uri);
         if too_large {
             return responses::error(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large to echo", head);
         }
-        self.route_response(head, &buffer)
+        self.own_response(head, &buffer)
     }
 
-    fn route_response(&self, head: &Parts, body: &[u8]) -> Response {
-        match self.route {
+    fn own_response(&self, head: &Parts, body: &[u8]) -> Response {
+        let route = match &self.responder {
+            Responder::Route(route) => *route,
+            Responder::Stub(stub, parameters) => return stub.response.respond(head, body, parameters),
+        };
+        match route {
             Route::Hello => responses::hello(),
             Route::Echo => responses::echo(head, body),
             Route::Bytes(length) => known_bytes::respond(head, length),

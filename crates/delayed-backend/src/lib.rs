@@ -87,7 +87,9 @@ mod recorder;
 mod routes;
 mod script;
 mod server;
+mod spelling;
 mod state;
+mod stubs;
 
 pub use crate::backend::{Backend, WaitError};
 pub use crate::fault::Behaviour;
@@ -99,6 +101,8 @@ pub use crate::script::Script;
 pub use crate::script::error::ScriptError;
 pub use crate::server::Server;
 pub use crate::server::drain::Connections;
+pub use crate::stubs::Stubs;
+pub use crate::stubs::error::StubError;
 
 /// Compiles the example of the README.
 #[cfg(doctest)]

@@ -23,7 +23,7 @@ use crate::server::drain::DRAIN_TIMEOUT;
 #[tokio::main]
 pub async fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
-    let flags = match Flags::try_parse_from(&args) {
+    let flags = match Flags::try_parse_from(&args).and_then(Flags::check) {
         Ok(flags) => flags,
         Err(error) => return exit_with(&error, &args),
     };
@@ -64,7 +64,7 @@ async fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
 }
 
 fn server(flags: &Flags) -> Result<Server, Box<dyn Error>> {
-    let server = Server::new(flags.script());
+    let server = Server::new(flags.script()).with_stubs(flags.stubs.clone().unwrap_or_default());
     #[cfg(feature = "tls")]
     if flags.tls {
         let identity = crate::server::tls::Identity::new(&flags.listen_host())?;

@@ -83,6 +83,11 @@ impl Script {
         Self { seed, ..self }
     }
 
+    /// Derives a seed for the script with this number from the seed, if there is one.
+    pub(crate) fn with_other_seed(self, number: u64) -> Self {
+        Self { seed: self.seed.map(|seed| seed.wrapping_add(number)), ..self }
+    }
+
     /// Sets the default delay and the seed to those of another script.
     pub(crate) fn with_settings_of(self, other: &Self) -> Self {
         Self { default_delay: other.default_delay, seed: other.seed, ..self }

@@ -29,6 +29,7 @@ use crate::server::drain::Connections;
 #[cfg(feature = "tls")]
 use crate::server::tls::Identity;
 use crate::state::State;
+use crate::stubs::Stubs;
 
 /// The delay before the next attempt to listen on a port that is in use.
 const LISTEN_PAUSE: Duration = Duration::from_millis(100);
@@ -56,6 +57,13 @@ impl Server {
             #[cfg(feature = "tls")]
             identity: None,
         }
+    }
+
+    /// Adds stubs, and if they come with a script, plays it instead.
+    #[must_use]
+    pub fn with_stubs(self, stubs: Stubs) -> Self {
+        self.set_stubs(stubs);
+        self
     }
 
     /// Serves HTTPS only, with the certificate of `identity`.
@@ -91,6 +99,11 @@ impl Server {
     /// A request meets either the script before or this one: the one that was current when it arrived.
     pub fn set_script(&self, script: Script) {
         self.handler.state.set_script(script);
+    }
+
+    /// Replaces the stubs, and if they come with a script, the script. Their scripts are played from their start.
+    pub fn set_stubs(&self, stubs: Stubs) {
+        self.handler.state.set_stubs(stubs);
     }
 
     /// Selects the behaviours of all scripts at random with this seed, or in order if `None`. They start anew.

@@ -2,23 +2,85 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use http::request::Parts;
+
 use crate::recorder::events::{Event, Events};
 use crate::recorder::{Limits, Recorder};
+use crate::routes::Route;
 use crate::script::Script;
 use crate::script::run::ScriptRun;
+use crate::stubs::Stubs;
+use crate::stubs::stub::{Conditions, Stub};
 
 /// The state at one point in time. A request takes it once, when it arrives, so no change splits a request.
 #[derive(Debug, Clone)]
 pub(crate) struct State {
     /// The script of the requests that match no stub.
     pub(crate) script: Arc<ScriptRun>,
+    pub(crate) stubs: Arc<StubRuns>,
     pub(crate) recorder: Arc<Recorder>,
+}
+
+/// Stubs, with their scripts.
+#[derive(Debug, Default)]
+pub(crate) struct StubRuns {
+    pub(crate) stubs: Stubs,
+    /// One for each stub.
+    scripts: Vec<ScriptRun>,
+}
+
+/// What responds to a request.
+#[derive(Debug)]
+pub(crate) enum Responder {
+    Route(Route),
+    /// A stub, with the parameters of the path.
+    Stub(Arc<Stub>, Vec<(String, String)>),
+}
+
+impl StubRuns {
+    /// Plays the scripts from their start, with the seed and the default delay of `settings`.
+    fn new(stubs: Stubs, settings: &Script) -> Self {
+        let run = |(stub, number): (&Arc<Stub>, u64)| {
+            ScriptRun::new(stub.script.clone().with_settings_of(settings).with_other_seed(number))
+        };
+        let scripts = stubs.stubs.iter().zip(1..).map(run).collect();
+        Self { stubs, scripts }
+    }
+
+    fn restarted(&self, settings: &Script) -> Self {
+        Self::new(self.stubs.clone(), settings)
+    }
 }
 
 impl State {
     fn new(script: Script, events: Events) -> Self {
         let recorder = Arc::new(Recorder::new(Limits::DEFAULT, events));
-        Self { script: Arc::new(ScriptRun::new(script)), recorder }
+        Self { script: Arc::new(ScriptRun::new(script)), stubs: Arc::default(), recorder }
+    }
+
+    /// Returns what responds to a request, and the script that applies to it: the first stub that matches, or a route.
+    pub(crate) fn select(&self, head: &Parts) -> (Responder, Option<&ScriptRun>) {
+        let StubRuns { stubs, scripts } = &*self.stubs;
+        if !stubs.stubs.is_empty() {
+            let conditions = Conditions::of(head);
+            let mut candidates = stubs.stubs.iter().zip(scripts);
+            let matching = candidates.find_map(|(stub, script)| Some((stub, stub.match_request(&conditions)?, script)));
+            if let Some((stub, parameters, script)) = matching {
+                return (Responder::Stub(Arc::clone(stub), parameters), Some(script));
+            }
+        }
+        let route = Route::of(&head.method, head.uri.path());
+        let scripted = route.is_scripted() || (stubs.script.is_some() && route != Route::Requests);
+        (Responder::Route(route), scripted.then_some(&*self.script))
+    }
+
+    /// Replaces the stubs, and if they come with a script, the script.
+    fn with_stubs(&self, stubs: Stubs) -> Self {
+        let state = match &stubs.script {
+            Some(script) => self.with_script(script.clone()),
+            None => self.clone(),
+        };
+        Self { stubs: Arc::new(StubRuns::new(stubs, self.script.script())), ..state }
     }
 
     /// Plays another script from its start, with the seed and the default delay of the current one.
@@ -30,7 +92,8 @@ impl State {
     /// Selects behaviours at random if there is a seed, otherwise in order. All scripts start anew.
     fn with_seed(&self, seed: Option<u64>) -> Self {
         let script = self.script.script().clone().with_optional_seed(seed);
-        Self { script: Arc::new(ScriptRun::new(script)), ..self.clone() }
+        let stubs = Arc::new(self.stubs.restarted(&script));
+        Self { script: Arc::new(ScriptRun::new(script)), stubs, ..self.clone() }
     }
 
     /// Removes the recorded requests.
@@ -40,7 +103,8 @@ impl State {
 
     /// Starts all scripts anew, and removes the recorded requests.
     fn reset(&self) -> Self {
-        Self { script: Arc::new(self.script.restarted()), ..self.cleared() }
+        let stubs = Arc::new(self.stubs.restarted(self.script.script()));
+        Self { script: Arc::new(self.script.restarted()), stubs, ..self.cleared() }
     }
 }
 
@@ -64,6 +128,11 @@ impl StateCell {
 
     pub(crate) fn set_script(&self, script: Script) {
         self.replace(|state| state.with_script(script));
+        self.events.send(|| Event::Changed);
+    }
+
+    pub(crate) fn set_stubs(&self, stubs: Stubs) {
+        self.replace(|state| state.with_stubs(stubs));
         self.events.send(|| Event::Changed);
     }
 
@@ -104,6 +173,23 @@ mod tests {
         assert_eq!(next(&cell.current()), "status=400");
         assert_eq!(next(&before), "status=500");
         assert_eq!(next(&cell.current()), "status=401");
+    }
+
+    #[test]
+    fn equal_scripts_of_stubs_draw_different_behaviours() {
+        let cell = StateCell::new(Script::default().with_seed(7));
+        cell.set_stubs("[[stub]]\nscript = 'ok,close'\n[[stub]]\nscript = 'ok,close'".parse().unwrap());
+        let draws = |cell: &StateCell| {
+            let state = cell.current();
+            let draw = |script: &ScriptRun| -> Vec<_> { (0..50).map(|_| script.next_behaviour()).collect() };
+            state.stubs.scripts.iter().map(draw).collect::<Vec<_>>()
+        };
+        let first = draws(&cell);
+        assert_ne!(first[0], first[1]);
+        cell.reset();
+        assert_eq!(draws(&cell), first);
+        cell.set_seed(Some(8));
+        assert_ne!(draws(&cell), first);
     }
 
     #[test]

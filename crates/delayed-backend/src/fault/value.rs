@@ -86,7 +86,7 @@ impl Value {
 }
 
 /// Parses a number of bytes: `100`, `64KiB`, `1MiB`, `1GiB`.
-fn bytes(text: &str) -> Option<u64> {
+pub(crate) fn bytes(text: &str) -> Option<u64> {
     let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let unit = match unit.trim() {
         "" | "B" => 1,

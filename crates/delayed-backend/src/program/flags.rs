@@ -6,12 +6,14 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser};
 
 use crate::common::duration;
 use crate::common::listen::ListenAddress;
 use crate::fault::table::KEYWORDS;
 use crate::script::{DEFAULT_DELAY, Script};
+use crate::stubs::Stubs;
 
 // `allow_hyphen_values` accepts a negative number as a value, so that the error names the flag and what is allowed.
 
@@ -39,6 +41,11 @@ pub(crate) struct Flags {
     #[arg(conflicts_with = "healthy_every", long_help = script_help())]
     pub(crate) script: Option<Script>,
 
+    /// File with stubs: routes to match, and what to respond
+    #[arg(long, env = "DELAYED_BACKEND_STUBS", value_name = "FILE")]
+    #[arg(value_parser = stubs)]
+    pub(crate) stubs: Option<Stubs>,
+
     /// Seed for selecting behaviours of the script at random instead of in order
     #[arg(long, env = "DELAYED_BACKEND_SEED", value_name = "N")]
     #[arg(value_parser = seed, allow_hyphen_values = true)]
@@ -57,6 +64,15 @@ pub(crate) struct Flags {
 }
 
 impl Flags {
+    /// Checks what clap cannot.
+    pub(crate) fn check(self) -> Result<Self, clap::Error> {
+        if self.script.is_some() && self.stubs.as_ref().is_some_and(|stubs| stubs.script.is_some()) {
+            let message = "the argument '--script <SCRIPT>' cannot be used with a stub file that has a script";
+            return Err(Self::command().error(ErrorKind::ArgumentConflict, message));
+        }
+        Ok(self)
+    }
+
     /// Returns the script that the flags define.
     pub(crate) fn script(&self) -> Script {
         let script = self.script.clone().unwrap_or_else(|| Script::healthy_every(self.healthy_every));
@@ -102,6 +118,10 @@ fn script_help() -> String {
     help
 }
 
+fn stubs(file: &str) -> Result<Stubs, String> {
+    Stubs::read(file).map_err(|error| error.to_string())
+}
+
 fn healthy_every(text: &str) -> Result<NonZeroU32, &'static str> {
     text.parse().map_err(|_| "expected a whole number from 1 to 4294967295")
 }
@@ -112,8 +132,6 @@ fn seed(text: &str) -> Result<u64, &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[track_caller]

@@ -9,9 +9,7 @@ use crate::fault::value::Value;
 use crate::script::error::{Mistake, Problem, ScriptError};
 use crate::script::syntax::{Item, Items, Part, Span, quote};
 use crate::script::{Script, Step};
-
-/// How similar a name has to be to one of the table for a suggestion, from 0 to 1; the limit of clap.
-const SIMILAR: f64 = 0.7;
+use crate::spelling::similar;
 
 impl FromStr for Script {
     type Err = ScriptError;
@@ -36,15 +34,12 @@ fn explain<'a>(Mistake(span, problem): Mistake<'a>, script: &str) -> Mistake<'a>
         && previous
             .split_once('=')
             .is_some_and(|(name, _)| named(name.trim()).any(|(_, keyword)| keyword.value.is_text()));
-    let problem = if unquoted_text { Problem::Unquoted } else { similar(span.text).map_or(problem, Problem::Misspelt) };
+    let problem = if unquoted_text {
+        Problem::Unquoted
+    } else {
+        similar(span.text, KEYWORDS.iter().map(Keyword::name)).map_or(problem, Problem::Misspelt)
+    };
     Mistake(span, problem)
-}
-
-/// Returns the name that is most similar to this one.
-fn similar(name: &str) -> Option<&'static str> {
-    let names = KEYWORDS.iter().map(|keyword| (strsim::jaro(name, keyword.name()), keyword.name()));
-    let best = names.max_by(|(one, _), (other, _)| one.total_cmp(other));
-    best.filter(|(similarity, _)| *similarity > SIMILAR).map(|(_, name)| name)
 }
 
 fn step<'a>(item: &Item<'a>) -> Result<Step, Mistake<'a>> {
