@@ -27,7 +27,10 @@ use crate::{
     hedge::{after::HedgeAfter, delay::HedgeDelay},
     request::{deadline_header::DeadlineHeader, default_headers::DefaultHeaders},
     response::buffering::BufferLimits,
-    retry::{attempt_event::AttemptEvent, config::RetryConfig, methods::RetryMethods, server_hints::ServerHint},
+    retry::{
+        attempt_event::AttemptEvent, backoff_gauge::BackoffGauge, config::RetryConfig, methods::RetryMethods,
+        server_hints::ServerHint,
+    },
     transport::HttpTransport,
 };
 
@@ -561,7 +564,9 @@ impl ClientBuilder {
             hedge_delay: hedge_after.map(|after| Arc::new(HedgeDelay::new(after))),
         };
         let Self { resume, response_buffer, response_limit, default_headers, .. } = self;
-        let inner = Inner { transport, retry_config, resume, response_buffer, response_limit, default_headers };
+        let backoffs = BackoffGauge::default();
+        let inner =
+            Inner { transport, retry_config, backoffs, resume, response_buffer, response_limit, default_headers };
         Ok(Client(Arc::new(inner)))
     }
 

@@ -19,6 +19,7 @@ use crate::{
     },
     retry::{
         attempt_request::{ReplayableRequest, RequestParts},
+        backoff_gauge::BackoffGauge,
         call_options::CallOptions,
         config::RetryConfig,
         retry_loop,
@@ -39,6 +40,7 @@ pub struct Client(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) transport: HttpTransport,
     pub(crate) retry_config: RetryConfig,
+    pub(crate) backoffs: BackoffGauge,
     pub(crate) resume: bool,
     pub(crate) response_buffer: BufferLimits,
     pub(crate) response_limit: usize,
@@ -145,10 +147,11 @@ impl Client {
         self.0.transport.endpoints.set.parked()
     }
 
-    /// Returns the number of calls that wait for their next attempt.
+    /// Returns the number of calls that wait for their next attempt, including those of
+    /// [`with_own_pool`](Self::with_own_pool).
     #[must_use]
     pub fn calls_in_backoff(&self) -> usize {
-        self.0.retry_config.backoff_gauge.get()
+        self.0.backoffs.get()
     }
 
     /// Returns how many retries the budget allows now. `None` if there is no budget. See [`RetryBudget::available`].
@@ -189,7 +192,7 @@ impl Inner {
             headers.add(parts.head.headers_mut());
         }
         let transport = CallTransport { transport: &self.transport, delivery };
-        retry_loop::call(transport, &self.retry_config, parts, finish)
+        retry_loop::call(transport, &self.retry_config, Some(&self.backoffs), parts, finish)
     }
 }
 

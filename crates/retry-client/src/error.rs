@@ -4,17 +4,20 @@ use std::{error::Error as StdError, fmt, time::Duration};
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use retry_core::{Journal, Reason};
 
 use crate::{
-    error_chain::{BoxError, root},
-    history::History,
+    end_reason::EndReason,
+    error_chain::{BoxError, find, root},
+    error_kind::ErrorKind,
+    history::{History, Outcome},
 };
 
 /// The error of a request that got no response, or of a response body that could not be read.
 ///
-/// Its message is one line that names the cause and contains no credentials. [`kind`](Self::kind) distinguishes the
-/// cases, and [`journal`](Self::journal) lists the attempts.
+/// It displays as one line that names what happened and the root cause, without credentials. Because the line has the cause,
+/// the error has no [`source`](std::error::Error::source): a log prints each text once, whether it prints the error alone or
+/// a chain of errors, as `{:#}` of `anyhow` does. Programs use [`kind`](Self::kind), [`root_cause`](Self::root_cause), which
+/// can be downcast, and [`history`](Self::history), which has the attempts.
 ///
 /// ```
 /// use retry_client::{Client, ErrorKind};
@@ -30,43 +33,16 @@ struct Inner {
     kind: ErrorKind,
     message: String,
     source: Option<BoxError>,
-    ending: Option<(Reason, Journal)>,
     history: Option<History>,
     response: Option<Response<Bytes>>,
 }
 
-/// What went wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ErrorKind {
-    /// The request or a setting is invalid, and nothing was sent; or reading the request's body failed, and that error
-    /// is the source.
-    BadInput,
-    /// No connection could be made: the server refused it, was unreachable or unknown, a certificate was rejected, or
-    /// the connect timeout elapsed.
-    Connect,
-    /// No endpoint could be reached within [`outage_wait`](crate::ClientBuilder::outage_wait). The last
-    /// attempt was not sent. If there were earlier ones, the request may be repeated.
-    Outage,
-    /// The idle timeout (`timeout`), the attempt timeout or the deadline elapsed.
-    Timeout,
-    /// The connection was closed or reset before the response was complete.
-    ConnectionClosed,
-    /// The response was not valid HTTP, or not the response that was asked for: the rest of a body, text or JSON.
-    BadResponse,
-    /// The response has a status other than 2xx, and its body was asked for, as by
-    /// [`RequestBuilder::text`](crate::RequestBuilder::text).
-    Status,
-    /// The body of the response is longer than [`response_limit`](crate::ClientBuilder::response_limit).
-    TooLarge,
-}
-
 impl Error {
     fn new(kind: ErrorKind, message: String) -> Self {
-        Self(Box::new(Inner { kind, message, source: None, ending: None, history: None, response: None }))
+        Self(Box::new(Inner { kind, message, source: None, history: None, response: None }))
     }
 
-    /// Creates an error whose message ends with the root of its source.
+    /// Creates an error whose message ends with that of the root cause.
     fn caused(kind: ErrorKind, what: &str, source: BoxError) -> Self {
         Self::new(kind, format!("{what}: {}", root(&*source))).with_source(source)
     }
@@ -76,7 +52,7 @@ impl Error {
     }
 
     pub(crate) fn request_body(source: BoxError) -> Self {
-        Self::caused(ErrorKind::BadInput, "the request body failed", source)
+        Self::caused(ErrorKind::RequestBody, "the request body failed", source)
     }
 
     pub(crate) fn connect(server: &str, why: &str, source: BoxError) -> Self {
@@ -153,11 +129,20 @@ impl Error {
         self
     }
 
-    /// Adds why the call ended, and its attempts.
-    pub(crate) fn with_attempts(mut self, reason: Reason, journal: Journal, history: Option<History>) -> Self {
-        self.0.ending = Some((reason, journal));
-        self.0.history = history;
+    /// Adds the attempts of the call.
+    pub(crate) fn with_history(mut self, history: History) -> Self {
+        self.0.history = Some(history);
         self
+    }
+
+    /// Returns the outcome of an attempt that failed.
+    pub(crate) fn to_outcome(&self) -> Outcome {
+        Outcome::Failed { kind: self.kind(), message: self.to_string() }
+    }
+
+    /// Returns the first error of type `E` among the causes.
+    pub(crate) fn find_cause<E: StdError + 'static>(&self) -> Option<&E> {
+        find(self.0.source.as_deref()?)
     }
 
     /// Returns the kind of error.
@@ -181,28 +166,43 @@ impl Error {
         self.0.response.take().ok_or(self)
     }
 
-    /// Returns why there was no further attempt. `None` if there was no attempt, and for errors of response bodies.
-    #[must_use]
-    pub fn reason(&self) -> Option<Reason> {
-        self.0.ending.as_ref().map(|(reason, _)| *reason)
-    }
-
-    /// Returns the attempts, at most the last 16. `None` if [`reason`](Self::reason) is `None`.
-    #[must_use]
-    pub fn journal(&self) -> Option<&Journal> {
-        self.0.ending.as_ref().map(|(_, journal)| journal)
-    }
-
-    /// Returns the attempts with their outcomes. `None` if there were fewer than two.
+    /// Returns the attempts, with their outcomes. `None` if there was no attempt, and for errors of response bodies: the
+    /// response has it then.
     #[must_use]
     pub fn history(&self) -> Option<&History> {
-        self.0.history.as_ref()
+        let Inner { history, response, .. } = &*self.0;
+        history.as_ref().or_else(|| response.as_ref()?.extensions().get())
     }
 
-    /// Returns the message of the innermost source, such as `Connection refused (os error 111)`.
+    /// Returns why there was no further attempt. `None` if there is no [`history`](Self::history).
     #[must_use]
-    pub fn cause(&self) -> String {
-        root(self).to_string()
+    pub fn reason(&self) -> Option<EndReason> {
+        self.history().map(History::reason)
+    }
+
+    /// Returns the innermost cause, which says what happened. Without one, returns this error.
+    ///
+    /// ```no_run
+    /// # async fn run(client: retry_client::Client) {
+    /// use std::io;
+    ///
+    /// if let Err(error) = client.get("/hello").await {
+    ///     let cause = error.root_cause();
+    ///     // cannot connect to localhost:8080: Connection refused (os error 111)
+    ///     println!("{error}");
+    ///     // Connection refused (os error 111)
+    ///     println!("{cause}");
+    ///     let is_refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    ///     println!("refused: {}", cause.downcast_ref().is_some_and(is_refused));
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn root_cause(&self) -> &(dyn StdError + 'static) {
+        match &self.0.source {
+            Some(source) => root(&**source),
+            None => self,
+        }
     }
 }
 
@@ -218,13 +218,10 @@ impl fmt::Debug for Error {
             .field("kind", &self.0.kind)
             .field("message", &self.0.message)
             .field("source", &self.0.source)
-            .field("ending", &self.0.ending)
+            .field("history", &self.0.history)
             .finish()
     }
 }
 
-impl StdError for Error {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
-    }
-}
+/// Its message has the cause, so it has no source.
+impl StdError for Error {}

@@ -177,7 +177,7 @@ where
         let (transport, config) = (ServiceTransport(self.inner.clone()), Arc::clone(&self.config));
         Box::pin(async move {
             let parts = RequestParts::new(request);
-            call(transport, &config, Ok(parts), |_, response| response).await
+            call(transport, &config, None, Ok(parts), |_, response| response).await
         })
     }
 }

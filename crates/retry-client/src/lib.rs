@@ -83,15 +83,19 @@
 //!
 //! [`proxy_from_env`](ClientBuilder::proxy_from_env) uses the proxy in `HTTP_PROXY` and similar variables.
 //!
+//! # What happened to a request
+//!
+//! Every response carries the [`History`] of its attempts as an extension, and the [`Error`] of a call has it too: the
+//! outcome of each attempt, its times and its endpoint, the waits, and why there was no further attempt ([`EndReason`]). It
+//! displays as one line, for a log. For metrics, an [observer](ClientBuilder::observer) gets each attempt when it ends.
+//!
 //! # In a tower stack
 //!
 //! [`RetryLayer`] adds the same retries to any HTTP service: hyper-util's client, [`reqwest`'s](RetryLayer#over-reqwest),
 //! or a stack that an application has already. It finds in their errors whether a request was sent. What the layer has
 //! not is what needs connections of its own: several servers, the idle timeout, buffered and resumed responses.
 //!
-//! [`Client`] is a tower service itself. Each response carries the [`Journal`] of its attempts as an extension. If there
-//! was more than one attempt, or the request was hedged, it also carries their [`History`], with the [`Hedge`]. Both have
-//! at most the last 16 attempts.
+//! [`Client`] is a tower service itself.
 //!
 //! # What it does not do
 //!
@@ -105,9 +109,11 @@ mod builder;
 mod client;
 mod connection;
 mod decimal;
+mod end_reason;
 mod endpoint;
 mod error;
 mod error_chain;
+mod error_kind;
 mod hedge;
 mod history;
 mod layer;
@@ -124,10 +130,12 @@ pub use {bytes, http, http_body};
 pub use base_url::origin_form;
 pub use builder::ClientBuilder;
 pub use client::Client;
+pub use end_reason::EndReason;
 pub use endpoint::status::{EndpointState, EndpointStatus};
-pub use error::{Error, ErrorKind};
+pub use error::Error;
+pub use error_kind::ErrorKind;
 pub use hedge::after::HedgeAfter;
-pub use history::{Hedge, History, HistoryEntry, PastOutcome};
+pub use history::{Hedge, History, Outcome, PastAttempt};
 pub use layer::{RetryLayer, RetryService};
 pub use request::{
     body::Body,
@@ -140,13 +148,10 @@ pub use response::{
     framing::{FramingError, check_framing},
 };
 pub use retry::{
-    attempt_event::{AttemptEvent, Outcome},
-    call_options::CallOptions,
-    config::RetryConfig,
-    methods::RetryMethods,
+    attempt_event::AttemptEvent, call_options::CallOptions, config::RetryConfig, methods::RetryMethods,
     server_hints::ServerHint,
 };
-pub use retry_core::{self, Journal, Reason, RetryBudget, RetryPolicy};
+pub use retry_core::{self, RetryBudget, RetryPolicy};
 #[cfg(feature = "tls-no-provider")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
 pub use rustls;

@@ -27,8 +27,9 @@ use crate::{
         route::{NextEndpoint, Route},
         set::Parked,
     },
-    error::{Error, ErrorKind},
+    error::Error,
     error_chain::BoxError,
+    error_kind::ErrorKind,
     hedge::{
         delay::HedgeDelay,
         race::{Winner, race},
@@ -369,7 +370,7 @@ async fn exchange_with(
         if !unsent || !connection.reused {
             let failure = Failure::exchange(error.into_error().into(), &local.endpoint.name);
             // Otherwise, the client's fault.
-            if failure.error.kind() != ErrorKind::BadInput {
+            if !matches!(failure.error.kind(), ErrorKind::BadInput | ErrorKind::RequestBody) {
                 local.failed();
             }
             return Err(failure);

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use common::{Reply, Server, quick, raw_server, read_head, watch};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, StreamBody, channel::Channel};
-use retry_client::{Body, Client, ErrorKind, Reason, RetryMethods, RetryPolicy, retry_core::Jitter};
+use retry_client::{Body, Client, EndReason, ErrorKind, RetryMethods, RetryPolicy, retry_core::Jitter};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket},
@@ -45,10 +45,12 @@ async fn parity_refused_connections_are_retried_for_every_method() {
     let (address, _socket) = refusing();
     let client = Client::builder(format!("http://{address}")).policy(quick(3)).build().unwrap();
     let refused = client.post("/hello").body("x").await.unwrap_err();
-    assert_eq!((refused.kind(), refused.reason()), (ErrorKind::Connect, Some(Reason::Exhausted)));
-    assert_eq!(refused.journal().unwrap().attempts(), 4);
+    assert_eq!((refused.kind(), refused.reason()), (ErrorKind::Connect, Some(EndReason::Exhausted)));
+    assert_eq!(refused.history().unwrap().attempts(), 4);
     assert!(refused.to_string().starts_with("cannot connect to 127.0.0.1:"), "{refused}");
-    assert_eq!(refused.cause(), "Connection refused (os error 111)");
+    let cause = refused.root_cause();
+    assert_eq!(cause.to_string(), "Connection refused (os error 111)");
+    assert_eq!(cause.downcast_ref::<io::Error>().unwrap().kind(), io::ErrorKind::ConnectionRefused);
 }
 
 #[tokio::test]
@@ -56,7 +58,7 @@ async fn parity_an_unknown_host_is_retried() {
     let client = Client::builder("http://no-such-host.invalid").policy(quick(1)).build().unwrap();
     let unknown = client.get("/").await.unwrap_err();
     assert_eq!(unknown.kind(), ErrorKind::Connect);
-    assert_eq!(unknown.journal().unwrap().attempts(), 2);
+    assert_eq!(unknown.history().unwrap().attempts(), 2);
 }
 
 #[tokio::test]
@@ -109,9 +111,9 @@ async fn parity_timeouts_repeat_idempotent_methods_only_unless_told() {
         assert_eq!(error.to_string(), "idle timeout: nothing was read or written for 100ms");
         (server.seen().len(), error.reason().unwrap())
     };
-    assert_eq!(attempts(RetryMethods::Idempotent, false).await, (2, Reason::Exhausted));
-    assert_eq!(attempts(RetryMethods::Idempotent, true).await, (1, Reason::Permanent));
-    assert_eq!(attempts(RetryMethods::All, true).await, (2, Reason::Exhausted));
+    assert_eq!(attempts(RetryMethods::Idempotent, false).await, (2, EndReason::Exhausted));
+    assert_eq!(attempts(RetryMethods::Idempotent, true).await, (1, EndReason::NotSafeToRepeat));
+    assert_eq!(attempts(RetryMethods::All, true).await, (2, EndReason::Exhausted));
 }
 
 #[tokio::test]
@@ -192,7 +194,7 @@ async fn incomplete_responses_are_retried_for_get_and_not_for_post() {
         let (address, connections, _server) = raw_server(vec![incomplete, fine]).await;
         let client = Client::builder(format!("http://{address}")).policy(quick(3)).build().unwrap();
         let error = client.post("/").body("x").await.unwrap_err();
-        assert_eq!((connections.load(SeqCst), error.reason()), (1, Some(Reason::Permanent)), "{incomplete:?}");
+        assert_eq!((connections.load(SeqCst), error.reason()), (1, Some(EndReason::NotSafeToRepeat)), "{incomplete:?}");
         assert!(matches!(error.kind(), ErrorKind::ConnectionClosed | ErrorKind::BadResponse), "{error}");
     }
 }
@@ -255,7 +257,7 @@ async fn parity_a_request_body_is_replayed_from_a_bounded_buffer() {
     let server = Server::start([Reply::Hang, Reply::Ok("ok")]).await;
     let client = server.client().replay_limit(5).build().unwrap();
     let error = client.put("/").body(frames()).await.unwrap_err();
-    assert_eq!((error.kind(), error.reason()), (ErrorKind::Timeout, Some(Reason::Permanent)));
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::Timeout, Some(EndReason::BodyNotReplayable)));
 }
 
 struct Parts<I>(I);
@@ -412,12 +414,13 @@ async fn bad_input_has_its_own_kind_and_nothing_is_sent() {
 }
 
 #[tokio::test]
-async fn a_request_body_that_fails_is_bad_input_after_one_attempt() {
+async fn a_request_body_that_fails_has_a_kind_of_its_own_and_is_sent_once() {
     let server = Server::start([Reply::Ok("ok")]).await;
     let incomplete = StreamBody::new(Parts(std::iter::once(Err::<http_body::Frame<Bytes>, _>("disk on fire"))));
     let error = server.client().build().unwrap().put("/").body(Body::new(incomplete)).await.unwrap_err();
-    assert_eq!((error.kind(), error.journal().unwrap().attempts()), (ErrorKind::BadInput, 1));
+    assert_eq!((error.kind(), error.history().unwrap().attempts()), (ErrorKind::RequestBody, 1));
     assert_eq!(error.to_string(), "the request body failed: disk on fire");
+    assert_eq!(error.root_cause().to_string(), "disk on fire");
 }
 
 #[tokio::test]
@@ -425,9 +428,9 @@ async fn attempt_timeout_limits_each_attempt_and_respects_idempotence() {
     let server = Server::start([Reply::Hang]).await;
     let client =
         server.client().policy(quick(1)).no_timeout().attempt_timeout(Duration::from_millis(100)).build().unwrap();
-    assert_eq!(client.get("/").await.unwrap_err().journal().unwrap().attempts(), 2);
+    assert_eq!(client.get("/").await.unwrap_err().history().unwrap().attempts(), 2);
     let error = client.post("/").body("x").await.unwrap_err();
-    assert_eq!((error.kind(), error.reason()), (ErrorKind::Timeout, Some(Reason::Permanent)));
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::Timeout, Some(EndReason::NotSafeToRepeat)));
 }
 
 #[tokio::test]

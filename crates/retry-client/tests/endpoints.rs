@@ -21,7 +21,7 @@ use std::{
 use common::{Address, LIMIT, Reply, Server, quick, raw_server, read_head, until, watch};
 use http::{StatusCode, Version};
 use http_body_util::{BodyExt, Full};
-use retry_client::{Body, Client, ClientBuilder, EndpointState, ErrorKind, Journal, RetryPolicy, retry_core::Jitter};
+use retry_client::{Body, Client, ClientBuilder, EndpointState, ErrorKind, History, RetryPolicy, retry_core::Jitter};
 use tokio::{
     io::AsyncWriteExt,
     net::TcpListener,
@@ -208,7 +208,7 @@ async fn an_endpoint_that_refuses_connections_costs_no_retry_and_is_avoided() {
         let client = client.build().unwrap();
         for _ in 0..50 {
             let response = client.post("/").body(Body::new(Full::from("stream").boxed())).await.unwrap();
-            assert_eq!(response.extensions().get::<Journal>().unwrap().attempts(), 1);
+            assert_eq!(response.extensions().get::<History>().unwrap().attempts(), 1);
         }
         assert_eq!(state(&client, 0), EndpointState::Unreachable);
         assert!(good.seen().iter().all(|seen| seen.body == "stream") && good.seen().len() == 50);
@@ -233,7 +233,7 @@ async fn a_post_is_never_doubled() {
         match client.post("/").body(Body::new(Full::from("stream").boxed())).await {
             Ok(response) => assert_eq!(response.status(), 200),
             Err(error) => {
-                assert_eq!((error.kind(), error.journal().unwrap().attempts()), (ErrorKind::ConnectionClosed, 1));
+                assert_eq!((error.kind(), error.history().unwrap().attempts()), (ErrorKind::ConnectionClosed, 1));
                 failed += 1;
             }
         }

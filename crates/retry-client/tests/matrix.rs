@@ -10,7 +10,7 @@ use std::{env, fmt::Write as _, fs, sync::Arc, time::Duration};
 
 use delayed_backend::Backend;
 use http::{Request, Response};
-use retry_client::{Body, Client, Error, Journal, ResponseBody, RetryPolicy, retry_core::Jitter};
+use retry_client::{Body, Client, Error, History, ResponseBody, RetryPolicy, retry_core::Jitter};
 use tokio::{sync::Semaphore, task::JoinSet};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/what-is-retried.md");
@@ -140,14 +140,14 @@ async fn response_cell(outcome: Result<Response<ResponseBody>, Error>) -> String
         Ok(response) => response,
         Err(error) => return error_cell(&error),
     };
-    let (status, attempts) = (response.status().as_u16(), response.extensions().get::<Journal>().unwrap().attempts());
+    let (status, attempts) = (response.status().as_u16(), response.extensions().get::<History>().unwrap().attempts());
     let incomplete = if response.into_body().bytes().await.is_err() { ", body incomplete" } else { "" };
     format!("{status}{incomplete} · {attempts}")
 }
 
 fn text_cell(outcome: Result<String, Error>, backend: &Backend) -> String {
     match outcome {
-        // A text has no journal: the backend counts instead.
+        // A text has no history: the backend counts instead.
         Ok(_) => format!("200 · {}", backend.received()),
         Err(error) if error.status_code().is_some() => {
             format!("{} · {}", error.status_code().unwrap().as_u16(), backend.received())
@@ -157,8 +157,8 @@ fn text_cell(outcome: Result<String, Error>, backend: &Backend) -> String {
 }
 
 fn error_cell(error: &Error) -> String {
-    let reason = format!("{:?}", error.reason().unwrap()).to_lowercase().replace("permanent", "not repeatable");
-    format!("error: {:?}, {reason} · {}", error.kind(), error.journal().unwrap().attempts())
+    let history = error.history().unwrap();
+    format!("error: {:?}, {} · {}", error.kind(), history.reason(), history.attempts())
 }
 
 #[tokio::test(flavor = "multi_thread")]

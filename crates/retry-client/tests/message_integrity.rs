@@ -9,7 +9,7 @@ use bytes::Bytes;
 use common::{Reply, Server, quick, raw_server, read_head, watch};
 use http::{Method, Request, Version};
 use http_body_util::{BodyExt, StreamBody, channel::Channel};
-use retry_client::{Body, Client, ErrorKind, Journal, Reason};
+use retry_client::{Body, Client, EndReason, ErrorKind, History};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -124,7 +124,7 @@ async fn an_ambiguous_head_is_an_error_after_one_attempt() {
         let (address, connections, _server) = raw_server(vec![response]).await;
         let client = Client::builder(format!("http://{address}")).policy(quick(3)).build().unwrap();
         let error = client.get("/").await.unwrap_err();
-        assert_eq!((error.kind(), error.reason()), (ErrorKind::BadResponse, Some(Reason::Permanent)), "{head:?}");
+        assert_eq!((error.kind(), error.reason()), (ErrorKind::BadResponse, Some(EndReason::Permanent)), "{head:?}");
         assert_eq!(connections.load(SeqCst), 1, "{head:?}");
     }
 }
@@ -211,7 +211,7 @@ async fn a_post_that_times_out_before_it_was_sent_is_retried() {
     read_head(&mut held).await;
     held.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
     let response = timeout(LONG_TIMEOUT, post).await.unwrap().unwrap().unwrap();
-    assert!(response.extensions().get::<Journal>().unwrap().attempts() > 1);
+    assert!(response.extensions().get::<History>().unwrap().attempts() > 1);
 }
 
 /// The server responds to the head of a request, and closes without reading the body.

@@ -23,7 +23,7 @@ use common::{Address, LIMIT, Reply, quick, raw_server, read_head, until};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full, channel::Channel};
 use retry_client::{
-    Body, Client, ClientBuilder, EndpointState, Error, ErrorKind, Journal, Reason, ResponseBody, RetryBudget,
+    Body, Client, ClientBuilder, EndReason, EndpointState, Error, ErrorKind, History, ResponseBody, RetryBudget,
     RetryPolicy, retry_core::Jitter,
 };
 use tokio::{
@@ -60,7 +60,7 @@ async fn result(call: Call) -> Result<Response<ResponseBody>, Error> {
 }
 
 fn attempts(response: &Response<ResponseBody>) -> u32 {
-    response.extensions().get::<Journal>().unwrap().attempts()
+    response.extensions().get::<History>().unwrap().attempts()
 }
 
 fn state(client: &Client) -> EndpointState {
@@ -137,17 +137,17 @@ async fn a_call_that_has_waited_for_too_long_fails_with_the_reason() {
     let short = Duration::from_millis(50);
     let deadline = RetryPolicy::builder().deadline(short).build().unwrap();
     for (client, reason) in [
-        (address.client().outage_wait(short), Reason::Permanent),
-        (waiting(&address).policy(deadline), Reason::Deadline),
+        (address.client().outage_wait(short), EndReason::Outage),
+        (waiting(&address).policy(deadline), EndReason::Deadline),
         // The deadline of all attempts comes first.
-        (waiting(&address).attempt_timeout(short).policy(deadline), Reason::Deadline),
+        (waiting(&address).attempt_timeout(short).policy(deadline), EndReason::Deadline),
     ] {
         let client = client.build().unwrap();
         for _ in 0..2 {
             let call = spawn(&client, request(Method::POST, "/", streamed()));
             let error = result(call).await.unwrap_err();
             assert_eq!((error.kind(), error.to_string()), (ErrorKind::Outage, why.clone()));
-            assert_eq!((error.reason(), error.journal().unwrap().attempts()), (Some(reason), 1));
+            assert_eq!((error.reason(), error.history().unwrap().attempts()), (Some(reason), 1));
         }
         assert_eq!(client.calls_parked(), 0);
     }
@@ -158,7 +158,7 @@ async fn without_outage_wait_each_attempt_tries_to_connect() {
     let address = Address::new();
     let client = address.client().build().unwrap();
     let error = result(spawn(&client, request(Method::POST, "/", "x"))).await.unwrap_err();
-    assert_eq!((error.kind(), error.journal().unwrap().attempts()), (ErrorKind::Connect, 4));
+    assert_eq!((error.kind(), error.history().unwrap().attempts()), (ErrorKind::Connect, 4));
     assert_eq!(state(&client), EndpointState::Up, "there is no other");
     let _server = address.serve([Reply::Ok("ok")]);
     assert_eq!(client.get("/").text().await.unwrap(), "ok");
@@ -238,7 +238,11 @@ async fn requests_that_were_cut_off_are_sent_again_without_charge() {
         until("all requests arrive", || server.seen().len() == 21).await;
         server.stop().await;
         let error = result(post).await.unwrap_err();
-        assert_eq!((error.kind(), error.reason()), (ErrorKind::ConnectionClosed, Some(Reason::Permanent)), "{http2}");
+        assert_eq!(
+            (error.kind(), error.reason()),
+            (ErrorKind::ConnectionClosed, Some(EndReason::NotSafeToRepeat)),
+            "{http2}"
+        );
         until("the calls wait", || client.calls_parked() == 20).await;
         let server = address.serve([Reply::Ok("ok")]);
         for call in safe {
@@ -284,8 +288,8 @@ async fn a_retry_is_charged_if_the_server_is_still_there() {
     let client = Client::builder(format!("http://{address}")).policy(quick(3)).outage_wait(LIMIT).budget(no_retries());
     let client = client.build().unwrap();
     let error = result(spawn(&client, request(Method::GET, "/", Body::empty()))).await.unwrap_err();
-    assert_eq!((error.kind(), error.reason()), (ErrorKind::ConnectionClosed, Some(Reason::Budget)));
-    assert_eq!((error.journal().unwrap().attempts(), client.calls_parked()), (1, 0));
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::ConnectionClosed, Some(EndReason::Budget)));
+    assert_eq!((error.history().unwrap().attempts(), client.calls_parked()), (1, 0));
     assert!(connections.load(SeqCst) <= 2, "the request, and a check");
     assert_eq!(state(&client), EndpointState::Up);
 }

@@ -276,7 +276,7 @@ async fn over_http2_all_learn_that_there_is_no_connection() {
     }
     while let Some(error) = calls.join_next().await {
         let error = error.unwrap();
-        assert_eq!((error.kind(), error.journal().unwrap().attempts()), (ErrorKind::Connect, 2));
+        assert_eq!((error.kind(), error.history().unwrap().attempts()), (ErrorKind::Connect, 2));
     }
     assert_eq!(client.connections(), 0);
 }

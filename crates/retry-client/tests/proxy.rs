@@ -118,7 +118,7 @@ async fn client_in_its_own_process() {
             }
             match client.get("/x?y").text().await {
                 Ok(text) => text,
-                Err(error) => format!("{error} [{}]", error.journal().unwrap().attempts()),
+                Err(error) => format!("{error} [{}]", error.history().unwrap().attempts()),
             }
         }
     };

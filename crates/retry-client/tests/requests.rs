@@ -9,7 +9,7 @@ use common::{LIMIT, Reply, Server, quick, raw_server};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header::AUTHORIZATION};
 use http_body_util::BodyExt;
 use hyper_util::{client::legacy, rt::TokioExecutor};
-use retry_client::{Body, CallOptions, Client, Error, ErrorKind, Reason, RetryBudget, RetryConfig, RetryLayer};
+use retry_client::{Body, CallOptions, Client, EndReason, Error, ErrorKind, RetryBudget, RetryConfig, RetryLayer};
 use tokio::time::timeout;
 use tower::{Layer, Service, ServiceExt};
 
@@ -253,7 +253,7 @@ async fn options_replace_the_settings_of_one_request() {
     {
         for (outcome, _) in everywhere(Method::GET, &[Reply::Hang], &options).await {
             let error = outcome.unwrap_err();
-            assert_eq!((error.kind(), error.reason()), (ErrorKind::Timeout, Some(Reason::Deadline)));
+            assert_eq!((error.kind(), error.reason()), (ErrorKind::Timeout, Some(EndReason::Deadline)));
         }
     }
     for (outcome, _) in everywhere(Method::GET, &[Reply::Hang], &new().deadline(Duration::ZERO)).await {

@@ -5,16 +5,18 @@
 mod watchdog;
 
 use std::{
+    error::Error,
+    iter::successors,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use delayed_backend::Backend;
-use http::{HeaderName, Method, Request};
+use http::{HeaderName, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use hyper_util::{client::legacy, rt::TokioExecutor};
 use retry_client::{
-    Body, Client, ClientBuilder, ErrorKind, History, Journal, Reason, RetryBudget, RetryConfig, RetryLayer,
+    Body, Client, ClientBuilder, EndReason, ErrorKind, History, Outcome, RetryBudget, RetryConfig, RetryLayer,
     RetryMethods, RetryPolicy,
     retry_core::{Jitter, RetryPolicyBuilder},
 };
@@ -45,15 +47,15 @@ async fn retry_after_replaces_the_policys_wait() {
     let response = client.build().unwrap().get("/hello").await.unwrap();
     assert_eq!(response.status(), 200);
     assert!(begin.elapsed() >= Duration::from_secs(1));
-    let journal = response.extensions().get::<Journal>().unwrap();
-    assert_eq!(journal.iter().next().unwrap().wait, Some(Duration::from_secs(1)));
+    let history = response.extensions().get::<History>().unwrap();
+    assert_eq!(history.iter().next().unwrap().wait, Some(Duration::from_secs(1)));
 }
 
 #[tokio::test]
 async fn retry_after_may_be_a_date() {
     let backend = backend("status=503;retry-after-date=2s,ok").await;
     let response = client(&backend).build().unwrap().get("/hello").await.unwrap();
-    let waited = response.extensions().get::<Journal>().unwrap().iter().next().unwrap().wait.unwrap();
+    let waited = response.extensions().get::<History>().unwrap().iter().next().unwrap().wait.unwrap();
     assert!(waited <= Duration::from_secs(2) && waited > Duration::from_millis(500), "{waited:?}");
 }
 
@@ -122,7 +124,7 @@ async fn an_observer_gets_each_failed_attempt_and_the_end() {
     let events = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&events);
     let client = client(&backend).observer(move |event| {
-        let event = format!("{} {} {} {:?}", event.method, event.record.attempt, event.outcome, event.ended);
+        let event = format!("{} {} {} {:?}", event.method, event.attempt.number, event.attempt.outcome, event.ended);
         log.lock().unwrap().push(event);
     });
     client.build().unwrap().get("/hello").await.unwrap();
@@ -133,39 +135,85 @@ async fn an_observer_gets_each_failed_attempt_and_the_end() {
 }
 
 #[tokio::test]
-async fn every_response_carries_its_journal() {
-    let backend = backend("ok").await;
-    let response = client(&backend).build().unwrap().get("/hello").await.unwrap();
-    let journal = response.extensions().get::<Journal>().unwrap();
-    assert!(journal.attempts() == 1 && journal.last().timing.is_some());
+async fn every_response_carries_its_history() {
+    let backend = backend("delay=20ms").await;
+    let client = client(&backend).build().unwrap();
+    let begin = Instant::now();
+    let response = client.get("/hello").await.unwrap();
+    let took = begin.elapsed();
+    let history = response.extensions().get::<History>().unwrap();
+    assert_eq!((history.attempts(), history.iter().count(), history.reason()), (1, 1, EndReason::Accepted));
+    let attempt = history.last();
+    assert_eq!((attempt.number, &attempt.outcome), (1, &Outcome::Response(StatusCode::OK)));
+    assert!((Duration::from_millis(20)..=took).contains(&attempt.duration), "{attempt:?}");
+    assert_eq!((attempt.start, attempt.parked, attempt.wait), (Duration::ZERO, Duration::ZERO, None));
+    assert!(attempt.endpoint.is_none() && attempt.hedge.is_none(), "{attempt:?}");
 }
 
 #[tokio::test]
-async fn journal_and_history_have_the_last_16_attempts() {
+async fn a_history_has_the_last_16_attempts_and_counts_all() {
     let backend = backend("status=503").await;
     let policy = policy().count(17).interval(Duration::ZERO).build().unwrap();
     let response = client(&backend).policy(policy).build().unwrap().get("/hello").await.unwrap();
-    let journal = response.extensions().get::<Journal>().unwrap();
     let history = response.extensions().get::<History>().unwrap();
     let last_16: Vec<_> = (3..=18).collect();
-    assert_eq!(journal.iter().map(|record| record.attempt).collect::<Vec<_>>(), last_16);
-    assert_eq!(history.iter().map(|entry| entry.record.attempt).collect::<Vec<_>>(), last_16);
+    assert_eq!(history.iter().map(|attempt| attempt.number).collect::<Vec<_>>(), last_16);
+    assert_eq!((history.attempts(), history.last().number), (18, 18));
+    let line = history.to_string();
+    assert!(line.starts_with("2 earlier attempts; attempt 3 returned 503 Service Unavailable ("), "{line}");
 }
 
 #[tokio::test]
-async fn the_history_of_a_retried_call_is_one_line() {
-    let backend = backend("status=503,reset,ok,ok,status=503").await;
-    let client = client(&backend).build().unwrap();
-    let response = client.get("/hello").await.unwrap();
+async fn a_history_has_what_each_attempt_led_to() {
+    let backend = backend("status=503,reset,ok").await;
+    let response = client(&backend).build().unwrap().get("/hello").await.unwrap();
     let history = response.extensions().get::<History>().unwrap();
-    let outcomes: Vec<_> = history.iter().map(|step| step.outcome.to_string()).collect();
-    assert_eq!((&*outcomes[0], &*outcomes[2]), ("returned 503 Service Unavailable", "returned 200 OK"));
-    assert!(outcomes[1].starts_with("failed: connection error: "), "{history}");
+    let [first, second, third] = Vec::from_iter(history.iter()).try_into().unwrap();
+    assert_eq!(
+        (&first.outcome, first.wait),
+        (&Outcome::Response(StatusCode::SERVICE_UNAVAILABLE), Some(Duration::from_millis(1)))
+    );
+    let Outcome::Failed { kind, message } = &second.outcome else { panic!("{second:?}") };
+    assert!(*kind == ErrorKind::ConnectionClosed && message.starts_with("connection error: "), "{second:?}");
+    assert_eq!((&third.outcome, third.wait), (&Outcome::Response(StatusCode::OK), None));
+    for (attempt, next) in [(first, second), (second, third)] {
+        assert!(next.start >= attempt.start + attempt.duration + attempt.wait.unwrap(), "{history:?}");
+    }
     let line = history.to_string();
     assert!(line.starts_with("attempt 1 returned 503 Service Unavailable ("), "{line}");
     assert!(line.contains("s); waited 1ms; attempt 2 failed: connection error: "), "{line}");
+    assert!(line.ends_with("s)"), "it was accepted: {line}");
+}
 
-    assert!(client.get("/hello").await.unwrap().extensions().get::<History>().is_none(), "one attempt has no history");
+#[tokio::test]
+async fn the_history_says_why_there_was_no_further_attempt() {
+    let check = async |script, post, end: &str, reason| {
+        let backend = backend(script).await;
+        let policy = policy().count(1).deadline(Duration::from_millis(400)).build().unwrap();
+        let client = client(&backend).policy(policy).timeout(Duration::from_secs(9)).build().unwrap();
+        let outcome = if post { client.post("/echo").body("x").await } else { client.get("/hello").await };
+        let history = match &outcome {
+            Ok(response) => response.extensions().get::<History>().unwrap(),
+            Err(error) => error.history().unwrap(),
+        };
+        let line = history.to_string();
+        assert!(line.ends_with(end) && history.reason() == reason, "{script}: {line}");
+    };
+    check("status=503", false, "s); no retries left", EndReason::Exhausted).await;
+    check("status=503", true, "s); not safe to repeat", EndReason::NotSafeToRepeat).await;
+    check("reset", true, "s); not safe to repeat", EndReason::NotSafeToRepeat).await;
+    check("hang", false, "s)", EndReason::Deadline).await;
+}
+
+#[tokio::test]
+async fn an_error_is_one_line_with_its_cause_and_repeats_nothing() {
+    let backend = backend("close").await;
+    let error = client(&backend).build().unwrap().post("/echo").body("x").await.unwrap_err();
+    let cause = error.root_cause().to_string();
+    let chain: Vec<_> =
+        successors(Some(&error as &dyn Error), |&error| error.source()).map(ToString::to_string).collect();
+    assert_eq!(chain.join(": ").matches(&*cause).count(), 1, "{chain:?}");
+    assert_eq!(error.history().unwrap().attempts(), 1);
 }
 
 #[tokio::test]
@@ -187,11 +235,26 @@ async fn calls_in_backoff_are_counted_until_they_continue_or_are_dropped() {
 }
 
 #[tokio::test]
+async fn calls_in_backoff_are_those_of_the_client_and_its_siblings() {
+    let backend = backend("status=503").await;
+    let config = RetryConfig::new(policy().interval(Duration::from_secs(3600)).build().unwrap()).status_codes([503]);
+    let build = || Client::builder(backend.url()).retry_config(config.clone()).build().unwrap();
+    let (client, other) = (build(), build());
+    let sibling = client.with_own_pool();
+    let call = tokio::spawn(async move { client.get("/hello").await.map(drop) });
+    while sibling.calls_in_backoff() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((sibling.calls_in_backoff(), other.calls_in_backoff()), (1, 0));
+    call.abort();
+}
+
+#[tokio::test]
 async fn the_deadline_aborts_an_attempt() {
     let backend = backend("hang").await;
     let deadline = policy().deadline(Duration::from_millis(200)).build().unwrap();
     let error = client(&backend).policy(deadline).no_timeout().build().unwrap().get("/hello").await.unwrap_err();
-    assert_eq!((error.kind(), error.reason()), (ErrorKind::Timeout, Some(Reason::Deadline)));
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::Timeout, Some(EndReason::Deadline)));
 }
 
 #[tokio::test]
@@ -236,7 +299,7 @@ async fn a_stalled_upload_is_not_a_stalled_server() {
             }
         });
         let response = client.put("/echo").body(Body::new(body)).await.unwrap();
-        assert_eq!(response.extensions().get::<Journal>().unwrap().attempts(), 1);
+        assert_eq!(response.extensions().get::<History>().unwrap().attempts(), 1);
         assert!(response.into_body().text().await.unwrap().ends_with("slowly"));
         upload.await.unwrap();
     }
@@ -248,7 +311,7 @@ async fn http2_refusals_are_retried_for_every_method() {
         let backend = backend(script).await;
         let client = client(&backend).http2_prior_knowledge(true).build().unwrap();
         let response = client.post("/echo").body("x").await.unwrap();
-        assert_eq!(response.extensions().get::<Journal>().unwrap().attempts(), 2, "{script}");
+        assert_eq!(response.extensions().get::<History>().unwrap().attempts(), 2, "{script}");
     }
 }
 
@@ -276,7 +339,7 @@ async fn an_observer_gets_each_resumed_body() {
     let events = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&events);
     let client = client(&backend).resume(true).observer(move |event| {
-        log.lock().unwrap().push(format!("{} {} {:?}", event.uri.path(), event.outcome, event.ended));
+        log.lock().unwrap().push(format!("{} {} {:?}", event.uri.path(), event.attempt.outcome, event.ended));
     });
     client.build().unwrap().get("/bytes/20000").await.unwrap().into_body().bytes().await.unwrap();
     let events = events.lock().unwrap();
@@ -336,13 +399,13 @@ async fn the_layer_retries_any_http_service() {
         request.body(Body::from("payload")).unwrap()
     };
     let response = service.ready().await.unwrap().call(request(Method::PUT)).await.unwrap();
-    assert_eq!(response.extensions().get::<Journal>().unwrap().attempts(), 3);
+    assert_eq!(response.extensions().get::<History>().unwrap().attempts(), 3);
     let echoed = response.into_body().collect().await.unwrap().to_bytes();
     assert!(echoed.ends_with(b"payload"), "{echoed:?}");
 
     assert_eq!(service.call(request(Method::POST)).await.unwrap().status(), 503, "a POST is not repeated");
     let error = service.call(request(Method::POST)).await.unwrap_err();
-    assert_eq!((error.kind(), error.reason()), (ErrorKind::ConnectionClosed, Some(Reason::Permanent)));
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::ConnectionClosed, Some(EndReason::NotSafeToRepeat)));
 
     let mut all = RetryLayer::new(config.retry_methods(RetryMethods::All)).unwrap().layer(plain);
     assert_eq!(all.call(request(Method::POST)).await.unwrap().status(), 200);

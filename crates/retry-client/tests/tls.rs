@@ -20,7 +20,7 @@ use common::{LIMIT, quick, read_head, watch};
 use http::Version;
 use https::{Authority, BOTH, Https, file};
 use retry_client::{
-    Client, ClientBuilder, Error, ErrorKind, Reason,
+    Client, ClientBuilder, EndReason, Error, ErrorKind,
     rustls::crypto::{CryptoProvider, ring},
 };
 use tokio::{
@@ -44,7 +44,7 @@ async fn listen() -> (TcpListener, TlsAcceptor, ClientBuilder) {
 /// Checks that there was one attempt.
 fn assert_permanent(error: &Error, server: &Https, why: &str) {
     assert_eq!(error.to_string(), format!("cannot connect to {}: {why}", server.server.address));
-    assert_eq!((error.kind(), error.reason()), (ErrorKind::Connect, Some(Reason::Permanent)));
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::Connect, Some(EndReason::Permanent)));
     assert_eq!((server.connections(), server.server.seen().len()), (1, 0));
 }
 

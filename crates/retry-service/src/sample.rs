@@ -47,7 +47,7 @@ fn failed(error: Error, request: &request::Parts) -> Response<Full<Bytes>> {
             (StatusCode::INTERNAL_SERVER_ERROR, "Idle timeout triggered before initiating inbound response".to_owned())
         }
         ErrorKind::Connect | ErrorKind::ConnectionClosed | ErrorKind::BadResponse => {
-            (StatusCode::BAD_GATEWAY, format!("Something wrong with the connection: {}", error.cause()))
+            (StatusCode::BAD_GATEWAY, format!("Something wrong with the connection: {}", error.root_cause()))
         }
         _ => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     };

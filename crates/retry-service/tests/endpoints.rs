@@ -169,7 +169,7 @@ async fn an_outage_is_the_reason_in_logs_and_metrics() {
     for name in ["give_ups_total{reason=\"outage\"}", "attempts_total{outcome=\"outage\"}"] {
         assert_eq!(read_metric(admin, &format!("retry_service_{name}")).await, 1.0, "{name}");
     }
-    assert_eq!(read_metric(admin, "retry_service_give_ups_total{reason=\"not_repeatable\"}").await, 0.0);
+    assert_eq!(read_metric(admin, "retry_service_give_ups_total{reason=\"not_safe_to_repeat\"}").await, 0.0);
     assert_eq!(read_metric(admin, "retry_service_attempt_duration_seconds_count").await, 0.0);
 }
 

@@ -171,6 +171,11 @@ async fn each_failure_of_the_upstream_has_its_own_status() {
         (504, "the upstream did not respond in time (2 attempts)".into())
     );
     assert_eq!(requests.load(SeqCst), 2);
+    let response = call(service.address, "POST", "/").await;
+    assert_eq!(
+        (response.status, response.json("message")),
+        (504, "the upstream did not respond in time (1 attempt, not safe to repeat)".into())
+    );
 }
 
 #[tokio::test]

@@ -28,26 +28,29 @@ const GET: &str = "GET /hello HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
 
 #[tokio::test]
 async fn metrics_count_requests_attempts_retries_and_give_ups() {
-    let backend = backend("status=503,ok,reset,ok,status=503").await;
+    let backend = backend("status=503,ok,reset,ok,status=503,status=503,status=503").await;
     let mut service = gateway(backend.address(), &["--admin", "127.0.0.1:0", "--count", "1"]).await;
     let admin = service.admin().await;
     for expected in [200, 200, 503] {
         assert_eq!(call(service.address, "GET", "/hello").await.status, expected);
     }
+    assert_eq!(call(service.address, "POST", "/echo").await.status, 503);
     let response = call(admin, "GET", "/metrics").await;
     response.has_header("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8");
     let metrics = response.text();
     for (name, expected) in [
         ("requests_total{method=\"GET\",code=\"200\"}", 2.0),
         ("requests_total{method=\"GET\",code=\"503\"}", 1.0),
-        ("request_duration_seconds_count", 3.0),
-        ("attempts_total{outcome=\"503\"}", 3.0),
+        ("requests_total{method=\"POST\",code=\"503\"}", 1.0),
+        ("request_duration_seconds_count", 4.0),
+        ("attempts_total{outcome=\"503\"}", 4.0),
         ("attempts_total{outcome=\"connection_closed\"}", 1.0),
         ("attempts_total{outcome=\"200\"}", 2.0),
-        ("attempt_duration_seconds_count", 6.0),
+        ("attempt_duration_seconds_count", 7.0),
         ("retries_total{reason=\"503\"}", 2.0),
         ("retries_total{reason=\"connection_closed\"}", 1.0),
         ("give_ups_total{reason=\"no_retries_left\"}", 1.0),
+        ("give_ups_total{reason=\"not_safe_to_repeat\"}", 1.0),
         ("requests_in_backoff", 0.0),
         ("requests_in_flight", 0.0),
     ] {
@@ -372,7 +375,9 @@ async fn counters_exist_before_they_count() {
         "attempts_total{outcome=\"connect\"}",
         "retries_total{reason=\"503\"}",
         "retries_total{reason=\"resumed\"}",
-        "give_ups_total{reason=\"not_repeatable\"}",
+        "give_ups_total{reason=\"not_safe_to_repeat\"}",
+        "give_ups_total{reason=\"body_not_replayable\"}",
+        "give_ups_total{reason=\"permanent\"}",
         "give_ups_total{reason=\"no_retries_left\"}",
         "give_ups_total{reason=\"deadline\"}",
         "give_ups_total{reason=\"retry_after\"}",

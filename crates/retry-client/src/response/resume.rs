@@ -13,14 +13,14 @@ use http::{
     header::{ACCEPT_RANGES, CONTENT_RANGE, ETAG, IF_RANGE, RANGE},
 };
 use http_body::{Body as _, Frame, SizeHint};
-use retry_core::{Journal, Record};
 
 use crate::{
     error::Error,
+    history::{History, Outcome, PastAttempt},
     request::body::Body,
     response::received_body::ReceivedBody,
     retry::{
-        attempt_event::{AttemptEvent, Outcome, WithoutQuery},
+        attempt_event::{AttemptEvent, WithoutQuery},
         attempt_request::ReplayableRequest,
         call_options::CallOptions,
         config::{Observer, RetryConfig},
@@ -111,7 +111,7 @@ pub(crate) struct ResumingBody {
     options: Option<Box<CallOptions>>,
     validator: Validator,
     /// The attempt that returned the current response.
-    record: Record,
+    attempt: PastAttempt,
     offset: u64,
     /// One past the last byte of the current response, if announced.
     end: Option<u64>,
@@ -143,14 +143,14 @@ impl ResumingBody {
             return None;
         }
         let validator = Validator::new(response)?;
-        let record = *response.extensions().get::<Journal>()?.last();
+        let attempt = response.extensions().get::<History>()?.last().clone();
         let max_resumes = settings.policy().count();
         Some(Self {
             client: Arc::clone(client) as _,
             uri: head.uri().clone(),
             headers: head.headers().clone(),
             options: settings.options.clone(),
-            record,
+            attempt,
             offset: 0,
             end: validator.total,
             validator,
@@ -187,7 +187,7 @@ impl ResumingBody {
         }
         let Some(resumes_left) = self.resumes_left.checked_sub(1) else { return Err(error) };
         self.resumes_left = resumes_left;
-        let Self { uri, headers, options, validator, record, offset, .. } = self;
+        let Self { uri, headers, options, validator, attempt, offset, .. } = self;
         let request_id = headers.get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or("-");
         // A fixed target, so that log filters do not depend on the module.
         log::warn!(
@@ -196,10 +196,8 @@ impl ResumingBody {
             WithoutQuery(uri)
         );
         if let Some(Observer(observer)) = &self.client.retry_config().observer {
-            let outcome = Outcome::Resumed(&error);
-            let parked = std::time::Duration::ZERO;
-            let (endpoint, ended, hedge) = (None, None, None);
-            observer(&AttemptEvent { method: &Method::GET, uri, endpoint, record, outcome, ended, parked, hedge });
+            attempt.outcome = Outcome::Resumed { kind: error.kind(), message: error.to_string() };
+            observer(&AttemptEvent { method: &Method::GET, uri, attempt, error: Some(&error), ended: None });
         }
         let mut request = Request::new(Body::empty());
         *request.uri_mut() = uri.clone();
@@ -222,8 +220,8 @@ impl ResumingBody {
             .check(response.status(), response.headers(), length, self.offset)
             .map_err(|why| Error::cannot_resume(self.offset, &why))?;
         (self.end, self.validator.total) = (Some(end), Some(total));
-        if let Some(journal) = response.extensions().get::<Journal>() {
-            self.record = *journal.last();
+        if let Some(history) = response.extensions().get::<History>() {
+            self.attempt = history.last().clone();
         }
         Ok(response.into_body())
     }

@@ -26,6 +26,7 @@ use crate::{
     },
     retry::{
         call_options::{CallOptions, CallSettings},
+        classify::RequestState,
         config::RetryConfig,
     },
 };
@@ -70,6 +71,17 @@ impl<'a> ReplayableRequest<'a> {
         let idempotent = make_idempotent(&settings, &mut head);
         let body = ReplayBody::new(body, config.replay_limit, &config.buffer_quota);
         Ok(Self { settings, head, body, idempotent, sent: AtomicU32::new(0), route: Route::default() })
+    }
+
+    /// Returns what is known of it at the end of an attempt.
+    pub(crate) fn state(&self) -> RequestState {
+        let Self { body, idempotent, route, .. } = self;
+        RequestState {
+            idempotent: *idempotent,
+            replayable: body.is_replayable(),
+            fully_read: body.is_fully_read(),
+            next: route.next_endpoint(),
+        }
     }
 
     pub(crate) fn was_sent(&self) -> bool {

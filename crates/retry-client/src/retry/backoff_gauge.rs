@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-/// Counts the calls that wait for their next attempt. Clones share the count.
+/// Counts the calls of a client that wait for their next attempt. Clones share the count.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BackoffGauge(Arc<AtomicUsize>);
 

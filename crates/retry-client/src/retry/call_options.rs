@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use retry_core::{Retry, RetryBudget, RetryPolicy, TokioRuntime};
 
-use crate::{error::Error, history::MAX_ENTRIES, retry::config::RetryConfig};
+use crate::{error::Error, retry::config::RetryConfig};
 
 /// Settings of one request, instead of those of its client or layer. What is not set stays as it is there.
 ///
@@ -143,7 +143,7 @@ impl<'a> CallSettings<'a> {
 
     /// Returns the retry engine.
     pub(crate) fn retry(&self) -> Retry<TokioRuntime> {
-        let retry = Retry::new(self.policy()).journal_limit(MAX_ENTRIES);
+        let retry = Retry::new(self.policy());
         match self.budget() {
             Some(budget) => retry.budget(budget.clone()),
             None => retry,

@@ -1,11 +1,11 @@
-//! Whether an attempt is repeated, given what is known of it.
+//! Whether a request is repeated, given what is known of its attempt, and if not, why.
 
 use std::time::Duration;
 
 use http::StatusCode;
 use retry_core::Verdict;
 
-use crate::{endpoint::route::NextEndpoint, retry::failure::FailureKind};
+use crate::{end_reason::EndReason, endpoint::route::NextEndpoint, retry::failure::FailureKind};
 
 /// What is known of the request at the end of an attempt.
 #[derive(Clone, Copy, Debug)]
@@ -20,25 +20,45 @@ pub(crate) struct RequestState {
     pub(crate) next: NextEndpoint,
 }
 
+impl RequestState {
+    /// Returns why the request may not be repeated after a response that is listed for retries. `None` if it may, or if
+    /// the server responded before it had read the complete request.
+    pub(crate) fn obstacle(self) -> Option<EndReason> {
+        if self.idempotent { self.unreplayable() } else { Some(EndReason::NotSafeToRepeat) }
+    }
+
+    /// Returns why the request may not be repeated after a failure. `None` if it may.
+    pub(crate) fn obstacle_after(self, kind: FailureKind) -> Option<EndReason> {
+        use FailureKind::{CutOff, MaybeProcessed, NotSent, Outage, Permanent, Refused, TimedOut, Unreachable};
+        match kind {
+            NotSent | Unreachable | Refused => self.unreplayable(),
+            MaybeProcessed | CutOff | TimedOut => self.obstacle(),
+            Permanent => Some(EndReason::Permanent),
+            Outage => Some(EndReason::Outage),
+        }
+    }
+
+    fn unreplayable(self) -> Option<EndReason> {
+        (!self.replayable).then_some(EndReason::BodyNotReplayable)
+    }
+}
+
 /// Returns the verdict on an attempt without a response.
 pub(crate) fn on_failure(request: RequestState, kind: FailureKind) -> Verdict {
-    use FailureKind::{CutOff, MaybeProcessed, NotSent, Outage, Permanent, Refused, TimedOut, Unreachable};
-    let safe = match kind {
-        NotSent | Unreachable | Refused => true,
-        MaybeProcessed | CutOff | TimedOut => request.idempotent,
-        Permanent | Outage => false,
-    };
-    match (safe && request.replayable, kind) {
-        (false, _) => Verdict::Stop,
+    use FailureKind::{CutOff, NotSent, TimedOut, Unreachable};
+    if request.obstacle_after(kind).is_some() {
+        return Verdict::Stop;
+    }
+    match kind {
         // Adds no load: it goes elsewhere, or waits until an endpoint is up.
-        (true, CutOff) => Verdict::RetryUncharged(Some(Duration::ZERO)),
-        (true, NotSent | Unreachable) => {
+        CutOff => Verdict::RetryUncharged(Some(Duration::ZERO)),
+        NotSent | Unreachable => {
             let is_elsewhere = request.next == NextEndpoint::FirstOther;
             Verdict::RetryUncharged(is_elsewhere.then_some(Duration::ZERO))
         }
-        (true, _) if request.next == NextEndpoint::FirstOther => Verdict::RetryAfter(Duration::ZERO),
-        (true, TimedOut) => Verdict::RetryTimeout,
-        (true, _) => Verdict::Retry,
+        _ if request.next == NextEndpoint::FirstOther => Verdict::RetryAfter(Duration::ZERO),
+        TimedOut => Verdict::RetryTimeout,
+        _ => Verdict::Retry,
     }
 }
 
@@ -49,7 +69,7 @@ pub(crate) fn on_failure(request: RequestState, kind: FailureKind) -> Verdict {
 ///
 /// Only a 429 counts as throttled. A 503 with a wait may come from a server that is down.
 pub(crate) fn on_failed_response(request: RequestState, status: StatusCode, wait: Option<Duration>) -> Verdict {
-    if !(request.idempotent && request.replayable && request.fully_read) {
+    if request.obstacle().is_some() || !request.fully_read {
         return Verdict::Accept;
     }
     let wait = match request.next {
@@ -93,6 +113,26 @@ mod tests {
             assert_eq!(on_failure(OVERSIZED_PUT, kind), Stop, "PUT too large {kind:?}");
             assert_eq!(on_failure(OVERSIZED_POST, kind), Stop, "POST too large {kind:?}");
         }
+    }
+
+    #[test]
+    fn a_request_that_is_not_repeated_has_a_reason() {
+        use EndReason::{BodyNotReplayable, NotSafeToRepeat};
+        for (kind, put, post, oversized_put, oversized_post) in [
+            (NotSent, None, None, Some(BodyNotReplayable), Some(BodyNotReplayable)),
+            (Refused, None, None, Some(BodyNotReplayable), Some(BodyNotReplayable)),
+            (MaybeProcessed, None, Some(NotSafeToRepeat), Some(BodyNotReplayable), Some(NotSafeToRepeat)),
+            (TimedOut, None, Some(NotSafeToRepeat), Some(BodyNotReplayable), Some(NotSafeToRepeat)),
+        ] {
+            let reasons = [PUT, POST, OVERSIZED_PUT, OVERSIZED_POST].map(|request| request.obstacle_after(kind));
+            assert_eq!(reasons, [put, post, oversized_put, oversized_post], "{kind:?}");
+        }
+        assert_eq!(PUT.obstacle_after(Permanent), Some(EndReason::Permanent));
+        assert_eq!(PUT.obstacle_after(Outage), Some(EndReason::Outage));
+        assert_eq!(
+            [PUT, POST, OVERSIZED_PUT].map(RequestState::obstacle),
+            [None, Some(NotSafeToRepeat), Some(BodyNotReplayable)]
+        );
     }
 
     #[test]

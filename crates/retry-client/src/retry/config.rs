@@ -8,9 +8,7 @@ use retry_core::{RetryBudget, RetryPolicy};
 use crate::{
     error::Error,
     request::{buffer_quota::BufferQuota, deadline_header::DeadlineHeader},
-    retry::{
-        attempt_event::AttemptEvent, backoff_gauge::BackoffGauge, methods::RetryMethods, server_hints::ServerHint,
-    },
+    retry::{attempt_event::AttemptEvent, methods::RetryMethods, server_hints::ServerHint},
 };
 
 /// What is retried, and how. [`ClientBuilder`](crate::ClientBuilder) has a method of the same name for each of these
@@ -46,7 +44,6 @@ pub struct RetryConfig {
     pub(crate) replay_limit: usize,
     pub(crate) buffer_quota: BufferQuota,
     pub(crate) observer: Option<Observer>,
-    pub(crate) backoff_gauge: BackoffGauge,
 }
 
 #[derive(Clone)]
@@ -74,7 +71,6 @@ impl RetryConfig {
             replay_limit: 64 * 1024,
             buffer_quota: BufferQuota::new(64 * 1024 * 1024),
             observer: None,
-            backoff_gauge: BackoffGauge::default(),
         }
     }
 

@@ -6,8 +6,9 @@ use hyper_util::client::legacy;
 
 use crate::{
     connection::{head_limits::HeadError, proxy::TunnelRejected, tls},
-    error::{Error, ErrorKind},
+    error::Error,
     error_chain::{BoxError, find, root},
+    error_kind::ErrorKind,
     request::replay::SourceError,
 };
 
@@ -70,7 +71,7 @@ impl Failure {
     pub(crate) fn is_connection_closed(&self) -> bool {
         let is_closed = self.error.kind() == ErrorKind::ConnectionClosed && self.kind != FailureKind::NotSent;
         // A stream that is reset ends alone.
-        is_closed && !find::<h2::Error>(&self.error).is_some_and(h2::Error::is_reset)
+        is_closed && !self.error.find_cause::<h2::Error>().is_some_and(h2::Error::is_reset)
     }
 }
 

@@ -3,19 +3,20 @@
 use std::{mem, sync::Mutex, time::SystemTime};
 
 use http::Response;
-use retry_core::{Attempt, Classify, Discard, Event, Report, Verdict};
+use retry_core::{Attempt, Classify, Discard, Reason, Record, Report, Verdict};
 
 use crate::{
+    end_reason::EndReason,
     endpoint::route::AttemptRoute,
     error::Error,
-    history::{History, HistoryEntry},
+    history::{EarlierAttempts, History, Outcome, PastAttempt},
     lock::lock,
     retry::{
-        attempt_event::{AttemptEvent, Outcome},
+        attempt_event::AttemptEvent,
         attempt_request::{AttemptRequest, ReplayableRequest, RequestParts},
         attempt_timeout,
-        backoff_gauge::BackoffGuard,
-        classify::{RequestState, on_failed_response, on_failure},
+        backoff_gauge::{BackoffGauge, BackoffGuard},
+        classify::{on_failed_response, on_failure},
         config::{Observer, RetryConfig},
         drain::drain,
         failure::Failure,
@@ -52,13 +53,14 @@ pub(crate) trait Drainable: http_body::Body<Data: Send, Error: Send> + Send + 's
 impl<B: http_body::Body<Data: Send, Error: Send> + Send + 'static> Drainable for B {}
 
 /// Sends a request until the configuration allows no further attempt, and passes the response that ended the call to
-/// `finish`. The response carries its [`Journal`](retry_core::Journal) and [`History`] as extensions.
+/// `finish`. The response carries its [`History`] as an extension. `backoffs` counts the call while it is in backoff.
 ///
 /// Not an `async fn`, whose future would contain the request twice. For the same reason an error from before the call is
 /// passed in.
 pub(crate) fn call<T: Transport, R>(
     mut transport: T,
     config: &RetryConfig,
+    backoffs: Option<&BackoffGauge>,
     parts: Result<RequestParts, Error>,
     finish: impl FnOnce(&ReplayableRequest<'_>, Response<T::Body>) -> R,
 ) -> impl Future<Output = Result<R, Error>> {
@@ -92,33 +94,44 @@ pub(crate) fn call<T: Transport, R>(
                     }
                 }
             })
-            .observe(|event| report(request, &progress, &event))
+            .observe(|event| {
+                // The end is reported below.
+                if event.ended.is_none() {
+                    let attempt = end_attempt(request, event.record, event.outcome, None);
+                    lock(&progress).wait_after(attempt, backoffs);
+                }
+            })
             .report();
         let Report { outcome, reason, journal, .. } = call.await;
-        let history = Some(mem::take(&mut lock(&progress).history)).filter(History::has_several_requests);
-        match outcome {
+        let reason = end_reason(request, reason, outcome.as_ref());
+        let last = end_attempt(request, journal.last(), outcome.as_ref(), Some(reason));
+        let history = History::new(mem::take(&mut lock(&progress).earlier), last, reason);
+        let error = match outcome {
             Some(Ok(mut response)) => {
-                response.extensions_mut().insert(journal);
-                if let Some(history) = history {
-                    response.extensions_mut().insert(history);
-                }
-                Ok(finish(request, *response))
+                response.extensions_mut().insert(history);
+                return Ok(finish(request, *response));
             }
-            Some(Err(failure)) => Err(failure.error.with_attempts(reason, journal, history)),
-            None if request.route.is_parked() => {
-                Err(request.route.outage_error().with_attempts(reason, journal, history))
-            }
-            None => Err(Error::deadline().with_attempts(reason, journal, history)),
-        }
+            Some(Err(failure)) => failure.error,
+            None if request.route.is_parked() => request.route.outage_error(),
+            None => Error::deadline(),
+        };
+        Err(error.with_history(history))
     }
 }
 
 /// The state of a call between its attempts.
 #[derive(Debug, Default)]
 struct Progress {
-    history: History,
+    earlier: EarlierAttempts,
     /// `Some` while the call waits for its next attempt.
     backoff: Option<BackoffGuard>,
+}
+
+impl Progress {
+    fn wait_after(&mut self, attempt: PastAttempt, backoffs: Option<&BackoffGauge>) {
+        self.earlier.push(attempt);
+        self.backoff = backoffs.map(BackoffGauge::enter);
+    }
 }
 
 /// Classifies the attempts of one call.
@@ -129,24 +142,13 @@ struct Classifier<'a> {
 
 impl<B: Drainable> Classify<BoxResponse<B>, Failure> for Classifier<'_> {
     fn classify(&self, outcome: &Result<BoxResponse<B>, Failure>) -> Verdict {
-        let ReplayableRequest { settings, body, idempotent, route, .. } = self.request;
-        let state = || RequestState {
-            idempotent: *idempotent,
-            replayable: body.is_replayable(),
-            fully_read: body.is_fully_read(),
-            next: route.next_endpoint(),
-        };
-        let response = match outcome {
-            Ok(response) => response,
-            Err(failure) => return on_failure(state(), failure.kind),
-        };
-        let status = response.status();
-        let is_listed = settings.config.retries_status(status);
-        if !is_listed && !settings.config.may_be_asked_to_retry(status) {
-            return Verdict::Accept;
+        match outcome {
+            Ok(response) => match read_advice(self.request.settings.config, response) {
+                Some(advice) => on_failed_response(self.request.state(), response.status(), advice.wait),
+                None => Verdict::Accept,
+            },
+            Err(failure) => on_failure(self.request.state(), failure.kind),
         }
-        let Advice { retry, wait } = server_hints::read(&settings.config.server_hints, response.headers(), now());
-        if retry.unwrap_or(is_listed) { on_failed_response(state(), status, wait) } else { Verdict::Accept }
     }
 
     fn discard(&self, outcome: Result<BoxResponse<B>, Failure>) -> Option<Discard> {
@@ -154,41 +156,70 @@ impl<B: Drainable> Classify<BoxResponse<B>, Failure> for Classifier<'_> {
     }
 }
 
+/// Returns what the server says about the retry of a response that should be retried. `None` if the response is accepted,
+/// whatever its request.
+fn read_advice<B>(config: &RetryConfig, response: &Response<B>) -> Option<Advice> {
+    let status = response.status();
+    let is_listed = config.retries_status(status);
+    if !is_listed && !config.may_be_asked_to_retry(status) {
+        return None;
+    }
+    let advice = server_hints::read(&config.server_hints, response.headers(), now());
+    advice.retry.unwrap_or(is_listed).then_some(advice)
+}
+
 #[expect(clippy::disallowed_methods, reason = "Retry-After may be a date, which is relative to the wall clock")]
 fn now() -> SystemTime {
     SystemTime::now()
 }
 
-/// Logs an attempt that ended, passes it to the observer, and adds it to the history.
-fn report<B>(request: &ReplayableRequest<'_>, progress: &Mutex<Progress>, event: &Event<'_, BoxResponse<B>, Failure>) {
-    let AttemptRoute { endpoint, parked, hedge } = request.route.end_attempt();
-    let Event { record, outcome, ended, .. } = *event;
-    let error;
+/// Returns why a call ended. If the classifier ended it, retry-core does not know why.
+fn end_reason<B>(
+    request: &ReplayableRequest<'_>,
+    reason: Reason,
+    outcome: Option<&Result<BoxResponse<B>, Failure>>,
+) -> EndReason {
+    let obstacle = match (reason, outcome) {
+        (Reason::Permanent, Some(Err(failure))) => request.state().obstacle_after(failure.kind),
+        (Reason::Accepted, Some(Ok(response))) => {
+            read_advice(request.settings.config, response).and_then(|_| request.state().obstacle())
+        }
+        _ => None,
+    };
+    obstacle.unwrap_or_else(|| reason.into())
+}
+
+/// Ends an attempt: logs it, passes it to the observer, and returns it. `outcome` is `None` if the deadline passed first,
+/// `ended` if another attempt follows.
+fn end_attempt<B>(
+    request: &ReplayableRequest<'_>,
+    record: &Record,
+    outcome: Option<&Result<BoxResponse<B>, Failure>>,
+    ended: Option<EndReason>,
+) -> PastAttempt {
+    let route = &request.route;
+    let AttemptRoute { endpoint, parked, hedge } = route.end_attempt();
+    let error = outcome.and_then(|outcome| outcome.as_ref().err()).map(|failure| &failure.error);
     let outcome = match outcome {
         Some(Ok(response)) => Outcome::Response(response.status()),
-        Some(Err(failure)) => Outcome::Failed(&failure.error),
-        None if request.route.is_parked() => {
-            error = request.route.outage_error();
-            Outcome::Failed(&error)
-        }
+        Some(Err(failure)) => failure.error.to_outcome(),
+        None if route.is_parked() => route.outage_error().to_outcome(),
         None => {
             if record.attempt == 1 && !request.settings.is_deadline_shortened() {
                 // It had the time of a complete call.
-                request.route.timed_out();
+                route.timed_out();
             }
             Outcome::DeadlineExceeded
         }
     };
-    if record.attempt > 1 || ended.is_none() || hedge.is_some() {
-        let mut progress = lock(progress);
-        let (outcome, endpoint) = (outcome.to_past(), endpoint.clone());
-        progress.history.push(HistoryEntry { record: *record, outcome, endpoint, hedge });
-        progress.backoff = ended.is_none().then(|| request.settings.config.backoff_gauge.enter());
-    }
+    let (start, duration) = record.timing.map(|timing| (timing.start, timing.duration)).unwrap_or_default();
+    let (number, wait) = (record.attempt, record.wait);
+    let attempt = PastAttempt { number, outcome, start, duration, parked, endpoint, hedge, wait };
     let (method, uri) = (request.head.method(), request.head.uri());
-    let event = AttemptEvent { method, uri, endpoint: endpoint.as_deref(), record, outcome, ended, parked, hedge };
+    let event = AttemptEvent { method, uri, attempt: &attempt, error, ended };
     event.log(request.settings.policy().count());
     if let Some(Observer(observer)) = &request.settings.config.observer {
         observer(&event);
     }
+    attempt
 }

@@ -1,10 +1,8 @@
 //! Error responses of the service itself.
 
-use std::{error::Error as StdError, iter::successors};
-
 use http::{HeaderValue, Method, Response, StatusCode, Uri, header::RETRY_AFTER};
 use jiff::Timestamp;
-use retry_client::{Error, ErrorKind, Journal};
+use retry_client::{EndReason, Error, ErrorKind, History};
 
 use super::{
     request_body::{BodyTooLarge, UploadTimeout},
@@ -20,12 +18,12 @@ pub(crate) struct ErrorResponse {
     /// Set if the service itself rejects the request, which has a log line of its own.
     pub(crate) rejection: Option<Rejection>,
     /// The attempts, if there were any.
-    journal: Option<Box<Journal>>,
+    history: Option<Box<History>>,
 }
 
 impl ErrorResponse {
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), rejection: None, journal: None }
+        Self { status, message: message.into(), rejection: None, history: None }
     }
 
     pub(crate) fn rejected(rejection: Rejection) -> Self {
@@ -42,14 +40,15 @@ impl ErrorResponse {
 
     /// Describes a failed call. The address of the upstream is only logged.
     pub(crate) fn from_failure(error: &Error) -> Self {
-        Self { journal: error.journal().cloned().map(Box::new), ..Self::without_journal(error) }
+        Self { history: error.history().cloned().map(Box::new), ..Self::without_history(error) }
     }
 
-    fn without_journal(error: &Error) -> Self {
-        if let Some(error) = find_cause::<BodyTooLarge>(error) {
+    fn without_history(error: &Error) -> Self {
+        let cause = error.root_cause();
+        if let Some(error) = cause.downcast_ref::<BodyTooLarge>() {
             return Self::too_large(error);
         }
-        if find_cause::<UploadTimeout>(error).is_some() {
+        if cause.is::<UploadTimeout>() {
             return Self::new(StatusCode::REQUEST_TIMEOUT, "the request body did not arrive in time");
         }
         let (status, what) = match error.kind() {
@@ -62,15 +61,19 @@ impl ErrorResponse {
             ErrorKind::Timeout => (StatusCode::GATEWAY_TIMEOUT, "the upstream did not respond in time"),
             _ => return Self::new(StatusCode::BAD_REQUEST, error.to_string()),
         };
-        let attempts = error.journal().map_or(0, Journal::attempts);
+        let attempts = error.history().map_or(0, History::attempts);
         let plural = if attempts == 1 { "" } else { "s" };
-        Self::new(status, format!("{what} ({attempts} attempt{plural})"))
+        let reason = match error.reason() {
+            Some(reason @ EndReason::NotSafeToRepeat) => format!(", {reason}"),
+            _ => String::new(),
+        };
+        Self::new(status, format!("{what} ({attempts} attempt{plural}{reason})"))
     }
 
     pub(crate) fn into_response(self, method: &Method, uri: &Uri) -> Response<Outgoing> {
         let mut response = error_response(Timestamp::now(), self.status, &self.message, method, uri).map(Into::into);
-        if let Some(journal) = self.journal {
-            response.extensions_mut().insert(*journal);
+        if let Some(history) = self.history {
+            response.extensions_mut().insert(*history);
         }
         if let Some(rejection) = self.rejection {
             response.extensions_mut().insert(rejection);
@@ -81,8 +84,4 @@ impl ErrorResponse {
         }
         response
     }
-}
-
-fn find_cause<E: StdError + 'static>(error: &Error) -> Option<&E> {
-    successors(error.source(), |&error| error.source()).find_map(<dyn StdError>::downcast_ref)
 }

@@ -4,39 +4,39 @@ use std::fmt::Display;
 
 use http::{Response, StatusCode};
 use log::Level;
-use retry_client::{Error, ErrorKind, History, Journal, Reason};
+use retry_client::{EndReason, Error, History};
 
 use super::context::RequestContext;
 use crate::telemetry::{
     access_log::{AccessLogEntry, milliseconds},
-    metrics::{failure_label, give_up_label},
+    metrics::{failure_label, give_up_label, reason_label},
 };
 
 /// Logs a response that took more than one attempt, or that was hedged.
 pub(super) fn responded<B>(request: &RequestContext<'_>, response: &Response<B>) {
-    if let Some(history) = response.extensions().get::<History>() {
+    if let Some(history) = response.extensions().get::<History>().filter(|history| has_several_requests(history)) {
         let status = response.status();
         let level = if status.is_server_error() { Level::Warn } else { Level::Info };
-        let attempts = history.iter().next_back().map_or(0, |step| step.record.attempt);
-        log(request, level, status, status.as_str(), None, attempts, history);
+        let reason = Some(history.reason()).filter(|reason| *reason != EndReason::Accepted).map(reason_label);
+        log(request, level, status, status.as_str(), reason, history.attempts(), history);
     }
 }
 
 /// Logs a request without a response from the upstream. The client gets `status`.
 pub(super) fn failed(request: &RequestContext<'_>, error: &Error, status: StatusCode) {
-    let attempts = error.journal().map_or(0, Journal::attempts);
-    let message = match error.history() {
-        Some(history) => history.to_string(),
-        None => error.to_string().replace("trust it with ca_file or ca_pem", "trust it with --upstream-ca"),
-    };
-    let message = match error.reason() {
-        None => message,
+    let attempts = error.history().map_or(0, History::attempts);
+    let message = match (error.history(), error.reason()) {
+        (Some(history), _) if has_several_requests(history) => history.to_string(),
         // The message says why.
-        Some(_) if error.kind() == ErrorKind::Outage => message,
-        Some(Reason::Permanent) => message + "; not repeatable",
-        Some(reason) => format!("{message}; {reason}"),
+        (_, None | Some(EndReason::Outage)) => error.to_string(),
+        (_, Some(reason)) => format!("{error}; {reason}"),
     };
-    log(request, Level::Warn, status, failure_label(error), give_up_label(error), attempts, &message);
+    let message = message.replace("trust it with ca_file or ca_pem", "trust it with --upstream-ca");
+    log(request, Level::Warn, status, failure_label(error.kind()), give_up_label(error), attempts, &message);
+}
+
+fn has_several_requests(history: &History) -> bool {
+    history.attempts() > 1 || history.last().hedge.is_some()
 }
 
 /// `outcome` is that of the last attempt, as in the metrics. `reason` says why there was no further attempt; `None` if

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use http::{HeaderValue, Method, Response, StatusCode, Uri};
 use http_body::Body;
-use retry_client::{Error, Journal};
+use retry_client::{Error, History};
 use tokio::time::Instant;
 
 use super::{
@@ -103,7 +103,7 @@ impl AccessLogEntry {
     /// Records the head of the response.
     pub(crate) fn responded<B: Body>(&mut self, response: &Response<B>) {
         self.status = Some(response.status());
-        self.attempts = response.extensions().get().map_or(0, Journal::attempts);
+        self.attempts = response.extensions().get().map_or(0, History::attempts);
         self.length = response.body().size_hint().exact();
         // The body of a response to HEAD is not polled.
         if self.method == Method::HEAD || response.body().is_end_stream() {

@@ -12,7 +12,7 @@ use prometheus_client::{
     metrics::counter::Counter,
     registry::{Registry, Unit},
 };
-use retry_client::{AttemptEvent, Error, ErrorKind, Outcome, Reason};
+use retry_client::{AttemptEvent, EndReason, Error, ErrorKind, Outcome, PastAttempt};
 use thread_local::ThreadLocal;
 
 use super::counts::{Counters, Histogram};
@@ -115,26 +115,27 @@ impl Metrics {
 
     /// Counts the end of an attempt, or the resumption of a response.
     pub(crate) fn attempt(&self, event: &AttemptEvent<'_>) {
+        let PastAttempt { outcome, duration, parked, hedge, .. } = event.attempt;
         let mut counts = self.counts();
-        if let Outcome::Resumed(_) = event.outcome {
+        if let Outcome::Resumed { .. } = outcome {
             // Its attempt has been counted with its head, and the one for the rest will be.
             counts.retries.increase(reason(RESUMED));
             return;
         }
-        if !event.parked.is_zero() {
-            counts.parked_duration.observe(event.parked);
+        if !parked.is_zero() {
+            counts.parked_duration.observe(*parked);
         }
-        if let Some(hedge) = event.hedge {
+        if let Some(hedge) = hedge {
             counts.hedges.increase(hedge_label(hedge.won));
         }
-        let outcome = outcome_label(event.outcome);
+        let outcome = outcome_label(outcome);
         let is_outage = outcome == Label::Name(OUTAGE);
-        if let Some(timing) = event.record.timing.filter(|_| !is_outage) {
-            counts.attempt_duration.observe(timing.duration.saturating_sub(event.parked));
+        if !is_outage {
+            counts.attempt_duration.observe(duration.saturating_sub(*parked));
         }
         match event.ended {
             None => counts.retries.increase(ReasonLabel { reason: outcome }),
-            Some(Reason::Accepted) => {}
+            Some(EndReason::Accepted) => {}
             Some(_) if is_outage => counts.give_ups.increase(reason(OUTAGE)),
             Some(why) => counts.give_ups.increase(reason(reason_label(why))),
         }
@@ -188,14 +189,16 @@ impl Counts {
         let requests =
             methods.into_iter().flat_map(|method| [200, 499, 502, 503, 504].map(|code| RequestLabels { method, code }));
         let retried = [502, 503, 504].map(Label::Status).into_iter().chain(FAILURES.map(Label::Name));
-        let outcomes = [Label::Status(200)].into_iter().chain(["bad_request", "deadline", OUTAGE].map(Label::Name));
+        let outcomes = [Label::Status(200)]
+            .into_iter()
+            .chain(["bad_request", "request_body", "deadline", OUTAGE].map(Label::Name));
         let reasons = |labels: &[&'static str]| Counters::zero(labels.iter().copied().map(reason));
         Self {
             requests: Counters::zero(requests),
             attempts: Counters::zero(retried.clone().chain(outcomes).map(|outcome| OutcomeLabel { outcome })),
             retries: Counters::zero(retried.chain([Label::Name(RESUMED)]).map(|reason| ReasonLabel { reason })),
             hedges: Counters::zero([true, false].map(hedge_label)),
-            give_ups: Counters::zero(GIVE_UPS.map(reason_label).into_iter().chain([OUTAGE]).map(reason)),
+            give_ups: Counters::zero(GIVE_UPS.map(|why| reason(reason_label(why)))),
             responses_incomplete: reasons(&IncompleteReason::ALL.map(IncompleteReason::label)),
             requests_rejected: Counters::zero(Rejection::ALL.iter().map(|rejection| reason(rejection.label()))),
             ..Self::default()
@@ -231,10 +234,10 @@ fn method_label(method: &Method) -> &'static str {
 }
 
 /// Returns the label for the outcome of an attempt: the status, or the kind of failure.
-fn outcome_label(outcome: Outcome<'_>) -> Label {
+fn outcome_label(outcome: &Outcome) -> Label {
     match outcome {
         Outcome::Response(status) => Label::Status(status.as_u16()),
-        Outcome::Failed(error) => Label::Name(failure_label(error)),
+        Outcome::Failed { kind, .. } => Label::Name(failure_label(*kind)),
         Outcome::DeadlineExceeded => Label::Name("deadline"),
         _ => Label::Name("other"),
     }
@@ -244,13 +247,14 @@ fn outcome_label(outcome: Outcome<'_>) -> Label {
 const FAILURES: [&str; 4] = ["connect", "timeout", "connection_closed", "bad_response"];
 
 /// Returns the label for a kind of failure.
-pub(crate) fn failure_label(error: &Error) -> &'static str {
-    match error.kind() {
+pub(crate) fn failure_label(kind: ErrorKind) -> &'static str {
+    match kind {
         ErrorKind::Connect => "connect",
         ErrorKind::Outage => OUTAGE,
         ErrorKind::Timeout => "timeout",
         ErrorKind::ConnectionClosed => "connection_closed",
         ErrorKind::BadResponse => "bad_response",
+        ErrorKind::RequestBody => "request_body",
         _ => "bad_request",
     }
 }
@@ -279,8 +283,8 @@ impl IncompleteReason {
     /// Returns the reason for an error of a body.
     pub(crate) fn of(error: &Error) -> Self {
         match error.kind() {
-            // Only attempts to resume have a journal here.
-            _ if error.journal().is_some() => Self::NotResumed,
+            // Only attempts to resume have a history here.
+            _ if error.history().is_some() => Self::NotResumed,
             ErrorKind::BadResponse => Self::NotResumed,
             ErrorKind::Timeout => Self::Timeout,
             _ => Self::ConnectionClosed,
@@ -298,21 +302,33 @@ impl IncompleteReason {
 }
 
 /// Why there is no further attempt at a failed request.
-const GIVE_UPS: [Reason; 5] =
-    [Reason::Permanent, Reason::Exhausted, Reason::Deadline, Reason::RetryAfterTooLong, Reason::Budget];
+const GIVE_UPS: [EndReason; 8] = [
+    EndReason::NotSafeToRepeat,
+    EndReason::BodyNotReplayable,
+    EndReason::Permanent,
+    EndReason::Outage,
+    EndReason::Exhausted,
+    EndReason::Deadline,
+    EndReason::RetryAfterTooLong,
+    EndReason::Budget,
+];
 
 /// Returns the label for why there was no further attempt at a failed request.
 pub(crate) fn give_up_label(error: &Error) -> Option<&'static str> {
     if error.kind() == ErrorKind::Outage { Some(OUTAGE) } else { error.reason().map(reason_label) }
 }
 
-fn reason_label(reason: Reason) -> &'static str {
+/// Returns the label for why there was no further attempt.
+pub(crate) fn reason_label(reason: EndReason) -> &'static str {
     match reason {
-        Reason::Permanent => "not_repeatable",
-        Reason::Exhausted => "no_retries_left",
-        Reason::Deadline => "deadline",
-        Reason::RetryAfterTooLong => "retry_after",
-        Reason::Budget => "budget",
+        EndReason::NotSafeToRepeat => "not_safe_to_repeat",
+        EndReason::BodyNotReplayable => "body_not_replayable",
+        EndReason::Permanent => "permanent",
+        EndReason::Outage => OUTAGE,
+        EndReason::Exhausted => "no_retries_left",
+        EndReason::Deadline => "deadline",
+        EndReason::RetryAfterTooLong => "retry_after",
+        EndReason::Budget => "budget",
         _ => "other",
     }
 }
