@@ -20,9 +20,9 @@ struct Attempt {
 }
 
 fn labels(event: &AttemptEvent<'_>) -> Attempt {
-    let outcome = match event.outcome {
+    let outcome = match &event.attempt.outcome {
         Outcome::Response(status) => status.as_u16().to_string(),
-        Outcome::Failed(error) => format!("{:?}", error.kind()),
+        Outcome::Failed { kind, .. } => format!("{kind:?}"),
         _ => "other".to_owned(),
     };
     Attempt { outcome, retried: if event.ended.is_none() { "yes" } else { "no" } }
