@@ -7,7 +7,7 @@ use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use common::{Reply, Server, quick, raw_server};
 use http::HeaderName;
-use retry_client::{Client, ClientBuilder, RetryBudget, RetryPolicy, ServerHint, retry_core::TokenCosts};
+use retry_client::{CallOptions, Client, ClientBuilder, RetryBudget, RetryPolicy, ServerHint, retry_core::TokenCosts};
 use tokio::time::Instant;
 
 const ENVOY: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
@@ -106,4 +106,16 @@ async fn an_attempt_timeout_that_is_shorter_is_what_is_left() {
     check(sent(&GRPC, |client| limited(client).policy(policy)).await, ["2500000u"; 2]);
     check(sent(&HeaderName::from_static("request-timeout"), limited).await, ["3"; 2]);
     check(sent(&ENVOY, |client| client).await, ["as the caller set it"; 2]);
+}
+
+#[tokio::test]
+async fn a_deadline_of_one_call_travels_too() {
+    let server = Server::start([Reply::Ok("ok")]).await;
+    let client = server.client().deadline_header(ENVOY).build().unwrap();
+    client.get("/").options(CallOptions::new().deadline(Duration::from_secs(60))).await.unwrap();
+    client.get("/").await.unwrap();
+    let seen = server.seen();
+    let left: u64 = seen[0].headers[&ENVOY].to_str().unwrap().parse().unwrap();
+    assert!((1..=60_000).contains(&left), "{left}");
+    assert!(!seen[1].headers.contains_key(&ENVOY));
 }

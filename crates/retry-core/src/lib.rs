@@ -115,7 +115,8 @@
 //! * `tokio` (default, includes `std`): [`TokioRuntime`], which a [`Retry`] has by default, and [`retry()`].
 //! * `std`: [`Retry::new`] and [`Retry::run_blocking`].
 //! * `serde`: policies in configuration files, validated when they are read: `interval = "200ms"`, `count = 5`,
-//!   `jitter = "full"`. Times are numbers of seconds or text with units; unknown fields are errors.
+//!   `jitter = "full"`. Times are numbers of seconds or text with units. Missing fields have the values of
+//!   [`RetryPolicy::default`]; unknown fields are errors.
 //! * `log`: logs each retry at level debug and each call that gives up at level warn, with the target `retry_core`. Of
 //!   the outcome only the verdict is logged, as errors may contain secrets.
 //!
