@@ -2,6 +2,7 @@
 //!
 //! A new behaviour needs a row in `table.rs`, and code in `play.rs` unless an existing [`Fault`] covers it.
 
+mod after_body;
 pub(crate) mod chunked_body;
 pub(crate) mod connection_faults;
 pub(crate) mod connection_state;
@@ -15,10 +16,12 @@ pub(crate) mod value;
 use std::fmt;
 use std::time::Duration;
 
+use h2::Reason;
 use http::{HeaderName, HeaderValue, StatusCode};
 use jiff::fmt::friendly::SpanPrinter;
 
-use crate::fault::connection_faults::OutputFault;
+use crate::fault::connection_faults::{OutputFault, Position};
+use crate::fault::outage::Outage;
 
 /// What the backend does with one request. By default it responds immediately.
 ///
@@ -90,30 +93,78 @@ pub(crate) enum Fault {
     Hang,
     /// The connection's output has a fault, from this response on.
     Output(OutputFault),
+    /// The head of the response is sent one byte at a time, with this pause between bytes.
+    DripHead(Duration),
     /// The body ends after this many bytes, or after half of them.
     Truncate(Option<u64>),
-    /// GOAWAY, or `Connection: close` over HTTP/1.1.
+    /// An invalid chunk after half of the body.
+    BadChunk,
+    /// This many bytes follow the body.
+    Excess(u32),
+    /// The connection's output has a fault after this response.
+    AfterResponse(OutputFault),
+    /// GOAWAY that excludes this request, or `Connection: close` over HTTP/1.1.
     Goaway,
-    /// RST_STREAM with REFUSED_STREAM, or a closed connection over HTTP/1.1.
-    RefusedStream,
-    /// The backend is down for this long.
-    Down(Duration),
+    /// GOAWAY or `Connection: close` after this many responses on the connection.
+    GoawayAfter(u64),
+    /// RST_STREAM, or a closed connection over HTTP/1.1.
+    Rst(Reason),
+    /// Neither the request's body is read, nor is there a response.
+    NoWindow,
+    /// There is no response, and over HTTP/2 none to a PING either.
+    NoPing,
+    /// An outage of this length.
+    Outage(Outage, Duration),
+    /// The handshake of a connection fails. A request closes its connection.
+    Tls(TlsFault),
+}
+
+/// A fault of a TLS handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TlsFault {
+    /// The certificate has expired.
+    Expired,
+    /// The certificate is for another host.
+    WrongName,
+    /// The certificate is from another CA.
+    Untrusted,
+    /// The server never responds to the handshake.
+    Stall,
 }
 
 impl Behaviour {
     /// Returns whether the request's body is not read, because the response is early or the request is not processed.
     pub(crate) fn ignores_body(&self, http2: bool) -> bool {
-        let unprocessed = matches!(self.fault, Some(Fault::Goaway | Fault::RefusedStream));
+        let unprocessed = matches!(self.fault, Some(Fault::Goaway | Fault::Rst(Reason::REFUSED_STREAM)));
         self.early || (http2 && unprocessed)
+    }
+
+    /// Returns the fault of a TLS handshake, if the behaviour is one.
+    pub(crate) fn tls_fault(&self) -> Option<TlsFault> {
+        match self.fault {
+            Some(Fault::Tls(fault)) => Some(fault),
+            _ => None,
+        }
     }
 
     /// Returns whether the client receives no head of a response.
     pub(crate) fn replaces_response(&self, http2: bool) -> bool {
         match &self.fault {
-            Some(Fault::Output(fault)) => matches!(fault, OutputFault::EndAfter(0, _) | OutputFault::Replace(_)),
-            Some(Fault::Hang | Fault::RefusedStream | Fault::Down(_)) => true,
+            Some(Fault::Output(fault)) => {
+                matches!(fault, OutputFault::EndAfter(0, _) | OutputFault::Insert(_, Position::Here, _))
+            }
+            Some(Fault::Outage(outage, _)) => *outage == Outage::Down,
+            Some(Fault::Hang | Fault::Rst(_) | Fault::NoWindow | Fault::NoPing | Fault::Tls(_)) => true,
             Some(Fault::Goaway) => http2,
-            Some(Fault::Truncate(_)) | None => false,
+            Some(
+                Fault::DripHead(_)
+                | Fault::Truncate(_)
+                | Fault::BadChunk
+                | Fault::Excess(_)
+                | Fault::AfterResponse(_)
+                | Fault::GoawayAfter(_),
+            )
+            | None => false,
         }
     }
 }

@@ -59,12 +59,13 @@ impl Handler {
     {
         let (head, body) = request.into_parts();
         let ignored = connection.ignores_requests();
-        let last_stream = connection.count_request();
+        let position = connection.count_request();
+        connection.fault.cancel_close();
         let state = self.state.current();
         let arrival = match state.select(&head) {
             (Responder::Route(Route::Requests), _) => None,
             _ if ignored => None,
-            (responder, script) => Some(Arrival::record(&state, connection, last_stream, &head, responder, script)),
+            (responder, script) => Some(Arrival::record(&state, connection, position, &head, responder, script)),
         };
         let connection = Arc::clone(connection);
         async move {
@@ -93,7 +94,7 @@ impl Arrival {
     fn record(
         state: &Arc<State>,
         connection: &Arc<ConnectionState>,
-        last_stream: u32,
+        position: u32,
         head: &Parts,
         responder: Responder,
         script: Option<&ScriptRun>,
@@ -108,10 +109,11 @@ impl Arrival {
             RecordedRequest::new(number, head, connection.number, stub, behaviour.to_string())
         });
         let http2 = head.version == Version::HTTP_2;
-        if behaviour.fault == Some(Fault::Goaway) && http2 {
+        let is_head = head.method == Method::HEAD;
+        let exchange = Exchange { behaviour, connection: Arc::clone(connection), http2, is_head, position };
+        if exchange.ends_connection() {
             connection.ignore_requests();
         }
-        let exchange = Exchange { behaviour, connection: Arc::clone(connection), http2, last_stream };
         let (state, time) = (Arc::clone(state), Instant::now());
         Self { state, number, time, responder, scripted: script.is_some(), exchange }
     }
@@ -137,6 +139,11 @@ impl Arrival {
 
     /// Reads the body, unless the behaviour ignores it, and returns the response of the route or stub.
     async fn read_and_respond<B: Body<Data = Bytes>>(&self, head: &Parts, body: B) -> Response {
+        if self.exchange.behaviour.fault == Some(Fault::NoWindow) {
+            // Dropping the body would open its flow-control window.
+            let _unread = body;
+            return std::future::pending().await;
+        }
         if self.exchange.behaviour.ignores_body(self.exchange.http2) {
             return self.own_response(head, &[]);
         }

@@ -67,11 +67,29 @@
 //! | behaviour | HTTP/1.1 | HTTP/2 |
 //! |---|---|---|
 //! | `chunked` | `Transfer-Encoding: chunked`, except for HEAD, 204 and 304 | no `content-length`; END_STREAM ends the body |
-//! | `reset`, `close`, `garbage`, `reset-after`, `close-after`, `stall-after`, `drip` | affects the connection | affects the connection, and so all its streams; counts all bytes that the connection sends from this response on, including frame headers |
+//! | all that affect a connection | only its own response, as there is one at a time | all streams of the connection; counts all bytes that the connection sends from this response on, including frame headers |
 //! | `truncate` | body, then FIN | body, then END_STREAM; the connection stays open |
-//! | `chunked;truncate` | chunks, then FIN without the last chunk | body, then RST_STREAM with INTERNAL_ERROR; the connection stays open |
+//! | `chunked;truncate`, `bad-chunk` | chunks, then FIN without the last chunk | body, then RST_STREAM with INTERNAL_ERROR; the connection stays open |
+//! | `excess` | bytes after the body; the next response follows them | DATA that exceeds `content-length` |
 //! | `goaway` | `Connection: close` on the response | GOAWAY that excludes this stream and later ones, then FIN; later requests are not counted |
-//! | `refused-stream` | like `close` | RST_STREAM with REFUSED_STREAM; the connection stays open |
+//! | `goaway=3` | `Connection: close` on the third response of the connection | GOAWAY after it, which excludes later streams; the connection stays open, and later requests are not counted |
+//! | `refused-stream`, `rst=CANCEL` | like `close` | RST_STREAM; the connection stays open |
+//! | `no-window` | the body is not read from the socket | no WINDOW_UPDATE: the client can send the initial window of 1 MiB |
+//! | `no-ping` | like `hang` | PINGs are ignored until the connection's next request |
+//!
+//! # Handshakes and outages
+//!
+//! `tls=expired` and its like take the turn of a connection, not of a request: in `tls=expired,tls=stall,ok`, the first
+//! two connections have a fault in their handshake, and the first request of the third gets `ok`. The response to a
+//! request before such a behaviour asks the client to use another connection, as `goaway=1` does. A request that
+//! nevertheless meets it on an open connection is not responded to, and the connection is closed.
+//!
+//! During a `blackhole`, connections are silent, but stay open: what is sent meanwhile is read afterwards. The backlog
+//! of the listener is full, so the kernel drops the packets of new connections. Clients send them again, usually after
+//! 1 s, 3 s and 7 s.
+//!
+//! `half-open` is a connection whose other end is gone without a trace (RFC 9293, section 3.5.1): it responds, and
+//! discards everything that arrives later.
 //!
 //! A connection has one fault at a time: if the responses of several HTTP/2 streams overlap, the latest fault replaces
 //! the one before. Over HTTP/2, the body of a request with `refused-stream` or `goaway` is not read.

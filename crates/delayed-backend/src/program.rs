@@ -74,6 +74,9 @@ fn server(flags: &Flags) -> Result<Server, Box<dyn Error>> {
         }
         return Ok(server.with_tls(identity));
     }
+    if flags.script().has_tls_faults() {
+        return Err("the script has faults of the TLS handshake, which need --tls".into());
+    }
     Ok(server)
 }
 

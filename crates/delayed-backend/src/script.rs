@@ -69,6 +69,11 @@ impl Script {
         self.steps.iter().any(|step| step.behaviour.delay == Some(Delay::Default))
     }
 
+    /// Whether a step is the fault of a TLS handshake.
+    pub(crate) fn has_tls_faults(&self) -> bool {
+        self.steps.iter().any(|step| step.behaviour.tls_fault().is_some())
+    }
+
     /// Selects the behaviours at random, by weight, instead of repeating them in a cycle.
     ///
     /// With the same seed, requests with the same number get the same behaviour, and the same delay if it is a range.

@@ -15,12 +15,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::Watcher;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::common::listen::{BACKLOG, bind};
 use crate::fault::connection_faults::{FaultyIo, Socket};
 use crate::fault::connection_state::ConnectionState;
-use crate::fault::outage::{OutageStarter, Outages};
+use crate::fault::outage::{Outage, OutageStarter, Outages};
 use crate::handler::Handler;
 use crate::recorder::recorded_request::RecordedRequest;
 use crate::script::Script;
@@ -123,7 +124,7 @@ impl Server {
 
     /// Closes all connections, and refuses new ones for this long. Zero ends an outage.
     pub fn down(&self, length: Duration) {
-        self.outages.start(length);
+        self.outages.start(Outage::Down, length);
     }
 
     /// Waits until at least `count` requests have been recorded, and returns all of them.
@@ -168,7 +169,13 @@ impl Server {
                         let connection = Arc::new(ConnectionState::new(number, self.outages.clone()));
                         connections.add(|watcher| Arc::clone(&self).serve_connection(stream, watcher, connection));
                     }
-                    () = outages.start() => break,
+                    outage = outages.start() => match outage {
+                        Outage::Down => break,
+                        Outage::Blackhole => tokio::select! {
+                            () = accept_none(&listener, &mut outages) => {}
+                            () = &mut stop => return Ok(connections),
+                        },
+                    },
                     () = &mut stop => return Ok(connections),
                 }
             }
@@ -185,7 +192,11 @@ impl Server {
     async fn serve_connection(self: Arc<Self>, stream: TcpStream, watcher: Watcher, connection: Arc<ConnectionState>) {
         #[cfg(feature = "tls")]
         if let Some(identity) = &self.identity {
-            match identity.accept(stream).await {
+            let fault = self.state().script.next_tls_fault();
+            if let Some(fault) = fault {
+                log::info!("Connection {}: {fault:?} in the TLS handshake", connection.number);
+            }
+            match identity.accept(stream, fault).await {
                 Ok(stream) => return self.serve_http(stream, watcher, connection).await,
                 Err(error) => return log::debug!("TLS handshake failed: {error}"),
             }
@@ -197,7 +208,7 @@ impl Server {
     where
         S: Socket + Send + 'static,
     {
-        let io = TokioIo::new(FaultyIo::new(socket, connection.fault.clone()));
+        let io = TokioIo::new(FaultyIo::new(socket, connection.fault.clone(), connection.outages()));
         let mut protocols = auto::Builder::new(TokioExecutor::new());
         // hyper limits the time for a request head only if it has a timer.
         protocols.http1().timer(TokioTimer::new());
@@ -214,7 +225,7 @@ impl Server {
 /// During the outage the port stays bound, so that no other process can use it.
 async fn listen_after_outage(address: SocketAddr, outages: &mut Outages) -> TcpListener {
     let mut socket = bind(address);
-    outages.end().await;
+    outages.end(Outage::Down).await;
     loop {
         match socket.and_then(|socket| socket.listen(BACKLOG)) {
             Ok(listener) => {
@@ -226,4 +237,24 @@ async fn listen_after_outage(address: SocketAddr, outages: &mut Outages) -> TcpL
         tokio::time::sleep(LISTEN_PAUSE).await;
         socket = bind(address);
     }
+}
+
+/// Accepts no connection until the end of the blackhole.
+///
+/// The kernel completes handshakes on its own until the backlog is full, so it is reduced to one connection, and filled.
+async fn accept_none(listener: &TcpListener, outages: &mut Outages) {
+    let set_backlog = |backlog: u32| {
+        let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+        if let Err(error) = SockRef::from(listener).listen(backlog) {
+            log::warn!("Cannot change the backlog: {error}");
+        }
+    };
+    set_backlog(0);
+    // Fails if other connections have filled the backlog.
+    let connect = async { TcpStream::connect(listener.local_addr()?).await };
+    let filler = tokio::time::timeout(LISTEN_PAUSE, connect).await;
+    outages.end(Outage::Blackhole).await;
+    drop(filler);
+    set_backlog(BACKLOG);
+    log::info!("Up again");
 }

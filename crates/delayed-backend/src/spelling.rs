@@ -1,7 +1,8 @@
 //! Suggests the name that was meant.
 
-/// How similar a name has to be for a suggestion, from 0 to 1; the limit of clap.
-const SIMILAR: f64 = 0.7;
+/// How similar a name has to be for a suggestion, from 0 to 1. The limit of clap, 0.7, accepts even a single letter for a
+/// short name.
+const SIMILAR: f64 = 0.75;
 
 /// Returns the name that this one is probably a misspelling of.
 pub(crate) fn similar<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

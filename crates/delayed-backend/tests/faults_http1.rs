@@ -382,6 +382,43 @@ async fn goaway_sends_connection_close() {
 }
 
 #[tokio::test]
+async fn goaway_after_a_number_of_responses_closes_the_connection() {
+    let backend = backend("goaway=2").await;
+    let mut stream = send(backend.address(), GET).await;
+    assert!(!read_response(&mut stream, HELLO).await.contains("connection: close"));
+    stream.write_all(GET.as_bytes()).await.unwrap();
+    let (response, end) = read_to_end(&mut stream).await;
+    assert!(response.contains("connection: close\r\n") && response.ends_with(HELLO), "{response}");
+    assert_eq!(end, End::Fin);
+}
+
+#[tokio::test]
+async fn close_idle_does_not_close_a_connection_with_a_request() {
+    let backend = backend("close-idle=1s,delay=1500ms").await;
+    let mut stream = send(backend.address(), GET).await;
+    read_response(&mut stream, HELLO).await;
+    stream.write_all(GET.as_bytes()).await.unwrap();
+    read_response(&mut stream, HELLO).await;
+}
+
+#[tokio::test]
+async fn a_blackhole_delays_other_connections_and_new_ones() {
+    let backend = backend("ok,blackhole=1s,ok").await;
+    let mut other = send(backend.address(), GET).await;
+    read_response(&mut other, HELLO).await;
+    let start = Instant::now();
+    let mut stream = send(backend.address(), GET).await;
+    while backend.received() < 2 {
+        tokio::task::yield_now().await;
+    }
+    other.write_all(GET.as_bytes()).await.unwrap();
+    read_response(&mut other, HELLO).await;
+    read_response(&mut stream, HELLO).await;
+    assert!(start.elapsed() >= Duration::from_secs(1));
+    exchange(backend.address(), &request("GET", "/hello")).await;
+}
+
+#[tokio::test]
 async fn goaway_reads_the_body() {
     let backend = backend("goaway").await;
     let text = "POST /echo HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n\r\nbody";

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the message")]
 
 use std::error::Error;
+use std::future::poll_fn;
 use std::io;
 use std::time::Duration;
 
@@ -338,6 +339,51 @@ async fn nothing_is_counted_on_a_connection_after_goaway() {
         assert!(cause::<h2::Error>(&error).unwrap().is_go_away(), "{error:?}");
     }
     assert_eq!(client.backend.received(), 1);
+}
+
+#[tokio::test]
+async fn goaway_after_a_number_of_responses_accepts_them() {
+    let mut client = Client::of("goaway=2").await;
+    for _ in 0..2 {
+        assert_eq!(client.text().await.unwrap(), HELLO);
+    }
+    // The client learns of the GOAWAY right after the response, or with the next request.
+    while let Ok(sent) = timeout(QUIET_PERIOD, client.hello()).await {
+        assert!(sent.is_err());
+        if client.sender.is_closed() {
+            break;
+        }
+    }
+    assert_eq!(client.backend.received(), 2);
+}
+
+#[tokio::test]
+async fn the_window_of_no_window_is_never_opened_again() {
+    watchdog::watch();
+    for (script, is_opened) in [("hang", true), ("no-window", false)] {
+        let backend = Backend::start(script.parse().unwrap()).await.unwrap();
+        let stream = TcpStream::connect(backend.address()).await.unwrap();
+        let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::post(format!("{}/echo", backend.url())).body(()).unwrap();
+        let (_response, mut body) = sender.send_request(request, false).unwrap();
+        let mut sent = 0;
+        let opened = loop {
+            body.reserve_capacity(1 << 16);
+            match timeout(QUIET_PERIOD, poll_fn(|cx| body.poll_capacity(cx))).await {
+                Ok(capacity) => {
+                    let capacity = capacity.unwrap().unwrap();
+                    body.send_data(Bytes::from(vec![0; capacity]), false).unwrap();
+                    sent += capacity;
+                }
+                Err(_) => break false,
+            }
+            if sent > 8 << 20 {
+                break true;
+            }
+        };
+        assert_eq!(opened, is_opened, "{script}: {sent} bytes");
+    }
 }
 
 #[tokio::test]

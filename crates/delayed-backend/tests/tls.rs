@@ -4,43 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the message")]
 
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::Command;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 mod support;
+use support::tls::connect;
 use support::{request, watch};
-
-/// Connects as a client that trusts only this CA.
-async fn connect(
-    address: SocketAddr,
-    name: &'static str,
-    ca_pem: Option<&str>,
-    protocols: &[&str],
-) -> io::Result<TlsStream<TcpStream>> {
-    let mut roots = RootCertStore::empty();
-    if let Some(pem) = ca_pem {
-        roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
-    }
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
-    let stream = TcpStream::connect(address).await?;
-    let name = ServerName::try_from(name).unwrap();
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await
-}
 
 async fn backend(script: &str) -> delayed_backend::Backend {
     watch();
@@ -94,6 +65,29 @@ async fn faults_apply_below_tls() {
         assert_eq!(String::from_utf8(response).unwrap(), expected, "{script}");
         assert_eq!(read.map(drop).map_err(|error| error.kind()), end, "{script}");
     }
+}
+
+#[tokio::test]
+async fn a_connection_takes_the_turn_of_a_handshake_fault() {
+    let backend = backend("ok,tls=expired,tls=untrusted,status=503").await;
+    let connect = || connect(backend.address(), "localhost", backend.ca_pem(), &[]);
+    // The response before asks for another connection.
+    let mut stream = connect().await.unwrap();
+    stream.write_all(b"GET /hello HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    assert!(response.contains("connection: close\r\n") && response.ends_with("Hello World!!!"), "{response}");
+    for expected in ["certificate expired", "UnknownIssuer"] {
+        let error = connect().await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let mut stream = connect().await.unwrap();
+    stream.write_all(request("GET", "/hello").as_bytes()).await.unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 503"), "{response}");
+    let behaviours: Vec<_> = backend.requests().into_iter().map(|request| request.behaviour).collect();
+    assert_eq!(behaviours, ["ok", "status=503"]);
 }
 
 #[tokio::test]

@@ -5,30 +5,53 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::fault::http2_frames::FrameTracker;
+use crate::fault::http2_frames::{FrameTracker, PING_LENGTH, is_ping_response};
+use crate::fault::outage::Outages;
 
 /// A fault of everything that a connection sends from now on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OutputFault {
     /// Send this many more bytes, then end the connection.
     EndAfter(u64, ConnectionEnd),
-    /// Send everything up to the next flush, then end the connection.
-    EndAfterFlush(ConnectionEnd),
-    /// Send these bytes instead of all others, then close the connection.
-    Replace(Bytes),
-    /// Finish the current HTTP/2 frame, send these bytes instead of all others, then close the connection.
-    ReplaceNextFrame(Bytes),
-    /// Send one byte at a time, with this pause between bytes.
-    Drip(Duration),
+    /// Insert these bytes at a position, then end the connection if there is an end.
+    Insert(Bytes, Position, Option<ConnectionEnd>),
+    /// Send at most this many bytes at once, with this pause after them.
+    Pace(usize, Duration),
+    /// Send the head of the response one byte at a time, with this pause between bytes.
+    DripHead(Duration, HeadEnd),
+    /// Close the connection once it has been idle for this long.
+    CloseIdle(Duration),
+    /// Do not respond to HTTP/2 PINGs.
+    IgnorePings,
+}
+
+/// Where bytes are inserted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Position {
+    /// Before the next byte.
+    Here,
+    /// After the current HTTP/2 frame.
+    AfterFrame,
+    /// After everything up to the next flush.
+    AfterFlush,
+}
+
+/// How the end of a response's head is recognized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HeadEnd {
+    /// By an empty line (HTTP/1.1), with the last four bytes so far.
+    EmptyLine(u32),
+    /// By the end of a HEADERS frame (HTTP/2).
+    Frame,
 }
 
 /// How a connection ends.
@@ -38,7 +61,7 @@ pub(crate) enum ConnectionEnd {
     Reset,
     /// With a FIN.
     Close,
-    /// Not at all: it stays open, but nothing more is sent.
+    /// Not at all: it stays open, but nothing more is sent, and what arrives is discarded.
     Stall,
 }
 
@@ -49,11 +72,28 @@ pub(crate) struct FaultSlot(Arc<Mutex<Option<OutputFault>>>);
 impl FaultSlot {
     /// Sets or clears the fault.
     pub(crate) fn set(&self, fault: Option<OutputFault>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+        *self.lock() = fault;
+    }
+
+    /// Keeps an idle connection open, because it has a request again.
+    pub(crate) fn cancel_close(&self) {
+        let mut fault = self.lock();
+        if matches!(*fault, Some(OutputFault::CloseIdle(_))) {
+            *fault = None;
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn clear(&self) -> Option<OutputFault> {
+        self.lock().take()
     }
 
     fn get(&self) -> Option<OutputFault> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<OutputFault>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -74,19 +114,24 @@ impl Socket for TcpStream {
 pub(crate) struct FaultyIo<S> {
     socket: S,
     fault: FaultSlot,
+    outages: Outages,
     frames: FrameTracker,
+    /// The end of a blackhole, during which nothing is read or written.
+    blackhole: Option<Pin<Box<Sleep>>>,
+    /// The end of a pause between writes, or of an idle connection.
     pause: Option<Pin<Box<Sleep>>>,
-    ended: bool,
+    ended: Option<ConnectionEnd>,
 }
 
 impl<S: Socket> FaultyIo<S> {
-    pub(crate) fn new(socket: S, fault: FaultSlot) -> Self {
-        Self { socket, fault, frames: FrameTracker::default(), pause: None, ended: false }
+    pub(crate) fn new(socket: S, fault: FaultSlot, outages: Outages) -> Self {
+        let frames = FrameTracker::default();
+        Self { socket, fault, outages, frames, blackhole: None, pause: None, ended: None }
     }
 
     fn write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.fault.get() {
-            None | Some(OutputFault::EndAfterFlush(_)) => self.pass(cx, bytes),
+            None | Some(OutputFault::Insert(_, Position::AfterFlush, _)) => self.pass(cx, bytes),
             Some(OutputFault::EndAfter(0, end)) => self.end(cx, end),
             Some(OutputFault::EndAfter(left, end)) => {
                 let limit = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
@@ -94,12 +139,25 @@ impl<S: Socket> FaultyIo<S> {
                 self.fault.set(Some(OutputFault::EndAfter(left - written as u64, end)));
                 Poll::Ready(Ok(written))
             }
-            Some(OutputFault::Replace(replacement)) => self.replace(cx, replacement),
-            Some(OutputFault::ReplaceNextFrame(replacement)) => match self.frames.left() {
-                0 => self.replace(cx, replacement),
+            Some(OutputFault::Insert(_, Position::AfterFrame, _)) if self.frames.left() > 0 => {
+                self.pass(cx, bytes.get(..self.frames.left()).unwrap_or(bytes))
+            }
+            Some(OutputFault::Insert(inserted, position, end)) => {
+                ready!(self.insert(cx, inserted, position, end))?;
+                self.pass(cx, bytes)
+            }
+            Some(OutputFault::Pace(size, pause)) => self.pace(cx, bytes, size, pause),
+            Some(OutputFault::DripHead(pause, head_end)) => self.drip_head(cx, bytes, pause, head_end),
+            Some(OutputFault::CloseIdle(_)) => {
+                self.pause = None;
+                self.pass(cx, bytes)
+            }
+            Some(OutputFault::IgnorePings) => match self.frames.left() {
+                0 if is_ping_response(bytes) => Poll::Ready(Ok(bytes.len().min(PING_LENGTH))),
+                // The header of one frame.
+                0 => self.pass(cx, bytes.get(..PING_LENGTH - 8).unwrap_or(bytes)),
                 left => self.pass(cx, bytes.get(..left).unwrap_or(bytes)),
             },
-            Some(OutputFault::Drip(pause)) => self.drip(cx, bytes, pause),
         }
     }
 
@@ -109,52 +167,137 @@ impl<S: Socket> FaultyIo<S> {
         Poll::Ready(Ok(written))
     }
 
-    fn drip(&mut self, cx: &mut Context<'_>, bytes: &[u8], pause: Duration) -> Poll<io::Result<usize>> {
+    fn pace(&mut self, cx: &mut Context<'_>, bytes: &[u8], size: usize, pause: Duration) -> Poll<io::Result<usize>> {
         if let Some(pause) = &mut self.pause {
             ready!(pause.as_mut().poll(cx));
             self.pause = None;
         }
-        let written = ready!(self.pass(cx, bytes.get(..1).unwrap_or_default()))?;
+        let written = ready!(self.pass(cx, bytes.get(..size).unwrap_or(bytes)))?;
         self.pause = Some(Box::pin(tokio::time::sleep(pause)));
         Poll::Ready(Ok(written))
     }
 
-    fn replace(&mut self, cx: &mut Context<'_>, mut replacement: Bytes) -> Poll<io::Result<usize>> {
-        while !replacement.is_empty() {
-            let written = ready!(Pin::new(&mut self.socket).poll_write(cx, &replacement))?;
-            replacement.advance(written);
-            self.fault.set(Some(OutputFault::Replace(replacement.clone())));
+    fn drip_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        pause: Duration,
+        head_end: HeadEnd,
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(self.pace(cx, bytes, 1, pause))?;
+        let byte = bytes.first().copied().unwrap_or_default();
+        let (head_end, ended) = match head_end {
+            HeadEnd::EmptyLine(tail) => {
+                let tail = tail << 8 | u32::from(byte);
+                (HeadEnd::EmptyLine(tail), tail.to_be_bytes() == *b"\r\n\r\n")
+            }
+            HeadEnd::Frame => (head_end, self.frames.is_after_head()),
+        };
+        self.fault.set((!ended).then_some(OutputFault::DripHead(pause, head_end)));
+        Poll::Ready(Ok(written))
+    }
+
+    fn insert(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut bytes: Bytes,
+        position: Position,
+        end: Option<ConnectionEnd>,
+    ) -> Poll<io::Result<()>> {
+        while !bytes.is_empty() {
+            let written = ready!(Pin::new(&mut self.socket).poll_write(cx, &bytes))?;
+            bytes.advance(written);
+            // What has been inserted in part is continued before anything else.
+            let position = if bytes.is_empty() { position } else { Position::Here };
+            self.fault.set(Some(OutputFault::Insert(bytes.clone(), position, end)));
         }
-        self.end(cx, ConnectionEnd::Close)
+        ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
+        match end {
+            Some(end) => self.end(cx, end),
+            None => {
+                self.fault.set(None);
+                Poll::Ready(Ok(()))
+            }
+        }
     }
 
     /// Ends the connection. The error makes hyper drop the socket; a stall stays pending.
     fn end<T>(&mut self, cx: &mut Context<'_>, end: ConnectionEnd) -> Poll<io::Result<T>> {
         match end {
-            ConnectionEnd::Stall => return Poll::Pending,
+            ConnectionEnd::Stall => {}
             ConnectionEnd::Close => ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?,
             ConnectionEnd::Reset => self.socket.reset_on_drop()?,
         }
-        self.ended = true;
-        Poll::Ready(Err(ended()))
+        self.ended = Some(end);
+        self.poll_ended()
     }
-}
 
-fn ended() -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionAborted, "ended by the script")
+    /// Returns what happens to output after the end.
+    fn poll_ended<T>(&self) -> Poll<io::Result<T>> {
+        match self.ended {
+            Some(ConnectionEnd::Stall) => Poll::Pending,
+            _ => Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "ended by the script"))),
+        }
+    }
+
+    /// Closes an idle connection in time. Ready if it has not been closed.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let idle = match &mut self.pause {
+            Some(pause) if matches!(*self.fault.lock(), Some(OutputFault::CloseIdle(_))) => pause.as_mut().poll(cx),
+            _ => Poll::Pending,
+        };
+        if idle.is_ready() { self.end(cx, ConnectionEnd::Close) } else { Poll::Ready(Ok(())) }
+    }
+
+    /// Waits for the end of a blackhole.
+    fn poll_blackhole(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(end) = self.outages.new_blackhole() {
+            self.blackhole = Some(Box::pin(sleep_until(end)));
+        }
+        if let Some(blackhole) = &mut self.blackhole {
+            ready!(blackhole.as_mut().poll(cx));
+            self.blackhole = None;
+        }
+        Poll::Ready(())
+    }
+
+    /// Discards what arrives on a connection that is stalled, and notices its end.
+    fn discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut discarded = [0; 4096];
+        loop {
+            let mut buffer = ReadBuf::new(&mut discarded);
+            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
 }
 
 impl<S: Socket> AsyncWrite for FaultyIo<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.ended { Poll::Ready(Err(ended())) } else { this.write(cx, bytes) }
+        ready!(this.poll_blackhole(cx));
+        if this.ended.is_some() { this.poll_ended() } else { this.write(cx, bytes) }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        ready!(this.poll_blackhole(cx));
+        if this.ended.is_some() {
+            return this.poll_ended();
+        }
         ready!(Pin::new(&mut this.socket).poll_flush(cx))?;
         match this.fault.get() {
-            Some(OutputFault::EndAfterFlush(end)) => this.end(cx, end),
+            Some(OutputFault::Insert(bytes, position @ Position::AfterFlush, end)) => {
+                this.insert(cx, bytes, position, end)
+            }
+            Some(OutputFault::CloseIdle(length)) => {
+                if this.pause.is_none() {
+                    this.pause = Some(Box::pin(sleep_until(Instant::now() + length)));
+                }
+                this.poll_idle(cx)
+            }
             _ => Poll::Ready(Ok(())),
         }
     }
@@ -162,14 +305,20 @@ impl<S: Socket> AsyncWrite for FaultyIo<S> {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         // A shutdown would send a FIN instead of the RST.
-        if this.ended { Poll::Ready(Ok(())) } else { Pin::new(&mut this.socket).poll_shutdown(cx) }
+        if this.ended.is_some() { Poll::Ready(Ok(())) } else { Pin::new(&mut this.socket).poll_shutdown(cx) }
     }
 }
 
 impl<S: Socket> AsyncRead for FaultyIo<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.ended { Poll::Ready(Err(ended())) } else { Pin::new(&mut this.socket).poll_read(cx, buffer) }
+        ready!(this.poll_blackhole(cx));
+        match this.ended {
+            None => ready!(this.poll_idle(cx))?,
+            Some(ConnectionEnd::Stall) => return this.discard(cx),
+            Some(_) => return this.poll_ended(),
+        }
+        Pin::new(&mut this.socket).poll_read(cx, buffer)
     }
 }
 
@@ -181,6 +330,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::fault::outage::{Outage, OutageStarter};
 
     impl Socket for DuplexStream {
         fn reset_on_drop(&self) -> io::Result<()> {
@@ -191,11 +341,15 @@ mod tests {
 
     static RESET: AtomicBool = AtomicBool::new(false);
 
+    fn insert(bytes: &'static str, position: Position) -> OutputFault {
+        OutputFault::Insert(bytes.into(), position, Some(ConnectionEnd::Close))
+    }
+
     /// Returns what the peer reads when `text` is written with this fault, and the result of writing it.
     async fn sent(fault: Option<OutputFault>, text: &str) -> (String, io::Result<()>) {
         let (near, mut far) = duplex(1024);
         let slot = FaultSlot::default();
-        let mut io = FaultyIo::new(near, slot.clone());
+        let mut io = FaultyIo::new(near, slot.clone(), OutageStarter::default().subscribe());
         slot.set(fault);
         let result = async {
             io.write_all(text.as_bytes()).await?;
@@ -237,14 +391,17 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_waits_for_the_flush() {
-        let (read, result) = sent(Some(OutputFault::EndAfterFlush(ConnectionEnd::Close)), "response").await;
+        let (read, result) = sent(Some(insert("", Position::AfterFlush)), "response").await;
         assert_eq!(read, "response");
+        result.unwrap_err();
+        let (read, result) = sent(Some(insert("!", Position::AfterFlush)), "response").await;
+        assert_eq!(read, "response!");
         result.unwrap_err();
     }
 
     #[tokio::test]
     async fn a_replacement_is_sent_instead_of_the_output() {
-        let (read, result) = sent(Some(OutputFault::Replace("noise".into())), "response").await;
+        let (read, result) = sent(Some(insert("noise", Position::Here)), "response").await;
         assert_eq!(read, "noise");
         result.unwrap_err();
     }
@@ -253,9 +410,9 @@ mod tests {
     async fn the_current_frame_is_finished_before_the_replacement() {
         let (near, mut far) = duplex(1024);
         let slot = FaultSlot::default();
-        let mut io = FaultyIo::new(near, slot.clone());
+        let mut io = FaultyIo::new(near, slot.clone(), OutageStarter::default().subscribe());
         io.write_all(b"\0\0\x03header").await.unwrap();
-        slot.set(Some(OutputFault::ReplaceNextFrame("!".into())));
+        slot.set(Some(insert("!", Position::AfterFrame)));
         io.write_all(b"abcnext").await.unwrap_err();
         drop(io);
         let mut read = String::new();
@@ -266,7 +423,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_drip_pauses_between_bytes() {
         let start = Instant::now();
-        let (read, result) = sent(Some(OutputFault::Drip(Duration::from_secs(1))), "response").await;
+        let (read, result) = sent(Some(OutputFault::Pace(1, Duration::from_secs(1))), "response").await;
         assert_eq!(read, "response");
         result.unwrap();
         assert_eq!(start.elapsed(), Duration::from_secs(7));
@@ -277,5 +434,67 @@ mod tests {
         let stalled = sent(Some(OutputFault::EndAfter(3, ConnectionEnd::Stall)), "response");
         let result = tokio::time::timeout(Duration::from_secs(3600), stalled).await;
         assert!(result.is_err());
+    }
+
+    #[tokio::test]
+    async fn output_continues_after_bytes_without_an_end() {
+        let fault = OutputFault::Insert("!".into(), Position::Here, None);
+        let (read, result) = sent(Some(fault), "response").await;
+        assert_eq!(read, "!response");
+        result.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_head_drips() {
+        let start = Instant::now();
+        let fault = OutputFault::DripHead(Duration::from_secs(1), HeadEnd::EmptyLine(0));
+        let (read, result) = sent(Some(fault), "head\r\n\r\nbody").await;
+        assert_eq!(read, "head\r\n\r\nbody");
+        result.unwrap();
+        assert_eq!(start.elapsed(), Duration::from_secs(7));
+    }
+
+    #[tokio::test]
+    async fn responses_to_pings_are_left_out() {
+        let ping = "\0\0\u{8}\u{6}\u{1}............";
+        let frame = "\0\0\u{3}\0\0\0\0\0\0abc";
+        let (read, result) = sent(Some(OutputFault::IgnorePings), &format!("{frame}{ping}{ping}{frame}")).await;
+        assert_eq!(read, format!("{frame}{frame}"));
+        result.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_closed_unless_it_has_a_request_again() {
+        for (canceled, expected) in [(false, Some(20)), (true, None)] {
+            let (near, mut far) = duplex(1024);
+            let slot = FaultSlot::default();
+            let mut io = FaultyIo::new(near, slot.clone(), OutageStarter::default().subscribe());
+            let start = Instant::now();
+            slot.set(Some(OutputFault::CloseIdle(Duration::from_secs(20))));
+            io.write_all(b"response").await.unwrap();
+            io.flush().await.unwrap();
+            if canceled {
+                slot.cancel_close();
+            }
+            let read = tokio::time::timeout(Duration::from_secs(3600), io.read(&mut [0])).await;
+            assert_eq!(read.map(|read| read.unwrap_err().kind()).ok().map(|_| start.elapsed().as_secs()), expected);
+            drop(io);
+            far.read_to_string(&mut String::new()).await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_passes_a_blackhole_until_it_ends() {
+        let (near, mut far) = duplex(1024);
+        let outages = OutageStarter::default();
+        let mut io = FaultyIo::new(near, FaultSlot::default(), outages.subscribe());
+        outages.start(Outage::Blackhole, Duration::from_secs(3));
+        let start = Instant::now();
+        far.write_all(b"request").await.unwrap();
+        io.read_exact(&mut [0; 7]).await.unwrap();
+        assert_eq!(start.elapsed(), Duration::from_secs(3));
+        outages.start(Outage::Blackhole, Duration::from_secs(3));
+        io.write_all(b"response").await.unwrap();
+        assert_eq!(start.elapsed(), Duration::from_secs(6));
     }
 }

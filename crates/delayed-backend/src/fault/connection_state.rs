@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::fault::connection_faults::FaultSlot;
-use crate::fault::outage::OutageStarter;
+use crate::fault::outage::{Outage, OutageStarter, Outages};
 
 /// What the backend knows about a connection.
 #[derive(Debug)]
@@ -30,12 +30,9 @@ impl ConnectionState {
         }
     }
 
-    /// Counts a request, and returns the identifier of the HTTP/2 stream before it, or 0.
-    ///
-    /// Assumes that the client skips no stream identifier: 1, 3, 5 and so on.
+    /// Counts a request, and returns its number on this connection; the first is number 1.
     pub(crate) fn count_request(&self) -> u32 {
-        let before = self.requests.fetch_add(1, Ordering::Relaxed);
-        before.saturating_mul(2).saturating_sub(1)
+        self.requests.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
     /// Makes the connection ignore all later requests.
@@ -47,8 +44,13 @@ impl ConnectionState {
         self.ignores_requests.load(Ordering::Relaxed)
     }
 
-    /// Takes the backend down for this long, which also closes this connection.
-    pub(crate) fn start_outage(&self, length: Duration) {
-        self.outages.start(length);
+    /// Starts an outage of this length.
+    pub(crate) fn start_outage(&self, outage: Outage, length: Duration) {
+        self.outages.start(outage, length);
+    }
+
+    /// Returns the outages from now on.
+    pub(crate) fn outages(&self) -> Outages {
+        self.outages.subscribe()
     }
 }

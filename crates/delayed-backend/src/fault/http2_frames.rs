@@ -3,6 +3,11 @@
 /// The length of a frame header (RFC 9113, section 4.1).
 const HEADER: usize = 9;
 
+/// The types of frames, and a flag (section 6).
+const HEADERS: u8 = 1;
+const PING: u8 = 6;
+const ACK: u8 = 1;
+
 /// Tracks the frames of one direction of a connection, from its first byte.
 ///
 /// Another frame can be inserted only between two frames.
@@ -12,6 +17,8 @@ pub(crate) struct FrameTracker {
     header: usize,
     /// The length of the payload as far as the header has passed, and then how much of it is left.
     payload: usize,
+    /// The type of the current frame, or of the last one.
+    kind: u8,
 }
 
 impl FrameTracker {
@@ -35,15 +42,31 @@ impl FrameTracker {
                 if self.header < 3 {
                     self.payload = self.payload << 8 | usize::from(*first);
                 }
+                if self.header == 3 {
+                    self.kind = *first;
+                }
                 self.header += 1;
                 bytes = rest;
             }
             if self.header == HEADER && self.payload == 0 {
-                *self = Self::default();
+                *self = Self { kind: self.kind, ..Self::default() };
             }
         }
     }
+
+    /// Returns whether the last frame that has passed completely is the head of a response.
+    pub(crate) fn is_after_head(&self) -> bool {
+        self.left() == 0 && self.kind == HEADERS
+    }
 }
+
+/// Returns whether these bytes, which follow a complete frame, are the response to a PING (section 6.7).
+pub(crate) fn is_ping_response(bytes: &[u8]) -> bool {
+    matches!(bytes, [_, _, _, PING, flags, ..] if flags & ACK != 0)
+}
+
+/// The length of a PING frame.
+pub(crate) const PING_LENGTH: usize = HEADER + 8;
 
 /// Returns a GOAWAY frame with NO_ERROR, whose last processed stream is `last_stream` (section 6.8).
 pub(crate) fn goaway(last_stream: u32) -> Vec<u8> {
@@ -83,6 +106,18 @@ mod tests {
         assert_eq!(frames.left(), 1);
         frames.advance(&frame(3)[11..]);
         assert_eq!(frames.left(), 0);
+    }
+
+    #[test]
+    fn frames_are_distinguished_by_type() {
+        let ping = [&[0, 0, 8, PING, ACK][..], &[0; 12]].concat();
+        assert_eq!(ping.len(), PING_LENGTH);
+        assert!(is_ping_response(&ping) && !is_ping_response(&goaway(1)) && !is_ping_response(&[0, 0, 8, PING, 0]));
+        let mut frames = FrameTracker::default();
+        for (bytes, is_after_head) in [(&[0, 0, 1, HEADERS, 0, 0, 0, 0, 1][..], false), (&[0], true), (&ping, false)] {
+            frames.advance(bytes);
+            assert_eq!(frames.is_after_head(), is_after_head);
+        }
     }
 
     #[test]

@@ -8,25 +8,34 @@ use tokio::time::{Instant, sleep_until};
 /// tokio's timers do not reach much further than two years.
 const MAX_LENGTH: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
+/// What happens to connections during an outage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outage {
+    /// They are closed, and new ones are refused.
+    Down,
+    /// Nothing is read from them or sent on them, and new ones are not accepted.
+    Blackhole,
+}
+
 /// Starts outages.
 #[derive(Debug, Clone)]
-pub(crate) struct OutageStarter(watch::Sender<Instant>);
+pub(crate) struct OutageStarter(watch::Sender<(Outage, Instant)>);
 
 /// Notices outages.
 #[derive(Debug)]
-pub(crate) struct Outages(watch::Receiver<Instant>);
+pub(crate) struct Outages(watch::Receiver<(Outage, Instant)>);
 
 impl Default for OutageStarter {
     fn default() -> Self {
-        Self(watch::Sender::new(Instant::now()))
+        Self(watch::Sender::new((Outage::Down, Instant::now())))
     }
 }
 
 impl OutageStarter {
-    /// Starts an outage of this length. If there is one already, it gets this length from now on; zero ends it.
-    pub(crate) fn start(&self, length: Duration) {
-        log::info!("Down for {length:?}");
-        self.0.send_replace(Instant::now() + length.min(MAX_LENGTH));
+    /// Starts an outage of this length. If there is one already, it is replaced; zero ends it.
+    pub(crate) fn start(&self, outage: Outage, length: Duration) {
+        log::info!("{outage:?} for {length:?}");
+        self.0.send_replace((outage, Instant::now() + length.min(MAX_LENGTH)));
     }
 
     /// Returns the outages from now on.
@@ -37,22 +46,36 @@ impl OutageStarter {
 
 impl Outages {
     /// Waits until an outage starts that has not been waited for.
-    pub(crate) async fn start(&mut self) {
+    pub(crate) async fn start(&mut self) -> Outage {
         if self.0.changed().await.is_err() {
             // Nobody can start an outage any more.
-            std::future::pending().await
+            std::future::pending::<()>().await;
+        }
+        self.0.borrow().0
+    }
+
+    /// Waits until an outage of this kind ends, or is replaced by one of another kind, which is then to be waited for.
+    pub(crate) async fn end(&mut self, outage: Outage) {
+        loop {
+            let (current, end) = *self.0.borrow_and_update();
+            if current != outage {
+                return self.0.mark_changed();
+            }
+            tokio::select! {
+                () = sleep_until(end) => return,
+                _ = self.start() => {}
+            }
         }
     }
 
-    /// Waits until the current outage ends.
-    pub(crate) async fn end(&mut self) {
-        loop {
-            let end = *self.0.borrow_and_update();
-            tokio::select! {
-                () = sleep_until(end) => return,
-                () = self.start() => {}
-            }
+    /// Returns the end of a blackhole that has started since the last call.
+    pub(crate) fn new_blackhole(&mut self) -> Option<Instant> {
+        // An error means that nobody can start an outage any more.
+        if !self.0.has_changed().unwrap_or(false) {
+            return None;
         }
+        let (outage, end) = *self.0.borrow_and_update();
+        (outage == Outage::Blackhole).then_some(end)
     }
 }
 
@@ -62,8 +85,8 @@ mod tests {
 
     async fn length(outages: &mut Outages) -> u64 {
         let start = Instant::now();
-        outages.start().await;
-        outages.end().await;
+        assert_eq!(outages.start().await, Outage::Down);
+        outages.end(Outage::Down).await;
         start.elapsed().as_secs()
     }
 
@@ -72,7 +95,7 @@ mod tests {
         let starter = OutageStarter::default();
         let mut outages = starter.subscribe();
         for expected in [3, 0, 2] {
-            starter.start(Duration::from_secs(expected));
+            starter.start(Outage::Down, Duration::from_secs(expected));
             assert_eq!(length(&mut outages).await, expected);
         }
     }
@@ -82,13 +105,24 @@ mod tests {
         let starter = OutageStarter::default();
         let mut outages = starter.subscribe();
         for (second, expected) in [(2, 7), (0, 5)] {
-            starter.start(Duration::MAX);
+            starter.start(Outage::Down, Duration::MAX);
             let change = async {
                 tokio::time::sleep(Duration::from_secs(5)).await;
-                starter.start(Duration::from_secs(second));
+                starter.start(Outage::Down, Duration::from_secs(second));
             };
             let (length, ()) = tokio::join!(length(&mut outages), change);
             assert_eq!(length, expected);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_ends_when_another_kind_replaces_it() {
+        let starter = OutageStarter::default();
+        let mut outages = starter.subscribe();
+        starter.start(Outage::Blackhole, Duration::MAX);
+        assert_eq!(outages.start().await, Outage::Blackhole);
+        starter.start(Outage::Down, Duration::from_secs(3));
+        outages.end(Outage::Blackhole).await;
+        assert_eq!(length(&mut outages).await, 3);
     }
 }

@@ -3,15 +3,18 @@
 use std::future;
 use std::sync::Arc;
 
-use h2::Reason;
+use bytes::Bytes;
 use http::{HeaderName, StatusCode, header};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
+use crate::fault::after_body::{After, AfterBody};
 use crate::fault::chunked_body::ChunkedBody;
-use crate::fault::connection_faults::{ConnectionEnd, OutputFault};
+use crate::fault::connection_faults::{ConnectionEnd, HeadEnd, OutputFault, Position};
 use crate::fault::connection_state::ConnectionState;
+use crate::fault::outage::Outage;
 use crate::fault::truncated_body::{Ending, TruncatedBody};
 use crate::fault::{Behaviour, Delay, Fault, RetryAfter, http2_frames};
 use crate::routes::responses::{self, Response};
@@ -26,8 +29,10 @@ pub(crate) struct Exchange {
     pub(crate) connection: Arc<ConnectionState>,
     /// Whether the protocol is HTTP/2.
     pub(crate) http2: bool,
-    /// The last HTTP/2 stream that a GOAWAY instead of this response accepts.
-    pub(crate) last_stream: u32,
+    /// Whether the method is HEAD, so that no body is sent.
+    pub(crate) is_head: bool,
+    /// The number of the request on its connection; the first is number 1.
+    pub(crate) position: u32,
 }
 
 impl Exchange {
@@ -37,23 +42,33 @@ impl Exchange {
     ///
     /// If the HTTP/2 stream has to be reset.
     pub(crate) async fn play(self, response: Response) -> Result<Response, h2::Error> {
+        if self.behaviour.fault == Some(Fault::NoPing) {
+            self.connection.fault.set(Some(OutputFault::IgnorePings));
+            return future::pending().await;
+        }
         if let Some(Delay::For(delay)) = self.behaviour.delay {
             tokio::time::sleep(delay).await;
         }
         match self.behaviour.fault {
-            Some(Fault::Hang) => return future::pending().await,
-            Some(Fault::Down(length)) => {
-                self.connection.start_outage(length);
-                return future::pending().await;
+            Some(Fault::Hang | Fault::NoWindow) => return future::pending().await,
+            Some(Fault::Outage(outage, length)) => {
+                self.connection.start_outage(outage, length);
+                if outage == Outage::Down {
+                    return future::pending().await;
+                }
             }
-            Some(Fault::RefusedStream) if self.http2 => return Err(Reason::REFUSED_STREAM.into()),
+            Some(Fault::Rst(code)) if self.http2 => return Err(code.into()),
             _ => {}
         }
         let mut response = self.change_head(response);
-        if has_content(response.status()) {
-            response = self.change_body(response);
-        }
+        let has_content = has_content(response.status());
+        // Before the body is changed, which may set the fault that follows it.
         self.connection.fault.set(self.output_fault());
+        if has_content {
+            response = self.change_body(response);
+        } else if let Some(fault) = self.fault_after_response() {
+            self.connection.fault.set(Some(fault));
+        }
         Ok(response)
     }
 
@@ -83,39 +98,105 @@ impl Exchange {
             response.headers_mut().append(name, value.clone());
         }
         add_fields(&mut response, *huge_headers);
-        if self.behaviour.fault == Some(Fault::Goaway) && !self.http2 {
+        if self.is_last() && !self.http2 {
             responses::set(&mut response, header::CONNECTION, "close");
         }
         response
     }
 
-    /// Makes the body chunked, truncated, or both.
+    /// Changes the body, and sets what follows it.
     fn change_body(&self, mut response: Response) -> Response {
         let chunked = self.behaviour.chunked;
         if chunked {
             response = response.map(|body| ChunkedBody::new(body).boxed_unsync());
         }
-        let Some(Fault::Truncate(bytes)) = self.behaviour.fault else {
-            return response;
+        let slot = self.connection.fault.clone();
+        let (bytes, inserted) = match self.behaviour.fault {
+            Some(Fault::Truncate(bytes)) => (bytes, Bytes::new()),
+            Some(Fault::BadChunk) => (None, BAD_CHUNK),
+            _ => return self.add_fault_after(response),
         };
         let ending = match (self.http2, chunked) {
-            (false, _) => Ending::Close(self.connection.fault.clone()),
+            (false, _) => Ending::Close(slot, inserted),
             (true, false) => Ending::EndStream,
             (true, true) => Ending::Reset(None),
         };
         response.map(|body| TruncatedBody::new(body, bytes, ending).boxed_unsync())
     }
 
+    /// Adds the fault that follows the response.
+    fn add_fault_after(&self, response: Response) -> Response {
+        let after = match (&self.behaviour.fault, self.fault_after_response()) {
+            (Some(Fault::Excess(bytes)), _) if self.http2 && !self.is_head => After::Frame(excess(*bytes)),
+            // hyper does not poll this body.
+            (_, Some(fault)) if self.is_head || (!self.http2 && response.body().size_hint().exact() == Some(0)) => {
+                self.connection.fault.set(Some(fault));
+                return response;
+            }
+            (_, Some(fault)) => After::fault(self.connection.fault.clone(), fault, self.http2),
+            (_, None) => return response,
+        };
+        response.map(|body| AfterBody::new(body, after).boxed_unsync())
+    }
+
+    /// Returns whether the client is asked to use another connection after this response.
+    fn is_last(&self) -> bool {
+        match self.behaviour.fault {
+            Some(Fault::Goaway) => true,
+            Some(Fault::GoawayAfter(count)) => u64::from(self.position) >= count,
+            _ => false,
+        }
+    }
+
+    /// Returns whether the connection ignores all later requests, because a GOAWAY excludes them.
+    pub(crate) fn ends_connection(&self) -> bool {
+        self.http2 && self.is_last()
+    }
+
+    /// Returns the fault of the connection from the start of the response on.
     fn output_fault(&self) -> Option<OutputFault> {
         match self.behaviour.fault.as_ref()? {
             Fault::Output(fault) => Some(fault.clone()),
-            Fault::RefusedStream => Some(OutputFault::EndAfter(0, ConnectionEnd::Close)),
-            Fault::Goaway if self.http2 => {
-                Some(OutputFault::ReplaceNextFrame(http2_frames::goaway(self.last_stream).into()))
+            Fault::DripHead(pause) => {
+                let head_end = if self.http2 { HeadEnd::Frame } else { HeadEnd::EmptyLine(0) };
+                Some(OutputFault::DripHead(*pause, head_end))
             }
-            Fault::Goaway | Fault::Hang | Fault::Truncate(_) | Fault::Down(_) => None,
+            Fault::Rst(_) | Fault::Tls(_) => Some(OutputFault::EndAfter(0, ConnectionEnd::Close)),
+            Fault::Goaway if self.http2 => {
+                Some(OutputFault::Insert(self.goaway(1), Position::AfterFrame, Some(ConnectionEnd::Close)))
+            }
+            _ => None,
         }
     }
+
+    /// Returns the fault of the connection from the end of the response on.
+    fn fault_after_response(&self) -> Option<OutputFault> {
+        match self.behaviour.fault.as_ref()? {
+            Fault::AfterResponse(fault) => Some(fault.clone()),
+            Fault::Excess(bytes) if !self.is_head => {
+                Some(OutputFault::Insert(excess(*bytes), Position::AfterFlush, None))
+            }
+            Fault::GoawayAfter(_) if self.ends_connection() => {
+                Some(OutputFault::Insert(self.goaway(0), Position::AfterFlush, None))
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns a GOAWAY that accepts all requests up to this one, except the latest `excluded`.
+    ///
+    /// Assumes that the client skips no stream identifier: 1, 3, 5 and so on.
+    fn goaway(&self, excluded: u32) -> Bytes {
+        let accepted = self.position.saturating_sub(excluded);
+        http2_frames::goaway(accepted.saturating_mul(2).saturating_sub(1)).into()
+    }
+}
+
+/// A chunk whose size is not a number (RFC 9112, section 7.1).
+const BAD_CHUNK: Bytes = Bytes::from_static(b"not a size\r\n");
+
+fn excess(bytes: u32) -> Bytes {
+    vec![b'x'; bytes as usize].into()
 }
 
 /// Returns whether a response with this status has content, even if it is empty (RFC 9110, section 6.4.1).

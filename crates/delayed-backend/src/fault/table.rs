@@ -2,9 +2,13 @@
 //!
 //! The parser, its error messages and `--help` use [`KEYWORDS`]. A test checks that the crate's documentation matches.
 
-use bytes::Bytes;
+use std::time::Duration;
 
-use crate::fault::connection_faults::{ConnectionEnd, OutputFault};
+use bytes::Bytes;
+use h2::Reason;
+
+use crate::fault::connection_faults::{ConnectionEnd, OutputFault, Position};
+use crate::fault::outage::Outage;
 use crate::fault::value::Value;
 use crate::fault::{Delay, Fault, RetryAfter};
 
@@ -49,6 +53,8 @@ pub(crate) enum Scope {
     Http2,
     /// A connection, and so all HTTP/2 streams on it.
     Connection,
+    /// The handshake of a connection over TLS.
+    Tls,
     /// All connections.
     Server,
 }
@@ -60,6 +66,7 @@ impl Scope {
             Self::Http1 => "HTTP/1.1",
             Self::Http2 => "HTTP/2",
             Self::Connection => "connection",
+            Self::Tls => "TLS",
             Self::Server => "server",
         }
     }
@@ -106,7 +113,7 @@ keywords! {
     "body=\"try later\"": Response, Both, Text(|to, text| to.body = Some(text));
 
     /// adds header fields with values of this total size
-    "huge-headers[=1MiB]": Response, Both, HeaderBytes(|to, bytes| to.huge_headers = bytes);
+    "huge-headers[=1MiB]": Response, Both, LimitedBytes(|to, bytes| to.huge_headers = bytes);
 
     /// sends the response without `Content-Length`
     "chunked": Response, Both, None(|to| to.chunked = true);
@@ -139,23 +146,89 @@ keywords! {
     /// like `truncate`, but sends this many bytes of the body
     "truncate=5": Fault, Both, Bytes(|to, bytes| to.fault = Some(Fault::Truncate(Some(bytes))));
 
+    /// sends this many bytes more than `Content-Length`, and leaves the connection open
+    "excess[=5]": Fault, Both, LimitedBytes(|to, bytes| to.fault = Some(Fault::Excess(bytes)));
+
+    /// sends half of the body as a chunk, then a chunk without a valid size, and closes the connection
+    "bad-chunk": Fault, Http1, None(|to| (to.chunked, to.fault) = (true, Some(Fault::BadChunk)));
+
     /// sends the response one byte at a time, with this pause between bytes
-    "drip[=10ms]": Fault, Connection, Duration(|to, pause| to.fault = Some(Fault::Output(OutputFault::Drip(pause))));
+    "drip[=10ms]": Fault, Connection, Duration(|to, pause| to.fault = pace(1, pause));
+
+    /// sends only the head of the response one byte at a time
+    "drip-head[=10ms]": Fault, Connection, Duration(|to, pause| to.fault = Some(Fault::DripHead(pause)));
+
+    /// sends the response at this rate
+    "bandwidth=50KiB/s": Fault, Connection, Rate(|to, rate| to.fault = bandwidth(rate));
 
     /// sends bytes that are not HTTP, and closes the connection
-    "garbage": NoResponse, Connection, None(|to| to.fault = Some(Fault::Output(OutputFault::Replace(GARBAGE))));
+    "garbage": NoResponse, Connection, None(|to| to.fault = insert(GARBAGE, Position::Here, ConnectionEnd::Close));
+
+    /// responds, and closes the connection once it has been idle for this long, without an announcement
+    "close-idle[=20ms]": Fault, Connection, Duration(|to, idle| to.fault = after(OutputFault::CloseIdle(idle)));
+
+    /// responds, and leaves the connection open but dead: nothing more is read from it or sent on it
+    "half-open": Fault, Connection, None(|to| to.fault = after(STALL));
 
     /// asks the client to use another connection
     "goaway": Fault, Both, None(|to| to.fault = Some(Fault::Goaway));
 
-    /// refuses the request without processing it
-    "refused-stream": NoResponse, Http2, None(|to| to.fault = Some(Fault::RefusedStream));
+    /// responds, and asks the client to use another connection after this many responses on this one
+    "goaway=3": Fault, Both, Count(|to, count| to.fault = Some(Fault::GoawayAfter(count)));
+
+    /// refuses the request without processing it; the same as `rst=REFUSED_STREAM`
+    "refused-stream": NoResponse, Http2, None(|to| to.fault = Some(Fault::Rst(Reason::REFUSED_STREAM)));
+
+    /// resets the stream with this error code, by name or as `0x8`
+    "rst=CANCEL": NoResponse, Http2, Code(|to, code| to.fault = Some(Fault::Rst(code)));
+
+    /// does not read the request's body, so that its flow-control window is never opened again, and never responds
+    "no-window": NoResponse, Http2, None(|to| to.fault = Some(Fault::NoWindow));
+
+    /// never responds, and does not respond to PINGs either
+    "no-ping": NoResponse, Http2, None(|to| to.fault = Some(Fault::NoPing));
 
     /// closes all connections, and refuses new ones for this long
-    "down[=3s]": NoResponse, Server, Duration(|to, length| to.fault = Some(Fault::Down(length)));
+    "down[=3s]": NoResponse, Server, Duration(|to, length| to.fault = outage(Outage::Down, length));
+
+    /// for this long, reads and sends nothing on any connection and accepts none, so that connecting takes until then;
+    /// responds afterwards
+    "blackhole[=3s]": Fault, Server, Duration(|to, length| to.fault = outage(Outage::Blackhole, length));
+
+    /// the next connection gets a certificate that is `expired`, for a `wrong-name` or `untrusted`, or its handshake
+    /// never ends (`stall`); takes the turn of a connection, not of a request
+    "tls=expired": NoResponse, Tls, Tls(|to, fault| to.fault = Some(Fault::Tls(fault)));
 }
 
 const GARBAGE: Bytes = Bytes::from_static(b"This is not HTTP.\0\xff\r\n\r\n");
+
+/// What leaves a connection open and dead.
+const STALL: OutputFault = OutputFault::Insert(Bytes::new(), Position::AfterFlush, Some(ConnectionEnd::Stall));
+
+/// How often `bandwidth` sends.
+const WRITES_PER_SECOND: u32 = 50;
+
+fn bandwidth(rate: u64) -> Option<Fault> {
+    let bytes = (rate / u64::from(WRITES_PER_SECOND)).clamp(1, 1 << 20);
+    // Exact for small rates; at the largest ones, the pause is shorter than timers can be.
+    pace(usize::try_from(bytes).unwrap_or(usize::MAX), Duration::from_secs_f64(bytes as f64 / rate as f64))
+}
+
+fn pace(bytes: usize, pause: Duration) -> Option<Fault> {
+    Some(Fault::Output(OutputFault::Pace(bytes, pause)))
+}
+
+fn insert(bytes: Bytes, position: Position, end: ConnectionEnd) -> Option<Fault> {
+    Some(Fault::Output(OutputFault::Insert(bytes, position, Some(end))))
+}
+
+fn after(fault: OutputFault) -> Option<Fault> {
+    Some(Fault::AfterResponse(fault))
+}
+
+fn outage(outage: Outage, length: Duration) -> Option<Fault> {
+    Some(Fault::Outage(outage, length))
+}
 
 fn end_after(bytes: u64, end: ConnectionEnd) -> Option<Fault> {
     Some(Fault::Output(OutputFault::EndAfter(bytes, end)))

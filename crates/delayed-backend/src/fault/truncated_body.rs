@@ -8,7 +8,7 @@ use h2::Reason;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 
-use crate::fault::connection_faults::{ConnectionEnd, FaultSlot, OutputFault};
+use crate::fault::connection_faults::{ConnectionEnd, FaultSlot, OutputFault, Position};
 use crate::routes::responses::ResponseBody;
 
 /// The first bytes of a body.
@@ -27,8 +27,8 @@ pub(crate) struct TruncatedBody {
 /// How a truncated body ends.
 #[derive(Debug)]
 pub(crate) enum Ending {
-    /// The connection is closed (HTTP/1.1).
-    Close(FaultSlot),
+    /// After these bytes, the connection is closed (HTTP/1.1).
+    Close(FaultSlot, Bytes),
     /// The HTTP/2 stream ends with fewer bytes than its `Content-Length`.
     EndStream,
     /// The HTTP/2 stream is reset, because END_STREAM would complete a body without a length.
@@ -48,9 +48,9 @@ impl TruncatedBody {
         match &mut self.ending {
             _ if !self.incomplete => Poll::Ready(None),
             Ending::EndStream => Poll::Ready(None),
-            Ending::Close(slot) => {
+            Ending::Close(slot, bytes) => {
                 // hyper flushes its buffer while it waits for more of the body.
-                slot.set(Some(OutputFault::EndAfterFlush(ConnectionEnd::Close)));
+                slot.set(Some(OutputFault::Insert(bytes.clone(), Position::AfterFlush, Some(ConnectionEnd::Close))));
                 Poll::Pending
             }
             Ending::Reset(marker) => reset_after_send(marker, cx),

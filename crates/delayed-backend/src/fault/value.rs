@@ -2,23 +2,28 @@
 
 use std::time::Duration;
 
+use h2::Reason;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use crate::common::duration;
-use crate::fault::{Behaviour, Delay, duration_text};
+use crate::fault::{Behaviour, Delay, TlsFault, duration_text};
 
 /// The type of a value, with the function that adds the value to a behaviour.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Value {
     None(fn(&mut Behaviour)),
     Bytes(fn(&mut Behaviour, u64)),
-    HeaderBytes(fn(&mut Behaviour, u32)),
+    LimitedBytes(fn(&mut Behaviour, u32)),
+    Count(fn(&mut Behaviour, u64)),
+    Rate(fn(&mut Behaviour, u64)),
     Duration(fn(&mut Behaviour, Duration)),
     Delay(fn(&mut Behaviour, Delay)),
     Status(fn(&mut Behaviour, StatusCode)),
     Field(fn(&mut Behaviour, HeaderValue)),
     Header(fn(&mut Behaviour, HeaderName, HeaderValue)),
     Text(fn(&mut Behaviour, String)),
+    Code(fn(&mut Behaviour, Reason)),
+    Tls(fn(&mut Behaviour, TlsFault)),
 }
 
 impl Value {
@@ -27,7 +32,9 @@ impl Value {
         match self {
             Self::None(_) => "no value",
             Self::Bytes(_) => "a number of bytes, such as 100, 64KiB or 1MiB",
-            Self::HeaderBytes(_) => "a number of bytes from 1 to 16MiB",
+            Self::LimitedBytes(_) => "a number of bytes from 1 to 16MiB",
+            Self::Count(_) => "a whole number from 1 up",
+            Self::Rate(_) => "a number of bytes per second, at least 1, such as 50KiB/s",
             Self::Duration(_) => {
                 "a duration such as 3s, 200ms or 1m 30s, or a number of seconds; negative ones are invalid"
             }
@@ -40,6 +47,8 @@ impl Value {
                 "a header field such as header=Location: /x; content-length and transfer-encoding depend on the body"
             }
             Self::Text(_) => "text, such as body=\"try later\"",
+            Self::Code(_) => "an error code of HTTP/2, such as CANCEL, INTERNAL_ERROR or 0x8",
+            Self::Tls(_) => "one of expired, wrong-name, untrusted, stall",
         }
     }
 
@@ -60,9 +69,11 @@ impl Value {
         match self {
             Self::None(_) => return None,
             Self::Bytes(add) => add(to, bytes(text)?),
-            Self::HeaderBytes(add) => {
+            Self::LimitedBytes(add) => {
                 add(to, bytes(text)?.try_into().ok().filter(|bytes| (1..=16 << 20).contains(bytes))?);
             }
+            Self::Count(add) => add(to, text.parse().ok().filter(|count| *count > 0)?),
+            Self::Rate(add) => add(to, bytes(text.strip_suffix("/s")?).filter(|rate| *rate > 0)?),
             Self::Duration(add) => {
                 let duration = duration::parse(text).ok()?;
                 add(to, duration);
@@ -80,6 +91,8 @@ impl Value {
                 return Some(text);
             }
             Self::Text(add) => add(to, text.to_owned()),
+            Self::Code(add) => add(to, code(text)?),
+            Self::Tls(add) => add(to, tls_fault(text)?),
         }
         Some(text.to_owned())
     }
@@ -118,6 +131,25 @@ fn header_field(text: &str) -> Option<(HeaderName, HeaderValue)> {
     (![header::CONTENT_LENGTH, header::TRANSFER_ENCODING].contains(&name)).then_some((name, value))
 }
 
+/// Parses an error code of HTTP/2: its name, or its number in hexadecimal (RFC 9113, section 7).
+fn code(text: &str) -> Option<Reason> {
+    if let Some(digits) = text.strip_prefix("0x") {
+        return u32::from_str_radix(digits, 16).ok().map(Reason::from);
+    }
+    let mut names = (0..=13).map(Reason::from);
+    names.find(|code| format!("{code:?}").eq_ignore_ascii_case(text))
+}
+
+fn tls_fault(text: &str) -> Option<TlsFault> {
+    Some(match text {
+        "expired" => TlsFault::Expired,
+        "wrong-name" => TlsFault::WrongName,
+        "untrusted" => TlsFault::Untrusted,
+        "stall" => TlsFault::Stall,
+        _ => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,6 +170,22 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(bytes(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn codes_have_names_and_numbers() {
+        for (text, expected) in [
+            ("NO_ERROR", Some(0)),
+            ("cancel", Some(8)),
+            ("HTTP_1_1_REQUIRED", Some(13)),
+            ("0x8", Some(8)),
+            ("0xffff", Some(0xffff)),
+            ("8", None),
+            ("0x", None),
+            ("", None),
+        ] {
+            assert_eq!(code(text).map(u32::from), expected, "{text}");
         }
     }
 }

@@ -165,6 +165,21 @@ mod tests {
             "status=503;retry-after=1;body=late;huge-headers=9;chunked;early;drip=1ms;delay",
             "early",
             "goaway",
+            "goaway=3",
+            "excess=1MiB",
+            "bad-chunk",
+            "status=503;bad-chunk",
+            "drip-head=1ms",
+            "bandwidth=50KiB/s",
+            "close-idle=20ms",
+            "half-open",
+            "rst=CANCEL",
+            "rst=0x8",
+            "no-window",
+            "no-ping",
+            "blackhole=3s",
+            "tls=expired",
+            "tls=wrong-name*2,tls=untrusted,tls=stall",
             "refused-stream",
             "down=3s",
             "status=503;retry-after=1",
@@ -223,6 +238,12 @@ mod tests {
         check_error("reset-after=-1", 1, 1, "reset-after=-1", bytes);
         check_error("huge-headers=0", 1, 1, "huge-headers=0", header_bytes);
         check_error("status=503;retry-after=\"a\nb\"", 1, 12, "retry-after=\"a\nb\"", field);
+        check_error("excess=17MiB", 1, 1, "excess=17MiB", header_bytes);
+        check_error("bandwidth=0KiB/s", 1, 1, "bandwidth=0KiB/s", expected("bandwidth"));
+        check_error("bandwidth=50KiB", 1, 1, "bandwidth=50KiB", expected("bandwidth"));
+        check_error("goaway=0", 1, 1, "goaway=0", expected("goaway"));
+        check_error("rst=OOPS", 1, 1, "rst=OOPS", expected("rst"));
+        check_error("tls=old", 1, 1, "tls=old", expected("tls"));
         check_error("hang=3s", 1, 1, "hang=3s", Problem::Value("no value"));
         check_error("chunked=3", 1, 1, "chunked=3", Problem::Value("no value"));
         check_error("ok;delay", 1, 1, "ok", Problem::Alone);

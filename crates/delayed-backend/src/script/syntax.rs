@@ -144,7 +144,8 @@ fn unquote(text: &str) -> Result<(usize, Cow<'_, str>), Problem> {
         match c {
             '"' => return Ok((index + 1, value.into())),
             '\\' => {
-                value.push(chars.next().map(|(_, c)| c).filter(|c| ['"', '\\'].contains(c)).ok_or(Problem::Escape)?)
+                let escaped = chars.next().map(|(_, c)| c).filter(|c| ['"', '\\'].contains(c));
+                value.push(escaped.ok_or(Problem::Escape)?);
             }
             c => value.push(c),
         }

@@ -4,7 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
+};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -12,6 +14,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::server::TlsStream;
 
+use crate::fault::TlsFault;
 use crate::fault::connection_faults::Socket;
 
 /// The time limit of a handshake.
@@ -20,14 +23,22 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The host names and addresses of the local machine.
 const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// The certificate and key of a server, issued by a certificate authority (CA) of its own.
+/// A name of no host (RFC 6761, section 6.4).
+const WRONG_NAME: &str = "wrong-name.invalid";
+
+/// The certificate and key of a server, issued by a certificate authority (CA) of its own, and certificates with faults.
 ///
 /// They are generated for each process and the keys are never stored, so tests can safely trust the CA.
 #[derive(Debug)]
 pub(crate) struct Identity {
     ca_pem: String,
-    config: Arc<ServerConfig>,
+    valid: Arc<ServerConfig>,
+    expired: Arc<ServerConfig>,
+    wrong_name: Arc<ServerConfig>,
+    untrusted: Arc<ServerConfig>,
 }
+
+type Ca = CertifiedIssuer<'static, KeyPair>;
 
 impl Identity {
     /// Generates a certificate for the local machine and for `host`. Fails if `host` is not a valid name.
@@ -36,17 +47,19 @@ impl Identity {
     }
 
     fn generate(host: &str) -> Result<Self, Box<dyn std::error::Error>> {
-        let ca = CertifiedIssuer::self_signed(ca_params()?, KeyPair::generate()?)?;
-        let key = KeyPair::generate()?;
-        let certificate = CertificateParams::new(names(host))?.signed_by(&key, &ca)?;
-
-        let key = PrivateKeyDer::try_from(key.serialize_der())?;
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { ca_pem: ca.pem(), config: Arc::new(config) })
+        let ca = CertifiedIssuer::self_signed(ca_params("delayed-backend test CA")?, KeyPair::generate()?)?;
+        let other_ca = CertifiedIssuer::self_signed(ca_params("untrusted CA")?, KeyPair::generate()?)?;
+        let valid = CertificateParams::new(names(host))?;
+        let mut expired = valid.clone();
+        expired.not_before = date_time_ymd(2020, 1, 1);
+        expired.not_after = date_time_ymd(2021, 1, 1);
+        Ok(Self {
+            ca_pem: ca.pem(),
+            valid: server_config(&valid, &ca)?,
+            expired: server_config(&expired, &ca)?,
+            wrong_name: server_config(&CertificateParams::new([WRONG_NAME.to_owned()])?, &ca)?,
+            untrusted: server_config(&valid, &other_ca)?,
+        })
     }
 
     /// Returns the CA certificate as PEM, for clients to trust.
@@ -54,16 +67,43 @@ impl Identity {
         &self.ca_pem
     }
 
-    /// Performs the handshake.
-    pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.config));
+    /// Performs the handshake, with this fault if there is one.
+    pub(crate) async fn accept(
+        &self,
+        mut stream: TcpStream,
+        fault: Option<TlsFault>,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let config = match fault {
+            None => &self.valid,
+            Some(TlsFault::Expired) => &self.expired,
+            Some(TlsFault::WrongName) => &self.wrong_name,
+            Some(TlsFault::Untrusted) => &self.untrusted,
+            Some(TlsFault::Stall) => {
+                tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "stalled by the script"));
+            }
+        };
+        let acceptor = TlsAcceptor::from(Arc::clone(config));
         tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await?
     }
 }
 
-fn ca_params() -> Result<CertificateParams, rcgen::Error> {
+/// Returns the configuration of a server whose certificate is issued by `ca`.
+fn server_config(certificate: &CertificateParams, ca: &Ca) -> Result<Arc<ServerConfig>, Box<dyn std::error::Error>> {
+    let key = KeyPair::generate()?;
+    let certificate = certificate.signed_by(&key, ca)?;
+    let key = PrivateKeyDer::try_from(key.serialize_der())?;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn ca_params(name: &str) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new([])?;
-    params.distinguished_name.push(DnType::CommonName, "delayed-backend test CA");
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
     Ok(params)

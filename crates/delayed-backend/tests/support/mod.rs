@@ -10,6 +10,9 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, Command};
 
+pub(crate) mod observe;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
 mod watchdog;
 
 pub(crate) use watchdog::watch;
