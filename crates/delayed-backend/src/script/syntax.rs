@@ -204,7 +204,7 @@ mod tests {
         let script = format!("a={text}");
         let item = Items::of(&script).next().unwrap();
         let value = item.map(|item| item.parts[0].value.clone().unwrap()).map_err(|Mistake(_, problem)| problem);
-        assert_eq!(value.as_deref().map_err(|problem| problem.clone()), expected, "{text}");
+        assert_eq!(value.as_deref().map_err(|problem| *problem), expected, "{text}");
     }
 
     #[test]
