@@ -3,6 +3,7 @@
 pub(crate) mod error;
 mod parse;
 pub(crate) mod run;
+mod span;
 mod syntax;
 
 use std::fmt;

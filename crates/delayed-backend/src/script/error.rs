@@ -1,7 +1,7 @@
 //! Invalid scripts: what is wrong, and where.
 
 use crate::fault::table::names;
-use crate::script::syntax::Span;
+use crate::script::span::Span;
 
 /// An invalid script. Displayed as one line, with the position of the mistake.
 ///

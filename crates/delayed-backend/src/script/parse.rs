@@ -7,7 +7,8 @@ use crate::fault::Behaviour;
 use crate::fault::table::{Class, KEYWORDS, Keyword};
 use crate::fault::value::Value;
 use crate::script::error::{Mistake, Problem, ScriptError};
-use crate::script::syntax::{Item, Items, Part, Span, quote};
+use crate::script::span::Span;
+use crate::script::syntax::{Item, Items, Part, quote};
 use crate::script::{Script, Step};
 use crate::spelling::similar;
 

@@ -5,23 +5,10 @@ use std::borrow::Cow;
 use std::str::CharIndices;
 
 use crate::script::error::{Mistake, Problem};
+use crate::script::span::Span;
 
 /// The characters that end an unquoted value.
 const SEPARATORS: [char; 3] = [',', ';', '*'];
-
-/// A part of a script, with its position in the script in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Span<'a> {
-    pub(crate) text: &'a str,
-    pub(crate) position: usize,
-}
-
-impl Span<'_> {
-    fn trim(self) -> Self {
-        let text = self.text.trim_start();
-        Self { text: text.trim_end(), position: self.position + self.text.len() - text.len() }
-    }
-}
 
 /// `part;part*weight`.
 #[derive(Debug, PartialEq, Eq)]
