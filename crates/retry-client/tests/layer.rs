@@ -17,7 +17,7 @@ use delayed_backend::Backend;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use hyper_util::{client::legacy, rt::TokioExecutor};
-use retry_client::{Body, Error, ErrorKind, RetryConfig, RetryLayer, RetryMethods};
+use retry_client::{Body, EndReason, Error, ErrorKind, History, RetryConfig, RetryLayer, RetryMethods};
 use tokio::{
     join,
     net::TcpStream,
@@ -104,6 +104,22 @@ async fn a_listed_status_is_retried_and_its_connection_reused(http: Http) {
     assert_eq!(seen.iter().map(|request| request.connection).collect::<Vec<_>>(), [0, 0]);
 }
 
+async fn responses_and_errors_have_their_history(http: Http) {
+    let backend = Backend::start("status=503,reset,ok,status=503,reset,reset,ok".parse().unwrap()).await.unwrap();
+    let call = async |method, config| {
+        let request = Request::builder().method(method).uri(format!("{}/echo", backend.url()));
+        let service = RetryLayer::new(config).unwrap().layer(http.clone());
+        service.oneshot(request.body(Body::from("payload")).unwrap()).await
+    };
+    let put = call(Method::PUT, config()).await.unwrap();
+    assert_eq!(put.extensions().get::<History>().unwrap().attempts(), 3);
+    assert_eq!(call(Method::POST, config()).await.unwrap().status(), 503, "a POST is not repeated");
+    let error = call(Method::POST, config()).await.unwrap_err();
+    assert_eq!((error.history().unwrap().attempts(), error.reason()), (1, Some(EndReason::NotSafeToRepeat)));
+    let all = config().retry_methods(RetryMethods::All);
+    assert_eq!(call(Method::POST, all).await.unwrap().status(), 200);
+}
+
 async fn the_attempt_timeout_covers_the_service(http: Http) {
     let config = config().attempt_timeout(Duration::from_millis(300));
     let backend = Backend::start("hang,ok".parse().unwrap()).await.unwrap();
@@ -138,6 +154,7 @@ async fn over_hyper_util() {
     a_refused_post_is_sent_once_the_server_listens(http.clone()).await;
     only_a_put_is_repeated_after_it_was_sent(http.clone()).await;
     a_listed_status_is_retried_and_its_connection_reused(http.clone()).await;
+    responses_and_errors_have_their_history(http.clone()).await;
     the_attempt_timeout_covers_the_service(http).await;
     a_connect_timeout_is_repeated_for_every_method(hyper_util_client(Duration::from_millis(50))).await;
 }
@@ -148,8 +165,15 @@ async fn over_reqwest() {
     a_refused_post_is_sent_once_the_server_listens(http.clone()).await;
     only_a_put_is_repeated_after_it_was_sent(http.clone()).await;
     a_listed_status_is_retried_and_its_connection_reused(http.clone()).await;
+    responses_and_errors_have_their_history(http.clone()).await;
     the_attempt_timeout_covers_the_service(http).await;
     a_connect_timeout_is_repeated_for_every_method(reqwest_client(Duration::from_millis(50))).await;
+}
+
+#[test]
+fn invalid_settings_are_errors() {
+    let error = RetryLayer::new(config().status_codes([1000])).unwrap_err();
+    assert_eq!(error.to_string(), "status_codes has 1000: expected codes from 100 to 999");
 }
 
 #[tokio::test]

@@ -12,16 +12,13 @@ use std::{
 };
 
 use delayed_backend::Backend;
-use http::{HeaderName, Method, Request, StatusCode};
-use http_body_util::BodyExt;
-use hyper_util::{client::legacy, rt::TokioExecutor};
+use http::{HeaderName, Request, StatusCode};
 use retry_client::{
-    Body, Client, ClientBuilder, EndReason, ErrorKind, History, Outcome, RetryBudget, RetryConfig, RetryLayer,
-    RetryMethods, RetryPolicy,
+    Body, Client, ClientBuilder, EndReason, ErrorKind, History, Outcome, RetryBudget, RetryConfig, RetryPolicy,
     retry_core::{Jitter, RetryPolicyBuilder},
 };
 use tokio::{io::AsyncWriteExt, net::TcpListener, time::Instant};
-use tower::{Layer, Service, ServiceExt};
+use tower::{Service, ServiceExt};
 
 async fn backend(script: &str) -> Backend {
     watchdog::watch();
@@ -386,30 +383,6 @@ async fn the_rest_is_requested_once_and_has_to_match() {
         "HTTP/1.1 206 Partial Content\r\netag: \"v2\"\r\ncontent-range: bytes 3-5/6\r\ncontent-length: 3\r\n\r\nxyz";
     let error = incomplete_then(other).await.unwrap_err();
     assert_eq!(error.to_string(), "cannot resume the body at byte 3: the ETag has changed");
-}
-
-#[tokio::test]
-async fn the_layer_retries_any_http_service() {
-    let backend = backend("status=503,reset,ok").await;
-    let plain = legacy::Client::builder(TokioExecutor::new()).build_http();
-    let config = RetryConfig::new(policy().build().unwrap()).status_codes([503]);
-    let mut service = RetryLayer::new(config.clone()).unwrap().layer(plain.clone());
-    let request = |method| {
-        let request = Request::builder().method(method).uri(format!("{}/echo", backend.url()));
-        request.body(Body::from("payload")).unwrap()
-    };
-    let response = service.ready().await.unwrap().call(request(Method::PUT)).await.unwrap();
-    assert_eq!(response.extensions().get::<History>().unwrap().attempts(), 3);
-    let echoed = response.into_body().collect().await.unwrap().to_bytes();
-    assert!(echoed.ends_with(b"payload"), "{echoed:?}");
-
-    assert_eq!(service.call(request(Method::POST)).await.unwrap().status(), 503, "a POST is not repeated");
-    let error = service.call(request(Method::POST)).await.unwrap_err();
-    assert_eq!((error.kind(), error.reason()), (ErrorKind::ConnectionClosed, Some(EndReason::NotSafeToRepeat)));
-
-    let mut all = RetryLayer::new(config.retry_methods(RetryMethods::All)).unwrap().layer(plain);
-    assert_eq!(all.call(request(Method::POST)).await.unwrap().status(), 200);
-    assert!(RetryLayer::new(RetryConfig::default().status_codes([1000])).is_err());
 }
 
 #[tokio::test]
