@@ -92,8 +92,8 @@
 //! # In a tower stack
 //!
 //! [`RetryLayer`] adds the same retries to any HTTP service: hyper-util's client, [`reqwest`'s](RetryLayer#over-reqwest),
-//! or a stack that an application has already. It finds in their errors whether a request was sent. What the layer has
-//! not is what needs connections of its own: several servers, the idle timeout, buffered and resumed responses.
+//! or a stack that an application has already. It finds in their errors whether a request was sent. The layer lacks what
+//! needs connections of its own: several servers, the idle timeout, buffered and resumed responses.
 //!
 //! [`Client`] is a tower service itself.
 //!
