@@ -24,6 +24,7 @@ use crate::{
         set::EndpointSet,
     },
     error::Error,
+    grpc::code::GrpcCode,
     hedge::{after::HedgeAfter, delay::HedgeDelay},
     request::{deadline_header::DeadlineHeader, default_headers::DefaultHeaders},
     response::buffering::BufferLimits,
@@ -134,6 +135,11 @@ impl ClientBuilder {
     /// Sets the number of retries, the waits between them, and the deadline.
     pub fn policy(self, policy: RetryPolicy) -> Self {
         self.configure_retries(|config| config.policy(policy))
+    }
+
+    /// Sets the status codes of gRPC calls that are retried; see [`RetryConfig::grpc_status_codes`].
+    pub fn grpc_status_codes(self, codes: impl IntoIterator<Item = GrpcCode>) -> Self {
+        self.configure_retries(|config| config.grpc_status_codes(codes))
     }
 
     /// Sets the statuses that are retried; see [`RetryConfig::status_codes`].
@@ -252,7 +258,10 @@ impl ClientBuilder {
     /// [`replay_memory`](Self::replay_memory).
     ///
     /// Responses of the types `text/event-stream`, `application/x-ndjson`, `multipart/x-mixed-replace` and
-    /// `application/grpc` are never buffered, and neither are responses to requests that accept only these.
+    /// `application/grpc` are not buffered, and neither are responses to requests that accept only these. But with
+    /// [`grpc_status_codes`](Self::grpc_status_codes), the response to a gRPC call whose request is complete is buffered
+    /// until its trailers arrive, at most until a second message begins, for 10 ms after the first, and for
+    /// [`response_buffer_time`](Self::response_buffer_time).
     pub fn response_buffer(mut self, bytes: usize) -> Self {
         self.response_buffer.bytes = bytes;
         self

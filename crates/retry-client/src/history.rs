@@ -4,7 +4,7 @@ use std::{fmt, iter::once, sync::Arc, time::Duration};
 
 use http::StatusCode;
 
-use crate::{end_reason::EndReason, error_kind::ErrorKind};
+use crate::{end_reason::EndReason, error_kind::ErrorKind, grpc::code::GrpcCode};
 
 /// The attempts of a call, their outcomes, and why there was no further attempt. Every response has it as an extension, and
 /// every [`Error`](crate::Error) of a call that made an attempt returns it.
@@ -84,6 +84,9 @@ pub struct Hedge {
 pub enum Outcome {
     /// A response with this status.
     Response(StatusCode),
+    /// A response to a gRPC call that failed with this code. Only if the code was known before the response was returned,
+    /// and [`grpc_status_codes`](crate::RetryConfig::grpc_status_codes) has any.
+    GrpcStatus(GrpcCode),
     /// No response.
     Failed {
         /// What went wrong. [`ErrorKind::Timeout`] if the attempt was aborted by the attempt timeout or the idle timeout.
@@ -205,6 +208,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Response(status) => write!(f, "returned {status}"),
+            Self::GrpcStatus(code) => write!(f, "returned gRPC status {code}"),
             Self::Failed { message, .. } => write!(f, "failed: {message}"),
             Self::DeadlineExceeded => f.write_str("exceeded the deadline"),
             Self::Resumed { message, .. } => write!(f, "was incomplete and is resumed: {message}"),

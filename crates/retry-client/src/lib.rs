@@ -28,6 +28,7 @@
 //! | the server refused the request: HTTP/2 `REFUSED_STREAM`, or `GOAWAY` with a last stream ID below that of the request | for every method |
 //! | the request was sent, but there was no response, or it ended early while it was buffered | for the idempotent methods of RFC 9110, section 9.2.2; for every method with [`RetryMethods::All`] |
 //! | the response has a status in [`status_codes`](ClientBuilder::status_codes) | as above |
+//! | a gRPC call ends with a code in [`grpc_status_codes`](ClientBuilder::grpc_status_codes) | if its request was sent completely |
 //! | any other response | never |
 //!
 //! A request with an `Idempotency-Key` counts as idempotent, whatever its method. If the response to be retried has a
@@ -114,6 +115,7 @@ mod endpoint;
 mod error;
 mod error_chain;
 mod error_kind;
+mod grpc;
 mod hedge;
 mod history;
 mod layer;
@@ -134,6 +136,7 @@ pub use end_reason::EndReason;
 pub use endpoint::status::{EndpointState, EndpointStatus};
 pub use error::Error;
 pub use error_kind::ErrorKind;
+pub use grpc::code::{GrpcCode, ParseGrpcCodeError};
 pub use hedge::after::HedgeAfter;
 pub use history::{Hedge, History, Outcome, PastAttempt};
 pub use layer::{RetryLayer, RetryService};

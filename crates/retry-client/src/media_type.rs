@@ -21,6 +21,11 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     is_type(content_type(headers), GRPC)
 }
 
+/// Whether the status of a call is in `grpc-status`: in gRPC over HTTP/2. gRPC-Web has it in the body.
+pub(crate) fn has_grpc_status(headers: &HeaderMap) -> bool {
+    is_grpc(headers) && content_type(headers).trim_ascii().get(GRPC.len()) != Some(&b'-')
+}
+
 /// Whether the response to a request with these headers can only be a stream.
 pub(crate) fn accepts_only_streams(headers: &HeaderMap) -> bool {
     let mut accepted = headers.get_all(ACCEPT).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
@@ -76,6 +81,18 @@ mod tests {
         check("text/event-streams", false);
         check("", false);
         assert!(!is_stream(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn grpc_web_has_its_status_elsewhere() {
+        let check =
+            |value, expected| assert_eq!(has_grpc_status(&headers(&CONTENT_TYPE, &[value])), expected, "{value}");
+        check("application/grpc", true);
+        check(" Application/gRPC+proto", true);
+        check("application/grpc;charset=utf-8", true);
+        check("application/grpc-web", false);
+        check("application/grpc-web-text+proto", false);
+        check("application/json", false);
     }
 
     #[test]

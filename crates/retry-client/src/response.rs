@@ -3,5 +3,6 @@
 pub(crate) mod body;
 pub(crate) mod buffering;
 pub(crate) mod framing;
+pub(crate) mod grpc_buffering;
 pub(crate) mod received_body;
 pub(crate) mod resume;

@@ -10,6 +10,7 @@ pub(crate) mod config;
 pub(crate) mod drain;
 pub(crate) mod failure;
 pub(crate) mod methods;
+pub(crate) mod response_status;
 pub(crate) mod retry_after;
 pub(crate) mod retry_loop;
 pub(crate) mod server_hints;

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Response, Version};
+use http::{HeaderMap, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use retry_core::{BudgetCharge, Runtime as _, TokioRuntime};
@@ -30,16 +30,19 @@ use crate::{
     error::Error,
     error_chain::BoxError,
     error_kind::ErrorKind,
+    grpc::code::GrpcCode,
     hedge::{
         delay::HedgeDelay,
         race::{Winner, race},
         timer::HedgeTimer,
     },
     lock::lock,
+    media_type::has_grpc_status,
     request::{buffer_quota::BufferQuota, hop_by_hop::trim_values, replay::StreamBuffer},
     response::{
         buffering::{BufferLimits, ReadAhead},
         framing::check_framing,
+        grpc_buffering::read_until_status,
         received_body::ReceivedBody,
     },
     retry::{
@@ -90,6 +93,10 @@ impl<'a> Transport for CallTransport<'a> {
     type Body = ReceivedBody;
     type Endpoint = Lease;
 
+    fn trailers(body: &ReceivedBody) -> Option<&HeaderMap> {
+        body.trailers()
+    }
+
     fn pick<'b>(
         &mut self,
         request: AttemptRequest<'b>,
@@ -131,12 +138,17 @@ impl<'a> Transport for CallTransport<'a> {
                     failure.kind = FailureKind::CutOff;
                 }
             }
-            if outcome.as_ref().map_or(true, |response| request.is_retried(response.status())) {
+            if outcome.as_ref().map_or(true, |response| is_retried(&request, response)) {
                 request.route().failed();
             }
             outcome
         }
     }
+}
+
+/// Whether a response is retried.
+fn is_retried(request: &AttemptRequest<'_>, response: &Response<ReceivedBody>) -> bool {
+    request.is_retried(request.status(response, ReceivedBody::trailers))
 }
 
 /// Whether an endpoint that has closed a connection refuses others.
@@ -193,7 +205,7 @@ impl HttpTransport {
                 self.read_ahead(response, request, delivery).await
             })
         };
-        let is_accepted = |response: &BoxResponse<ReceivedBody>| !request.is_retried(response.status());
+        let is_accepted = |response: &BoxResponse<ReceivedBody>| !is_retried(request, response);
         let (outcome, winner) = race(self.attempt(request, lease, delivery), second, is_accepted).await;
         if winner == Winner::Second {
             route.hedge_won();
@@ -229,6 +241,13 @@ impl HttpTransport {
     ) -> Result<BoxResponse<ReceivedBody>, Failure> {
         let read_ahead = match delivery {
             Delivery::Streamed => None,
+            Delivery::Buffered(limits) if request.may_depend_on_trailers() && has_grpc_status(response.headers()) => {
+                if GrpcCode::of(response.headers()).is_some() {
+                    return Ok(response);
+                }
+                // Boxed, as below.
+                return Box::pin(read_until_status(response, limits, &self.buffer_quota)).await.map_err(body_failure);
+            }
             Delivery::Buffered(limits) => {
                 if limits.allow_body(&response) {
                     // Most short bodies arrive with their head.
@@ -393,9 +412,13 @@ fn accept(
         local.failed();
         return Err(Failure { error: Error::bad_head(error.into()), kind: FailureKind::Permanent });
     }
-    let is_failure = request.is_failure(response.status());
+    let status = request.status(&response, |_| None);
+    let is_failure = request.is_failure(status);
     let is_short = response.body().size_hint().exact().is_some_and(|length| length <= SHORT_RESPONSE);
-    let lease = lease.map(|lease| lease.head_received(is_failure, is_short));
+    let lease = lease.map(|lease| match request.grpc_failures() {
+        failures if !failures.is_empty() && status.grpc.is_none() && !is_failure => lease.expect_grpc_status(failures),
+        _ => lease.head_received(is_failure, is_short),
+    });
     Ok(Box::new(response.map(|incoming| ReceivedBody::new(incoming, connection, lease))))
 }
 

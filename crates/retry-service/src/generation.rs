@@ -88,6 +88,7 @@ impl Shared {
         };
         let telemetry = Arc::new(Telemetry {
             access_log: settings.operations.access_log,
+            grpc_status: !settings.retries.grpc_status_codes.0.is_empty(),
             metrics: metrics.clone(),
             rejections: Arc::clone(&generation.rejections),
             tasks: self.tasks.clone(),

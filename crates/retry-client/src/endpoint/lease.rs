@@ -5,7 +5,13 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use crate::endpoint::{local::LocalEndpoint, set::SlotGuard};
+use bytes::Bytes;
+use http_body::Frame;
+
+use crate::{
+    endpoint::{local::LocalEndpoint, set::SlotGuard},
+    grpc::{code::GrpcCode, code_set::GrpcCodes},
+};
 
 /// The use of an endpoint by a request, until its response is complete.
 pub(crate) struct Lease {
@@ -15,12 +21,14 @@ pub(crate) struct Lease {
     has_failed: bool,
     /// Whether the response has yet to be noted.
     counts_at_end: bool,
+    /// Which codes in the trailers are failures; none if the head has shown what the response is.
+    grpc_failures: GrpcCodes,
 }
 
 impl Lease {
     pub(crate) fn new(local: Arc<LocalEndpoint>, slot: Option<SlotGuard>) -> Self {
         local.in_flight.begin();
-        Self { local, slot, has_failed: false, counts_at_end: false }
+        Self { local, slot, has_failed: false, counts_at_end: false, grpc_failures: GrpcCodes::default() }
     }
 
     /// Whether the response decides whether the endpoint is up again.
@@ -40,6 +48,27 @@ impl Lease {
             self.responded();
         }
         self
+    }
+
+    /// Notes the head of a response to a gRPC call, which is a failure if its trailers have one of these codes. Those of a
+    /// stream may take long: its first message counts as a response.
+    pub(crate) fn expect_grpc_status(mut self, failures: GrpcCodes) -> Self {
+        self.local.endpoint.counts.overtaken.reset();
+        (self.grpc_failures, self.counts_at_end) = (failures, true);
+        self
+    }
+
+    /// Notes a part of the body.
+    pub(crate) fn frame_received(&mut self, frame: &Frame<Bytes>) {
+        if self.grpc_failures.is_empty() {
+            return;
+        }
+        match frame.trailers_ref().map(GrpcCode::of) {
+            Some(Some(code)) if self.grpc_failures.contains(code) => self.failed(),
+            Some(_) => {}
+            None if std::mem::take(&mut self.counts_at_end) => self.responded(),
+            None => {}
+        }
     }
 
     fn responded(&self) {

@@ -12,7 +12,8 @@ pub struct EndpointStatus {
     pub state: EndpointState,
     /// The requests in flight.
     pub in_flight: usize,
-    /// How many attempts have failed: without a response, or with a status of 5xx that is retried.
+    /// How many attempts have failed: without a response, with a status of 5xx that is retried, or with a gRPC status code
+    /// that is retried and for which the server is to blame, such as UNAVAILABLE.
     pub failures: u64,
     /// How often it was ejected after failures in a row.
     pub ejections: u64,

@@ -92,7 +92,8 @@ impl ReadAhead {
         if self.to_end && response.body().size_hint().lower() > self.max_bytes as u64 {
             return Err(Error::too_large(self.max_bytes));
         }
-        let reading = response.body_mut().read_ahead(self.max_bytes, self.reservation);
+        response.body_mut().reserve(self.reservation);
+        let reading = response.body_mut().read_ahead(self.max_bytes, |_| false);
         match self.max_time {
             None => reading.await?,
             // After that time, what was read is returned.

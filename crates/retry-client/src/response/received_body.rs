@@ -81,6 +81,9 @@ struct StreamedBody {
 impl StreamedBody {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let frame = ready!(self.poll_connection(cx));
+        if let (Some(Ok(frame)), Some(lease)) = (&frame, &mut self.lease) {
+            lease.frame_received(frame);
+        }
         match (&frame, &mut self.lease) {
             (Some(Err(_)), Some(lease)) => {
                 lease.failed();
@@ -148,22 +151,31 @@ impl ReceivedBody {
         Ok(())
     }
 
-    /// Reads to the end, or until more than `max_bytes` are buffered or the quota is used up. If it is cancelled, what was
-    /// read remains buffered.
-    pub(crate) async fn read_ahead(&mut self, max_bytes: usize, reservation: Option<Reservation>) -> Result<(), Error> {
-        // An announced length has been reserved already.
+    /// Counts what is read ahead towards the quota. What has been read, and an announced length, are reserved already.
+    pub(crate) fn reserve(&mut self, reservation: Option<Reservation>) {
+        self.buffer.get_or_insert_default().reservation = reservation;
+    }
+
+    /// Reads to the end, or until more than `max_bytes` are buffered, the quota is used up, or `is_enough` says so of the
+    /// data that has arrived. If it is canceled, what was read remains buffered.
+    pub(crate) async fn read_ahead(
+        &mut self,
+        max_bytes: usize,
+        mut is_enough: impl FnMut(&Bytes) -> bool,
+    ) -> Result<(), Error> {
         let is_reserved = self.size_hint().exact().is_some();
         let buffer = self.buffer.get_or_insert_default();
-        buffer.reservation = reservation;
         while let Some(rest) = &mut self.rest {
             let Some(frame) = poll_fn(|cx| rest.poll_frame(cx)).await else {
                 self.rest = None;
                 break;
             };
-            let length = buffer.add(frame?);
+            let frame = frame?;
+            let is_enough = frame.data_ref().is_some_and(&mut is_enough);
+            let length = buffer.add(frame);
             let is_reserved =
                 is_reserved || buffer.reservation.as_mut().is_none_or(|reservation| reservation.grow(length));
-            if buffer.length() > max_bytes || !is_reserved {
+            if is_enough || buffer.length() > max_bytes || !is_reserved {
                 break;
             }
         }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use http::{
-    HeaderValue, Method, Request, StatusCode,
+    HeaderMap, HeaderValue, Method, Request, Response,
     header::{EXPECT, UPGRADE},
 };
 use retry_core::{Attempt, RetryBudget};
@@ -18,7 +18,8 @@ use tokio::time::Instant;
 use crate::{
     endpoint::route::Route,
     error::Error,
-    media_type::is_grpc,
+    grpc::{code::GrpcCode, code_set::GrpcCodes},
+    media_type::{has_grpc_status, is_grpc},
     request::{
         body::Body,
         idempotency_key::{self, IDEMPOTENCY_KEY},
@@ -28,8 +29,12 @@ use crate::{
         call_options::{CallOptions, CallSettings},
         classify::RequestState,
         config::RetryConfig,
+        response_status::ResponseStatus,
     },
 };
+
+/// Returns the trailers of a response that have arrived.
+pub(crate) type GetTrailers<B> = fn(&B) -> Option<&HeaderMap>;
 
 /// The head and body of a request, as it is passed to a call.
 pub(crate) struct RequestParts {
@@ -55,6 +60,8 @@ pub(crate) struct ReplayableRequest<'a> {
     pub(crate) body: ReplayBody,
     /// Whether it may be processed twice.
     pub(crate) idempotent: bool,
+    /// The gRPC status codes that are retried; none if it is not a gRPC call.
+    grpc_codes: GrpcCodes,
     /// To how many connections the current attempt has passed it.
     sent: AtomicU32,
     /// Where its attempts have gone.
@@ -70,7 +77,22 @@ impl<'a> ReplayableRequest<'a> {
         let settings = CallSettings::new(config, options)?;
         let idempotent = make_idempotent(&settings, &mut head);
         let body = ReplayBody::new(body, config.replay_limit, &config.buffer_quota);
-        Ok(Self { settings, head, body, idempotent, sent: AtomicU32::new(0), route: Route::default() })
+        // `repeatable(false)` is stronger than a list of the client.
+        let is_grpc =
+            settings.repeatable() != Some(false) && !config.grpc_codes.is_empty() && has_grpc_status(head.headers());
+        let grpc_codes = if is_grpc { config.grpc_codes } else { GrpcCodes::default() };
+        Ok(Self { settings, head, body, idempotent, grpc_codes, sent: AtomicU32::new(0), route: Route::default() })
+    }
+
+    /// Returns the status of a response. `trailers` returns those that have arrived.
+    pub(crate) fn status<B>(&self, response: &Response<B>, trailers: GetTrailers<B>) -> ResponseStatus {
+        let grpc = || GrpcCode::of(trailers(response.body()).unwrap_or(response.headers()));
+        ResponseStatus { http: response.status(), grpc: if self.grpc_codes.is_empty() { None } else { grpc() } }
+    }
+
+    /// Whether a response with this status is retried for its gRPC code.
+    pub(crate) fn is_grpc_retried(&self, status: ResponseStatus) -> bool {
+        status.grpc.is_some_and(|code| self.grpc_codes.contains(code))
     }
 
     /// Returns what is known of it at the end of an attempt.
@@ -136,14 +158,31 @@ impl<'a> AttemptRequest<'a> {
         &self.request.route
     }
 
+    /// Returns the status of a response. `trailers` returns those that have arrived.
+    pub(crate) fn status<B>(&self, response: &Response<B>, trailers: GetTrailers<B>) -> ResponseStatus {
+        self.request.status(response, trailers)
+    }
+
     /// Whether a response with this status is a failure of the server, which is retried.
-    pub(crate) fn is_failure(&self, status: StatusCode) -> bool {
-        status.is_server_error() && self.is_retried(status)
+    pub(crate) fn is_failure(&self, status: ResponseStatus) -> bool {
+        status.http.is_server_error() && self.request.settings.config.retries_status(status.http)
+            || status.grpc.is_some_and(GrpcCode::is_server_error) && self.request.is_grpc_retried(status)
     }
 
     /// Whether a response with this status is retried.
-    pub(crate) fn is_retried(&self, status: StatusCode) -> bool {
-        self.request.settings.config.retries_status(status)
+    pub(crate) fn is_retried(&self, status: ResponseStatus) -> bool {
+        self.request.settings.config.retries_status(status.http) || self.request.is_grpc_retried(status)
+    }
+
+    /// Returns the gRPC status codes that are failures of the server and retried; none if this is not a gRPC call.
+    pub(crate) fn grpc_failures(&self) -> GrpcCodes {
+        self.request.grpc_codes.server_errors()
+    }
+
+    /// Whether this is a gRPC call that is repeated if the code in its trailers is listed. That of a client that is still
+    /// sending is a stream.
+    pub(crate) fn may_depend_on_trailers(&self) -> bool {
+        !self.request.grpc_codes.is_empty() && self.has_body_buffered()
     }
 
     /// Whether the request could be sent again if it got no response.

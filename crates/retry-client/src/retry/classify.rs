@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
 use retry_core::Verdict;
 
 use crate::{end_reason::EndReason, endpoint::route::NextEndpoint, retry::failure::FailureKind};
@@ -66,9 +65,7 @@ pub(crate) fn on_failure(request: RequestState, kind: FailureKind) -> Verdict {
 /// endpoint that sent it.
 ///
 /// If the server responded before it had read the complete request, it knew enough to decide: the response is accepted.
-///
-/// Only a 429 counts as throttled. A 503 with a wait may come from a server that is down.
-pub(crate) fn on_failed_response(request: RequestState, status: StatusCode, wait: Option<Duration>) -> Verdict {
+pub(crate) fn on_failed_response(request: RequestState, is_throttled: bool, wait: Option<Duration>) -> Verdict {
     if request.obstacle().is_some() || !request.fully_read {
         return Verdict::Accept;
     }
@@ -78,7 +75,7 @@ pub(crate) fn on_failed_response(request: RequestState, status: StatusCode, wait
         NextEndpoint::FirstOther => Some(Duration::ZERO),
     };
     match wait {
-        _ if status == StatusCode::TOO_MANY_REQUESTS => Verdict::RetryThrottled(wait),
+        _ if is_throttled => Verdict::RetryThrottled(wait),
         Some(wait) => Verdict::RetryAfter(wait),
         None => Verdict::Retry,
     }
@@ -138,8 +135,8 @@ mod tests {
     #[test]
     fn failed_responses() {
         let check = |request, wait, expected, throttled| {
-            assert_eq!(on_failed_response(request, StatusCode::SERVICE_UNAVAILABLE, wait), expected, "{request:?}");
-            assert_eq!(on_failed_response(request, StatusCode::TOO_MANY_REQUESTS, wait), throttled, "{request:?}");
+            assert_eq!(on_failed_response(request, false, wait), expected, "{request:?}");
+            assert_eq!(on_failed_response(request, true, wait), throttled, "{request:?}");
         };
         let half_sent = RequestState { fully_read: false, ..PUT };
         for (request, expected) in [(PUT, Retry), (POST, Accept), (OVERSIZED_PUT, Accept), (half_sent, Accept)] {
@@ -165,10 +162,10 @@ mod tests {
                 "for example, if connecting took longer than the attempt may"
             );
             assert_eq!(on_failure(request, TimedOut), timed_out);
-            let on_response = |status| on_failed_response(request, status, requested);
-            assert_eq!(on_response(StatusCode::BAD_GATEWAY), listed, "the wait is for the endpoint that sent it");
+            let on_response = |is_throttled| on_failed_response(request, is_throttled, requested);
+            assert_eq!(on_response(false), listed, "the wait is for the endpoint that sent it");
             let throttled = RetryThrottled((next == FirstOther).then_some(Duration::ZERO));
-            assert_eq!(on_response(StatusCode::TOO_MANY_REQUESTS), throttled);
+            assert_eq!(on_response(true), throttled);
             assert_eq!(on_failure(RequestState { next, ..POST }, MaybeProcessed), Stop);
         }
     }

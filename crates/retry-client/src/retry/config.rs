@@ -7,6 +7,7 @@ use retry_core::{RetryBudget, RetryPolicy};
 
 use crate::{
     error::Error,
+    grpc::{code::GrpcCode, code_set::GrpcCodes},
     request::{buffer_quota::BufferQuota, deadline_header::DeadlineHeader},
     retry::{attempt_event::AttemptEvent, methods::RetryMethods, server_hints::ServerHint},
 };
@@ -20,6 +21,7 @@ use crate::{
 /// | `policy` | [`RetryPolicy::default`] | number of retries, backoff, deadline, and the limit on `Retry-After` |
 /// | `status_codes` | none | statuses that are retried |
 /// | `server_hints` | `Retry-After` | headers in which servers say whether and when to retry |
+/// | `grpc_status_codes` | none | status codes of gRPC calls that are retried |
 /// | `retry_methods` | idempotent | methods that may be repeated although the server may have processed the request |
 /// | `attempt_timeout` | none | timeout of one attempt |
 /// | `budget` | none | limit on retries, shared by several calls |
@@ -35,6 +37,7 @@ pub struct RetryConfig {
     pub(crate) policy: RetryPolicy,
     status_codes: Vec<u16>,
     pub(crate) server_hints: Vec<ServerHint>,
+    pub(crate) grpc_codes: GrpcCodes,
     pub(crate) methods: RetryMethods,
     pub(crate) attempt_timeout: Option<Duration>,
     pub(crate) budget: Option<RetryBudget>,
@@ -62,6 +65,7 @@ impl RetryConfig {
             policy,
             status_codes: Vec::new(),
             server_hints: vec![ServerHint::RetryAfter],
+            grpc_codes: GrpcCodes::default(),
             methods: RetryMethods::default(),
             attempt_timeout: None,
             budget: None,
@@ -101,6 +105,19 @@ impl RetryConfig {
     /// ```
     pub fn server_hints(mut self, hints: impl IntoIterator<Item = ServerHint>) -> Self {
         self.server_hints = hints.into_iter().collect();
+        self
+    }
+
+    /// Sets the status codes of gRPC calls that are retried, such as [`GrpcCode::Unavailable`]. List only those with which
+    /// your servers say that a call was not processed, or may be repeated: gRPC sends every call as a POST, and these are
+    /// repeated if their request was sent completely and is within [`replay_limit`](Self::replay_limit).
+    ///
+    /// A call is one whose request has the content type `application/grpc`, with or without a suffix such as `+proto`. The
+    /// code counts if it is in the head of the response (Trailers-Only), or in trailers that are buffered: see
+    /// [`ClientBuilder::response_buffer`](crate::ClientBuilder::response_buffer). Failures other than a code are retried as
+    /// those of any POST.
+    pub fn grpc_status_codes(mut self, codes: impl IntoIterator<Item = GrpcCode>) -> Self {
+        self.grpc_codes = codes.into_iter().collect();
         self
     }
 
@@ -177,6 +194,9 @@ impl RetryConfig {
     pub(crate) fn validate(self) -> Result<Self, Error> {
         if self.attempt_timeout == Some(Duration::ZERO) {
             return Err(Error::bad_input("attempt_timeout is 0: expected a time above zero"));
+        }
+        if self.grpc_codes.contains(GrpcCode::Ok) {
+            return Err(Error::bad_input("grpc_status_codes has OK: expected codes of errors"));
         }
         match self.status_codes.iter().find(|code| StatusCode::from_u16(**code).is_err()) {
             Some(code) => Err(Error::bad_input(format!("status_codes has {code}: expected codes from 100 to 999"))),

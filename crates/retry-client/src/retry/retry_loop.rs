@@ -1,25 +1,31 @@
 //! A call: attempts over a transport until one is accepted or the policy allows no more.
 
-use std::{mem, sync::Mutex, time::SystemTime};
+use std::{
+    mem,
+    sync::Mutex,
+    time::{Duration, SystemTime},
+};
 
-use http::Response;
+use http::{HeaderMap, Response};
 use retry_core::{Attempt, Classify, Discard, Reason, Record, Report, Verdict};
 
 use crate::{
     end_reason::EndReason,
     endpoint::route::AttemptRoute,
     error::Error,
+    grpc::code::GrpcCode,
     history::{EarlierAttempts, History, Outcome, PastAttempt},
     lock::lock,
     retry::{
         attempt_event::AttemptEvent,
-        attempt_request::{AttemptRequest, ReplayableRequest, RequestParts},
+        attempt_request::{AttemptRequest, GetTrailers, ReplayableRequest, RequestParts},
         attempt_timeout,
         backoff_gauge::{BackoffGauge, BackoffGuard},
-        classify::{on_failed_response, on_failure},
+        classify::{RequestState, on_failed_response, on_failure},
         config::{Observer, RetryConfig},
         drain::drain,
         failure::Failure,
+        response_status::ResponseStatus,
         server_hints::{self, Advice},
     },
 };
@@ -32,6 +38,11 @@ pub(crate) trait Transport: Clone + Send {
     type Body: Drainable;
     /// Where a request is sent to.
     type Endpoint: Send;
+
+    /// Returns the trailers of a response, if they have arrived before it is returned.
+    fn trailers(_: &Self::Body) -> Option<&HeaderMap> {
+        None
+    }
 
     /// Chooses where a request is sent to. As an error, returns a future for a request that has to wait.
     fn pick<'a>(
@@ -74,7 +85,7 @@ pub(crate) fn call<T: Transport, R>(
         let settings = &request.settings;
         let call = settings
             .retry()
-            .classify_with(Classifier { request })
+            .classify_with(Classifier { request, trailers: T::trailers })
             .run(|attempt: Attempt| {
                 if attempt.number > 1 {
                     lock(&progress).backoff = None;
@@ -97,14 +108,14 @@ pub(crate) fn call<T: Transport, R>(
             .observe(|event| {
                 // The end is reported below.
                 if event.ended.is_none() {
-                    let attempt = end_attempt(request, event.record, event.outcome, None);
+                    let attempt = end_attempt(request, event.record, event.outcome, None, T::trailers);
                     lock(&progress).wait_after(attempt, backoffs);
                 }
             })
             .report();
         let Report { outcome, reason, journal, .. } = call.await;
-        let reason = end_reason(request, reason, outcome.as_ref());
-        let last = end_attempt(request, journal.last(), outcome.as_ref(), Some(reason));
+        let reason = end_reason(request, reason, outcome.as_ref(), T::trailers);
+        let last = end_attempt(request, journal.last(), outcome.as_ref(), Some(reason), T::trailers);
         let history = History::new(mem::take(&mut lock(&progress).earlier), last, reason);
         let error = match outcome {
             Some(Ok(mut response)) => {
@@ -135,16 +146,25 @@ impl Progress {
 }
 
 /// Classifies the attempts of one call.
-#[derive(Clone, Copy)]
-struct Classifier<'a> {
+struct Classifier<'a, B> {
     request: &'a ReplayableRequest<'a>,
+    trailers: GetTrailers<B>,
 }
 
-impl<B: Drainable> Classify<BoxResponse<B>, Failure> for Classifier<'_> {
+/// Derived, it would be for bodies that are `Copy`.
+impl<B> Clone for Classifier<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B> Copy for Classifier<'_, B> {}
+
+impl<B: Drainable> Classify<BoxResponse<B>, Failure> for Classifier<'_, B> {
     fn classify(&self, outcome: &Result<BoxResponse<B>, Failure>) -> Verdict {
         match outcome {
-            Ok(response) => match read_advice(self.request.settings.config, response) {
-                Some(advice) => on_failed_response(self.request.state(), response.status(), advice.wait),
+            Ok(response) => match FailedResponse::of(self.request, response, self.trailers) {
+                Some(FailedResponse { request, is_throttled, wait }) => on_failed_response(request, is_throttled, wait),
                 None => Verdict::Accept,
             },
             Err(failure) => on_failure(self.request.state(), failure.kind),
@@ -156,16 +176,33 @@ impl<B: Drainable> Classify<BoxResponse<B>, Failure> for Classifier<'_> {
     }
 }
 
-/// Returns what the server says about the retry of a response that should be retried. `None` if the response is accepted,
-/// whatever its request.
-fn read_advice<B>(config: &RetryConfig, response: &Response<B>) -> Option<Advice> {
-    let status = response.status();
-    let is_listed = config.retries_status(status);
-    if !is_listed && !config.may_be_asked_to_retry(status) {
-        return None;
+/// A response that should be retried.
+struct FailedResponse {
+    request: RequestState,
+    is_throttled: bool,
+    /// The wait that the server requested.
+    wait: Option<Duration>,
+}
+
+impl FailedResponse {
+    /// `None` if the response is accepted, whatever its request.
+    fn of<B>(request: &ReplayableRequest<'_>, response: &Response<B>, trailers: GetTrailers<B>) -> Option<Self> {
+        let (config, status) = (request.settings.config, request.status(response, trailers));
+        let is_grpc_listed = request.is_grpc_retried(status);
+        let is_listed = is_grpc_listed || config.retries_status(status.http);
+        if !is_listed && !config.may_be_asked_to_retry(status.http) {
+            return None;
+        }
+        let fields = trailers(response.body()).unwrap_or(response.headers());
+        let Advice { retry, wait } = server_hints::read(&config.server_hints, fields, now());
+        if !retry.unwrap_or(is_listed) {
+            return None;
+        }
+        let state = request.state();
+        // With a listed gRPC code, the server says that the call may be repeated.
+        let request = RequestState { idempotent: state.idempotent || is_grpc_listed, ..state };
+        Some(Self { request, is_throttled: status.is_throttled(), wait })
     }
-    let advice = server_hints::read(&config.server_hints, response.headers(), now());
-    advice.retry.unwrap_or(is_listed).then_some(advice)
 }
 
 #[expect(clippy::disallowed_methods, reason = "Retry-After may be a date, which is relative to the wall clock")]
@@ -178,11 +215,12 @@ fn end_reason<B>(
     request: &ReplayableRequest<'_>,
     reason: Reason,
     outcome: Option<&Result<BoxResponse<B>, Failure>>,
+    trailers: GetTrailers<B>,
 ) -> EndReason {
     let obstacle = match (reason, outcome) {
         (Reason::Permanent, Some(Err(failure))) => request.state().obstacle_after(failure.kind),
         (Reason::Accepted, Some(Ok(response))) => {
-            read_advice(request.settings.config, response).and_then(|_| request.state().obstacle())
+            FailedResponse::of(request, response, trailers).and_then(|failed| failed.request.obstacle())
         }
         _ => None,
     };
@@ -196,12 +234,16 @@ fn end_attempt<B>(
     record: &Record,
     outcome: Option<&Result<BoxResponse<B>, Failure>>,
     ended: Option<EndReason>,
+    trailers: GetTrailers<B>,
 ) -> PastAttempt {
     let route = &request.route;
     let AttemptRoute { endpoint, parked, hedge } = route.end_attempt();
     let error = outcome.and_then(|outcome| outcome.as_ref().err()).map(|failure| &failure.error);
     let outcome = match outcome {
-        Some(Ok(response)) => Outcome::Response(response.status()),
+        Some(Ok(response)) => match request.status(response, trailers) {
+            ResponseStatus { grpc: Some(code), .. } if code != GrpcCode::Ok => Outcome::GrpcStatus(code),
+            ResponseStatus { http, .. } => Outcome::Response(http),
+        },
         Some(Err(failure)) => failure.error.to_outcome(),
         None if route.is_parked() => route.outage_error().to_outcome(),
         None => {

@@ -131,7 +131,12 @@ impl Outgoing {
         let is_last = self.body.is_end_stream();
         if let Some(request) = &mut self.in_flight {
             match &frame {
-                Some(Ok(frame)) => request.entry.sent(frame.data_ref().map_or(0, Bytes::len), is_last),
+                Some(Ok(frame)) => {
+                    if let Some(trailers) = frame.trailers_ref() {
+                        request.entry.find_grpc_status(trailers);
+                    }
+                    request.entry.sent(frame.data_ref().map_or(0, Bytes::len), is_last);
+                }
                 Some(Err(error)) => {
                     if let Some(error) = error.downcast_ref() {
                         request.incomplete(error);

@@ -4,21 +4,27 @@ use std::fmt::Display;
 
 use http::{Response, StatusCode};
 use log::Level;
-use retry_client::{EndReason, Error, History};
+use retry_client::{EndReason, Error, History, Outcome};
 
 use super::context::RequestContext;
 use crate::telemetry::{
     access_log::{AccessLogEntry, milliseconds},
-    metrics::{failure_label, give_up_label, reason_label},
+    metrics::{failure_label, give_up_label, grpc_label, reason_label},
 };
 
 /// Logs a response that took more than one attempt, or that was hedged.
 pub(super) fn responded<B>(request: &RequestContext<'_>, response: &Response<B>) {
     if let Some(history) = response.extensions().get::<History>().filter(|history| has_several_requests(history)) {
         let status = response.status();
-        let level = if status.is_server_error() { Level::Warn } else { Level::Info };
+        let grpc_status = match history.last().outcome {
+            Outcome::GrpcStatus(code) => Some(grpc_label(code)),
+            _ => None,
+        };
+        let is_failure = grpc_status.is_some() || status.is_server_error();
+        let level = if is_failure { Level::Warn } else { Level::Info };
+        let outcome = grpc_status.as_deref().unwrap_or(status.as_str());
         let reason = Some(history.reason()).filter(|reason| *reason != EndReason::Accepted).map(reason_label);
-        log(request, level, status, status.as_str(), reason, history.attempts(), history);
+        log(request, level, status, outcome, reason, history.attempts(), history);
     }
 }
 

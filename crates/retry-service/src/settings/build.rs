@@ -105,6 +105,7 @@ impl Settings {
             .preserve_header_case(forwarding.preserve_header_case);
         if self.forward {
             client = client
+                .grpc_status_codes(retries.grpc_status_codes.0.iter().copied())
                 .resume(true)
                 .response_buffer(forwarding.response_buffer)
                 .response_buffer_time(forwarding.response_buffer_time)

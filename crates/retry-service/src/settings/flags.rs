@@ -11,8 +11,8 @@ use retry_client::{HedgeAfter, RetryMethods, retry_core::Jitter};
 use super::{
     upstream::{UpstreamList, UpstreamUrl},
     values::{
-        Command, Host, Limit, ServerHints, StatusCodes, ThreadCount, above_zero, at_least_one, bytes, count, failures,
-        header_name, header_size, hedge_after, jitter, limit, methods, on_off, path, ratio, timeout,
+        Command, GrpcStatusCodes, Host, Limit, ServerHints, StatusCodes, ThreadCount, above_zero, at_least_one, bytes,
+        count, failures, header_name, header_size, hedge_after, jitter, limit, methods, on_off, path, ratio, timeout,
     },
 };
 use crate::{
@@ -140,6 +140,11 @@ pub(crate) struct RetrySettings {
     /// with a wait counts: retry-after, retry-after-ms, x-amz-retry-after, grpc-retry-pushback-ms, x-should-retry
     #[arg(long, value_name = "HEADERS", default_value = "retry-after", group = LISTS)]
     pub server_hints: ServerHints,
+
+    /// gRPC status codes with which the upstream allows to repeat a call, by name or number, separated by commas, such as
+    /// UNAVAILABLE, or off
+    #[arg(long, value_name = "CODES", default_value = "off", groups = [GATEWAY_ONLY, LISTS])]
+    pub grpc_status_codes: GrpcStatusCodes,
 
     /// Methods to retry even if the upstream may have processed the request
     #[arg(long, value_name = "METHODS", default_value = "idempotent", value_parser = methods(), group = GATEWAY_ONLY)]

@@ -7,7 +7,7 @@ use clap::{
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
 use http::{HeaderName, StatusCode, uri::PathAndQuery};
-use retry_client::{HedgeAfter, RetryMethods, ServerHint, retry_core::Jitter};
+use retry_client::{GrpcCode, HedgeAfter, RetryMethods, ServerHint, retry_core::Jitter};
 
 use crate::common::duration;
 
@@ -180,6 +180,27 @@ impl FromStr for ServerHints {
     }
 }
 
+/// Status codes of gRPC calls to retry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GrpcStatusCodes(pub(crate) Vec<GrpcCode>);
+
+impl FromStr for GrpcStatusCodes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.trim().is_empty() || is_off(text) {
+            return Ok(Self(Vec::new()));
+        }
+        let code = |code: &str| match code.trim().parse() {
+            Ok(GrpcCode::Ok) => {
+                Err("OK is not an error: expected names such as UNAVAILABLE, or numbers from 1 to 16".to_owned())
+            }
+            parsed => parsed.map_err(|error| format!("{error}, or off")),
+        };
+        text.split(',').map(code).collect::<Result<_, _>>().map(Self)
+    }
+}
+
 /// Parses the methods that are retried though the upstream may have processed the request.
 pub(crate) fn methods() -> impl TypedValueParser<Value = RetryMethods> {
     let idempotent = PossibleValue::new("idempotent").help("GET, HEAD, OPTIONS, TRACE, PUT and DELETE");
@@ -274,6 +295,23 @@ mod tests {
         let expected = "expected some of retry-after, retry-after-ms, x-amz-retry-after, grpc-retry-pushback-ms, \
                         x-should-retry, separated by commas, or off";
         assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn grpc_status_codes_are_a_list_of_names_or_numbers() {
+        let check = |text: &str, expected: Result<&[GrpcCode], &str>| {
+            let codes = text.parse::<GrpcStatusCodes>();
+            assert_eq!(codes.as_ref().map(|codes| &*codes.0).map_err(|error| &**error), expected, "{text}");
+        };
+        check("", Ok(&[]));
+        check("off", Ok(&[]));
+        check("UNAVAILABLE", Ok(&[GrpcCode::Unavailable]));
+        check("unavailable, 8", Ok(&[GrpcCode::Unavailable, GrpcCode::ResourceExhausted]));
+        let expected = "expected a name such as UNAVAILABLE, or a number from 0 to 16, or off";
+        for (text, unknown) in [("UNAVAILABLE,", ""), ("503", "503"), ("8,UNAVALABLE", "UNAVALABLE")] {
+            check(text, Err(&format!("'{unknown}' is not a gRPC status code: {expected}")));
+        }
+        check("0", Err("OK is not an error: expected names such as UNAVAILABLE, or numbers from 1 to 16"));
     }
 
     #[test]

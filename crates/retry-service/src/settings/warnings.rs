@@ -23,6 +23,9 @@ pub(super) fn find(settings: &Settings, dump: &Dump, command: &clap::Command) ->
     if *forward {
         no_effect("path", "with --forward, every request keeps its own path".to_owned());
         check_endpoints(settings, &mut no_effect);
+        if let Some(reason) = without_grpc(settings) {
+            no_effect("grpc-status-codes", reason);
+        }
         if operations.admin.0.is_none() {
             no_effect("ready-needs-upstream", "/readyz is not served (--admin)".to_owned());
         }
@@ -63,6 +66,12 @@ pub(super) fn find(settings: &Settings, dump: &Dump, command: &clap::Command) ->
         warnings.push(format!("{given} has no effect: no wait exceeds {maximum:?} (--max-wait-interval)"));
     }
     warnings
+}
+
+/// Returns why no gRPC call reaches the upstream, if that is the case.
+fn without_grpc(settings: &Settings) -> Option<String> {
+    let speaks_http2 = settings.connections.upstream_http2 || settings.upstreams().iter().any(|url| url.is_https());
+    (!speaks_http2).then(|| "gRPC takes HTTP/2 to the upstream (--upstream-http2)".to_owned())
 }
 
 /// Passes the settings of endpoints that have no effect on these to `no_effect`, with the reason.
@@ -133,6 +142,12 @@ mod tests {
             &["--hedge-after has no effect: there is a single endpoint (--upstream)"],
         );
         check(&["--forward", "--upstream", "http://shop.example", "--hedge-after", "95%"], &[]);
+        check(
+            &["--forward", "--grpc-status-codes", "UNAVAILABLE"],
+            &["--grpc-status-codes has no effect: gRPC takes HTTP/2 to the upstream (--upstream-http2)"],
+        );
+        check(&["--forward", "--grpc-status-codes", "UNAVAILABLE", "--upstream-http2"], &[]);
+        check(&["--forward", "--grpc-status-codes", "UNAVAILABLE", "--upstream", "https://shop.example"], &[]);
         check(&["--interval", "20s"], &[]);
         check(&["--interval", "21s", "--count", "0"], &[]);
         check(&["--interval", "21s"], &["--interval has no effect: no wait exceeds 20s (--max-wait-interval)"]);

@@ -1,10 +1,10 @@
 //! The access log: an entry for each request, which is also counted in the metrics.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{fmt::Arguments, net::IpAddr, sync::Arc};
 
-use http::{HeaderValue, Method, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 use http_body::Body;
-use retry_client::{Error, History};
+use retry_client::{Error, GrpcCode, History};
 use tokio::time::Instant;
 
 use super::{
@@ -26,6 +26,8 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 pub(crate) struct Telemetry {
     /// Whether each request is logged.
     pub(crate) access_log: bool,
+    /// Whether the status of gRPC calls is logged.
+    pub(crate) grpc_status: bool,
     pub(crate) metrics: Option<Arc<Metrics>>,
     pub(crate) rejections: Arc<RejectionLog>,
     /// The tasks that serve requests: if they are aborted, that is why a request ends early.
@@ -45,6 +47,8 @@ pub(crate) struct AccessLogEntry {
     pub(crate) begin: Instant,
     /// `None` until there is a response.
     status: Option<StatusCode>,
+    /// `None` if the request is not a gRPC call, or its status is not known yet.
+    grpc_status: Option<GrpcCode>,
     attempts: u32,
     /// The id that identifies the request in all logs.
     pub(crate) id: HeaderValue,
@@ -92,6 +96,7 @@ impl AccessLogEntry {
             uri: uri.clone(),
             begin: Instant::now(),
             status: None,
+            grpc_status: None,
             attempts: 0,
             id: HeaderValue::from_static("-"),
             bytes: 0,
@@ -103,6 +108,7 @@ impl AccessLogEntry {
     /// Records the head of the response.
     pub(crate) fn responded<B: Body>(&mut self, response: &Response<B>) {
         self.status = Some(response.status());
+        self.find_grpc_status(response.headers());
         self.attempts = response.extensions().get().map_or(0, History::attempts);
         self.length = response.body().size_hint().exact();
         // The body of a response to HEAD is not polled.
@@ -116,6 +122,13 @@ impl AccessLogEntry {
                 metrics.rejected(*rejection);
             }
             rejections.log(*rejection, &format_args!("{client} {method} {}; id {}", uri.path(), self.id()));
+        }
+    }
+
+    /// Records the status of a gRPC call if it is in this head, or in these trailers.
+    pub(crate) fn find_grpc_status(&mut self, fields: &HeaderMap) {
+        if self.telemetry.grpc_status {
+            self.grpc_status = GrpcCode::of(fields).or(self.grpc_status);
         }
     }
 
@@ -172,11 +185,21 @@ impl AccessLogEntry {
         let (path, id, status, duration_ms) = (uri.path(), self.id(), self.status(), milliseconds(self.begin));
         let (ended, message) = end.describe();
         let plural = if *attempts == 1 { "" } else { "s" };
-        log::info!(
-            target: "access",
-            client:%, method:%, path, status, bytes, duration_ms, attempts, request_id = id, ended;
+        let log = |message: Arguments<'_>| match self.grpc_status.map(GrpcCode::name) {
+            None => log::info!(
+                target: "access",
+                client:%, method:%, path, status, bytes, duration_ms, attempts, request_id = id, ended;
+                "{message}"
+            ),
+            Some(grpc_status) => log::info!(
+                target: "access",
+                client:%, method:%, path, status, grpc_status, bytes, duration_ms, attempts, request_id = id, ended;
+                "{message}, gRPC status {grpc_status}"
+            ),
+        };
+        log(format_args!(
             "{client} {method} {path} {status} {bytes} bytes in {duration_ms:.1} ms, {attempts} attempt{plural}, id {id}{message}"
-        );
+        ));
     }
 }
 

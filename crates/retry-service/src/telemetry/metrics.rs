@@ -12,7 +12,7 @@ use prometheus_client::{
     metrics::counter::Counter,
     registry::{Registry, Unit},
 };
-use retry_client::{AttemptEvent, EndReason, Error, ErrorKind, Outcome, PastAttempt};
+use retry_client::{AttemptEvent, EndReason, Error, ErrorKind, GrpcCode, Outcome, PastAttempt};
 use thread_local::ThreadLocal;
 
 use super::counts::{Counters, Histogram};
@@ -65,6 +65,7 @@ struct ReasonLabel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Label {
     Status(u16),
+    GrpcStatus(GrpcCode),
     Name(&'static str),
 }
 
@@ -72,6 +73,7 @@ impl EncodeLabelValue for Label {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
         match self {
             Self::Status(code) => write!(encoder, "{code}"),
+            Self::GrpcStatus(code) => encoder.write_str(&grpc_label(*code)),
             Self::Name(name) => encoder.write_str(name),
         }
     }
@@ -237,10 +239,16 @@ fn method_label(method: &Method) -> &'static str {
 fn outcome_label(outcome: &Outcome) -> Label {
     match outcome {
         Outcome::Response(status) => Label::Status(status.as_u16()),
+        Outcome::GrpcStatus(code) => Label::GrpcStatus(*code),
         Outcome::Failed { kind, .. } => Label::Name(failure_label(*kind)),
         Outcome::DeadlineExceeded => Label::Name("deadline"),
         _ => Label::Name("other"),
     }
+}
+
+/// Returns the label for the status of a gRPC call: `grpc_unavailable`.
+pub(crate) fn grpc_label(code: GrpcCode) -> String {
+    format!("grpc_{}", code.name().to_ascii_lowercase())
 }
 
 /// The failures that are retried.

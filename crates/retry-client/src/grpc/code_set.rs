@@ -1,0 +1,54 @@
+//! A set of gRPC status codes.
+
+use std::fmt;
+
+use crate::grpc::code::GrpcCode;
+
+/// A set of status codes, a bit for each.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct GrpcCodes(u32);
+
+impl GrpcCodes {
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Returns those for which the server is to blame.
+    pub(crate) fn server_errors(self) -> Self {
+        GrpcCode::all().filter(|code| code.is_server_error() && self.contains(*code)).collect()
+    }
+
+    pub(crate) fn contains(self, code: GrpcCode) -> bool {
+        self.0 & bit(code) != 0
+    }
+}
+
+fn bit(code: GrpcCode) -> u32 {
+    1 << (code as u8)
+}
+
+impl FromIterator<GrpcCode> for GrpcCodes {
+    fn from_iter<I: IntoIterator<Item = GrpcCode>>(codes: I) -> Self {
+        Self(codes.into_iter().fold(0, |bits, code| bits | bit(code)))
+    }
+}
+
+impl fmt::Debug for GrpcCodes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(GrpcCode::all().filter(|code| self.contains(*code))).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_contains_the_codes_that_it_was_made_of() {
+        assert!(GrpcCodes::default().is_empty() && GrpcCodes::from_iter([]).is_empty());
+        let codes = GrpcCodes::from_iter([GrpcCode::Unavailable, GrpcCode::Unauthenticated, GrpcCode::Unavailable]);
+        assert!(!codes.is_empty());
+        assert_eq!(format!("{codes:?}"), "{Unavailable, Unauthenticated}");
+        assert_eq!(codes.server_errors(), GrpcCodes::from_iter([GrpcCode::Unavailable]));
+    }
+}
