@@ -8,36 +8,12 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::fault::duration_text;
+use crate::control;
 use crate::recorder::recorded_request::RecordedRequest;
 use crate::script::Script;
 use crate::server::Server;
 use crate::stubs::Stubs;
-
-/// Fewer requests than expected arrived within the limit of [`Backend::wait_for`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{} of {expected} requests arrived within {}{}", .requests.len(), duration_text(*.limit), list(.requests))]
-pub struct WaitError {
-    expected: usize,
-    requests: Vec<RecordedRequest>,
-    limit: Duration,
-}
-
-impl WaitError {
-    /// Returns the requests that arrived.
-    #[must_use]
-    pub fn requests(&self) -> &[RecordedRequest] {
-        &self.requests
-    }
-}
-
-fn list(requests: &[RecordedRequest]) -> String {
-    if requests.is_empty() {
-        return String::new();
-    }
-    let lines: Vec<_> = requests.iter().map(|request| format!("{} {}", request.method, request.target)).collect();
-    format!(": {}", lines.join(", "))
-}
+use crate::wait_error::WaitError;
 
 /// A running backend. Dropping it closes its listener and its connections.
 ///
@@ -57,18 +33,48 @@ fn list(requests: &[RecordedRequest]) -> String {
 #[derive(Debug)]
 pub struct Backend {
     address: SocketAddr,
+    control: Option<SocketAddr>,
     server: Arc<Server>,
     task: JoinHandle<()>,
 }
 
+/// Starts a [`Backend`] with more than a script. Created by [`Backend::builder`].
+#[derive(Debug)]
+pub struct BackendBuilder {
+    server: Server,
+    tls: bool,
+    control: bool,
+}
+
 impl Backend {
+    /// Returns a builder of a backend that responds immediately, without stubs, TLS and a control server.
+    ///
+    /// ```
+    /// use delayed_backend::Backend;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let stubs = r#"
+    ///     [[stub]]
+    ///     path = "/items/{id}"
+    ///     response = { json = { id = "{id}" } }
+    /// "#;
+    /// let backend = Backend::builder().script("status=503,ok".parse()?).stubs(stubs.parse()?).start().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn builder() -> BackendBuilder {
+        BackendBuilder { server: Server::new(Script::ok()), tls: false, control: false }
+    }
+
     /// Starts a backend on a free port of 127.0.0.1.
     ///
     /// # Errors
     ///
     /// If there is no free port.
     pub async fn start(script: Script) -> io::Result<Self> {
-        Self::start_on(local_listener().await?, script)
+        Self::builder().script(script).start().await
     }
 
     /// Starts a backend that serves HTTPS. Clients must trust its [CA](Self::ca_pem).
@@ -78,8 +84,7 @@ impl Backend {
     /// If there is no free port, or no certificate can be generated.
     #[cfg(feature = "tls")]
     pub async fn start_tls(script: Script) -> io::Result<Self> {
-        let identity = crate::server::tls::Identity::new("127.0.0.1").map_err(io::Error::other)?;
-        Self::start_server(local_listener().await?, Server::new(script).with_tls(identity))
+        Self::builder().script(script).tls().start().await
     }
 
     /// Starts a backend on this listener, for example on the port of an earlier backend.
@@ -92,15 +97,15 @@ impl Backend {
     ///
     /// If called outside of a tokio runtime.
     pub fn start_on(listener: TcpListener, script: Script) -> io::Result<Self> {
-        Self::start_server(listener, Server::new(script))
+        Self::start_server(listener, None, Server::new(script))
     }
 
-    fn start_server(listener: TcpListener, server: Server) -> io::Result<Self> {
+    fn start_server(listener: TcpListener, control: Option<TcpListener>, server: Server) -> io::Result<Self> {
         let address = listener.local_addr()?;
+        let control_address = control.as_ref().map(TcpListener::local_addr).transpose()?;
         let server = Arc::new(server);
-        let running = Arc::clone(&server).run(listener, std::future::pending());
-        let task = tokio::spawn(async { drop(running.await) });
-        Ok(Self { address, server, task })
+        let task = tokio::spawn(serve(listener, control, Arc::clone(&server)));
+        Ok(Self { address, control: control_address, server, task })
     }
 
     /// Returns the address that the backend listens on.
@@ -113,6 +118,12 @@ impl Backend {
     #[must_use]
     pub fn url(&self) -> String {
         format!("{}://{}", self.server.scheme(), self.address)
+    }
+
+    /// Returns the base URL of the control server, or `None` without [one](BackendBuilder::control).
+    #[must_use]
+    pub fn control_url(&self) -> Option<String> {
+        self.control.map(|address| format!("http://{address}"))
     }
 
     /// Returns the CA certificate as PEM, or `None` without TLS.
@@ -154,10 +165,10 @@ impl Backend {
     /// ```
     pub async fn wait_for(&self, count: usize, limit: Duration) -> Result<Vec<RecordedRequest>, WaitError> {
         let arrived = tokio::time::timeout(limit, self.server.wait_for(count)).await;
-        arrived.map_err(|_| WaitError { expected: count, requests: self.requests(), limit })
+        arrived.map_err(|_| WaitError::new(count, self.requests(), limit))
     }
 
-    /// Plays another script from its start, with the same seed and default delay.
+    /// Plays another script from its start.
     ///
     /// A request meets either the script before or this one: the one that was current when it arrived.
     ///
@@ -198,6 +209,59 @@ impl Backend {
     /// Closes all connections, and refuses new ones for this long. Zero ends an outage.
     pub fn down(&self, length: Duration) {
         self.server.down(length);
+    }
+}
+
+impl BackendBuilder {
+    /// Plays this script for the requests that match no stub. By default, they are responded to immediately.
+    #[must_use]
+    pub fn script(self, script: Script) -> Self {
+        self.server.set_script(script);
+        self
+    }
+
+    /// Adds stubs, and if they come with a script, plays it instead of the one before.
+    #[must_use]
+    pub fn stubs(self, stubs: Stubs) -> Self {
+        self.server.set_stubs(stubs);
+        self
+    }
+
+    /// Serves HTTPS. Clients must trust the [CA](Backend::ca_pem).
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(self) -> Self {
+        Self { tls: true, ..self }
+    }
+
+    /// Serves the control API on another free port, for clients in other processes.
+    #[must_use]
+    pub fn control(self) -> Self {
+        Self { control: true, ..self }
+    }
+
+    /// Starts the backend on a free port of 127.0.0.1.
+    ///
+    /// # Errors
+    ///
+    /// If there is no free port, or no certificate can be generated.
+    pub async fn start(self) -> io::Result<Backend> {
+        let control = if self.control { Some(local_listener().await?) } else { None };
+        let server = self.server;
+        #[cfg(feature = "tls")]
+        let server = if self.tls { server.with_local_identity()? } else { server };
+        Backend::start_server(local_listener().await?, control, server)
+    }
+}
+
+async fn serve(listener: TcpListener, control: Option<TcpListener>, server: Arc<Server>) {
+    let running = Arc::clone(&server).run(listener, std::future::pending());
+    match control {
+        None => drop(running.await),
+        Some(control) => tokio::select! {
+            result = running => drop(result),
+            never = control::run(control, server) => match never {},
+        },
     }
 }
 

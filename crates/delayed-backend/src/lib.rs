@@ -98,6 +98,7 @@
 
 mod backend;
 mod common;
+mod control;
 mod fault;
 mod handler;
 mod program;
@@ -108,8 +109,9 @@ mod server;
 mod spelling;
 mod state;
 mod stubs;
+mod wait_error;
 
-pub use crate::backend::{Backend, WaitError};
+pub use crate::backend::{Backend, BackendBuilder};
 pub use crate::fault::Behaviour;
 #[doc(hidden)]
 pub use crate::program::main;
@@ -121,6 +123,7 @@ pub use crate::server::Server;
 pub use crate::server::drain::Connections;
 pub use crate::stubs::Stubs;
 pub use crate::stubs::error::StubError;
+pub use crate::wait_error::WaitError;
 
 /// Compiles the example of the README.
 #[cfg(doctest)]

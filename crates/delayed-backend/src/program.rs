@@ -1,20 +1,24 @@
 //! The program `delayed-backend`: command line, log and signals.
 
+mod addresses;
 mod flags;
 
 use std::error::Error;
 use std::ffi::OsString;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{CommandFactory as _, Parser as _};
 use env_logger::Env;
 use jiff::ZonedDateTime;
+use tokio::net::TcpListener;
 
 use crate::common::log_line::LogLine;
 use crate::common::signals::Signals;
 use crate::common::usage_error;
+use crate::control;
+use crate::program::addresses::{Addresses, PortFile};
 use crate::program::flags::Flags;
 use crate::server::Server;
 use crate::server::drain::DRAIN_TIMEOUT;
@@ -49,18 +53,62 @@ fn start_log() {
 async fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     let mut signals = Signals::catch()?;
     let listener = flags.listen.bind().await?;
+    let control = match &flags.control {
+        Some(address) => Some(address.bind().await?),
+        None => None,
+    };
     let server = Arc::new(server(flags)?);
     if flags.delay_has_no_effect() {
         log::warn!("--delay has no effect: the script has no delay without a value");
     }
-    log::info!("Serving {}://{}", server.scheme(), listener.local_addr()?);
+    let _port_files = announce(flags, &server, &listener, control.as_ref())?;
 
+    let serving = serve(Arc::clone(&server), listener, &mut signals);
+    match control {
+        None => serving.await?,
+        // The requests in flight at the end can still be watched.
+        Some(control) => tokio::select! {
+            result = serving => result?,
+            never = control::run(control, server) => match never {},
+        },
+    }
+    Ok(())
+}
+
+/// Serves until the first signal, and lets requests in flight finish until the second.
+async fn serve(server: Arc<Server>, listener: TcpListener, signals: &mut Signals) -> io::Result<()> {
     let connections = server.run(listener, signals.next()).await?;
     log::info!("Stopping: requests in flight may finish");
 
     let abort = tokio::time::timeout(DRAIN_TIMEOUT, signals.next());
     connections.drain(async { drop(abort.await) }).await;
     Ok(())
+}
+
+/// Logs the addresses, and writes them to where the flags ask for. The files are removed when they are dropped.
+fn announce(
+    flags: &Flags,
+    server: &Server,
+    listener: &TcpListener,
+    control: Option<&TcpListener>,
+) -> Result<Vec<PortFile>, Box<dyn Error>> {
+    let address = listener.local_addr()?;
+    let control = control.map(TcpListener::local_addr).transpose()?;
+    log::info!("Serving {}://{address}", server.scheme());
+    if let Some(control) = control {
+        log::info!("Control API at http://{control}");
+    }
+    let mut files = Vec::new();
+    if let Some(path) = &flags.port_file {
+        files.push(PortFile::write(path, address.port())?);
+    }
+    if let Some((path, control)) = flags.control_port_file.as_ref().zip(control) {
+        files.push(PortFile::write(path, control.port())?);
+    }
+    if flags.print_addresses {
+        Addresses::new(server.scheme(), address, control).print()?;
+    }
+    Ok(files)
 }
 
 fn server(flags: &Flags) -> Result<Server, Box<dyn Error>> {
@@ -91,5 +139,5 @@ fn exit_with(error: &clap::Error, args: &[OsString]) -> ExitCode {
 
 fn print_error(message: &str) {
     // If standard error is closed, the message is lost.
-    let _ = writeln!(std::io::stderr().lock(), "error: {message}");
+    let _ = writeln!(io::stderr().lock(), "error: {message}");
 }

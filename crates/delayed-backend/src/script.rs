@@ -54,6 +54,11 @@ impl Script {
         Self::from_steps(delayed.into_iter().chain([healthy]).collect())
     }
 
+    /// Returns a script that responds to every request immediately.
+    pub(crate) fn ok() -> Self {
+        Self::from_steps(Vec::new())
+    }
+
     /// Returns a script that repeats these steps. Without steps, it responds to every request immediately.
     pub(crate) fn from_steps(steps: Vec<Step>) -> Self {
         Self { steps, default_delay: DEFAULT_DELAY, seed: None }

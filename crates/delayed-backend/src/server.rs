@@ -1,6 +1,6 @@
 //! Serves the backend on a listener, over HTTP/1.1 and HTTP/2, with or without TLS.
 
-mod accept;
+pub(crate) mod accept;
 pub(crate) mod drain;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
@@ -17,12 +17,14 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::Watcher;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::broadcast;
 
 use crate::common::listen::{BACKLOG, bind};
 use crate::fault::connection_faults::{FaultyIo, Socket};
 use crate::fault::connection_state::ConnectionState;
 use crate::fault::outage::{Outage, OutageStarter, Outages};
 use crate::handler::Handler;
+use crate::recorder::events::Event;
 use crate::recorder::recorded_request::RecordedRequest;
 use crate::script::Script;
 use crate::server::accept::accept;
@@ -67,6 +69,12 @@ impl Server {
         self
     }
 
+    /// Serves HTTPS only, with a certificate for the local machine.
+    #[cfg(feature = "tls")]
+    pub(crate) fn with_local_identity(self) -> io::Result<Self> {
+        Ok(self.with_tls(Identity::new("127.0.0.1").map_err(io::Error::other)?))
+    }
+
     /// Serves HTTPS only, with the certificate of `identity`.
     #[cfg(feature = "tls")]
     pub(crate) fn with_tls(self, identity: Identity) -> Self {
@@ -95,7 +103,7 @@ impl Server {
         requests.into_iter().map(Arc::unwrap_or_clone).collect()
     }
 
-    /// Plays another script from its start, with the same seed and default delay.
+    /// Plays another script from its start.
     ///
     /// A request meets either the script before or this one: the one that was current when it arrived.
     pub fn set_script(&self, script: Script) {
@@ -127,9 +135,14 @@ impl Server {
         self.outages.start(Outage::Down, length);
     }
 
+    /// Subscribes to what happens from now on.
+    pub(crate) fn events(&self) -> broadcast::Receiver<Event> {
+        self.handler.state.events.subscribe()
+    }
+
     /// Waits until at least `count` requests have been recorded, and returns all of them.
     pub(crate) async fn wait_for(&self, count: usize) -> Vec<RecordedRequest> {
-        let mut events = self.handler.state.events.subscribe();
+        let mut events = self.events();
         loop {
             let report = self.state().recorder.report();
             if report.requests.len() >= count {
@@ -140,7 +153,7 @@ impl Server {
         }
     }
 
-    fn state(&self) -> Arc<State> {
+    pub(crate) fn state(&self) -> Arc<State> {
         self.handler.state.current()
     }
 

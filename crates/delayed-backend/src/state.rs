@@ -77,15 +77,14 @@ impl State {
     /// Replaces the stubs, and if they come with a script, the script.
     fn with_stubs(&self, stubs: Stubs) -> Self {
         let state = match &stubs.script {
-            Some(script) => self.with_script(script.clone()),
+            Some(script) => self.with_script(script.clone().with_settings_of(self.script.script())),
             None => self.clone(),
         };
         Self { stubs: Arc::new(StubRuns::new(stubs, self.script.script())), ..state }
     }
 
-    /// Plays another script from its start, with the seed and the default delay of the current one.
+    /// Plays another script from its start.
     fn with_script(&self, script: Script) -> Self {
-        let script = script.with_settings_of(self.script.script());
         Self { script: Arc::new(ScriptRun::new(script)), ..self.clone() }
     }
 
@@ -202,11 +201,11 @@ mod tests {
     }
 
     #[test]
-    fn a_script_keeps_the_seed_and_the_delay_of_the_one_before() {
+    fn a_script_of_stubs_keeps_the_seed_and_the_delay_of_the_one_before() {
         let script: Script = "ok".parse().unwrap();
         let cell = StateCell::new(script.with_seed(7).with_delay(std::time::Duration::ZERO));
         let script: Script = "delay,close*9".parse().unwrap();
-        cell.set_script(script.clone());
+        cell.set_stubs("script = 'delay,close*9'".parse().unwrap());
         let expected = script.with_seed(7).with_delay(std::time::Duration::ZERO);
         assert_eq!(cell.current().script.script(), &expected);
         cell.set_seed(None);

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::num::NonZeroU32;
-#[cfg(feature = "tls")]
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -50,6 +49,23 @@ pub(crate) struct Flags {
     #[arg(long, env = "DELAYED_BACKEND_SEED", value_name = "N")]
     #[arg(value_parser = seed, allow_hyphen_values = true)]
     pub(crate) seed: Option<u64>,
+
+    /// Address of the control API, which changes the backend while it runs; GET / lists what it can do
+    #[arg(long, env = "DELAYED_BACKEND_CONTROL", value_name = "[HOST:]PORT")]
+    pub(crate) control: Option<ListenAddress>,
+
+    /// File to write the port to, once the backend listens; it is removed at the end
+    #[arg(long, env = "DELAYED_BACKEND_PORT_FILE", value_name = "FILE")]
+    pub(crate) port_file: Option<PathBuf>,
+
+    /// File to write the port of the control API to
+    #[arg(long, env = "DELAYED_BACKEND_CONTROL_PORT_FILE", value_name = "FILE")]
+    #[arg(requires = "control")]
+    pub(crate) control_port_file: Option<PathBuf>,
+
+    /// Print the URLs and ports to standard output, as a line of JSON, once the backend listens
+    #[arg(long, env = "DELAYED_BACKEND_PRINT_ADDRESSES")]
+    pub(crate) print_addresses: bool,
 
     /// Serve HTTPS, with a certificate generated at startup
     #[cfg(feature = "tls")]

@@ -78,7 +78,7 @@ impl Reader<'_> {
             path,
             query,
             headers,
-            script: script.unwrap_or_else(|| Script::from_steps(Vec::new())),
+            script: script.unwrap_or_else(Script::ok),
             response: response.unwrap_or_default(),
         })
     }

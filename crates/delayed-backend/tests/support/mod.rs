@@ -8,7 +8,7 @@ use std::process::{ExitStatus, Stdio};
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::TcpStream;
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 pub(crate) mod observe;
 #[cfg(feature = "tls")]
@@ -50,6 +50,7 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
 pub(crate) struct Backend {
     child: Child,
     log: Lines<BufReader<ChildStderr>>,
+    output: Option<Lines<BufReader<ChildStdout>>>,
     pub(crate) address: SocketAddr,
     pub(crate) first_line: String,
 }
@@ -68,11 +69,17 @@ impl Backend {
         let first_line = log.next_line().await.unwrap().expect("a line at start");
         let (_, address) = message(&first_line).split_once("://").unwrap();
         let address = address.parse().unwrap();
-        Self { child, log, address, first_line }
+        let output = child.stdout.take().map(|output| BufReader::new(output).lines());
+        Self { child, log, output, address, first_line }
     }
 
     pub(crate) async fn next_log(&mut self) -> String {
         self.log.next_line().await.unwrap().expect("another line of the log")
+    }
+
+    /// Returns the next line of standard output, which must have been piped.
+    pub(crate) async fn next_output(&mut self) -> String {
+        self.output.as_mut().unwrap().next_line().await.unwrap().expect("another line of output")
     }
 
     pub(crate) async fn rest_of_log(&mut self) -> Vec<String> {

@@ -1,0 +1,129 @@
+//! Handles the requests to the control API.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, StatusCode, header};
+use http_body::Body;
+use http_body_util::{BodyExt as _, Limited};
+
+use crate::common::duration;
+use crate::control::reply::{Invalid, Reply, done, json, typed};
+use crate::control::{endpoints, event_stream};
+use crate::script::Script;
+use crate::server::Server;
+use crate::stubs::Stubs;
+
+/// The maximum size of a script or of stubs.
+const MAX_BODY: usize = 4 << 20;
+
+/// How long `/down` takes the backend down by default, like the behaviour `down`.
+const DEFAULT_OUTAGE: Duration = Duration::from_secs(3);
+
+/// Handles a request.
+pub(crate) async fn handle<B>(server: &Arc<Server>, request: Request<B>) -> Result<Reply, Infallible>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (head, body) = request.into_parts();
+    Ok(respond(server, &head, body).await.unwrap_or_else(|invalid| invalid.reply()))
+}
+
+async fn respond<B>(server: &Arc<Server>, head: &Parts, body: B) -> Result<Reply, Invalid>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if is_cross_origin(&head.headers) {
+        return Err(Invalid::new(StatusCode::FORBIDDEN, "pages of other sites cannot use the control API"));
+    }
+    let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
+    let state = server.state();
+    match (method.as_str(), head.uri.path()) {
+        ("GET", "/") => return Ok(typed("text/plain", endpoints::list())),
+        ("GET", "/script") => return Ok(typed("text/plain", state.script.script().to_string())),
+        ("PUT", "/script") => {
+            let script: Script = text(body).await?.trim().parse()?;
+            server.set_script(script.with_settings_of(state.script.script()));
+        }
+        ("GET", "/stubs") => return Ok(typed("application/toml", state.stubs.stubs.to_string())),
+        ("PUT", "/stubs") => {
+            let files = state.stubs.stubs.files.within();
+            server.set_stubs(Stubs::parse(&text(body).await?, files)?);
+        }
+        ("POST", "/reset") => server.reset(),
+        ("GET", "/requests") => return Ok(json(StatusCode::OK, &state.recorder.report())),
+        ("DELETE", "/requests") => server.clear_requests(),
+        ("POST", "/down") => server.down(outage(head.uri.query().unwrap_or_default())?),
+        ("POST", "/seed") => {
+            let seed = text(body).await?.trim().parse();
+            let expected = "expected a whole number from 0 to 18446744073709551615 in the body";
+            server.set_seed(Some(seed.map_err(|_| Invalid::new(StatusCode::BAD_REQUEST, expected).in_field("seed"))?));
+        }
+        ("DELETE", "/seed") => server.set_seed(None),
+        ("GET", "/events") => return Ok(event_stream::reply(server.events())),
+        ("GET", "/healthz") => return Ok(typed("text/plain", "ok")),
+        (_, path) => return other(method, path),
+    }
+    Ok(done())
+}
+
+/// Returns whether the request is from a page of another site. Browsers send such requests to any address, but with the
+/// origin of the page (RFC 6454, section 7).
+fn is_cross_origin(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return false;
+    };
+    let host = headers.get(header::HOST).map(|host| [b"http://", host.as_bytes()].concat());
+    host.is_none_or(|host| host != origin.as_bytes())
+}
+
+/// Reads a body as text.
+async fn text<B>(body: B) -> Result<String, Invalid>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let body = Limited::new(body, MAX_BODY).collect().await;
+    let body = body.map_err(|error| {
+        let too_large = error.is::<http_body_util::LengthLimitError>();
+        match too_large {
+            true => Invalid::new(StatusCode::PAYLOAD_TOO_LARGE, "the body has more than 4 MiB"),
+            false => Invalid::new(StatusCode::BAD_REQUEST, "the body is incomplete"),
+        }
+    })?;
+    String::from_utf8(body.to_bytes().into())
+        .map_err(|_| Invalid::new(StatusCode::BAD_REQUEST, "the body is not UTF-8"))
+}
+
+/// Returns the length of an outage, from the query.
+fn outage(query: &str) -> Result<Duration, Invalid> {
+    let invalid = |error: &str, field: &str| Invalid::new(StatusCode::BAD_REQUEST, error).in_field(field);
+    let mut length = DEFAULT_OUTAGE;
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        if name != "for" {
+            return Err(invalid("no such parameter; expected for, such as /down?for=3s", &name));
+        }
+        length = duration::parse(&value).map_err(|error| invalid(&error.to_string(), "for"))?;
+    }
+    Ok(length)
+}
+
+/// Responds to a path or method that does not exist.
+fn other(method: &Method, path: &str) -> Result<Reply, Invalid> {
+    let methods = endpoints::methods(path);
+    let (status, error) = match (methods.as_str(), method) {
+        ("", _) => (StatusCode::NOT_FOUND, "no such path; GET / lists all".to_owned()),
+        (_, &Method::OPTIONS) => (StatusCode::NO_CONTENT, String::new()),
+        (methods, _) => (StatusCode::METHOD_NOT_ALLOWED, format!("expected {methods}")),
+    };
+    let mut reply = if status == StatusCode::NO_CONTENT { done() } else { Invalid::new(status, error).reply() };
+    if let Some(methods) = methods.parse().ok().filter(|_| !methods.is_empty()) {
+        reply.headers_mut().insert(header::ALLOW, methods);
+    }
+    Ok(reply)
+}
