@@ -88,10 +88,11 @@ impl Client {
         self.0.deliver(parts).await
     }
 
-    /// Sends a request, and returns the response once it is complete.
-    pub(crate) async fn send_complete(self, parts: Result<RequestParts, Error>) -> ResponseResult {
-        let limit = self.0.response_limit(&parts);
-        self.0.call(parts, Delivery::Complete(limit), |_, response| ResponseBody::complete(response, limit)).await
+    /// Sends a request, and returns the response once it is complete; without the rest of a body that exceeds the limit, if
+    /// the status is not 2xx.
+    pub(crate) async fn send_complete(self, parts: Result<RequestParts, Error>) -> Result<Response<Bytes>, Error> {
+        let delivery = Delivery::Complete(self.0.response_limit(&parts));
+        self.0.call(parts, delivery, |_, response| response.map(ReceivedBody::into_bytes)).await
     }
 
     /// Forwards an inbound request to `path`, without its hop-by-hop headers and `Host`. The hop-by-hop headers of the

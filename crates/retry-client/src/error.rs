@@ -157,7 +157,8 @@ impl Error {
         self.0.response.as_ref().map(Response::status)
     }
 
-    /// Returns the response whose status was not 2xx.
+    /// Returns the response whose status was not 2xx. Of a body longer than
+    /// [`response_limit`](crate::ClientBuilder::response_limit), it has the beginning.
     ///
     /// # Errors
     ///

@@ -13,7 +13,7 @@ use crate::{
     client::Client,
     error::Error,
     request::body::Body,
-    response::body::ResponseBody,
+    response::body::{ResponseBody, parse_text},
     retry::{attempt_event::WithoutQuery, attempt_request::RequestParts, call_options::CallOptions},
 };
 
@@ -180,7 +180,7 @@ impl RequestBuilder {
     ///
     /// As [`bytes`](Self::bytes), and if the body is not UTF-8.
     pub async fn text(self) -> Result<String, Error> {
-        self.complete().await?.text().await
+        parse_text(self.bytes().await?)
     }
 
     /// Sends the request, and parses the body of its response as JSON. An attempt includes the body, so that a body that
@@ -192,7 +192,7 @@ impl RequestBuilder {
     #[cfg(feature = "json")]
     #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
     pub async fn read_json<T: serde::de::DeserializeOwned>(self) -> Result<T, Error> {
-        self.complete().await?.json().await
+        crate::response::body::parse_json(&self.bytes().await?)
     }
 
     /// Sends the request, and returns the body of its response. An attempt includes the body, so that a body that ends
@@ -200,22 +200,15 @@ impl RequestBuilder {
     ///
     /// # Errors
     ///
-    /// - A status other than 2xx is an error of kind [`Status`](crate::ErrorKind::Status), which contains the response.
+    /// - A status other than 2xx is an error of kind [`Status`](crate::ErrorKind::Status), which contains the response; see
+    ///   [`Error::into_response`].
     /// - A body longer than [`response_limit`](crate::ClientBuilder::response_limit) is an error of kind
     ///   [`TooLarge`](crate::ErrorKind::TooLarge).
     /// - If no attempt got a complete response, returns the error of the last one.
     pub async fn bytes(self) -> Result<Bytes, Error> {
-        self.complete().await?.bytes().await
-    }
-
-    /// Returns the body of a successful response, which has arrived completely.
-    async fn complete(self) -> Result<ResponseBody, Error> {
         let Self { client, parts } = self;
-        let (head, body) = client.send_complete(parts).await?.into_parts();
-        if head.status.is_success() {
-            return Ok(body);
-        }
-        Err(Error::status(Response::from_parts(head, body.bytes().await?)))
+        let response = client.send_complete(parts).await?;
+        if response.status().is_success() { Ok(response.into_body()) } else { Err(Error::status(response)) }
     }
 }
 

@@ -138,6 +138,12 @@ async fn a_body_that_is_too_large_is_an_error_and_not_retried() {
         let response = client.get("/").await.unwrap();
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "12345", "a stream has no limit");
     }
+    let failed: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 5\r\n\r\n12345";
+    let (address, connections, _server) = raw_server(vec![failed]).await;
+    let client = Client::builder(format!("http://{address}")).policy(quick(3)).status_codes([503]).response_limit(4);
+    let error = client.build().unwrap().get("/").text().await.unwrap_err();
+    assert_eq!((error.status_code().unwrap().as_u16(), connections.load(SeqCst)), (503, 4));
+    assert!(error.into_response().is_ok());
 }
 
 #[cfg(feature = "json")]

@@ -60,11 +60,6 @@ impl ResponseBody {
         })
     }
 
-    /// Wraps a response body that has arrived completely.
-    pub(crate) fn complete(response: Response<ReceivedBody>, limit: usize) -> Response<Self> {
-        response.map(|body| Self { kind: Kind::Received(body), limit })
-    }
-
     /// Reads the body to its end.
     ///
     /// # Errors
@@ -89,7 +84,7 @@ impl ResponseBody {
     ///
     /// As [`bytes`](Self::bytes), and if the body is not UTF-8.
     pub async fn text(self) -> Result<String, Error> {
-        String::from_utf8(self.bytes().await?.into()).map_err(|error| Error::bad_body("UTF-8", error.into()))
+        parse_text(self.bytes().await?)
     }
 
     /// Reads the body to its end, and parses it as JSON.
@@ -100,9 +95,17 @@ impl ResponseBody {
     #[cfg(feature = "json")]
     #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
     pub async fn json<T: serde::de::DeserializeOwned>(self) -> Result<T, Error> {
-        serde_json::from_slice(&self.bytes().await?)
-            .map_err(|error| Error::bad_body("the JSON that was expected", error.into()))
+        parse_json(&self.bytes().await?)
     }
+}
+
+pub(crate) fn parse_text(body: Bytes) -> Result<String, Error> {
+    String::from_utf8(body.into()).map_err(|error| Error::bad_body("UTF-8", error.into()))
+}
+
+#[cfg(feature = "json")]
+pub(crate) fn parse_json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(body).map_err(|error| Error::bad_body("the JSON that was expected", error.into()))
 }
 
 /// Reads a body to its end, unless it is longer than `limit`.
