@@ -10,7 +10,7 @@ mod side_by_side {
 
 use std::{
     env,
-    fmt::{Debug, Display, Write as _},
+    fmt::{Debug, Write as _},
     fs,
     time::Duration,
 };
@@ -47,15 +47,16 @@ fn row(source: &str, usual: &str, task: &'static str, function: &str, outcomes: 
     Row { task, lines: ["ours", usual].map(|module| lines(source, module, function)), outcomes }
 }
 
-fn outcome(result: Result<impl Debug, impl Debug>, attempts: impl Display) -> String {
-    format!("{} after {attempts} attempts", if result.is_ok() { "succeeds" } else { "fails" })
+fn outcome(result: Result<impl Debug, impl Debug>, attempts: u64) -> String {
+    let plural = if attempts == 1 { "" } else { "s" };
+    format!("{} after {attempts} attempt{plural}", if result.is_ok() { "succeeds" } else { "fails" })
 }
 
 /// Awaits a call for at most a minute.
 async fn ends<T: Debug, E: Debug>(call: impl Future<Output = Result<T, E>>) -> String {
     let begin = Instant::now();
     match timeout(Duration::from_secs(60), call).await {
-        Ok(_) => format!("ends after {:?}", begin.elapsed()),
+        Ok(_) => format!("ends after {} s", begin.elapsed().as_secs()),
         Err(_) => "still waits after a minute".to_owned(),
     }
 }
@@ -74,7 +75,7 @@ async fn compare_operations() -> Vec<Row> {
     let missing = || Server::failing(u32::MAX, Fault::NotFound);
     let (one, other) = (missing(), missing());
     let results = (ours::classifier(&one).await, backon::classifier(&other).await);
-    let outcomes = [outcome(results.0, one.calls()), outcome(results.1, other.calls())];
+    let outcomes = [outcome(results.0, one.calls().into()), outcome(results.1, other.calls().into())];
     rows.push(row("retry only one kind of error", "classifier", outcomes));
 
     let down = || Server::failing(u32::MAX, Fault::Busy);
@@ -87,12 +88,12 @@ async fn compare_operations() -> Vec<Row> {
     let busy = || Server::failing(2, Fault::Busy);
     let (one, other) = (busy(), busy());
     let results = (ours::blocking(&one), backon::blocking(&other));
-    let outcomes = [outcome(results.0, one.calls()), outcome(results.1, other.calls())];
+    let outcomes = [outcome(results.0, one.calls().into()), outcome(results.1, other.calls().into())];
     rows.push(row("blocking code", "blocking", outcomes));
 
     let (mut one, mut other) = (busy(), busy());
     let results = (ours::mutable_reference(&mut one).await, backon::mutable_reference(&mut other).await);
-    let outcomes = [outcome(results.0, one.calls()), outcome(results.1, other.calls())];
+    let outcomes = [outcome(results.0, one.calls().into()), outcome(results.1, other.calls().into())];
     rows.push(row("an operation that takes `&mut self`", "mutable_reference", outcomes));
     rows
 }
