@@ -84,8 +84,8 @@ impl RetryConfig {
         self
     }
 
-    /// Sets the statuses that are retried, from 100 to 999. After a 429, the waits are at least those of
-    /// [`RetryPolicy::throttled_interval`], and a retry may cost fewer tokens of a budget.
+    /// Sets the statuses that are retried, from 100 to 999. After a 429, and after the gRPC code `RESOURCE_EXHAUSTED`, the
+    /// waits are at least those of [`RetryPolicy::throttled_interval`], and a retry may cost fewer tokens of a budget.
     pub fn status_codes(mut self, codes: impl IntoIterator<Item = u16>) -> Self {
         self.status_codes = codes.into_iter().collect();
         self
@@ -155,7 +155,8 @@ impl RetryConfig {
     }
 
     /// Sends in this header how long the attempt may take, so that the server can give up in time: what is left of the
-    /// deadline when the attempt is sent, or the attempt timeout if that is shorter. Without both, there is no such header.
+    /// deadline when the attempt is sent, or the attempt timeout if that is shorter. Without both, there is no such header. A
+    /// server may apply it to the whole response, streams included.
     ///
     /// ```
     /// use http::HeaderName;

@@ -104,7 +104,7 @@ pub(crate) struct RetrySettings {
     #[arg(default_value = "3s", default_value_if("forward", "true", "100ms"))]
     pub interval: Duration,
 
-    /// Wait before the first retry after a 429, if --interval is shorter
+    /// Wait before the first retry after a 429 or RESOURCE_EXHAUSTED, if --interval is shorter
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration::parse)]
     pub throttled_interval: Duration,
 

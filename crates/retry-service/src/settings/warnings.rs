@@ -1,6 +1,6 @@
 //! Settings that were given but have no effect, or not the expected one.
 
-use retry_client::HedgeAfter;
+use retry_client::{GrpcCode, HedgeAfter};
 
 use super::{
     dump::Dump,
@@ -34,8 +34,11 @@ pub(super) fn find(settings: &Settings, dump: &Dump, command: &clap::Command) ->
             no_effect(name, "without --forward, no request is forwarded".to_owned());
         }
     }
-    if !retries.status_codes.0.contains(&429) {
-        no_effect("throttled-interval", "429 is not a status to retry (--status-codes)".to_owned());
+    let retries_throttled = retries.status_codes.0.contains(&429)
+        || *forward && retries.grpc_status_codes.0.contains(&GrpcCode::ResourceExhausted);
+    if !retries_throttled {
+        let reason = "neither 429 (--status-codes) nor RESOURCE_EXHAUSTED (--grpc-status-codes) is retried";
+        no_effect("throttled-interval", reason.to_owned());
     }
     if !settings.upstreams().iter().any(|url| url.is_https()) {
         no_effect("upstream-ca", "the URL of the upstream starts with http:// (--upstream)".to_owned());
@@ -200,9 +203,12 @@ mod tests {
         check(&["--outage-wait", "3s"], &["--outage-wait has no effect: without --forward, no request is forwarded"]);
         check(
             &["--forward", "--throttled-interval", "2s"],
-            &["--throttled-interval has no effect: 429 is not a status to retry (--status-codes)"],
+            &["--throttled-interval has no effect: neither 429 (--status-codes) nor RESOURCE_EXHAUSTED \
+               (--grpc-status-codes) is retried"],
         );
         check(&["--forward", "--throttled-interval", "2s", "--status-codes", "429,503"], &[]);
+        let grpc = ["--upstream-http2", "--grpc-status-codes", "RESOURCE_EXHAUSTED", "--throttled-interval", "2s"];
+        check(&[&["--forward"][..], &grpc].concat(), &[]);
         check(
             &["--forward", "--path", "/other"],
             &["--path has no effect: with --forward, every request keeps its own path"],
