@@ -130,8 +130,8 @@ impl Error {
     }
 
     /// Adds the attempts of the call.
-    pub(crate) fn with_history(mut self, history: History) -> Self {
-        self.0.history = Some(history);
+    pub(crate) fn with_history(mut self, history: impl Into<Option<History>>) -> Self {
+        self.0.history = history.into();
         self
     }
 
@@ -167,8 +167,8 @@ impl Error {
         self.0.response.take().ok_or(self)
     }
 
-    /// Returns the attempts, with their outcomes. `None` if there was no attempt, and for errors of response bodies: the
-    /// response has it then.
+    /// Returns the attempts, with their outcomes. `None` if there was no attempt, and for the error of a body that is read
+    /// after its response was returned: the response has the history.
     #[must_use]
     pub fn history(&self) -> Option<&History> {
         let Inner { history, response, .. } = &*self.0;

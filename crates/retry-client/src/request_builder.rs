@@ -12,6 +12,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::{
     client::Client,
     error::Error,
+    history::History,
     request::body::Body,
     response::body::{ResponseBody, parse_text},
     retry::{attempt_event::WithoutQuery, attempt_request::RequestParts, call_options::CallOptions},
@@ -180,7 +181,8 @@ impl RequestBuilder {
     ///
     /// As [`bytes`](Self::bytes), and if the body is not UTF-8.
     pub async fn text(self) -> Result<String, Error> {
-        parse_text(self.bytes().await?)
+        let (body, history) = self.complete().await?;
+        parse_text(body).map_err(|error| error.with_history(history))
     }
 
     /// Sends the request, and parses the body of its response as JSON. An attempt includes the body, so that a body that
@@ -192,7 +194,8 @@ impl RequestBuilder {
     #[cfg(feature = "json")]
     #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
     pub async fn read_json<T: serde::de::DeserializeOwned>(self) -> Result<T, Error> {
-        crate::response::body::parse_json(&self.bytes().await?)
+        let (body, history) = self.complete().await?;
+        crate::response::body::parse_json(&body).map_err(|error| error.with_history(history))
     }
 
     /// Sends the request, and returns the body of its response. An attempt includes the body, so that a body that ends
@@ -206,9 +209,18 @@ impl RequestBuilder {
     ///   [`TooLarge`](crate::ErrorKind::TooLarge).
     /// - If no attempt got a complete response, returns the error of the last one.
     pub async fn bytes(self) -> Result<Bytes, Error> {
+        self.complete().await.map(|(body, _)| body)
+    }
+
+    /// Returns the body of a successful response, and the attempts.
+    async fn complete(self) -> Result<(Bytes, Option<History>), Error> {
         let Self { client, parts } = self;
-        let response = client.send_complete(parts).await?;
-        if response.status().is_success() { Ok(response.into_body()) } else { Err(Error::status(response)) }
+        let mut response = client.send_complete(parts).await?;
+        if !response.status().is_success() {
+            return Err(Error::status(response));
+        }
+        let history = response.extensions_mut().remove();
+        Ok((response.into_body(), history))
     }
 }
 

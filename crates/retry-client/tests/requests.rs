@@ -163,7 +163,7 @@ async fn json_is_sent_and_received() {
     );
     assert_eq!(client.get("/").read_json::<Named>().await.unwrap_err().status_code().unwrap(), 404);
     let error = client.put("/").header("content-type", "x/y").json("tea").read_json::<Named>().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::BadResponse);
+    assert_eq!((error.kind(), error.history().unwrap().attempts()), (ErrorKind::BadResponse, 1));
     let expected = "the body of the response is not the JSON that was expected: expected ident at line 1 column 2";
     assert_eq!(error.to_string(), expected);
     let seen = server.seen().pop().unwrap();
