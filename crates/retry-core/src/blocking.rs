@@ -57,7 +57,7 @@ impl<R: Clone, C, O> Retry<R, C, O> {
             match call.end_attempt(Some(&outcome)) {
                 Next::Wait(wait) => {
                     drop(outcome);
-                    let () = Blocking.sleep(wait).into_inner();
+                    let () = Blocking.sleep(wait.get()).into_inner();
                 }
                 Next::End(reason, journal) => {
                     return Report { outcome: Some(outcome), reason, journal }.into_result();

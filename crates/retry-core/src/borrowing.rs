@@ -82,7 +82,7 @@ impl<R: Runtime, C, O> Retry<R, C, O> {
                 let next = call.end_attempt(outcome.as_ref());
                 match next {
                     Next::Wait(wait) => {
-                        let wait = (!wait.is_zero()).then(|| call.settings.runtime.sleep(wait));
+                        let wait = (!wait.is_zero()).then(|| call.settings.runtime.sleep(wait.get()));
                         if let Some(discard) = outcome.and_then(|outcome| call.settings.classify.discard(outcome)) {
                             discard.await;
                         }

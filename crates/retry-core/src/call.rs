@@ -70,20 +70,20 @@ pin_project! {
         // The timeout of the attempt, or the wait before the next one.
         #[pin]
         timer: Option<R::Sleep>,
+        // Disposes of the failed outcome during the wait.
+        discard: Option<Discard>,
         #[pin]
         state: State<Fut>,
     }
 }
 
 pin_project! {
-    /// `NotStarted`, then `Attempt`, `Discard` and `Wait` in turn, and after the last `Attempt` `Done`.
+    /// `Wait` and `Attempt` in turn, and after the last `Attempt` `Done`.
     #[project = StateProj]
     enum State<Fut> {
-        NotStarted,
-        Attempt { #[pin] future: Fut },
-        // Disposes of the failed outcome. The timer of the wait runs already.
-        Discard { future: Discard },
+        // At the start of a call, nothing is waited for.
         Wait,
+        Attempt { #[pin] future: Fut },
         Done,
     }
 }
@@ -91,7 +91,7 @@ pin_project! {
 impl<F, Fut, C, O, R: Runtime> Call<F, Fut, C, O, R> {
     #[inline]
     pub(crate) fn new(call: CallState<R, C, O>, operation: F) -> Self {
-        Self { call, operation, timer: None, state: State::NotStarted }
+        Self { call, operation, timer: None, discard: None, state: State::Wait }
     }
 }
 
@@ -116,8 +116,8 @@ where
     /// Sets a classifier of any type that implements [`Classify`].
     #[inline]
     pub fn classify_with<C2: Classify<T, E>>(self, classify: C2) -> Call<F, Fut, C2, O, R> {
-        let Self { call, operation, timer, state } = self;
-        Call { call: call.map(|settings| settings.with_classify(classify)), operation, timer, state }
+        let Self { call, operation, timer, discard, state } = self;
+        Call { call: call.map(|settings| settings.with_classify(classify)), operation, timer, discard, state }
     }
 
     /// Registers an observer: a closure that takes an [`Event`]. It is called before each wait and once when the call
@@ -130,8 +130,8 @@ where
     /// Registers an observer of any type that implements [`Observe`].
     #[inline]
     pub fn observe_with<O2: Observe<T, E>>(self, observe: O2) -> Call<F, Fut, C, O2, R> {
-        let Self { call, operation, timer, state } = self;
-        Call { call: call.map(|settings| settings.with_observe(observe)), operation, timer, state }
+        let Self { call, operation, timer, discard, state } = self;
+        Call { call: call.map(|settings| settings.with_observe(observe)), operation, timer, discard, state }
     }
 
     /// Makes the call return a [`Report`]: the outcome of the last attempt, with the reason for the end and the journal
@@ -161,59 +161,44 @@ where
         C: Classify<T, E>,
         O: Observe<T, E>,
     {
-        if let State::NotStarted = self.state {
-            self.as_mut().start_attempt();
-        }
         // Each state falls through to the next.
         loop {
             let mut this = self.as_mut().project();
-            if let StateProj::Attempt { future } = this.state.as_mut().project() {
-                let outcome = ready!(poll_attempt(future, this.timer.as_mut().as_pin_mut(), cx));
-                this.state.set(State::Wait);
-                if this.timer.is_some() {
+            if let State::Wait = *this.state {
+                if let Some(discard) = this.discard {
+                    ready!(discard.as_mut().poll(cx));
+                    *this.discard = None;
+                }
+                if let Some(wait) = this.timer.as_mut().as_pin_mut() {
+                    ready!(wait.poll(cx));
                     this.timer.set(None);
                 }
-                match this.call.end_attempt(outcome.as_ref()) {
-                    Next::Wait(wait) => {
-                        if !wait.is_zero() {
-                            this.timer.set(Some(this.call.settings.runtime.sleep(wait)));
-                        }
-                        // Before the wait, so that a failed outcome does not hold a connection or memory meanwhile.
-                        if let Some(outcome) = outcome
-                            && let Some(future) = this.call.settings.classify.discard(outcome)
-                        {
-                            this.state.set(State::Discard { future });
-                        }
-                    }
-                    Next::End(reason, journal) => {
-                        this.state.set(State::Done);
-                        return Poll::Ready(Report { outcome, reason, journal });
-                    }
+                let (attempt, timeout) = this.call.start_attempt();
+                if let Some(timeout) = timeout {
+                    this.timer.set(Some(this.call.settings.runtime.sleep(timeout)));
                 }
+                this.state.set(State::Attempt { future: (this.operation)(attempt) });
             }
-            if let StateProj::Discard { future } = this.state.as_mut().project() {
-                ready!(future.as_mut().poll(cx));
-                this.state.set(State::Wait);
-            }
-            if let State::Done = *this.state {
-                panic_completed();
-            }
-            if let Some(wait) = this.timer.as_mut().as_pin_mut() {
-                ready!(wait.poll(cx));
+            let StateProj::Attempt { future } = this.state.as_mut().project() else { panic_completed() };
+            let outcome = ready!(poll_attempt(future, this.timer.as_mut().as_pin_mut(), cx));
+            this.state.set(State::Wait);
+            if this.timer.is_some() {
                 this.timer.set(None);
             }
-            self.as_mut().start_attempt();
+            match this.call.end_attempt(outcome.as_ref()) {
+                Next::Wait(wait) => {
+                    if !wait.is_zero() {
+                        this.timer.set(Some(this.call.settings.runtime.sleep(wait.get())));
+                    }
+                    // Before the wait, so that a failed outcome does not hold a connection or memory meanwhile.
+                    *this.discard = outcome.and_then(|outcome| this.call.settings.classify.discard(outcome));
+                }
+                Next::End(reason, journal) => {
+                    this.state.set(State::Done);
+                    return Poll::Ready(Report { outcome, reason, journal });
+                }
+            }
         }
-    }
-
-    #[inline]
-    fn start_attempt(self: Pin<&mut Self>) {
-        let mut this = self.project();
-        let (attempt, timeout) = this.call.start_attempt();
-        if let Some(timeout) = timeout {
-            this.timer.set(Some(this.call.settings.runtime.sleep(timeout)));
-        }
-        this.state.set(State::Attempt { future: (this.operation)(attempt) });
     }
 }
 

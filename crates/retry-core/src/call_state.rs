@@ -30,7 +30,7 @@ pub(crate) struct CallState<R, C, O> {
 
 /// What follows an attempt.
 pub(crate) enum Next {
-    Wait(Duration),
+    Wait(Nanos),
     End(Reason, Journal),
 }
 
@@ -59,7 +59,7 @@ impl<R, C, O> CallState<R, C, O> {
 
 impl<R: Runtime, C, O> CallState<R, C, O> {
     /// Starts an attempt. Returns it, and how much time it has; `None` means any time.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn start_attempt(&mut self) -> (Attempt, Option<Duration>) {
         let number = self.progress.attempt();
         let remaining = self.now().and_then(|now| {
@@ -75,7 +75,7 @@ impl<R: Runtime, C, O> CallState<R, C, O> {
     }
 
     /// Ends an attempt. `outcome` is `None` if it timed out.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn end_attempt<T, E>(&mut self, outcome: Option<&Result<T, E>>) -> Next
     where
         C: Classify<T, E>,
@@ -96,7 +96,7 @@ impl<R: Runtime, C, O> CallState<R, C, O> {
                 logging::retry(&record);
                 observe.observe(Event { record: &record, outcome, ended: None });
                 self.earlier.push(&record, *journal_limit);
-                Next::Wait(wait.get())
+                Next::Wait(wait)
             }
             Err(reason) => {
                 self.progress.end();

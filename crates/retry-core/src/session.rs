@@ -144,7 +144,7 @@ impl<B: Borrow<RetryBudget>> Progress<B> {
 
     /// Returns the wait before the next attempt, or the reason why none follows. `now` may be zero if there is neither
     /// a deadline nor a budget.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn decide(
         &mut self,
         policy: &RetryPolicy,
