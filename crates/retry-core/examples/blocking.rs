@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::remove_file(&path)?;
     assert!(lock.is_ok());
 
-    let nowhere = retry.run_blocking(|_| File::create_new(path.join("nowhere"))).unwrap_err();
-    assert_eq!((nowhere.reason(), nowhere.attempts()), (Reason::Permanent, 1));
+    let nowhere = retry.run_blocking(|_| File::create_new(path.join("nowhere")));
+    assert!(nowhere.is_err_and(|gave_up| (gave_up.reason(), gave_up.attempts()) == (Reason::Permanent, 1)));
     Ok(())
 }

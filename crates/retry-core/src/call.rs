@@ -191,7 +191,10 @@ where
                         this.timer.set(Some(this.call.settings.runtime.sleep(wait.get())));
                     }
                     // Before the wait, so that a failed outcome does not hold a connection or memory meanwhile.
-                    *this.discard = outcome.and_then(|outcome| this.call.settings.classify.discard(outcome));
+                    let discard = outcome.and_then(|outcome| this.call.settings.classify.discard(outcome));
+                    if discard.is_some() {
+                        *this.discard = discard;
+                    }
                 }
                 Next::End(reason, journal) => {
                     this.state.set(State::Done);
