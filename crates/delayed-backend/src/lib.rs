@@ -35,7 +35,7 @@
 //! | `/bytes/N` | GET, HEAD | `N` [known bytes](known_byte) with a strong `ETag`; supports `Range`, `If-Range` and `If-Match` |
 //! | `/requests` | GET, HEAD | the [recorded requests](RecordedRequest) as JSON |
 //!
-//! The script applies to the first three routes. Other paths result in 404, and other methods in 405. OPTIONS returns the
+//! With [stubs](Stubs), it also responds to other requests. Without, the script applies to the first three routes. Other paths result in 404, and other methods in 405. OPTIONS returns the
 //! allowed methods, except for `/echo`.
 //!
 //! All requests are recorded, except those of `/requests`: the latest 50,000, in at most 128 MiB.

@@ -24,7 +24,8 @@ use crate::stubs::stub::Stub;
 
 /// The stubs of a backend: requests to match, and what to respond.
 ///
-/// They are read from TOML. [`docs/stubs.md`](https://docs.rs/delayed-backend) has all fields.
+/// They are read from TOML; `docs/stubs.md` in the repository describes all fields. The first stub that matches a request
+/// responds to it, and plays its own script. Requests that match no stub meet the routes of the [crate](crate), or 404.
 ///
 /// ```
 /// use delayed_backend::Stubs;
@@ -37,6 +38,8 @@ use crate::stubs::stub::Stub;
 ///     [stub.response]
 ///     json = { id = "{id}", name = "tea" }
 /// "#.parse()?;
+/// let error = "[[stub]]\nresponse = { status = 99 }".parse::<Stubs>().unwrap_err();
+/// assert_eq!((error.line(), error.field()), (2, "stub.response.status"));
 /// # Ok::<(), delayed_backend::StubError>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -27,6 +27,18 @@ async fn get(backend: &Backend, target: &str) -> (u16, String) {
     send(backend, "GET", target).await
 }
 
+#[test]
+fn the_stubs_of_the_documents_are_valid() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    for document in ["../../docs/stubs.md", "README.md"] {
+        let text = fs::read_to_string(folder.join(document)).unwrap();
+        let blocks: Vec<_> = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        let stubs: Vec<_> = blocks.iter().filter(|block| block.contains("[[stub]]")).collect();
+        assert_eq!(stubs.len(), 1, "{document}");
+        stubs[0].parse::<Stubs>().unwrap_or_else(|error| panic!("{document}: {error}"));
+    }
+}
+
 #[tokio::test]
 async fn each_stub_has_a_script_of_its_own() {
     let stubs = "[[stub]]\npath = '/a/{id}'\nscript = 'status=503,ok'\nresponse = { text = 'a {id}' }\n\
