@@ -2,13 +2,13 @@
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request, StatusCode, Version};
 use http_body::Body;
 use http_body_util::BodyExt as _;
+use tokio::time::Instant;
 
 use crate::fault::connection_state::ConnectionState;
 use crate::fault::play::Exchange;
@@ -199,7 +199,6 @@ mod tests {
 
     use http_body_util::{BodyExt as _, Full};
     use serde_json::Value;
-    use tokio::time::Instant;
 
     use super::*;
     use crate::fault::outage::OutageStarter;

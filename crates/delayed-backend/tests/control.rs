@@ -1,6 +1,11 @@
 //! The control API, over HTTP, as a client in any language uses it.
 
-#![allow(clippy::unwrap_used, reason = "a failed expectation is the message")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a failed expectation is the message"
+)]
 
 use std::collections::HashMap;
 use std::fs;
@@ -46,7 +51,7 @@ async fn status(backend: &Backend) -> u16 {
 }
 
 fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    serde_json::from_str(text).expect(text)
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Stubs: what a client receives, and what is recorded.
 
-#![allow(clippy::unwrap_used, reason = "a failed expectation is the message")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is the message")]
 
 use std::fs;
 
@@ -33,9 +33,11 @@ fn the_stubs_of_the_documents_are_valid() {
     for document in ["../../docs/stubs.md", "README.md"] {
         let text = fs::read_to_string(folder.join(document)).unwrap();
         let blocks: Vec<_> = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-        let stubs: Vec<_> = blocks.iter().filter(|block| block.contains("[[stub]]")).collect();
+        let stubs: Vec<_> = blocks.into_iter().filter(|block| block.contains("[[stub]]")).collect();
         assert_eq!(stubs.len(), 1, "{document}");
-        stubs[0].parse::<Stubs>().unwrap_or_else(|error| panic!("{document}: {error}"));
+        for stubs in stubs {
+            stubs.parse::<Stubs>().expect(document);
+        }
     }
 }
 
