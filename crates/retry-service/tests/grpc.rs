@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use serde_json::Value;
 use support::{
     call, gateway,
-    http2::{self, DATA, END_STREAM, Peer, RST_STREAM},
+    http2::{self, DATA, END_STREAM, HEADERS, Peer, RST_STREAM},
     metric, within,
 };
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -193,4 +193,28 @@ async fn a_call_that_is_reset_is_not_repeated() {
     assert_ne!(second, stream, "the next call, not another attempt");
     ok(&mut upstream, second).await;
     assert_eq!(client.await.unwrap().1, MESSAGE);
+}
+
+/// gRPC takes a status in the head for none if a frame without data follows.
+#[tokio::test]
+async fn a_status_without_a_message_ends_the_stream() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let service = gateway(listener.local_addr().unwrap(), &HTTP2).await;
+    let mut client = Peer::connect(service.address).await;
+    let head = [("te", "trailers"), ("content-type", "application/grpc")];
+    let mut upstream = None;
+    for (stream, flags) in [(1, END_STREAM), (3, 0)] {
+        client.request(0, stream, "POST", "/shop.Orders/Create", &head).await;
+        // The second client is still sending.
+        client.send(DATA, flags, stream, MESSAGE).await;
+        let upstream = match &mut upstream {
+            Some(upstream) => upstream,
+            None => upstream.insert(Peer::accept(&listener).await),
+        };
+        let call = upstream.next_request().await;
+        fail(upstream, call).await;
+        let frames = client.rest_of(stream).await;
+        let kinds: Vec<_> = frames.iter().map(|frame| (frame.kind, frame.ends_stream())).collect();
+        assert_eq!(kinds, [(HEADERS, true)], "{frames:?}");
+    }
 }

@@ -1,6 +1,9 @@
 //! The context of a request.
 
-use http::{HeaderValue, Response, Version, header::CONNECTION};
+use http::{
+    HeaderMap, HeaderValue, Response, Version,
+    header::{CONNECTION, CONTENT_TYPE},
+};
 
 use super::{
     downstream::Downstream, forwarded::Hop, present_headers::PresentHeaders, request_id::X_REQUEST_ID,
@@ -63,8 +66,18 @@ impl RequestContext<'_> {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
         }
-        if let Some(body) = self.unread_body.take() {
+        if let Some(body) = self.unread_body.take()
+            && !is_grpc(response.headers())
+        {
             response.body_mut().end_after(body);
         }
     }
+}
+
+/// Whether a response is one of gRPC. Its clients know that a call may end before its request, and a status without a
+/// message (Trailers-Only) is valid only if the head itself ends the stream.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.as_bytes().get(..GRPC.len()));
+    media_type.is_some_and(|media_type| media_type.eq_ignore_ascii_case(GRPC))
 }
