@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 . scripts/common.sh
 with_work_folder
 install_missing curl node:nodejs
-build --release -p delayed-backend
+build -p delayed-backend --bin delayed-backend
 
 python3 -m venv "$work/python"
 "$work/python/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: -r scripts/faults/requirements.txt

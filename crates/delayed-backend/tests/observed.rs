@@ -131,6 +131,12 @@ async fn every_behaviour_is_observed_as_documented() {
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&file, format!("{before}{START}{table}{END}{after}")).unwrap();
     } else {
+        for form in forms() {
+            let name = form.split('=').next().unwrap();
+            let starts = |script: &str| script.starts_with(name) || script.contains(&format!(";{name}"));
+            let rows = after.lines().filter(|row| row.split('`').nth(1).is_some_and(starts)).count();
+            assert!(rows >= 2, "run scripts/faults.sh --write: clients have not seen {name}");
+        }
         for (observed, documented) in table.lines().zip(documented.lines()) {
             assert_eq!(observed, documented, "run UPDATE_DOCS=1 cargo test -p delayed-backend --test observed");
         }
