@@ -121,6 +121,22 @@ async fn invalid_arguments_are_reported_in_one_line_with_exit_code_2() {
 }
 
 #[tokio::test]
+async fn an_invalid_stub_file_is_reported_in_one_line_with_exit_code_2() {
+    let file = std::env::temp_dir().join(format!("delayed-backend-{}.toml", std::process::id()));
+    let path = file.to_str().unwrap();
+    for (text, more, expected) in [
+        ("[[stub]]\npath = 'a'", [].as_slice(), ".toml: line 2, column 8, stub.path: a path starts with /, such as"),
+        ("script = 'ok'", &["--script", "ok"], "cannot be used with a stub file that has a script"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        assert_one_line(&run_to_end(&[&["--stubs", path], more].concat()).await, 2, expected);
+    }
+    std::fs::remove_file(&file).unwrap();
+    assert_one_line(&run_to_end(&["--stubs", path]).await, 2, "for '--stubs <FILE>': cannot read ");
+    assert_one_line(&run_to_end(&["--control-port-file", path]).await, 2, "required arguments were not provided");
+}
+
+#[tokio::test]
 async fn a_script_is_played_and_logged() {
     let script = "delay=0,status=503;retry-after=1,close,ok";
     let mut backend = Backend::start(&["--script", script]).await;

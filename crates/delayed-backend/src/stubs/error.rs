@@ -8,9 +8,9 @@ use std::ops::Range;
 /// ```
 /// use delayed_backend::Stubs;
 ///
-/// let error = "[[stub]]\nmethd = 'GET'".parse::<Stubs>().unwrap_err();
-/// assert_eq!((error.line(), error.column(), error.field()), (2, 1, "stub.methd"));
-/// assert_eq!(error.to_string(), "line 2, column 1, stub.methd: no such field; did you mean method?");
+/// let error = "[[stub]]\nmethods = 'GET'".parse::<Stubs>().unwrap_err();
+/// assert_eq!((error.line(), error.column(), error.field()), (2, 1, "stub.methods"));
+/// assert_eq!(error.to_string(), "line 2, column 1, stub.methods: no such field; did you mean method?");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StubError {
