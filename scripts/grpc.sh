@@ -27,10 +27,11 @@ unset "${!RETRY_SERVICE_@}"
 # start_server: starts a server to which no call has been made, and sets `server` to its address.
 start_server() { serve server "$python" scripts/grpc_calls.py server; server=$address; }
 
-# start_gateway <flags ...>: starts a gateway to the server, and sets `address`.
+# start_gateway <flags ...>: starts a gateway to the server, and sets `address`. Even on a machine that is busy, trailers arrive
+# within the time for which it buffers.
 start_gateway() {
     serve gateway "$service" --forward --listen 127.0.0.1:0 --upstream "http://$server" --upstream-http2 --interval 1ms \
-        --budget-ratio off "$@"
+        --budget-ratio off --response-buffer-time 10s "$@"
 }
 
 for retries in off unbuffered buffered; do

@@ -15,13 +15,13 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt as _;
 use retry_client::{Body, Client, GrpcCode, RetryPolicy};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 
 const CALLERS: u32 = 50;
 
@@ -68,7 +68,8 @@ async fn run(url: &str, calls: u32, retries: Retries) -> Result<(), Box<dyn Erro
         client = client.grpc_status_codes([GrpcCode::Unavailable]);
     }
     if retries == Retries::Buffered {
-        client = client.response_buffer(64 * 1024);
+        // Even on a machine that is busy, trailers arrive within this time.
+        client = client.response_buffer(64 * 1024).response_buffer_time(Duration::from_secs(10));
     }
     let (client, next, begin) = (client.build()?, Arc::new(AtomicU32::new(0)), Instant::now());
     let mut callers = JoinSet::new();
