@@ -88,10 +88,10 @@ def check(responses, recorded):
 
 
 async def main():
-    build = ["cargo", "build", "--quiet", "--locked", "--release", "-p", "delayed-backend"]
+    build = ["cargo", "build", "--quiet", "--locked", "-p", "delayed-backend"]
     subprocess.run(build, cwd=ROOT, check=True)
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    program = [target / "release/delayed-backend", "--listen", "0", "--control", "0", "--print-addresses"]
+    program = [target / "debug/delayed-backend", "--listen", "0", "--control", "0", "--print-addresses"]
     backend = subprocess.Popen(
         program + ["--script", script(0)], stdout=subprocess.PIPE, env={**os.environ, "RUST_LOG": "warn"}
     )

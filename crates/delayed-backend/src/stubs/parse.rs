@@ -409,7 +409,7 @@ mod tests {
             let text = format!("[[stub]]\npath = '/{{id}}'\n[stub.response]\n{response}");
             check_error(&text, &format!("line 4, column {column}, stub.response.{expected}"));
         };
-        check("statu = 1", 1, "statu: no such field; did you mean status?");
+        check("stats = 1", 1, "stats: no such field; did you mean status?");
         check("status = 600", 10, "status: expected a status from 200 to 599, found 600");
         check("status = 'x'", 10, "status: expected a status from 200 to 599, found \"x\"");
         check("text = '{idd}'", 8, "text: the path has no {idd}; did you mean {id}?");
