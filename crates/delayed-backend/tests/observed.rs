@@ -53,58 +53,53 @@ fn scripts(form: &str) -> Vec<String> {
     }
 }
 
-/// Returns what is observed, over HTTP/1.1 and HTTP/2.
-async fn observe(script: &str) -> [String; 2] {
-    let backends = || async {
-        let parsed = format!("{script},ok").parse::<Script>().unwrap().with_delay(Duration::from_millis(10));
-        (Backend::start(parsed.clone()).await.unwrap(), Backend::start_tls(parsed).await.unwrap())
-    };
-    let mut observed = [const { String::new() }; 2];
-    for (protocol, observed) in ["http/1.1", "h2"].into_iter().zip(&mut observed) {
-        let (plain, tls) = backends().await;
-        let over_tls = async {
-            let protocols = [protocol];
-            let stream = connect(tls.address(), "localhost", tls.ca_pem(), &protocols);
-            match timeout(Duration::from_secs(2), stream).await {
-                Err(_) => "the handshake does not end".to_owned(),
-                Ok(Err(error)) => {
-                    let message = error.to_string().replace("invalid peer certificate: ", "");
-                    // Without the time and the names.
-                    format!("handshake: {}", message.split([':', ';']).next().unwrap())
-                }
-                Ok(Ok(stream)) if protocol == "h2" => http2(stream).await,
-                Ok(Ok(stream)) => http1(stream).await,
+/// Returns what is observed over a protocol.
+async fn observe(script: &str, protocol: &str) -> String {
+    let parsed = format!("{script},ok").parse::<Script>().unwrap().with_delay(Duration::from_millis(10));
+    let plain = Backend::start(parsed.clone()).await.unwrap();
+    let tls = Backend::start_tls(parsed).await.unwrap();
+    let over_tls = async {
+        let protocols = [protocol];
+        let stream = connect(tls.address(), "localhost", tls.ca_pem(), &protocols);
+        match timeout(Duration::from_secs(3), stream).await {
+            Err(_) => "the handshake does not end".to_owned(),
+            Ok(Err(error)) => {
+                let message = error.to_string().replace("invalid peer certificate: ", "");
+                // Without the time and the names.
+                format!("handshake: {}", message.split([':', ';']).next().unwrap())
             }
-        };
-        let is_tls = script.starts_with("tls=");
-        let over_tcp = async {
-            let stream = TcpStream::connect(plain.address()).await.unwrap();
-            if protocol == "h2" { http2(stream).await } else { http1(stream).await }
-        };
-        let connect_meanwhile = async {
-            if !script.starts_with("down") && !script.starts_with("blackhole") {
-                return "";
-            }
-            while plain.received() == 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            match timeout(Duration::from_millis(200), TcpStream::connect(plain.address())).await {
-                Err(_) => "; meanwhile, connecting takes time",
-                Ok(Err(_)) => "; meanwhile, connections are refused",
-                Ok(Ok(_)) => "; meanwhile, connections are accepted",
-            }
-        };
-        if is_tls {
-            *observed = over_tls.await;
-            assert!(connect(tls.address(), "localhost", tls.ca_pem(), &[protocol]).await.is_ok(), "{script}");
-        } else {
-            let (over_tcp, over_tls, meanwhile) = tokio::join!(over_tcp, over_tls, connect_meanwhile);
-            assert_eq!(over_tcp, over_tls, "{script} over TCP and over TLS");
-            *observed = over_tcp + meanwhile;
+            Ok(Ok(stream)) if protocol == "h2" => http2(stream).await,
+            Ok(Ok(stream)) => http1(stream).await,
         }
+    };
+    if script.starts_with("tls=") {
+        let observed = over_tls.await;
+        assert!(connect(tls.address(), "localhost", tls.ca_pem(), &[protocol]).await.is_ok(), "{script}");
+        return observed;
     }
-    observed
+    let over_tcp = async {
+        let stream = TcpStream::connect(plain.address()).await.unwrap();
+        if protocol == "h2" { http2(stream).await } else { http1(stream).await }
+    };
+    let (over_tcp, over_tls, meanwhile) = tokio::join!(over_tcp, over_tls, connect_meanwhile(script, &plain));
+    assert_eq!(over_tcp, over_tls, "{script} over TCP and over TLS");
+    over_tcp + meanwhile
+}
+
+/// Returns what becomes of another connection during an outage.
+async fn connect_meanwhile(script: &str, backend: &Backend) -> &'static str {
+    if !script.starts_with("down") && !script.starts_with("blackhole") {
+        return "";
+    }
+    while backend.received() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    match timeout(Duration::from_millis(200), TcpStream::connect(backend.address())).await {
+        Err(_) => "; meanwhile, connecting takes time",
+        Ok(Err(_)) => "; meanwhile, connections are refused",
+        Ok(Ok(_)) => "; meanwhile, connections are accepted",
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -113,7 +108,7 @@ async fn every_behaviour_is_observed_as_documented() {
     let mut running = JoinSet::new();
     for (index, script) in forms().flat_map(scripts).enumerate() {
         running.spawn(async move {
-            let [http1, http2] = observe(&script).await;
+            let (http1, http2) = tokio::join!(observe(&script, "http/1.1"), observe(&script, "h2"));
             (index, format!("| `{script}` | {http1} | {http2} |\n"))
         });
     }

@@ -118,20 +118,24 @@ pub(crate) struct FaultyIo<S> {
     frames: FrameTracker,
     /// The end of a blackhole, during which nothing is read or written.
     blackhole: Option<Pin<Box<Sleep>>>,
-    /// The end of a pause between writes, or of an idle connection.
+    /// The end of a pause between writes.
     pause: Option<Pin<Box<Sleep>>>,
+    /// The end of the connection, if nothing is written until then.
+    idle: Option<Pin<Box<Sleep>>>,
     ended: Option<ConnectionEnd>,
 }
 
 impl<S: Socket> FaultyIo<S> {
     pub(crate) fn new(socket: S, fault: FaultSlot, outages: Outages) -> Self {
         let frames = FrameTracker::default();
-        Self { socket, fault, outages, frames, blackhole: None, pause: None, ended: None }
+        Self { socket, fault, outages, frames, blackhole: None, pause: None, idle: None, ended: None }
     }
 
     fn write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.fault.get() {
-            None | Some(OutputFault::Insert(_, Position::AfterFlush, _)) => self.pass(cx, bytes),
+            None | Some(OutputFault::Insert(_, Position::AfterFlush, _) | OutputFault::CloseIdle(_)) => {
+                self.pass(cx, bytes)
+            }
             Some(OutputFault::EndAfter(0, end)) => self.end(cx, end),
             Some(OutputFault::EndAfter(left, end)) => {
                 let limit = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
@@ -148,10 +152,6 @@ impl<S: Socket> FaultyIo<S> {
             }
             Some(OutputFault::Pace(size, pause)) => self.pace(cx, bytes, size, pause),
             Some(OutputFault::DripHead(pause, head_end)) => self.drip_head(cx, bytes, pause, head_end),
-            Some(OutputFault::CloseIdle(_)) => {
-                self.pause = None;
-                self.pass(cx, bytes)
-            }
             Some(OutputFault::IgnorePings) => match self.frames.left() {
                 0 if is_ping_response(bytes) => Poll::Ready(Ok(bytes.len().min(PING_LENGTH))),
                 // The header of one frame.
@@ -163,6 +163,7 @@ impl<S: Socket> FaultyIo<S> {
 
     fn pass(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.socket).poll_write(cx, bytes))?;
+        self.idle = None;
         self.frames.advance(bytes.get(..written).unwrap_or_default());
         Poll::Ready(Ok(written))
     }
@@ -242,8 +243,8 @@ impl<S: Socket> FaultyIo<S> {
 
     /// Closes an idle connection in time. Ready if it has not been closed.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let idle = match &mut self.pause {
-            Some(pause) if matches!(*self.fault.lock(), Some(OutputFault::CloseIdle(_))) => pause.as_mut().poll(cx),
+        let idle = match &mut self.idle {
+            Some(idle) if matches!(*self.fault.lock(), Some(OutputFault::CloseIdle(_))) => idle.as_mut().poll(cx),
             _ => Poll::Pending,
         };
         if idle.is_ready() { self.end(cx, ConnectionEnd::Close) } else { Poll::Ready(Ok(())) }
@@ -289,12 +290,12 @@ impl<S: Socket> AsyncWrite for FaultyIo<S> {
         }
         ready!(Pin::new(&mut this.socket).poll_flush(cx))?;
         match this.fault.get() {
-            Some(OutputFault::Insert(bytes, position @ Position::AfterFlush, end)) => {
+            Some(OutputFault::Insert(bytes, position @ (Position::AfterFlush | Position::Here), end)) => {
                 this.insert(cx, bytes, position, end)
             }
             Some(OutputFault::CloseIdle(length)) => {
-                if this.pause.is_none() {
-                    this.pause = Some(Box::pin(sleep_until(Instant::now() + length)));
+                if this.idle.is_none() {
+                    this.idle = Some(Box::pin(sleep_until(Instant::now() + length)));
                 }
                 this.poll_idle(cx)
             }
@@ -481,6 +482,24 @@ mod tests {
             drop(io);
             far.read_to_string(&mut String::new()).await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn bytes_that_exceed_the_buffer_of_the_socket_are_inserted_completely() {
+        let (near, mut far) = duplex(4);
+        let slot = FaultSlot::default();
+        let mut io = FaultyIo::new(near, slot.clone(), OutageStarter::default().subscribe());
+        slot.set(Some(OutputFault::Insert("0123456789".into(), Position::AfterFlush, None)));
+        let write = async {
+            io.write_all(b"ab").await.unwrap();
+            io.flush().await.unwrap();
+            io.write_all(b"cd").await.unwrap();
+            drop(io);
+        };
+        let mut read = String::new();
+        let (_, result) = tokio::join!(write, far.read_to_string(&mut read));
+        result.unwrap();
+        assert_eq!(read, "ab0123456789cd");
     }
 
     #[tokio::test(start_paused = true)]

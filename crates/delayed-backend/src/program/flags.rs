@@ -118,8 +118,10 @@ fn script_help() -> String {
         "Behaviours for successive requests, such as 'delay*3,ok' or 'close,status=503;retry-after=1'\n\n\
          A comma-separated list, repeated in a cycle. A semicolon combines behaviours, with at most one fault \
          among them, and delay*3 repeats a behaviour three times. A text with a comma or semicolon needs double quotes: \
-         body=\"a,b\". JSON needs none: body={\"a\":1,\"b\":2}. The script applies to /hello, /echo and /bytes/N; /requests lists the requests. Without a script, all requests are delayed except every Nth (--healthy-every). The behaviours, and what they \
-         affect: responses over both protocols or one of them, a connection, or the server:\n",
+         body=\"a,b\". JSON needs none: body={\"a\":1,\"b\":2}.\n\n\
+         The script applies to /hello, /echo and /bytes/N; /requests lists the requests. Without a script, all requests \
+         are delayed except every Nth (--healthy-every).\n\n\
+         The behaviours, and what they affect (both: a response over HTTP/1.1 and over HTTP/2):\n",
     );
     for keyword in KEYWORDS {
         // Writing to a string cannot fail.

@@ -11,9 +11,9 @@ use tokio::time::timeout;
 
 const REQUEST: &[u8] = b"GET /hello HTTP/1.1\r\nhost: test\r\n\r\n";
 
-/// How long to wait for the first byte. Allows for a busy machine.
-const RESPONSE_LIMIT: Duration = Duration::from_secs(2);
-/// If a connection sends nothing for this long, the response is over.
+/// How long to wait for more of a response. Allows for a busy machine.
+const RESPONSE_LIMIT: Duration = Duration::from_secs(3);
+/// If a connection sends nothing for this long after a complete response, nothing follows it.
 const QUIET_PERIOD: Duration = Duration::from_millis(400);
 
 /// How a connection ended, if it did.
@@ -25,10 +25,10 @@ enum End {
 }
 
 /// Reads until the connection is quiet or has ended.
-async fn read(stream: &mut (impl AsyncRead + Unpin), is_response: impl Fn(&[u8]) -> bool) -> (Vec<u8>, End) {
+async fn read(stream: &mut (impl AsyncRead + Unpin), is_complete: impl Fn(&[u8]) -> bool) -> (Vec<u8>, End) {
     let mut bytes = Vec::new();
     loop {
-        let limit = if is_response(&bytes) { QUIET_PERIOD } else { RESPONSE_LIMIT };
+        let limit = if is_complete(&bytes) { QUIET_PERIOD } else { RESPONSE_LIMIT };
         match timeout(limit, stream.read_buf(&mut bytes)).await {
             Ok(Ok(1..)) => {}
             Ok(Ok(0)) => return (bytes, End::Fin),
@@ -44,7 +44,7 @@ async fn read(stream: &mut (impl AsyncRead + Unpin), is_response: impl Fn(&[u8])
 /// Requests `/hello` twice, and describes the first response and whether there is a second one.
 pub(crate) async fn http1(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> String {
     stream.write_all(REQUEST).await.unwrap();
-    let (response, end) = read(&mut stream, |bytes| !bytes.is_empty()).await;
+    let (response, end) = read(&mut stream, is_complete_http1).await;
     let response = describe_http1(&response);
     let end = match end {
         End::Fin => "FIN",
@@ -59,6 +59,20 @@ pub(crate) async fn http1(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> St
         }
     };
     format!("{response}; {end}")
+}
+
+/// Returns whether a response is complete, or will never be.
+fn is_complete_http1(response: &[u8]) -> bool {
+    let description = describe_http1(response);
+    let is_long_enough = || {
+        let sizes = description.strip_suffix(" bytes").and_then(|text| text.rsplit_once(" of "));
+        sizes.is_none_or(|(sent, length)| {
+            let sent = sent.rsplit(' ').next().unwrap().parse::<usize>().unwrap();
+            sent >= length.parse().unwrap()
+        })
+    };
+    let has_head = response.windows(4).any(|bytes| bytes == b"\r\n\r\n");
+    has_head && !description.ends_with("no last one") && is_long_enough()
 }
 
 fn describe_http1(response: &[u8]) -> String {
@@ -94,11 +108,12 @@ fn describe_chunks(mut body: &str) -> String {
     let mut length = 0;
     while let Some((size, rest)) = body.split_once("\r\n") {
         match usize::from_str_radix(size, 16) {
-            Ok(0) if rest == "\r\n" => return format!("{length} bytes in chunks"),
+            Ok(0) if rest.len() < 2 => break,
+            Ok(0) if rest.len() == 2 => return format!("{length} bytes in chunks"),
             Ok(0) => return format!("{length} bytes in chunks and {} more", rest.len() - 2),
             Ok(size) => {
-                length += size;
-                body = &rest[size + 2..];
+                length += size.min(rest.len());
+                body = rest.get(size + 2..).unwrap_or_default();
             }
             Err(_) => return format!("{length} bytes in chunks, an invalid one"),
         }
@@ -115,8 +130,7 @@ pub(crate) async fn http2(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> St
     start.extend(frame(SETTINGS, 0, 0, b""));
     start.extend(headers(1));
     stream.write_all(&start).await.unwrap();
-    let (received, end) =
-        read(&mut stream, |bytes| frames(bytes).0.iter().any(|frame| frame.kind <= 3 || frame.kind == 7)).await;
+    let (received, end) = read(&mut stream, is_complete_http2).await;
     let response = describe_http2(&received, 1);
     let response = if response.is_empty() { "no response".to_owned() } else { response };
     let end = match end {
@@ -157,6 +171,12 @@ fn frames(mut bytes: &[u8]) -> (Vec<Frame<'_>>, usize) {
         bytes = &rest[length..];
     }
     (frames, bytes.len())
+}
+
+/// Returns whether the first response is complete, or will never be.
+fn is_complete_http2(bytes: &[u8]) -> bool {
+    let description = describe_http2(bytes, 1);
+    ["END_STREAM", "RST_STREAM", "GOAWAY"].iter().any(|end| description.contains(end))
 }
 
 /// Describes the frames of a stream.
