@@ -124,6 +124,9 @@ impl Arrival {
         match &self.responder {
             Responder::Stub(stub, _) => log::info!("{} {}: {behaviour} ({})", head.method, head.uri.path(), stub.name),
             Responder::Route(_) if self.scripted => log_request(behaviour, head),
+            Responder::Route(Route::NotFound) if self.state.stubs.stubs.is_some() => {
+                log::info!("{} {}: no stub matches", head.method, head.uri);
+            }
             Responder::Route(_) => {}
         }
         let is_sent = !behaviour.replaces_response(self.exchange.http2);

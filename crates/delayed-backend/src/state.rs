@@ -61,7 +61,7 @@ impl State {
     /// Returns what responds to a request, and the script that applies to it: the first stub that matches, or a route.
     pub(crate) fn select(&self, head: &Parts) -> (Responder, Option<&ScriptRun>) {
         let StubRuns { stubs, scripts } = &*self.stubs;
-        if !stubs.stubs.is_empty() {
+        if stubs.is_some() {
             let conditions = Conditions::of(head);
             let mut candidates = stubs.stubs.iter().zip(scripts);
             let matching = candidates.find_map(|(stub, script)| Some((stub, stub.match_request(&conditions)?, script)));

@@ -69,6 +69,11 @@ impl Stubs {
         Self::parse(&text, Files::RelativeTo(folder)).map_err(invalid)
     }
 
+    /// Returns whether there are stubs.
+    pub(crate) fn is_some(&self) -> bool {
+        !self.stubs.is_empty()
+    }
+
     pub(crate) fn parse(text: &str, files: Files) -> Result<Self, StubError> {
         let file = parse::parse(text, &files)?;
         let stubs = file.stubs.into_iter().map(Arc::new).collect();
