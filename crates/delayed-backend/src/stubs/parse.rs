@@ -49,6 +49,9 @@ struct Reader<'a> {
     files: &'a Files,
 }
 
+/// Connections do not belong to a stub.
+const CONNECTION_SCRIPT: &str = "faults of the TLS handshake belong in the script outside of the stubs";
+
 impl Reader<'_> {
     fn file(&self, table: &DeTable<'_>) -> Result<StubFile, Mistake> {
         let mut fields = Fields::new(table, "");
@@ -68,7 +71,10 @@ impl Reader<'_> {
         let (path_text, path) = fields.read("path", path)?.unzip();
         let query = fields.read("query", query)?.unwrap_or_default();
         let headers = fields.read("headers", headers)?.unwrap_or_default();
-        let script = fields.read("script", |field| self.script(field))?;
+        let script = fields.read("script", |field| match self.script(field)? {
+            script if script.has_tls_faults() => Err(field.invalid(CONNECTION_SCRIPT)),
+            script => Ok(script),
+        })?;
         let parameters = path.as_ref().map(PathPattern::names).unwrap_or_default();
         let response = fields.read("response", |field| self.response(field, &parameters))?;
         fields.finish()?;
@@ -373,6 +379,10 @@ mod tests {
     #[test]
     fn an_error_names_the_line_the_column_and_the_field() {
         check_error("[[stub", "line 1, column 7: unclosed array table, expected `]]`");
+        check_error(
+            "[[stub]]\nscript = 'tls=expired'",
+            &format!("line 2, column 10, stub.script: {CONNECTION_SCRIPT}"),
+        );
         check_error("script = 'ok'\nscript = 'ok'", "line 2, column 1: duplicate key script");
         check_error("\nstubs = 1", "line 2, column 1, stubs: no such field; did you mean stub?");
         check_error("stub = 1", "line 1, column 8, stub: expected a table, found 1");
