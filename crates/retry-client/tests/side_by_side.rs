@@ -47,7 +47,7 @@ fn row(source: &str, usual: &str, task: &'static str, function: &str, outcomes: 
     Row { task, lines: ["ours", usual].map(|module| lines(source, module, function)), outcomes }
 }
 
-fn outcome(result: Result<impl Debug, impl Debug>, attempts: u64) -> String {
+fn outcome(result: &Result<impl Debug, impl Debug>, attempts: u64) -> String {
     let plural = if attempts == 1 { "" } else { "s" };
     format!("{} after {attempts} attempt{plural}", if result.is_ok() { "succeeds" } else { "fails" })
 }
@@ -75,7 +75,7 @@ async fn compare_operations() -> Vec<Row> {
     let missing = || Server::failing(u32::MAX, Fault::NotFound);
     let (one, other) = (missing(), missing());
     let results = (ours::classifier(&one).await, backon::classifier(&other).await);
-    let outcomes = [outcome(results.0, one.calls().into()), outcome(results.1, other.calls().into())];
+    let outcomes = [outcome(&results.0, one.calls().into()), outcome(&results.1, other.calls().into())];
     rows.push(row("retry only one kind of error", "classifier", outcomes));
 
     let down = || Server::failing(u32::MAX, Fault::Busy);
@@ -88,12 +88,12 @@ async fn compare_operations() -> Vec<Row> {
     let busy = || Server::failing(2, Fault::Busy);
     let (one, other) = (busy(), busy());
     let results = (ours::blocking(&one), backon::blocking(&other));
-    let outcomes = [outcome(results.0, one.calls().into()), outcome(results.1, other.calls().into())];
+    let outcomes = [outcome(&results.0, one.calls().into()), outcome(&results.1, other.calls().into())];
     rows.push(row("blocking code", "blocking", outcomes));
 
     let (mut one, mut other) = (busy(), busy());
     let results = (ours::mutable_reference(&mut one).await, backon::mutable_reference(&mut other).await);
-    let outcomes = [outcome(results.0, one.calls().into()), outcome(results.1, other.calls().into())];
+    let outcomes = [outcome(&results.0, one.calls().into()), outcome(&results.1, other.calls().into())];
     rows.push(row("an operation that takes `&mut self`", "mutable_reference", outcomes));
     rows
 }
@@ -112,7 +112,7 @@ where
     let start = || async { Backend::start(script.parse().unwrap()).await.unwrap() };
     let (one, other) = (start().await, start().await);
     let results = (timeout(limit, ours(&one.url())).await.unwrap(), timeout(limit, usual(&other.url())).await.unwrap());
-    [outcome(results.0, one.received()), outcome(results.1, other.received())]
+    [outcome(&results.0, one.received()), outcome(&results.1, other.received())]
 }
 
 async fn compare_requests() -> Vec<Row> {
