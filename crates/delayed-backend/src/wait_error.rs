@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::fault::duration_text;
 use crate::recorder::recorded_request::RecordedRequest;
 
-/// Fewer requests than expected arrived within the limit of [`Backend::wait_for`].
+/// Fewer requests than expected arrived within the limit of [`Backend::wait_for`](crate::Backend::wait_for).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{} of {expected} requests arrived within {}{}", .requests.len(), duration_text(*.limit), list(.requests))]
 pub struct WaitError {

@@ -44,7 +44,7 @@ fn scripts(form: &str) -> Vec<String> {
         "reset-after=100" | "close-after=100" | "stall-after=100" => vec![form.replace("100", "20")],
         "goaway=3" => vec!["goaway=1".to_owned()],
         "down" | "blackhole" => vec![],
-        "down=3s" | "blackhole=3s" => vec![form.replace("3s", "700ms")],
+        "down=3s" | "blackhole=3s" => vec![form.replace("3s", "1500ms")],
         "chunked" => ["chunked", "chunked;truncate", "chunked;excess"].map(str::to_owned).into(),
         "tls=expired" => ["expired", "wrong-name", "untrusted", "stall"].map(|fault| format!("tls={fault}")).into(),
         "status=503" => ["status=503", "status=204"].map(str::to_owned).into(),
@@ -94,12 +94,16 @@ async fn connect_meanwhile(script: &str, backend: &Backend) -> &'static str {
     while backend.received() == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    match timeout(Duration::from_millis(200), TcpStream::connect(backend.address())).await {
-        Err(_) => "; meanwhile, connecting takes time",
-        Ok(Err(_)) => "; meanwhile, connections are refused",
-        Ok(Ok(_)) => "; meanwhile, connections are accepted",
+    // The outage may start only later, on a busy machine.
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        match timeout(Duration::from_millis(200), TcpStream::connect(backend.address())).await {
+            Err(_) => return "; meanwhile, connecting takes time",
+            Ok(Err(_)) => return "; meanwhile, connections are refused",
+            Ok(Ok(_)) => {}
+        }
     }
+    "; meanwhile, connections are accepted"
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
