@@ -53,8 +53,9 @@ impl Http2Handle {
         Arc::ptr_eq(&self.task, &other.task)
     }
 
-    /// Whether nothing was received for this long.
+    /// Whether nothing was received for half of this time. Not for all of it: a server that stalls may have sent the
+    /// beginning of a frame after the exchange began.
     pub(crate) fn is_stalled(&self, timeout: Duration) -> bool {
-        self.activity.since_last_read() >= timeout
+        self.activity.since_last_read() >= timeout / 2
     }
 }
