@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::control;
+use crate::proxy::upstream::Upstream;
 use crate::recorder::recorded_request::RecordedRequest;
 use crate::script::Script;
 use crate::server::Server;
@@ -224,6 +225,28 @@ impl BackendBuilder {
     #[must_use]
     pub fn stubs(self, stubs: Stubs) -> Self {
         self.server.set_stubs(stubs);
+        self
+    }
+
+    /// Passes all requests that match no stub to this server, and its responses back, with the faults of the script.
+    ///
+    /// See [Proxy](crate#proxy).
+    ///
+    /// ```
+    /// use delayed_backend::Backend;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let upstream = Backend::start("ok".parse()?).await?;
+    /// let proxy = Backend::builder().upstream(upstream.url().parse()?).script("reset,ok".parse()?).start().await?;
+    /// // The first request to `proxy.url()` is reset, the second reaches the upstream.
+    /// # let _ = proxy;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn upstream(self, upstream: Upstream) -> Self {
+        self.server.set_upstream(upstream);
         self
     }
 

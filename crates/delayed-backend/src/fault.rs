@@ -139,6 +139,11 @@ impl Behaviour {
         self.early || (http2 && unprocessed)
     }
 
+    /// Returns whether an upstream gets the request: unless there is another response, or none at all.
+    pub(crate) fn reaches_upstream(&self, http2: bool) -> bool {
+        self.status.is_none() && self.body.is_none() && !self.replaces_response(http2)
+    }
+
     /// Returns the fault of a TLS handshake, if the behaviour is one.
     pub(crate) fn tls_fault(&self) -> Option<TlsFault> {
         match self.fault {

@@ -1,5 +1,6 @@
 //! Handles a request: records it, creates the response of its route, and applies the script.
 
+use std::error::Error;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -7,14 +8,16 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request, StatusCode, Version};
 use http_body::Body;
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Full};
 use tokio::time::Instant;
 
 use crate::fault::connection_state::ConnectionState;
 use crate::fault::play::Exchange;
 use crate::fault::{Behaviour, Fault};
+use crate::proxy;
 use crate::recorder::body;
 use crate::recorder::observed_body::{ObservedBody, ResponseRecord};
+use crate::recorder::passing_body::PassingBody;
 use crate::recorder::recorded_request::RecordedRequest;
 use crate::routes::responses::{self, ECHO_LIMIT, Response};
 use crate::routes::{Route, known_bytes};
@@ -55,7 +58,8 @@ impl Handler {
         request: Request<B>,
     ) -> impl Future<Output = Result<Response, h2::Error>> + use<B>
     where
-        B: Body<Data = Bytes>,
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let (head, body) = request.into_parts();
         let ignored = connection.ignores_requests();
@@ -101,7 +105,7 @@ impl Arrival {
     ) -> Self {
         let stub = match &responder {
             Responder::Stub(stub, _) => Some(stub.name.clone()),
-            Responder::Route(_) => None,
+            Responder::Route(_) | Responder::Upstream(_) => None,
         };
         let mut behaviour = Behaviour::default();
         let number = state.recorder.record(|number| {
@@ -119,10 +123,15 @@ impl Arrival {
     }
 
     /// Reads the request's body, and plays the behaviour on the response.
-    async fn respond<B: Body<Data = Bytes>>(self, head: &Parts, body: B) -> Result<Response, h2::Error> {
+    async fn respond<B>(self, head: &Parts, body: B) -> Result<Response, h2::Error>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
         let behaviour = &self.exchange.behaviour;
         match &self.responder {
             Responder::Stub(stub, _) => log::info!("{} {}: {behaviour} ({})", head.method, head.uri.path(), stub.name),
+            Responder::Upstream(_) => log::info!("{} {}: {behaviour}", head.method, head.uri.path()),
             Responder::Route(_) if self.scripted => log_request(behaviour, head),
             Responder::Route(Route::NotFound) if self.state.stubs.stubs.is_some() => {
                 log::info!("{} {}: no stub matches", head.method, head.uri);
@@ -140,19 +149,29 @@ impl Arrival {
         Ok(response.map(|body| ObservedBody::new(body, record).boxed_unsync()))
     }
 
-    /// Reads the body, unless the behaviour ignores it, and returns the response of the route or stub.
-    async fn read_and_respond<B: Body<Data = Bytes>>(&self, head: &Parts, body: B) -> Response {
+    /// Reads the body, unless the behaviour ignores it, and returns the response of the route, stub or upstream.
+    async fn read_and_respond<B>(&self, head: &Parts, body: B) -> Response
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
         if self.exchange.behaviour.fault == Some(Fault::NoWindow) {
             // Dropping the body would open its flow-control window.
             let _unread = body;
             return std::future::pending().await;
+        }
+        if let Responder::Upstream(upstream) = &self.responder
+            && self.exchange.behaviour.reaches_upstream(self.exchange.http2)
+        {
+            let body = PassingBody::new(body, Arc::clone(&self.state.recorder), self.number);
+            return proxy::forward(upstream, head, body).await;
         }
         if self.exchange.behaviour.ignores_body(self.exchange.http2) {
             return self.own_response(head, &[]);
         }
         let limit = match &self.responder {
             Responder::Route(Route::Echo) => ECHO_LIMIT,
-            Responder::Route(_) => 0,
+            Responder::Route(_) | Responder::Upstream(_) => 0,
             Responder::Stub(stub, _) => stub.response.body_limit(),
         };
         let Ok((body, buffer)) = body::read(body, limit).await else {
@@ -170,6 +189,8 @@ impl Arrival {
     fn own_response(&self, head: &Parts, body: &[u8]) -> Response {
         let route = match &self.responder {
             Responder::Route(route) => *route,
+            // The behaviour replaces it.
+            Responder::Upstream(_) => return Response::new(responses::boxed(Full::default())),
             Responder::Stub(stub, parameters) => return stub.response.respond(head, body, parameters),
         };
         match route {
@@ -200,7 +221,6 @@ mod tests {
     use std::task::{Context, Waker};
     use std::time::Duration;
 
-    use http_body_util::{BodyExt as _, Full};
     use serde_json::Value;
 
     use super::*;

@@ -77,6 +77,25 @@
 //! | `no-window` | the body is not read from the socket | no WINDOW_UPDATE: the client can send the initial window of 1 MiB |
 //! | `no-ping` | like `hang` | PINGs are ignored until the connection's next request |
 //!
+//! # Proxy
+//!
+//! With an [upstream](BackendBuilder::upstream), all requests that match no stub are passed to a real server, and its
+//! responses back, with the faults of the script. There are no routes then, not even `/requests`: what arrived is in
+//! [`Backend::requests`] and in the control API.
+//!
+//! A request is sent to the upstream once, or not at all: if the client gets another response (`status`, `body`), or none
+//! of its bytes (`reset`, `close`, `hang`, `garbage`, `down`). `stall-after=0` and `reset-after=1` lose the response to a
+//! request that the upstream has processed. The delay is that of the response.
+//!
+//! Each request has a connection of its own to the upstream, over HTTP/1.1. Its `Host` is the upstream's, hop-by-hop
+//! fields are removed, and nothing is added, so that responses are those of the upstream without a proxy. Bodies and
+//! trailers are passed on as they arrive; redirects are not followed. There are no timeouts. If the upstream cannot be
+//! connected to or sends no valid response, the client gets a 502 whose body says why; if a body breaks off, its
+//! connection is closed, or over HTTP/2 its stream is reset. Interim responses (1xx) are not passed on, `Upgrade` is
+//! removed, and CONNECT results in 501. `truncate` and `bad-chunk` cut half of the body, or all of it if the upstream does
+//! not send its length. `early` has an effect only together with `status` or `body`. Trailers are lost with faults that
+//! end or follow the body.
+//!
 //! # Handshakes and outages
 //!
 //! `tls=expired` and its like take the turn of a connection, not of a request: in `tls=expired,tls=stall,ok`, the first
@@ -102,6 +121,7 @@ mod control;
 mod fault;
 mod handler;
 mod program;
+mod proxy;
 mod recorder;
 mod routes;
 mod script;
@@ -115,6 +135,7 @@ pub use crate::backend::{Backend, BackendBuilder};
 pub use crate::fault::Behaviour;
 #[doc(hidden)]
 pub use crate::program::main;
+pub use crate::proxy::upstream::{Upstream, UpstreamError};
 pub use crate::recorder::recorded_request::{RecordedBody, RecordedRequest, RecordedResponse};
 pub use crate::routes::known_bytes::known_byte;
 pub use crate::script::Script;

@@ -95,6 +95,9 @@ fn announce(
     let address = listener.local_addr()?;
     let control = control.map(TcpListener::local_addr).transpose()?;
     log::info!("Serving {}://{address}", server.scheme());
+    if let Some(upstream) = &flags.upstream {
+        log::info!("Upstream: {upstream}");
+    }
     if let Some(control) = control {
         log::info!("Control API at http://{control}");
     }
@@ -112,7 +115,10 @@ fn announce(
 }
 
 fn server(flags: &Flags) -> Result<Server, Box<dyn Error>> {
-    let server = Server::new(flags.script()).with_stubs(flags.stubs.clone().unwrap_or_default());
+    let mut server = Server::new(flags.script()).with_stubs(flags.stubs.clone().unwrap_or_default());
+    if let Some(upstream) = flags.upstream.clone() {
+        server = server.with_upstream(upstream);
+    }
     #[cfg(feature = "tls")]
     if flags.tls {
         let identity = crate::server::tls::Identity::new(&flags.listen_host())?;

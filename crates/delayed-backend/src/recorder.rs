@@ -3,6 +3,7 @@
 pub(crate) mod body;
 pub(crate) mod events;
 pub(crate) mod observed_body;
+pub(crate) mod passing_body;
 pub(crate) mod recorded_request;
 
 use std::collections::VecDeque;

@@ -56,7 +56,7 @@ impl Script {
 
     /// Returns a script that responds to every request immediately.
     pub(crate) fn ok() -> Self {
-        Self::from_steps(Vec::new())
+        Self::healthy_every(NonZeroU32::MIN)
     }
 
     /// Returns a script that repeats these steps. Without steps, it responds to every request immediately.

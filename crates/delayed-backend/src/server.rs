@@ -24,6 +24,7 @@ use crate::fault::connection_faults::{FaultyIo, Socket};
 use crate::fault::connection_state::ConnectionState;
 use crate::fault::outage::{Outage, OutageStarter, Outages};
 use crate::handler::Handler;
+use crate::proxy::upstream::Upstream;
 use crate::recorder::events::Event;
 use crate::recorder::recorded_request::RecordedRequest;
 use crate::script::Script;
@@ -66,6 +67,13 @@ impl Server {
     #[must_use]
     pub fn with_stubs(self, stubs: Stubs) -> Self {
         self.set_stubs(stubs);
+        self
+    }
+
+    /// Passes all requests that match no stub to this server, and its responses back, with the faults of the script.
+    #[must_use]
+    pub fn with_upstream(self, upstream: Upstream) -> Self {
+        self.set_upstream(upstream);
         self
     }
 
@@ -113,6 +121,10 @@ impl Server {
     /// Replaces the stubs, and if they come with a script, the script. Their scripts are played from their start.
     pub fn set_stubs(&self, stubs: Stubs) {
         self.handler.state.set_stubs(stubs);
+    }
+
+    pub(crate) fn set_upstream(&self, upstream: Upstream) {
+        self.handler.state.set_upstream(upstream);
     }
 
     /// Selects the behaviours of all scripts at random with this seed, or in order if `None`. They start anew.

@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use http::request::Parts;
 
+use crate::proxy::upstream::Upstream;
 use crate::recorder::events::{Event, Events};
 use crate::recorder::{Limits, Recorder};
 use crate::routes::Route;
@@ -18,6 +19,8 @@ pub(crate) struct State {
     /// The script of the requests that match no stub.
     pub(crate) script: Arc<ScriptRun>,
     pub(crate) stubs: Arc<StubRuns>,
+    /// Where the requests go that match no stub, instead of to a route.
+    upstream: Option<Arc<Upstream>>,
     pub(crate) recorder: Arc<Recorder>,
 }
 
@@ -35,6 +38,7 @@ pub(crate) enum Responder {
     Route(Route),
     /// A stub, with the parameters of the path.
     Stub(Arc<Stub>, Vec<(String, String)>),
+    Upstream(Arc<Upstream>),
 }
 
 impl StubRuns {
@@ -55,10 +59,11 @@ impl StubRuns {
 impl State {
     fn new(script: Script, events: Events) -> Self {
         let recorder = Arc::new(Recorder::new(Limits::DEFAULT, events));
-        Self { script: Arc::new(ScriptRun::new(script)), stubs: Arc::default(), recorder }
+        Self { script: Arc::new(ScriptRun::new(script)), stubs: Arc::default(), upstream: None, recorder }
     }
 
-    /// Returns what responds to a request, and the script that applies to it: the first stub that matches, or a route.
+    /// Returns what responds to a request, and the script that applies to it: the first stub that matches, the upstream
+    /// if there is one, or a route.
     pub(crate) fn select(&self, head: &Parts) -> (Responder, Option<&ScriptRun>) {
         let StubRuns { stubs, scripts } = &*self.stubs;
         if stubs.is_some() {
@@ -68,6 +73,9 @@ impl State {
             if let Some((stub, parameters, script)) = matching {
                 return (Responder::Stub(Arc::clone(stub), parameters), Some(script));
             }
+        }
+        if let Some(upstream) = &self.upstream {
+            return (Responder::Upstream(Arc::clone(upstream)), Some(&self.script));
         }
         let route = Route::of(&head.method, head.uri.path());
         let scripted = route.is_scripted() || (stubs.script.is_some() && route != Route::Requests);
@@ -133,6 +141,10 @@ impl StateCell {
     pub(crate) fn set_stubs(&self, stubs: Stubs) {
         self.replace(|state| state.with_stubs(stubs));
         self.events.send(|| Event::Changed);
+    }
+
+    pub(crate) fn set_upstream(&self, upstream: Upstream) {
+        self.replace(|state| State { upstream: Some(Arc::new(upstream)), ..state.clone() });
     }
 
     pub(crate) fn set_seed(&self, seed: Option<u64>) {

@@ -33,9 +33,10 @@ impl Body for ChunkedBody {
             return Poll::Ready(Some(Ok(Frame::data(mem::take(&mut self.second_half)))));
         }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose()?;
-        // The backend's bodies have no trailers.
-        let Some(Ok(mut data)) = frame.map(Frame::into_data) else {
-            return Poll::Ready(None);
+        let mut data = match frame.map(Frame::into_data) {
+            Some(Ok(data)) => data,
+            Some(Err(trailers)) => return Poll::Ready(Some(Ok(trailers))),
+            None => return Poll::Ready(None),
         };
         self.second_half = data.split_off(data.len().div_ceil(2));
         Poll::Ready(Some(Ok(Frame::data(data))))

@@ -11,6 +11,7 @@ use clap::{CommandFactory as _, Parser};
 use crate::common::duration;
 use crate::common::listen::ListenAddress;
 use crate::fault::table::KEYWORDS;
+use crate::proxy::upstream::Upstream;
 use crate::script::{DEFAULT_DELAY, Script};
 use crate::stubs::Stubs;
 
@@ -44,6 +45,15 @@ pub(crate) struct Flags {
     #[arg(long, env = "DELAYED_BACKEND_STUBS", value_name = "FILE")]
     #[arg(value_parser = stubs)]
     pub(crate) stubs: Option<Stubs>,
+
+    /// Server to pass all requests to that match no stub, with the faults of the script
+    ///
+    /// There are no routes then, and without a script no faults. Each request has a connection of its own to the
+    /// upstream, over HTTP/1.1, and is sent once, with the upstream's Host: unless the client gets another response (status,
+    /// body) or none (reset, close, hang, garbage, down). An upstream that cannot be reached is a 502. https is not supported.
+    #[arg(long, env = "DELAYED_BACKEND_UPSTREAM", value_name = "URL")]
+    #[arg(conflicts_with = "healthy_every")]
+    pub(crate) upstream: Option<Upstream>,
 
     /// Seed for selecting behaviours of the script at random instead of in order
     #[arg(long, env = "DELAYED_BACKEND_SEED", value_name = "N")]
@@ -91,7 +101,10 @@ impl Flags {
 
     /// Returns the script that the flags define.
     pub(crate) fn script(&self) -> Script {
-        let script = self.script.clone().unwrap_or_else(|| Script::healthy_every(self.healthy_every));
+        let script = self.script.clone().unwrap_or_else(|| match &self.upstream {
+            Some(_) => Script::ok(),
+            None => Script::healthy_every(self.healthy_every),
+        });
         let script = script.with_delay(self.delay);
         match self.seed {
             Some(seed) => script.with_seed(seed),
@@ -101,7 +114,8 @@ impl Flags {
 
     /// Whether a delay was given that the script does not use.
     pub(crate) fn delay_has_no_effect(&self) -> bool {
-        self.delay != DEFAULT_DELAY && self.script.as_ref().is_some_and(|script| !script.uses_default_delay())
+        let is_sample = self.script.is_none() && self.upstream.is_none();
+        self.delay != DEFAULT_DELAY && !is_sample && !self.script().uses_default_delay()
     }
 
     /// Returns the host to listen on, without the brackets of an IPv6 address.
@@ -179,6 +193,8 @@ mod tests {
         let unused =
             |script| Flags::parse_from(["delayed-backend", "--delay", "1s", "--script", script]).delay_has_no_effect();
         assert_eq!((unused("ok,delay=2s"), unused("ok,delay")), (true, false));
+        check(&["--upstream", "http://localhost:3000"], "ok", "5s");
+        check(&["--upstream", "http://localhost:3000", "--script", "close,ok"], "close,ok", "5s");
         let flags = Flags::parse_from(["delayed-backend", "--script", "close*9,ok", "--seed", "7"]);
         let expected: Script = "close*9,ok".parse().unwrap();
         assert_eq!(flags.script(), expected.with_seed(7));

@@ -1,8 +1,8 @@
-//! Reads the body of a request: computes its length and digest, and buffers its start.
+//! What is recorded of the body of a request: its length and digest, and its start.
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue};
-use http_body::Body;
+use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use sha2::{Digest as _, Sha256};
 
@@ -18,24 +18,48 @@ where
     B: Body<Data = Bytes>,
 {
     let mut body = std::pin::pin!(body);
-    let limit = limit.max(MAX_CONTENT);
-    let (mut length, mut digest, mut buffer) = (0, Sha256::new(), BytesMut::new());
-    let mut trailers = Vec::new();
+    let mut record = BodyRecord::new(limit);
     while let Some(frame) = body.frame().await {
-        match frame?.into_data() {
-            Ok(mut data) => {
-                length += data.len() as u64;
-                digest.update(&data);
-                data.truncate(limit - buffer.len());
-                buffer.extend_from_slice(&data);
-            }
-            Err(frame) => trailers.extend(frame.into_trailers().iter().flat_map(lines)),
-        }
+        record.add(&frame?);
     }
-    let sha256 = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    // A slice would keep the full buffer in memory.
-    let content = Bytes::copy_from_slice(buffer.get(..MAX_CONTENT).unwrap_or(&buffer));
-    Ok((RecordedBody { length, sha256, trailers, content }, buffer.freeze()))
+    Ok(record.finish())
+}
+
+/// The record of a body that is being read.
+#[derive(Debug)]
+pub(crate) struct BodyRecord {
+    /// How many bytes are buffered.
+    limit: usize,
+    length: u64,
+    digest: Sha256,
+    buffer: BytesMut,
+    trailers: Vec<String>,
+}
+
+impl BodyRecord {
+    /// Buffers the first `limit` bytes, or as many as are recorded.
+    pub(crate) fn new(limit: usize) -> Self {
+        let limit = limit.max(MAX_CONTENT);
+        Self { limit, length: 0, digest: Sha256::new(), buffer: BytesMut::new(), trailers: Vec::new() }
+    }
+
+    pub(crate) fn add(&mut self, frame: &Frame<Bytes>) {
+        if let Some(data) = frame.data_ref() {
+            self.length += data.len() as u64;
+            self.digest.update(data);
+            let buffered = data.len().min(self.limit - self.buffer.len());
+            self.buffer.extend_from_slice(data.get(..buffered).unwrap_or_default());
+        }
+        self.trailers.extend(frame.trailers_ref().into_iter().flat_map(lines));
+    }
+
+    /// Returns what to record, and what has been buffered.
+    pub(crate) fn finish(self) -> (RecordedBody, Bytes) {
+        let sha256 = self.digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        // A slice would keep the full buffer in memory.
+        let content = Bytes::copy_from_slice(self.buffer.get(..MAX_CONTENT).unwrap_or(&self.buffer));
+        (RecordedBody { length: self.length, sha256, trailers: self.trailers, content }, self.buffer.freeze())
+    }
 }
 
 /// Formats the fields as `name: value`, within the limits.

@@ -87,7 +87,8 @@ pub(crate) fn set(response: &mut Response, name: header::HeaderName, value: &str
 /// Removes the body of a response to HEAD, but keeps its length. hyper does this only over HTTP/1.1.
 pub(crate) fn remove_body(response: &mut Response) {
     if let Some(length) = response.body().size_hint().exact() {
-        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+        // That of an upstream has a length, but no body.
+        response.headers_mut().entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
     }
     *response.body_mut() = boxed(Empty::new());
 }

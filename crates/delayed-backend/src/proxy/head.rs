@@ -1,0 +1,122 @@
+//! How the heads of messages change on their way to the upstream and back.
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, request, response};
+use http_body::SizeHint;
+
+use crate::proxy::upstream::Upstream;
+
+/// The fields that concern only one connection (RFC 9110, section 7.6.1).
+const HOP_BY_HOP: [HeaderName; 8] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Returns the head of the request to the upstream.
+///
+/// Its `Host` is that of the upstream, and no field tells about the client, so that the upstream gets the request that it
+/// would get without the backend.
+pub(crate) fn to_upstream(received: &request::Parts, upstream: &Upstream) -> request::Parts {
+    let (mut head, ()) = http::Request::new(()).into_parts();
+    head.method = received.method.clone();
+    head.uri = upstream.target(&received.uri);
+    head.headers = received.headers.clone();
+    let accepts_trailers = received.headers.get_all(TE).iter().any(|value| value == "trailers");
+    remove_hop_by_hop(&mut head.headers);
+    if accepts_trailers {
+        head.headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    join_cookies(&mut head.headers);
+    head.headers.insert(HOST, upstream.host_field());
+    head
+}
+
+/// Changes the head of the upstream's response to the one that the client gets, whose body has this size.
+pub(crate) fn from_upstream(head: &mut response::Parts, request: &request::Parts, size: &SizeHint) {
+    // hyper would respond with the version of the upstream, even if the client's is later.
+    head.version = Version::default();
+    remove_hop_by_hop(&mut head.headers);
+    // hyper sets the length of a body, unless a fault hides it. Without content, the field tells the length that there
+    // would be (RFC 9110, section 8.6).
+    if request.method != Method::HEAD && head.status != StatusCode::NOT_MODIFIED && size.exact().is_some() {
+        head.headers.remove(CONTENT_LENGTH);
+    }
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let named = named.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok());
+    for name in named.chain(HOP_BY_HOP).collect::<Vec<HeaderName>>() {
+        headers.remove(name);
+    }
+}
+
+/// Joins the cookies, which HTTP/2 may split (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let cookies: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if cookies.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&cookies.join(b"; ".as_slice()))
+    {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Response};
+
+    use super::*;
+
+    #[test]
+    fn the_upstream_gets_the_request_for_itself() {
+        let mut request = Request::post("http://proxy:8080/a?b=c");
+        for (name, value) in [
+            ("host", "proxy:8080"),
+            ("connection", "close, x-hop"),
+            ("x-hop", "1"),
+            ("te", "trailers"),
+            ("upgrade", "websocket"),
+            ("transfer-encoding", "chunked"),
+            ("cookie", "a=1"),
+            ("cookie", "b=2"),
+            ("x-other", "2"),
+        ] {
+            request = request.header(name, value);
+        }
+        let (received, ()) = request.body(()).unwrap().into_parts();
+        let head = to_upstream(&received, &"http://example.com/api".parse().unwrap());
+        assert_eq!((head.method, head.uri.to_string()), (Method::POST, "/api/a?b=c".to_owned()));
+        let mut fields: Vec<_> = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        fields.sort_unstable();
+        let expected: [(&str, &[u8]); 4] =
+            [("cookie", b"a=1; b=2"), ("host", b"example.com"), ("te", b"trailers"), ("x-other", b"2")];
+        assert_eq!(fields, expected);
+    }
+
+    #[track_caller]
+    fn check_length(method: Method, status: u16, size: SizeHint, is_kept: bool) {
+        let (request, ()) = Request::builder().method(method).body(()).unwrap().into_parts();
+        let response = Response::builder().status(status).header("content-length", "5").header("connection", "close");
+        let (mut head, ()) = response.version(Version::HTTP_10).body(()).unwrap().into_parts();
+        from_upstream(&mut head, &request, &size);
+        assert_eq!(head.version, Version::HTTP_11);
+        assert_eq!(head.headers.contains_key("content-length"), is_kept);
+        assert!(!head.headers.contains_key("connection"));
+    }
+
+    #[test]
+    fn the_length_is_kept_only_where_there_is_no_content() {
+        check_length(Method::GET, 200, SizeHint::with_exact(5), false);
+        check_length(Method::HEAD, 200, SizeHint::with_exact(0), true);
+        check_length(Method::GET, 304, SizeHint::with_exact(0), true);
+    }
+}
