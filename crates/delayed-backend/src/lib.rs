@@ -84,7 +84,7 @@
 //! [`Backend::requests`] and in the control API.
 //!
 //! A request is sent to the upstream once, or not at all: if the client gets another response (`status`, `body`), or none
-//! of its bytes (`reset`, `close`, `hang`, `garbage`, `down`). `stall-after=0` and `reset-after=1` lose the response to a
+//! of its bytes (`reset`, `close`, `hang`, `garbage`, `down`). `stall-after=1` and `reset-after=1` lose the response to a
 //! request that the upstream has processed. The delay is that of the response.
 //!
 //! Each request has a connection of its own to the upstream, over HTTP/1.1. Its `Host` is the upstream's, hop-by-hop

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use delayed_backend::Backend;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Collected, Full};
 use hyper::Request;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -71,10 +71,10 @@ impl RawUpstream {
 async fn read_until(stream: &mut TcpStream, end: &str) -> String {
     let mut text = String::new();
     while !text.contains(end) {
-        let mut buffer = [0; 1024];
-        let length = stream.read(&mut buffer).await.unwrap();
+        let mut buffer = Vec::with_capacity(1024);
+        let length = stream.read_buf(&mut buffer).await.unwrap();
         assert_ne!(length, 0, "closed after {text:?}");
-        text.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
+        text.push_str(std::str::from_utf8(&buffer).unwrap());
     }
     text
 }
@@ -275,7 +275,7 @@ async fn over_http2_faults_apply_to_a_stream_and_a_broken_body_resets_it() {
     for _ in 0..6 {
         let request = Request::get("http://proxy/hello").body(Full::default()).unwrap();
         let outcome = match sender.send_request(request).await {
-            Ok(response) => response.into_body().collect().await.map(|body| body.to_bytes()),
+            Ok(response) => response.into_body().collect().await.map(Collected::to_bytes),
             Err(error) => Err(error),
         };
         outcomes.push(outcome.map_or_else(|_| "error".to_owned(), |body| String::from_utf8(body.into()).unwrap()));
