@@ -5,6 +5,7 @@
 mod api;
 mod endpoints;
 mod event_stream;
+mod page;
 mod reply;
 
 use std::convert::Infallible;

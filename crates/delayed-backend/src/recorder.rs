@@ -116,7 +116,15 @@ impl Recorder {
 
     /// Returns everything that is recorded.
     pub(crate) fn report(&self) -> Report {
-        self.lock().report.clone()
+        self.latest(usize::MAX)
+    }
+
+    /// Returns at most `count` of the latest recorded requests.
+    pub(crate) fn latest(&self, count: usize) -> Report {
+        let records = self.lock();
+        let Report { received, dropped, requests } = &records.report;
+        let first = requests.len().saturating_sub(count);
+        Report { received: *received, dropped: *dropped, requests: requests.range(first..).cloned().collect() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Records> {

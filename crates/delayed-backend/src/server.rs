@@ -147,6 +147,11 @@ impl Server {
         self.outages.start(Outage::Down, length);
     }
 
+    /// Returns how many subscribers there are.
+    pub(crate) fn subscribers(&self) -> usize {
+        self.handler.state.events.subscribers()
+    }
+
     /// Subscribes to what happens from now on.
     pub(crate) fn events(&self) -> broadcast::Receiver<Event> {
         self.handler.state.events.subscribe()

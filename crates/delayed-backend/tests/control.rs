@@ -209,6 +209,91 @@ async fn what_arrives_is_sent_as_events() {
     assert_eq!(last["response"]["complete"], true);
 }
 
+/// Connects to the events, and returns the connection and the status.
+async fn events(backend: &Backend) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(control_address(backend)).await.unwrap();
+    stream.write_all(b"GET /events HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).await.unwrap();
+    (stream, String::from_utf8_lossy(&status[9..]).into_owned())
+}
+
+#[tokio::test]
+async fn a_client_that_reads_no_events_delays_no_requests() {
+    let backend = backend("ok").await;
+    let (client, code) = events(&backend).await;
+    assert_eq!(code, "200");
+    let body = "x".repeat(60_000);
+    let head = format!("POST /echo HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: {}", body.len());
+    // More than the kernel buffers for a connection.
+    for _ in 0..150 {
+        let response = exchange(backend.address(), &format!("{head}\r\n\r\n{body}")).await;
+        assert!(response.ends_with(&body));
+    }
+    drop(client);
+}
+
+#[tokio::test]
+async fn the_number_of_clients_of_the_events_is_limited() {
+    let backend = backend("ok").await;
+    let mut clients = Vec::new();
+    while let (client, code) = events(&backend).await
+        && code == "200"
+    {
+        clients.push(client);
+    }
+    assert_eq!(clients.len(), 64);
+    let (code, body) = control(&backend, "GET /events", "").await;
+    assert_eq!((code, json(&body)), (503, json!({"error": "64 clients read the events already"})));
+    // That a client has left is noticed with the next event.
+    drop(clients);
+    while events(&backend).await.1 != "200" {
+        control(&backend, "PUT /script", "ok").await;
+    }
+}
+
+#[tokio::test]
+async fn the_latest_requests_can_be_selected() {
+    let backend = backend("ok").await;
+    for _ in 0..3 {
+        status(&backend).await;
+    }
+    let report = json(&control(&backend, "GET /requests?last=2", "").await.1);
+    let numbers: Vec<_> = report["requests"].as_array().unwrap().iter().map(|request| &request["number"]).collect();
+    assert_eq!((numbers, &report["received"]), (vec![&json!(2), &json!(3)], &json!(3)));
+    let (code, body) = control(&backend, "GET /requests?last=-1", "").await;
+    assert_eq!((code, json(&body)), (400, json!({"error": "expected a number of requests", "field": "last"})));
+}
+
+#[tokio::test]
+async fn browsers_get_a_page_in_which_nothing_of_a_request_is_markup() {
+    let backend = backend(r#"status=503;body="</textarea><script>""#).await;
+    let stubs = "[[stub]]\nname = '<b>'\npath = '/stub'\n# </textarea><img>";
+    control(&backend, "PUT /stubs", stubs).await;
+    for target in ["/stub", "/hello", "/a\"'&b?%3Cscript%3E"] {
+        exchange(backend.address(), &request("GET", target)).await;
+    }
+    let page = exchange(
+        control_address(&backend),
+        "GET / HTTP/1.1\r\nhost: <i>\r\naccept: text/html, */*\r\nconnection: close\r\n\r\n",
+    )
+    .await;
+    let (head, page) = page.split_once("\r\n\r\n").unwrap();
+    for field in ["content-type: text/html; charset=utf-8", "x-content-type-options: nosniff", "cache-control: no-store"] {
+        assert!(head.contains(field), "{head}");
+    }
+    for source in ["default-src 'none'", "script-src 'sha256-", "style-src 'sha256-", "frame-ancestors 'none'"] {
+        assert!(head.contains(source), "{head}");
+    }
+    assert!(!head.contains("unsafe"), "{head}");
+    assert!(page.contains("/hello</td>") && page.contains("/a&quot;&#39;&amp;b?%3Cscript%3E</td>"), "{page}");
+    assert_eq!((page.matches("<script").count(), page.matches("</textarea>").count()), (1, 2));
+    for markup in ["<b>", "<img>", "<i>"] {
+        assert!(!page.contains(markup), "{markup}");
+    }
+    assert!(page.contains("&lt;b&gt;") && page.contains("# &lt;/textarea&gt;&lt;img&gt;"));
+}
+
 #[tokio::test]
 async fn other_paths_and_methods_say_what_there_is() {
     let backend = backend("ok").await;

@@ -1,5 +1,6 @@
 //! Handles the requests to the control API.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use http_body_util::{BodyExt as _, Limited};
 
 use crate::common::duration;
 use crate::control::reply::{Invalid, Reply, done, json, typed};
-use crate::control::{endpoints, event_stream};
+use crate::control::{endpoints, event_stream, page};
 use crate::script::Script;
 use crate::server::Server;
 use crate::stubs::Stubs;
@@ -44,6 +45,7 @@ where
     let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
     let state = server.state();
     match (method.as_str(), head.uri.path()) {
+        ("GET", "/") if page::is_preferred(&head.headers) => return Ok(page::reply(&state, &head.headers)),
         ("GET", "/") => return Ok(typed("text/plain", endpoints::list())),
         ("GET", "/script") => return Ok(typed("text/plain", state.script.script().to_string())),
         ("PUT", "/script") => {
@@ -56,7 +58,10 @@ where
             server.set_stubs(Stubs::parse(&text(body).await?, files)?);
         }
         ("POST", "/reset") => server.reset(),
-        ("GET", "/requests") => return Ok(json(StatusCode::OK, &state.recorder.report())),
+        ("GET", "/requests") => {
+            let count = last(head.uri.query().unwrap_or_default())?;
+            return Ok(json(StatusCode::OK, &state.recorder.latest(count)));
+        }
         ("DELETE", "/requests") => server.clear_requests(),
         ("POST", "/down") => server.down(outage(head.uri.query().unwrap_or_default())?),
         ("POST", "/seed") => {
@@ -65,7 +70,7 @@ where
             server.set_seed(Some(seed.map_err(|_| Invalid::new(StatusCode::BAD_REQUEST, expected).in_field("seed"))?));
         }
         ("DELETE", "/seed") => server.set_seed(None),
-        ("GET", "/events") => return Ok(event_stream::reply(server.events())),
+        ("GET", "/events") => return event_stream::reply(server),
         ("GET", "/healthz") => return Ok(typed("text/plain", "ok")),
         (_, path) => return other(method, path),
     }
@@ -102,15 +107,32 @@ where
 
 /// Returns the length of an outage, from the query.
 fn outage(query: &str) -> Result<Duration, Invalid> {
-    let invalid = |error: &str, field: &str| Invalid::new(StatusCode::BAD_REQUEST, error).in_field(field);
-    let mut length = DEFAULT_OUTAGE;
+    let Some(length) = parameter(query, "for", "/down?for=3s")? else {
+        return Ok(DEFAULT_OUTAGE);
+    };
+    duration::parse(&length)
+        .map_err(|error| Invalid::new(StatusCode::BAD_REQUEST, error.to_string()).in_field("for"))
+}
+
+/// Returns how many of the latest requests to report, from the query.
+fn last(query: &str) -> Result<usize, Invalid> {
+    let Some(count) = parameter(query, "last", "/requests?last=10")? else {
+        return Ok(usize::MAX);
+    };
+    count.parse().map_err(|_| Invalid::new(StatusCode::BAD_REQUEST, "expected a number of requests").in_field("last"))
+}
+
+/// Returns the value of the only parameter that a query can have.
+fn parameter<'a>(query: &'a str, expected: &str, example: &str) -> Result<Option<Cow<'a, str>>, Invalid> {
+    let mut last = None;
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        if name != "for" {
-            return Err(invalid("no such parameter; expected for, such as /down?for=3s", &name));
+        if name != expected {
+            let error = format!("no such parameter; expected {expected}, such as {example}");
+            return Err(Invalid::new(StatusCode::BAD_REQUEST, error).in_field(&name));
         }
-        length = duration::parse(&value).map_err(|error| invalid(&error.to_string(), "for"))?;
+        last = Some(value);
     }
-    Ok(length)
+    Ok(last)
 }
 
 /// Responds to a path or method that does not exist.

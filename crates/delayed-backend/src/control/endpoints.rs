@@ -4,12 +4,13 @@ use http::Method;
 
 /// Everything that the control API can do, with what it means.
 pub(crate) static ENDPOINTS: &[(Method, &str, &str)] = &[
+    (Method::GET, "/", "this list, or in a browser a page that shows requests as they arrive, and edits script and stubs"),
     (Method::GET, "/script", "the script"),
     (Method::PUT, "/script", "plays the script in the body from its start"),
     (Method::GET, "/stubs", "the stubs, as TOML"),
     (Method::PUT, "/stubs", "replaces the stubs by those in the body, which is TOML like a stub file"),
     (Method::POST, "/reset", "starts all scripts anew and removes all recorded requests"),
-    (Method::GET, "/requests", "the recorded requests, as JSON"),
+    (Method::GET, "/requests", "the recorded requests, as JSON; ?last=10 selects the latest"),
     (Method::DELETE, "/requests", "removes all recorded requests"),
     (Method::POST, "/down", "closes all connections and refuses new ones, for 3 s or the time in ?for=10s; 0 ends it"),
     (Method::POST, "/seed", "selects behaviours at random, with the seed in the body"),

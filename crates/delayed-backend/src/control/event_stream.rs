@@ -4,34 +4,46 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use http_body_util::channel::{Channel, Sender};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::timeout;
 
-use crate::control::reply::Reply;
+use crate::control::reply::{Invalid, Reply};
 use crate::recorder::events::Event;
+use crate::server::Server;
 
 /// The time without events after which a comment is sent, so that the end of the connection is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// The maximum number of clients. A slow one costs little memory, as all share the latest events.
+const MAX_CLIENTS: usize = 64;
+
+/// The time for which a client can read nothing while there are events for it. It is disconnected then, so that it does not
+/// count as a client forever.
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Returns a response that never ends, with an event for each change.
-pub(crate) fn reply(events: Receiver<Event>) -> Reply {
+pub(crate) fn reply(server: &Server) -> Result<Reply, Invalid> {
+    if server.subscribers() >= MAX_CLIENTS {
+        let error = format!("{MAX_CLIENTS} clients read the events already");
+        return Err(Invalid::new(StatusCode::SERVICE_UNAVAILABLE, error));
+    }
     let (sender, body) = Channel::new(1);
-    tokio::spawn(forward(events, sender));
+    tokio::spawn(forward(server.events(), sender));
     let mut reply = Response::new(body.boxed_unsync());
     reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     reply.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    reply
+    Ok(reply)
 }
 
 /// Sends events until the client disconnects.
 async fn forward(mut events: Receiver<Event>, mut body: Sender<Bytes, Infallible>) {
     // The head of the response is sent with the first bytes of the body.
     let mut text = ": connected\n\n".to_owned();
-    while body.send_data(text.into()).await.is_ok() {
+    while let Ok(Ok(())) = timeout(STALL_TIMEOUT, body.send_data(text.into())).await {
         text = match timeout(KEEP_ALIVE, events.recv()).await {
             Ok(Ok(event)) => format(&event),
             Ok(Err(RecvError::Lagged(count))) => format!("event: missed\ndata: {{\"count\":{count}}}\n\n"),

@@ -39,6 +39,11 @@ impl Events {
         }
     }
 
+    /// Returns the number of current subscribers.
+    pub(crate) fn subscribers(&self) -> usize {
+        self.0.receiver_count()
+    }
+
     /// Subscribes to all events from now on.
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Event> {
         self.0.subscribe()
