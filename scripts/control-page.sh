@@ -12,7 +12,7 @@ install_missing chromium
 build -p delayed-backend --bin delayed-backend
 
 python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install --quiet websockets==15.0.1
+"$work/venv/bin/pip" install --quiet websockets==17.4
 pictures=${PICTURES:-$work}
 mkdir -p "$pictures"
 

@@ -279,7 +279,9 @@ async fn browsers_get_a_page_in_which_nothing_of_a_request_is_markup() {
     )
     .await;
     let (head, page) = page.split_once("\r\n\r\n").unwrap();
-    for field in ["content-type: text/html; charset=utf-8", "x-content-type-options: nosniff", "cache-control: no-store"] {
+    for field in
+        ["content-type: text/html; charset=utf-8", "x-content-type-options: nosniff", "cache-control: no-store"]
+    {
         assert!(head.contains(field), "{head}");
     }
     for source in ["default-src 'none'", "script-src 'sha256-", "style-src 'sha256-", "frame-ancestors 'none'"] {

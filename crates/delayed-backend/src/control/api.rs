@@ -110,8 +110,7 @@ fn outage(query: &str) -> Result<Duration, Invalid> {
     let Some(length) = parameter(query, "for", "/down?for=3s")? else {
         return Ok(DEFAULT_OUTAGE);
     };
-    duration::parse(&length)
-        .map_err(|error| Invalid::new(StatusCode::BAD_REQUEST, error.to_string()).in_field("for"))
+    duration::parse(&length).map_err(|error| Invalid::new(StatusCode::BAD_REQUEST, error.to_string()).in_field("for"))
 }
 
 /// Returns how many of the latest requests to report, from the query.

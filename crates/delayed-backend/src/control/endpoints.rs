@@ -4,7 +4,11 @@ use http::Method;
 
 /// Everything that the control API can do, with what it means.
 pub(crate) static ENDPOINTS: &[(Method, &str, &str)] = &[
-    (Method::GET, "/", "this list, or in a browser a page that shows requests as they arrive, and edits script and stubs"),
+    (
+        Method::GET,
+        "/",
+        "this list, or in a browser a page that shows requests as they arrive, and edits script and stubs",
+    ),
     (Method::GET, "/script", "the script"),
     (Method::PUT, "/script", "plays the script in the body from its start"),
     (Method::GET, "/stubs", "the stubs, as TOML"),
