@@ -53,6 +53,10 @@ fn start_log() {
 async fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     let mut signals = Signals::catch()?;
     let listener = flags.listen.bind().await?;
+    let address = listener.local_addr()?;
+    if flags.upstream.as_ref().is_some_and(|upstream| upstream.is_at(address)) {
+        return Err("--upstream: the upstream is this backend itself; --listen sets another port".into());
+    }
     let control = match &flags.control {
         Some(address) => Some(address.bind().await?),
         None => None,

@@ -157,6 +157,35 @@ async fn a_script_is_played_and_logged() {
 }
 
 #[tokio::test]
+async fn requests_pass_to_an_upstream_with_the_faults_of_the_script() {
+    let upstream = Backend::start(&["--script", "ok"]).await;
+    let url = format!("http://{}", upstream.address);
+    let mut proxy = Backend::start(&["--upstream", &url]).await;
+    assert_eq!(message(&proxy.next_log().await), format!("Upstream: {url}"));
+    for _ in 0..4 {
+        let response = exchange(proxy.address, &request("GET", "/hello")).await;
+        assert!(response.ends_with("Hello World!!!"), "{response}");
+        assert_eq!(message(&proxy.next_log().await), "GET /hello: ok", "no delays without a script");
+    }
+
+    let proxy = Backend::start(&["--upstream", &url, "--script", "status=503,ok"]).await;
+    assert!(exchange(proxy.address, &request("GET", "/hello")).await.starts_with("HTTP/1.1 503 "));
+    assert!(exchange(proxy.address, &request("GET", "/hello")).await.starts_with("HTTP/1.1 200 "));
+
+    let output = run_to_end(&["--upstream", "https://example.com"]).await;
+    assert_one_line(&output, 2, "--upstream <URL>");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("https is not supported"));
+}
+
+#[tokio::test]
+async fn a_backend_is_not_its_own_upstream() {
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port().to_string();
+    let url = format!("http://localhost:{port}");
+    let output = run_to_end(&["--listen", &port, "--upstream", &url]).await;
+    assert_one_line(&output, 1, "--upstream: the upstream is this backend itself");
+}
+
+#[tokio::test]
 async fn the_same_seed_selects_the_same_behaviours() {
     let mut runs = Vec::new();
     for _ in 0..2 {

@@ -1,6 +1,7 @@
 //! The server that requests are passed to.
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -52,6 +53,15 @@ impl Upstream {
 
     pub(crate) fn port(&self) -> u16 {
         self.authority.port_u16().unwrap_or(80)
+    }
+
+    /// Returns whether the upstream is a server of this machine that listens on this address.
+    pub(crate) fn is_at(&self, listener: SocketAddr) -> bool {
+        let is_same = match self.host().parse::<IpAddr>() {
+            Ok(ip) => ip == listener.ip() || (ip.is_loopback() && listener.ip().is_unspecified()),
+            Err(_) => self.host() == "localhost" && (listener.ip().is_loopback() || listener.ip().is_unspecified()),
+        };
+        is_same && self.port() == listener.port()
     }
 
     pub(crate) fn host_field(&self) -> HeaderValue {
@@ -129,6 +139,16 @@ mod tests {
         assert_eq!(upstream.target(&"http://proxy:8080/a?b".parse().unwrap()), "/api/a?b");
         assert_eq!(upstream.target(&"http://proxy:8080".parse().unwrap()), "/api/");
         assert_eq!(upstream.target(&"*".parse().unwrap()), "*");
+    }
+
+    #[test]
+    fn an_upstream_may_be_the_backend_itself() {
+        let is_at = |url: &str, listener: &str| url.parse::<Upstream>().unwrap().is_at(listener.parse().unwrap());
+        for url in ["http://127.0.0.1:8080", "http://localhost:8080/api"] {
+            assert!(is_at(url, "127.0.0.1:8080") && is_at(url, "0.0.0.0:8080"));
+            assert!(!is_at(url, "127.0.0.1:8081") && !is_at(url, "192.0.2.1:8080"));
+        }
+        assert!(is_at("http://[::1]:8080", "[::1]:8080") && !is_at("http://example.com:8080", "127.0.0.1:8080"));
     }
 
     #[test]
