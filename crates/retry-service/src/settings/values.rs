@@ -308,7 +308,7 @@ mod tests {
         check("UNAVAILABLE", Ok(&[GrpcCode::Unavailable]));
         check("unavailable, 8", Ok(&[GrpcCode::Unavailable, GrpcCode::ResourceExhausted]));
         let expected = "expected a name such as UNAVAILABLE, or a number from 0 to 16, or off";
-        for (text, unknown) in [("UNAVAILABLE,", ""), ("503", "503"), ("8,UNAVALABLE", "UNAVALABLE")] {
+        for (text, unknown) in [("UNAVAILABLE,", ""), ("503", "503"), ("8,AVAILABLE", "AVAILABLE")] {
             check(text, Err(&format!("'{unknown}' is not a gRPC status code: {expected}")));
         }
         check("0", Err("OK is not an error: expected names such as UNAVAILABLE, or numbers from 1 to 16"));
