@@ -179,7 +179,16 @@ async def main():
     await browser.shows("with their faults and stubs", f"{faults}.includes('reset') && {stubs}.includes('an <b>item</b>')")
     await browser.shows("markup is shown as text", f"{paths}[1].includes('%3Cscript%3E') && !document.querySelector('#rows b, #rows script')")
 
-    # The connection breaks, as the backend stops reading: the browser connects again, and no row is double.
+    await browser.evaluate("document.querySelectorAll('#rows .path button')[2].click()")
+    await browser.shows("header fields and body of a request are shown as text", """(() => {
+        const text = document.getElementById("detail-text").textContent;
+        return text.startsWith("POST /echo HTTP/1.1\\n") && text.endsWith("\\n\\n<b>tea</b>") && document.activeElement.id === "detail-title";
+    })()""")
+    await browser.screenshot(pathlib.Path(folder, "detail.png"))
+    await browser.evaluate("document.getElementById('detail-close').click()")
+    await browser.shows("and closed", "document.getElementById('detail').hidden && document.activeElement.textContent === '/echo'")
+
+    # The connection breaks: the browser connects again, and no row is double.
     await browser.call("Network.enable")
     await browser.call("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1)
     await browser.evaluate("source.close(); connect()")

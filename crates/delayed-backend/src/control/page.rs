@@ -66,7 +66,7 @@ fn render(state: &State, headers: &HeaderMap) -> String {
     page
 }
 
-/// Returns a row of the table. The script of the page makes the same cells.
+/// Returns a row of the table. The script of the page makes the same cells, and a button of the path.
 fn row(request: &RecordedRequest) -> String {
     let number = request.number.to_string();
     let arrived = request.time.strftime("%H:%M:%S%.3f").to_string();

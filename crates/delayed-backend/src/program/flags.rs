@@ -60,7 +60,7 @@ pub(crate) struct Flags {
     #[arg(value_parser = seed, allow_hyphen_values = true)]
     pub(crate) seed: Option<u64>,
 
-    /// Address of the control API, which changes the backend while it runs; GET / lists what it can do
+    /// Address of the control API, which changes the backend while it runs; a page for browsers, and a list for curl
     #[arg(long, env = "DELAYED_BACKEND_CONTROL", value_name = "[HOST:]PORT")]
     pub(crate) control: Option<ListenAddress>,
 
