@@ -43,6 +43,7 @@ pub struct Backend {
 #[derive(Debug)]
 pub struct BackendBuilder {
     server: Server,
+    #[cfg(feature = "tls")]
     tls: bool,
     control: bool,
 }
@@ -66,7 +67,12 @@ impl Backend {
     /// ```
     #[must_use]
     pub fn builder() -> BackendBuilder {
-        BackendBuilder { server: Server::new(Script::ok()), tls: false, control: false }
+        BackendBuilder {
+            server: Server::new(Script::ok()),
+            #[cfg(feature = "tls")]
+            tls: false,
+            control: false,
+        }
     }
 
     /// Starts a backend on a free port of 127.0.0.1.
