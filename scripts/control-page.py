@@ -51,6 +51,8 @@ def request(path, method="GET", body=None, base=None):
 class Browser:
     """A page of Chromium, over the DevTools protocol."""
 
+    running = []  # processes, which are ended also after a failure
+
     async def start(self, javascript=True, width=1240, height=860, dark=False):
         self.profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         profile = pathlib.Path(self.profile.name)
@@ -59,6 +61,7 @@ class Browser:
             "--remote-debugging-port=0", f"--user-data-dir={profile}", f"--window-size={width},{height}", "about:blank",
             stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
+        self.running.append(self.process)
         port_file = profile / "DevToolsActivePort"
         await until(lambda: port_file.exists() and port_file.read_text().count("\n") >= 1, "Chromium starts", 60)
         port = port_file.read_text().split("\n")[0]
@@ -116,6 +119,7 @@ class Browser:
         await self.socket.close()
         self.process.terminate()
         await self.process.wait()
+        self.running.remove(self.process)
         self.profile.cleanup()
 
 
@@ -235,4 +239,13 @@ async def main():
     assert os.path.getsize(picture) < 150_000, "the picture is too large"
 
 
-asyncio.run(main())
+async def run():
+    try:
+        await main()
+    finally:
+        for process in Browser.running:
+            process.terminate()
+            await process.wait()
+
+
+asyncio.run(run())
