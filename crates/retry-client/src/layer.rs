@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response, uri::Authority};
+use http::{Request, Response};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -18,6 +18,7 @@ use crate::{
     request::{body::Body, replay::AttemptBody},
     response::body::ResponseBody,
     retry::{
+        attempt_event::host_and_port,
         attempt_request::{AttemptRequest, RequestParts},
         config::RetryConfig,
         failure::Failure,
@@ -209,7 +210,7 @@ where
     ) -> impl Future<Output = Result<BoxResponse<R>, Failure>> + use<'a, S, R> {
         let mut service = self.0.clone();
         async move {
-            let server = request.head().uri().authority().map_or("the server", Authority::as_str);
+            let server = request.head().uri().authority().map_or("the server", host_and_port);
             poll_fn(|cx| service.poll_ready(cx)).await.map_err(|error| Failure::not_sent(error.into(), server))?;
             let response = service.call(request.message().map(AttemptBody::into_body)).await;
             response.map(Box::new).map_err(|error| Failure::exchange(error.into(), server))

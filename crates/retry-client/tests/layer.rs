@@ -5,7 +5,7 @@ mod common;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
@@ -226,4 +226,18 @@ async fn over_an_axum_router() {
     };
     let router = axum::Router::new().route("/echo", axum::routing::put(handler)).with_state(attempts);
     assert_eq!(send(boxed(router), config(), "http://h", Method::PUT).await.unwrap(), "payload");
+}
+
+/// The client takes the credentials of its base URL out; the URLs beneath a layer are the caller's.
+#[tokio::test]
+async fn the_credentials_in_a_url_are_neither_in_events_nor_in_errors() {
+    let address = Address::new();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    let config = config().observer(move |event| log.lock().unwrap().push(event.uri.to_string()));
+    let url = format!("http://user:secret@{}", address.get());
+    let error = send(hyper_util_client(LIMIT), config, &url, Method::GET).await.unwrap_err();
+    assert_eq!(*seen.lock().unwrap(), vec![format!("http://{}/echo", address.get()); 4]);
+    let shown = format!("{error} {error:?} {}", error.history().unwrap());
+    assert!(shown.contains(&format!("cannot connect to {}", address.get())) && !shown.contains("secret"), "{shown}");
 }

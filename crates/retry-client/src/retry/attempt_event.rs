@@ -1,8 +1,8 @@
 //! The event that an observer gets for each attempt, and its log line.
 
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
-use http::{Method, Uri};
+use http::{Method, Uri, uri::Authority};
 
 use crate::{end_reason::EndReason, error::Error, history::PastAttempt};
 
@@ -49,15 +49,53 @@ impl AttemptEvent<'_> {
     }
 }
 
-/// Displays a URL without its query.
+/// Returns an authority without user name and password, which requests through a layer may have.
+pub(crate) fn host_and_port(authority: &Authority) -> &str {
+    let authority = authority.as_str();
+    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
+}
+
+/// Returns a URL without user name and password.
+pub(crate) fn without_credentials(uri: &Uri) -> Cow<'_, Uri> {
+    let Some(authority) = uri.authority() else { return Cow::Borrowed(uri) };
+    let host = host_and_port(authority);
+    if host == authority.as_str() {
+        return Cow::Borrowed(uri);
+    }
+    let mut parts = uri.clone().into_parts();
+    parts.authority = host.parse().ok();
+    // Without a host, an empty URL is better than one with a password.
+    Cow::Owned(Uri::from_parts(parts).unwrap_or_default())
+}
+
+/// Displays a URL without credentials and query.
 pub(crate) struct WithoutQuery<'a>(pub(crate) &'a Uri);
 
 impl fmt::Display for WithoutQuery<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(uri) = self;
         if let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) {
-            write!(f, "{scheme}://{authority}")?;
+            write!(f, "{scheme}://{}", host_and_port(authority))?;
         }
         f.write_str(uri.path())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_displayed_without_credentials_and_query() {
+        for (url, displayed, without) in [
+            ("http://u:p@h:1/a?b", "http://h:1/a", "http://h:1/a?b"),
+            ("http://u@[::1]/", "http://[::1]/", "http://[::1]/"),
+            ("http://h/a?b", "http://h/a", "http://h/a?b"),
+            ("/a?b", "/a", "/a?b"),
+        ] {
+            let url = Uri::from_static(url);
+            assert_eq!(WithoutQuery(&url).to_string(), displayed);
+            assert_eq!(*without_credentials(&url), without);
+        }
     }
 }

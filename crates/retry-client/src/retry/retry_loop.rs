@@ -17,7 +17,7 @@ use crate::{
     history::{EarlierAttempts, History, Outcome, PastAttempt},
     lock::lock,
     retry::{
-        attempt_event::AttemptEvent,
+        attempt_event::{AttemptEvent, without_credentials},
         attempt_request::{AttemptRequest, GetTrailers, ReplayableRequest, RequestParts},
         attempt_timeout,
         backoff_gauge::{BackoffGauge, BackoffGuard},
@@ -257,7 +257,7 @@ fn end_attempt<B>(
     let (start, duration) = record.timing.map(|timing| (timing.start, timing.duration)).unwrap_or_default();
     let (number, wait) = (record.attempt, record.wait);
     let attempt = PastAttempt { number, outcome, start, duration, parked, endpoint, hedge, wait };
-    let (method, uri) = (request.head.method(), request.head.uri());
+    let (method, uri) = (request.head.method(), &*without_credentials(request.head.uri()));
     let event = AttemptEvent { method, uri, attempt: &attempt, error, ended };
     event.log(request.settings.policy().count());
     if let Some(Observer(observer)) = &request.settings.config.observer {
