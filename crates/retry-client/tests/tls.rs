@@ -385,3 +385,15 @@ fn invalid_certificates_are_errors() {
         format!("client_certificate_pem: {ignored}"),
     );
 }
+
+/// Environment variables often lose their line breaks, and one text may have both certificate and key.
+#[test]
+fn a_malformed_key_is_not_quoted() {
+    for pem in
+        ["-----BEGIN PRIVATE KEY----- c2VjcmV0 -----END PRIVATE KEY-----", "-----BEGIN PRIVATE KEY----- c2VjcmV0"]
+    {
+        let error = Client::builder("https://h").client_certificate_pem(pem, pem).build().unwrap_err();
+        let expected = "client_certificate_pem: expected PEM with a certificate, found PEM that is malformed";
+        assert_eq!(error.to_string(), expected);
+    }
+}

@@ -29,9 +29,10 @@ impl Pem {
     }
 
     pub(crate) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, Error> {
+        // The parser's error may quote what it read, and the key may be in the same text.
         let certificates: Vec<_> = CertificateDer::pem_slice_iter(&self.read()?)
             .collect::<Result<_, _>>()
-            .map_err(|error| self.error(&error))?;
+            .map_err(|_| self.error(&"expected PEM with a certificate, found PEM that is malformed"))?;
         if certificates.is_empty() {
             return Err(self.error(&"expected PEM with a certificate, found none"));
         }
