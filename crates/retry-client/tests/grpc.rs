@@ -376,3 +376,10 @@ fn ok_is_not_retried() {
     assert_eq!(error.kind(), ErrorKind::BadInput);
     assert_eq!(error.to_string(), "grpc_status_codes has OK: expected codes of errors");
 }
+
+#[tokio::test]
+async fn buffering_may_have_no_limit_in_time() {
+    let server = Server::start([Reply::new().trailers(UNAVAILABLE), Reply::ok()]).await;
+    let client = server.client().response_buffer_time(Duration::MAX);
+    assert_eq!(outcome(client, &server).await, (message("hello"), Some(GrpcCode::Ok), 2));
+}

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use http::Response;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use crate::{
     error::Error,
@@ -26,7 +26,7 @@ pub(crate) async fn read_until_status(
     limits: BufferLimits,
     quota: &BufferQuota,
 ) -> Result<Box<Response<ReceivedBody>>, Error> {
-    let until = Instant::now() + limits.time;
+    let began = Instant::now();
     let body = response.body_mut();
     body.reserve(Some(quota.reserve_none()));
     let mut message = FirstMessage::default();
@@ -35,11 +35,11 @@ pub(crate) async fn read_until_status(
         message.is_complete() || message.exceeds(limits.bytes)
     });
     // After that time, what was read is returned.
-    timeout_at(until, first).await.unwrap_or(Ok(()))?;
+    timeout(limits.time, first).await.unwrap_or(Ok(()))?;
     if message.is_alone() {
-        let until = until.min(Instant::now() + TRAILERS_WAIT);
+        let left = limits.time.saturating_sub(began.elapsed());
         let trailers = body.read_ahead(limits.bytes, |data| !data.is_empty());
-        timeout_at(until, trailers).await.unwrap_or(Ok(()))?;
+        timeout(left.min(TRAILERS_WAIT), trailers).await.unwrap_or(Ok(()))?;
     }
     Ok(response)
 }
