@@ -119,3 +119,13 @@ async fn a_deadline_of_one_call_travels_too() {
     assert!((1..=60_000).contains(&left), "{left}");
     assert!(!seen[1].headers.contains_key(&ENVOY));
 }
+
+#[tokio::test]
+async fn a_shorter_deadline_of_the_caller_is_kept() {
+    let server = Server::start([Reply::Ok("ok")]).await;
+    let client = server.client().attempt_timeout(Duration::from_secs(3)).deadline_header(GRPC).build().unwrap();
+    for (own, sent) in [("1S", "1S"), ("1H", "3000000u"), ("soon", "3000000u")] {
+        client.get("/").header(GRPC, own).await.unwrap();
+        assert_eq!(server.seen().pop().unwrap().headers[GRPC], sent);
+    }
+}

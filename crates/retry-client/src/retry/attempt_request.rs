@@ -239,6 +239,8 @@ impl<'a> AttemptRequest<'a> {
         }
         if let Some(header) = &settings.config.deadline_header
             && let Some(left) = self.time_left()
+            // A shorter time of the caller's own is what it is going to wait.
+            && header.read(message.headers()).is_none_or(|own| left < own)
         {
             message.headers_mut().insert(header.name(), header.value(left));
         }

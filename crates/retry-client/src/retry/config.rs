@@ -156,7 +156,8 @@ impl RetryConfig {
 
     /// Sends in this header how long the attempt may take, so that the server can give up in time: what is left of the
     /// deadline when the attempt is sent, or the attempt timeout if that is shorter. Without both, there is no such header. A
-    /// server may apply it to the whole response, streams included.
+    /// request that has the header with a shorter time keeps that. A server may apply it to the whole response, streams
+    /// included.
     ///
     /// ```
     /// use http::HeaderName;
