@@ -9,7 +9,9 @@ use common::{LIMIT, Reply, Server, quick, raw_server};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header::AUTHORIZATION};
 use http_body_util::BodyExt;
 use hyper_util::{client::legacy, rt::TokioExecutor};
-use retry_client::{Body, CallOptions, Client, EndReason, Error, ErrorKind, RetryBudget, RetryConfig, RetryLayer};
+use retry_client::{
+    Body, CallOptions, Client, EndReason, Error, ErrorKind, History, RetryBudget, RetryConfig, RetryLayer,
+};
 use tokio::time::timeout;
 use tower::{Layer, Service, ServiceExt};
 
@@ -288,4 +290,40 @@ async fn options_apply_to_one_layer_only() {
     let request = Request::get("/").extension(options).body(Body::empty()).unwrap();
     assert_eq!(service.oneshot(request).await.unwrap().status(), 503);
     assert_eq!(server.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn a_request_that_must_not_be_repeated_is_not_resumed_either() {
+    const BEGINNING: &[u8] = b"HTTP/1.1 200 OK\r\netag: \"v1\"\r\ncontent-length: 6\r\n\r\nabc";
+    const REST: &[u8] =
+        b"HTTP/1.1 206 Partial Content\r\netag: \"v1\"\r\ncontent-range: bytes 3-5/6\r\ncontent-length: 3\r\n\r\ndef";
+    for (options, expected) in [(CallOptions::new(), 2), (CallOptions::new().repeatable(false), 1)] {
+        let (address, connections, _server) = raw_server(vec![BEGINNING, REST]).await;
+        let client = Client::builder(format!("http://{address}")).policy(quick(3)).resume(true).build().unwrap();
+        let body = client.get("/").options(options).await.unwrap().into_body();
+        assert_eq!(body.bytes().await.is_ok(), expected == 2);
+        assert_eq!(connections.load(SeqCst), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_failed_response_that_is_not_retried_does_not_pay_for_retries() {
+    let server = Server::start([Reply::Status(503, "busy")]).await;
+    let budget = RetryBudget::tokens(10, 5);
+    let client = server.client().status_codes([503]).policy(quick(1)).budget(budget.clone()).build().unwrap();
+    client.get("/").await.unwrap();
+    assert_eq!(budget.available(), 5.0);
+    let response = client.post("/").await.unwrap();
+    assert_eq!(response.extensions().get::<History>().unwrap().reason(), EndReason::NotSafeToRepeat);
+    assert_eq!(budget.available(), 5.0, "the POST was no success");
+}
+
+#[tokio::test]
+async fn a_request_that_is_declared_repeatable_gets_an_idempotency_key_too() {
+    let server = Server::start([Reply::Hang, Reply::Ok("ok")]).await;
+    let client = server.client().add_idempotency_key(true).build().unwrap();
+    client.post("/").options(CallOptions::new().repeatable(true)).await.unwrap();
+    client.post("/").options(CallOptions::new().repeatable(false)).await.unwrap();
+    let keys: Vec<_> = server.seen().iter().map(|seen| seen.headers.get("idempotency-key").cloned()).collect();
+    assert!(keys.len() == 3 && keys[0].is_some() && keys[0] == keys[1] && keys[2].is_none(), "{keys:?}");
 }

@@ -138,8 +138,10 @@ impl ResumingBody {
         request: &ReplayableRequest<'_>,
         response: &Response<ReceivedBody>,
     ) -> Option<Self> {
-        let ReplayableRequest { head, settings, .. } = request;
-        if response.body().is_complete() || head.method() != Method::GET || head.headers().contains_key(RANGE) {
+        let ReplayableRequest { head, settings, idempotent, .. } = request;
+        let is_whole_get = head.method() == Method::GET && !head.headers().contains_key(RANGE);
+        // The range request is processed as well.
+        if response.body().is_complete() || !is_whole_get || !idempotent {
             return None;
         }
         let validator = Validator::new(response)?;

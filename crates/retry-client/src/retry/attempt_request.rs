@@ -117,17 +117,17 @@ fn make_idempotent(settings: &CallSettings<'_>, request: &mut Request<()>) -> bo
         // What follows a switch of protocols cannot be repeated.
         return false;
     }
-    if let Some(repeatable) = settings.repeatable() {
-        return repeatable;
+    let (config, repeatable) = (settings.config, settings.repeatable());
+    if repeatable == Some(false) {
+        return false;
     }
-    let config = settings.config;
     if config.methods.allows(request.method()) || request.headers().contains_key(&IDEMPOTENCY_KEY) {
         return true;
     }
     if config.add_idempotency_key {
         idempotency_key::ensure(request.headers_mut(), fastrand::u128(..));
     }
-    config.add_idempotency_key
+    config.add_idempotency_key || repeatable == Some(true)
 }
 
 /// The request of one attempt. The message is built only when there is a connection for it, as many requests may wait for

@@ -58,8 +58,9 @@ impl CallOptions {
     }
 
     /// Sets whether the request may be sent again although the server may have processed it, whatever its method and
-    /// headers: `true` for a POST that only reads, `false` for a PUT that is not idempotent. A request that was never
-    /// sent is retried in either case.
+    /// headers: `true` for a POST that only reads, `false` for a PUT that is not idempotent. With `false`, it is neither
+    /// [hedged](crate::ClientBuilder::hedge_after) nor [resumed](crate::ClientBuilder::resume). A request that was
+    /// never sent is retried in either case.
     pub fn repeatable(mut self, repeatable: bool) -> Self {
         self.repeatable = Some(repeatable);
         self

@@ -64,10 +64,11 @@ pub(crate) fn on_failure(request: RequestState, kind: FailureKind) -> Verdict {
 /// Returns the verdict on a response that should be retried, after the wait that the server requested, which is for the
 /// endpoint that sent it.
 ///
-/// If the server responded before it had read the complete request, it knew enough to decide: the response is accepted.
+/// If the server responded before it had read the complete request, it knew enough to decide: another attempt would get
+/// the same response. It is returned like any other that is not retried, but is no success that pays for later retries.
 pub(crate) fn on_failed_response(request: RequestState, is_throttled: bool, wait: Option<Duration>) -> Verdict {
     if request.obstacle().is_some() || !request.fully_read {
-        return Verdict::Accept;
+        return Verdict::Stop;
     }
     let wait = match request.next {
         NextEndpoint::Tried => wait,
@@ -85,7 +86,7 @@ pub(crate) fn on_failed_response(request: RequestState, is_throttled: bool, wait
 mod tests {
     use super::*;
     use FailureKind::{CutOff, MaybeProcessed, NotSent, Outage, Permanent, Refused, TimedOut, Unreachable};
-    use Verdict::{Accept, Retry, RetryAfter, RetryThrottled, RetryTimeout, RetryUncharged, Stop};
+    use Verdict::{Retry, RetryAfter, RetryThrottled, RetryTimeout, RetryUncharged, Stop};
 
     const PUT: RequestState =
         RequestState { idempotent: true, replayable: true, fully_read: true, next: NextEndpoint::Tried };
@@ -139,12 +140,12 @@ mod tests {
             assert_eq!(on_failed_response(request, true, wait), throttled, "{request:?}");
         };
         let half_sent = RequestState { fully_read: false, ..PUT };
-        for (request, expected) in [(PUT, Retry), (POST, Accept), (OVERSIZED_PUT, Accept), (half_sent, Accept)] {
+        for (request, expected) in [(PUT, Retry), (POST, Stop), (OVERSIZED_PUT, Stop), (half_sent, Stop)] {
             check(request, None, expected, if expected == Retry { RetryThrottled(None) } else { expected });
         }
         let wait = Duration::from_secs(2);
         check(PUT, Some(wait), RetryAfter(wait), RetryThrottled(Some(wait)));
-        check(POST, Some(wait), Accept, Accept);
+        check(POST, Some(wait), Stop, Stop);
     }
 
     #[test]

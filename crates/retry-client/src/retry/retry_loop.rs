@@ -217,14 +217,15 @@ fn end_reason<B>(
     outcome: Option<&Result<BoxResponse<B>, Failure>>,
     trailers: GetTrailers<B>,
 ) -> EndReason {
-    let obstacle = match (reason, outcome) {
+    match (reason, outcome) {
         (Reason::Permanent, Some(Err(failure))) => request.state().obstacle_after(failure.kind),
-        (Reason::Accepted, Some(Ok(response))) => {
-            FailedResponse::of(request, response, trailers).and_then(|failed| failed.request.obstacle())
+        (Reason::Permanent, Some(Ok(response))) => {
+            let obstacle = FailedResponse::of(request, response, trailers).and_then(|failed| failed.request.obstacle());
+            Some(obstacle.unwrap_or(EndReason::Accepted))
         }
         _ => None,
-    };
-    obstacle.unwrap_or_else(|| reason.into())
+    }
+    .unwrap_or_else(|| reason.into())
 }
 
 /// Ends an attempt: logs it, passes it to the observer, and returns it. `outcome` is `None` if the deadline passed first,
