@@ -93,8 +93,7 @@
 //! connected to or sends no valid response, the client gets a 502 whose body says why; if a body breaks off, its
 //! connection is closed, or over HTTP/2 its stream is reset. Interim responses (1xx) are not passed on, `Upgrade` is
 //! removed, and CONNECT results in 501. `truncate` and `bad-chunk` cut half of the body, or all of it if the upstream does
-//! not send its length. `early` has an effect only together with `status` or `body`. Trailers are lost with faults that
-//! end or follow the body.
+//! not send its length, and the trailers. `early` has an effect only together with `status` or `body`.
 //!
 //! # Handshakes and outages
 //!

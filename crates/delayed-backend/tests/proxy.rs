@@ -248,8 +248,8 @@ async fn responses_without_content_keep_their_length() {
 }
 
 #[tokio::test]
-async fn trailers_reach_http2_clients_whole_or_chunked() {
-    for script in ["ok", "chunked"] {
+async fn trailers_reach_http2_clients_whatever_follows_the_response() {
+    for script in ["ok", "chunked", "goaway=1", "close-idle=1h"] {
         let upstream = RawUpstream::bind().await;
         let proxy = proxy(&upstream.url(), script).await;
         let mut sender = http2(proxy.address()).await;
@@ -264,7 +264,26 @@ async fn trailers_reach_http2_clients_whole_or_chunked() {
         let body = response.unwrap().into_body().collect().await.unwrap();
         assert_eq!(body.trailers().unwrap()["x-sum"], "6");
         assert_eq!(body.to_bytes(), "abc");
+        assert!(proxy.requests()[0].response.as_ref().unwrap().complete, "{script}");
     }
+}
+
+#[tokio::test]
+async fn a_request_with_trailers_is_passed_on_and_recorded() {
+    let upstream = RawUpstream::bind().await;
+    let proxy = proxy(&upstream.url(), "ok").await;
+    let respond = async {
+        let (mut stream, head) = upstream.accept("x-sum: 6\r\n\r\n").await;
+        assert!(head.contains("trailer: x-sum\r\n"), "{head}");
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    };
+    let head =
+        "POST /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n";
+    let request = format!("{head}3\r\nabc\r\n0\r\nx-sum: 6\r\n\r\n");
+    let (response, ()) = tokio::join!(async { exchange(proxy.address(), &request).await }, respond);
+    assert_eq!(status(&response), 200);
+    let body = proxy.requests()[0].body.clone().unwrap();
+    assert_eq!((body.length, &body.trailers[..]), (3, &["x-sum: 6".to_owned()][..]));
 }
 
 #[tokio::test]

@@ -16,6 +16,8 @@ pub(crate) struct AfterBody {
     /// The rest of the body's length, if it is known.
     left: Option<u64>,
     after: Option<After>,
+    /// The trailers of an upstream's response, which follow the last frame.
+    trailers: Option<Frame<Bytes>>,
 }
 
 /// What follows a body.
@@ -36,18 +38,17 @@ impl After {
 
 impl AfterBody {
     pub(crate) fn new(body: ResponseBody, after: After) -> Self {
-        Self { left: body.size_hint().exact(), body, after: Some(after) }
+        Self { left: body.size_hint().exact(), body, after: Some(after), trailers: None }
     }
 
-    /// Returns the last frame, if there is one.
+    /// Sets the fault, or returns the last frame. The trailers are last of all.
     fn end(&mut self) -> Option<Result<Frame<Bytes>, h2::Error>> {
-        match self.after.take()? {
-            After::Frame(frame) => Some(Ok(Frame::data(frame))),
-            After::Fault(slot, fault) => {
-                slot.set(Some(fault));
-                None
-            }
+        match self.after.take() {
+            Some(After::Frame(frame)) => return Some(Ok(Frame::data(frame))),
+            Some(After::Fault(slot, fault)) => slot.set(Some(fault)),
+            None => {}
         }
+        self.trailers.take().map(Ok)
     }
 }
 
@@ -60,8 +61,13 @@ impl Body for AfterBody {
             return Poll::Ready(self.end());
         }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose()?;
-        let Some(Ok(data)) = frame.map(Frame::into_data) else {
-            return Poll::Ready(self.end());
+        let data = match frame.map(Frame::into_data) {
+            Some(Ok(data)) => data,
+            Some(Err(trailers)) => {
+                self.trailers = Some(trailers);
+                return Poll::Ready(self.end());
+            }
+            None => return Poll::Ready(self.end()),
         };
         if let Some(left) = &mut self.left {
             *left = left.saturating_sub(data.len() as u64);
@@ -74,7 +80,7 @@ impl Body for AfterBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.after.is_none()
+        self.after.is_none() && self.trailers.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -99,6 +105,7 @@ impl Drop for SetOnDrop {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
     use http_body_util::{BodyExt as _, Full};
 
     use super::*;
@@ -127,6 +134,24 @@ mod tests {
                 body.frame().await.transpose().unwrap();
                 assert_eq!(slot.clear(), (left == 0).then_some(OutputFault::IgnorePings));
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn trailers_follow_the_fault_or_the_last_frame() {
+        for http2 in [false, true] {
+            let slot = FaultSlot::default();
+            let trailers = std::future::ready(Some(Ok(HeaderMap::new())));
+            let body = boxed(Full::from("abc").with_trailers(trailers));
+            let after = After::fault(slot.clone(), OutputFault::IgnorePings, http2);
+            let mut body = AfterBody::new(ChunkedBody::new(body).boxed_unsync(), after);
+            let mut frames = Vec::new();
+            while let Some(frame) = body.frame().await {
+                assert!(!frames.contains(&true), "the trailers are last");
+                frames.push(frame.unwrap().is_trailers());
+            }
+            assert_eq!(frames.last(), Some(&true));
+            assert_eq!(slot.clear(), Some(OutputFault::IgnorePings));
         }
     }
 

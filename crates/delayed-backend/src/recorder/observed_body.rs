@@ -57,6 +57,8 @@ impl<B: Body<Data = Bytes> + Unpin> Body for ObservedBody<B> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         let response = &mut self.record.response;
         match &frame {
+            // hyper does not poll a body after its trailers.
+            Some(Ok(frame)) if frame.is_trailers() => response.complete = true,
             Some(Ok(frame)) => response.length += frame.data_ref().map_or(0, |data| data.len() as u64),
             Some(Err(_)) => {}
             None => response.complete = true,

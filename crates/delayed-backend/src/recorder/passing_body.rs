@@ -49,7 +49,8 @@ impl<B: Body<Data = Bytes> + Unpin> Body for PassingBody<B> {
         if let (Some(Ok(frame)), Some(record)) = (&frame, &mut self.record) {
             record.add(frame);
         }
-        self.finish(frame.is_none());
+        // hyper does not poll a body after its trailers.
+        self.finish(frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers)));
         Poll::Ready(frame)
     }
 
