@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Sleep, sleep, sleep_until};
 
 use crate::fault::http2_frames::{FrameTracker, PING_LENGTH, is_ping_response};
 use crate::fault::outage::Outages;
@@ -174,7 +174,7 @@ impl<S: Socket> FaultyIo<S> {
             self.pause = None;
         }
         let written = ready!(self.pass(cx, bytes.get(..size).unwrap_or(bytes)))?;
-        self.pause = Some(Box::pin(tokio::time::sleep(pause)));
+        self.pause = Some(Box::pin(sleep(pause)));
         Poll::Ready(Ok(written))
     }
 
@@ -295,7 +295,7 @@ impl<S: Socket> AsyncWrite for FaultyIo<S> {
             }
             Some(OutputFault::CloseIdle(length)) => {
                 if this.idle.is_none() {
-                    this.idle = Some(Box::pin(sleep_until(Instant::now() + length)));
+                    this.idle = Some(Box::pin(sleep(length)));
                 }
                 this.poll_idle(cx)
             }
@@ -482,6 +482,13 @@ mod tests {
             drop(io);
             far.read_to_string(&mut String::new()).await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn the_longest_idle_time_does_not_overflow() {
+        let (read, result) = sent(Some(OutputFault::CloseIdle(Duration::MAX)), "response").await;
+        assert_eq!(read, "response");
+        result.unwrap();
     }
 
     #[tokio::test]
