@@ -189,7 +189,8 @@ impl Server {
     ) -> io::Result<Connections> {
         let address = listener.local_addr()?;
         let mut stop = std::pin::pin!(stop);
-        let mut outages = self.outages.subscribe();
+        // An outage can start before the server runs.
+        let mut outages = self.outages.subscribe_with_current();
         loop {
             let mut connections = Connections::default();
             loop {

@@ -164,6 +164,15 @@ async fn the_backend_can_be_taken_down_and_up_again() {
 }
 
 #[tokio::test]
+async fn an_outage_can_start_before_the_first_connection_is_accepted() {
+    let backend = backend("ok").await;
+    backend.down(Duration::from_secs(3600));
+    while TcpStream::connect(backend.address()).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
 async fn a_seed_selects_behaviours_at_random() {
     let backend = backend("status=500,status=501,status=502,ok").await;
     let mut runs = HashMap::new();

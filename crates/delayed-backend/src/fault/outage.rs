@@ -42,6 +42,16 @@ impl OutageStarter {
     pub(crate) fn subscribe(&self) -> Outages {
         Outages(self.0.subscribe())
     }
+
+    /// Returns the outages from now on, after the one that has not ended yet, if there is one.
+    pub(crate) fn subscribe_with_current(&self) -> Outages {
+        let mut outages = self.subscribe();
+        let (_, end) = *outages.0.borrow();
+        if end > Instant::now() {
+            outages.0.mark_changed();
+        }
+        outages
+    }
 }
 
 impl Outages {
