@@ -132,9 +132,8 @@ fn server(flags: &Flags) -> Result<Server, Box<dyn Error>> {
         }
         return Ok(server.with_tls(identity));
     }
-    if flags.script().has_tls_faults() {
-        return Err("the script has faults of the TLS handshake, which need --tls".into());
-    }
+    // The script may be that of the stub file.
+    server.check_script(server.state().script.script())?;
     Ok(server)
 }
 

@@ -98,6 +98,14 @@ impl Server {
         "http"
     }
 
+    /// Returns an error if the script has faults of a handshake that this server does not perform.
+    pub(crate) fn check_script(&self, script: &Script) -> Result<(), &'static str> {
+        if script.has_tls_faults() && self.scheme() == "http" {
+            return Err("the script has faults of the TLS handshake, which need --tls");
+        }
+        Ok(())
+    }
+
     /// Returns the number of requests that have arrived, except those of `/requests`.
     #[must_use]
     pub fn received(&self) -> u64 {

@@ -131,6 +131,9 @@ async fn an_invalid_stub_file_is_reported_in_one_line_with_exit_code_2() {
         std::fs::write(&file, text).unwrap();
         assert_one_line(&run_to_end(&[&["--stubs", path], more].concat()).await, 2, expected);
     }
+    std::fs::write(&file, "script = 'tls=expired'").unwrap();
+    let output = run_to_end(&["--listen", "127.0.0.1:0", "--stubs", path]).await;
+    assert_one_line(&output, 1, "the script has faults of the TLS handshake, which need --tls");
     std::fs::remove_file(&file).unwrap();
     assert_one_line(&run_to_end(&["--stubs", path]).await, 2, "for '--stubs <FILE>': cannot read ");
     assert_one_line(&run_to_end(&["--control-port-file", path]).await, 2, "required arguments were not provided");

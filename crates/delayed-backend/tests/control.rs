@@ -173,6 +173,17 @@ async fn an_outage_can_start_before_the_first_connection_is_accepted() {
 }
 
 #[tokio::test]
+async fn without_tls_a_script_with_faults_of_the_handshake_is_rejected() {
+    let backend = backend("status=503").await;
+    for (endpoint, body) in [("PUT /script", "ok,tls=expired"), ("PUT /stubs", "script = 'ok,tls=expired'")] {
+        let error = "the script has faults of the TLS handshake, which need --tls";
+        let (code, body) = control(&backend, endpoint, body).await;
+        assert_eq!((code, json(&body)), (400, json!({"error": error, "field": "script"})));
+    }
+    assert_eq!(status(&backend).await, 503);
+}
+
+#[tokio::test]
 async fn a_seed_selects_behaviours_at_random() {
     let backend = backend("status=500,status=501,status=502,ok").await;
     let mut runs = HashMap::new();

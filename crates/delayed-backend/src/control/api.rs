@@ -50,12 +50,16 @@ where
         ("GET", "/script") => return Ok(typed("text/plain", state.script.script().to_string())),
         ("PUT", "/script") => {
             let script: Script = text(body).await?.trim().parse()?;
-            server.set_script(script.with_settings_of(state.script.script()));
+            check(server, &script)?;
+            // Not those of `state`: the body may have taken long to arrive.
+            server.set_script(script.with_settings_of(server.state().script.script()));
         }
         ("GET", "/stubs") => return Ok(typed("application/toml", state.stubs.stubs.to_string())),
         ("PUT", "/stubs") => {
             let files = state.stubs.stubs.files.within();
-            server.set_stubs(Stubs::parse(&text(body).await?, files)?);
+            let stubs = Stubs::parse(&text(body).await?, files)?;
+            stubs.script.as_ref().map_or(Ok(()), |script| check(server, script))?;
+            server.set_stubs(stubs);
         }
         ("POST", "/reset") => server.reset(),
         ("GET", "/requests") => {
@@ -85,6 +89,11 @@ fn is_cross_origin(headers: &HeaderMap) -> bool {
     };
     let host = headers.get(header::HOST).map(|host| [b"http://", host.as_bytes()].concat());
     host.is_none_or(|host| host != origin.as_bytes())
+}
+
+/// Rejects a script that the server cannot play.
+fn check(server: &Server, script: &Script) -> Result<(), Invalid> {
+    server.check_script(script).map_err(|error| Invalid::new(StatusCode::BAD_REQUEST, error).in_field("script"))
 }
 
 /// Reads a body as text.
