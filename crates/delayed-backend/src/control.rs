@@ -26,8 +26,9 @@ pub(crate) async fn run(listener: TcpListener, server: Arc<Server>) -> Infallibl
     loop {
         let stream = accept(&listener).await;
         let server = Arc::clone(&server);
+        let is_local = stream.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
         connections.add(|watcher| async move {
-            let service = service_fn(|request| api::handle(&server, request));
+            let service = service_fn(|request| api::handle(&server, is_local, request));
             let connection =
                 http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
             if let Err(error) = watcher.watch(connection).await {

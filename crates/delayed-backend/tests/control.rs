@@ -347,6 +347,13 @@ async fn pages_of_other_sites_are_rejected() {
     assert_eq!(put("null").await, 403);
     assert_eq!(status(&backend).await, 200);
     assert_eq!(put(&format!("http://{address}")).await, 204);
+    // A page whose name points to the local machine has the origin of the control API.
+    let host = "evil.example:9000";
+    let read = format!("GET /requests HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    let change = format!("POST /reset HTTP/1.1\r\nhost: {host}\r\norigin: http://{host}\r\nconnection: close\r\n\r\n");
+    for request in [read, change] {
+        assert!(exchange(address, &request).await.starts_with("HTTP/1.1 403"));
+    }
 }
 
 async fn wait_for_port(file: &Path) -> u16 {

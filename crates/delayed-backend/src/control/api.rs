@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,13 +25,17 @@ const MAX_BODY: usize = 4 << 20;
 /// How long `/down` takes the backend down by default, like the behaviour `down`.
 const DEFAULT_OUTAGE: Duration = Duration::from_secs(3);
 
-/// Handles a request.
-pub(crate) async fn handle<B>(server: &Arc<Server>, request: Request<B>) -> Result<Reply, Infallible>
+/// Handles a request, which has arrived over loopback if `is_local`.
+pub(crate) async fn handle<B>(server: &Arc<Server>, is_local: bool, request: Request<B>) -> Result<Reply, Infallible>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (head, body) = request.into_parts();
+    if is_local && has_public_host(&head.headers) {
+        let error = "over loopback, the control API is at localhost or an IP address, not at a public name";
+        return Ok(Invalid::new(StatusCode::FORBIDDEN, error).reply());
+    }
     Ok(respond(server, &head, body).await.unwrap_or_else(|invalid| invalid.reply()))
 }
 
@@ -89,6 +94,15 @@ fn is_cross_origin(headers: &HeaderMap) -> bool {
     };
     let host = headers.get(header::HOST).map(|host| [b"http://", host.as_bytes()].concat());
     host.is_none_or(|host| host != origin.as_bytes())
+}
+
+/// Returns whether the host is a name that anybody could have registered. The DNS server of a page's own name can let it
+/// point to the local machine, and then the page's requests are not from another site (DNS rebinding).
+fn has_public_host(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_end_matches('.').to_ascii_lowercase();
+    let is_reserved = [".localhost", ".internal", ".local", ".test"].iter().any(|end| name.ends_with(end));
+    name.contains('.') && !is_reserved && !name.starts_with('[') && name.parse::<Ipv4Addr>().is_err()
 }
 
 /// Rejects a script that the server cannot play.
@@ -156,4 +170,32 @@ fn other(method: &Method, path: &str) -> Result<Reply, Invalid> {
         reply.headers_mut().insert(header::ALLOW, methods);
     }
     Ok(reply)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_public_name_is_none_of_the_local_machine() {
+        for (host, expected) in [
+            ("localhost:9000", false),
+            ("app.localhost", false),
+            ("127.0.0.1:9000", false),
+            ("[::1]:9000", false),
+            ("[::ffff:127.0.0.1]", false),
+            ("backend:9000", false),
+            ("host.docker.internal:9000", false),
+            ("", false),
+            ("evil.example:9000", true),
+            ("EVIL.example.:9000", true),
+            ("localhost.evil.example", true),
+            ("127.0.0.1.evil.example", true),
+        ] {
+            let headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static(host))]);
+            assert_eq!(has_public_host(&headers), expected, "{host}");
+        }
+    }
 }
