@@ -152,7 +152,10 @@ impl Server {
 
     /// Closes all connections, and refuses new ones for this long. Zero ends an outage.
     pub fn down(&self, length: Duration) {
-        self.outages.start(Outage::Down, length);
+        // Without an outage, there is nothing to end: connections stay open.
+        if !length.is_zero() || self.outages.is_lasting() {
+            self.outages.start(Outage::Down, length);
+        }
     }
 
     /// Returns how many subscribers there are.

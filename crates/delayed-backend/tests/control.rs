@@ -144,6 +144,9 @@ async fn requests_can_be_read_and_removed() {
 async fn the_backend_can_be_taken_down_and_up_again() {
     let backend = backend("ok").await;
     let mut idle = TcpStream::connect(backend.address()).await.unwrap();
+    assert_eq!(control(&backend, "POST /down?for=0", "").await.0, 204);
+    let read = tokio::time::timeout(Duration::from_millis(100), idle.read(&mut [0; 1])).await;
+    assert!(read.is_err(), "there is no outage to end, so connections stay open");
     assert_eq!(control(&backend, "POST /down?for=1h", "").await.0, 204);
     assert_eq!(idle.read(&mut [0; 1]).await.unwrap_or(0), 0, "connections are closed");
     while TcpStream::connect(backend.address()).await.is_ok() {

@@ -38,6 +38,11 @@ impl OutageStarter {
         self.0.send_replace((outage, Instant::now() + length.min(MAX_LENGTH)));
     }
 
+    /// Whether there is an outage now.
+    pub(crate) fn is_lasting(&self) -> bool {
+        self.0.borrow().1 > Instant::now()
+    }
+
     /// Returns the outages from now on.
     pub(crate) fn subscribe(&self) -> Outages {
         Outages(self.0.subscribe())
@@ -46,8 +51,7 @@ impl OutageStarter {
     /// Returns the outages from now on, after the one that has not ended yet, if there is one.
     pub(crate) fn subscribe_with_current(&self) -> Outages {
         let mut outages = self.subscribe();
-        let (_, end) = *outages.0.borrow();
-        if end > Instant::now() {
+        if self.is_lasting() {
             outages.0.mark_changed();
         }
         outages
