@@ -75,9 +75,36 @@ impl RequestContext<'_> {
 }
 
 /// Whether a response is one of gRPC. Its clients know that a call may end before its request, and a status without a
-/// message (Trailers-Only) is valid only if the head itself ends the stream.
+/// message (Trailers-Only) is valid only if the head itself ends the stream. In gRPC-Web, the status is in the body.
 fn is_grpc(headers: &HeaderMap) -> bool {
     const GRPC: &[u8] = b"application/grpc";
-    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.as_bytes().get(..GRPC.len()));
-    media_type.is_some_and(|media_type| media_type.eq_ignore_ascii_case(GRPC))
+    let Some((media_type, rest)) =
+        headers.get(CONTENT_TYPE).and_then(|value| value.as_bytes().split_at_checked(GRPC.len()))
+    else {
+        return false;
+    };
+    media_type.eq_ignore_ascii_case(GRPC) && matches!(rest, [] | [b'+' | b';' | b' ', ..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grpc_web_is_not_grpc() {
+        for (content_type, expected) in [
+            ("application/grpc", true),
+            ("Application/GRPC+proto", true),
+            ("application/grpc; charset=utf-8", true),
+            ("application/grpc-web", false),
+            ("application/grpc-web+proto", false),
+            ("application/grpcfoo", false),
+            ("application/json", false),
+            ("text/plain", false),
+        ] {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
+            assert_eq!(is_grpc(&headers), expected, "{content_type}");
+        }
+        assert!(!is_grpc(&HeaderMap::new()));
+    }
 }
