@@ -19,16 +19,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 CRATE = ROOT / "target/cookbook"
 DOCS = ROOT / "docs"
 MESSAGES = DOCS / "compiler-messages.md"
-# What the examples use beside the dependencies that the cookbook names.
-MORE = """
-delayed-backend = { path = "../../crates/delayed-backend", default-features = false }
-http-body-util = "0.1"
-hyper-util = { version = "0.1", features = ["client-legacy", "http1", "tokio"] }
-reqwest = { version = "0.12", default-features = false }
-serde = { version = "1", features = ["derive"] }
-thiserror = "2"
-tower = { version = "0.5", features = ["util"] }
-"""
+# What an example of docs/coming-from.md uses beside the dependencies that the cookbook names.
+MORE = 'hyper-util = { version = "0.1", features = ["client-legacy", "http1", "tokio"] }\n'
 
 
 def blocks(path, language):
@@ -42,24 +34,26 @@ def manifest():
     """Returns the manifest of the crate, with the dependencies of the cookbook. Their features are one of its own, to be
     left out for the mistake of forgetting them.
     """
-    named = blocks(DOCS / "cookbook.md", "toml")[0][1].replace("../retry/crates", "../../crates")
+    # One block for all tasks, and one for some of them, which ends with the dependencies of tests.
+    (_, common), (_, rest) = blocks(DOCS / "cookbook.md", "toml")
+    named = (common + MORE + rest).replace("../retry/crates", "../../crates")
     dependencies, found = re.subn(r'(retry-client = .*), features = \["json"\]', r"\1", named)
     if found != 1 or "dependencies" not in tomllib.loads(named):
         sys.exit("check-cookbook: the cookbook does not name its dependencies")
-    # Which an example of a test needs.
-    dependencies = dependencies.replace('"time"]', '"time", "test-util"]')
     feature = '[features]\njson = ["retry-client/json"]'
-    return f'[package]\nname = "cookbook"\nedition = "2024"\n[workspace]\n{feature}\n{dependencies}{MORE}'
+    package = '[package]\nname = "cookbook"\nedition = "2024"\n[lib]\npath = "lib.rs"\n[workspace]'
+    return f"{package}\n{feature}\n{dependencies}"
 
 
 def write(programs):
-    """Writes the crate, with these programs as its binaries."""
-    folder = CRATE / "src/bin"
+    """Writes the crate, with these programs as its examples, which may use the dependencies of tests."""
+    folder = CRATE / "examples"
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():
         if old.stem not in programs:
             old.unlink()
     files = {CRATE / "Cargo.toml": manifest(), CRATE / "Cargo.lock": (ROOT / "Cargo.lock").read_text(encoding="utf-8")}
+    files[CRATE / "lib.rs"] = ""
     files |= {folder / f"{name}.rs": text for name, text in programs.items()}
     for path, text in files.items():
         # What has not changed is not compiled again.
@@ -97,9 +91,9 @@ def main():
         mistakes[f"{MESSAGES.stem}-{line}"] = quote
         programs[f"{MESSAGES.stem}-{line}"] = text
     write(programs)
-    found = messages("--bins", "--features", "json")
+    found = messages("--examples", "--features", "json")
     for name in [name for name in mistakes if ".json(" in programs[name]]:
-        found |= messages("--bin", name)
+        found |= messages("--example", name)
     rustc = subprocess.run(["rustc", "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout
     named = re.search(r"rustc (\d+\.\d+)", MESSAGES.read_text(encoding="utf-8"))[1]
     is_same = f" {named}." in rustc

@@ -80,7 +80,7 @@ pub(crate) enum Problem {
     TwoFaults,
     #[error("this fault sends no response, so it can be combined with delay only")]
     NoResponse,
-    #[error("retry-after and retry-after-date need a status")]
+    #[error("retry-after and retry-after-date need a status, joined by a semicolon, such as status=503;retry-after=1")]
     NeedsStatus,
     #[error("expected one number from 1 to 4294967295 after *")]
     Weight,
