@@ -52,13 +52,22 @@ def write(programs):
     for old in folder.iterdir():
         if old.stem not in programs:
             old.unlink()
-    files = {CRATE / "Cargo.toml": manifest(), CRATE / "Cargo.lock": (ROOT / "Cargo.lock").read_text(encoding="utf-8")}
-    files[CRATE / "lib.rs"] = ""
-    files |= {folder / f"{name}.rs": text for name, text in programs.items()}
-    for path, text in files.items():
-        # What has not changed is not compiled again.
-        if not path.exists() or path.read_text(encoding="utf-8") != text and path.name != "Cargo.lock":
-            path.write_text(text, encoding="utf-8")
+    write_if_changed(CRATE / "Cargo.toml", manifest())
+    write_if_changed(CRATE / "lib.rs", "")
+    lock = (ROOT / "Cargo.lock").read_text(encoding="utf-8")
+    # Cargo changes the lock file itself.
+    if write_if_changed(CRATE / "workspace.lock", lock):
+        (CRATE / "Cargo.lock").write_text(lock, encoding="utf-8")
+    for name, text in programs.items():
+        write_if_changed(folder / f"{name}.rs", text)
+
+
+def write_if_changed(path, text):
+    """Writes a file unless it has this text: what has not changed is not compiled again. Returns whether it did."""
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return False
+    path.write_text(text, encoding="utf-8")
+    return True
 
 
 def messages(*what):

@@ -213,14 +213,15 @@ impl fmt::Display for Error {
     }
 }
 
+/// Short, as a program that returns the error from `main` prints it. Without the source, whose text may have credentials.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let history = self.0.history.as_ref().map(ToString::to_string).unwrap_or_default();
         f.debug_struct("Error")
             .field("kind", &self.0.kind)
             .field("message", &self.0.message)
-            .field("source", &self.0.source)
-            .field("history", &self.0.history)
-            .finish()
+            .field("history", &history)
+            .finish_non_exhaustive()
     }
 }
 

@@ -35,7 +35,7 @@ use crate::{journal::Journal, reason::Reason};
 /// whole chains would print it twice. And since `E` need not be an `Error`, the source is always `None`. If `E` is an
 /// `Error` with causes of its own, keep them with [`with_causes`](Self::with_causes). The causes of an `anyhow::Error` are
 /// in the message.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RetryError<E> {
     last: Option<E>,
     /// Boxed to keep the `Result` of every call small.
@@ -101,6 +101,17 @@ impl<E> RetryError<E> {
         let plural = if self.attempts() == 1 { "" } else { "s" };
         write!(f, "gave up after {} attempt{plural}, {}: ", self.attempts(), self.reason())?;
         if self.last.is_none() { f.write_str("the attempt timed out") } else { Ok(()) }
+    }
+}
+
+/// Short, as a program that returns the error from `main` prints it: without the journal.
+impl<E: Debug> Debug for RetryError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RetryError")
+            .field("last", &self.last)
+            .field("attempts", &self.attempts())
+            .field("reason", &self.reason())
+            .finish_non_exhaustive()
     }
 }
 

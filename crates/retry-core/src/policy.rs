@@ -33,7 +33,8 @@ use crate::{jitter::Jitter, nanos::Nanos};
 /// | `gateway` | 3 | 50 ms | 2.0 | 2 s | full | 10 s | 2 s |
 /// | `BALLERINA` | 3 | 3 s | 2.0 | 20 s | none | none | 60 s |
 ///
-/// All four have the `throttled_interval` of the default. Times are stored in whole nanoseconds, up to 584 years; longer ones are shortened to that.
+/// All four have the `throttled_interval` of the default. Times are stored in whole nanoseconds, up to 584 years; longer
+/// ones are shortened to that.
 ///
 /// [`Verdict::RetryAfter`]: crate::Verdict::RetryAfter
 /// [`Verdict::RetryThrottled`]: crate::Verdict::RetryThrottled

@@ -23,7 +23,8 @@ pub enum ServerHint {
     /// mean that the request is not retried (gRFC A6).
     GrpcRetryPushback,
     /// `x-should-retry`: with `false`, a response is not retried; with `true`, a response with an error status (4xx or 5xx)
-    /// is retried although the status is not listed. Sent by services of OpenAI and Anthropic.
+    /// is retried although the status is not listed. A POST still needs an `Idempotency-Key`, or
+    /// [`repeatable`](crate::CallOptions::repeatable). Sent by services of OpenAI and Anthropic.
     ShouldRetry,
 }
 
