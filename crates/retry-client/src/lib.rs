@@ -162,11 +162,3 @@ pub use rustls;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
-
-#[cfg(all(doctest, feature = "json"))]
-#[doc = include_str!("../../../docs/cookbook.md")]
-struct Cookbook;
-
-#[cfg(all(doctest, feature = "json"))]
-#[doc = include_str!("../../../docs/coming-from.md")]
-struct ComingFrom;
