@@ -128,6 +128,7 @@ mod server;
 mod spelling;
 mod state;
 mod stubs;
+mod text_position;
 mod wait_error;
 
 pub use crate::backend::{Backend, BackendBuilder};

@@ -2,6 +2,7 @@
 
 use crate::fault::table::names;
 use crate::script::span::Span;
+use crate::text_position::line_and_column;
 
 /// An invalid script. Displayed as one line, with the position of the mistake.
 ///
@@ -36,15 +37,8 @@ impl ScriptError {
 
     /// Returns the error for a mistake in the item with this number; the first is number 1.
     pub(crate) fn new(script: &str, item: usize, Mistake(span, problem): Mistake<'_>) -> Self {
-        let before = script.get(..span.position).unwrap_or_default();
-        let last_line = before.rsplit('\n').next().unwrap_or_default();
-        Self {
-            item,
-            line: before.matches('\n').count() + 1,
-            column: last_line.chars().count() + 1,
-            found: span.text.to_owned(),
-            problem,
-        }
+        let (line, column) = line_and_column(script, span.position);
+        Self { item, line, column, found: span.text.to_owned(), problem }
     }
 }
 

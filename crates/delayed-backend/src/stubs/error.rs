@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 
+use crate::text_position::line_and_column;
+
 /// An invalid stub file. Displayed as one line, with the position of the mistake.
 ///
 /// ```
@@ -38,14 +40,9 @@ impl Mistake {
 
 impl StubError {
     pub(crate) fn new(text: &str, mistake: Mistake) -> Self {
-        let before = text.get(..mistake.position).unwrap_or(text);
-        let last_line = before.rsplit('\n').next().unwrap_or_default();
-        Self {
-            line: before.matches('\n').count() + 1,
-            column: last_line.chars().count() + 1,
-            field: mistake.field,
-            message: mistake.message,
-        }
+        let Mistake { position, field, message } = mistake;
+        let (line, column) = line_and_column(text, position);
+        Self { line, column, field, message }
     }
 
     /// Returns the line of the mistake; the first is line 1.
