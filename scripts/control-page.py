@@ -158,7 +158,7 @@ async def main():
     await browser.shows("a mistake is shown in its place", """(() => {
         const field = document.getElementById("script"), error = document.getElementById("script-error").textContent;
         const selected = field.value.slice(field.selectionStart, field.selectionEnd);
-        return error.includes("did you mean status?") && field.getAttribute("aria-invalid") === "true" && selected === "statsu=503";
+        return error.includes("did you mean status=503?") && field.getAttribute("aria-invalid") === "true" && selected === "statsu=503";
     })()""")
     assert request("/script", base=control) == "ok", "an invalid script has changed something"
     await browser.screenshot(pathlib.Path(folder, "mistake.png"))

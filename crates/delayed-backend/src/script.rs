@@ -4,6 +4,7 @@ pub(crate) mod error;
 mod parse;
 pub(crate) mod run;
 mod span;
+mod suggestion;
 mod syntax;
 
 use std::fmt;
@@ -27,7 +28,7 @@ pub(crate) const DEFAULT_DELAY: Duration = Duration::from_secs(5);
 /// assert_eq!(script, Script::default());
 ///
 /// let error = "ok,statsu=503".parse::<Script>().unwrap_err();
-/// assert!(error.to_string().ends_with("no such behaviour; did you mean status?"));
+/// assert!(error.to_string().ends_with("no such behaviour; did you mean status=503?"));
 /// # Ok::<(), delayed_backend::ScriptError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]

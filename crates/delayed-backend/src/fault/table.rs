@@ -240,6 +240,11 @@ impl Keyword {
         self.usage.split(['=', '[']).next().unwrap_or_default()
     }
 
+    /// Returns whether the name is followed by a value.
+    pub(crate) fn takes_value(&self) -> bool {
+        !matches!(self.value, Value::None(_))
+    }
+
     /// Returns the default value, or `None` if there is no default.
     pub(crate) fn default(&self) -> Option<&'static str> {
         self.usage.split_once("[=")?.1.strip_suffix(']')
@@ -257,6 +262,12 @@ impl Keyword {
     pub(crate) fn meaning(&self) -> &'static str {
         self.meaning.trim()
     }
+}
+
+/// Returns the behaviours with this name, with their positions in the table. Some names have one with a value, and one
+/// without.
+pub(crate) fn named(name: &str) -> impl Iterator<Item = (usize, &'static Keyword)> {
+    KEYWORDS.iter().enumerate().filter(move |(_, keyword)| keyword.name() == name)
 }
 
 /// Returns the names of all behaviours, separated by commas.

@@ -1,6 +1,5 @@
 //! Invalid scripts: what is wrong, and where.
 
-use crate::fault::table::names;
 use crate::script::span::Span;
 use crate::text_position::line_and_column;
 
@@ -13,13 +12,13 @@ use crate::text_position::line_and_column;
 /// assert_eq!((error.line(), error.column()), (2, 3));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("item {item}, {}column {column}, {found:?}: {problem}", if *.line > 1 { format!("line {line}, ") } else { String::new() })]
+#[error("item {item}, {}column {column}, {found:?}: {message}", if *.line > 1 { format!("line {line}, ") } else { String::new() })]
 pub struct ScriptError {
     item: usize,
     line: usize,
     column: usize,
     found: String,
-    problem: Problem,
+    message: String,
 }
 
 impl ScriptError {
@@ -36,26 +35,24 @@ impl ScriptError {
     }
 
     /// Returns the error for a mistake in the item with this number; the first is number 1.
-    pub(crate) fn new(script: &str, item: usize, Mistake(span, problem): Mistake<'_>) -> Self {
+    pub(crate) fn new(script: &str, item: usize, span: Span<'_>, message: String) -> Self {
         let (line, column) = line_and_column(script, span.position);
-        Self { item, line, column, found: span.text.to_owned(), problem }
+        Self { item, line, column, found: span.text.to_owned(), message }
     }
 }
 
 /// A part of the script, and what is wrong with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mistake<'a>(pub(crate) Span<'a>, pub(crate) Problem);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Problem {
     #[error("a behaviour is missing")]
     Missing,
-    #[error("no such behaviour; did you mean {0}?")]
-    Misspelt(&'static str),
-    #[error("no such behaviour; expected one of {}", names())]
+    #[error("no such behaviour")]
     Unknown,
-    #[error("no such behaviour; a text with a comma or semicolon needs quotes, such as body=\"a,b\"")]
-    Unquoted,
+    #[error("a text that contains a behaviour needs double quotes")]
+    BehaviourInText,
     #[error("expected {0}")]
     Value(&'static str),
     #[error("a double quote is missing or misplaced; in quotes, it is written \\\"")]
@@ -76,6 +73,6 @@ pub(crate) enum Problem {
     NoResponse,
     #[error("retry-after and retry-after-date need a status, joined by a semicolon, such as status=503;retry-after=1")]
     NeedsStatus,
-    #[error("expected one number from 1 to 4294967295 after *")]
+    #[error("expected one number from 1 to 4294967295 after *, such as ok*3")]
     Weight,
 }

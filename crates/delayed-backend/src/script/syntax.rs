@@ -41,6 +41,11 @@ impl<'a> Items<'a> {
         Self { script, position: 0, finished: false }
     }
 
+    /// Returns the position of the next item in the script, in bytes.
+    pub(crate) fn position(&self) -> usize {
+        self.position
+    }
+
     fn item(&mut self) -> Result<Item<'a>, Mistake<'a>> {
         self.skip_spaces();
         let start = self.position;
@@ -172,12 +177,12 @@ fn skip_string(chars: &mut CharIndices<'_>) {
     }
 }
 
-/// Formats a value as in a script, with quotes if it needs them.
-pub(crate) fn quote(value: &str) -> Cow<'_, str> {
+/// Formats a value as in a script, with quotes if its syntax needs them, or if it is `ambiguous` otherwise.
+pub(crate) fn quote(value: &str, ambiguous: impl Fn(&str) -> bool) -> Cow<'_, str> {
     let plain = if value.starts_with(['{', '[']) {
         bracketed(value).is_ok_and(|(length, _)| length == value.len())
     } else {
-        !value.is_empty() && value.trim() == value && !value.contains(['"', ',', ';', '*'])
+        !value.is_empty() && value.trim() == value && !value.contains(['"', ',', ';', '*']) && !ambiguous(value)
     };
     if plain { value.into() } else { format!("\"{}\"", value.replace('\\', r"\\").replace('"', "\\\"")).into() }
 }
