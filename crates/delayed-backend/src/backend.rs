@@ -213,7 +213,8 @@ impl Backend {
         self.server.clear_requests();
     }
 
-    /// Closes all connections, and refuses new ones for this long. Zero ends an outage.
+    /// Closes all connections, and refuses new ones for this long. Zero ends an outage, also a blackhole, whose connections
+    /// stay open.
     pub fn down(&self, length: Duration) {
         self.server.down(length);
     }

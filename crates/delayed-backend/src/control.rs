@@ -24,7 +24,7 @@ use crate::server::drain::Connections;
 pub(crate) async fn run(listener: TcpListener, server: Arc<Server>) -> Infallible {
     let mut connections = Connections::default();
     loop {
-        let stream = accept(&listener).await;
+        let (stream, _) = accept(&listener).await;
         let server = Arc::clone(&server);
         let is_local = stream.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
         connections.add(|watcher| async move {

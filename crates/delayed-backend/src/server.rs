@@ -150,11 +150,12 @@ impl Server {
         self.handler.state.clear_requests();
     }
 
-    /// Closes all connections, and refuses new ones for this long. Zero ends an outage.
+    /// Closes all connections, and refuses new ones for this long. Zero ends an outage, also a blackhole, whose connections
+    /// stay open.
     pub fn down(&self, length: Duration) {
-        // Without an outage, there is nothing to end: connections stay open.
-        if !length.is_zero() || self.outages.is_lasting() {
-            self.outages.start(Outage::Down, length);
+        match length {
+            Duration::ZERO => self.outages.end(),
+            length => self.outages.start(Outage::Down, length),
         }
     }
 
@@ -187,8 +188,8 @@ impl Server {
 
     /// Serves on `listener` until `stop` completes. Returns the connections that are still open.
     ///
-    /// When the backend is taken down, the listener and all connections are closed. After the outage, the
-    /// server listens on the same address again.
+    /// When the backend is taken down, the listener and all connections are closed. After the outage, the server listens on
+    /// the same address again. An outage without a length closes only the connections.
     ///
     /// # Errors
     ///
@@ -202,24 +203,34 @@ impl Server {
         let mut stop = std::pin::pin!(stop);
         // An outage can start before the server runs.
         let mut outages = self.outages.subscribe_with_current();
+        let mut filler = None;
         loop {
             let mut connections = Connections::default();
             loop {
                 tokio::select! {
-                    stream = accept(&listener) => {
+                    (stream, client) = accept(&listener) => {
+                        if filler == Some(client) {
+                            filler = None;
+                            continue;
+                        }
                         let number = 1 + self.connections.fetch_add(1, Ordering::Relaxed);
                         let connection = Arc::new(ConnectionState::new(number, self.outages.clone()));
                         connections.add(|watcher| Arc::clone(&self).serve_connection(stream, watcher, connection));
                     }
-                    outage = outages.start() => match outage {
+                    outage = outages.next() => match outage {
                         Outage::Down => break,
+                        Outage::Blackhole if outages.is_over() => {}
                         Outage::Blackhole => tokio::select! {
-                            () = accept_none(&listener, &mut outages) => {}
+                            own = accept_none(&listener, &mut outages) => filler = own.or(filler),
                             () = &mut stop => return Ok(connections),
                         },
                     },
                     () = &mut stop => return Ok(connections),
                 }
+            }
+            if outages.is_over() {
+                connections.abort().await;
+                continue;
             }
             drop(listener);
             connections.abort().await;
@@ -284,7 +295,8 @@ async fn listen_after_outage(address: SocketAddr, outages: &mut Outages) -> TcpL
 /// Accepts no connection until the end of the blackhole.
 ///
 /// The kernel completes handshakes on its own until the backlog is full, so it is reduced to one connection, and filled.
-async fn accept_none(listener: &TcpListener, outages: &mut Outages) {
+/// Returns the address of the client that filled it, whose connection is not to be served.
+async fn accept_none(listener: &TcpListener, outages: &mut Outages) -> Option<SocketAddr> {
     let set_backlog = |backlog: u32| {
         let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
         if let Err(error) = SockRef::from(listener).listen(backlog) {
@@ -294,9 +306,9 @@ async fn accept_none(listener: &TcpListener, outages: &mut Outages) {
     set_backlog(0);
     // Fails if other connections have filled the backlog.
     let connect = async { TcpStream::connect(listener.local_addr()?).await };
-    let filler = tokio::time::timeout(LISTEN_PAUSE, connect).await;
+    let filler = tokio::time::timeout(LISTEN_PAUSE, connect).await.ok().and_then(Result::ok);
     outages.end(Outage::Blackhole).await;
-    drop(filler);
     set_backlog(BACKLOG);
     log::info!("Up again");
+    filler.and_then(|filler| filler.local_addr().ok())
 }

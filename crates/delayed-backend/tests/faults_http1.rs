@@ -419,6 +419,45 @@ async fn a_blackhole_delays_other_connections_and_new_ones() {
 }
 
 #[tokio::test]
+async fn the_filler_of_a_blackhole_is_not_counted() {
+    let backend = backend("blackhole=200ms,ok").await;
+    for number in 1..=4 {
+        exchange(backend.address(), &request("GET", "/hello")).await;
+        assert_eq!(backend.requests().last().unwrap().connection, number);
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_a_blackhole_closes_no_connection() {
+    let backend = backend("ok,blackhole=1h,ok").await;
+    let mut other = send(backend.address(), GET).await;
+    read_response(&mut other, HELLO).await;
+    let mut stream = send(backend.address(), GET).await;
+    while backend.received() < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    other.write_all(GET.as_bytes()).await.unwrap();
+    assert!(timeout(QUIET_PERIOD, other.read_u8()).await.is_err());
+    backend.down(Duration::ZERO);
+    read_response(&mut other, HELLO).await;
+    read_response(&mut stream, HELLO).await;
+    exchange(backend.address(), &request("GET", "/hello")).await;
+}
+
+#[tokio::test]
+async fn an_outage_without_a_length_closes_all_connections_and_refuses_none() {
+    let backend = backend("ok,down=0,ok*2").await;
+    let mut idle = send(backend.address(), GET).await;
+    read_response(&mut idle, HELLO).await;
+    let mut stream = send(backend.address(), GET).await;
+    assert_eq!(read_to_end(&mut stream).await, (String::new(), End::Fin));
+    assert_eq!(read_to_end(&mut idle).await, (String::new(), End::Fin));
+    for _ in 0..2 {
+        exchange(backend.address(), &request("GET", "/hello")).await;
+    }
+}
+
+#[tokio::test]
 async fn goaway_reads_the_body() {
     let backend = backend("goaway").await;
     let text = "POST /echo HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n\r\nbody";

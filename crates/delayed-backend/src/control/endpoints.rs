@@ -16,7 +16,11 @@ pub(crate) static ENDPOINTS: &[(Method, &str, &str)] = &[
     (Method::POST, "/reset", "starts all scripts anew and removes all recorded requests"),
     (Method::GET, "/requests", "the recorded requests, as JSON; ?last=10 selects the latest"),
     (Method::DELETE, "/requests", "removes all recorded requests"),
-    (Method::POST, "/down", "closes all connections and refuses new ones, for 3 s or the time in ?for=10s; 0 ends it"),
+    (
+        Method::POST,
+        "/down",
+        "closes all connections and refuses new ones, for 3 s or the time in ?for=10s; 0 ends an outage",
+    ),
     (Method::POST, "/seed", "selects behaviours at random, with the seed in the body"),
     (Method::DELETE, "/seed", "selects behaviours in order"),
     (Method::GET, "/events", "requests as they arrive, as server-sent events"),

@@ -3,6 +3,7 @@
 //! hyper always sends valid HTTP, so its output passes through a [`FaultyIo`]. The code that responds to a request sets
 //! the fault of the following bytes in the connection's [`FaultSlot`]. Input is never changed.
 
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +13,7 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Sleep, sleep, sleep_until};
+use tokio::time::{Sleep, sleep};
 
 use crate::fault::http2_frames::{FrameTracker, PING_LENGTH, is_ping_response};
 use crate::fault::outage::Outages;
@@ -116,13 +117,22 @@ pub(crate) struct FaultyIo<S> {
     fault: FaultSlot,
     outages: Outages,
     frames: FrameTracker,
-    /// The end of a blackhole, during which nothing is read or written.
-    blackhole: Option<Pin<Box<Sleep>>>,
+    /// The rest of a blackhole, during which nothing is read or written.
+    blackhole: Option<Blackhole>,
     /// The end of a pause between writes.
     pause: Option<Pin<Box<Sleep>>>,
     /// The end of the connection, if nothing is written until then.
     idle: Option<Pin<Box<Sleep>>>,
     ended: Option<ConnectionEnd>,
+}
+
+/// Completes at the end of a blackhole.
+struct Blackhole(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl fmt::Debug for Blackhole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Blackhole")
+    }
 }
 
 impl<S: Socket> FaultyIo<S> {
@@ -252,11 +262,11 @@ impl<S: Socket> FaultyIo<S> {
 
     /// Waits for the end of a blackhole.
     fn poll_blackhole(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(end) = self.outages.new_blackhole() {
-            self.blackhole = Some(Box::pin(sleep_until(end)));
+        if let Some(rest) = self.outages.new_blackhole() {
+            self.blackhole = Some(Blackhole(Box::pin(rest)));
         }
-        if let Some(blackhole) = &mut self.blackhole {
-            ready!(blackhole.as_mut().poll(cx));
+        if let Some(Blackhole(rest)) = &mut self.blackhole {
+            ready!(rest.as_mut().poll(cx));
             self.blackhole = None;
         }
         Poll::Ready(())
@@ -519,8 +529,13 @@ mod tests {
         far.write_all(b"request").await.unwrap();
         io.read_exact(&mut [0; 7]).await.unwrap();
         assert_eq!(start.elapsed(), Duration::from_secs(3));
-        outages.start(Outage::Blackhole, Duration::from_secs(3));
-        io.write_all(b"response").await.unwrap();
-        assert_eq!(start.elapsed(), Duration::from_secs(6));
+        outages.start(Outage::Blackhole, Duration::from_secs(3600));
+        let end = async {
+            sleep(Duration::from_secs(2)).await;
+            outages.end();
+        };
+        let (written, ()) = tokio::join!(io.write_all(b"response"), end);
+        written.unwrap();
+        assert_eq!(start.elapsed(), Duration::from_secs(5));
     }
 }

@@ -22,7 +22,7 @@ pub(crate) enum Outage {
 pub(crate) struct OutageStarter(watch::Sender<(Outage, Instant)>);
 
 /// Notices outages.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Outages(watch::Receiver<(Outage, Instant)>);
 
 impl Default for OutageStarter {
@@ -32,15 +32,21 @@ impl Default for OutageStarter {
 }
 
 impl OutageStarter {
-    /// Starts an outage of this length. If there is one already, it is replaced; zero ends it.
+    /// Starts an outage of this length, instead of the one that there may be.
     pub(crate) fn start(&self, outage: Outage, length: Duration) {
         log::info!("{outage:?} for {length:?}");
         self.0.send_replace((outage, Instant::now() + length.min(MAX_LENGTH)));
     }
 
-    /// Whether there is an outage now.
-    pub(crate) fn is_lasting(&self) -> bool {
-        self.0.borrow().1 > Instant::now()
+    /// Ends the outage that there may be, of whatever kind.
+    pub(crate) fn end(&self) {
+        self.0.send_if_modified(|(_, end)| {
+            let is_lasting = *end > Instant::now();
+            if is_lasting {
+                *end = Instant::now();
+            }
+            is_lasting
+        });
     }
 
     /// Returns the outages from now on.
@@ -51,7 +57,7 @@ impl OutageStarter {
     /// Returns the outages from now on, after the one that has not ended yet, if there is one.
     pub(crate) fn subscribe_with_current(&self) -> Outages {
         let mut outages = self.subscribe();
-        if self.is_lasting() {
+        if !outages.is_over() {
             outages.0.mark_changed();
         }
         outages
@@ -60,12 +66,17 @@ impl OutageStarter {
 
 impl Outages {
     /// Waits until an outage starts that has not been waited for.
-    pub(crate) async fn start(&mut self) -> Outage {
+    pub(crate) async fn next(&mut self) -> Outage {
         if self.0.changed().await.is_err() {
             // Nobody can start an outage any more.
             std::future::pending::<()>().await;
         }
         self.0.borrow().0
+    }
+
+    /// Returns whether the latest outage has ended, or had no length.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.borrow().1 <= Instant::now()
     }
 
     /// Waits until an outage of this kind ends, or is replaced by one of another kind, which is then to be waited for.
@@ -77,19 +88,21 @@ impl Outages {
             }
             tokio::select! {
                 () = sleep_until(end) => return,
-                _ = self.start() => {}
+                _ = self.next() => {}
             }
         }
     }
 
-    /// Returns the end of a blackhole that has started since the last call.
-    pub(crate) fn new_blackhole(&mut self) -> Option<Instant> {
+    /// Returns the rest of a blackhole that has started since the last call.
+    pub(crate) fn new_blackhole(&mut self) -> Option<impl Future<Output = ()> + Send + use<>> {
         // An error means that nobody can start an outage any more.
         if !self.0.has_changed().unwrap_or(false) {
             return None;
         }
         let (outage, end) = *self.0.borrow_and_update();
-        (outage == Outage::Blackhole).then_some(end)
+        let mut outages = self.clone();
+        let is_lasting = outage == Outage::Blackhole && end > Instant::now();
+        is_lasting.then(|| async move { outages.end(Outage::Blackhole).await })
     }
 }
 
@@ -99,7 +112,7 @@ mod tests {
 
     async fn length(outages: &mut Outages) -> u64 {
         let start = Instant::now();
-        assert_eq!(outages.start().await, Outage::Down);
+        assert_eq!(outages.next().await, Outage::Down);
         outages.end(Outage::Down).await;
         start.elapsed().as_secs()
     }
@@ -118,11 +131,14 @@ mod tests {
     async fn the_length_can_be_changed_during_an_outage() {
         let starter = OutageStarter::default();
         let mut outages = starter.subscribe();
-        for (second, expected) in [(2, 7), (0, 5)] {
+        for (second, expected) in [(Some(2), 7), (None, 5)] {
             starter.start(Outage::Down, Duration::MAX);
             let change = async {
                 tokio::time::sleep(Duration::from_secs(5)).await;
-                starter.start(Outage::Down, Duration::from_secs(second));
+                match second {
+                    Some(second) => starter.start(Outage::Down, Duration::from_secs(second)),
+                    None => starter.end(),
+                }
             };
             let (length, ()) = tokio::join!(length(&mut outages), change);
             assert_eq!(length, expected);
@@ -134,7 +150,7 @@ mod tests {
         let starter = OutageStarter::default();
         let mut outages = starter.subscribe();
         starter.start(Outage::Blackhole, Duration::MAX);
-        assert_eq!(outages.start().await, Outage::Blackhole);
+        assert_eq!(outages.next().await, Outage::Blackhole);
         starter.start(Outage::Down, Duration::from_secs(3));
         outages.end(Outage::Blackhole).await;
         assert_eq!(length(&mut outages).await, 3);

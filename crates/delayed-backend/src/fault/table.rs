@@ -188,7 +188,7 @@ keywords! {
     /// never responds, and does not respond to PINGs either
     "no-ping": NoResponse, Http2, None(|to| to.fault = Some(Fault::NoPing));
 
-    /// closes all connections, and refuses new ones for this long
+    /// closes all connections, and refuses new ones for this long; `down=0` refuses none
     "down[=3s]": NoResponse, Server, Duration(|to, length| to.fault = outage(Outage::Down, length));
 
     /// for this long, reads and sends nothing on any connection and accepts none, so that connecting takes until then;
