@@ -14,7 +14,6 @@ use tokio::time::Instant;
 use crate::fault::connection_state::ConnectionState;
 use crate::fault::play::Exchange;
 use crate::fault::{Behaviour, Fault};
-use crate::proxy;
 use crate::recorder::body;
 use crate::recorder::observed_body::{ObservedBody, ResponseRecord};
 use crate::recorder::passing_body::PassingBody;
@@ -105,7 +104,7 @@ impl Arrival {
     ) -> Self {
         let stub = match &responder {
             Responder::Stub(stub, _) => Some(stub.name.clone()),
-            Responder::Route(_) | Responder::Upstream(_) => None,
+            Responder::Route(_) | Responder::Proxy(_) => None,
         };
         let mut behaviour = Behaviour::default();
         let number = state.recorder.record(|number| {
@@ -131,10 +130,10 @@ impl Arrival {
         let behaviour = &self.exchange.behaviour;
         match &self.responder {
             Responder::Stub(stub, _) => log::info!("{} {}: {behaviour} ({})", head.method, head.uri.path(), stub.name),
-            Responder::Upstream(_) => log::info!("{} {}: {behaviour}", head.method, head.uri.path()),
+            Responder::Proxy(_) => log::info!("{} {}: {behaviour}", head.method, head.uri.path()),
             Responder::Route(_) if self.scripted => log_request(behaviour, head),
             Responder::Route(Route::NotFound) if self.state.stubs.stubs.is_some() => {
-                log::info!("{} {}: no stub matches", head.method, head.uri);
+                log::info!("{} {}: no stub matches", head.method, head.uri.path());
             }
             Responder::Route(_) => {}
         }
@@ -160,18 +159,18 @@ impl Arrival {
             let _unread = body;
             return std::future::pending().await;
         }
-        if let Responder::Upstream(upstream) = &self.responder
+        if let Responder::Proxy(proxy) = &self.responder
             && self.exchange.behaviour.reaches_upstream(self.exchange.http2)
         {
             let body = PassingBody::new(body, Arc::clone(&self.state.recorder), self.number);
-            return proxy::forward(upstream, head, body).await;
+            return proxy.forward(head, body).await;
         }
         if self.exchange.behaviour.ignores_body(self.exchange.http2) {
             return self.own_response(head, &[]);
         }
         let limit = match &self.responder {
             Responder::Route(Route::Echo) => ECHO_LIMIT,
-            Responder::Route(_) | Responder::Upstream(_) => 0,
+            Responder::Route(_) | Responder::Proxy(_) => 0,
             Responder::Stub(stub, _) => stub.response.body_limit(),
         };
         let Ok((body, buffer)) = body::read(body, limit).await else {
@@ -179,7 +178,7 @@ impl Arrival {
         };
         let too_large = limit > 0 && body.length > limit as u64;
         self.state.recorder.add_body(self.number, body);
-        log::debug!("Request {} received completely: {} {}", self.number, head.method, head.uri);
+        log::debug!("Request {} received completely: {} {}", self.number, head.method, head.uri.path());
         if too_large {
             return responses::error(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large to echo", head);
         }
@@ -190,7 +189,7 @@ impl Arrival {
         let route = match &self.responder {
             Responder::Route(route) => *route,
             // The behaviour replaces it.
-            Responder::Upstream(_) => return Response::new(responses::boxed(Full::default())),
+            Responder::Proxy(_) => return Response::new(responses::boxed(Full::default())),
             Responder::Stub(stub, parameters) => return stub.response.respond(head, body, parameters),
         };
         match route {

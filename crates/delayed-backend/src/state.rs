@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use http::request::Parts;
 
+use crate::proxy::Proxy;
 use crate::proxy::upstream::Upstream;
 use crate::recorder::events::{Event, Events};
 use crate::recorder::{Limits, Recorder};
@@ -20,7 +21,7 @@ pub(crate) struct State {
     pub(crate) script: Arc<ScriptRun>,
     pub(crate) stubs: Arc<StubRuns>,
     /// Where the requests go that match no stub, instead of to a route.
-    upstream: Option<Arc<Upstream>>,
+    proxy: Option<Arc<Proxy>>,
     pub(crate) recorder: Arc<Recorder>,
 }
 
@@ -38,7 +39,7 @@ pub(crate) enum Responder {
     Route(Route),
     /// A stub, with the parameters of the path.
     Stub(Arc<Stub>, Vec<(String, String)>),
-    Upstream(Arc<Upstream>),
+    Proxy(Arc<Proxy>),
 }
 
 impl StubRuns {
@@ -59,7 +60,7 @@ impl StubRuns {
 impl State {
     fn new(script: Script, events: Events) -> Self {
         let recorder = Arc::new(Recorder::new(Limits::DEFAULT, events));
-        Self { script: Arc::new(ScriptRun::new(script)), stubs: Arc::default(), upstream: None, recorder }
+        Self { script: Arc::new(ScriptRun::new(script)), stubs: Arc::default(), proxy: None, recorder }
     }
 
     /// Returns what responds to a request, and the script that applies to it: the first stub that matches, the upstream
@@ -74,8 +75,8 @@ impl State {
                 return (Responder::Stub(Arc::clone(stub), parameters), Some(script));
             }
         }
-        if let Some(upstream) = &self.upstream {
-            return (Responder::Upstream(Arc::clone(upstream)), Some(&self.script));
+        if let Some(proxy) = &self.proxy {
+            return (Responder::Proxy(Arc::clone(proxy)), Some(&self.script));
         }
         let route = Route::of(&head.method, head.uri.path());
         let scripted = route.is_scripted() || (stubs.script.is_some() && route != Route::Requests);
@@ -144,7 +145,8 @@ impl StateCell {
     }
 
     pub(crate) fn set_upstream(&self, upstream: Upstream) {
-        self.replace(|state| State { upstream: Some(Arc::new(upstream)), ..state.clone() });
+        let proxy = Some(Arc::new(Proxy::new(upstream)));
+        self.replace(|state| State { proxy, ..state.clone() });
     }
 
     pub(crate) fn set_seed(&self, seed: Option<u64>) {

@@ -102,6 +102,8 @@ async fn invalid_arguments_are_reported_in_one_line_with_exit_code_2() {
         (["--healthy-every", "0"], "invalid value '0' for '--healthy-every <N>': expected a whole number from 1"),
         (["--listen", ":8080"], "invalid value ':8080' for '--listen <[HOST:]PORT>': expected HOST:PORT or a port"),
         (["--dely", "3s"], "unexpected argument '--dely' found"),
+        (["--port", "8080"], "unexpected argument '--port' found; tip: this program has '--listen'"),
+        (["--file", "a.toml"], "unexpected argument '--file' found; tip: this program has '--stubs'"),
     ] {
         assert_one_line(&run_to_end(&arguments).await, 2, expected);
     }
@@ -118,6 +120,20 @@ async fn invalid_arguments_are_reported_in_one_line_with_exit_code_2() {
         assert_one_line(&run_to_end(arguments).await, 2, expected);
     }
     assert_one_line(&run_to_end(&["--delay"]).await, 2, "'--delay <DURATION>'");
+}
+
+#[tokio::test]
+async fn the_log_contains_no_query() {
+    let file = std::env::temp_dir().join(format!("delayed-backend-log-{}.toml", std::process::id()));
+    std::fs::write(&file, "[[stub]]\npath = '/a'\nresponse = { status = 202 }").unwrap();
+    let mut backend = Backend::start(&["--stubs", file.to_str().unwrap(), "--script", "close"]).await;
+    std::fs::remove_file(&file).unwrap();
+    for (path, expected) in
+        [("/a", "GET /a: ok (* /a)"), ("/b", "GET /b: no stub matches"), ("/hello", "GET /hello: close")]
+    {
+        exchange(backend.address, &request("GET", &format!("{path}?token=secret"))).await;
+        assert_eq!(message(&backend.next_log().await), expected);
+    }
 }
 
 #[tokio::test]

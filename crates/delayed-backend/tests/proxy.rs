@@ -87,6 +87,25 @@ async fn http2(address: SocketAddr) -> http2::SendRequest<Full<Bytes>> {
 }
 
 #[tokio::test]
+async fn a_request_that_comes_back_is_not_passed_on_again() {
+    let relay = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    watch();
+    let proxy = proxy(&format!("http://{}", relay.local_addr().unwrap()), "ok").await;
+    let address = proxy.address();
+    tokio::spawn(async move {
+        loop {
+            let (mut client, _) = relay.accept().await.unwrap();
+            let mut server = TcpStream::connect(address).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut server).await });
+        }
+    });
+    let response = exchange(proxy.address(), &request("GET", "/hello")).await;
+    assert_eq!(status(&response), 508, "{response}");
+    assert!(response.contains("the request has come back: the upstream http://127.0.0.1:"), "{response}");
+    assert_eq!(proxy.received(), 2);
+}
+
+#[tokio::test]
 async fn the_upstream_gets_the_request_and_the_client_the_response() {
     let pair = Pair::start("ok", "ok").await;
     let request = "POST /echo?a=b HTTP/1.1\r\nhost: proxy\r\nconnection: close, x-hop\r\nx-hop: 1\r\nx-own: 2\r\n\
@@ -96,8 +115,9 @@ async fn the_upstream_gets_the_request_and_the_client_the_response() {
     assert_eq!(status(head), 200);
     assert!(head.contains("content-type: message/http") && head.contains("content-length: "), "{head}");
     let expected = format!(
-        "POST /echo?a=b HTTP/1.1\r\nx-own: 2\r\ncontent-length: 3\r\nhost: {}\r\n\r\nabc",
-        pair.upstream.address()
+        "POST /echo?a=b HTTP/1.1\r\nx-own: 2\r\ncontent-length: 3\r\nhost: {}\r\nvia: {}\r\n\r\nabc",
+        pair.upstream.address(),
+        pair.upstream.requests()[0].headers["via"].to_str().unwrap(),
     );
     let sorted = |text: &str| {
         let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();

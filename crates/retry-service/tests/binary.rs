@@ -247,6 +247,7 @@ async fn invalid_arguments_are_reported_in_one_line_with_exit_code_2() {
         (["--path", "hello"], "'hello' for '--path <PATH>': expected a path that starts with /"),
         (["--listen", ":9090"], "':9090' for '--listen <[HOST:]PORT>': expected HOST:PORT or a port"),
         (["--intervall", "3s"], "unexpected argument '--intervall' found"),
+        (["--port", "8080"], "unexpected argument '--port' found; tip: this program has '--listen'"),
     ] {
         assert_one_line(&run_to_end(&arguments).await, 2, expected);
     }

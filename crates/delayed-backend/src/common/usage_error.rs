@@ -7,6 +7,17 @@ use clap::{
     error::{ContextKind, ErrorKind},
 };
 
+/// What other programs call a flag, and what it may be called here.
+const OTHER_NAMES: [(&[&str], &[&str]); 7] = [
+    (&["addr", "address", "bind", "host", "p", "port"], &["listen"]),
+    (&["c", "conf", "config", "config-file", "f", "file"], &["config", "stubs"]),
+    (&["backend", "proxy", "target", "url"], &["upstream"]),
+    (&["admin", "admin-port", "api", "metrics-port"], &["control", "admin"]),
+    (&["cert", "certificate", "https", "ssl"], &["tls"]),
+    (&["latency", "sleep", "wait"], &["delay"]),
+    (&["attempts", "max-retries", "retries"], &["count"]),
+];
+
 /// Returns the error as one line: the flag or variable, its value, and what is expected. `args` are the arguments that
 /// led to it, with the name of the program.
 ///
@@ -15,21 +26,33 @@ use clap::{
 pub(crate) fn one_line(error: &clap::Error, command: &Command, args: &[OsString]) -> String {
     let text = error.to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let flag = other_flag(error, command);
     let message = text
         .lines()
         .map(str::trim)
         // clap suggests `-- --flag` for a positional value, which is never meant.
         .filter(|line| !line.is_empty() && !line.starts_with("tip: to pass "))
+        .filter(|line| flag.is_none() || !line.starts_with("tip: "))
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
         .fold(String::new(), |message, line| match line {
             _ if message.is_empty() => line.to_owned(),
             tip if tip.starts_with("tip: ") => message + "; " + tip,
             line => message + " " + line,
         });
-    match variable(error, command, args) {
-        Some(variable) => format!("{variable}: {message}"),
-        None => message,
+    match (variable(error, command, args), flag) {
+        (Some(variable), _) => format!("{variable}: {message}"),
+        (None, Some(flag)) => format!("{message}; tip: this program has '--{flag}'"),
+        (None, None) => message,
     }
+}
+
+/// Returns the flag that is called what the unknown one is called in other programs.
+fn other_flag<'a>(error: &clap::Error, command: &'a Command) -> Option<&'a str> {
+    let unknown =
+        error.get(ContextKind::InvalidArg).filter(|_| error.kind() == ErrorKind::UnknownArgument)?.to_string();
+    let unknown = unknown.trim_start_matches('-');
+    let (_, flags) = OTHER_NAMES.iter().find(|(names, _)| names.contains(&unknown))?;
+    command.get_arguments().filter_map(|argument| argument.get_long()).find(|name| flags.contains(name))
 }
 
 /// Returns the environment variable that an invalid value is from. `None` if it is from the command line.
@@ -61,6 +84,7 @@ mod tests {
             .arg(Arg::new("mode").long("mode").value_parser(["fast", "slow"]))
             .arg(Arg::new("port").long("port").value_parser(clap::value_parser!(u16)))
             .arg(Arg::new("name").long("name").env(NAME).conflicts_with("port"))
+            .arg(Arg::new("listen").long("listen"))
             .arg(Arg::new("number").long("number").env(NAME).value_parser(clap::value_parser!(u16)));
         let args: Vec<OsString> = ["server"].iter().chain(arguments).map(OsString::from).collect();
         let error = command.clone().try_get_matches_from(&args).unwrap_err();
@@ -75,6 +99,9 @@ mod tests {
             "invalid value 'fats' for '--mode <mode>' [possible values: fast, slow]; tip: a similar value exists: 'fast'",
         );
         check(&["--prot", "1"], "unexpected argument '--prot' found; tip: a similar argument exists: '--port'");
+        check(&["--bind=1"], "unexpected argument '--bind' found; tip: this program has '--listen'");
+        check(&["-p", "1"], "unexpected argument '-p' found; tip: this program has '--listen'");
+        check(&["--config", "x"], "unexpected argument '--config' found");
         check(&["--port", "1\n2"], "invalid value '1 2' for '--port <port>': invalid digit found in string");
     }
 

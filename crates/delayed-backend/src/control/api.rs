@@ -55,7 +55,7 @@ where
         ("GET", "/script") => return Ok(typed("text/plain", state.script.script().to_string())),
         ("PUT", "/script") => {
             let script: Script = text(body).await?.trim().parse()?;
-            check(server, &script)?;
+            check_script(server, &script)?;
             // Not those of `state`: the body may have taken long to arrive.
             server.set_script(script.with_settings_of(server.state().script.script()));
         }
@@ -63,7 +63,7 @@ where
         ("PUT", "/stubs") => {
             let files = state.stubs.stubs.files.within();
             let stubs = Stubs::parse(&text(body).await?, files)?;
-            stubs.script.as_ref().map_or(Ok(()), |script| check(server, script))?;
+            stubs.script.as_ref().map_or(Ok(()), |script| check_script(server, script))?;
             server.set_stubs(stubs);
         }
         ("POST", "/reset") => server.reset(),
@@ -106,7 +106,7 @@ fn has_public_host(headers: &HeaderMap) -> bool {
 }
 
 /// Rejects a script that the server cannot play.
-fn check(server: &Server, script: &Script) -> Result<(), Invalid> {
+fn check_script(server: &Server, script: &Script) -> Result<(), Invalid> {
     server.check_script(script).map_err(|error| Invalid::new(StatusCode::BAD_REQUEST, error).in_field("script"))
 }
 

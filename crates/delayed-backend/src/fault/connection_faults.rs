@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-use crate::fault::http2_frames::{FrameTracker, PING_LENGTH, is_ping_response};
+use crate::fault::http2_frames::{FrameTracker, PingFilter};
 use crate::fault::outage::Outages;
 
 /// A fault of everything that a connection sends from now on.
@@ -117,6 +117,9 @@ pub(crate) struct FaultyIo<S> {
     fault: FaultSlot,
     outages: Outages,
     frames: FrameTracker,
+    pings: PingFilter,
+    /// What is sent before anything else.
+    ahead: Bytes,
     /// The rest of a blackhole, during which nothing is read or written.
     blackhole: Option<Blackhole>,
     /// The end of a pause between writes.
@@ -137,12 +140,32 @@ impl fmt::Debug for Blackhole {
 
 impl<S: Socket> FaultyIo<S> {
     pub(crate) fn new(socket: S, fault: FaultSlot, outages: Outages) -> Self {
-        let frames = FrameTracker::default();
-        Self { socket, fault, outages, frames, blackhole: None, pause: None, idle: None, ended: None }
+        Self {
+            socket,
+            fault,
+            outages,
+            frames: FrameTracker::default(),
+            pings: PingFilter::default(),
+            ahead: Bytes::new(),
+            blackhole: None,
+            pause: None,
+            idle: None,
+            ended: None,
+        }
     }
 
     fn write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.fault.get() {
+        let fault = self.fault.get();
+        if fault != Some(OutputFault::IgnorePings) {
+            match self.pings.skip(bytes) {
+                0 => {}
+                skipped => return Poll::Ready(Ok(skipped)),
+            }
+            let header = self.pings.stop();
+            self.ahead = if self.ahead.is_empty() { header.into() } else { self.ahead.clone() };
+        }
+        ready!(self.write_ahead(cx))?;
+        match fault {
             None | Some(OutputFault::Insert(_, Position::AfterFlush, _) | OutputFault::CloseIdle(_)) => {
                 self.pass(cx, bytes)
             }
@@ -163,12 +186,24 @@ impl<S: Socket> FaultyIo<S> {
             Some(OutputFault::Pace(size, pause)) => self.pace(cx, bytes, size, pause),
             Some(OutputFault::DripHead(pause, head_end)) => self.drip_head(cx, bytes, pause, head_end),
             Some(OutputFault::IgnorePings) => match self.frames.left() {
-                0 if is_ping_response(bytes) => Poll::Ready(Ok(bytes.len().min(PING_LENGTH))),
-                // The header of one frame.
-                0 => self.pass(cx, bytes.get(..PING_LENGTH - 8).unwrap_or(bytes)),
+                0 => {
+                    let (taken, header) = self.pings.take(bytes);
+                    self.ahead = header.unwrap_or_default().into();
+                    Poll::Ready(Ok(taken))
+                }
                 left => self.pass(cx, bytes.get(..left).unwrap_or(bytes)),
             },
         }
+    }
+
+    /// Sends what has been taken, but is to be sent after all.
+    fn write_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.ahead.is_empty() {
+            let ahead = self.ahead.clone();
+            let written = ready!(self.pass(cx, &ahead))?;
+            self.ahead.advance(written);
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn pass(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
@@ -298,6 +333,7 @@ impl<S: Socket> AsyncWrite for FaultyIo<S> {
         if this.ended.is_some() {
             return this.poll_ended();
         }
+        ready!(this.write_ahead(cx))?;
         ready!(Pin::new(&mut this.socket).poll_flush(cx))?;
         match this.fault.get() {
             Some(OutputFault::Insert(bytes, position @ (Position::AfterFlush | Position::Here), end)) => {
@@ -466,12 +502,48 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn responses_to_pings_are_left_out() {
+    async fn responses_to_pings_are_left_out_however_the_output_is_split() {
         let ping = "\0\0\u{8}\u{6}\u{1}............";
         let frame = "\0\0\u{3}\0\0\0\0\0\0abc";
-        let (read, result) = sent(Some(OutputFault::IgnorePings), &format!("{frame}{ping}{ping}{frame}")).await;
-        assert_eq!(read, format!("{frame}{frame}"));
-        result.unwrap();
+        let empty = "\0\0\0\u{4}\u{1}\0\0\0\0";
+        let output = format!("{frame}{ping}{ping}{empty}{frame}{ping}");
+        let expected = format!("{frame}{empty}{frame}");
+        let end = output.len();
+        for (first, second) in (0..end).flat_map(|first| [1, 3, 8, end].map(|length| (first, end.min(first + length))))
+        {
+            let (near, mut far) = duplex(1024);
+            let slot = FaultSlot::default();
+            let mut io = FaultyIo::new(near, slot.clone(), OutageStarter::default().subscribe());
+            slot.set(Some(OutputFault::IgnorePings));
+            for part in [0..first, first..second, second..end] {
+                io.write_all(output.get(part).unwrap().as_bytes()).await.unwrap();
+                io.flush().await.unwrap();
+            }
+            drop(io);
+            let mut read = String::new();
+            far.read_to_string(&mut read).await.unwrap();
+            assert_eq!(read, expected, "split at {first} and {second}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_frame_in_which_pings_are_responded_to_again_is_complete_or_left_out() {
+        let ping = "\0\0\u{8}\u{6}\u{1}............";
+        let frame = "\0\0\u{3}\0\0\0\0\0\0abc";
+        let output = format!("{ping}{frame}");
+        for split in 0..output.len() {
+            let (near, mut far) = duplex(1024);
+            let slot = FaultSlot::default();
+            let mut io = FaultyIo::new(near, slot.clone(), OutageStarter::default().subscribe());
+            slot.set(Some(OutputFault::IgnorePings));
+            io.write_all(output.get(..split).unwrap().as_bytes()).await.unwrap();
+            slot.set(None);
+            io.write_all(output.get(split..).unwrap().as_bytes()).await.unwrap();
+            drop(io);
+            let mut read = String::new();
+            far.read_to_string(&mut read).await.unwrap();
+            assert_eq!(read, if split < 9 { output.as_str() } else { frame }, "split at {split}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

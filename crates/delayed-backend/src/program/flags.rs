@@ -49,7 +49,7 @@ pub(crate) struct Flags {
     /// Server to pass all requests to that match no stub, with the faults of the script
     ///
     /// There are no routes then, and without a script no faults. Each request has a connection of its own to the
-    /// upstream, over HTTP/1.1, and is sent once, with the upstream's Host: unless the client gets another response (status,
+    /// upstream, over HTTP/1.1, and is sent once, with the upstream's Host and a Via: unless the client gets another response (status,
     /// body) or none (reset, close, hang, garbage, down). An upstream that cannot be reached is a 502. https is not supported.
     #[arg(long, env = "DELAYED_BACKEND_UPSTREAM", value_name = "URL")]
     #[arg(conflicts_with = "healthy_every")]
