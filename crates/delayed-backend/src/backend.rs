@@ -152,7 +152,10 @@ impl Backend {
         self.server.requests()
     }
 
-    /// Waits until at least `count` requests have been recorded, and returns all of them.
+    /// Waits until at least `count` requests have arrived since the start or the last reset, and returns the
+    /// [recorded](Self::requests) ones.
+    ///
+    /// Their bodies and responses may still be missing, as they are recorded later.
     ///
     /// # Errors
     ///
@@ -171,7 +174,7 @@ impl Backend {
     /// # }
     /// ```
     pub async fn wait_for(&self, count: usize, limit: Duration) -> Result<Vec<RecordedRequest>, WaitError> {
-        let arrived = tokio::time::timeout(limit, self.server.wait_for(count)).await;
+        let arrived = tokio::time::timeout(limit, self.server.wait_for(count as u64)).await;
         arrived.map_err(|_| WaitError::new(count, self.requests(), limit))
     }
 

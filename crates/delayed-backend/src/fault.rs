@@ -14,14 +14,19 @@ pub(crate) mod truncated_body;
 pub(crate) mod value;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use h2::Reason;
 use http::{HeaderName, HeaderValue, StatusCode};
 use jiff::fmt::friendly::SpanPrinter;
 
 use crate::fault::connection_faults::{OutputFault, Position};
 use crate::fault::outage::Outage;
+
+/// The maximum number of characters in a summary, without the delay.
+const MAX_SUMMARY: usize = 1024;
 
 /// What the backend does with one request. By default it responds immediately.
 ///
@@ -31,8 +36,8 @@ use crate::fault::outage::Outage;
 pub struct Behaviour {
     /// The delay before the response or the fault.
     pub(crate) delay: Option<Delay>,
-    /// All behaviours of the script item except the delay, as in a script.
-    pub(crate) parts: Vec<String>,
+    /// All behaviours of the script item except the delay, as in a script. Empty if there are none.
+    pub(crate) text: Arc<str>,
     /// The status to respond with, instead of the route's own response.
     pub(crate) status: Option<StatusCode>,
     /// The `Retry-After` of the response with this status.
@@ -40,7 +45,7 @@ pub struct Behaviour {
     /// The header fields to set.
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     /// The body to respond with. If `None`, it is that of the route, or the reason phrase of `status`.
-    pub(crate) body: Option<String>,
+    pub(crate) body: Option<Bytes>,
     /// The total size of the header fields to add, in bytes.
     pub(crate) huge_headers: u32,
     /// Whether the response is sent without its length.
@@ -133,6 +138,17 @@ pub(crate) enum TlsFault {
 }
 
 impl Behaviour {
+    /// Returns the behaviour as in a script, but for a text that is too long to be recorded with each request.
+    pub(crate) fn summary(&self) -> String {
+        match self.text.char_indices().nth(MAX_SUMMARY) {
+            None => self.to_string(),
+            Some((end, _)) => {
+                let start = self.text.get(..end).unwrap_or_default();
+                Self { text: format!("{start}…").into(), delay: self.delay, ..Self::default() }.to_string()
+            }
+        }
+    }
+
     /// Returns whether the request's body is not read, because the response is early or the request is not processed.
     pub(crate) fn ignores_body(&self, http2: bool) -> bool {
         let unprocessed = matches!(self.fault, Some(Fault::Goaway | Fault::Rst(Reason::REFUSED_STREAM)));
@@ -181,12 +197,36 @@ impl fmt::Display for Behaviour {
             Delay::For(length) => format!("delay={}", duration_text(length)),
             Delay::Between(low, high) => format!("delay={}..{}", duration_text(low), duration_text(high)),
         });
-        let parts: Vec<&str> = self.parts.iter().chain(&delay).map(String::as_str).collect();
-        if parts.is_empty() { f.write_str("ok") } else { f.write_str(&parts.join(";")) }
+        match (&*self.text, &delay) {
+            ("", None) => f.write_str("ok"),
+            ("", Some(delay)) => f.write_str(delay),
+            (text, None) => f.write_str(text),
+            (text, Some(delay)) => write!(f, "{text};{delay}"),
+        }
     }
 }
 
 /// Formats a duration as in a script.
 pub(crate) fn duration_text(duration: Duration) -> String {
     SpanPrinter::new().unsigned_duration_to_string(&duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use crate::script::Script;
+
+    #[test]
+    fn a_summary_is_short_and_a_body_is_not_copied() {
+        let long = "é".repeat(1 << 20);
+        let script: Script = format!("status=503;body={long};delay=1s,close").parse().unwrap();
+        let behaviour = script.behaviour(NonZeroU64::MIN);
+        let summary = behaviour.summary();
+        assert!(summary.starts_with("status=503;body=éé") && summary.ends_with("é…;delay=1s"), "{summary}");
+        assert_eq!(summary.chars().count(), 1024 + "…;delay=1s".chars().count());
+        let again = script.behaviour(NonZeroU64::MIN);
+        assert_eq!(behaviour.body.unwrap().as_ptr(), again.body.unwrap().as_ptr());
+        assert_eq!(script.behaviour(NonZeroU64::new(2).unwrap()).summary(), "close");
+    }
 }

@@ -109,7 +109,7 @@ impl Arrival {
         let mut behaviour = Behaviour::default();
         let number = state.recorder.record(|number| {
             behaviour = script.map(ScriptRun::next_behaviour).unwrap_or_default();
-            RecordedRequest::new(number, head, connection.number, stub, behaviour.to_string())
+            RecordedRequest::new(number, head, connection.number, stub, behaviour.summary())
         });
         let http2 = head.version == Version::HTTP_2;
         let is_head = head.method == Method::HEAD;
@@ -129,8 +129,10 @@ impl Arrival {
     {
         let behaviour = &self.exchange.behaviour;
         match &self.responder {
-            Responder::Stub(stub, _) => log::info!("{} {}: {behaviour} ({})", head.method, head.uri.path(), stub.name),
-            Responder::Proxy(_) => log::info!("{} {}: {behaviour}", head.method, head.uri.path()),
+            Responder::Stub(stub, _) => {
+                log::info!("{} {}: {} ({})", head.method, head.uri.path(), behaviour.summary(), stub.name);
+            }
+            Responder::Proxy(_) => log::info!("{} {}: {}", head.method, head.uri.path(), behaviour.summary()),
             Responder::Route(_) if self.scripted => log_request(behaviour, head),
             Responder::Route(Route::NotFound) if self.state.stubs.stubs.is_some() => {
                 log::info!("{} {}: no stub matches", head.method, head.uri.path());
@@ -207,8 +209,8 @@ impl Arrival {
 /// Logs a request, with the message of the sample if the behaviour is `ok` or only a delay.
 fn log_request(behaviour: &Behaviour, head: &Parts) {
     match behaviour {
-        Behaviour { parts, .. } if !parts.is_empty() => {
-            log::info!("{} {}: {behaviour}", head.method, head.uri.path());
+        Behaviour { text, .. } if !text.is_empty() => {
+            log::info!("{} {}: {}", head.method, head.uri.path(), behaviour.summary());
         }
         Behaviour { delay: Some(_), .. } => log::info!("Request received from the client to delayed service."),
         Behaviour { delay: None, .. } => log::info!("Request received from the client to healthy service."),

@@ -75,11 +75,13 @@ impl Recorder {
         let mut records = self.lock();
         let number = NonZeroU64::MIN.saturating_add(records.report.received);
         let request = Arc::new(request(number));
-        self.events.send(|| Event::Request(Arc::clone(&request)));
         records.report.received = number.get();
         records.bytes += request.size();
         records.report.requests.push_back(request);
         records.enforce(self.limits);
+        drop(records);
+        self.events.send(Event::Request(number));
+        self.events.arrived();
         number
     }
 
@@ -95,18 +97,23 @@ impl Recorder {
 
     fn change(&self, number: NonZeroU64, change: impl FnOnce(&mut RecordedRequest)) {
         let mut records = self.lock();
-        let requests = &mut records.report.requests;
-        let index = requests.binary_search_by_key(&number, |request| request.number);
-        let Some(request) = index.ok().and_then(|index| requests.get_mut(index)) else {
+        let Some(request) = records.position(number).and_then(|index| records.report.requests.get_mut(index)) else {
             return;
         };
         let before = request.size();
         // Copies the request only while somebody reads it.
         change(Arc::make_mut(request));
         let after = request.size();
-        self.events.send(|| Event::Request(Arc::clone(request)));
         records.bytes = records.bytes + after - before;
         records.enforce(self.limits);
+        drop(records);
+        self.events.send(Event::Request(number));
+    }
+
+    /// Returns the request with this number, if it is still recorded.
+    pub(crate) fn get(&self, number: NonZeroU64) -> Option<Arc<RecordedRequest>> {
+        let records = self.lock();
+        records.position(number).and_then(|index| records.report.requests.get(index)).map(Arc::clone)
     }
 
     /// Returns the number of requests that have arrived.
@@ -134,6 +141,10 @@ impl Recorder {
 }
 
 impl Records {
+    fn position(&self, number: NonZeroU64) -> Option<usize> {
+        self.report.requests.binary_search_by_key(&number, |request| request.number).ok()
+    }
+
     fn enforce(&mut self, limits: Limits) {
         while self.report.requests.len() > limits.requests || self.bytes > limits.bytes {
             let Some(oldest) = self.report.requests.pop_front() else {
@@ -202,6 +213,19 @@ mod tests {
         recorder.add_body(NonZeroU64::new(5).unwrap(), body(&[0; 5_000]));
         assert_eq!((recorder.report().requests.len(), recorder.report().dropped), (0, 5));
         assert_eq!(recorder.lock().bytes, 0);
+    }
+
+    #[test]
+    fn events_keep_no_requests_in_memory() {
+        let events = Events::default();
+        let _slow = events.subscribe();
+        let recorder = Recorder::new(Limits::DEFAULT, events);
+        let number = recorder.record(request);
+        let before = Arc::as_ptr(&recorder.get(number).unwrap());
+        recorder.add_body(number, body(b"a"));
+        assert_eq!(Arc::as_ptr(&recorder.get(number).unwrap()), before, "the request is not copied");
+        assert_eq!(Arc::strong_count(&recorder.get(number).unwrap()), 2);
+        assert!(recorder.emptied().get(number).is_none());
     }
 
     #[test]

@@ -169,16 +169,16 @@ impl Server {
         self.handler.state.events.subscribe()
     }
 
-    /// Waits until at least `count` requests have been recorded, and returns all of them.
-    pub(crate) async fn wait_for(&self, count: usize) -> Vec<RecordedRequest> {
-        let mut events = self.events();
+    /// Waits until at least `count` requests have arrived, and returns those that are recorded.
+    pub(crate) async fn wait_for(&self, count: u64) -> Vec<RecordedRequest> {
         loop {
-            let report = self.state().recorder.report();
-            if report.requests.len() >= count {
-                return report.requests.into_iter().map(Arc::unwrap_or_clone).collect();
+            let mut arrival = std::pin::pin!(self.handler.state.events.next_arrival());
+            // From now on, no arrival is missed.
+            arrival.as_mut().enable();
+            if self.received() >= count {
+                return self.requests();
             }
-            // Fails if events have been missed, or never, because the server sends them.
-            let _ = events.recv().await;
+            arrival.await;
         }
     }
 

@@ -136,12 +136,12 @@ impl StateCell {
 
     pub(crate) fn set_script(&self, script: Script) {
         self.replace(|state| state.with_script(script));
-        self.events.send(|| Event::Changed);
+        self.events.send(Event::Changed);
     }
 
     pub(crate) fn set_stubs(&self, stubs: Stubs) {
         self.replace(|state| state.with_stubs(stubs));
-        self.events.send(|| Event::Changed);
+        self.events.send(Event::Changed);
     }
 
     pub(crate) fn set_upstream(&self, upstream: Upstream) {
@@ -151,17 +151,17 @@ impl StateCell {
 
     pub(crate) fn set_seed(&self, seed: Option<u64>) {
         self.replace(|state| state.with_seed(seed));
-        self.events.send(|| Event::Changed);
+        self.events.send(Event::Changed);
     }
 
     pub(crate) fn clear_requests(&self) {
         self.replace(State::cleared);
-        self.events.send(|| Event::Cleared);
+        self.events.send(Event::Cleared);
     }
 
     pub(crate) fn reset(&self) {
         self.replace(State::reset);
-        self.events.send(|| Event::Cleared);
+        self.events.send(Event::Cleared);
     }
 
     fn replace(&self, change: impl FnOnce(&State) -> State) {

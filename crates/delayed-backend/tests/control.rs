@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use delayed_backend::Backend;
@@ -272,6 +273,24 @@ async fn the_number_of_clients_of_the_events_is_limited() {
     drop(clients);
     while events(&backend).await.1 != "200" {
         control(&backend, "PUT /script", "ok").await;
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_requests_is_no_client_of_the_events() {
+    let backend = Arc::new(backend("ok").await);
+    let waiting: Vec<_> = (0..100)
+        .map(|_| {
+            let backend = Arc::clone(&backend);
+            tokio::spawn(async move { backend.wait_for(2, Duration::from_secs(60)).await })
+        })
+        .collect();
+    let (_client, code) = events(&backend).await;
+    assert_eq!(code, "200");
+    status(&backend).await;
+    status(&backend).await;
+    for waiting in waiting {
+        assert_eq!(waiting.await.unwrap().unwrap().len(), 2);
     }
 }
 

@@ -77,7 +77,7 @@ impl Exchange {
         let Behaviour { status, retry_after, headers, body, huge_headers, .. } = &self.behaviour;
         let mut response = match (status, body) {
             (None, None) => response,
-            (status, body) => status_response(status.unwrap_or_default(), body.as_deref()),
+            (status, body) => status_response(status.unwrap_or_default(), body.clone()),
         };
         match retry_after {
             Some(RetryAfter::Field(value)) => {
@@ -204,13 +204,13 @@ fn has_content(status: StatusCode) -> bool {
     !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-fn status_response(status: StatusCode, body: Option<&str>) -> Response {
+fn status_response(status: StatusCode, body: Option<Bytes>) -> Response {
     let body = match status {
-        StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED => "",
-        _ => body.or(status.canonical_reason()).unwrap_or_default(),
+        StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED => Bytes::new(),
+        _ => body.unwrap_or_else(|| Bytes::from_static(status.canonical_reason().unwrap_or_default().as_bytes())),
     };
-    let content_type = if body.starts_with(['{', '[']) { "application/json" } else { "text/plain" };
-    responses::typed(status, content_type, body.to_owned())
+    let is_json = matches!(body.first(), Some(b'{' | b'['));
+    responses::typed(status, if is_json { "application/json" } else { "text/plain" }, body)
 }
 
 fn add_fields(response: &mut Response, bytes: u32) {

@@ -110,7 +110,7 @@ keywords! {
     "header=Location: /x": Header, Both, Header(|to, name, value| to.headers.push((name, value)));
 
     /// sends this text as the body, or this JSON: `body={"a":1}`; the status is 200 without `status`
-    "body=\"try later\"": Response, Both, Text(|to, text| to.body = Some(text));
+    "body=\"try later\"": Response, Both, Text(|to, text| to.body = Some(text.into()));
 
     /// adds header fields with values of this total size
     "huge-headers[=1MiB]": Response, Both, LimitedBytes(|to, bytes| to.huge_headers = bytes);

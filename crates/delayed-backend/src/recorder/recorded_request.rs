@@ -42,7 +42,8 @@ pub struct RecordedRequest {
     pub body: Option<RecordedBody>,
     /// The name of the stub that matched, or `None` if none did.
     pub stub: Option<String>,
-    /// The behaviour that the script selected for it; `ok` if no script applies.
+    /// The behaviour that the script selected for it; `ok` if no script applies. It is cut after 1024 characters, and ends
+    /// with `…` then, or with the delay.
     pub behaviour: String,
     /// Its response, as soon as there is one. `None` for faults instead of a response.
     pub response: Option<RecordedResponse>,

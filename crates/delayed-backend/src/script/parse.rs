@@ -80,7 +80,7 @@ fn behaviour<'a>(item: &Item<'a>) -> Result<Behaviour, Mistake<'a>> {
     }
     // By position in the table, so that equal behaviours are displayed alike.
     parts.sort_by_key(|(index, _)| *index);
-    behaviour.parts = parts.into_iter().map(|(_, part)| part).collect();
+    behaviour.text = parts.into_iter().map(|(_, part)| part).collect::<Vec<_>>().join(";").into();
     match contradiction(&keywords, behaviour.status.is_some()) {
         Some(problem) => Err(Mistake(item.span, problem)),
         None => Ok(behaviour),

@@ -11,7 +11,7 @@ use crate::script::error::ScriptError;
 use crate::spelling::similar;
 use crate::stubs::error::{Mistake, StubError};
 use crate::stubs::fields::{Field, Fields};
-use crate::stubs::files::{Files, media_type};
+use crate::stubs::files::{FileReader, Files, media_type};
 use crate::stubs::json::Json;
 use crate::stubs::path_pattern::PathPattern;
 use crate::stubs::response::{Content, StubResponse};
@@ -29,7 +29,7 @@ pub(crate) struct StubFile {
 /// Parses a stub file, and reads the files that it refers to.
 pub(crate) fn parse(text: &str, files: &Files) -> Result<StubFile, StubError> {
     let table = DeTable::parse(text).map_err(|error| StubError::new(text, syntax_error(text, &error)))?;
-    let reader = Reader { text, files };
+    let reader = Reader { text, files: FileReader::new(files) };
     reader.file(table.get_ref()).map_err(|mistake| StubError::new(text, mistake))
 }
 
@@ -46,7 +46,7 @@ fn syntax_error(text: &str, error: &toml::de::Error) -> Mistake {
 /// Reads the tables of a stub file.
 struct Reader<'a> {
     text: &'a str,
-    files: &'a Files,
+    files: FileReader<'a>,
 }
 
 /// Connections do not belong to a stub.
