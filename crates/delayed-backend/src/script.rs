@@ -34,8 +34,12 @@ pub(crate) const DEFAULT_DELAY: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Script {
     steps: Vec<Step>,
+    /// For each step, how many requests of a cycle get it or one before it.
+    ends: Vec<u64>,
     default_delay: Duration,
     seed: Option<u64>,
+    /// Whether it is a recording.
+    is_recording: bool,
 }
 
 /// A behaviour, and how many requests of a cycle get it.
@@ -62,7 +66,39 @@ impl Script {
 
     /// Returns a script that repeats these steps. Without steps, it responds to every request immediately.
     pub(crate) fn from_steps(steps: Vec<Step>) -> Self {
-        Self { steps, default_delay: DEFAULT_DELAY, seed: None }
+        let mut end = 0;
+        let add = |step: &Step| {
+            end += u64::from(step.weight.get());
+            end
+        };
+        let ends = steps.iter().map(add).collect();
+        Self { steps, ends, default_delay: DEFAULT_DELAY, seed: None, is_recording: false }
+    }
+
+    /// Plays the script as a recording: once, in order, and for requests of any path and method. All further requests get
+    /// `ok`.
+    ///
+    /// The gateway of this project writes recordings of what its upstream did (`--record-faults`).
+    ///
+    /// ```
+    /// use delayed_backend::Script;
+    ///
+    /// let recording = "ok*2,       # 10:00:00.000\n\
+    ///                  status=503, # 10:00:01.500 GET localhost:8080, reused\n";
+    /// let script = recording.parse::<Script>()?.as_recording();
+    /// let third = script.behaviour(3.try_into()?);
+    /// assert_eq!(third.to_string(), "status=503");
+    /// let fourth = script.behaviour(4.try_into()?);
+    /// assert_eq!(fourth.to_string(), "ok");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn as_recording(self) -> Self {
+        Self { is_recording: true, seed: None, ..self }
+    }
+
+    pub(crate) fn is_recording(&self) -> bool {
+        self.is_recording
     }
 
     /// Sets the duration of a `delay` without a value.
@@ -109,23 +145,18 @@ impl Script {
     #[must_use]
     pub fn behaviour(&self, number: NonZeroU64) -> Behaviour {
         let mut rng = rng(self.seed.unwrap_or_default(), number.get());
-        let mut position = self.position(number.get(), &mut rng);
-        for step in &self.steps {
-            let weight = u64::from(step.weight.get());
-            if position < weight {
-                let mut behaviour = step.behaviour.clone();
-                behaviour.delay = behaviour.delay.map(|delay| Delay::For(delay.draw(self.default_delay, &mut rng)));
-                return behaviour;
-            }
-            position -= weight;
-        }
-        Behaviour::default()
+        let position = self.position(number.get(), &mut rng);
+        let index = self.ends.partition_point(|end| *end <= position);
+        let mut behaviour = self.steps.get(index).map(|step| step.behaviour.clone()).unwrap_or_default();
+        behaviour.delay = behaviour.delay.map(|delay| Delay::For(delay.draw(self.default_delay, &mut rng)));
+        behaviour
     }
 
-    /// Returns the position of a request in the cycle, counted from 0.
+    /// Returns the position of a request in the cycle, counted from 0. Those after the end of a recording are beyond it.
     fn position(&self, number: u64, rng: &mut fastrand::Rng) -> u64 {
-        let length = self.steps.iter().map(|step| u64::from(step.weight.get())).sum::<u64>().max(1);
+        let length = self.ends.last().copied().unwrap_or_default().max(1);
         match self.seed {
+            None if self.is_recording => number - 1,
             None => (number - 1) % length,
             Some(_) => rng.u64(..length),
         }

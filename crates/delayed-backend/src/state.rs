@@ -78,7 +78,11 @@ impl State {
         if let Some(proxy) = &self.proxy {
             return (Responder::Proxy(Arc::clone(proxy)), Some(&self.script));
         }
-        let route = Route::of(&head.method, head.uri.path());
+        let mut route = Route::of(&head.method, head.uri.path());
+        if self.script.script().is_recording() && !route.is_scripted() && route != Route::Requests {
+            // It is of another API.
+            route = Route::Hello;
+        }
         let scripted = route.is_scripted() || (stubs.script.is_some() && route != Route::Requests);
         (Responder::Route(route), scripted.then_some(&*self.script))
     }

@@ -24,6 +24,7 @@ use crate::{
         set::EndpointSet,
     },
     error::Error,
+    exchange_observer::{ExchangeObserver, Observing},
     grpc::code::GrpcCode,
     hedge::{after::HedgeAfter, delay::HedgeDelay},
     request::{deadline_header::DeadlineHeader, default_headers::DefaultHeaders},
@@ -59,6 +60,7 @@ use crate::{
 /// | `slow_start` | 5 s | how long it takes until an endpoint that came back gets its full share |
 /// | `dns_refresh`, `resolver` | off, the system | how often names are resolved again, each address an endpoint, and by what |
 /// | `hedge_after` | none | after which time a request is sent to a second endpoint as well |
+/// | `exchange_observer` | none | observes each request on its connection, and its response to the last byte |
 /// | `proxy_from_env` | off | uses the proxy that the environment names |
 /// | `ca_file`, `ca_pem` | none | trusted certificates in addition to the system's (feature `tls`) |
 /// | `client_certificate`, `client_certificate_pem` | none | certificate of the client (feature `tls`) |
@@ -393,6 +395,42 @@ impl ClientBuilder {
     /// 500 for 0.99.
     pub fn hedge_after(mut self, after: HedgeAfter) -> Self {
         self.hedge_after = Some(after);
+        self
+    }
+
+    /// Sets what observes each request on its connection, and its response to the last byte: also those that are hedged or
+    /// canceled, and requests for the rest of a body. Attempts and why they are repeated are for an
+    /// [`observer`](Self::observer).
+    ///
+    /// ```
+    /// use retry_client::{
+    ///     Client, ExchangeEnd, ExchangeObserver, ExchangeStart, ObservedExchange,
+    ///     http::{HeaderMap, StatusCode},
+    /// };
+    ///
+    /// struct Log;
+    /// struct LoggedExchange(String);
+    ///
+    /// impl ExchangeObserver for Log {
+    ///     fn started(&self, exchange: &ExchangeStart<'_>) -> Box<dyn ObservedExchange> {
+    ///         Box::new(LoggedExchange(format!("{} to {}", exchange.method, exchange.endpoint)))
+    ///     }
+    /// }
+    ///
+    /// impl ObservedExchange for LoggedExchange {
+    ///     fn head_received(&mut self, status: StatusCode, _: &HeaderMap) {
+    ///         println!("{}: {status}", self.0);
+    ///     }
+    ///
+    ///     fn ended(&mut self, body_bytes: u64, end: ExchangeEnd<'_>) {
+    ///         println!("{}: {end:?} after {body_bytes} bytes", self.0);
+    ///     }
+    /// }
+    ///
+    /// let client = Client::builder("http://localhost:8080").exchange_observer(Log);
+    /// ```
+    pub fn exchange_observer(mut self, observer: impl ExchangeObserver + 'static) -> Self {
+        self.endpoints.observing = Observing(Some(Arc::new(observer)));
         self
     }
 

@@ -30,6 +30,7 @@ use crate::{
     error::Error,
     error_chain::BoxError,
     error_kind::ErrorKind,
+    exchange_observer::{ExchangeEnd, ExchangeWatch},
     grpc::code::GrpcCode,
     hedge::{
         delay::HedgeDelay,
@@ -372,12 +373,15 @@ async fn exchange_with(
                 connected.map_err(|error| connect_failure(local, error, began))?
             }
         };
+        let mut watch = local.observe(request.head().method(), connection.reused);
         let mut error = match connection.exchange(request.message(), &local.base_url).await {
-            Ok(response) => return accept(local, lease.take(), connection, request, response),
+            Ok(response) => return accept(local, lease.take(), connection, request, response, watch),
             Err(ExchangeError::Stalled(timeout)) => {
                 local.pool.remove_stalled(&connection, timeout);
                 local.failed();
-                return Err(Failure { error: Error::stalled(timeout), kind: FailureKind::TimedOut });
+                let error = Error::stalled(timeout);
+                watch.end(ExchangeEnd::Failed(&error));
+                return Err(Failure { error, kind: FailureKind::TimedOut });
             }
             Err(ExchangeError::Failed(error)) => error,
         };
@@ -385,9 +389,11 @@ async fn exchange_with(
         let unsent = error.take_message().is_some();
         if unsent {
             request.not_sent();
+            watch.end(ExchangeEnd::NotSent);
         }
         if !unsent || !connection.reused {
             let failure = Failure::exchange(error.into_error().into(), &local.endpoint.name);
+            watch.end(ExchangeEnd::Failed(&failure.error));
             // Otherwise, the client's fault.
             if !matches!(failure.error.kind(), ErrorKind::BadInput | ErrorKind::RequestBody) {
                 local.failed();
@@ -404,14 +410,18 @@ fn accept(
     connection: Box<Connection>,
     request: &AttemptRequest<'_>,
     mut response: Response<Incoming>,
+    mut watch: ExchangeWatch,
 ) -> Result<BoxResponse<ReceivedBody>, Failure> {
     if response.version() == Version::HTTP_2 {
         trim_values(response.headers_mut());
     }
     if let Err(error) = check_framing(response.headers_mut()) {
         local.failed();
-        return Err(Failure { error: Error::bad_head(error.into()), kind: FailureKind::Permanent });
+        let error = Error::bad_head(error.into());
+        watch.end(ExchangeEnd::Failed(&error));
+        return Err(Failure { error, kind: FailureKind::Permanent });
     }
+    watch.head_received(response.status(), response.headers());
     let status = request.status(&response, |_| None);
     let is_failure = request.is_failure(status);
     let is_short = response.body().size_hint().exact().is_some_and(|length| length <= SHORT_RESPONSE);
@@ -419,7 +429,7 @@ fn accept(
         failures if !failures.is_empty() && status.grpc.is_none() && !is_failure => lease.expect_grpc_status(failures),
         _ => lease.head_received(is_failure, is_short),
     });
-    Ok(Box::new(response.map(|incoming| ReceivedBody::new(incoming, connection, lease))))
+    Ok(Box::new(response.map(|incoming| ReceivedBody::new(incoming, connection, lease, watch))))
 }
 
 /// Notes that there is no connection to an endpoint, and classifies the error.

@@ -1,6 +1,7 @@
 //! The command-line flags. Each can also be set by an environment variable.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -40,6 +41,15 @@ pub(crate) struct Flags {
     #[arg(long, env = "DELAYED_BACKEND_SCRIPT", value_name = "SCRIPT")]
     #[arg(conflicts_with = "healthy_every", long_help = script_help())]
     pub(crate) script: Option<Script>,
+
+    /// File with a recording of a gateway (retry-service --record-faults) to play once, for requests of any path
+    ///
+    /// It is a script: each request gets the next behaviour of the file, and all requests after the last one get 'ok'. They
+    /// get the response of --upstream, of their route, or else the one of /hello. Requests that match a stub play the script of
+    /// the stub.
+    #[arg(long, env = "DELAYED_BACKEND_REPLAY", value_name = "FILE")]
+    #[arg(value_parser = recording, conflicts_with_all = ["healthy_every", "script", "seed"])]
+    pub(crate) replay: Option<Script>,
 
     /// File with stubs: routes to match, and what to respond
     #[arg(long, env = "DELAYED_BACKEND_STUBS", value_name = "FILE")]
@@ -92,8 +102,15 @@ pub(crate) struct Flags {
 impl Flags {
     /// Checks what clap cannot.
     pub(crate) fn check(self) -> Result<Self, clap::Error> {
-        if self.script.is_some() && self.stubs.as_ref().is_some_and(|stubs| stubs.script.is_some()) {
-            let message = "the argument '--script <SCRIPT>' cannot be used with a stub file that has a script";
+        let flag = match (&self.script, &self.replay) {
+            (Some(_), _) => Some("--script <SCRIPT>"),
+            (None, Some(_)) => Some("--replay <FILE>"),
+            (None, None) => None,
+        };
+        if let Some(flag) = flag
+            && self.stubs.as_ref().is_some_and(|stubs| stubs.script.is_some())
+        {
+            let message = format!("the argument '{flag}' cannot be used with a stub file that has a script");
             return Err(Self::command().error(ErrorKind::ArgumentConflict, message));
         }
         Ok(self)
@@ -101,7 +118,7 @@ impl Flags {
 
     /// Returns the script that the flags define.
     pub(crate) fn script(&self) -> Script {
-        let script = self.script.clone().unwrap_or_else(|| match &self.upstream {
+        let script = self.script.as_ref().or(self.replay.as_ref()).cloned().unwrap_or_else(|| match &self.upstream {
             Some(_) => Script::ok(),
             None => Script::healthy_every(self.healthy_every),
         });
@@ -114,7 +131,7 @@ impl Flags {
 
     /// Whether a delay was given that the script does not use.
     pub(crate) fn delay_has_no_effect(&self) -> bool {
-        let is_sample = self.script.is_none() && self.upstream.is_none();
+        let is_sample = self.script.is_none() && self.replay.is_none() && self.upstream.is_none();
         self.delay != DEFAULT_DELAY && !is_sample && !self.script().uses_default_delay()
     }
 
@@ -132,7 +149,8 @@ fn script_help() -> String {
         "Behaviours for successive requests, such as 'delay*3,ok' or 'close,status=503;retry-after=1'\n\n\
          A comma-separated list, repeated in a cycle. A semicolon combines behaviours, with at most one fault \
          among them, and delay*3 repeats a behaviour three times. A text with a comma or semicolon needs double quotes: \
-         body=\"a,b\". JSON needs none: body={\"a\":1,\"b\":2}.\n\n\
+         body=\"a,b\". JSON needs none: body={\"a\":1,\"b\":2}. A script can have several lines, with comments that \
+         start with #, and a comma after the last behaviour.\n\n\
          The script applies to /hello, /echo and /bytes/N; /requests lists the requests. Without a script, all requests \
          are delayed except every Nth (--healthy-every).\n\n\
          The behaviours, and what they affect (both: a response over HTTP/1.1 and over HTTP/2):\n",
@@ -148,6 +166,11 @@ fn script_help() -> String {
         );
     }
     help
+}
+
+fn recording(file: &str) -> Result<Script, String> {
+    let text = fs::read_to_string(file).map_err(|error| format!("cannot read {file}: {error}"))?;
+    text.parse().map(Script::as_recording).map_err(|error| format!("{file}: {error}"))
 }
 
 fn stubs(file: &str) -> Result<Stubs, String> {

@@ -63,6 +63,8 @@ pub(crate) enum Problem {
     Brackets,
     #[error("expected a comma, a semicolon or an asterisk after the value")]
     AfterValue,
+    #[error("expected a comma before the comment")]
+    AfterComment,
     #[error("given twice")]
     Twice,
     #[error("ok cannot be combined with other behaviours; remove it")]

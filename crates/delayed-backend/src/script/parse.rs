@@ -215,6 +215,10 @@ mod tests {
         check("drip,down,huge-headers", "drip=10ms,down=3s,huge-headers=1MiB");
         check("truncate;chunked;status=200, goaway ; chunked", "status=200;chunked;truncate,chunked;goaway");
         check("ok*1, ok * 2", "ok,ok*2");
+        check(
+            "# 10:00\nok*2,  # 10:01: healthy\n\nstatus=503;\n  retry-after=1, # \"busy\"\n",
+            "ok*2,status=503;retry-after=1",
+        );
         check("status=503;body=\"a*b;c,d=e\"*2", "status=503;body=\"a*b;c,d=e\"*2");
     }
 
@@ -227,7 +231,9 @@ mod tests {
         let (status, time, bytes) = (expected("status"), expected("delay"), expected("reset-after"));
         let (header_bytes, field) = (expected("huge-headers"), expected("retry-after"));
         check_error("", 1, 1, "", Problem::Missing);
-        check_error("ok,", 2, 4, "", Problem::Missing);
+        check_error(",", 1, 1, "", Problem::Missing);
+        check_error("# only a comment", 1, 17, "", Problem::Missing);
+        check_error("ok # a\nclose", 1, 8, "close", Problem::AfterComment);
         check_error("ok,,ok", 2, 4, "", Problem::Missing);
         check_error("ok, statsu=503", 2, 5, "statsu", Problem::Unknown);
         check_error("é,ok", 1, 1, "é", Problem::Unknown);

@@ -1,4 +1,4 @@
-//! The syntax of scripts: items, their parts and weights, and how values are quoted. What names and values mean is the
+//! The syntax of scripts: items, their parts and weights, how values are quoted, and comments. What names and values mean is the
 //! business of `parse`.
 
 use std::borrow::Cow;
@@ -9,6 +9,9 @@ use crate::script::span::Span;
 
 /// The characters that end an unquoted value.
 const SEPARATORS: [char; 3] = [',', ';', '*'];
+
+/// Starts a comment, which extends to the end of the line. In an unquoted value, only after a space or a line break.
+const COMMENT: char = '#';
 
 /// `part;part*weight`.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,7 +31,7 @@ pub(crate) struct Part<'a> {
     pub(crate) value: Option<Cow<'a, str>>,
 }
 
-/// Reads the items of a script, one after the other. There is at least one.
+/// Reads the items of a script, one after the other. There is at least one. A comma may follow the last one.
 #[derive(Debug)]
 pub(crate) struct Items<'a> {
     script: &'a str,
@@ -47,23 +50,31 @@ impl<'a> Items<'a> {
     }
 
     fn item(&mut self) -> Result<Item<'a>, Mistake<'a>> {
-        self.skip_spaces();
+        self.skip_blank();
         let start = self.position;
         let mut parts = vec![self.part()?];
         while self.skip(';') {
             parts.push(self.part()?);
         }
-        let span = self.since(start);
-        let weight = self.skip('*').then(|| self.take_until(&[',']));
-        Ok(Item { span, parts, weight })
+        // Without the comments that follow it.
+        let end = parts.last().map_or(start, |part| part.span.position + part.span.text.len());
+        let span = self.between(start, end);
+        let weight = self.skip('*').then(|| self.take_until(&[',', COMMENT]));
+        self.skip_blank();
+        match self.take_until(&[',']) {
+            Span { text: "", .. } => Ok(Item { span, parts, weight }),
+            unexpected => Err(Mistake(unexpected, Problem::AfterComment)),
+        }
     }
 
     fn part(&mut self) -> Result<Part<'a>, Mistake<'a>> {
-        self.skip_spaces();
+        self.skip_blank();
         let start = self.position;
-        let name = self.take_until(&['=', ',', ';', '*']);
+        let name = self.take_until(&['=', ',', ';', '*', COMMENT]);
         let value = if self.skip('=') { Some(self.value()?) } else { None };
-        Ok(Part { span: self.since(start), name, value })
+        let span = self.since(start);
+        self.skip_blank();
+        Ok(Part { span, name, value })
     }
 
     fn value(&mut self) -> Result<Cow<'a, str>, Mistake<'a>> {
@@ -76,7 +87,7 @@ impl<'a> Items<'a> {
         }
         .map_err(|problem| Mistake(rest.trim(), problem))?;
         self.position += length;
-        match self.take_until(&SEPARATORS).text {
+        match self.take_until(&[',', ';', '*', COMMENT]).text {
             "" => Ok(value),
             _ => Err(Mistake(self.since(rest.position), Problem::AfterValue)),
         }
@@ -96,6 +107,16 @@ impl<'a> Items<'a> {
         self.position += self.rest().len() - self.rest().trim_start().len();
     }
 
+    /// Skips spaces, line breaks and comments.
+    fn skip_blank(&mut self) {
+        self.skip_spaces();
+        while self.rest().starts_with(COMMENT) {
+            let comment = self.rest();
+            self.position += comment.find('\n').unwrap_or(comment.len());
+            self.skip_spaces();
+        }
+    }
+
     /// Takes everything up to one of these characters, or to the end.
     fn take_until(&mut self, ends: &[char]) -> Span<'a> {
         let start = self.position;
@@ -104,7 +125,11 @@ impl<'a> Items<'a> {
     }
 
     fn since(&self, start: usize) -> Span<'a> {
-        Span { text: self.script.get(start..self.position).unwrap_or_default(), position: start }.trim()
+        self.between(start, self.position)
+    }
+
+    fn between(&self, start: usize, end: usize) -> Span<'a> {
+        Span { text: self.script.get(start..end).unwrap_or_default(), position: start }.trim()
     }
 }
 
@@ -117,13 +142,19 @@ impl<'a> Iterator for Items<'a> {
         }
         let item = self.item();
         self.finished = item.is_err() || !self.skip(',');
+        if !self.finished {
+            self.skip_blank();
+            self.finished = self.rest().is_empty();
+        }
         Some(item)
     }
 }
 
 /// Returns the length of an unquoted value with the spaces after it, and the value.
 fn unquoted(text: &str) -> Result<(usize, Cow<'_, str>), Problem> {
-    let length = text.find(SEPARATORS).unwrap_or(text.len());
+    let follows_space = |index: usize| text.get(..index).is_some_and(|before| before.ends_with(char::is_whitespace));
+    let comment = text.match_indices(COMMENT).map(|(index, _)| index).find(|index| follows_space(*index));
+    let length = text.find(SEPARATORS).into_iter().chain(comment).min().unwrap_or(text.len());
     let value = text.get(..length).unwrap_or_default().trim();
     if value.contains('"') { Err(Problem::Quotes) } else { Ok((length, value.into())) }
 }
@@ -182,7 +213,10 @@ pub(crate) fn quote(value: &str, ambiguous: impl Fn(&str) -> bool) -> Cow<'_, st
     let plain = if value.starts_with(['{', '[']) {
         bracketed(value).is_ok_and(|(length, _)| length == value.len())
     } else {
-        !value.is_empty() && value.trim() == value && !value.contains(['"', ',', ';', '*']) && !ambiguous(value)
+        !value.is_empty()
+            && value.trim() == value
+            && !value.contains(['"', ',', ';', '*', COMMENT])
+            && !ambiguous(value)
     };
     if plain { value.into() } else { format!("\"{}\"", value.replace('\\', r"\\").replace('"', "\\\"")).into() }
 }
@@ -212,10 +246,35 @@ mod tests {
     }
 
     #[test]
-    fn there_is_an_item_before_and_after_every_comma() {
-        for (script, expected) in [("", 1), ("a", 1), ("a,", 2), (",,", 3), ("a=\",\",b={\"c\":[1,2]},d", 3)] {
+    fn there_is_an_item_before_every_comma_and_one_after_the_last_unless_it_is_empty() {
+        for (script, expected) in
+            [("", 1), ("a", 1), ("a,", 1), ("a, \n", 1), (",,", 2), ("a=\",\",b={\"c\":[1,2]},d", 3)]
+        {
             assert_eq!(Items::of(script).count(), expected, "{script}");
         }
+    }
+
+    #[test]
+    fn comments_extend_to_the_end_of_the_line() {
+        for script in [
+            "# x, y\na=1;b*2,c",
+            "a=1;b*2, # x\n# y=\"\n\nc,#",
+            "a=1 # x\n;b # y\n*2 # z\n,c # end",
+            "a=\"1\" # x\r\n;b*2,\r\nc,",
+        ] {
+            let items: Vec<_> = Items::of(script).map(Result::unwrap).collect();
+            let [first, second] = &items[..] else { panic!("{script}: {items:?}") };
+            let parts: Vec<_> = first.parts.iter().map(|part| (part.name.text, part.value.as_deref())).collect();
+            assert_eq!(parts, [("a", Some("1")), ("b", None)], "{script}");
+            assert_eq!(first.weight.map(|weight| weight.text), Some("2"), "{script}");
+            assert_eq!(second.span.text, "c", "{script}");
+        }
+        check_value("a#b", Ok("a#b"));
+        check_value("#b", Ok("#b"));
+        check_value("\"a #b\"", Ok("a #b"));
+        check_value("a #b", Ok("a"));
+        check_value("a # x\n b", Err(Problem::AfterComment));
+        assert_eq!(quote("a #b"), "\"a #b\"");
     }
 
     #[test]

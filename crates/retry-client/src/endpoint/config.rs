@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::error::Error;
+use crate::{error::Error, exchange_observer::Observing};
 
 /// When an endpoint is down, and what a request does if none is up.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct EndpointConfig {
     /// How long a call may wait for an endpoint, in total. `None` if it does not wait.
     pub(crate) outage_wait: Option<Duration>,
@@ -17,6 +17,8 @@ pub(crate) struct EndpointConfig {
     pub(crate) slow_start: Duration,
     /// How often names are resolved again. `None` if the addresses of a name are not endpoints of their own.
     pub(crate) dns_refresh: Option<Duration>,
+    /// What observes the exchanges with the endpoints.
+    pub(crate) observing: Observing,
 }
 
 impl EndpointConfig {
@@ -45,6 +47,7 @@ impl Default for EndpointConfig {
             max_ejected: 0.5,
             slow_start: Duration::from_secs(5),
             dns_refresh: None,
+            observing: Observing::default(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
+use http::Method;
 use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
         set::EndpointSet,
     },
     error_chain::{BoxError, find, root},
+    exchange_observer::ExchangeWatch,
 };
 
 /// An endpoint, and the connections of one client to it.
@@ -70,6 +72,11 @@ impl LocalEndpoint {
     /// Whether another endpoint is up that is not among these.
     pub(crate) fn has_alternative(&self, tried: &[EndpointId]) -> bool {
         self.set.has_alternative(tried)
+    }
+
+    /// Starts to observe a request that is about to be sent.
+    pub(crate) fn observe(&self, method: &Method, reused: bool) -> ExchangeWatch {
+        self.set.config.observing.start(method, &self.endpoint.name, reused)
     }
 
     /// Notes that another endpoint was the first to respond to a request.

@@ -7,6 +7,7 @@ use tokio::{runtime::Handle, time::sleep_until};
 use crate::{
     connection::pool::Pool,
     endpoint::{server::Endpoint, set::EndpointSet},
+    error_chain::root,
 };
 
 /// Connects to an endpoint, with increasing waits, until that succeeds. The connection goes to the pool.
@@ -29,9 +30,13 @@ pub(crate) fn spawn(
             sleep_until(due).await;
             let Some((set, pool)) = set.upgrade().zip(pool.upgrade()) else { return };
             let Some(_probe) = set.begin_probe(&endpoint) else { continue };
-            // With `None`, the limit allows no connection now.
-            if let Some(Ok(())) = pool.probe().await {
-                set.connected(&endpoint);
+            match pool.probe().await {
+                Some(Ok(())) => set.connected(&endpoint),
+                Some(Err(error)) => {
+                    set.config.observing.connect_failed(&endpoint.name, &root(&*error).to_string());
+                }
+                // The limit allows no connection now.
+                None => {}
             }
         }
         canceled.0 = None;

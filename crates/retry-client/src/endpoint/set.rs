@@ -168,8 +168,8 @@ impl EndpointSet {
         let mut balancer = Balancer::new(rules);
         endpoints.iter().for_each(|endpoint| balancer.insert(endpoint.id, None));
         Arc::new(Self {
-            config,
             is_managed: parks || endpoints.len() > 1 || config.dns_refresh.is_some(),
+            config,
             is_steady: AtomicBool::new(true),
             has_unreachable: AtomicBool::new(false),
             has_several: AtomicBool::new(endpoints.len() > 1),
@@ -279,6 +279,7 @@ impl EndpointSet {
 
     /// Notes that connecting to an endpoint, which `began` before, failed.
     pub(crate) fn connect_failed(self: &Arc<Self>, endpoint: &Endpoint, began: Instant, why: &str) {
+        self.config.observing.connect_failed(&endpoint.name, why);
         if !self.is_managed {
             return;
         }

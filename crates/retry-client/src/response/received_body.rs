@@ -12,7 +12,11 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::{
-    connection::exchange::Connection, endpoint::lease::Lease, error::Error, request::buffer_quota::Reservation,
+    connection::exchange::Connection,
+    endpoint::lease::Lease,
+    error::Error,
+    exchange_observer::{ExchangeEnd, ExchangeWatch},
+    request::buffer_quota::Reservation,
 };
 
 /// The body of a response. It may have been read ahead, to its end or in part.
@@ -76,13 +80,21 @@ struct StreamedBody {
     connection: Option<Box<Connection>>,
     /// Counts the response as in flight.
     lease: Option<Lease>,
+    watch: ExchangeWatch,
 }
 
 impl StreamedBody {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let frame = ready!(self.poll_connection(cx));
-        if let (Some(Ok(frame)), Some(lease)) = (&frame, &mut self.lease) {
-            lease.frame_received(frame);
+        match &frame {
+            Some(Ok(frame)) => {
+                self.watch.data_received(frame.data_ref().map_or(0, Bytes::len));
+                if let Some(lease) = &mut self.lease {
+                    lease.frame_received(frame);
+                }
+            }
+            Some(Err(error)) => self.watch.end(ExchangeEnd::Failed(error)),
+            None => {}
         }
         match (&frame, &mut self.lease) {
             (Some(Err(_)), Some(lease)) => {
@@ -112,6 +124,7 @@ impl StreamedBody {
     fn complete(&mut self) {
         // First, as a request that the lease lets pass may need the connection.
         self.release_connection();
+        self.watch.end(ExchangeEnd::Complete);
         if let Some(lease) = self.lease.take() {
             lease.complete();
         }
@@ -131,8 +144,13 @@ impl Drop for StreamedBody {
 }
 
 impl ReceivedBody {
-    pub(crate) fn new(incoming: Incoming, connection: Box<Connection>, lease: Option<Lease>) -> Self {
-        let mut body = StreamedBody { incoming, connection: Some(connection), lease };
+    pub(crate) fn new(
+        incoming: Incoming,
+        connection: Box<Connection>,
+        lease: Option<Lease>,
+        watch: ExchangeWatch,
+    ) -> Self {
+        let mut body = StreamedBody { incoming, connection: Some(connection), lease, watch };
         if body.incoming.is_end_stream() {
             body.complete();
         }
