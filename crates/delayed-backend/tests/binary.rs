@@ -176,6 +176,38 @@ async fn a_script_is_played_and_logged() {
 }
 
 #[tokio::test]
+async fn a_recording_is_played_once_for_requests_of_any_path() {
+    let file = std::env::temp_dir().join(format!("delayed-backend-{}.txt", std::process::id()));
+    let path = file.to_str().unwrap();
+    std::fs::write(&file, "# recorded\nstatus=503;retry-after=1, # GET\nok*2, # 2\n\nclose,\n").unwrap();
+    let mut backend = Backend::start(&["--replay", path]).await;
+    for (method, target, expected) in [
+        ("GET", "/hello", "HTTP/1.1 503 "),
+        ("DELETE", "/orders/7?x=1", "HTTP/1.1 200 "),
+        ("GET", "/bytes/3", "HTTP/1.1 200 "),
+        ("POST", "/hello", ""),
+        ("GET", "/hello", "HTTP/1.1 200 "),
+        ("GET", "/", "HTTP/1.1 200 "),
+    ] {
+        let response = exchange(backend.address, &request(method, target)).await;
+        assert_eq!(response.get(..expected.len()), Some(expected), "{method} {target}: {response}");
+        assert!(!expected.is_empty() || response.is_empty(), "{method} {target}: {response}");
+    }
+    let report = exchange(backend.address, &request("GET", "/requests")).await;
+    assert!(report.contains("\"received\":6"), "{report}");
+    assert_eq!(message(&backend.next_log().await), "GET /hello: status=503;retry-after=1");
+
+    std::fs::write(&file, "ok, # fine\nok,\nstatsu=503,\n").unwrap();
+    let expected = r#".txt: item 3, line 3, column 1, "statsu": no such behaviour; did you mean status?"#;
+    let output = run_to_end(&["--replay", path]).await;
+    assert_one_line(&output, 2, expected);
+    assert_one_line(&output, 2, "for '--replay <FILE>': ");
+    assert_one_line(&run_to_end(&["--replay", path, "--script", "ok"]).await, 2, "'--replay <FILE>'");
+    std::fs::remove_file(&file).unwrap();
+    assert_one_line(&run_to_end(&["--replay", path]).await, 2, "for '--replay <FILE>': cannot read ");
+}
+
+#[tokio::test]
 async fn requests_pass_to_an_upstream_with_the_faults_of_the_script() {
     let upstream = Backend::start(&["--script", "ok"]).await;
     let url = format!("http://{}", upstream.address);

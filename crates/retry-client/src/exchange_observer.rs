@@ -19,6 +19,11 @@ pub trait ExchangeObserver: Send + Sync {
     fn connect_failed(&self, endpoint: &str, why: &str) {
         let _ = (endpoint, why);
     }
+
+    /// Called when a probe has connected to an endpoint again.
+    fn reconnected(&self, endpoint: &str) {
+        let _ = endpoint;
+    }
 }
 
 /// Observes one exchange. It is dropped after its end.
@@ -73,6 +78,12 @@ impl Observing {
     pub(crate) fn connect_failed(&self, endpoint: &str, why: &str) {
         if let Some(observer) = &self.0 {
             observer.connect_failed(endpoint, why);
+        }
+    }
+
+    pub(crate) fn reconnected(&self, endpoint: &str) {
+        if let Some(observer) = &self.0 {
+            observer.reconnected(endpoint);
         }
     }
 }

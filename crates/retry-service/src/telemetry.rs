@@ -3,6 +3,7 @@
 pub(crate) mod access_log;
 mod counts;
 pub(crate) mod endpoint_metrics;
+pub(crate) mod fault_recorder;
 pub(crate) mod json_format;
 pub(crate) mod log_filter;
 pub(crate) mod log_queue;

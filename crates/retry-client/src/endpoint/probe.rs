@@ -30,11 +30,13 @@ pub(crate) fn spawn(
             sleep_until(due).await;
             let Some((set, pool)) = set.upgrade().zip(pool.upgrade()) else { return };
             let Some(_probe) = set.begin_probe(&endpoint) else { continue };
+            let observing = &set.config.observing;
             match pool.probe().await {
-                Some(Ok(())) => set.connected(&endpoint),
-                Some(Err(error)) => {
-                    set.config.observing.connect_failed(&endpoint.name, &root(&*error).to_string());
+                Some(Ok(())) => {
+                    observing.reconnected(&endpoint.name);
+                    set.connected(&endpoint);
                 }
+                Some(Err(error)) => observing.connect_failed(&endpoint.name, &root(&*error).to_string()),
                 // The limit allows no connection now.
                 None => {}
             }

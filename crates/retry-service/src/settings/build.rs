@@ -24,7 +24,7 @@ use crate::{
         via::Via,
     },
     server::limits::Limits,
-    telemetry::metrics::Metrics,
+    telemetry::{fault_recorder::FaultRecorder, metrics::Metrics},
 };
 
 impl Settings {
@@ -143,8 +143,17 @@ impl Settings {
         if let Some(maximum) = connections.upstream_max_connections.0 {
             client = client.pool_max_connections(maximum);
         }
+        let lines_dropped = metrics.as_ref().map(|metrics| metrics.log_lines_dropped()).unwrap_or_default();
         if let Some(metrics) = metrics {
             client = client.observer(move |event| metrics.attempt(event));
+        }
+        if let Some(file) = &self.operations.record_faults
+            && self.serves_as_gateway()
+        {
+            let recorder = FaultRecorder::open(file, lines_dropped).map_err(|error| {
+                SettingsError::setting("record-faults", &format_args!("'{}': {error}", file.display()))
+            })?;
+            client = client.exchange_observer(recorder);
         }
         if let Some(file) = &connections.upstream_ca {
             client = client.ca_file(file);
@@ -170,6 +179,11 @@ impl Settings {
             Some(second) if !self.forward => Err(format!("'{second}': expected one URL without --forward")),
             _ => Ok(urls),
         }
+    }
+
+    /// Whether the program serves as a gateway, instead of printing something.
+    fn serves_as_gateway(&self) -> bool {
+        self.forward && self.command.is_none() && !self.print_config
     }
 
     /// Returns the limits on clients.

@@ -362,6 +362,10 @@ pub(crate) struct OperationSettings {
     /// Address that serves /healthz, /readyz, /metrics and /config; a port alone is on 127.0.0.1
     #[arg(long, value_name = "[HOST:]PORT", default_value = "off", value_parser = limit(ListenAddress::from_str), group = NEEDS_RESTART)]
     pub admin: Limit<ListenAddress>,
+
+    /// File to append to what the upstream does to requests, as a script that delayed-backend --replay plays
+    #[arg(long, value_name = "FILE", group = GATEWAY_ONLY)]
+    pub record_faults: Option<PathBuf>,
 }
 
 impl Settings {

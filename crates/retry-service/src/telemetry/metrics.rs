@@ -230,7 +230,7 @@ fn hedge_label(won: bool) -> OutcomeLabel {
 }
 
 /// Returns the name of a common method, or `other`: clients can make up any number of them.
-fn method_label(method: &Method) -> &'static str {
+pub(crate) fn method_label(method: &Method) -> &'static str {
     const COMMON: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"];
     COMMON.into_iter().find(|common| *common == method.as_str()).unwrap_or("other")
 }
