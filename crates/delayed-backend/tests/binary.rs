@@ -198,7 +198,7 @@ async fn a_recording_is_played_once_for_requests_of_any_path() {
     assert_eq!(message(&backend.next_log().await), "GET /hello: status=503;retry-after=1");
 
     std::fs::write(&file, "ok, # fine\nok,\nstatsu=503,\n").unwrap();
-    let expected = r#".txt: item 3, line 3, column 1, "statsu": no such behaviour; did you mean status?"#;
+    let expected = r#".txt: item 3, line 3, column 1, "statsu": no such behaviour; did you mean status=503?"#;
     let output = run_to_end(&["--replay", path]).await;
     assert_one_line(&output, 2, expected);
     assert_one_line(&output, 2, "for '--replay <FILE>': ");

@@ -233,7 +233,6 @@ mod tests {
         check_error("", 1, 1, "", Problem::Missing);
         check_error(",", 1, 1, "", Problem::Missing);
         check_error("# only a comment", 1, 17, "", Problem::Missing);
-        check_error("ok # a\nclose", 1, 8, "close", Problem::AfterComment);
         check_error("ok,,ok", 2, 4, "", Problem::Missing);
         check_error("ok, statsu=503", 2, 5, "statsu", Problem::Unknown);
         check_error("é,ok", 1, 1, "é", Problem::Unknown);
@@ -290,6 +289,9 @@ mod tests {
         let error = "ok,\n  ok,\n  éstatus;x=1".parse::<Script>().unwrap_err();
         assert_eq!((error.line(), error.column()), (3, 3));
         assert!(error.to_string().starts_with("item 3, line 3, column 3, "), "{error}");
+        let error = "ok,\nclose # again\nok".parse::<Script>().unwrap_err();
+        let expected = r#"item 2, line 3, column 1, "ok": expected a comma before the comment"#;
+        assert_eq!(error.to_string(), expected);
     }
 
     /// Values of the kind of this example, valid or not.

@@ -34,6 +34,10 @@ const REPETITION: &str = "an asterisk and a number repeat a behaviour";
 /// Describes the mistake in an item: what is wrong, and what to write instead, if that can be guessed.
 pub(crate) fn describe(script: &str, item: &str, mistake: Mistake<'_>, is_valid: impl Fn(&str) -> bool) -> String {
     let Mistake(span, problem) = mistake;
+    if problem == Problem::AfterComment {
+        // A comment is no part of what could be suggested.
+        return problem.to_string();
+    }
     let before = script.get(..span.position).unwrap_or_default().trim_end().trim_end_matches([',', ';']);
     let previous = before.rsplit([',', ';']).next().unwrap_or_default().trim();
     if let Some(script) = without_quotes(script.trim()).filter(|script| is_valid(script)) {

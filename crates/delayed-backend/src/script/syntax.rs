@@ -1,5 +1,5 @@
-//! The syntax of scripts: items, their parts and weights, how values are quoted, and comments. What names and values mean is the
-//! business of `parse`.
+//! The syntax of scripts: items, their parts and weights, how values are quoted, and comments. What names and values mean
+//! is the business of `parse`.
 
 use std::borrow::Cow;
 use std::str::CharIndices;
@@ -274,7 +274,7 @@ mod tests {
         check_value("\"a #b\"", Ok("a #b"));
         check_value("a #b", Ok("a"));
         check_value("a # x\n b", Err(Problem::AfterComment));
-        assert_eq!(quote("a #b"), "\"a #b\"");
+        assert_eq!(quote("a #b", |_| false), "\"a #b\"");
     }
 
     #[test]
