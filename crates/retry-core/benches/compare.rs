@@ -19,7 +19,6 @@
 use std::{
     cell::Cell,
     env,
-    future::{Ready, ready},
     hint::black_box,
     pin::{Pin, pin},
     process::Command,
@@ -104,12 +103,24 @@ fn tables() -> Vec<Table> {
 #[derive(Clone, Copy, Debug)]
 struct Busy(#[expect(dead_code, reason = "errors are not empty")] u32);
 
-/// The operation of all contenders: fails `failures` times, then succeeds. The compiler cannot predict the outcome.
-fn operation(mut failures: u32) -> impl FnMut() -> Ready<Result<u64, Busy>> {
+/// The operation of all contenders: fails `failures` times, then succeeds. The compiler cannot predict the outcome. It is
+/// produced when polled, as in an `async fn`.
+fn operation(mut failures: u32) -> impl FnMut() -> Attempt {
     move || {
-        let left = black_box(failures);
+        let left = failures;
         failures = left.saturating_sub(1);
-        ready(if left == 0 { Ok(7) } else { Err(Busy(left)) })
+        Attempt(left)
+    }
+}
+
+struct Attempt(u32);
+
+impl Future for Attempt {
+    type Output = Result<u64, Busy>;
+
+    fn poll(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let left = black_box(self.0);
+        Poll::Ready(if left == 0 { Ok(7) } else { Err(Busy(left)) })
     }
 }
 
@@ -205,17 +216,16 @@ fn tokio_retry2() -> impl FnMut() {
     let waits = tokio_retry2::strategy::FixedInterval::from_millis(0);
     move || {
         let mut operation = operation(0);
-        let operation = || ready(operation().into_inner().map_err(tokio_retry2::RetryError::transient));
+        let operation = || {
+            let attempt = operation();
+            async { attempt.await.map_err(tokio_retry2::RetryError::transient) }
+        };
         finish(tokio_retry2::Retry::spawn(black_box(&waits).clone().take(RETRIES as usize), operation));
     }
 }
 
 fn by_hand(failures: u32) -> impl FnMut() {
-    async fn call(
-        mut retries: u32,
-        wait: Duration,
-        mut operation: impl FnMut() -> Ready<Result<u64, Busy>>,
-    ) -> Result<u64, Busy> {
+    async fn call(mut retries: u32, wait: Duration, mut operation: impl FnMut() -> Attempt) -> Result<u64, Busy> {
         loop {
             match operation().await {
                 Err(_) if retries > 0 => {

@@ -11,8 +11,8 @@ use crate::{
 /// With decorrelated jitter, a wait is at most this many times the one before (see [`Jitter`]).
 const DECORRELATED_GROWTH: f64 = 3.0;
 
-/// The state of a call's backoff.
-#[derive(Clone, Copy, Debug)]
+/// The state of a call's backoff. The default is for before the first retry, which creates it from the policy.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Backoff {
     /// The factor to the power of the waits so far: the next wait is the first one times this, before cap and jitter. With
     /// decorrelated jitter, the last wait in nanoseconds.
@@ -22,14 +22,11 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// The state before the first wait.
-    pub(crate) const UNUSED: Self = Self { growth: 1.0 };
-
     #[inline]
     pub(crate) fn new(policy: &RetryPolicy) -> Self {
         match policy.jitter {
             Jitter::Decorrelated => Self { growth: first(policy).0 as f64 },
-            _ => Self::UNUSED,
+            _ => Self { growth: 1.0 },
         }
     }
 

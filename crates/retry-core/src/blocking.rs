@@ -13,7 +13,6 @@ use crate::{
     clock,
     error::RetryError,
     observe::Observe,
-    report::Report,
     retry::Retry,
     runtime::Runtime,
 };
@@ -59,9 +58,7 @@ impl<R: Clone, C, O> Retry<R, C, O> {
                     drop(outcome);
                     let () = Blocking.sleep(wait.get()).into_inner();
                 }
-                Next::End(reason, journal) => {
-                    return Report { outcome: Some(outcome), reason, journal }.into_result();
-                }
+                Next::End(end) => return call.result(Some(outcome), end),
             }
         }
     }

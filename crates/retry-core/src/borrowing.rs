@@ -8,7 +8,6 @@ use crate::{
     classify::Classify,
     error::RetryError,
     observe::Observe,
-    report::Report,
     retry::Retry,
     runtime::Runtime,
 };
@@ -90,7 +89,7 @@ impl<R: Runtime, C, O> Retry<R, C, O> {
                             wait.await;
                         }
                     }
-                    Next::End(reason, journal) => return Report { outcome, reason, journal }.into_result(),
+                    Next::End(end) => return call.result(outcome, end),
                 }
             }
         }

@@ -10,8 +10,9 @@ use pin_project_lite::pin_project;
 
 use crate::{
     attempt::{Attempt, poll_attempt},
-    call_state::{CallState, Next},
+    call_state::{CallState, End, Next},
     classify::{Classify, Discard, RetryIf},
+    cold_path::cold_path,
     error::RetryError,
     observe::{Event, Observe},
     report::Report,
@@ -155,8 +156,14 @@ where
         Reported { call: self }
     }
 
-    #[inline]
-    fn poll_report(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Report<T, E>>
+    /// Polls the call. At its end, `finish` makes the output from the outcome of the last attempt: within this function,
+    /// as a large value that is returned in parts, and moved as a whole at once, takes longer than a call.
+    #[inline(always)]
+    fn poll_until_end<Out>(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        finish: impl FnOnce(&mut CallState<R, C, O>, Option<Result<T, E>>, End) -> Out,
+    ) -> Poll<Out>
     where
         C: Classify<T, E>,
         O: Observe<T, E>,
@@ -166,28 +173,33 @@ where
             let mut this = self.as_mut().project();
             if let State::Wait = *this.state {
                 if let Some(discard) = this.discard {
+                    cold_path();
                     ready!(discard.as_mut().poll(cx));
                     *this.discard = None;
                 }
                 if let Some(wait) = this.timer.as_mut().as_pin_mut() {
+                    cold_path();
                     ready!(wait.poll(cx));
                     this.timer.set(None);
                 }
                 let (attempt, timeout) = this.call.start_attempt();
                 if let Some(timeout) = timeout {
+                    cold_path();
                     this.timer.set(Some(this.call.settings.runtime.sleep(timeout)));
                 }
                 this.state.set(State::Attempt { future: (this.operation)(attempt) });
             }
             let StateProj::Attempt { future } = this.state.as_mut().project() else { panic_completed() };
             let outcome = ready!(poll_attempt(future, this.timer.as_mut().as_pin_mut(), cx));
-            this.state.set(State::Wait);
             if this.timer.is_some() {
+                cold_path();
                 this.timer.set(None);
             }
             match this.call.end_attempt(outcome.as_ref()) {
                 Next::Wait(wait) => {
+                    this.state.set(State::Wait);
                     if !wait.is_zero() {
+                        cold_path();
                         this.timer.set(Some(this.call.settings.runtime.sleep(wait.get())));
                     }
                     // Before the wait, so that a failed outcome does not hold a connection or memory meanwhile.
@@ -196,9 +208,9 @@ where
                         *this.discard = discard;
                     }
                 }
-                Next::End(reason, journal) => {
+                Next::End(end) => {
                     this.state.set(State::Done);
-                    return Poll::Ready(Report { outcome, reason, journal });
+                    return Poll::Ready(finish(this.call, outcome, end));
                 }
             }
         }
@@ -224,7 +236,7 @@ where
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.poll_report(cx).map(Report::into_result)
+        self.poll_until_end(cx, CallState::result)
     }
 }
 
@@ -258,6 +270,6 @@ where
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Report<T, E>> {
-        self.project().call.poll_report(cx)
+        self.project().call.poll_until_end(cx, CallState::report)
     }
 }

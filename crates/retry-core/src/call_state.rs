@@ -6,11 +6,14 @@ use crate::{
     attempt::Attempt,
     budget::RetryBudget,
     classify::Classify,
+    cold_path::cold_path,
+    error::RetryError,
     journal::{EarlierRecords, Journal, Record, Timing},
     logging,
     nanos::Nanos,
     observe::{Event, Observe},
     reason::Reason,
+    report::Report,
     runtime::Runtime,
     session::Progress,
     settings::Settings,
@@ -31,14 +34,41 @@ pub(crate) struct CallState<R, C, O> {
 /// What follows an attempt.
 pub(crate) enum Next {
     Wait(Nanos),
-    End(Reason, Journal),
+    End(End),
+}
+
+/// The last attempt of a call, and why it was the last.
+#[derive(Clone, Copy)]
+pub(crate) struct End {
+    reason: Reason,
+    record: Record,
 }
 
 impl<R, C, O> CallState<R, C, O> {
     #[inline]
     pub(crate) fn new(settings: Settings<R, C, O>, budget: Option<RetryBudget>) -> Self {
-        let (progress, earlier) = (Progress::new(budget), EarlierRecords::default());
-        Self { settings, progress, earlier, attempt_start: Nanos::ZERO }
+        Self {
+            settings,
+            progress: Progress::new(budget),
+            earlier: EarlierRecords::default(),
+            attempt_start: Nanos::ZERO,
+        }
+    }
+
+    /// Returns the result of a call that has ended.
+    #[inline]
+    pub(crate) fn result<T, E>(&mut self, outcome: Option<Result<T, E>>, end: End) -> Result<T, RetryError<E>> {
+        match outcome {
+            Some(Ok(value)) => Ok(value),
+            failed => self.report(failed, end).into_result(),
+        }
+    }
+
+    /// Returns the report on a call that has ended.
+    #[inline]
+    pub(crate) fn report<T, E>(&mut self, outcome: Option<Result<T, E>>, end: End) -> Report<T, E> {
+        let End { reason, record } = end;
+        Report { outcome, reason, journal: Journal::new(mem::take(&mut self.earlier), record) }
     }
 
     /// Returns the number of the current attempt, starting at 1.
@@ -81,18 +111,13 @@ impl<R: Runtime, C, O> CallState<R, C, O> {
         C: Classify<T, E>,
         O: Observe<T, E>,
     {
-        let Settings { policy, runtime, classify, observe, journal_limit, timed, .. } = &self.settings;
+        let Settings { policy, runtime, classify, observe, journal_limit, .. } = &self.settings;
         let verdict = outcome.map_or(Verdict::RetryTimeout, |outcome| classify.classify(outcome));
         let now = self.now();
         let attempt = self.progress.attempt();
-        let next = self.progress.decide(policy, verdict, now.unwrap_or_default(), || runtime.random());
-        let timing = now.filter(|_| *timed).map(|now| Timing {
-            start: self.attempt_start.since(self.progress.start),
-            duration: now.since(self.attempt_start),
-        });
-        let record = Record { attempt, verdict, wait: next.ok().map(Nanos::get), timing };
-        match next {
+        match self.progress.decide(policy, verdict, now.unwrap_or_default(), || runtime.random()) {
             Ok(wait) => {
+                let record = Record { attempt, verdict, wait: Some(wait.get()), timing: self.timing(now) };
                 logging::retry(&record);
                 observe.observe(Event { record: &record, outcome, ended: None });
                 self.earlier.push(&record, *journal_limit);
@@ -100,18 +125,30 @@ impl<R: Runtime, C, O> CallState<R, C, O> {
             }
             Err(reason) => {
                 self.progress.end();
+                let record = Record { attempt, verdict, wait: None, timing: self.timing(now) };
                 logging::end(&record, reason);
                 observe.observe(Event { record: &record, outcome, ended: Some(reason) });
-                Next::End(reason, Journal::new(mem::take(&mut self.earlier), record))
+                Next::End(End { reason, record })
             }
         }
+    }
+
+    /// Returns when an attempt that ends at `now` ran; `None` if the journal does not contain it.
+    #[inline]
+    fn timing(&self, now: Option<Nanos>) -> Option<Timing> {
+        now.filter(|_| self.settings.timed).map(|now| Timing {
+            start: self.attempt_start.since(self.progress.start),
+            duration: now.since(self.attempt_start),
+        })
     }
 
     /// Returns the time; `None` if nothing needs it.
     #[inline]
     fn now(&self) -> Option<Nanos> {
-        let Settings { policy, runtime, timed, .. } = &self.settings;
-        let needed = *timed || self.progress.has_budget() || policy.deadline != Nanos::MAX;
-        needed.then(|| Nanos::new(runtime.now()))
+        let Settings { runtime, reads_clock, .. } = &self.settings;
+        reads_clock.then(|| {
+            cold_path();
+            Nanos::new(runtime.now())
+        })
     }
 }

@@ -41,7 +41,7 @@ pub fn retry<T, E, Fut>(
 where
     Fut: Future<Output = Result<T, E>>,
 {
-    Retry::new(policy).into_call(move |_| operation())
+    Call::new(CallState::new(Retry::new(policy).settings, None), move |_| operation())
 }
 
 impl<R: Runtime, C, O> Retry<R, C, O> {
@@ -56,11 +56,6 @@ impl<R: Runtime, C, O> Retry<R, C, O> {
         C: Classify<T, E> + Clone,
         O: Observe<T, E> + Clone,
     {
-        self.clone().into_call(operation)
-    }
-
-    #[inline]
-    fn into_call<F, Fut>(self, operation: F) -> Call<F, Fut, C, O, R> {
-        Call::new(CallState::new(self.settings, self.budget), operation)
+        Call::new(CallState::new(self.settings.clone(), self.budget.clone()), operation)
     }
 }

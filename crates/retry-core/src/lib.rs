@@ -151,6 +151,7 @@ mod call_state;
 mod classify;
 #[cfg(feature = "std")]
 mod clock;
+mod cold_path;
 mod deadline;
 mod entry_points;
 mod error;

@@ -85,6 +85,7 @@ impl<R> Retry<R> {
             attempt_timeout: Nanos::MAX,
             journal_limit: 1,
             timed: false,
+            reads_clock: policy.deadline().is_some(),
         };
         Self { settings, budget: None }
     }
@@ -168,6 +169,7 @@ impl<R, C, O> Retry<R, C, O> {
     /// Charges every retry to `budget`, which calls of other `Retry` values may share.
     pub fn budget(mut self, budget: RetryBudget) -> Self {
         self.budget = Some(budget);
+        self.settings.reads_clock = true;
         self
     }
 
@@ -192,6 +194,7 @@ impl<R, C, O> Retry<R, C, O> {
     /// observer.
     pub fn timed(mut self) -> Self {
         self.settings.timed = true;
+        self.settings.reads_clock = true;
         self
     }
 }

@@ -5,6 +5,7 @@ use core::{borrow::Borrow, time::Duration};
 use crate::{
     backoff::{self, Backoff},
     budget::{Cost, RetryBudget},
+    cold_path::cold_path,
     deadline::Deadline,
     nanos::Nanos,
     policy::RetryPolicy,
@@ -92,7 +93,8 @@ pub(crate) struct Progress<B: Borrow<RetryBudget>> {
     /// When the call started.
     pub(crate) start: Nanos,
     backoff: Backoff,
-    retries: u32,
+    /// The number of the current attempt, starting at 1.
+    attempt: u32,
     /// What the last retry that was charged has cost; `Nothing` if none was.
     last_cost: Cost,
     /// Whether the budget counts the call.
@@ -101,12 +103,12 @@ pub(crate) struct Progress<B: Borrow<RetryBudget>> {
 
 impl<B: Borrow<RetryBudget>> Progress<B> {
     #[inline]
-    pub(crate) const fn new(budget: Option<B>) -> Self {
+    pub(crate) fn new(budget: Option<B>) -> Self {
         Self {
             budget,
             start: Nanos::ZERO,
-            backoff: Backoff::UNUSED,
-            retries: 0,
+            backoff: Backoff::default(),
+            attempt: 1,
             last_cost: Cost::Nothing,
             in_flight: false,
         }
@@ -123,18 +125,13 @@ impl<B: Borrow<RetryBudget>> Progress<B> {
     }
 
     #[inline]
-    pub(crate) fn has_budget(&self) -> bool {
-        self.budget.is_some()
-    }
-
-    #[inline]
     fn budget(&self) -> Option<&RetryBudget> {
         self.budget.as_ref().map(Borrow::borrow)
     }
 
     #[inline]
     pub(crate) fn attempt(&self) -> u32 {
-        self.retries.saturating_add(1)
+        self.attempt
     }
 
     #[inline]
@@ -155,6 +152,7 @@ impl<B: Borrow<RetryBudget>> Progress<B> {
         let (requested, cost) = match verdict {
             Verdict::Accept => {
                 if let Some(budget) = self.budget() {
+                    cold_path();
                     budget.refund(self.last_cost);
                 }
                 return Err(Reason::Accepted);
@@ -170,10 +168,10 @@ impl<B: Borrow<RetryBudget>> Progress<B> {
         if deadline.has_passed(now) {
             return Err(Reason::Deadline);
         }
-        if self.retries == policy.count {
+        if self.attempt > policy.count {
             return Err(Reason::Exhausted);
         }
-        if self.retries == 0 {
+        if self.attempt == 1 {
             self.backoff = Backoff::new(policy);
         }
         let first = if cost == Cost::Throttled { backoff::first_throttled(policy) } else { backoff::first(policy) };
@@ -195,7 +193,7 @@ impl<B: Borrow<RetryBudget>> Progress<B> {
             }
             self.last_cost = cost;
         }
-        self.retries += 1;
+        self.attempt = self.attempt.saturating_add(1);
         Ok(wait)
     }
 
@@ -203,6 +201,7 @@ impl<B: Borrow<RetryBudget>> Progress<B> {
     #[inline]
     pub(crate) fn end(&mut self) {
         if self.in_flight {
+            cold_path();
             self.in_flight = false;
             if let Some(budget) = self.budget() {
                 budget.end_call(self.was_charged());
