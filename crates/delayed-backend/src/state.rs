@@ -30,7 +30,7 @@ pub(crate) struct State {
 pub(crate) struct StubRuns {
     pub(crate) stubs: Stubs,
     /// One for each stub.
-    scripts: Vec<ScriptRun>,
+    scripts: Arc<[ScriptRun]>,
 }
 
 /// What responds to a request.
@@ -52,6 +52,11 @@ impl StubRuns {
         Self { stubs, scripts }
     }
 
+    /// Replaces the script of the requests that match no stub. Those of the stubs go on.
+    fn with_script(&self, script: &Script) -> Self {
+        Self { stubs: self.stubs.clone().with_script(script), scripts: Arc::clone(&self.scripts) }
+    }
+
     fn restarted(&self, settings: &Script) -> Self {
         Self::new(self.stubs.clone(), settings)
     }
@@ -69,7 +74,7 @@ impl State {
         let StubRuns { stubs, scripts } = &*self.stubs;
         if stubs.is_some() {
             let conditions = Conditions::of(head);
-            let mut candidates = stubs.stubs.iter().zip(scripts);
+            let mut candidates = stubs.stubs.iter().zip(&**scripts);
             let matching = candidates.find_map(|(stub, script)| Some((stub, stub.match_request(&conditions)?, script)));
             if let Some((stub, parameters, script)) = matching {
                 return (Responder::Stub(Arc::clone(stub), parameters), Some(script));
@@ -139,7 +144,10 @@ impl StateCell {
     }
 
     pub(crate) fn set_script(&self, script: Script) {
-        self.replace(|state| state.with_script(script));
+        self.replace(|state| {
+            let stubs = Arc::new(state.stubs.with_script(&script));
+            State { stubs, ..state.with_script(script) }
+        });
         self.events.send(Event::Changed);
     }
 

@@ -13,6 +13,8 @@ mod text_pattern;
 
 use std::fmt;
 use std::io;
+use std::mem;
+use std::ops::Range;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -48,6 +50,8 @@ pub struct Stubs {
     pub(crate) files: Files,
     /// The script of the requests that match no stub.
     pub(crate) script: Option<Script>,
+    /// Where the text has this script.
+    script_span: Range<usize>,
     pub(crate) stubs: Vec<Arc<Stub>>,
 }
 
@@ -77,7 +81,19 @@ impl Stubs {
     pub(crate) fn parse(text: &str, files: Files) -> Result<Self, StubError> {
         let file = parse::parse(text, &files)?;
         let stubs = file.stubs.into_iter().map(Arc::new).collect();
-        Ok(Self { text: text.to_owned(), files, script: file.script, stubs })
+        let (script, span) = file.script.unzip();
+        Ok(Self { text: text.to_owned(), files, script, script_span: span.unwrap_or_default(), stubs })
+    }
+
+    /// Replaces the script of the requests that match no stub, if the stubs come with one.
+    pub(crate) fn with_script(mut self, script: &Script) -> Self {
+        if self.script.is_some() {
+            let quoted = toml::Value::String(script.to_string()).to_string();
+            let start = self.script_span.start;
+            self.text.replace_range(mem::replace(&mut self.script_span, start..start + quoted.len()), &quoted);
+            self.script = Some(script.clone());
+        }
+        self
     }
 }
 
@@ -90,7 +106,7 @@ impl FromStr for Stubs {
     }
 }
 
-/// Returns the TOML that was parsed.
+/// Returns the TOML that was parsed. If the script has been replaced, it contains the new one.
 impl fmt::Display for Stubs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)

@@ -95,6 +95,29 @@ async fn stubs_can_be_read_and_replaced() {
 }
 
 #[tokio::test]
+async fn stubs_are_read_with_the_script_in_force() {
+    let backend = backend("ok").await;
+    let stubs =
+        |script: &str| format!("# é\n'script' = {script} # of all others\n[[stub]]\npath = '/a'\nscript = 'close'");
+    for script in ["'status=500'", "\"\"\"status=500,\nok\"\"\""] {
+        assert_eq!(control(&backend, "PUT /stubs", &stubs(script)).await.0, 204);
+        assert_eq!(control(&backend, "GET /stubs", "").await.1, stubs(script));
+        for script in [r#"status=501;body={"a":"it's"}"#, "status=502,ok", "status=503"] {
+            assert_eq!(control(&backend, "PUT /script", script).await.0, 204);
+            let shown = control(&backend, "GET /stubs", "").await.1;
+            assert!(
+                shown.starts_with("# é\n'script' = ")
+                    && shown.ends_with(" # of all others\n[[stub]]\npath = '/a'\nscript = 'close'"),
+                "{shown}"
+            );
+            assert_eq!(control(&backend, "PUT /stubs", &shown).await.0, 204);
+            assert_eq!(control(&backend, "GET /script", "").await.1, script);
+        }
+        assert_eq!(exchange(backend.address(), &request("GET", "/other")).await.get(9..12), Some("503"));
+    }
+}
+
+#[tokio::test]
 async fn stubs_from_the_network_read_files_only_in_the_folder_of_the_stub_file() {
     watch();
     let folder = std::env::temp_dir().join(format!("delayed-backend-control-{}", std::process::id()));

@@ -11,7 +11,7 @@ pub(crate) static ENDPOINTS: &[(Method, &str, &str)] = &[
     ),
     (Method::GET, "/script", "the script"),
     (Method::PUT, "/script", "plays the script in the body from its start"),
-    (Method::GET, "/stubs", "the stubs, as TOML"),
+    (Method::GET, "/stubs", "the stubs, as TOML, with the script in force"),
     (Method::PUT, "/stubs", "replaces the stubs by those in the body, which is TOML like a stub file"),
     (Method::POST, "/reset", "starts all scripts anew and removes all recorded requests"),
     (Method::GET, "/requests", "the recorded requests, as JSON; ?last=10 selects the latest"),

@@ -27,7 +27,7 @@ pub(crate) struct Field<'t> {
     pub(crate) path: String,
     key_span: Range<usize>,
     pub(crate) value: &'t DeValue<'t>,
-    value_span: Range<usize>,
+    pub(crate) value_span: Range<usize>,
 }
 
 impl<'t> Fields<'t> {

@@ -1,6 +1,7 @@
 //! Reads stubs from TOML.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use toml::de::DeTable;
@@ -22,7 +23,8 @@ use crate::stubs::text_pattern::TextPattern;
 /// What a stub file contains.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct StubFile {
-    pub(crate) script: Option<Script>,
+    /// The script of the requests that match no stub, with the position of its text.
+    pub(crate) script: Option<(Script, Range<usize>)>,
     pub(crate) stubs: Vec<Stub>,
 }
 
@@ -55,7 +57,7 @@ const CONNECTION_SCRIPT: &str = "faults of the TLS handshake belong in the scrip
 impl Reader<'_> {
     fn file(&self, table: &DeTable<'_>) -> Result<StubFile, Mistake> {
         let mut fields = Fields::new(table, "");
-        let script = fields.read("script", |field| self.script(field))?;
+        let script = fields.read("script", |field| Ok((self.script(field)?, field.value_span.clone())))?;
         let stubs = fields.read("stub", |field| {
             let tables = field.list();
             tables.iter().map(|table| self.stub(table)).collect::<Result<Vec<_>, _>>()
