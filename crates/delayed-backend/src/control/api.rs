@@ -15,6 +15,7 @@ use http_body_util::{BodyExt as _, Limited};
 use crate::common::duration;
 use crate::control::reply::{Invalid, Reply, done, json, typed};
 use crate::control::{endpoints, event_stream, page};
+use crate::fault::duration_text;
 use crate::script::Script;
 use crate::server::Server;
 use crate::stubs::Stubs;
@@ -25,8 +26,13 @@ const MAX_BODY: usize = 4 << 20;
 /// How long `/down` takes the backend down by default, like the behaviour `down`.
 const DEFAULT_OUTAGE: Duration = Duration::from_secs(3);
 
-/// Handles a request, which has arrived over loopback if `is_local`.
-pub(crate) async fn handle<B>(server: &Arc<Server>, is_local: bool, request: Request<B>) -> Result<Reply, Infallible>
+/// Handles a request, which has arrived over loopback if `is_local`, and whose body has this time.
+pub(crate) async fn handle<B>(
+    server: &Arc<Server>,
+    is_local: bool,
+    body_time: Duration,
+    request: Request<B>,
+) -> Result<Reply, Infallible>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -36,14 +42,15 @@ where
         let error = "over loopback, the control API is at localhost or an IP address, not at a public name";
         return Ok(Invalid::new(StatusCode::FORBIDDEN, error).reply());
     }
-    Ok(respond(server, &head, body).await.unwrap_or_else(|invalid| invalid.reply()))
+    Ok(respond(server, &head, text(body, body_time)).await.unwrap_or_else(|invalid| invalid.reply()))
 }
 
-async fn respond<B>(server: &Arc<Server>, head: &Parts, body: B) -> Result<Reply, Invalid>
-where
-    B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+/// Responds to a request. `body` reads its body, if it has one.
+async fn respond(
+    server: &Arc<Server>,
+    head: &Parts,
+    body: impl Future<Output = Result<String, Invalid>>,
+) -> Result<Reply, Invalid> {
     if is_cross_origin(&head.headers) {
         return Err(Invalid::new(StatusCode::FORBIDDEN, "pages of other sites cannot use the control API"));
     }
@@ -54,7 +61,7 @@ where
         ("GET", "/") => return Ok(typed("text/plain", endpoints::list())),
         ("GET", "/script") => return Ok(typed("text/plain", state.script.script().to_string())),
         ("PUT", "/script") => {
-            let script: Script = text(body).await?.trim().parse()?;
+            let script: Script = body.await?.trim().parse()?;
             check_script(server, &script)?;
             // Not those of `state`: the body may have taken long to arrive.
             server.set_script(script.with_settings_of(server.state().script.script()));
@@ -62,7 +69,7 @@ where
         ("GET", "/stubs") => return Ok(typed("application/toml", state.stubs.stubs.to_string())),
         ("PUT", "/stubs") => {
             let files = state.stubs.stubs.files.within();
-            let stubs = Stubs::parse(&text(body).await?, files)?;
+            let stubs = Stubs::parse(&body.await?, files)?;
             stubs.script.as_ref().map_or(Ok(()), |script| check_script(server, script))?;
             server.set_stubs(stubs);
         }
@@ -74,7 +81,7 @@ where
         ("DELETE", "/requests") => server.clear_requests(),
         ("POST", "/down") => server.down(outage(head.uri.query().unwrap_or_default())?),
         ("POST", "/seed") => {
-            let seed = text(body).await?.trim().parse();
+            let seed = body.await?.trim().parse();
             let expected = "expected a whole number from 0 to 18446744073709551615 in the body";
             server.set_seed(Some(seed.map_err(|_| Invalid::new(StatusCode::BAD_REQUEST, expected).in_field("seed"))?));
         }
@@ -110,13 +117,16 @@ fn check_script(server: &Server, script: &Script) -> Result<(), Invalid> {
     server.check_script(script).map_err(|error| Invalid::new(StatusCode::BAD_REQUEST, error).in_field("script"))
 }
 
-/// Reads a body as text.
-async fn text<B>(body: B) -> Result<String, Invalid>
+/// Reads a body as text, within this time.
+async fn text<B>(body: B, time: Duration) -> Result<String, Invalid>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let body = Limited::new(body, MAX_BODY).collect().await;
+    let body = tokio::time::timeout(time, Limited::new(body, MAX_BODY).collect()).await.map_err(|_| {
+        let error = format!("the body has not arrived within {}", duration_text(time));
+        Invalid::new(StatusCode::REQUEST_TIMEOUT, error)
+    })?;
     let body = body.map_err(|error| {
         let too_large = error.is::<http_body_util::LengthLimitError>();
         match too_large {

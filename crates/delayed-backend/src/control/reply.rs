@@ -42,7 +42,12 @@ impl Invalid {
     }
 
     pub(crate) fn reply(&self) -> Reply {
-        json(self.status, self)
+        let mut reply = json(self.status, self);
+        if self.status == StatusCode::REQUEST_TIMEOUT {
+            // The rest of the body may never arrive.
+            reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        reply
     }
 }
 
