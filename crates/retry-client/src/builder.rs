@@ -284,7 +284,7 @@ impl ClientBuilder {
     }
 
     /// Sets headers for all requests. A request that has a header of the same name keeps its own. The values are not part
-    /// of any log line or debug output.
+    /// of any log line or debug output. `Idempotency-Key` is an error, as a key is that of one request.
     ///
     /// ```
     /// use retry_client::{Client, http::{HeaderMap, HeaderValue, header::USER_AGENT}};
@@ -591,6 +591,7 @@ impl ClientBuilder {
         let hedge_after = self.hedge_after.map(HedgeAfter::validate).transpose()?;
         let origins = self.origins()?;
         let retry_config = self.retry_config.validate()?;
+        let default_headers = self.default_headers.map(DefaultHeaders::validate).transpose()?;
         let Some(first) = origins.first() else { return Err(Error::bad_input("expected a base URL")) };
         let base_url = first.base_url.clone();
         let ids = Arc::<EndpointIds>::default();
@@ -610,7 +611,7 @@ impl ClientBuilder {
             buffer_quota: retry_config.buffer_quota.clone(),
             hedge_delay: hedge_after.map(|after| Arc::new(HedgeDelay::new(after))),
         };
-        let Self { resume, response_buffer, response_limit, default_headers, .. } = self;
+        let Self { resume, response_buffer, response_limit, .. } = self;
         let backoffs = BackoffGauge::default();
         let inner =
             Inner { transport, retry_config, backoffs, resume, response_buffer, response_limit, default_headers };

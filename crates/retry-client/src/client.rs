@@ -10,6 +10,7 @@ use crate::{
     endpoint::status::EndpointStatus,
     error::Error,
     error_chain::BoxError,
+    history::History,
     request::{body::Body, default_headers::DefaultHeaders, hop_by_hop::remove_hop_by_hop},
     response::{
         body::ResponseBody,
@@ -88,11 +89,23 @@ impl Client {
         self.0.deliver(parts).await
     }
 
-    /// Sends a request, and returns the response once it is complete; without the rest of a body that exceeds the limit, if
-    /// the status is not 2xx.
-    pub(crate) async fn send_complete(self, parts: Result<RequestParts, Error>) -> Result<Response<Bytes>, Error> {
+    /// Sends a request, and parses the body of its response. A status other than 2xx is an error, with the response; without
+    /// the rest of a body that exceeds the limit.
+    pub(crate) async fn read<T>(
+        self,
+        parts: Result<RequestParts, Error>,
+        parse: impl FnOnce(Bytes) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let delivery = Delivery::Complete(self.0.response_limit(&parts));
-        self.0.call(parts, delivery, |_, response| response.map(ReceivedBody::into_bytes)).await
+        let read = |request: &ReplayableRequest<'_>, response: Response<ReceivedBody>| {
+            let mut response = response.map(ReceivedBody::into_bytes);
+            if !response.status().is_success() {
+                return Err(request.failed(Error::status(response)));
+            }
+            let history: Option<History> = response.extensions_mut().remove();
+            parse(response.into_body()).map_err(|error| request.failed(error.with_history(history)))
+        };
+        self.0.call(parts, delivery, read).await?
     }
 
     /// Forwards an inbound request to `path`, without its hop-by-hop headers and `Host`. The hop-by-hop headers of the
@@ -185,13 +198,17 @@ impl Inner {
     /// another copy of the request.
     fn call<R>(
         &self,
-        mut parts: Result<RequestParts, Error>,
+        parts: Result<RequestParts, Error>,
         delivery: Delivery,
         finish: impl FnOnce(&ReplayableRequest<'_>, Response<ReceivedBody>) -> R,
     ) -> impl Future<Output = Result<R, Error>> {
-        if let (Some(headers), Ok(parts)) = (&self.default_headers, &mut parts) {
-            headers.add(parts.head.headers_mut());
-        }
+        let parts = match &self.default_headers {
+            None => parts,
+            Some(headers) => parts.and_then(|mut parts| {
+                headers.add(parts.head.headers_mut())?;
+                Ok(parts)
+            }),
+        };
         let transport = CallTransport { transport: &self.transport, delivery };
         retry_loop::call(transport, &self.retry_config, Some(&self.backoffs), parts, finish)
     }

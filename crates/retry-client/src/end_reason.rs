@@ -14,6 +14,9 @@ pub enum EndReason {
     /// no `Idempotency-Key`, and [`RetryMethods`](crate::RetryMethods) does not allow it; or it asks for another protocol
     /// (`Upgrade`).
     NotSafeToRepeat,
+    /// The status of the response is listed for retries, but a header in which the server asks for no retry counts: see
+    /// [`server_hints`](crate::RetryConfig::server_hints).
+    RetryForbidden,
     /// The request's body cannot be sent again: it is a stream that was longer than
     /// [`replay_limit`](crate::RetryConfig::replay_limit) or [`replay_memory`](crate::RetryConfig::replay_memory) allows.
     BodyNotReplayable,
@@ -50,6 +53,7 @@ impl fmt::Display for EndReason {
         f.write_str(match self {
             Self::Accepted => "accepted",
             Self::NotSafeToRepeat => "not safe to repeat",
+            Self::RetryForbidden => "the server asked for no retry",
             Self::BodyNotReplayable => "the request body cannot be sent again",
             Self::Permanent => "another attempt would fail too",
             Self::Outage => "no endpoint was up in time",

@@ -14,10 +14,18 @@ use crate::{
 
 /// The error of a request that got no response, or of a response body that could not be read.
 ///
-/// It displays as one line that names what happened and the root cause, without credentials. Because the line has the cause,
-/// the error has no [`source`](std::error::Error::source): a log prints each text once, whether it prints the error alone or
-/// a chain of errors, as `{:#}` of `anyhow` does. Programs use [`kind`](Self::kind), [`root_cause`](Self::root_cause), which
-/// can be downcast, and [`history`](Self::history), which has the attempts.
+/// It displays as one line: the request without its query and credentials, what happened and the root cause, why there was
+/// no further attempt, and how many there were if there was more than one:
+///
+/// ```text
+/// GET http://shop:8080/orders: connection error: connection closed before message completed; no retries left (4 attempts)
+/// POST http://shop:8080/orders: attempt timeout: no response within 2s; not repeated, as it may have been processed: add an
+/// Idempotency-Key, or allow it by CallOptions::repeatable
+/// ```
+///
+/// Because the line has the cause, the error has no [`source`](std::error::Error::source): a log prints each text once,
+/// whether it prints the error alone or a chain of errors, as `{:#}` of `anyhow` does. Programs use [`kind`](Self::kind),
+/// [`root_cause`](Self::root_cause), which can be downcast, and [`history`](Self::history), which has the attempts.
 ///
 /// ```
 /// use retry_client::{Client, ErrorKind};
@@ -33,13 +41,22 @@ struct Inner {
     kind: ErrorKind,
     message: String,
     source: Option<BoxError>,
+    request: Option<FailedRequest>,
     history: Option<History>,
     response: Option<Response<Bytes>>,
 }
 
+/// The request of a call that failed.
+pub(crate) struct FailedRequest {
+    /// Its method and URL, as in log lines.
+    pub(crate) line: String,
+    /// Whether the caller can allow to repeat it.
+    pub(crate) can_be_allowed: bool,
+}
+
 impl Error {
     fn new(kind: ErrorKind, message: String) -> Self {
-        Self(Box::new(Inner { kind, message, source: None, history: None, response: None }))
+        Self(Box::new(Inner { kind, message, source: None, request: None, history: None, response: None }))
     }
 
     /// Creates an error whose message ends with that of the root cause.
@@ -129,6 +146,12 @@ impl Error {
         self
     }
 
+    /// Adds the request of the call.
+    pub(crate) fn of_request(mut self, request: FailedRequest) -> Self {
+        self.0.request = Some(request);
+        self
+    }
+
     /// Adds the attempts of the call.
     pub(crate) fn with_history(mut self, history: impl Into<Option<History>>) -> Self {
         self.0.history = history.into();
@@ -137,7 +160,7 @@ impl Error {
 
     /// Returns the outcome of an attempt that failed.
     pub(crate) fn to_outcome(&self) -> Outcome {
-        Outcome::Failed { kind: self.kind(), message: self.to_string() }
+        Outcome::Failed { kind: self.kind(), message: self.message().to_owned() }
     }
 
     /// Returns the first error of type `E` among the causes.
@@ -149,6 +172,12 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// Returns what happened and the root cause: the displayed line without the request and the attempts.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
     }
 
     /// Returns the status of the response, if the kind is [`ErrorKind::Status`].
@@ -190,7 +219,7 @@ impl Error {
     /// if let Err(error) = client.get("/hello").await {
     ///     let cause = error.root_cause();
     ///     // cannot connect to localhost:8080: Connection refused (os error 111)
-    ///     println!("{error}");
+    ///     println!("{}", error.message());
     ///     // Connection refused (os error 111)
     ///     println!("{cause}");
     ///     let is_refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
@@ -209,7 +238,26 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)
+        let Inner { message, request, .. } = &*self.0;
+        if let Some(FailedRequest { line, .. }) = request {
+            write!(f, "{line}: ")?;
+        }
+        f.write_str(message)?;
+        let Some(history) = self.history() else { return Ok(()) };
+        match history.reason_to_display() {
+            Some(EndReason::NotSafeToRepeat) if request.as_ref().is_some_and(|request| request.can_be_allowed) => {
+                f.write_str(
+                    "; not repeated, as it may have been processed: add an Idempotency-Key, or allow it by \
+                     CallOptions::repeatable",
+                )?;
+            }
+            Some(reason) => write!(f, "; {reason}")?,
+            None => {}
+        }
+        match history.attempts() {
+            1 => Ok(()),
+            attempts => write!(f, " ({attempts} attempts)"),
+        }
     }
 }
 
@@ -219,7 +267,7 @@ impl fmt::Debug for Error {
         let history = self.0.history.as_ref().map(ToString::to_string).unwrap_or_default();
         f.debug_struct("Error")
             .field("kind", &self.0.kind)
-            .field("message", &self.0.message)
+            .field("message", &self.to_string())
             .field("history", &history)
             .finish_non_exhaustive()
     }

@@ -157,7 +157,7 @@ impl History {
     }
 
     /// Returns the reason, unless it adds nothing to the outcome of the last attempt.
-    fn reason_to_display(&self) -> Option<EndReason> {
+    pub(crate) fn reason_to_display(&self) -> Option<EndReason> {
         match (self.reason, &self.last.outcome) {
             (EndReason::Accepted | EndReason::Outage, _) | (EndReason::Deadline, Outcome::DeadlineExceeded) => None,
             (reason, _) => Some(reason),

@@ -142,6 +142,7 @@ pub use grpc::code::{GrpcCode, ParseGrpcCodeError};
 pub use hedge::after::HedgeAfter;
 pub use history::{Hedge, History, Outcome, PastAttempt};
 pub use layer::{RetryLayer, RetryService};
+pub use media_type::has_grpc_status;
 pub use request::{
     body::Body,
     deadline_header::DeadlineHeader,

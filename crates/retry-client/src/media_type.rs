@@ -21,8 +21,19 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     is_type(content_type(headers), GRPC)
 }
 
-/// Whether the status of a call is in `grpc-status`: in gRPC over HTTP/2. gRPC-Web has it in the body.
-pub(crate) fn has_grpc_status(headers: &HeaderMap) -> bool {
+/// Whether a message with these headers belongs to gRPC over HTTP/2, where the status of a call is in `grpc-status`. gRPC-Web
+/// has it in the body.
+///
+/// ```
+/// use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
+/// use retry_client::has_grpc_status;
+///
+/// let headers = |value| HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(value))]);
+/// assert!(has_grpc_status(&headers("application/grpc+proto")));
+/// assert!(!has_grpc_status(&headers("application/grpc-web+proto")));
+/// ```
+#[must_use]
+pub fn has_grpc_status(headers: &HeaderMap) -> bool {
     is_grpc(headers) && content_type(headers).trim_ascii().get(GRPC.len()) != Some(&b'-')
 }
 
@@ -93,6 +104,8 @@ mod tests {
         check("application/grpc-web", false);
         check("application/grpc-web-text+proto", false);
         check("application/json", false);
+        check("application/grpcfoo", false);
+        assert!(!has_grpc_status(&HeaderMap::new()));
     }
 
     #[test]

@@ -12,8 +12,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::{
     client::Client,
     error::Error,
-    history::History,
-    request::body::Body,
+    request::{body::Body, header_count::check_header_count},
     response::body::{ResponseBody, parse_text},
     retry::{attempt_event::WithoutQuery, attempt_request::RequestParts, call_options::CallOptions},
 };
@@ -100,7 +99,10 @@ impl RequestBuilder {
                 |what| Error::bad_input(format!("header {name:?}: its {what} has a character that is not allowed"));
             let valid_name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid("name"))?;
             // A value may be confidential, and is not part of the message.
-            parts.head.headers_mut().append(valid_name, value.try_into().map_err(|_| invalid("value"))?);
+            let value = value.try_into().map_err(|_| invalid("value"))?;
+            let headers = parts.head.headers_mut();
+            check_header_count(headers.len() + 1)?;
+            headers.append(valid_name, value);
             Ok(())
         })
     }
@@ -181,8 +183,7 @@ impl RequestBuilder {
     ///
     /// As [`bytes`](Self::bytes), and if the body is not UTF-8.
     pub async fn text(self) -> Result<String, Error> {
-        let (body, history) = self.complete().await?;
-        parse_text(body).map_err(|error| error.with_history(history))
+        self.client.read(self.parts, parse_text).await
     }
 
     /// Sends the request, and parses the body of its response as JSON. An attempt includes the body, so that a body that
@@ -194,8 +195,7 @@ impl RequestBuilder {
     #[cfg(feature = "json")]
     #[cfg_attr(docsrs, doc(cfg(feature = "json")))]
     pub async fn read_json<T: serde::de::DeserializeOwned>(self) -> Result<T, Error> {
-        let (body, history) = self.complete().await?;
-        crate::response::body::parse_json(&body).map_err(|error| error.with_history(history))
+        self.client.read(self.parts, |body| crate::response::body::parse_json(&body)).await
     }
 
     /// Sends the request, and returns the body of its response. An attempt includes the body, so that a body that ends
@@ -209,18 +209,7 @@ impl RequestBuilder {
     ///   [`TooLarge`](crate::ErrorKind::TooLarge).
     /// - If no attempt got a complete response, returns the error of the last one.
     pub async fn bytes(self) -> Result<Bytes, Error> {
-        self.complete().await.map(|(body, _)| body)
-    }
-
-    /// Returns the body of a successful response, and the attempts.
-    async fn complete(self) -> Result<(Bytes, Option<History>), Error> {
-        let Self { client, parts } = self;
-        let mut response = client.send_complete(parts).await?;
-        if !response.status().is_success() {
-            return Err(Error::status(response));
-        }
-        let history = response.extensions_mut().remove();
-        Ok((response.into_body(), history))
+        self.client.read(self.parts, Ok).await
     }
 }
 

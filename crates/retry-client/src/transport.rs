@@ -47,8 +47,9 @@ use crate::{
         received_body::ReceivedBody,
     },
     retry::{
-        attempt_request::AttemptRequest,
+        attempt_request::{AttemptRequest, ReplayableRequest},
         failure::{Failure, FailureKind},
+        judge::Judgment,
         retry_loop::{BoxResponse, Transport},
     },
 };
@@ -139,17 +140,29 @@ impl<'a> Transport for CallTransport<'a> {
                     failure.kind = FailureKind::CutOff;
                 }
             }
-            if outcome.as_ref().map_or(true, |response| is_retried(&request, response)) {
+            if outcome.as_ref().map_or(true, |response| judge(request.request, response).is_failed()) {
                 request.route().failed();
             }
             outcome
         }
     }
+
+    async fn read_body(
+        &mut self,
+        request: &ReplayableRequest<'_>,
+        response: BoxResponse<ReceivedBody>,
+    ) -> Result<BoxResponse<ReceivedBody>, Failure> {
+        // After the trailers of a gRPC call, nothing is left.
+        if !response.body().is_unread() {
+            return Ok(response);
+        }
+        self.transport.read_ahead(response, request, self.delivery).await
+    }
 }
 
-/// Whether a response is retried.
-fn is_retried(request: &AttemptRequest<'_>, response: &Response<ReceivedBody>) -> bool {
-    request.is_retried(request.status(response, ReceivedBody::trailers))
+/// Judges a response by what has arrived of it.
+fn judge(request: &ReplayableRequest<'_>, response: &Response<ReceivedBody>) -> Judgment {
+    request.judge(response, ReceivedBody::trailers)
 }
 
 /// Whether an endpoint that has closed a connection refuses others.
@@ -182,7 +195,7 @@ impl HttpTransport {
             Box::pin(limit.prefetch(stream)).await;
         }
         let response = self.exchange(request, lease).await?;
-        self.read_ahead(response, request, delivery).await
+        self.read_accepted(response, request, delivery).await
     }
 
     /// As [`attempt`](Self::attempt), but if there is no response after the delay, the request is sent to another endpoint
@@ -203,10 +216,10 @@ impl HttpTransport {
             Some(async move {
                 let (local, mut lease, _charge) = (Arc::clone(&lease.local), Some(lease), charge);
                 let response = exchange_with(&local, &mut lease, request).await?;
-                self.read_ahead(response, request, delivery).await
+                self.read_accepted(response, request, delivery).await
             })
         };
-        let is_accepted = |response: &BoxResponse<ReceivedBody>| !is_retried(request, response);
+        let is_accepted = |response: &BoxResponse<ReceivedBody>| !judge(request.request, response).is_failed();
         let (outcome, winner) = race(self.attempt(request, lease, delivery), second, is_accepted).await;
         if winner == Winner::Second {
             route.hedge_won();
@@ -233,11 +246,25 @@ impl HttpTransport {
         Some((lease, charge))
     }
 
+    /// As [`read_ahead`](Self::read_ahead), unless the head of the response says that it should be retried: its body is
+    /// read only if it turns out to be the last.
+    async fn read_accepted(
+        &self,
+        response: BoxResponse<ReceivedBody>,
+        request: &AttemptRequest<'_>,
+        delivery: Delivery,
+    ) -> Result<BoxResponse<ReceivedBody>, Failure> {
+        if delivery == Delivery::Streamed || judge(request.request, &response).is_failed() {
+            return Ok(response);
+        }
+        self.read_ahead(response, request.request, delivery).await
+    }
+
     /// Reads the body of a response as far as `delivery` says.
     async fn read_ahead(
         &self,
         mut response: BoxResponse<ReceivedBody>,
-        request: &AttemptRequest<'_>,
+        request: &ReplayableRequest<'_>,
         delivery: Delivery,
     ) -> Result<BoxResponse<ReceivedBody>, Failure> {
         let read_ahead = match delivery {
@@ -254,7 +281,7 @@ impl HttpTransport {
                     // Most short bodies arrive with their head.
                     poll_fn(|cx| Poll::Ready(response.body_mut().read_arrived(cx))).await.map_err(body_failure)?;
                 }
-                let (headers, repeatable) = (request.head().headers(), request.is_repeatable());
+                let (headers, repeatable) = (request.head.headers(), request.is_repeatable());
                 ReadAhead::limited(limits, headers, &response, repeatable, &self.buffer_quota)
             }
             Delivery::Complete(limit) => Some(ReadAhead::complete(limit, response.status())),
@@ -422,14 +449,13 @@ fn accept(
         return Err(Failure { error, kind: FailureKind::Permanent });
     }
     watch.head_received(response.status(), response.headers());
-    let status = request.status(&response, |_| None);
-    let is_failure = request.is_failure(status);
+    let request = request.request;
+    let is_failure = request.judge(&response, |_| None).is_server_error();
     let is_short = response.body().size_hint().exact().is_some_and(|length| length <= SHORT_RESPONSE);
-    let lease = lease.map(|lease| match request.grpc_failures() {
-        failures if !failures.is_empty() && status.grpc.is_none() && !is_failure => lease.expect_grpc_status(failures),
-        _ => lease.head_received(is_failure, is_short),
-    });
-    Ok(Box::new(response.map(|incoming| ReceivedBody::new(incoming, connection, lease, watch))))
+    let has_status = is_failure || request.status(&response, |_| None).grpc.is_some();
+    let trailers = if has_status { None } else { request.judge.of_trailers() };
+    let lease = lease.map(|lease| lease.head_received(is_failure, is_short || trailers.is_some()));
+    Ok(Box::new(response.map(|incoming| ReceivedBody::new(incoming, connection, lease, watch, trailers))))
 }
 
 /// Notes that there is no connection to an endpoint, and classifies the error.

@@ -47,7 +47,7 @@ async fn parity_refused_connections_are_retried_for_every_method() {
     let refused = client.post("/hello").body("x").await.unwrap_err();
     assert_eq!((refused.kind(), refused.reason()), (ErrorKind::Connect, Some(EndReason::Exhausted)));
     assert_eq!(refused.history().unwrap().attempts(), 4);
-    assert!(refused.to_string().starts_with("cannot connect to 127.0.0.1:"), "{refused}");
+    assert!(refused.message().starts_with("cannot connect to 127.0.0.1:"), "{refused}");
     let cause = refused.root_cause();
     assert_eq!(cause.to_string(), "Connection refused (os error 111)");
     assert_eq!(cause.downcast_ref::<io::Error>().unwrap().kind(), io::ErrorKind::ConnectionRefused);
@@ -108,7 +108,7 @@ async fn parity_timeouts_repeat_idempotent_methods_only_unless_told() {
             .unwrap();
         let error = if post { client.post("/").body("x").await } else { client.get("/").await }.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout);
-        assert_eq!(error.to_string(), "idle timeout: nothing was read or written for 100ms");
+        assert_eq!(error.message(), "idle timeout: nothing was read or written for 100ms");
         (server.seen().len(), error.reason().unwrap())
     };
     assert_eq!(attempts(RetryMethods::Idempotent, false).await, (2, EndReason::Exhausted));
@@ -232,7 +232,7 @@ async fn a_status_other_than_2xx_is_an_error_of_text_with_the_response_inside() 
     let server = Server::start([Reply::Status(404, "nothing here")]).await;
     let error = server.client().build().unwrap().get("/").text().await.unwrap_err();
     assert_eq!((error.kind(), error.status_code()), (ErrorKind::Status, Some(StatusCode::NOT_FOUND)));
-    assert_eq!(error.to_string(), "status 404 Not Found");
+    assert_eq!(error.message(), "status 404 Not Found");
     let response = error.into_response().unwrap();
     assert_eq!(response.headers()["content-type"], "text/plain");
     assert_eq!(response.into_body(), "nothing here");
@@ -419,7 +419,7 @@ async fn a_request_body_that_fails_has_a_kind_of_its_own_and_is_sent_once() {
     let incomplete = StreamBody::new(Parts(std::iter::once(Err::<http_body::Frame<Bytes>, _>("disk on fire"))));
     let error = server.client().build().unwrap().put("/").body(Body::new(incomplete)).await.unwrap_err();
     assert_eq!((error.kind(), error.history().unwrap().attempts()), (ErrorKind::RequestBody, 1));
-    assert_eq!(error.to_string(), "the request body failed: disk on fire");
+    assert_eq!(error.message(), "the request body failed: disk on fire");
     assert_eq!(error.root_cause().to_string(), "disk on fire");
 }
 

@@ -322,19 +322,59 @@ async fn the_head_of_a_stream_arrives_after_the_buffer_time() {
 }
 
 #[tokio::test]
-async fn a_call_whose_client_is_still_sending_is_neither_buffered_nor_repeated() {
+async fn a_call_whose_client_is_still_sending_is_not_buffered() {
     let open = Arc::new(Notify::new());
-    for reply in [Reply::new().wait(&open).trailers(UNAVAILABLE), Reply::trailers_only(UNAVAILABLE)] {
-        let server = Server::start([reply, Reply::ok()]).await;
-        let (mut sender, body) = Channel::<Bytes>::new(1);
+    let server = Server::start([Reply::new().wait(&open).trailers(UNAVAILABLE), Reply::ok()]).await;
+    let (mut sender, body) = Channel::<Bytes>::new(1);
+    sender.send_data(message("one")).await.unwrap();
+    let response = send(&server.client().build().unwrap(), unread(Body::new(body))).await;
+    open.notify_one();
+    assert_eq!(read(response).await, (Bytes::new(), Some(GrpcCode::Unavailable)));
+    assert_eq!(server.calls.load(SeqCst), 1);
+    drop(sender);
+}
+
+/// A call to which the server replies before it has read the request.
+fn unread(body: Body) -> Request<Body> {
+    let mut request = call(body);
+    request.headers_mut().remove("x-read");
+    request
+}
+
+#[tokio::test]
+async fn a_call_that_fails_before_its_request_was_read_is_repeated_with_all_of_it() {
+    for (limit, attempts) in [(64, 2), (4, 1)] {
+        let server = Server::start([Reply::trailers_only(UNAVAILABLE), Reply::ok()]).await;
+        let client = server.client().replay_limit(limit).build().unwrap();
+        let (mut sender, body) = Channel::<Bytes>::new(2);
         sender.send_data(message("one")).await.unwrap();
-        let mut request = call(Body::new(body));
-        request.headers_mut().remove("x-read");
-        let response = send(&server.client().build().unwrap(), request).await;
-        open.notify_one();
-        assert_eq!(read(response).await, (Bytes::new(), Some(GrpcCode::Unavailable)));
-        assert_eq!(server.calls.load(SeqCst), 1);
+        read(send(&client, unread(Body::new(body))).await).await;
+        assert_eq!(server.calls.load(SeqCst), attempts, "{limit}");
         drop(sender);
+    }
+}
+
+#[tokio::test]
+async fn an_upgrade_is_not_repeated_for_its_code() {
+    let server = Server::start([Reply::trailers_only(UNAVAILABLE), Reply::ok()]).await;
+    let mut request = call(message("hi"));
+    request.headers_mut().insert("upgrade", HeaderValue::from_static("other"));
+    send(&server.client().build().unwrap(), request).await;
+    assert_eq!(server.calls.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_response_that_announces_its_length_counts_towards_the_quota_too() {
+    for (memory, attempts) in [(10_000, 2), (100, 1)] {
+        for announced in [true, false] {
+            let mut failure = Reply::new().data(message(&"x".repeat(1000))).trailers(UNAVAILABLE);
+            if announced {
+                failure = failure.head("content-length", "1005");
+            }
+            let server = Server::start([failure, Reply::ok()]).await;
+            let client = server.client().replay_memory(memory);
+            assert_eq!(outcome(client, &server).await.2, attempts, "{memory} {announced}");
+        }
     }
 }
 

@@ -194,7 +194,7 @@ async fn a_request_without_an_absolute_url_is_one_attempt() {
         count.fetch_add(1, SeqCst);
     });
     let error = send(hyper_util_client(LIMIT), config, "", Method::PUT).await.unwrap_err();
-    assert_eq!(error.to_string(), "client error (UserAbsoluteUriRequired)");
+    assert_eq!(error.message(), "client error (UserAbsoluteUriRequired)");
     assert_eq!((error.kind(), attempts.load(SeqCst)), (ErrorKind::BadInput, 1));
 }
 

@@ -146,7 +146,7 @@ async fn a_call_that_has_waited_for_too_long_fails_with_the_reason() {
         for _ in 0..2 {
             let call = spawn(&client, request(Method::POST, "/", streamed()));
             let error = result(call).await.unwrap_err();
-            assert_eq!((error.kind(), error.to_string()), (ErrorKind::Outage, why.clone()));
+            assert_eq!((error.kind(), error.message()), (ErrorKind::Outage, &*why));
             assert_eq!((error.reason(), error.history().unwrap().attempts()), (Some(reason), 1));
         }
         assert_eq!(client.calls_parked(), 0);

@@ -107,7 +107,7 @@ async fn client_in_its_own_process() {
         Err(_) => client,
     };
     let outcome = match client.build() {
-        Err(error) => format!("{error}"),
+        Err(error) => error.message().to_owned(),
         Ok(client) => {
             assert!(!format!("{client:?}").contains("bWU6"), "credentials are displayed");
             if options.contains("repeat") {
@@ -118,7 +118,7 @@ async fn client_in_its_own_process() {
             }
             match client.get("/x?y").text().await {
                 Ok(text) => text,
-                Err(error) => format!("{error} [{}]", error.history().unwrap().attempts()),
+                Err(error) => format!("{} [{}]", error.message(), error.history().unwrap().attempts()),
             }
         }
     };

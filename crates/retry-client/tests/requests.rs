@@ -3,16 +3,17 @@
 
 mod common;
 
-use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+use std::{future::pending, sync::atomic::Ordering::SeqCst, time::Duration};
 
-use common::{LIMIT, Reply, Server, quick, raw_server};
+use common::{LIMIT, Reply, Server, quick, raw_server, read_head, watch};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header::AUTHORIZATION};
 use http_body_util::BodyExt;
 use hyper_util::{client::legacy, rt::TokioExecutor};
 use retry_client::{
-    Body, CallOptions, Client, EndReason, Error, ErrorKind, History, RetryBudget, RetryConfig, RetryLayer,
+    Body, CallOptions, Client, ClientBuilder, EndReason, Error, ErrorKind, History, RequestBuilder, RetryBudget,
+    RetryConfig, RetryLayer,
 };
-use tokio::time::timeout;
+use tokio::{io::AsyncWriteExt, net::TcpListener, task::JoinSet, time::timeout};
 use tower::{Layer, Service, ServiceExt};
 
 const INCOMPLETE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\n{\"na";
@@ -107,6 +108,151 @@ async fn a_body_that_breaks_is_retried_if_it_is_read_as_a_whole() {
 }
 
 #[tokio::test]
+async fn too_many_headers_are_an_error() {
+    let server = Server::start([Reply::Ok("ok")]).await;
+    let many = |count: usize| {
+        let names = (0..count).map(|number| HeaderName::try_from(format!("x-{number}")).unwrap());
+        names.map(|name| (name, HeaderValue::from_static("1"))).collect::<HeaderMap>()
+    };
+    let expect = |error: Error| {
+        assert_eq!(error.kind(), ErrorKind::BadInput);
+        assert!(error.to_string().ends_with(" headers: expected at most 16384"), "{error}");
+    };
+    let client = server.client().build().unwrap();
+    let request = (0..40_000).fold(client.get("/"), |request, number| request.header(format!("x-{number}"), number));
+    expect(request.send().await.unwrap_err());
+    let request = || {
+        let mut request = Request::new(Body::empty());
+        // As many as there can be.
+        *request.headers_mut() = many(24_576);
+        request
+    };
+    expect(client.execute(request()).await.unwrap_err());
+    expect(client.forward("/", request()).await.unwrap_err());
+    let config = RetryConfig::default().add_idempotency_key(true).attempt_header(HeaderName::from_static("x-attempt"));
+    let http = legacy::Client::builder(TokioExecutor::new()).build_http::<Body>();
+    expect(RetryLayer::new(config).unwrap().layer(http).oneshot(request()).await.unwrap_err());
+    let defaults = server.client().default_headers(many(10_000)).build().unwrap();
+    expect(defaults.execute(request()).await.unwrap_err());
+    expect(server.client().default_headers(many(24_576)).build().unwrap_err());
+    assert!(server.seen().is_empty());
+}
+
+#[test]
+fn a_default_header_is_not_the_key_of_a_request() {
+    let key = (HeaderName::from_static("idempotency-key"), HeaderValue::from_static("1"));
+    let error = Client::builder("http://a").default_headers(HeaderMap::from_iter([key])).build().unwrap_err();
+    let expected = "default_headers has idempotency-key: expected a key for each request, by RequestBuilder::header or \
+                    add_idempotency_key";
+    assert_eq!((error.kind(), error.message()), (ErrorKind::BadInput, expected));
+}
+
+/// Starts a server that writes the next of `responses` to each connection, and keeps it open. Returns a builder for a
+/// client that retries 503.
+async fn stalling_server(responses: &'static [&'static [u8]]) -> (ClientBuilder, JoinSet<()>) {
+    watch();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client::builder(format!("http://{}", listener.local_addr().unwrap()));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut open = Vec::new();
+        for response in responses {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_head(&mut stream).await;
+            stream.write_all(response).await.unwrap();
+            open.push(stream);
+        }
+        pending().await
+    });
+    (client.policy(quick(3)).status_codes([503]).no_timeout(), tasks)
+}
+
+/// Longer than what is drained, so that its connection is closed at once.
+const STALLED_503: &[u8] = b"HTTP/1.1 503 Busy\r\ncontent-length: 100000\r\n\r\nhalf";
+
+#[tokio::test]
+async fn a_listed_status_is_retried_without_waiting_for_its_body() {
+    for buffer in [0, 1024 * 1024] {
+        let (client, _server) = stalling_server(&[STALLED_503, STALLED_503, COMPLETE]).await;
+        let client = client.response_buffer(buffer).build().unwrap();
+        assert_eq!(timeout(LIMIT, client.get("/").text()).await.unwrap().unwrap(), "{\"name\":\"tea\"}");
+    }
+    let (client, _server) = stalling_server(&[STALLED_503, COMPLETE]).await;
+    let client = client.response_buffer(1024 * 1024).build().unwrap();
+    assert_eq!(timeout(LIMIT, client.get("/").send()).await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn the_body_of_the_last_response_with_a_listed_status_is_read() {
+    const BUSY: &[u8] = b"HTTP/1.1 503 Busy\r\ncontent-length: 5\r\n\r\nsorry";
+    const BROKEN: &[u8] = b"HTTP/1.1 503 Busy\r\ncontent-length: 5\r\n\r\nsor";
+    let forbidden = || CallOptions::new().repeatable(false);
+    for (options, attempts) in [(CallOptions::new(), 4), (forbidden(), 1)] {
+        let (address, connections, _server) = raw_server(vec![BUSY]).await;
+        let client = Client::builder(format!("http://{address}")).policy(quick(3)).status_codes([503]);
+        let error = client.build().unwrap().get("/").options(options).text().await.unwrap_err();
+        assert_eq!(error.into_response().unwrap().body(), "sorry");
+        assert_eq!(connections.load(SeqCst), attempts);
+    }
+    // Before it is returned.
+    let (address, _, _server) = raw_server(vec![BROKEN]).await;
+    let client = Client::builder(format!("http://{address}")).policy(quick(1)).status_codes([503]);
+    let client = client.response_buffer(100).build().unwrap();
+    let error = client.get("/").send().await.unwrap_err();
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::ConnectionClosed, Some(EndReason::Exhausted)));
+    assert_eq!(error.history().unwrap().attempts(), 2);
+}
+
+#[tokio::test]
+async fn the_body_of_the_last_response_is_read_within_the_time_of_its_attempt() {
+    let short = Duration::from_millis(50);
+    for (options, reason) in [
+        (CallOptions::new().attempt_timeout(short), EndReason::Exhausted),
+        (CallOptions::new().deadline(short), EndReason::Deadline),
+    ] {
+        let (client, _server) = stalling_server(&[STALLED_503]).await;
+        let client = client.policy(quick(0)).build().unwrap();
+        let error = timeout(LIMIT, client.get("/").options(options).text()).await.unwrap().unwrap_err();
+        assert_eq!((error.kind(), error.reason()), (ErrorKind::Timeout, Some(reason)));
+    }
+}
+
+#[tokio::test]
+async fn an_error_names_the_request_what_happened_and_why_there_was_no_other_attempt() {
+    const CLOSED: &str = "connection error: connection closed before message completed";
+    let (address, _, _server) = raw_server(vec![b""]).await;
+    let client = Client::builder(format!("http://user:secret@{address}")).policy(quick(3)).build().unwrap();
+    let check = async |request: RequestBuilder, expected: &str| {
+        let error = request.send().await.unwrap_err();
+        assert_eq!(error.to_string(), expected.replace("SERVER", &address.to_string()));
+        assert_eq!(error.message(), CLOSED);
+    };
+    let order = || client.post("/orders?secret").body("1 tea");
+    let advice = "not repeated, as it may have been processed: add an Idempotency-Key, or allow it by \
+                  CallOptions::repeatable";
+    check(order(), &format!("POST http://SERVER/orders: {CLOSED}; {advice}")).await;
+    let forbidden = CallOptions::new().repeatable(false);
+    check(order().options(forbidden), &format!("POST http://SERVER/orders: {CLOSED}; not safe to repeat")).await;
+    check(client.get("/"), &format!("GET http://SERVER/: {CLOSED}; no retries left (4 attempts)")).await;
+    let once = CallOptions::new().policy(quick(0));
+    check(client.get("/").options(once), &format!("GET http://SERVER/: {CLOSED}; no retries left")).await;
+}
+
+#[tokio::test]
+async fn the_error_of_a_response_names_its_request_too() {
+    let server =
+        Server::start([Reply::Status(503, "busy"), Reply::Status(404, "none"), Reply::Status(503, "busy")]).await;
+    let client = server.client().status_codes([503]).build().unwrap();
+    let url = format!("http://{}/", server.address);
+    let error = client.get("/").text().await.unwrap_err();
+    assert_eq!(error.to_string(), format!("GET {url}: status 404 Not Found (2 attempts)"));
+    let error = client.post("/").text().await.unwrap_err();
+    let expected = format!("POST {url}: status 503 Service Unavailable; not repeated, as it may have been processed: ");
+    assert!(error.to_string().starts_with(&expected), "{error}");
+    assert!(format!("{error:?}").contains(&expected), "{error:?}");
+}
+
+#[tokio::test]
 async fn a_body_that_is_too_large_is_an_error_and_not_retried() {
     let announced: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n12345";
     let chunked: &[u8] = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\n123\r\n2\r\n45\r\n0\r\n\r\n";
@@ -134,7 +280,7 @@ async fn a_body_that_is_too_large_is_an_error_and_not_retried() {
                 .unwrap_err(),
         ] {
             assert_eq!(error.kind(), ErrorKind::TooLarge);
-            assert_eq!(error.to_string(), "the body of the response is longer than 4 bytes");
+            assert_eq!(error.message(), "the body of the response is longer than 4 bytes");
         }
         assert_eq!(connections.load(SeqCst), before + 3);
         let response = client.get("/").await.unwrap();
@@ -167,7 +313,7 @@ async fn json_is_sent_and_received() {
     let error = client.put("/").header("content-type", "x/y").json("tea").read_json::<Named>().await.unwrap_err();
     assert_eq!((error.kind(), error.history().unwrap().attempts()), (ErrorKind::BadResponse, 1));
     let expected = "the body of the response is not the JSON that was expected: expected ident at line 1 column 2";
-    assert_eq!(error.to_string(), expected);
+    assert_eq!(error.message(), expected);
     let seen = server.seen().pop().unwrap();
     assert_eq!(seen.headers.get_all("content-type").iter().collect::<Vec<_>>(), ["x/y"]);
     let unnamed = HashMap::from([((1, 2), 3)]);

@@ -5,10 +5,13 @@ mod common;
 
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
-use common::{Reply, Server, quick, raw_server};
+use common::{LIMIT, Reply, Server, quick, raw_server};
 use http::HeaderName;
-use retry_client::{CallOptions, Client, ClientBuilder, RetryBudget, RetryPolicy, ServerHint, retry_core::TokenCosts};
-use tokio::time::Instant;
+use retry_client::{
+    CallOptions, Client, ClientBuilder, EndReason, EndpointState, HedgeAfter, History, RetryBudget, RetryPolicy,
+    ServerHint, retry_core::TokenCosts,
+};
+use tokio::time::{Instant, timeout};
 
 const ENVOY: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 const GRPC: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -45,6 +48,63 @@ async fn a_server_may_forbid_or_demand_a_retry_if_the_client_heeds_it() {
     check(SUCCESS, &should_retry, (201, 1)).await;
     check(PUSHED_BACK, &[ServerHint::GrpcRetryPushback], (503, 1)).await;
     check(PUSHED_BACK, &should_retry, (200, 2)).await;
+}
+
+#[tokio::test]
+async fn the_end_reason_says_that_the_server_asked_for_no_retry() {
+    const FORBIDDEN: &[u8] = b"HTTP/1.1 503 Busy\r\nx-should-retry: false\r\ncontent-length: 0\r\n\r\n";
+    const UNLISTED: &[u8] = b"HTTP/1.1 500 Oops\r\nx-should-retry: false\r\ncontent-length: 0\r\n\r\n";
+    const BUSY: &[u8] = b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n";
+    // Only a success pays for later retries.
+    for (response, reason, available) in
+        [(FORBIDDEN, EndReason::RetryForbidden, 5.0), (UNLISTED, EndReason::Accepted, 10.0)]
+    {
+        let (address, _, _server) = raw_server(vec![BUSY, response]).await;
+        let budget = RetryBudget::tokens(10, 5);
+        let client = Client::builder(format!("http://{address}")).policy(quick(3)).status_codes([503]);
+        let client = client.server_hints([ServerHint::ShouldRetry]).budget(budget.clone()).build().unwrap();
+        let response = client.get("/").await.unwrap();
+        let history = response.extensions().get::<History>().unwrap();
+        assert_eq!((history.attempts(), history.reason(), budget.available()), (2, reason, available));
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_fails_if_the_server_wants_the_retry() {
+    const DEMANDED: &[u8] = b"HTTP/1.1 500 Oops\r\nx-should-retry: true\r\ncontent-length: 0\r\n\r\n";
+    const FORBIDDEN: &[u8] = b"HTTP/1.1 503 Busy\r\nx-should-retry: false\r\ncontent-length: 0\r\n\r\n";
+    for (response, state) in [(DEMANDED, EndpointState::Ejected), (FORBIDDEN, EndpointState::Up)] {
+        let (address, requests, _server) = raw_server(vec![response]).await;
+        let other = Server::start([Reply::Ok("ok")]).await;
+        let client = Client::builder(format!("http://{address}")).endpoint(format!("http://{}", other.address));
+        let client = client.policy(quick(1)).status_codes([503]).server_hints([ServerHint::ShouldRetry]);
+        let client = client.eject_after(3).build().unwrap();
+        for _ in 0..40 {
+            let status = client.get("/").await.unwrap().status();
+            assert!(status == 200 || state == EndpointState::Up, "a retry goes elsewhere: {status}");
+        }
+        assert_eq!((client.endpoints()[0].state, requests.load(SeqCst) > 2), (state, true));
+    }
+}
+
+#[tokio::test]
+async fn a_response_with_which_the_server_wants_a_retry_wins_no_race() {
+    const DEMANDED: &[u8] = b"HTTP/1.1 409 Conflict\r\nx-should-retry: true\r\ncontent-length: 0\r\n\r\n";
+    const DELAY: Duration = Duration::from_millis(20);
+    let (address, _, _server) = raw_server(vec![DEMANDED]).await;
+    let slow = Server::start([Reply::Late(10 * DELAY, "ok")]).await;
+    let client = slow.client().endpoint(format!("http://{address}")).policy(quick(0)).eject_after(1000);
+    let client = client.server_hints([ServerHint::ShouldRetry]).hedge_after(HedgeAfter::Time(DELAY)).build().unwrap();
+    let hedged = async {
+        loop {
+            let response = client.get("/").await.unwrap();
+            let hedge = response.extensions().get::<History>().unwrap().last().hedge;
+            if let Some(hedge) = hedge {
+                return (response.status().as_u16(), hedge.won);
+            }
+        }
+    };
+    assert_eq!(timeout(LIMIT, hedged).await.unwrap(), (200, false));
 }
 
 #[tokio::test]
@@ -101,11 +161,25 @@ async fn each_attempt_carries_what_is_left_of_the_deadline() {
 async fn an_attempt_timeout_that_is_shorter_is_what_is_left() {
     let policy = quick(3).to_builder().deadline(Duration::from_secs(60)).build().unwrap();
     let limited = |client: ClientBuilder| client.attempt_timeout(Duration::from_millis(2500));
-    let check = |values, expected: [&str; 2]| assert_eq!(values, expected.map(|value| Some(value.to_owned())));
-    check(sent(&ENVOY, |client| limited(client).policy(policy)).await, ["2500"; 2]);
-    check(sent(&GRPC, |client| limited(client).policy(policy)).await, ["2500000u"; 2]);
-    check(sent(&HeaderName::from_static("request-timeout"), limited).await, ["3"; 2]);
-    check(sent(&ENVOY, |client| client).await, ["as the caller set it"; 2]);
+    let check = |values: [Option<String>; 2], longest| {
+        let left = values.map(|value| value.unwrap().trim_end_matches('u').parse::<u64>().unwrap());
+        assert!(left.iter().all(|left| (1..=longest).contains(left)), "{left:?}");
+    };
+    check(sent(&ENVOY, |client| limited(client).policy(policy)).await, 2500);
+    check(sent(&GRPC, |client| limited(client).policy(policy)).await, 2_500_000);
+    check(sent(&HeaderName::from_static("request-timeout"), limited).await, 3);
+    assert_eq!(sent(&ENVOY, |client| client).await, ["as the caller set it"; 2].map(|value| Some(value.to_owned())));
+}
+
+#[tokio::test]
+async fn the_time_until_there_is_a_connection_is_not_left() {
+    let server = Server::start([Reply::Late(Duration::from_millis(200), "first"), Reply::Ok("second")]).await;
+    let client = server.client().pool_max_connections(1).attempt_timeout(Duration::from_secs(20));
+    let client = client.deadline_header(ENVOY).build().unwrap();
+    let (first, second) = tokio::join!(client.get("/").text(), client.get("/").text());
+    assert_eq!((first.unwrap(), second.unwrap()), ("first".to_owned(), "second".to_owned()));
+    let left: u64 = server.seen()[1].headers[&ENVOY].to_str().unwrap().parse().unwrap();
+    assert!(left <= 20_000 - 150, "{left}");
 }
 
 #[tokio::test]
@@ -124,8 +198,9 @@ async fn a_deadline_of_one_call_travels_too() {
 async fn a_shorter_deadline_of_the_caller_is_kept() {
     let server = Server::start([Reply::Ok("ok")]).await;
     let client = server.client().attempt_timeout(Duration::from_secs(3)).deadline_header(GRPC).build().unwrap();
-    for (own, sent) in [("1S", "1S"), ("1H", "3000000u"), ("soon", "3000000u")] {
+    for (own, is_kept) in [("1S", true), ("1H", false), ("soon", false)] {
         client.get("/").header(GRPC, own).await.unwrap();
-        assert_eq!(server.seen().pop().unwrap().headers[GRPC], sent);
+        let sent = server.seen().pop().unwrap().headers[GRPC].clone();
+        assert_eq!((sent == own, sent.as_bytes().ends_with(b"u")), (is_kept, !is_kept), "{sent:?}");
     }
 }

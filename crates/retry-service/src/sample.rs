@@ -49,7 +49,7 @@ fn failed(error: Error, request: &request::Parts) -> Response<Full<Bytes>> {
         ErrorKind::Connect | ErrorKind::ConnectionClosed | ErrorKind::BadResponse => {
             (StatusCode::BAD_GATEWAY, format!("Something wrong with the connection: {}", error.root_cause()))
         }
-        _ => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        _ => (StatusCode::INTERNAL_SERVER_ERROR, error.message().to_owned()),
     };
     error_response(status, &message, request)
 }

@@ -376,6 +376,7 @@ async fn counters_exist_before_they_count() {
         "retries_total{reason=\"503\"}",
         "retries_total{reason=\"resumed\"}",
         "give_ups_total{reason=\"not_safe_to_repeat\"}",
+        "give_ups_total{reason=\"retry_forbidden\"}",
         "give_ups_total{reason=\"body_not_replayable\"}",
         "give_ups_total{reason=\"permanent\"}",
         "give_ups_total{reason=\"no_retries_left\"}",

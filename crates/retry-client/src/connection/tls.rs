@@ -1,6 +1,6 @@
 //! TLS: trusted certificates, the client certificate, and errors that are permanent.
 
-use std::{error::Error as StdError, fmt, sync::Arc};
+use std::{error::Error as StdError, fmt, io, sync::Arc};
 
 use http::Uri;
 use hyper_util::{
@@ -44,7 +44,19 @@ pub(crate) struct ClientCertificate {
 
 /// What a connection needs for TLS. `None` for http.
 #[derive(Clone)]
-pub(crate) struct TlsConfig(Option<Arc<ClientConfig>>);
+pub(crate) struct TlsConfig(Option<Https>);
+
+#[derive(Clone)]
+struct Https {
+    config: Arc<ClientConfig>,
+    /// Whether [`TlsSettings::authorities`] can add to what it trusts.
+    is_extensible: bool,
+}
+
+/// The error of a handshake of a client whose settings say which certificates it trusts.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct SettingsApply(#[source] io::Error);
 
 impl TlsSettings {
     /// Reads the certificates, and for https the system's.
@@ -57,7 +69,8 @@ impl TlsSettings {
             Some(config) => self.without_others(config)?,
         };
         set_protocols(&mut config, http2)?;
-        Ok(TlsConfig(https.then_some(config)))
+        let is_extensible = self.config.is_none();
+        Ok(TlsConfig(https.then_some(Https { config, is_extensible })))
     }
 
     fn is_empty(&self) -> bool {
@@ -66,7 +79,7 @@ impl TlsSettings {
 
     fn build(&self, https: bool) -> Result<ClientConfig, Error> {
         let system = if https { load_native_certs() } else { CertificateResult::default() };
-        let builder = ClientConfig::builder_with_provider(crypto_provider()?)
+        let builder = ClientConfig::builder_with_provider(crypto_provider(CryptoProvider::get_default(), BUILT_IN)?)
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::bad_input(format!("https: {error}")))?
             .with_root_certificates(roots(https, system, &self.authorities)?);
@@ -107,13 +120,17 @@ impl TlsConfig {
         stream: T,
         server: &Uri,
     ) -> Result<(BoxIo, Connected), BoxError> {
-        let Some(config) = self.0 else {
+        let Some(Https { config, is_extensible }) = self.0 else {
             let connected = stream.connected();
             return Ok((Box::new(stream), connected));
         };
         let name = server_name(server)?;
         // Boxed, as connecting without TLS does not need it.
-        let stream = Box::pin(TlsConnector::from(config).connect(name, TokioIo::new(stream))).await?;
+        let connecting = Box::pin(TlsConnector::from(config).connect(name, TokioIo::new(stream)));
+        let stream = connecting.await.map_err(|error| match is_extensible {
+            true => SettingsApply(error).into(),
+            false => BoxError::from(error),
+        })?;
         let (io, session) = stream.get_ref();
         let mut connected = io.inner().connected();
         if session.alpn_protocol() == Some(HTTP2) {
@@ -130,17 +147,23 @@ fn server_name(server: &Uri) -> Result<ServerName<'static>, InvalidDnsNameError>
     ServerName::try_from(ipv6.unwrap_or(host)).map(|name| name.to_owned())
 }
 
-/// Returns the process's provider of cryptography, if it has installed one, or else ring.
-fn crypto_provider() -> Result<Arc<CryptoProvider>, Error> {
-    match CryptoProvider::get_default() {
-        Some(provider) => Ok(Arc::clone(provider)),
-        #[cfg(feature = "tls")]
-        None => Ok(Arc::new(rustls::crypto::ring::default_provider())),
-        #[cfg(not(feature = "tls"))]
-        None => Err(Error::bad_input(
+/// The provider of cryptography that is built in.
+#[cfg(feature = "tls")]
+const BUILT_IN: Option<fn() -> CryptoProvider> = Some(rustls::crypto::ring::default_provider);
+#[cfg(not(feature = "tls"))]
+const BUILT_IN: Option<fn() -> CryptoProvider> = None;
+
+/// Returns the process's provider of cryptography, if it has installed one, or else the one that is built in.
+fn crypto_provider(
+    installed: Option<&Arc<CryptoProvider>>,
+    built_in: Option<fn() -> CryptoProvider>,
+) -> Result<Arc<CryptoProvider>, Error> {
+    let built_in = || built_in.map(|provider| Arc::new(provider()));
+    installed.cloned().or_else(built_in).ok_or_else(|| {
+        Error::bad_input(
             "https: no crypto provider: expected one from CryptoProvider::install_default, tls_config, or the feature tls",
-        )),
-    }
+        )
+    })
 }
 
 /// Sets the protocols that are offered to the server (ALPN), unless the configuration has its own.
@@ -178,12 +201,13 @@ fn roots(https: bool, system: CertificateResult, authorities: &[Pem]) -> Result<
 pub(crate) fn explain(error: &(dyn StdError + 'static)) -> Option<(bool, String)> {
     use rustls::Error as Tls;
 
+    let can_be_trusted = find::<SettingsApply>(error).is_some();
     let error = find::<Tls>(error)?;
     let (permanent, why) = match error {
-        Tls::InvalidCertificate(CertificateError::UnknownIssuer) => (
-            true,
-            "invalid peer certificate: unknown certificate authority; trust it with ca_file or ca_pem".to_owned(),
-        ),
+        Tls::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            let hint = if can_be_trusted { "; trust it with ca_file or ca_pem" } else { "" };
+            (true, format!("invalid peer certificate: unknown certificate authority{hint}"))
+        }
         Tls::InvalidCertificate(_)
         | Tls::NoCertificatesPresented
         | Tls::UnsupportedNameType
@@ -225,8 +249,6 @@ fn is_permanent_alert(alert: AlertDescription) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
 
     #[test]
@@ -238,14 +260,30 @@ mod tests {
     }
 
     #[test]
+    fn https_needs_a_provider_of_cryptography() {
+        let error = crypto_provider(None, None).unwrap_err();
+        let expected = "expected one from CryptoProvider::install_default, tls_config, or the feature tls";
+        assert_eq!(error.to_string(), format!("https: no crypto provider: {expected}"));
+        use rustls::crypto::ring::default_provider as provider;
+        fn other() -> CryptoProvider {
+            CryptoProvider { cipher_suites: Vec::new(), ..provider() }
+        }
+        let is_other = |provider: &CryptoProvider| provider.cipher_suites.is_empty();
+        assert!(is_other(&crypto_provider(None, Some(other)).unwrap()), "the one that is built in");
+        assert!(!is_other(&crypto_provider(Some(&Arc::new(provider())), Some(other)).unwrap()), "the process's");
+    }
+
+    #[test]
     fn rejections_are_permanent_at_any_depth_of_the_chain() {
         let check = |error: rustls::Error, expected: Option<&str>| {
             let error = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, error));
             assert_eq!(explain(&error), expected.map(|why| (true, why.to_owned())));
         };
         let certificate = rustls::Error::InvalidCertificate;
-        let unknown = "invalid peer certificate: unknown certificate authority; trust it with ca_file or ca_pem";
+        let unknown = "invalid peer certificate: unknown certificate authority";
         check(certificate(CertificateError::UnknownIssuer), Some(unknown));
+        let error = SettingsApply(io::Error::other(certificate(CertificateError::UnknownIssuer)));
+        assert_eq!(explain(&error), Some((true, format!("{unknown}; trust it with ca_file or ca_pem"))));
         check(certificate(CertificateError::Expired), Some("invalid peer certificate: Expired"));
         let alert = rustls::Error::AlertReceived;
         check(

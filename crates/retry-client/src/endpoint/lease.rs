@@ -5,13 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use bytes::Bytes;
-use http_body::Frame;
-
-use crate::{
-    endpoint::{local::LocalEndpoint, set::SlotGuard},
-    grpc::{code::GrpcCode, code_set::GrpcCodes},
-};
+use crate::endpoint::{local::LocalEndpoint, set::SlotGuard};
 
 /// The use of an endpoint by a request, until its response is complete.
 pub(crate) struct Lease {
@@ -21,14 +15,12 @@ pub(crate) struct Lease {
     has_failed: bool,
     /// Whether the response has yet to be noted.
     counts_at_end: bool,
-    /// Which codes in the trailers are failures; none if the head has shown what the response is.
-    grpc_failures: GrpcCodes,
 }
 
 impl Lease {
     pub(crate) fn new(local: Arc<LocalEndpoint>, slot: Option<SlotGuard>) -> Self {
         local.in_flight.begin();
-        Self { local, slot, has_failed: false, counts_at_end: false, grpc_failures: GrpcCodes::default() }
+        Self { local, slot, has_failed: false, counts_at_end: false }
     }
 
     /// Whether the response decides whether the endpoint is up again.
@@ -36,13 +28,13 @@ impl Lease {
         self.slot.as_ref().is_some_and(SlotGuard::is_probe)
     }
 
-    /// Notes the head of a response. A short one counts at its end, unless that is early: an endpoint whose responses are
-    /// incomplete stays ejected. Others may take long.
-    pub(crate) fn head_received(mut self, is_failure: bool, is_short: bool) -> Self {
+    /// Notes the head of a response. If more shows soon what it is worth, it counts at its end, unless that is early: an
+    /// endpoint whose responses are incomplete stays ejected. Others may take long.
+    pub(crate) fn head_received(mut self, is_failure: bool, more_follows: bool) -> Self {
         self.local.endpoint.counts.overtaken.reset();
         if is_failure {
             self.failed();
-        } else if is_short {
+        } else if more_follows {
             self.counts_at_end = true;
         } else {
             self.responded();
@@ -50,24 +42,10 @@ impl Lease {
         self
     }
 
-    /// Notes the head of a response to a gRPC call, which is a failure if its trailers have one of these codes. Those of a
-    /// stream may take long: its first message counts as a response.
-    pub(crate) fn expect_grpc_status(mut self, failures: GrpcCodes) -> Self {
-        self.local.endpoint.counts.overtaken.reset();
-        (self.grpc_failures, self.counts_at_end) = (failures, true);
-        self
-    }
-
-    /// Notes a part of the body.
-    pub(crate) fn frame_received(&mut self, frame: &Frame<Bytes>) {
-        if self.grpc_failures.is_empty() {
-            return;
-        }
-        match frame.trailers_ref().map(GrpcCode::of) {
-            Some(Some(code)) if self.grpc_failures.contains(code) => self.failed(),
-            Some(_) => {}
-            None if std::mem::take(&mut self.counts_at_end) => self.responded(),
-            None => {}
+    /// Notes a message of a gRPC call. If it is a stream, its end may take long: the first message counts as a response.
+    pub(crate) fn message_received(&mut self) {
+        if std::mem::take(&mut self.counts_at_end) {
+            self.responded();
         }
     }
 

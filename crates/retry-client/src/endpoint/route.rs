@@ -202,6 +202,11 @@ impl Route {
         Error::outage(self.events().and_then(|events| events.outage.clone()).as_deref())
     }
 
+    /// Returns how long the current attempt was parked.
+    pub(crate) fn parked_in_attempt(&self) -> Duration {
+        self.events().map(|events| events.parked_now).unwrap_or_default()
+    }
+
     /// Returns how long the call was parked in all its attempts.
     pub(crate) fn parked(&self) -> Duration {
         self.events().map(|events| events.parked_before + events.parked_now).unwrap_or_default()

@@ -13,11 +13,6 @@ impl GrpcCodes {
         self.0 == 0
     }
 
-    /// Returns those for which the server is to blame.
-    pub(crate) fn server_errors(self) -> Self {
-        GrpcCode::all().filter(|code| code.is_server_error() && self.contains(*code)).collect()
-    }
-
     pub(crate) fn contains(self, code: GrpcCode) -> bool {
         self.0 & bit(code) != 0
     }
@@ -49,6 +44,5 @@ mod tests {
         let codes = GrpcCodes::from_iter([GrpcCode::Unavailable, GrpcCode::Unauthenticated, GrpcCode::Unavailable]);
         assert!(!codes.is_empty());
         assert_eq!(format!("{codes:?}"), "{Unavailable, Unauthenticated}");
-        assert_eq!(codes.server_errors(), GrpcCodes::from_iter([GrpcCode::Unavailable]));
     }
 }

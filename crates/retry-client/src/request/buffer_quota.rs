@@ -54,6 +54,12 @@ impl Reservation {
         reserved
     }
 
+    /// Reserves as many bytes as are missing to this number. Returns whether they were available.
+    #[must_use]
+    pub(crate) fn cover(&mut self, bytes: usize) -> bool {
+        bytes <= self.bytes || self.grow(bytes - self.bytes)
+    }
+
     pub(crate) fn release(&mut self) {
         self.quota.0.bytes.fetch_add(mem::take(&mut self.bytes), Relaxed);
     }

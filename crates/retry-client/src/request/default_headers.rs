@@ -4,13 +4,30 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderValue};
 
+use crate::{
+    error::Error,
+    request::{header_count::check_header_count, idempotency_key::IDEMPOTENCY_KEY},
+};
+
 /// Headers for requests that do not have them.
 #[derive(Clone)]
 pub(crate) struct DefaultHeaders(pub(crate) HeaderMap);
 
 impl DefaultHeaders {
+    /// Rejects headers that not every request can have.
+    pub(crate) fn validate(self) -> Result<Self, Error> {
+        if self.0.contains_key(IDEMPOTENCY_KEY) {
+            // All requests would count as one that is repeated.
+            let expected = "expected a key for each request, by RequestBuilder::header or add_idempotency_key";
+            return Err(Error::bad_input(format!("default_headers has {IDEMPOTENCY_KEY}: {expected}")));
+        }
+        check_header_count(self.0.len())?;
+        Ok(self)
+    }
+
     /// Adds the headers whose names the request does not have.
-    pub(crate) fn add(&self, headers: &mut HeaderMap) {
+    pub(crate) fn add(&self, headers: &mut HeaderMap) -> Result<(), Error> {
+        check_header_count(headers.len() + self.0.len())?;
         for name in self.0.keys() {
             if !headers.contains_key(name) {
                 headers.reserve(1);
@@ -19,6 +36,7 @@ impl DefaultHeaders {
                 }
             }
         }
+        Ok(())
     }
 
     /// Returns a copy for another thread, which shares no reference counts with this one.
@@ -55,11 +73,11 @@ mod tests {
         }
         let defaults = DefaultHeaders(defaults).unshared();
         let mut headers = HeaderMap::from_iter([(http::header::ACCEPT, HeaderValue::from_static("own"))]);
-        defaults.add(&mut headers);
+        defaults.add(&mut headers).unwrap();
         assert_eq!(headers.get_all("accept").iter().collect::<Vec<_>>(), ["own"]);
         assert_eq!(headers["user-agent"], "me");
         let mut headers = HeaderMap::new();
-        defaults.add(&mut headers);
+        defaults.add(&mut headers).unwrap();
         assert_eq!(headers.get_all("accept").iter().collect::<Vec<_>>(), ["a", "b"]);
         assert!(!format!("{defaults:?}").contains("me"));
     }

@@ -81,6 +81,15 @@ impl ReplayBody {
         AttemptBody { source, activity: None, continue_wait: None, _upload: None }
     }
 
+    /// Ends the current attempt before another one: its body fails if it is read on, unless everything is buffered. Returns
+    /// whether everything that was read can be sent again.
+    pub(crate) fn end_attempt(&self) -> bool {
+        let Self::Stream(stream) = self else { return true };
+        let mut stream = lock(stream);
+        stream.reader += 1;
+        !stream.overflowed
+    }
+
     /// Whether everything that was read can be sent again.
     pub(crate) fn is_replayable(&self) -> bool {
         self.stream().is_none_or(|stream| !lock(stream).overflowed)

@@ -17,6 +17,7 @@ use crate::{
     error::Error,
     exchange_observer::{ExchangeEnd, ExchangeWatch},
     request::buffer_quota::Reservation,
+    retry::judge::Judge,
 };
 
 /// The body of a response. It may have been read ahead, to its end or in part.
@@ -37,19 +38,17 @@ struct Buffer {
 }
 
 impl Buffer {
-    /// Adds a frame, and returns the length of its data.
-    fn add(&mut self, frame: Frame<Bytes>) -> usize {
+    fn add(&mut self, frame: Frame<Bytes>) {
         match frame.into_data() {
-            Ok(data) => {
-                let length = data.len();
-                self.append(data);
-                length
-            }
-            Err(frame) => {
-                self.trailers = frame.into_trailers().ok();
-                0
-            }
+            Ok(data) => self.append(data),
+            Err(frame) => self.trailers = frame.into_trailers().ok(),
         }
+    }
+
+    /// Reserves what it holds. Returns whether the quota allows it.
+    fn reserve(&mut self) -> bool {
+        let length = self.length();
+        self.reservation.as_mut().is_none_or(|reservation| reservation.cover(length))
     }
 
     fn append(&mut self, frame: Bytes) {
@@ -81,18 +80,15 @@ struct StreamedBody {
     /// Counts the response as in flight.
     lease: Option<Lease>,
     watch: ExchangeWatch,
+    /// Judges the trailers of a gRPC call.
+    trailers: Option<Judge<'static>>,
 }
 
 impl StreamedBody {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let frame = ready!(self.poll_connection(cx));
         match &frame {
-            Some(Ok(frame)) => {
-                self.watch.data_received(frame.data_ref().map_or(0, Bytes::len));
-                if let Some(lease) = &mut self.lease {
-                    lease.frame_received(frame);
-                }
-            }
+            Some(Ok(frame)) => self.frame_received(frame),
             Some(Err(error)) => self.watch.end(ExchangeEnd::Failed(error)),
             None => {}
         }
@@ -105,6 +101,17 @@ impl StreamedBody {
             _ => {}
         }
         Poll::Ready(frame)
+    }
+
+    fn frame_received(&mut self, frame: &Frame<Bytes>) {
+        self.watch.data_received(frame.data_ref().map_or(0, Bytes::len));
+        if let (Some(lease), Some(judge)) = (&mut self.lease, self.trailers) {
+            match frame.trailers_ref() {
+                None => lease.message_received(),
+                Some(trailers) if judge.is_server_error(trailers) => lease.failed(),
+                Some(_) => {}
+            }
+        }
     }
 
     fn poll_connection(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
@@ -144,13 +151,15 @@ impl Drop for StreamedBody {
 }
 
 impl ReceivedBody {
+    /// `trailers` judges those of a gRPC call.
     pub(crate) fn new(
         incoming: Incoming,
         connection: Box<Connection>,
         lease: Option<Lease>,
         watch: ExchangeWatch,
+        trailers: Option<Judge<'static>>,
     ) -> Self {
-        let mut body = StreamedBody { incoming, connection: Some(connection), lease, watch };
+        let mut body = StreamedBody { incoming, connection: Some(connection), lease, watch, trailers };
         if body.incoming.is_end_stream() {
             body.complete();
         }
@@ -169,7 +178,7 @@ impl ReceivedBody {
         Ok(())
     }
 
-    /// Counts what is read ahead towards the quota. What has been read, and an announced length, are reserved already.
+    /// Counts what is read ahead towards the quota, as far as it is not reserved already.
     pub(crate) fn reserve(&mut self, reservation: Option<Reservation>) {
         self.buffer.get_or_insert_default().reservation = reservation;
     }
@@ -181,19 +190,19 @@ impl ReceivedBody {
         max_bytes: usize,
         mut is_enough: impl FnMut(&Bytes) -> bool,
     ) -> Result<(), Error> {
-        let is_reserved = self.size_hint().exact().is_some();
         let buffer = self.buffer.get_or_insert_default();
-        while let Some(rest) = &mut self.rest {
+        while let Some(rest) = &mut self.rest
+            && buffer.length() <= max_bytes
+            && buffer.reserve()
+        {
             let Some(frame) = poll_fn(|cx| rest.poll_frame(cx)).await else {
                 self.rest = None;
                 break;
             };
             let frame = frame?;
             let is_enough = frame.data_ref().is_some_and(&mut is_enough);
-            let length = buffer.add(frame);
-            let is_reserved =
-                is_reserved || buffer.reservation.as_mut().is_none_or(|reservation| reservation.grow(length));
-            if is_enough || buffer.length() > max_bytes || !is_reserved {
+            buffer.add(frame);
+            if is_enough {
                 break;
             }
         }
@@ -203,6 +212,11 @@ impl ReceivedBody {
     /// Returns the trailers that were read ahead.
     pub(crate) fn trailers(&self) -> Option<&HeaderMap> {
         self.buffer.as_ref()?.trailers.as_ref()
+    }
+
+    /// Whether nothing was read ahead.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.buffer.is_none()
     }
 
     /// Whether the body was read to its end.
@@ -270,7 +284,7 @@ mod tests {
         for (data, expected) in
             [("", None), ("ab", Some("ab")), ("", Some("ab")), ("c", Some("abc")), ("", Some("abc"))]
         {
-            assert_eq!(buffer.add(Frame::data(Bytes::from(data))), data.len());
+            buffer.add(Frame::data(Bytes::from(data)));
             assert_eq!(buffer.data.as_deref(), expected.map(str::as_bytes));
         }
     }

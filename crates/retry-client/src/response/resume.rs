@@ -138,10 +138,10 @@ impl ResumingBody {
         request: &ReplayableRequest<'_>,
         response: &Response<ReceivedBody>,
     ) -> Option<Self> {
-        let ReplayableRequest { head, settings, idempotent, .. } = request;
+        let ReplayableRequest { head, settings, .. } = request;
         let is_whole_get = head.method() == Method::GET && !head.headers().contains_key(RANGE);
         // The range request is processed as well.
-        if response.body().is_complete() || !is_whole_get || !idempotent {
+        if response.body().is_complete() || !is_whole_get || !request.is_idempotent() {
             return None;
         }
         let validator = Validator::new(response)?;

@@ -17,18 +17,21 @@ use tokio::time::Instant;
 
 use crate::{
     endpoint::route::Route,
-    error::Error,
-    grpc::{code::GrpcCode, code_set::GrpcCodes},
+    error::{Error, FailedRequest},
+    grpc::code_set::GrpcCodes,
     media_type::{has_grpc_status, is_grpc},
     request::{
         body::Body,
+        header_count::check_header_count,
         idempotency_key::{self, IDEMPOTENCY_KEY},
         replay::{AttemptBody, ReplayBody, StreamBuffer},
     },
     retry::{
+        attempt_event::WithoutQuery,
         call_options::{CallOptions, CallSettings},
         classify::RequestState,
         config::RetryConfig,
+        judge::{Judge, Judgment, wall_clock},
         response_status::ResponseStatus,
     },
 };
@@ -58,10 +61,9 @@ pub(crate) struct ReplayableRequest<'a> {
     pub(crate) settings: CallSettings<'a>,
     pub(crate) head: Box<Request<()>>,
     pub(crate) body: ReplayBody,
-    /// Whether it may be processed twice.
-    pub(crate) idempotent: bool,
-    /// The gRPC status codes that are retried; none if it is not a gRPC call.
-    grpc_codes: GrpcCodes,
+    repeatability: Repeatability,
+    /// What judges its responses.
+    pub(crate) judge: Judge<'a>,
     /// To how many connections the current attempt has passed it.
     sent: AtomicU32,
     /// Where its attempts have gone.
@@ -74,36 +76,73 @@ impl<'a> ReplayableRequest<'a> {
         if head.method() == Method::CONNECT {
             return Err(Error::bad_input("method CONNECT: tunnels are not supported"));
         }
+        check_header_count(head.headers().len())?;
         let settings = CallSettings::new(config, options)?;
-        let idempotent = make_idempotent(&settings, &mut head);
+        let repeatability = Repeatability::of(&settings, &head);
+        if repeatability == Repeatability::WithKey {
+            idempotency_key::ensure(head.headers_mut(), fastrand::u128(..));
+        }
         let body = ReplayBody::new(body, config.replay_limit, &config.buffer_quota);
-        // `repeatable(false)` is stronger than a list of the client.
         let is_grpc =
-            settings.repeatable() != Some(false) && !config.grpc_codes.is_empty() && has_grpc_status(head.headers());
-        let grpc_codes = if is_grpc { config.grpc_codes } else { GrpcCodes::default() };
-        Ok(Self { settings, head, body, idempotent, grpc_codes, sent: AtomicU32::new(0), route: Route::default() })
+            repeatability != Repeatability::Never && !config.grpc_codes.is_empty() && has_grpc_status(head.headers());
+        let judge = config.judge(if is_grpc { config.grpc_codes } else { GrpcCodes::default() });
+        Ok(Self { settings, head, body, repeatability, judge, sent: AtomicU32::new(0), route: Route::default() })
     }
 
     /// Returns the status of a response. `trailers` returns those that have arrived.
     pub(crate) fn status<B>(&self, response: &Response<B>, trailers: GetTrailers<B>) -> ResponseStatus {
-        let grpc = || GrpcCode::of(trailers(response.body()).unwrap_or(response.headers()));
-        ResponseStatus { http: response.status(), grpc: if self.grpc_codes.is_empty() { None } else { grpc() } }
+        self.judge.status(response.status(), self.status_fields(response, trailers))
     }
 
-    /// Whether a response with this status is retried for its gRPC code.
-    pub(crate) fn is_grpc_retried(&self, status: ResponseStatus) -> bool {
-        status.grpc.is_some_and(|code| self.grpc_codes.contains(code))
+    /// Judges a response by what has arrived of it.
+    pub(crate) fn judge<B>(&self, response: &Response<B>, trailers: GetTrailers<B>) -> Judgment {
+        let fields = self.status_fields(response, trailers);
+        self.judge.judge(self.judge.status(response.status(), fields), fields, wall_clock)
+    }
+
+    /// Returns what has the status and the hints of the server: for a gRPC call the trailers, if they have arrived.
+    fn status_fields<'b, B>(&self, response: &'b Response<B>, trailers: GetTrailers<B>) -> &'b HeaderMap {
+        let trailers = if self.judge.grpc_codes.is_empty() { None } else { trailers(response.body()) };
+        trailers.unwrap_or(response.headers())
+    }
+
+    /// Whether this is a gRPC call that is repeated if the code in its trailers is listed. That of a client that is still
+    /// sending is a stream.
+    pub(crate) fn may_depend_on_trailers(&self) -> bool {
+        !self.judge.grpc_codes.is_empty() && self.body.is_buffered()
+    }
+
+    /// Whether it may be processed twice.
+    pub(crate) fn is_idempotent(&self) -> bool {
+        matches!(self.repeatability, Repeatability::Yes | Repeatability::WithKey)
+    }
+
+    /// Adds to an error that it is of this request.
+    pub(crate) fn failed(&self, error: Error) -> Error {
+        let line = format!("{} {}", self.head.method(), WithoutQuery(self.head.uri()));
+        error.of_request(FailedRequest { line, can_be_allowed: self.repeatability == Repeatability::No })
+    }
+
+    /// Whether the request could be sent again if it got no response.
+    pub(crate) fn is_repeatable(&self) -> bool {
+        self.is_idempotent() && self.body.is_replayable() && self.body.fits()
     }
 
     /// Returns what is known of it at the end of an attempt.
     pub(crate) fn state(&self) -> RequestState {
-        let Self { body, idempotent, route, .. } = self;
+        let Self { body, route, .. } = self;
         RequestState {
-            idempotent: *idempotent,
+            idempotent: self.is_idempotent(),
             replayable: body.is_replayable(),
             fully_read: body.is_fully_read(),
             next: route.next_endpoint(),
         }
+    }
+
+    /// Returns what is left of the attempt timeout after this time. That until an endpoint is up does not count.
+    pub(crate) fn attempt_left(&self, elapsed: Duration) -> Option<Duration> {
+        let timeout = self.settings.attempt_timeout()?;
+        Some(timeout.saturating_sub(elapsed.saturating_sub(self.route.parked_in_attempt())))
     }
 
     pub(crate) fn was_sent(&self) -> bool {
@@ -111,42 +150,55 @@ impl<'a> ReplayableRequest<'a> {
     }
 }
 
-/// Returns whether the request may be processed twice, after adding an idempotency key if that is configured.
-fn make_idempotent(settings: &CallSettings<'_>, request: &mut Request<()>) -> bool {
-    if request.headers().contains_key(UPGRADE) {
-        // What follows a switch of protocols cannot be repeated.
-        return false;
+/// Whether a request may be processed twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repeatability {
+    Yes,
+    /// Once it has an `Idempotency-Key`.
+    WithKey,
+    /// Only if the server says so.
+    No,
+    /// Whatever the server says.
+    Never,
+}
+
+impl Repeatability {
+    fn of(settings: &CallSettings<'_>, request: &Request<()>) -> Self {
+        let (config, repeatable, headers) = (settings.config, settings.repeatable(), request.headers());
+        if repeatable == Some(false) || headers.contains_key(UPGRADE) {
+            // What follows a switch of protocols cannot be repeated.
+            return Self::Never;
+        }
+        if config.methods.allows(request.method()) || headers.contains_key(&IDEMPOTENCY_KEY) {
+            Self::Yes
+        } else if config.add_idempotency_key {
+            Self::WithKey
+        } else if repeatable == Some(true) {
+            Self::Yes
+        } else {
+            Self::No
+        }
     }
-    let (config, repeatable) = (settings.config, settings.repeatable());
-    if repeatable == Some(false) {
-        return false;
-    }
-    if config.methods.allows(request.method()) || request.headers().contains_key(&IDEMPOTENCY_KEY) {
-        return true;
-    }
-    if config.add_idempotency_key {
-        idempotency_key::ensure(request.headers_mut(), fastrand::u128(..));
-    }
-    config.add_idempotency_key || repeatable == Some(true)
 }
 
 /// The request of one attempt. The message is built only when there is a connection for it, as many requests may wait for
 /// one.
 #[derive(Clone, Copy)]
 pub(crate) struct AttemptRequest<'a> {
-    request: &'a ReplayableRequest<'a>,
+    pub(crate) request: &'a ReplayableRequest<'a>,
     /// The number of the attempt, from 1.
     number: u32,
-    /// When the call has to be over; `None` if no header says so.
-    deadline: Option<Instant>,
+    /// How long the call could take when the attempt began; `None` if it is not limited.
+    remaining: Option<Duration>,
+    /// When the attempt began; `None` if no header says how long it may take.
+    began: Option<Instant>,
 }
 
 impl<'a> AttemptRequest<'a> {
     pub(crate) fn new(request: &'a ReplayableRequest<'a>, attempt: Attempt) -> Self {
         request.sent.store(0, Relaxed);
-        let left = request.settings.config.deadline_header.as_ref().and(attempt.remaining);
-        let deadline = left.and_then(|left| Instant::now().checked_add(left));
-        Self { request, number: attempt.number, deadline }
+        let began = request.settings.config.deadline_header.as_ref().map(|_| Instant::now());
+        Self { request, number: attempt.number, remaining: attempt.remaining, began }
     }
 
     pub(crate) fn head(&self) -> &'a Request<()> {
@@ -158,36 +210,9 @@ impl<'a> AttemptRequest<'a> {
         &self.request.route
     }
 
-    /// Returns the status of a response. `trailers` returns those that have arrived.
-    pub(crate) fn status<B>(&self, response: &Response<B>, trailers: GetTrailers<B>) -> ResponseStatus {
-        self.request.status(response, trailers)
-    }
-
-    /// Whether a response with this status is a failure of the server, which is retried.
-    pub(crate) fn is_failure(&self, status: ResponseStatus) -> bool {
-        status.http.is_server_error() && self.request.settings.config.retries_status(status.http)
-            || status.grpc.is_some_and(GrpcCode::is_server_error) && self.request.is_grpc_retried(status)
-    }
-
-    /// Whether a response with this status is retried.
-    pub(crate) fn is_retried(&self, status: ResponseStatus) -> bool {
-        self.request.settings.config.retries_status(status.http) || self.request.is_grpc_retried(status)
-    }
-
-    /// Returns the gRPC status codes that are failures of the server and retried; none if this is not a gRPC call.
-    pub(crate) fn grpc_failures(&self) -> GrpcCodes {
-        self.request.grpc_codes.server_errors()
-    }
-
-    /// Whether this is a gRPC call that is repeated if the code in its trailers is listed. That of a client that is still
-    /// sending is a stream.
-    pub(crate) fn may_depend_on_trailers(&self) -> bool {
-        !self.request.grpc_codes.is_empty() && self.has_body_buffered()
-    }
-
     /// Whether the request could be sent again if it got no response.
     pub(crate) fn is_repeatable(&self) -> bool {
-        self.request.idempotent && self.request.body.is_replayable() && self.request.body.fits()
+        self.request.is_repeatable()
     }
 
     /// Whether it may be sent to a second endpoint if its response takes long: in the first attempt of a request that may
@@ -223,10 +248,13 @@ impl<'a> AttemptRequest<'a> {
         self.request.sent.fetch_sub(1, Relaxed);
     }
 
-    /// Returns how long the attempt may still take; `None` if it is not limited.
+    /// Returns how long the attempt may still take; `None` if it is not limited. Its timeout does not count the time until
+    /// an endpoint is up.
     fn time_left(&self) -> Option<Duration> {
-        let until_deadline = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        until_deadline.into_iter().chain(self.request.settings.attempt_timeout()).min()
+        let elapsed = self.began?.elapsed();
+        let until_deadline = self.remaining.map(|left| left.saturating_sub(elapsed));
+        let until_timeout = self.request.attempt_left(elapsed);
+        until_deadline.into_iter().chain(until_timeout).min()
     }
 
     /// Builds the message, for the connection that sends it now.

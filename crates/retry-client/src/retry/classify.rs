@@ -4,7 +4,14 @@ use std::time::Duration;
 
 use retry_core::Verdict;
 
-use crate::{end_reason::EndReason, endpoint::route::NextEndpoint, retry::failure::FailureKind};
+use crate::{
+    end_reason::EndReason,
+    endpoint::route::NextEndpoint,
+    retry::{
+        failure::FailureKind,
+        judge::{FailedResponse, Judgment},
+    },
+};
 
 /// What is known of the request at the end of an attempt.
 #[derive(Clone, Copy, Debug)]
@@ -20,14 +27,13 @@ pub(crate) struct RequestState {
 }
 
 impl RequestState {
-    /// Returns why the request may not be repeated after a response that is listed for retries. `None` if it may, or if
-    /// the server responded before it had read the complete request.
-    pub(crate) fn obstacle(self) -> Option<EndReason> {
+    /// Returns why the request may not be repeated after the server may have processed it. `None` if it may.
+    fn obstacle(self) -> Option<EndReason> {
         if self.idempotent { self.unreplayable() } else { Some(EndReason::NotSafeToRepeat) }
     }
 
     /// Returns why the request may not be repeated after a failure. `None` if it may.
-    pub(crate) fn obstacle_after(self, kind: FailureKind) -> Option<EndReason> {
+    fn obstacle_after(self, kind: FailureKind) -> Option<EndReason> {
         use FailureKind::{CutOff, MaybeProcessed, NotSent, Outage, Permanent, Refused, TimedOut, Unreachable};
         match kind {
             NotSent | Unreachable | Refused => self.unreplayable(),
@@ -42,13 +48,13 @@ impl RequestState {
     }
 }
 
-/// Returns the verdict on an attempt without a response.
-pub(crate) fn on_failure(request: RequestState, kind: FailureKind) -> Verdict {
+/// Returns the verdict on an attempt without a response, or why there is no other attempt.
+pub(crate) fn on_failure(request: RequestState, kind: FailureKind) -> Result<Verdict, EndReason> {
     use FailureKind::{CutOff, NotSent, TimedOut, Unreachable};
-    if request.obstacle_after(kind).is_some() {
-        return Verdict::Stop;
+    if let Some(obstacle) = request.obstacle_after(kind) {
+        return Err(obstacle);
     }
-    match kind {
+    Ok(match kind {
         // Adds no load: it goes elsewhere, or waits until an endpoint is up.
         CutOff => Verdict::RetryUncharged(Some(Duration::ZERO)),
         NotSent | Unreachable => {
@@ -58,35 +64,49 @@ pub(crate) fn on_failure(request: RequestState, kind: FailureKind) -> Verdict {
         _ if request.next == NextEndpoint::FirstOther => Verdict::RetryAfter(Duration::ZERO),
         TimedOut => Verdict::RetryTimeout,
         _ => Verdict::Retry,
+    })
+}
+
+/// Returns the verdict on a response, or why it is returned although it is no success that pays for later retries.
+pub(crate) fn on_response(request: RequestState, judgment: Judgment) -> Result<Verdict, EndReason> {
+    match judgment {
+        Judgment::Accepted => Ok(Verdict::Accept),
+        Judgment::RetryForbidden => Err(EndReason::RetryForbidden),
+        Judgment::Failed(failed) => on_failed_response(request, failed),
     }
 }
 
-/// Returns the verdict on a response that should be retried, after the wait that the server requested, which is for the
-/// endpoint that sent it.
-///
-/// If the server responded before it had read the complete request, it knew enough to decide: another attempt would get
-/// the same response. It is returned like any other that is not retried, but is no success that pays for later retries.
-pub(crate) fn on_failed_response(request: RequestState, is_throttled: bool, wait: Option<Duration>) -> Verdict {
-    if request.obstacle().is_some() || !request.fully_read {
-        return Verdict::Stop;
+/// A server that responded before it had read the complete request knew enough to decide: another attempt would get the
+/// same response, which is returned like any other that is not retried. But with a listed gRPC code, the server says that
+/// the call may be repeated, and the next attempt sends what was read of the request and then the rest (gRFC A6).
+fn on_failed_response(request: RequestState, failed: FailedResponse) -> Result<Verdict, EndReason> {
+    let FailedResponse { is_throttled, is_grpc_listed, wait, .. } = failed;
+    let request = RequestState { idempotent: request.idempotent || is_grpc_listed, ..request };
+    if let Some(obstacle) = request.obstacle() {
+        return Err(obstacle);
     }
+    if !request.fully_read && !is_grpc_listed {
+        return Err(EndReason::Accepted);
+    }
+    // The wait is for the endpoint that requested it.
     let wait = match request.next {
         NextEndpoint::Tried => wait,
         NextEndpoint::Other => None,
         NextEndpoint::FirstOther => Some(Duration::ZERO),
     };
-    match wait {
+    Ok(match wait {
         _ if is_throttled => Verdict::RetryThrottled(wait),
         Some(wait) => Verdict::RetryAfter(wait),
         None => Verdict::Retry,
-    }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use EndReason::{Accepted, BodyNotReplayable, NotSafeToRepeat, RetryForbidden};
     use FailureKind::{CutOff, MaybeProcessed, NotSent, Outage, Permanent, Refused, TimedOut, Unreachable};
-    use Verdict::{Retry, RetryAfter, RetryThrottled, RetryTimeout, RetryUncharged, Stop};
+    use Verdict::{Retry, RetryAfter, RetryThrottled, RetryTimeout, RetryUncharged};
 
     const PUT: RequestState =
         RequestState { idempotent: true, replayable: true, fully_read: true, next: NextEndpoint::Tried };
@@ -97,77 +117,87 @@ mod tests {
     #[test]
     fn failures() {
         for (kind, put, post) in [
-            (NotSent, RetryUncharged(None), RetryUncharged(None)),
-            (Unreachable, RetryUncharged(None), RetryUncharged(None)),
-            (Refused, Retry, Retry),
-            (MaybeProcessed, Retry, Stop),
-            (CutOff, RetryUncharged(Some(Duration::ZERO)), Stop),
-            (TimedOut, RetryTimeout, Stop),
-            (Permanent, Stop, Stop),
-            (Outage, Stop, Stop),
+            (NotSent, Ok(RetryUncharged(None)), Ok(RetryUncharged(None))),
+            (Unreachable, Ok(RetryUncharged(None)), Ok(RetryUncharged(None))),
+            (Refused, Ok(Retry), Ok(Retry)),
+            (MaybeProcessed, Ok(Retry), Err(NotSafeToRepeat)),
+            (CutOff, Ok(RetryUncharged(Some(Duration::ZERO))), Err(NotSafeToRepeat)),
+            (TimedOut, Ok(RetryTimeout), Err(NotSafeToRepeat)),
+            (Permanent, Err(EndReason::Permanent), Err(EndReason::Permanent)),
+            (Outage, Err(EndReason::Outage), Err(EndReason::Outage)),
         ] {
+            // What is not sent again, whatever its method.
+            let unreplayable = |expected: Result<Verdict, EndReason>| expected.and(Err(BodyNotReplayable));
             assert_eq!(on_failure(PUT, kind), put, "PUT {kind:?}");
             assert_eq!(on_failure(POST, kind), post, "POST {kind:?}");
-            assert_eq!(on_failure(OVERSIZED_PUT, kind), Stop, "PUT too large {kind:?}");
-            assert_eq!(on_failure(OVERSIZED_POST, kind), Stop, "POST too large {kind:?}");
+            assert_eq!(on_failure(OVERSIZED_PUT, kind), unreplayable(put), "PUT too large {kind:?}");
+            assert_eq!(on_failure(OVERSIZED_POST, kind), unreplayable(post), "POST too large {kind:?}");
         }
     }
 
+    const FAILED: FailedResponse =
+        FailedResponse { is_server_error: true, is_throttled: false, is_grpc_listed: false, wait: None };
+
     #[test]
-    fn a_request_that_is_not_repeated_has_a_reason() {
-        use EndReason::{BodyNotReplayable, NotSafeToRepeat};
-        for (kind, put, post, oversized_put, oversized_post) in [
-            (NotSent, None, None, Some(BodyNotReplayable), Some(BodyNotReplayable)),
-            (Refused, None, None, Some(BodyNotReplayable), Some(BodyNotReplayable)),
-            (MaybeProcessed, None, Some(NotSafeToRepeat), Some(BodyNotReplayable), Some(NotSafeToRepeat)),
-            (TimedOut, None, Some(NotSafeToRepeat), Some(BodyNotReplayable), Some(NotSafeToRepeat)),
-        ] {
-            let reasons = [PUT, POST, OVERSIZED_PUT, OVERSIZED_POST].map(|request| request.obstacle_after(kind));
-            assert_eq!(reasons, [put, post, oversized_put, oversized_post], "{kind:?}");
-        }
-        assert_eq!(PUT.obstacle_after(Permanent), Some(EndReason::Permanent));
-        assert_eq!(PUT.obstacle_after(Outage), Some(EndReason::Outage));
-        assert_eq!(
-            [PUT, POST, OVERSIZED_PUT].map(RequestState::obstacle),
-            [None, Some(NotSafeToRepeat), Some(BodyNotReplayable)]
-        );
+    fn responses() {
+        assert_eq!(on_response(POST, Judgment::Accepted), Ok(Verdict::Accept));
+        assert_eq!(on_response(PUT, Judgment::RetryForbidden), Err(RetryForbidden));
+        assert_eq!(on_response(PUT, Judgment::Failed(FAILED)), Ok(Retry));
     }
 
     #[test]
     fn failed_responses() {
         let check = |request, wait, expected, throttled| {
-            assert_eq!(on_failed_response(request, false, wait), expected, "{request:?}");
-            assert_eq!(on_failed_response(request, true, wait), throttled, "{request:?}");
+            let failed = |is_throttled| FailedResponse { is_throttled, wait, ..FAILED };
+            assert_eq!(on_failed_response(request, failed(false)), expected, "{request:?}");
+            assert_eq!(on_failed_response(request, failed(true)), throttled, "{request:?}");
         };
-        let half_sent = RequestState { fully_read: false, ..PUT };
-        for (request, expected) in [(PUT, Retry), (POST, Stop), (OVERSIZED_PUT, Stop), (half_sent, Stop)] {
-            check(request, None, expected, if expected == Retry { RetryThrottled(None) } else { expected });
+        check(PUT, None, Ok(Retry), Ok(RetryThrottled(None)));
+        let half_read = |request| RequestState { fully_read: false, ..request };
+        for (request, reason) in [
+            (POST, NotSafeToRepeat),
+            (OVERSIZED_PUT, BodyNotReplayable),
+            (half_read(PUT), Accepted),
+            (half_read(POST), NotSafeToRepeat),
+        ] {
+            check(request, None, Err(reason), Err(reason));
         }
         let wait = Duration::from_secs(2);
-        check(PUT, Some(wait), RetryAfter(wait), RetryThrottled(Some(wait)));
-        check(POST, Some(wait), Stop, Stop);
+        check(PUT, Some(wait), Ok(RetryAfter(wait)), Ok(RetryThrottled(Some(wait))));
+        check(POST, Some(wait), Err(NotSafeToRepeat), Err(NotSafeToRepeat));
+        // With a listed code of gRPC.
+        for (request, expected) in [
+            (POST, Ok(Retry)),
+            (half_read(POST), Ok(Retry)),
+            (OVERSIZED_POST, Err(BodyNotReplayable)),
+            (half_read(OVERSIZED_POST), Err(BodyNotReplayable)),
+        ] {
+            let failed = FailedResponse { is_grpc_listed: true, ..FAILED };
+            assert_eq!(on_failed_response(request, failed), expected, "{request:?}");
+        }
     }
 
     #[test]
     fn the_first_retry_elsewhere_does_not_wait() {
         use NextEndpoint::{FirstOther, Other};
-        let requested = Some(Duration::from_secs(2));
+        let wait = Some(Duration::from_secs(2));
         let now = RetryAfter(Duration::ZERO);
         for (next, failed, timed_out, listed) in [(FirstOther, now, now, now), (Other, Retry, RetryTimeout, Retry)] {
             let request = RequestState { next, ..PUT };
-            assert_eq!(on_failure(request, MaybeProcessed), failed);
+            assert_eq!(on_failure(request, MaybeProcessed), Ok(failed));
             let unsent = RetryUncharged((next == FirstOther).then_some(Duration::ZERO));
             assert_eq!(
                 on_failure(request, NotSent),
-                unsent,
+                Ok(unsent),
                 "for example, if connecting took longer than the attempt may"
             );
-            assert_eq!(on_failure(request, TimedOut), timed_out);
-            let on_response = |is_throttled| on_failed_response(request, is_throttled, requested);
-            assert_eq!(on_response(false), listed, "the wait is for the endpoint that sent it");
+            assert_eq!(on_failure(request, TimedOut), Ok(timed_out));
+            let on_response =
+                |is_throttled| on_failed_response(request, FailedResponse { is_throttled, wait, ..FAILED });
+            assert_eq!(on_response(false), Ok(listed), "the wait is for the endpoint that sent it");
             let throttled = RetryThrottled((next == FirstOther).then_some(Duration::ZERO));
-            assert_eq!(on_response(true), throttled);
-            assert_eq!(on_failure(RequestState { next, ..POST }, MaybeProcessed), Stop);
+            assert_eq!(on_response(true), Ok(throttled));
+            assert_eq!(on_failure(RequestState { next, ..POST }, MaybeProcessed), Err(NotSafeToRepeat));
         }
     }
 }

@@ -9,7 +9,12 @@ use crate::{
     error::Error,
     grpc::{code::GrpcCode, code_set::GrpcCodes},
     request::{buffer_quota::BufferQuota, deadline_header::DeadlineHeader},
-    retry::{attempt_event::AttemptEvent, methods::RetryMethods, server_hints::ServerHint},
+    retry::{
+        attempt_event::AttemptEvent,
+        judge::Judge,
+        methods::RetryMethods,
+        server_hints::{ServerHint, ServerHints},
+    },
 };
 
 /// What is retried, and how. [`ClientBuilder`](crate::ClientBuilder) has a method of the same name for each of these
@@ -36,7 +41,7 @@ use crate::{
 pub struct RetryConfig {
     pub(crate) policy: RetryPolicy,
     status_codes: Vec<u16>,
-    pub(crate) server_hints: Vec<ServerHint>,
+    server_hints: ServerHints,
     pub(crate) grpc_codes: GrpcCodes,
     pub(crate) methods: RetryMethods,
     pub(crate) attempt_timeout: Option<Duration>,
@@ -64,7 +69,7 @@ impl RetryConfig {
         Self {
             policy,
             status_codes: Vec::new(),
-            server_hints: vec![ServerHint::RetryAfter],
+            server_hints: ServerHints::from_iter([ServerHint::RetryAfter]),
             grpc_codes: GrpcCodes::default(),
             methods: RetryMethods::default(),
             attempt_timeout: None,
@@ -206,14 +211,9 @@ impl RetryConfig {
         }
     }
 
-    pub(crate) fn retries_status(&self, status: StatusCode) -> bool {
-        self.status_codes.contains(&status.as_u16())
-    }
-
-    /// Whether a response with this status may be retried although it is not listed.
-    pub(crate) fn may_be_asked_to_retry(&self, status: StatusCode) -> bool {
-        let is_error = status.is_client_error() || status.is_server_error();
-        is_error && self.server_hints.contains(&ServerHint::ShouldRetry)
+    /// Returns what judges the responses to a request. `grpc_codes` are those for which it is repeated.
+    pub(crate) fn judge(&self, grpc_codes: GrpcCodes) -> Judge<'_> {
+        Judge { status_codes: &self.status_codes, grpc_codes, hints: self.server_hints }
     }
 }
 

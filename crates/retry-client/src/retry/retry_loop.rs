@@ -1,13 +1,10 @@
 //! A call: attempts over a transport until one is accepted or the policy allows no more.
 
-use std::{
-    mem,
-    sync::Mutex,
-    time::{Duration, SystemTime},
-};
+use std::{future::ready, mem, sync::Mutex};
 
 use http::{HeaderMap, Response};
 use retry_core::{Attempt, Classify, Discard, Reason, Record, Report, Verdict};
+use tokio::time::timeout;
 
 use crate::{
     end_reason::EndReason,
@@ -21,12 +18,12 @@ use crate::{
         attempt_request::{AttemptRequest, GetTrailers, ReplayableRequest, RequestParts},
         attempt_timeout,
         backoff_gauge::{BackoffGauge, BackoffGuard},
-        classify::{RequestState, on_failed_response, on_failure},
+        classify::{on_failure, on_response},
         config::{Observer, RetryConfig},
         drain::drain,
-        failure::Failure,
+        failure::{Failure, FailureKind},
+        judge::Judgment,
         response_status::ResponseStatus,
-        server_hints::{self, Advice},
     },
 };
 
@@ -56,6 +53,15 @@ pub(crate) trait Transport: Clone + Send {
         request: AttemptRequest<'a>,
         endpoint: Self::Endpoint,
     ) -> impl Future<Output = Result<BoxResponse<Self::Body>, Failure>> + Send + use<'a, Self>;
+
+    /// Reads the body of a response that [`send`](Self::send) has returned unread, as it was to be retried, but is the last.
+    fn read_body(
+        &mut self,
+        _: &ReplayableRequest<'_>,
+        response: BoxResponse<Self::Body>,
+    ) -> impl Future<Output = Result<BoxResponse<Self::Body>, Failure>> + Send {
+        ready(Ok(response))
+    }
 }
 
 /// A response body that can be drained on whichever thread runs the call.
@@ -85,7 +91,7 @@ pub(crate) fn call<T: Transport, R>(
         let settings = &request.settings;
         let call = settings
             .retry()
-            .classify_with(Classifier { request, trailers: T::trailers })
+            .classify_with(Classifier { request, trailers: T::trailers, progress: &progress })
             .run(|attempt: Attempt| {
                 if attempt.number > 1 {
                     lock(&progress).backoff = None;
@@ -113,8 +119,19 @@ pub(crate) fn call<T: Transport, R>(
                 }
             })
             .report();
-        let Report { outcome, reason, journal, .. } = call.await;
-        let reason = end_reason(request, reason, outcome.as_ref(), T::trailers);
+        let Report { mut outcome, reason: ended, journal, .. } = call.await;
+        // If the classifier ended the call, retry-core does not know why.
+        let obstacle = if ended == Reason::Permanent { lock(&progress).obstacle } else { None };
+        let mut reason = obstacle.unwrap_or_else(|| ended.into());
+        if ended != Reason::Accepted
+            && let Some(Ok(response)) = outcome
+        {
+            // Boxed, as few calls end so.
+            outcome = Box::pin(read_last(&mut transport, request, response, journal.last())).await;
+            if outcome.is_none() {
+                reason = EndReason::Deadline;
+            }
+        }
         let last = end_attempt(request, journal.last(), outcome.as_ref(), Some(reason), T::trailers);
         let history = History::new(mem::take(&mut lock(&progress).earlier), last, reason);
         let error = match outcome {
@@ -126,7 +143,7 @@ pub(crate) fn call<T: Transport, R>(
             None if request.route.is_parked() => request.route.outage_error(),
             None => Error::deadline(),
         };
-        Err(error.with_history(history))
+        Err(request.failed(error.with_history(history)))
     }
 }
 
@@ -136,6 +153,8 @@ struct Progress {
     earlier: EarlierAttempts,
     /// `Some` while the call waits for its next attempt.
     backoff: Option<BackoffGuard>,
+    /// Why the classifier has ended the call.
+    obstacle: Option<EndReason>,
 }
 
 impl Progress {
@@ -149,6 +168,7 @@ impl Progress {
 struct Classifier<'a, B> {
     request: &'a ReplayableRequest<'a>,
     trailers: GetTrailers<B>,
+    progress: &'a Mutex<Progress>,
 }
 
 /// Derived, it would be for bodies that are `Copy`.
@@ -162,13 +182,25 @@ impl<B> Copy for Classifier<'_, B> {}
 
 impl<B: Drainable> Classify<BoxResponse<B>, Failure> for Classifier<'_, B> {
     fn classify(&self, outcome: &Result<BoxResponse<B>, Failure>) -> Verdict {
-        match outcome {
-            Ok(response) => match FailedResponse::of(self.request, response, self.trailers) {
-                Some(FailedResponse { request, is_throttled, wait }) => on_failed_response(request, is_throttled, wait),
-                None => Verdict::Accept,
+        let Self { request, trailers, progress } = self;
+        let verdict = match outcome {
+            Ok(response) => match request.judge(response, *trailers) {
+                Judgment::Accepted => return Verdict::Accept,
+                judgment => on_response(request.state(), judgment),
             },
-            Err(failure) => on_failure(self.request.state(), failure.kind),
-        }
+            Err(failure) => on_failure(request.state(), failure.kind),
+        };
+        // The body may have been read on since its state was looked at.
+        let verdict =
+            verdict.and_then(
+                |verdict| {
+                    if request.body.end_attempt() { Ok(verdict) } else { Err(EndReason::BodyNotReplayable) }
+                },
+            );
+        verdict.unwrap_or_else(|obstacle| {
+            lock(progress).obstacle = Some(obstacle);
+            Verdict::Stop
+        })
     }
 
     fn discard(&self, outcome: Result<BoxResponse<B>, Failure>) -> Option<Discard> {
@@ -176,56 +208,27 @@ impl<B: Drainable> Classify<BoxResponse<B>, Failure> for Classifier<'_, B> {
     }
 }
 
-/// A response that should be retried.
-struct FailedResponse {
-    request: RequestState,
-    is_throttled: bool,
-    /// The wait that the server requested.
-    wait: Option<Duration>,
-}
-
-impl FailedResponse {
-    /// `None` if the response is accepted, whatever its request.
-    fn of<B>(request: &ReplayableRequest<'_>, response: &Response<B>, trailers: GetTrailers<B>) -> Option<Self> {
-        let (config, status) = (request.settings.config, request.status(response, trailers));
-        let is_grpc_listed = request.is_grpc_retried(status);
-        let is_listed = is_grpc_listed || config.retries_status(status.http);
-        if !is_listed && !config.may_be_asked_to_retry(status.http) {
-            return None;
-        }
-        let fields = trailers(response.body()).unwrap_or(response.headers());
-        let Advice { retry, wait } = server_hints::read(&config.server_hints, fields, now());
-        if !retry.unwrap_or(is_listed) {
-            return None;
-        }
-        let state = request.state();
-        // With a listed gRPC code, the server says that the call may be repeated.
-        let request = RequestState { idempotent: state.idempotent || is_grpc_listed, ..state };
-        Some(Self { request, is_throttled: status.is_throttled(), wait })
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "Retry-After may be a date, which is relative to the wall clock")]
-fn now() -> SystemTime {
-    SystemTime::now()
-}
-
-/// Returns why a call ended. If the classifier ended it, retry-core does not know why.
-fn end_reason<B>(
+/// Reads the body of a response that ends the call although it should have been retried, within the time of its attempt.
+/// `None` if the deadline passed first.
+async fn read_last<T: Transport>(
+    transport: &mut T,
     request: &ReplayableRequest<'_>,
-    reason: Reason,
-    outcome: Option<&Result<BoxResponse<B>, Failure>>,
-    trailers: GetTrailers<B>,
-) -> EndReason {
-    match (reason, outcome) {
-        (Reason::Permanent, Some(Err(failure))) => request.state().obstacle_after(failure.kind),
-        (Reason::Permanent, Some(Ok(response))) => {
-            let obstacle = FailedResponse::of(request, response, trailers).and_then(|failed| failed.request.obstacle());
-            Some(obstacle.unwrap_or(EndReason::Accepted))
-        }
-        _ => None,
+    response: BoxResponse<T::Body>,
+    record: &Record,
+) -> Option<Result<BoxResponse<T::Body>, Failure>> {
+    let (start, taken) = record.timing.map(|timing| (timing.start, timing.duration)).unwrap_or_default();
+    let until_timeout = request.attempt_left(taken);
+    let until_deadline = request.settings.policy().deadline().map(|deadline| deadline.saturating_sub(start + taken));
+    let reading = transport.read_body(request, response);
+    let Some(limit) = until_timeout.into_iter().chain(until_deadline).min() else { return Some(reading.await) };
+    match timeout(limit, reading).await {
+        Ok(outcome) => Some(outcome),
+        Err(_) if until_timeout == Some(limit) => request
+            .settings
+            .attempt_timeout()
+            .map(|timeout| Err(Failure { error: Error::attempt_timeout(timeout), kind: FailureKind::TimedOut })),
+        Err(_) => None,
     }
-    .unwrap_or_else(|| reason.into())
 }
 
 /// Ends an attempt: logs it, passes it to the observer, and returns it. `outcome` is `None` if the deadline passed first,

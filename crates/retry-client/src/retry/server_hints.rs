@@ -55,20 +55,45 @@ pub(crate) struct Advice {
     pub(crate) wait: Option<Duration>,
 }
 
-/// Returns what `headers` say at the time `now`. The first hint with a valid wait counts. Any hint may forbid a retry.
-pub(crate) fn read(hints: &[ServerHint], headers: &HeaderMap, now: SystemTime) -> Advice {
-    let mut advice = Advice::default();
-    for hint in hints {
-        let Advice { retry, wait } = match hint {
-            ServerHint::RetryAfter => wait(retry_after(headers, now)),
-            ServerHint::RetryAfterMs | ServerHint::AmzRetryAfter => wait(millis(headers, hint.header_name())),
-            ServerHint::GrpcRetryPushback => pushback(headers, hint.header_name()),
-            ServerHint::ShouldRetry => should_retry(headers, hint.header_name()),
-        };
-        advice.wait = advice.wait.or(wait);
-        advice.retry = if retry == Some(false) { retry } else { advice.retry.or(retry) };
+/// The hints that count, in their order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ServerHints([Option<ServerHint>; ServerHint::ALL.len()]);
+
+impl FromIterator<ServerHint> for ServerHints {
+    fn from_iter<I: IntoIterator<Item = ServerHint>>(hints: I) -> Self {
+        let mut list = Self::default();
+        for hint in hints {
+            // A second time, it would add nothing.
+            if !list.contains(hint)
+                && let Some(free) = list.0.iter_mut().find(|place| place.is_none())
+            {
+                *free = Some(hint);
+            }
+        }
+        list
     }
-    advice
+}
+
+impl ServerHints {
+    pub(crate) fn contains(self, hint: ServerHint) -> bool {
+        self.0.contains(&Some(hint))
+    }
+
+    /// Returns what `headers` say at the time `now`. The first hint with a valid wait counts. Any hint may forbid a retry.
+    pub(crate) fn read(self, headers: &HeaderMap, now: SystemTime) -> Advice {
+        let mut advice = Advice::default();
+        for hint in self.0.into_iter().flatten() {
+            let Advice { retry, wait } = match hint {
+                ServerHint::RetryAfter => wait(retry_after(headers, now)),
+                ServerHint::RetryAfterMs | ServerHint::AmzRetryAfter => wait(millis(headers, hint.header_name())),
+                ServerHint::GrpcRetryPushback => pushback(headers, hint.header_name()),
+                ServerHint::ShouldRetry => should_retry(headers, hint.header_name()),
+            };
+            advice.wait = advice.wait.or(wait);
+            advice.retry = if retry == Some(false) { retry } else { advice.retry.or(retry) };
+        }
+        advice
+    }
 }
 
 fn wait(wait: Option<Duration>) -> Advice {
@@ -130,7 +155,8 @@ mod tests {
         for (name, value) in fields {
             headers.append(HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        assert_eq!(read(hints, &headers, SystemTime::UNIX_EPOCH), expected, "{fields:?}");
+        let hints: ServerHints = hints.iter().copied().collect();
+        assert_eq!(hints.read(&headers, SystemTime::UNIX_EPOCH), expected, "{fields:?}");
     }
 
     #[test]
@@ -200,6 +226,8 @@ mod tests {
         check(&[RetryAfter, RetryAfterMs], &fields, after(3000.0));
         check(&[RetryAfterMs, RetryAfter], &fields, after(20.0));
         check(&[RetryAfterMs, RetryAfter], &[("retry-after", "3"), ("retry-after-ms", "?")], after(3000.0));
+        let often = [RetryAfterMs; 9].into_iter().chain([RetryAfter]).collect::<Vec<_>>();
+        check(&often, &[("retry-after", "3")], after(3000.0));
     }
 
     #[test]
@@ -217,7 +245,8 @@ mod tests {
             let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) else { return Ok(()) };
             for hint in ServerHint::ALL {
                 let headers = HeaderMap::from_iter([(HeaderName::from_static(hint.header_name()), value.clone())]);
-                let Advice { retry, wait } = read(&[hint], &headers, SystemTime::UNIX_EPOCH);
+                let hints = ServerHints::from_iter([hint]);
+                let Advice { retry, wait } = hints.read(&headers, SystemTime::UNIX_EPOCH);
                 prop_assert!(retry.is_none() || wait.is_none(), "{hint:?} {value:?}");
             }
         }

@@ -59,7 +59,7 @@ impl ErrorResponse {
                 return Self::new(StatusCode::SERVICE_UNAVAILABLE, "the upstream cannot be connected to");
             }
             ErrorKind::Timeout => (StatusCode::GATEWAY_TIMEOUT, "the upstream did not respond in time"),
-            _ => return Self::new(StatusCode::BAD_REQUEST, error.to_string()),
+            _ => return Self::new(StatusCode::BAD_REQUEST, error.message()),
         };
         let attempts = error.history().map_or(0, History::attempts);
         let plural = if attempts == 1 { "" } else { "s" };

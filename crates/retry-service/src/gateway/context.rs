@@ -1,9 +1,7 @@
 //! The context of a request.
 
-use http::{
-    HeaderMap, HeaderValue, Response, Version,
-    header::{CONNECTION, CONTENT_TYPE},
-};
+use http::{HeaderValue, Response, Version, header::CONNECTION};
+use retry_client::has_grpc_status;
 
 use super::{
     downstream::Downstream, forwarded::Hop, present_headers::PresentHeaders, request_id::X_REQUEST_ID,
@@ -66,45 +64,12 @@ impl RequestContext<'_> {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
         }
+        // The clients of gRPC know that a call may end before its request, and a status without a message (Trailers-Only) is
+        // valid only if the head itself ends the stream.
         if let Some(body) = self.unread_body.take()
-            && !is_grpc(response.headers())
+            && !has_grpc_status(response.headers())
         {
             response.body_mut().end_after(body);
         }
-    }
-}
-
-/// Whether a response is one of gRPC. Its clients know that a call may end before its request, and a status without a
-/// message (Trailers-Only) is valid only if the head itself ends the stream. In gRPC-Web, the status is in the body.
-fn is_grpc(headers: &HeaderMap) -> bool {
-    const GRPC: &[u8] = b"application/grpc";
-    let Some((media_type, rest)) =
-        headers.get(CONTENT_TYPE).and_then(|value| value.as_bytes().split_at_checked(GRPC.len()))
-    else {
-        return false;
-    };
-    media_type.eq_ignore_ascii_case(GRPC) && matches!(rest, [] | [b'+' | b';' | b' ', ..])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn grpc_web_is_not_grpc() {
-        for (content_type, expected) in [
-            ("application/grpc", true),
-            ("Application/GRPC+proto", true),
-            ("application/grpc; charset=utf-8", true),
-            ("application/grpc-web", false),
-            ("application/grpc-web+proto", false),
-            ("application/grpcfoo", false),
-            ("application/json", false),
-            ("text/plain", false),
-        ] {
-            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
-            assert_eq!(is_grpc(&headers), expected, "{content_type}");
-        }
-        assert!(!is_grpc(&HeaderMap::new()));
     }
 }

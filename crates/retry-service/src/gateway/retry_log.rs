@@ -34,8 +34,8 @@ pub(super) fn failed(request: &RequestContext<'_>, error: &Error, status: Status
     let message = match (error.history(), error.reason()) {
         (Some(history), _) if has_several_requests(history) => history.to_string(),
         // The message says why.
-        (_, None | Some(EndReason::Outage)) => error.to_string(),
-        (_, Some(reason)) => format!("{error}; {reason}"),
+        (_, None | Some(EndReason::Outage)) => error.message().to_owned(),
+        (_, Some(reason)) => format!("{}; {reason}", error.message()),
     };
     let message = message.replace("trust it with ca_file or ca_pem", "trust it with --upstream-ca");
     log(request, Level::Warn, status, failure_label(error.kind()), give_up_label(error), attempts, &message);

@@ -310,8 +310,9 @@ impl IncompleteReason {
 }
 
 /// Why there is no further attempt at a failed request.
-const GIVE_UPS: [EndReason; 8] = [
+const GIVE_UPS: [EndReason; 9] = [
     EndReason::NotSafeToRepeat,
+    EndReason::RetryForbidden,
     EndReason::BodyNotReplayable,
     EndReason::Permanent,
     EndReason::Outage,
@@ -330,6 +331,7 @@ pub(crate) fn give_up_label(error: &Error) -> Option<&'static str> {
 pub(crate) fn reason_label(reason: EndReason) -> &'static str {
     match reason {
         EndReason::NotSafeToRepeat => "not_safe_to_repeat",
+        EndReason::RetryForbidden => "retry_forbidden",
         EndReason::BodyNotReplayable => "body_not_replayable",
         EndReason::Permanent => "permanent",
         EndReason::Outage => OUTAGE,
