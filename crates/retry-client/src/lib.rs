@@ -28,7 +28,7 @@
 //! | the server refused the request: HTTP/2 `REFUSED_STREAM`, or `GOAWAY` with a last stream ID below that of the request | for every method |
 //! | the request was sent, but there was no response, or it ended early while it was buffered | for the idempotent methods of RFC 9110, section 9.2.2; for every method with [`RetryMethods::All`] |
 //! | the response has a status in [`status_codes`](ClientBuilder::status_codes) | as above |
-//! | a gRPC call ends with a code in [`grpc_status_codes`](ClientBuilder::grpc_status_codes) | if its request was sent completely |
+//! | a gRPC call ends with a code in [`grpc_status_codes`](ClientBuilder::grpc_status_codes) | if what was sent of its request can be sent again |
 //! | any other response | never |
 //!
 //! A request with an `Idempotency-Key` counts as idempotent, whatever its method. If the response to be retried has a

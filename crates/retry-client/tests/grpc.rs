@@ -5,6 +5,7 @@ mod common;
 
 use std::{
     convert::Infallible,
+    fmt::Debug,
     net::SocketAddr,
     sync::{
         Arc,
@@ -19,9 +20,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::Body as _;
 use http_body_util::{BodyExt, channel::Channel};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use retry_client::{Body, Client, ClientBuilder, EndpointState, ErrorKind, GrpcCode, ResponseBody};
+use hyper_util::{
+    client::legacy,
+    rt::{TokioExecutor, TokioIo},
+};
+use retry_client::{
+    Body, Client, ClientBuilder, EndpointState, ErrorKind, GrpcCode, History, ResponseBody, RetryConfig, RetryLayer,
+};
 use tokio::{net::TcpListener, sync::Notify, task::JoinSet, time::timeout};
+use tower::{Layer, ServiceExt};
 
 /// An hour, so that nothing else ends the buffering of a response.
 const HOUR: Duration = Duration::from_secs(3600);
@@ -174,7 +181,7 @@ async fn send(client: &Client, request: Request<Body>) -> Response<ResponseBody>
 }
 
 /// Reads a response to its end. Returns its messages, and the status in its head or its trailers.
-async fn read(response: Response<ResponseBody>) -> (Bytes, Option<GrpcCode>) {
+async fn read(response: Response<impl http_body::Body<Data = Bytes, Error: Debug>>) -> (Bytes, Option<GrpcCode>) {
     let (head, body) = response.into_parts();
     let body = timeout(LIMIT, body.collect()).await.unwrap().unwrap();
     let in_trailers = body.trailers().inspect(|trailers| assert_eq!(trailers["x-last"], "1")).and_then(GrpcCode::of);
@@ -351,6 +358,28 @@ async fn a_call_that_fails_before_its_request_was_read_is_repeated_with_all_of_i
         read(send(&client, unread(Body::new(body))).await).await;
         assert_eq!(server.calls.load(SeqCst), attempts, "{limit}");
         drop(sender);
+    }
+}
+
+#[tokio::test]
+async fn a_layer_retries_a_code_in_the_head() {
+    for (failure, expected) in [
+        (Reply::trailers_only(UNAVAILABLE), (message("hello"), Some(GrpcCode::Ok), 2)),
+        // It buffers no responses.
+        (Reply::new().trailers(UNAVAILABLE), (Bytes::new(), Some(GrpcCode::Unavailable), 1)),
+        (Reply::trailers_only("13"), (Bytes::new(), Some(GrpcCode::Internal), 1)),
+    ] {
+        let server = Server::start([failure.clone(), Reply::ok()]).await;
+        let http = legacy::Client::builder(TokioExecutor::new()).http2_only(true).build_http::<Body>();
+        let config = RetryConfig::new(quick(3)).grpc_status_codes([GrpcCode::Unavailable]);
+        let service = RetryLayer::new(config).unwrap().layer(http);
+        let mut request = call(message("hi"));
+        *request.uri_mut() = format!("http://{}/test.Calls/Unary", server.address).parse().unwrap();
+        let response = timeout(LIMIT, service.oneshot(request)).await.unwrap().unwrap();
+        let history = response.extensions().get::<History>().unwrap().clone();
+        let (body, code) = read(response).await;
+        assert_eq!((body, code, server.calls.load(SeqCst)), expected, "{failure:?}");
+        assert_eq!(history.attempts() as usize, expected.2, "{history}");
     }
 }
 

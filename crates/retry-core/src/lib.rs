@@ -22,6 +22,29 @@
 //! | the last error | [`RetryError`], which `?` converts into any error type |
 //! | tests without waiting | tokio's paused clock, see [`TokioRuntime`] |
 //!
+//! # A policy of one's own
+//!
+//! What is not set has a [default](RetryPolicy).
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! # async fn fetch() -> Result<&'static str, std::io::Error> { Ok("Hello World!!!") }
+//! use std::time::Duration;
+//! use retry_core::{Jitter, RetryPolicy, retry};
+//!
+//! let policy = RetryPolicy::builder()
+//!     .max_retries(5) // so at most 6 attempts; `count` is the same, by the name of the Ballerina sample
+//!     .interval(Duration::from_millis(100)) // the first wait
+//!     .backoff_factor(2.0) // then 200 ms, 400 ms …
+//!     .max_wait_interval(Duration::from_secs(2)) // … but no wait is longer
+//!     .jitter(Jitter::Full) // each is a random time up to that
+//!     .deadline(Duration::from_secs(10)) // for all of it, attempts included
+//!     .build()?;
+//! let greeting = retry(policy, || fetch()).await?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+//!
 //! # Which errors are retried
 //!
 //! By default all of them. [`retry_if`](Call::retry_if) takes a condition; [`classify`](Call::classify) sees successes,

@@ -115,7 +115,8 @@ impl RetryConfig {
 
     /// Sets the status codes of gRPC calls that are retried, such as [`GrpcCode::Unavailable`]. List only those with which
     /// your servers say that a call was not processed, or may be repeated: gRPC sends every call as a POST, and these are
-    /// repeated if their request was sent completely and is within [`replay_limit`](Self::replay_limit).
+    /// repeated if what was read of their request is within [`replay_limit`](Self::replay_limit). The next attempt sends
+    /// that, and then the rest.
     ///
     /// A call is one whose request has the content type `application/grpc`, with or without a suffix such as `+proto`. The
     /// code counts if it is in the head of the response (Trailers-Only), or in trailers that are buffered: see

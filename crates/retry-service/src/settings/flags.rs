@@ -335,7 +335,7 @@ pub(crate) struct LimitSettings {
     #[arg(long, value_name = "SIZE", default_value = "off", value_parser = limit(bytes), group = GATEWAY_ONLY)]
     pub max_body_size: Limit<usize>,
 
-    /// Maximum size of a request head, at least 8KiB; larger ones get a 431
+    /// Maximum size of a request head, from 8KiB to 512KiB; larger ones get a 431
     #[arg(long, value_name = "SIZE", default_value = "16KiB", value_parser = header_size, group = NEEDS_RESTART)]
     pub max_header_size: usize,
 

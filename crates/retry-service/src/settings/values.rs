@@ -76,7 +76,10 @@ const BYTES: &str = "expected a number of bytes such as 65536, 64KiB or 1MiB";
 /// Parses the maximum size of a request head.
 pub(crate) fn header_size(text: &str) -> Result<usize, &'static str> {
     const MINIMUM: usize = 8 * 1024;
-    bytes(text).ok().filter(|size| *size >= MINIMUM).ok_or("expected a number of bytes, at least 8KiB")
+    // Each header counts for 33 bytes or more over HTTP/2, and a `HeaderMap` panics if it gets a 24,577th name.
+    const MAXIMUM: usize = 512 * 1024;
+    let size = bytes(text).ok().filter(|size| (MINIMUM..=MAXIMUM).contains(size));
+    size.ok_or("expected a number of bytes from 8KiB to 512KiB")
 }
 
 /// Parses a whole number from 1 up.
@@ -341,6 +344,8 @@ mod tests {
         }
         assert_eq!(header_size("8191").ok(), None);
         assert_eq!(header_size("8KiB"), Ok(8192));
+        assert_eq!(header_size("512KiB"), Ok(524_288));
+        assert_eq!(header_size("524289").ok(), None);
     }
 
     #[test]
