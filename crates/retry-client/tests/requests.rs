@@ -162,7 +162,7 @@ async fn stalling_server(responses: &'static [&'static [u8]]) -> (ClientBuilder,
             stream.write_all(response).await.unwrap();
             open.push(stream);
         }
-        pending().await
+        pending::<()>().await;
     });
     (client.policy(quick(3)).status_codes([503]).no_timeout(), tasks)
 }
