@@ -14,6 +14,7 @@ use crate::recorder::recorded_request::RecordedRequest;
 use crate::script::Script;
 use crate::server::Server;
 use crate::stubs::Stubs;
+use crate::stubs::error::StubScriptError;
 use crate::wait_error::WaitError;
 
 /// A running backend. Dropping it closes its listener and its connections.
@@ -174,11 +175,10 @@ impl Backend {
     /// # }
     /// ```
     pub async fn wait_for(&self, count: usize, limit: Duration) -> Result<Vec<RecordedRequest>, WaitError> {
-        let arrived = tokio::time::timeout(limit, self.server.wait_for(count as u64)).await;
-        arrived.map_err(|_| WaitError::new(count, self.requests(), limit))
+        self.server.wait_for(count, limit).await
     }
 
-    /// Plays another script from its start.
+    /// Plays another script from its start, for the requests that match no stub.
     ///
     /// A request meets either the script before or this one: the one that was current when it arrived.
     ///
@@ -194,6 +194,26 @@ impl Backend {
     /// ```
     pub fn set_script(&self, script: Script) {
         self.server.set_script(script);
+    }
+
+    /// Plays another script for the requests of the stubs with this name, from its start.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such stub, or the script has faults of the TLS handshake.
+    ///
+    /// ```
+    /// # use delayed_backend::Backend;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let stubs = "[[stub]]\nname = 'item'\npath = '/items/{id}'";
+    /// let backend = Backend::builder().stubs(stubs.parse()?).start().await?;
+    /// backend.set_stub_script("item", &"status=503,ok".parse()?)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set_stub_script(&self, name: &str, script: &Script) -> Result<(), StubScriptError> {
+        self.server.set_stub_script(name, script)
     }
 
     /// Replaces the stubs, and if they come with a script, the script. Their scripts are played from their start.

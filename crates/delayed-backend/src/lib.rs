@@ -148,7 +148,7 @@ pub use crate::script::error::ScriptError;
 pub use crate::server::Server;
 pub use crate::server::drain::Connections;
 pub use crate::stubs::Stubs;
-pub use crate::stubs::error::StubError;
+pub use crate::stubs::error::{StubError, StubScriptError};
 pub use crate::wait_error::WaitError;
 
 /// Compiles the example of the README.

@@ -34,6 +34,8 @@ use crate::server::drain::Connections;
 use crate::server::tls::Identity;
 use crate::state::State;
 use crate::stubs::Stubs;
+use crate::stubs::error::StubScriptError;
+use crate::wait_error::WaitError;
 
 /// The delay before the next attempt to listen on a port that is in use.
 const LISTEN_PAUSE: Duration = Duration::from_millis(100);
@@ -131,6 +133,15 @@ impl Server {
         self.handler.state.set_stubs(stubs);
     }
 
+    /// Plays another script for the requests of the stubs with this name, from its start.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such stub, or the script has faults of the TLS handshake.
+    pub fn set_stub_script(&self, name: &str, script: &Script) -> Result<(), StubScriptError> {
+        self.handler.state.set_stub_script(name, script)
+    }
+
     pub(crate) fn set_upstream(&self, upstream: Upstream) {
         self.handler.state.set_upstream(upstream);
     }
@@ -170,13 +181,18 @@ impl Server {
     }
 
     /// Waits until at least `count` requests have arrived, and returns those that are recorded.
-    pub(crate) async fn wait_for(&self, count: u64) -> Vec<RecordedRequest> {
+    pub(crate) async fn wait_for(&self, count: usize, limit: Duration) -> Result<Vec<RecordedRequest>, WaitError> {
+        let arrived = tokio::time::timeout(limit, self.arrived(count)).await;
+        arrived.map(|()| self.requests()).map_err(|_| WaitError::new(count, self.requests(), limit))
+    }
+
+    async fn arrived(&self, count: usize) {
         loop {
             let mut arrival = std::pin::pin!(self.handler.state.events.next_arrival());
             // From now on, no arrival is missed.
             arrival.as_mut().enable();
-            if self.received() >= count {
-                return self.requests();
+            if self.received() >= count as u64 {
+                return;
             }
             arrival.await;
         }

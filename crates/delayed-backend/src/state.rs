@@ -12,6 +12,7 @@ use crate::routes::Route;
 use crate::script::Script;
 use crate::script::run::ScriptRun;
 use crate::stubs::Stubs;
+use crate::stubs::error::StubScriptError;
 use crate::stubs::stub::{Conditions, Stub};
 
 /// The state at one point in time. A request takes it once, when it arrives, so no change splits a request.
@@ -29,8 +30,8 @@ pub(crate) struct State {
 #[derive(Debug, Default)]
 pub(crate) struct StubRuns {
     pub(crate) stubs: Stubs,
-    /// One for each stub.
-    scripts: Arc<[ScriptRun]>,
+    /// One for each stub: its own, or the one that has been set since.
+    scripts: Vec<Arc<ScriptRun>>,
 }
 
 /// What responds to a request.
@@ -43,23 +44,51 @@ pub(crate) enum Responder {
 }
 
 impl StubRuns {
-    /// Plays the scripts from their start, with the seed and the default delay of `settings`.
+    /// Plays the stubs' own scripts from their start, with the seed and the default delay of `settings`.
     fn new(stubs: Stubs, settings: &Script) -> Self {
-        let run = |(stub, number): (&Arc<Stub>, u64)| {
-            ScriptRun::new(stub.script.clone().with_settings_of(settings).with_other_seed(number))
-        };
-        let scripts = stubs.stubs.iter().zip(1..).map(run).collect();
+        let scripts = stubs.stubs.iter().map(|stub| stub.script.clone());
+        let scripts = scripts.zip(1..).map(|(script, number)| run(script, number, settings)).collect();
         Self { stubs, scripts }
     }
 
     /// Replaces the script of the requests that match no stub. Those of the stubs go on.
     fn with_script(&self, script: &Script) -> Self {
-        Self { stubs: self.stubs.clone().with_script(script), scripts: Arc::clone(&self.scripts) }
+        Self { stubs: self.stubs.clone().with_script(script), scripts: self.scripts.clone() }
     }
 
-    fn restarted(&self, settings: &Script) -> Self {
-        Self::new(self.stubs.clone(), settings)
+    /// Replaces the script of the stubs with this name. The others go on.
+    fn with_stub_script(&self, name: &str, script: &Script, settings: &Script) -> Result<Self, StubScriptError> {
+        self.script_of(name)?;
+        if script.has_tls_faults() {
+            return Err(StubScriptError::tls());
+        }
+        let runs = self.stubs.stubs.iter().zip(&self.scripts).zip(1..);
+        let runs = runs.map(|((stub, current), number)| match stub.name == name {
+            true => run(script.clone(), number, settings),
+            false => Arc::clone(current),
+        });
+        Ok(Self { stubs: self.stubs.clone(), scripts: runs.collect() })
     }
+
+    /// Returns the script in force of the first stub with this name.
+    pub(crate) fn script_of(&self, name: &str) -> Result<&Script, StubScriptError> {
+        let mut runs = self.stubs.stubs.iter().zip(&self.scripts);
+        let run = runs.find(|(stub, _)| stub.name == name);
+        let names = || self.stubs.stubs.iter().map(|stub| stub.name.as_str());
+        run.map(|(_, run)| run.script()).ok_or_else(|| StubScriptError::unknown(name, names()))
+    }
+
+    /// Plays the scripts in force from their start.
+    fn restarted(&self, settings: &Script) -> Self {
+        let scripts =
+            self.scripts.iter().zip(1..).map(|(current, number)| run(current.script().clone(), number, settings));
+        Self { stubs: self.stubs.clone(), scripts: scripts.collect() }
+    }
+}
+
+/// Plays the script of the stub with this number, with the seed and the default delay of `settings`.
+fn run(script: Script, number: u64, settings: &Script) -> Arc<ScriptRun> {
+    Arc::new(ScriptRun::new(script.with_settings_of(settings).with_other_seed(number)))
 }
 
 impl State {
@@ -74,7 +103,7 @@ impl State {
         let StubRuns { stubs, scripts } = &*self.stubs;
         if stubs.is_some() {
             let conditions = Conditions::of(head);
-            let mut candidates = stubs.stubs.iter().zip(&**scripts);
+            let mut candidates = stubs.stubs.iter().zip(scripts);
             let matching = candidates.find_map(|(stub, script)| Some((stub, stub.match_request(&conditions)?, script)));
             if let Some((stub, parameters, script)) = matching {
                 return (Responder::Stub(Arc::clone(stub), parameters), Some(script));
@@ -151,6 +180,15 @@ impl StateCell {
         self.events.send(Event::Changed);
     }
 
+    pub(crate) fn set_stub_script(&self, name: &str, script: &Script) -> Result<(), StubScriptError> {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let stubs = Arc::new(current.stubs.with_stub_script(name, script, current.script.script())?);
+        *current = Arc::new(State { stubs, ..State::clone(&current) });
+        drop(current);
+        self.events.send(Event::Changed);
+        Ok(())
+    }
+
     pub(crate) fn set_stubs(&self, stubs: Stubs) {
         self.replace(|state| state.with_stubs(stubs));
         self.events.send(Event::Changed);
@@ -206,7 +244,7 @@ mod tests {
         cell.set_stubs("[[stub]]\nscript = 'ok,close'\n[[stub]]\nscript = 'ok,close'".parse().unwrap());
         let draws = |cell: &StateCell| {
             let state = cell.current();
-            let draw = |script: &ScriptRun| -> Vec<_> { (0..50).map(|_| script.next_behaviour()).collect() };
+            let draw = |script: &Arc<ScriptRun>| -> Vec<_> { (0..50).map(|_| script.next_behaviour()).collect() };
             state.stubs.scripts.iter().map(draw).collect::<Vec<_>>()
         };
         let first = draws(&cell);

@@ -118,6 +118,46 @@ async fn stubs_are_read_with_the_script_in_force() {
 }
 
 #[tokio::test]
+async fn the_script_of_a_stub_can_be_replaced() {
+    let backend = backend("status=500").await;
+    let stubs =
+        "[[stub]]\nname = 'an item'\npath = '/hello'\n[[stub]]\npath = '/other'\nscript = 'status=501,status=502'";
+    assert_eq!(control(&backend, "PUT /stubs", stubs).await.0, 204);
+    assert_eq!(status(&backend).await, 200);
+    let put = async |name: &str, script: &str| control(&backend, &format!("PUT /script?stub={name}"), script).await;
+    assert_eq!(put("an%20item", "status=503,ok").await.0, 204);
+    assert_eq!(control(&backend, "GET /script?stub=an+item", "").await, (200, "status=503,ok".to_owned()));
+    assert_eq!(control(&backend, "GET /script?stub=*+/other", "").await.1, "status=501,status=502");
+    assert_eq!(control(&backend, "GET /script", "").await.1, "status=500");
+    assert_eq!((status(&backend).await, status(&backend).await), (503, 200));
+    assert_eq!(control(&backend, "POST /reset", "").await.0, 204);
+    assert_eq!(status(&backend).await, 503, "it starts anew");
+
+    let (code, body) = put("item", "ok").await;
+    let error = r#"no stub has the name "item"; expected one of ["an item", "* /other"]"#;
+    assert_eq!((code, json(&body)), (400, json!({"error": error, "field": "stub"})));
+    let (code, body) = put("an%20item", "tls=expired").await;
+    assert_eq!((code, &json(&body)["field"]), (400, &json!("stub")));
+    assert_eq!(control(&backend, "PUT /script?stubs=x", "ok").await.0, 400);
+    assert_eq!(control(&backend, "PUT /stubs", stubs).await.0, 204);
+    assert_eq!(status(&backend).await, 200, "the file has no script for it");
+}
+
+#[tokio::test]
+async fn requests_can_be_waited_for() {
+    let backend = backend("ok").await;
+    let waiting = control(&backend, "GET /requests?wait=2&for=60s", "");
+    let (waited, _) = tokio::join!(waiting, async { (status(&backend).await, status(&backend).await) });
+    assert_eq!((waited.0, &json(&waited.1)["received"]), (200, &json!(2)));
+    assert_eq!(json(&control(&backend, "GET /requests?wait=2&last=1", "").await.1)["requests"][0]["number"], 2);
+    let (code, body) = control(&backend, "GET /requests?wait=3&for=10ms", "").await;
+    let error = "2 of 3 requests arrived within 10ms: GET /hello, GET /hello";
+    assert_eq!((code, json(&body)), (504, json!({"error": error, "field": "wait"})));
+    assert_eq!(json(&control(&backend, "GET /requests?wait=many", "").await.1)["field"], "wait");
+    assert_eq!(json(&control(&backend, "GET /requests?wait=1&for=long", "").await.1)["field"], "for");
+}
+
+#[tokio::test]
 async fn stubs_from_the_network_read_files_only_in_the_folder_of_the_stub_file() {
     watch();
     let folder = std::env::temp_dir().join(format!("delayed-backend-control-{}", std::process::id()));

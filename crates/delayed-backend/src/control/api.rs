@@ -26,6 +26,9 @@ const MAX_BODY: usize = 4 << 20;
 /// How long `/down` takes the backend down by default, like the behaviour `down`.
 const DEFAULT_OUTAGE: Duration = Duration::from_secs(3);
 
+/// How long `/requests?wait=` waits by default. Many clients wait longer for a response.
+const DEFAULT_WAIT: Duration = Duration::from_secs(10);
+
 /// Handles a request, which has arrived over loopback if `is_local`, and whose body has this time.
 pub(crate) async fn handle<B>(
     server: &Arc<Server>,
@@ -55,16 +58,28 @@ async fn respond(
         return Err(Invalid::new(StatusCode::FORBIDDEN, "pages of other sites cannot use the control API"));
     }
     let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
+    let query = head.uri.query().unwrap_or_default();
     let state = server.state();
     match (method.as_str(), head.uri.path()) {
         ("GET", "/") if page::is_preferred(&head.headers) => return Ok(page::reply(&state, &head.headers)),
         ("GET", "/") => return Ok(typed("text/plain", endpoints::list())),
-        ("GET", "/script") => return Ok(typed("text/plain", state.script.script().to_string())),
+        ("GET", "/script") => {
+            let script = match stub(query)? {
+                Some(name) => state.stubs.script_of(&name)?,
+                None => state.script.script(),
+            };
+            return Ok(typed("text/plain", script.to_string()));
+        }
         ("PUT", "/script") => {
+            let name = stub(query)?;
             let script: Script = body.await?.trim().parse()?;
-            check_script(server, &script)?;
-            // Not those of `state`: the body may have taken long to arrive.
-            server.set_script(script.with_settings_of(server.state().script.script()));
+            if let Some(name) = name {
+                server.set_stub_script(&name, &script)?;
+            } else {
+                check_script(server, &script)?;
+                // Not those of `state`: the body may have taken long to arrive.
+                server.set_script(script.with_settings_of(server.state().script.script()));
+            }
         }
         ("GET", "/stubs") => return Ok(typed("application/toml", state.stubs.stubs.to_string())),
         ("PUT", "/stubs") => {
@@ -75,11 +90,14 @@ async fn respond(
         }
         ("POST", "/reset") => server.reset(),
         ("GET", "/requests") => {
-            let count = last(head.uri.query().unwrap_or_default())?;
-            return Ok(json(StatusCode::OK, &state.recorder.latest(count)));
+            let RequestsQuery { last, wait } = requests_query(query)?;
+            if let Some((count, limit)) = wait {
+                server.wait_for(count, limit).await?;
+            }
+            return Ok(json(StatusCode::OK, &server.state().recorder.latest(last)));
         }
         ("DELETE", "/requests") => server.clear_requests(),
-        ("POST", "/down") => server.down(outage(head.uri.query().unwrap_or_default())?),
+        ("POST", "/down") => server.down(outage(query)?),
         ("POST", "/seed") => {
             let seed = body.await?.trim().parse();
             let expected = "expected a whole number from 0 to 18446744073709551615 in the body";
@@ -138,33 +156,57 @@ where
         .map_err(|_| Invalid::new(StatusCode::BAD_REQUEST, "the body is not UTF-8"))
 }
 
+/// Returns the name of a stub, from the query.
+fn stub(query: &str) -> Result<Option<Cow<'_, str>>, Invalid> {
+    let [name] = parameters(query, ["stub"], "/script?stub=NAME")?;
+    Ok(name)
+}
+
 /// Returns the length of an outage, from the query.
 fn outage(query: &str) -> Result<Duration, Invalid> {
-    let Some(length) = parameter(query, "for", "/down?for=3s")? else {
-        return Ok(DEFAULT_OUTAGE);
-    };
-    duration::parse(&length).map_err(|error| Invalid::new(StatusCode::BAD_REQUEST, error.to_string()).in_field("for"))
+    let [length] = parameters(query, ["for"], "/down?for=3s")?;
+    length.map_or(Ok(DEFAULT_OUTAGE), |length| time(&length))
 }
 
-/// Returns how many of the latest requests to report, from the query.
-fn last(query: &str) -> Result<usize, Invalid> {
-    let Some(count) = parameter(query, "last", "/requests?last=10")? else {
-        return Ok(usize::MAX);
-    };
-    count.parse().map_err(|_| Invalid::new(StatusCode::BAD_REQUEST, "expected a number of requests").in_field("last"))
+/// The parameters of `GET /requests`.
+struct RequestsQuery {
+    /// How many of the latest requests to report.
+    last: usize,
+    /// How many requests to wait for, and how long at most.
+    wait: Option<(usize, Duration)>,
 }
 
-/// Returns the value of the only parameter that a query can have.
-fn parameter<'a>(query: &'a str, expected: &str, example: &str) -> Result<Option<Cow<'a, str>>, Invalid> {
-    let mut last = None;
+fn requests_query(query: &str) -> Result<RequestsQuery, Invalid> {
+    let [last, wait, limit] = parameters(query, ["last", "wait", "for"], "/requests?wait=3&for=5s")?;
+    let number = |field: &str, text: Cow<'_, str>| {
+        let error = |_| Invalid::new(StatusCode::BAD_REQUEST, "expected a number of requests").in_field(field);
+        text.parse().map_err(error)
+    };
+    let limit = limit.map_or(Ok(DEFAULT_WAIT), |limit| time(&limit))?;
+    let wait = wait.map(|count| number("wait", count)).transpose()?.map(|count| (count, limit));
+    Ok(RequestsQuery { last: last.map_or(Ok(usize::MAX), |count| number("last", count))?, wait })
+}
+
+fn time(text: &str) -> Result<Duration, Invalid> {
+    duration::parse(text).map_err(|error| Invalid::new(StatusCode::BAD_REQUEST, error.to_string()).in_field("for"))
+}
+
+/// Returns the values of the parameters that a query can have.
+fn parameters<'a, const N: usize>(
+    query: &'a str,
+    expected: [&str; N],
+    example: &str,
+) -> Result<[Option<Cow<'a, str>>; N], Invalid> {
+    let mut values = [const { None }; N];
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        if name != expected {
-            let error = format!("no such parameter; expected {expected}, such as {example}");
+        let index = expected.iter().position(|expected| *expected == name);
+        let Some(slot) = index.and_then(|index| values.get_mut(index)) else {
+            let error = format!("no such parameter; expected {}, such as {example}", expected.join(" or "));
             return Err(Invalid::new(StatusCode::BAD_REQUEST, error).in_field(&name));
-        }
-        last = Some(value);
+        };
+        *slot = Some(value);
     }
-    Ok(last)
+    Ok(values)
 }
 
 /// Responds to a path or method that does not exist.

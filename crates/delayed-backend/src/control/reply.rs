@@ -9,7 +9,8 @@ use http_body_util::{BodyExt as _, Full};
 use serde::Serialize;
 
 use crate::script::error::ScriptError;
-use crate::stubs::error::StubError;
+use crate::stubs::error::{StubError, StubScriptError};
+use crate::wait_error::WaitError;
 
 pub(crate) type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
@@ -63,6 +64,18 @@ impl From<StubError> for Invalid {
         let (line, column) = (Some(error.line()), Some(error.column()));
         let field = Some(error.field()).filter(|field| !field.is_empty()).map(str::to_owned);
         Self { line, column, field, ..Self::new(StatusCode::BAD_REQUEST, error.to_string()) }
+    }
+}
+
+impl From<StubScriptError> for Invalid {
+    fn from(error: StubScriptError) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, error.to_string()).in_field("stub")
+    }
+}
+
+impl From<WaitError> for Invalid {
+    fn from(error: WaitError) -> Self {
+        Self::new(StatusCode::GATEWAY_TIMEOUT, error.to_string()).in_field("wait")
     }
 }
 

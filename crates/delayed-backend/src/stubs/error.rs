@@ -3,7 +3,33 @@
 use std::fmt;
 use std::ops::Range;
 
+use crate::spelling::similar;
 use crate::text_position::line_and_column;
+
+/// Faults of the TLS handshake cannot be in the script of a stub.
+pub(crate) const TLS_IN_STUB: &str = "faults of the TLS handshake belong in the script outside of the stubs";
+
+/// The script of a stub cannot be [replaced](crate::Backend::set_stub_script): there is no such stub, or the script has
+/// faults of the TLS handshake.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct StubScriptError(String);
+
+impl StubScriptError {
+    pub(crate) fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Self {
+        let known: Vec<_> = known.collect();
+        let tip = match similar(name, known.iter().copied()) {
+            _ if known.is_empty() => "there are no stubs".to_owned(),
+            Some(similar) => format!("did you mean {similar:?}?"),
+            None => format!("expected one of {known:?}"),
+        };
+        Self(format!("no stub has the name {name:?}; {tip}"))
+    }
+
+    pub(crate) fn tls() -> Self {
+        Self(TLS_IN_STUB.to_owned())
+    }
+}
 
 /// An invalid stub file. Displayed as one line, with the position of the mistake.
 ///

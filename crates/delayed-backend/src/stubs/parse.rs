@@ -10,7 +10,7 @@ use crate::fault::value;
 use crate::script::Script;
 use crate::script::error::ScriptError;
 use crate::spelling::similar;
-use crate::stubs::error::{Mistake, StubError};
+use crate::stubs::error::{Mistake, StubError, TLS_IN_STUB};
 use crate::stubs::fields::{Field, Fields};
 use crate::stubs::files::{FileReader, Files, media_type};
 use crate::stubs::json::Json;
@@ -51,9 +51,6 @@ struct Reader<'a> {
     files: FileReader<'a>,
 }
 
-/// Connections do not belong to a stub.
-const CONNECTION_SCRIPT: &str = "faults of the TLS handshake belong in the script outside of the stubs";
-
 impl Reader<'_> {
     fn file(&self, table: &DeTable<'_>) -> Result<StubFile, Mistake> {
         let mut fields = Fields::new(table, "");
@@ -74,7 +71,7 @@ impl Reader<'_> {
         let query = fields.read("query", query)?.unwrap_or_default();
         let headers = fields.read("headers", headers)?.unwrap_or_default();
         let script = fields.read("script", |field| match self.script(field)? {
-            script if script.has_tls_faults() => Err(field.invalid(CONNECTION_SCRIPT)),
+            script if script.has_tls_faults() => Err(field.invalid(TLS_IN_STUB)),
             script => Ok(script),
         })?;
         let parameters = path.as_ref().map(PathPattern::names).unwrap_or_default();
@@ -381,10 +378,7 @@ mod tests {
     #[test]
     fn an_error_names_the_line_the_column_and_the_field() {
         check_error("[[stub", "line 1, column 7: unclosed array table, expected `]]`");
-        check_error(
-            "[[stub]]\nscript = 'tls=expired'",
-            &format!("line 2, column 10, stub.script: {CONNECTION_SCRIPT}"),
-        );
+        check_error("[[stub]]\nscript = 'tls=expired'", &format!("line 2, column 10, stub.script: {TLS_IN_STUB}"));
         check_error("script = 'ok'\nscript = 'ok'", "line 2, column 1: duplicate key script");
         check_error("\nstubs = 1", "line 2, column 1, stubs: no such field; did you mean stub?");
         check_error("stub = 1", "line 1, column 8, stub: expected a table, found 1");
