@@ -119,16 +119,9 @@ class ShopTest(unittest.TestCase):
             self.assertEqual(request["body"]["sha256"], hashlib.sha256(photo).hexdigest())
 
     def test_a_short_outage_is_survived(self):
-        stubs = self.control("GET", "/stubs")
-        self.addCleanup(self.control, "PUT", "/stubs", stubs)
-        outage = b"""
-            [[stub]]
-            path = "/items/{id}"
-            script = "close, status=503;retry-after=0, ok"
-            response = { json = { id = "{id}" } }
-        """
-        self.control("PUT", "/stubs", outage)
-        self.assertEqual(self.shop.item(1), {"id": "1"})
+        self.addCleanup(self.control, "PUT", "/stubs", STUBS.read_bytes())
+        self.control("PUT", "/script?stub=item", b"close,status=503;retry-after=0,ok")
+        self.assertEqual(self.shop.item(1)["id"], "1")
         self.assertEqual(len(self.requests()), 3)
 
 

@@ -9,6 +9,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory as _, Parser as _};
 use env_logger::Env;
 use jiff::ZonedDateTime;
@@ -140,7 +141,15 @@ fn server(flags: &Flags) -> Result<Server, Box<dyn Error>> {
 /// Reports an invalid command line, or prints the output of `--help` or `--version`.
 fn exit_with(error: &clap::Error, args: &[OsString]) -> ExitCode {
     if error.use_stderr() {
-        print_error(&usage_error::one_line(error, &Flags::command(), args));
+        let message = usage_error::one_line(error, &Flags::command(), args);
+        let unexpected = error.get(ContextKind::InvalidArg).filter(|_| error.kind() == ErrorKind::UnknownArgument);
+        print_error(&match unexpected {
+            // A shell has split a script, or its flag is missing.
+            Some(argument) if !argument.to_string().starts_with('-') => {
+                format!("{message}; a script is given in quotes: --script 'status=503;retry-after=1'")
+            }
+            _ => message,
+        });
         return ExitCode::from(2);
     }
     error.print().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)

@@ -112,6 +112,7 @@ async fn invalid_arguments_are_reported_in_one_line_with_exit_code_2() {
             &["--script", "ok,statsu=503"][..],
             r#"for '--script <SCRIPT>': item 2, column 4, "statsu": no such behaviour; did you mean status=503?"#,
         ),
+        (&["--script", "status=503", "retry-after=1"], "a script is given in quotes: --script '"),
         (&["--script", "ok", "--healthy-every", "2"], "cannot be used with '--healthy-every <N>'"),
         (&["--script", "ok", "--seed=-1"], "'--seed <N>': expected a whole number from 0"),
         #[cfg(feature = "tls")]

@@ -74,11 +74,23 @@ async fn the_tests_of_the_shop_pass() {
     }
 }
 
+#[tokio::test]
+async fn the_example_with_pytest_passes() {
+    watch();
+    if is_installed("python3", &["-c", "import pytest, requests"]).await {
+        let program = env!("CARGO_BIN_EXE_delayed-backend");
+        let arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "test_items.py"];
+        run("python3", &arguments, &[("DELAYED_BACKEND", program)]).await;
+    }
+}
+
 #[test]
 fn the_readme_contains_the_examples() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let readme = fs::read_to_string(folder.join("README.md")).unwrap();
-    for (name, language) in [("control.sh", "sh"), ("control.py", "python"), ("control.mjs", "js")] {
+    for (name, language) in
+        [("control.sh", "sh"), ("control.py", "python"), ("control.mjs", "js"), ("test_items.py", "python")]
+    {
         let example = fs::read_to_string(folder.join("examples").join(name)).unwrap();
         assert!(
             readme.contains(&format!("```{language}\n{example}```\n")),

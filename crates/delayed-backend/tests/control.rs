@@ -144,6 +144,25 @@ async fn the_script_of_a_stub_can_be_replaced() {
 }
 
 #[tokio::test]
+async fn what_clients_send_by_mistake_is_explained_and_changes_nothing() {
+    let backend = backend("status=503").await;
+    let form = "content-type: multipart/form-data; boundary=x\r\n";
+    for (endpoint, fields, body, expected) in [
+        ("PUT /script", "", r#"{"script": "ok"}"#, "the body is JSON; expected the text itself"),
+        ("PUT /stubs", "", r#"{"stub": []}"#, "the body is JSON; expected the text itself"),
+        ("PUT /script", "", r#""ok""#, "remove the quotes around the script: ok"),
+        ("PUT /script", "", "[[stub]]\npath = '/a'", "the body has stubs, which PUT /stubs takes"),
+        ("PUT /stubs", "", "[[stub]]path = '/a'", "which curl keeps with --data-binary"),
+        ("PUT /stubs", form, "--x", "the body is a form"),
+        ("POST /down", "", "10s", "expected the length of the outage in the query, such as /down?for=3s"),
+    ] {
+        let (code, body) = send(control_address(&backend), endpoint, fields, body).await;
+        assert!(code == 400 && json(&body)["error"].as_str().unwrap().contains(expected), "{body}");
+    }
+    assert_eq!(status(&backend).await, 503);
+}
+
+#[tokio::test]
 async fn requests_can_be_waited_for() {
     let backend = backend("ok").await;
     let waiting = control(&backend, "GET /requests?wait=2&for=60s", "");

@@ -8,7 +8,7 @@ use clap::{
 };
 
 /// What other programs call a flag, and what it may be called here.
-const OTHER_NAMES: [(&[&str], &[&str]); 7] = [
+const OTHER_NAMES: [(&[&str], &[&str]); 8] = [
     (&["addr", "address", "bind", "host", "p", "port"], &["listen"]),
     (&["c", "conf", "config", "config-file", "f", "file"], &["config", "stubs"]),
     (&["backend", "proxy", "target", "url"], &["upstream"]),
@@ -16,6 +16,7 @@ const OTHER_NAMES: [(&[&str], &[&str]); 7] = [
     (&["cert", "certificate", "https", "ssl"], &["tls"]),
     (&["latency", "sleep", "wait"], &["delay"]),
     (&["attempts", "max-retries", "retries"], &["count"]),
+    (&["behaviour", "fault", "faults", "scenario"], &["script"]),
 ];
 
 /// Returns the error as one line: the flag or variable, its value, and what is expected. `args` are the arguments that

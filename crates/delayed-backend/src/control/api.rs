@@ -72,7 +72,9 @@ async fn respond(
         }
         ("PUT", "/script") => {
             let name = stub(query)?;
-            let script: Script = body.await?.trim().parse()?;
+            let text = body.await?;
+            check_text(head, &text)?;
+            let script: Script = text.trim().parse()?;
             if let Some(name) = name {
                 server.set_stub_script(&name, &script)?;
             } else {
@@ -84,7 +86,14 @@ async fn respond(
         ("GET", "/stubs") => return Ok(typed("application/toml", state.stubs.stubs.to_string())),
         ("PUT", "/stubs") => {
             let files = state.stubs.stubs.files.within();
-            let stubs = Stubs::parse(&body.await?, files)?;
+            let text = body.await?;
+            check_text(head, &text)?;
+            let stubs = Stubs::parse(&text, files).map_err(|error| match is_one_line(&text) {
+                true => {
+                    Invalid::from(error).with_tip("the text has no line breaks, which curl keeps with --data-binary")
+                }
+                false => error.into(),
+            })?;
             stubs.script.as_ref().map_or(Ok(()), |script| check_script(server, script))?;
             server.set_stubs(stubs);
         }
@@ -97,7 +106,14 @@ async fn respond(
             return Ok(json(StatusCode::OK, &server.state().recorder.latest(last)));
         }
         ("DELETE", "/requests") => server.clear_requests(),
-        ("POST", "/down") => server.down(outage(query)?),
+        ("POST", "/down") => {
+            let length = outage(query)?;
+            if !body.await?.is_empty() {
+                let error = "expected the length of the outage in the query, such as /down?for=3s, and no body";
+                return Err(Invalid::new(StatusCode::BAD_REQUEST, error));
+            }
+            server.down(length);
+        }
         ("POST", "/seed") => {
             let seed = body.await?.trim().parse();
             let expected = "expected a whole number from 0 to 18446744073709551615 in the body";
@@ -128,6 +144,27 @@ fn has_public_host(headers: &HeaderMap) -> bool {
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_end_matches('.').to_ascii_lowercase();
     let is_reserved = [".localhost", ".internal", ".local", ".test"].iter().any(|end| name.ends_with(end));
     name.contains('.') && !is_reserved && !name.starts_with('[') && name.parse::<Ipv4Addr>().is_err()
+}
+
+/// Rejects a body that is not the script or the stubs themselves, with a better message than their parsers have.
+fn check_text(head: &Parts, text: &str) -> Result<(), Invalid> {
+    let content_type = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    let error = if content_type.starts_with(b"multipart/") {
+        "the body is a form; expected the text itself, as curl sends it with --data-binary @FILE"
+    } else if text.trim_start().starts_with('{') {
+        "the body is JSON; expected the text itself, which is a script like status=503,ok, or the TOML of stubs"
+    } else if head.uri.path() == "/script" && text.contains("[[stub]]") {
+        "the body has stubs, which PUT /stubs takes"
+    } else {
+        return Ok(());
+    };
+    Err(Invalid::new(StatusCode::BAD_REQUEST, error))
+}
+
+/// Returns whether something follows the header of a table in the same line.
+fn is_one_line(stubs: &str) -> bool {
+    let is_table = |table: &str| stubs.split_once(table).is_some_and(|(_, rest)| !rest.trim().is_empty());
+    !stubs.trim().contains('\n') && is_table("[[stub]]")
 }
 
 /// Rejects a script that the server cannot play.

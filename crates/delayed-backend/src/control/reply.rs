@@ -42,6 +42,11 @@ impl Invalid {
         Self { field: Some(field.to_owned()), ..self }
     }
 
+    /// Adds how the mistake may have come about.
+    pub(crate) fn with_tip(self, tip: &str) -> Self {
+        Self { error: format!("{}; {tip}", self.error), ..self }
+    }
+
     pub(crate) fn reply(&self) -> Reply {
         let mut reply = json(self.status, self);
         if self.status == StatusCode::REQUEST_TIMEOUT {

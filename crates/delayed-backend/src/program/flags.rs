@@ -150,9 +150,10 @@ fn script_help() -> String {
          A comma-separated list, repeated in a cycle. A semicolon combines behaviours, with at most one fault \
          among them, and delay*3 repeats a behaviour three times. A text with a comma or semicolon needs double quotes: \
          body=\"a,b\". JSON needs none: body={\"a\":1,\"b\":2}. A script can have several lines, with comments that \
-         start with #, and a comma after the last behaviour.\n\n\
+         start with #, and a comma after the last behaviour. A number without a unit is in seconds (delay=0.5) or bytes \
+         (truncate=100); other units are ms, m, h, and KiB, MiB, GiB.\n\n\
          The script applies to /hello, /echo and /bytes/N; /requests lists the requests. Without a script, all requests \
-         are delayed except every Nth (--healthy-every).\n\n\
+         are delayed except every Nth (--healthy-every). Stubs have scripts of their own, in their file.\n\n\
          The behaviours, and what they affect (both: a response over HTTP/1.1 and over HTTP/2):\n",
     );
     for keyword in KEYWORDS {
