@@ -56,7 +56,7 @@
 //! Sizes are in bytes, or in `KiB`, `MiB` and `GiB`. Durations have a unit (`10ms`, `1m 30s`) or are in seconds.
 //!
 //! A value that contains a comma, a semicolon, an asterisk, a double quote or a space and `#` needs double quotes:
-//! `retry-after="Fri, 31 Dec 1999 23:59:59 GMT"`. In quotes, `\"` is a double quote and `\\` a backslash. JSON needs no
+//! `retry-after="Fri, 31 Dec 1999 23:59:59 GMT"`; so does a text with a behaviour in it: `body="see status=503"`. In quotes, `\"` is a double quote and `\\` a backslash. JSON needs no
 //! quotes: a value that starts with `{` or `[` extends to the matching bracket, as in `body={"a":1,"b":[2,3]}`.
 //!
 //! A script can have several lines, a comma after the last behaviour, and comments: from `#` to the end of the line. In a

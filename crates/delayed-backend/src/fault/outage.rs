@@ -102,7 +102,7 @@ impl Outages {
         let (outage, end) = *self.0.borrow_and_update();
         let mut outages = self.clone();
         let is_lasting = outage == Outage::Blackhole && end > Instant::now();
-        is_lasting.then(|| async move { outages.end(Outage::Blackhole).await })
+        is_lasting.then_some(async move { outages.end(Outage::Blackhole).await })
     }
 }
 

@@ -306,6 +306,19 @@ mod tests {
     }
 
     #[test]
+    fn comments_and_lines_are_neither_texts_nor_separators() {
+        for script in ["body=late # not status=503", "# status=503 delay=1s\nstatus=503, # not delay=1s\nok"] {
+            script.parse::<Script>().unwrap_or_else(|error| panic!("{error}"));
+        }
+        check_meant(
+            "body=late\nstatus=503",
+            "a text that contains a behaviour needs double quotes",
+            &["body=late;status=503", "body=late,status=503"],
+        );
+        check("ok # first\nreset", "expected a comma before the comment");
+    }
+
+    #[test]
     fn a_value_without_a_name_or_an_equals_sign_is_recognized() {
         check_meant("503", UNKNOWN, &["status=503"]);
         check_meant("200ms", UNKNOWN, &["delay=200ms"]);
@@ -337,7 +350,7 @@ mod tests {
         check_meant("status=503;retry_after=1", UNKNOWN, &["status=503;retry-after=1"]);
         check_meant("STATUS=503", UNKNOWN, &["status=503"]);
         check_meant("OK", UNKNOWN, &["ok"]);
-        check_meant("truncat", UNKNOWN, &["truncate"]);
+        check_meant("trunkate", UNKNOWN, &["truncate"]);
         check_meant("latency=1s", UNKNOWN, &["delay=1s"]);
         check_meant("limit_data=100", UNKNOWN, &["close-after=100"]);
         check("statsu", "no such behaviour; did you mean status?");
