@@ -160,6 +160,15 @@ impl Behaviour {
         self.status.is_none() && self.body.is_none() && !self.replaces_response(http2)
     }
 
+    /// Returns after how many bytes of the response it ends early, if the behaviour says so.
+    pub(crate) fn bytes_before_end(&self) -> Option<u64> {
+        match self.fault {
+            Some(Fault::Truncate(bytes)) => bytes,
+            Some(Fault::Output(OutputFault::EndAfter(bytes @ 1.., _))) => Some(bytes),
+            _ => None,
+        }
+    }
+
     /// Returns the fault of a TLS handshake, if the behaviour is one.
     pub(crate) fn tls_fault(&self) -> Option<TlsFault> {
         match self.fault {

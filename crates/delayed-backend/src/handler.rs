@@ -202,6 +202,10 @@ impl Arrival {
             Route::Options(allowed) => responses::options(allowed),
             Route::MethodNotAllowed(allowed) => responses::method_not_allowed(head, allowed),
             Route::NotFound => responses::not_found(head),
+            Route::Recorded => match self.exchange.behaviour.bytes_before_end() {
+                Some(bytes) => known_bytes::longer_than(bytes),
+                None => responses::hello(),
+            },
         }
     }
 }

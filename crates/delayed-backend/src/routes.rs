@@ -23,6 +23,8 @@ pub(crate) enum Route {
     MethodNotAllowed(&'static str),
     /// An unknown path.
     NotFound,
+    /// Any request, while a recording is played that may be of another API.
+    Recorded,
 }
 
 impl Route {
@@ -48,7 +50,7 @@ impl Route {
 
     /// Returns whether the script applies.
     pub(crate) fn is_scripted(self) -> bool {
-        matches!(self, Self::Hello | Self::Echo | Self::Bytes(_))
+        matches!(self, Self::Hello | Self::Echo | Self::Bytes(_) | Self::Recorded)
     }
 }
 

@@ -114,8 +114,7 @@ impl State {
         }
         let mut route = Route::of(&head.method, head.uri.path());
         if self.script.script().is_recording() && !route.is_scripted() && route != Route::Requests {
-            // It is of another API.
-            route = Route::Hello;
+            route = Route::Recorded;
         }
         let scripted = route.is_scripted() || (stubs.script.is_some() && route != Route::Requests);
         (Responder::Route(route), scripted.then_some(&*self.script))

@@ -180,13 +180,18 @@ async fn a_script_is_played_and_logged() {
 async fn a_recording_is_played_once_for_requests_of_any_path() {
     let file = std::env::temp_dir().join(format!("delayed-backend-{}.txt", std::process::id()));
     let path = file.to_str().unwrap();
-    std::fs::write(&file, "# recorded\nstatus=503;retry-after=1, # GET\nok*2, # 2\n\nclose,\n").unwrap();
+    std::fs::write(&file, "# recorded\nstatus=503;retry-after=1, # GET\nok*2, # 2\n\nclose,truncate=5000,\n").unwrap();
     let mut backend = Backend::start(&["--replay", path]).await;
     for (method, target, expected) in [
         ("GET", "/hello", "HTTP/1.1 503 "),
         ("DELETE", "/orders/7?x=1", "HTTP/1.1 200 "),
         ("GET", "/bytes/3", "HTTP/1.1 200 "),
         ("POST", "/hello", ""),
+        (
+            "PUT",
+            "/orders/8",
+            "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nconnection: close\r\ncontent-length: 11024",
+        ),
         ("GET", "/hello", "HTTP/1.1 200 "),
         ("GET", "/", "HTTP/1.1 200 "),
     ] {
@@ -195,7 +200,7 @@ async fn a_recording_is_played_once_for_requests_of_any_path() {
         assert!(!expected.is_empty() || response.is_empty(), "{method} {target}: {response}");
     }
     let report = exchange(backend.address, &request("GET", "/requests")).await;
-    assert!(report.contains("\"received\":6"), "{report}");
+    assert!(report.contains("\"received\":7"), "{report}");
     assert_eq!(message(&backend.next_log().await), "GET /hello: status=503;retry-after=1");
 
     std::fs::write(&file, "ok, # fine\nok,\nstatsu=503,\n").unwrap();

@@ -55,6 +55,8 @@ pub enum ExchangeEnd<'a> {
     Complete,
     /// There was no response, an invalid one, or an incomplete one.
     Failed(&'a Error),
+    /// The server said that it did not process the request: over HTTP/2, by `REFUSED_STREAM` or `GOAWAY`.
+    Refused(&'a Error),
     /// The client canceled it: a timeout of the attempt or the deadline elapsed, the response of another request was
     /// faster, or whoever waited for the response, or read it, did not do so to the end.
     Canceled,

@@ -420,7 +420,10 @@ async fn exchange_with(
         }
         if !unsent || !connection.reused {
             let failure = Failure::exchange(error.into_error().into(), &local.endpoint.name);
-            watch.end(ExchangeEnd::Failed(&failure.error));
+            watch.end(match failure.kind {
+                FailureKind::Refused => ExchangeEnd::Refused(&failure.error),
+                _ => ExchangeEnd::Failed(&failure.error),
+            });
             // Otherwise, the client's fault.
             if !matches!(failure.error.kind(), ErrorKind::BadInput | ErrorKind::RequestBody) {
                 local.failed();

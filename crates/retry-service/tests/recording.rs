@@ -9,15 +9,17 @@
 
 mod support;
 
-use std::fs;
+use std::{fs, path::Path, time::Duration};
 
 use delayed_backend::{Backend, Script};
 use support::{
-    backend, call, gateway,
+    Service, backend, call, gateway,
     message::send,
     temp_file::TempFile,
     upstream::{Reply, Upstream, ok},
+    within,
 };
+use tokio::{process::Command, time::sleep};
 
 /// Sends requests through a gateway, and returns the statuses that the client gets, 0 for an incomplete response, and the
 /// recording.
@@ -76,4 +78,55 @@ async fn only_a_number_or_a_date_is_recorded_of_retry_after() {
     let recording = fs::read_to_string(file.path()).unwrap();
     let expected = ["status=429;retry-after=7", "status=429;retry-after-date=0ms", "status=429"];
     assert_eq!(outcomes(&recording), expected, "{recording}");
+}
+
+/// Waits until a file has a line of a recording, and returns its text.
+async fn written(file: &Path) -> String {
+    let read = async {
+        loop {
+            match fs::read_to_string(file) {
+                Ok(text) if text.lines().any(|line| line.starts_with("ok")) => return text,
+                _ => sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    within("a recording", read).await
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_reload_starts_and_moves_a_recording() {
+    let upstream = Upstream::playing([ok("")]).await;
+    let (settings, recording) = (TempFile::new(""), TempFile::new(""));
+    let moved = Path::new(recording.path()).with_extension("moved");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
+    command.args(["--forward", "--listen", "127.0.0.1:0", "--config", settings.path()]);
+    command.args(["--upstream", &format!("http://{}", upstream.address)]);
+    let mut service = Service::spawn(command).await;
+    call(service.address, "GET", "/").await;
+
+    settings.write(&format!("record-faults = '{}'", recording.path()));
+    for _ in 0..2 {
+        service.signal("HUP").await;
+        service.log_line("Reloaded").await;
+        call(service.address, "GET", "/").await;
+        if !moved.exists() {
+            fs::rename(recording.path(), &moved).unwrap();
+        }
+    }
+    service.stop().await;
+    for file in [&moved, Path::new(recording.path())] {
+        let text = written(file).await;
+        assert_eq!(outcomes(&text), [""], "{text}");
+    }
+    fs::remove_file(moved).unwrap();
+
+    settings.write("record-faults = '/no/such/folder/file'");
+    let service = Command::new(env!("CARGO_BIN_EXE_retry-service"))
+        .args(["--forward", "--config", settings.path()])
+        .output()
+        .await
+        .unwrap();
+    let error = String::from_utf8(service.stderr).unwrap();
+    assert!(error.contains(":1: record-faults: '/no/such/folder/file': No such file"), "{error}");
 }

@@ -40,8 +40,9 @@ impl ConnectionState {
         self.ignores_requests.store(true, Ordering::Relaxed);
     }
 
+    /// Whether requests are ignored, also because the connection is about to be closed by an outage.
     pub(crate) fn ignores_requests(&self) -> bool {
-        self.ignores_requests.load(Ordering::Relaxed)
+        self.ignores_requests.load(Ordering::Relaxed) || self.outages.is_down()
     }
 
     /// Starts an outage of this length.

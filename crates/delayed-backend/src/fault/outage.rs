@@ -49,6 +49,12 @@ impl OutageStarter {
         });
     }
 
+    /// Whether all connections are being closed, or have been.
+    pub(crate) fn is_down(&self) -> bool {
+        let (outage, end) = *self.0.borrow();
+        outage == Outage::Down && end > Instant::now()
+    }
+
     /// Returns the outages from now on.
     pub(crate) fn subscribe(&self) -> Outages {
         Outages(self.0.subscribe())

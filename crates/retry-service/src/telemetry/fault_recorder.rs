@@ -30,8 +30,7 @@ use crate::telemetry::{log_queue::LogQueue, metrics::method_label};
 /// How long the rest of the lines may take to be written at exit.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Writes a recording to a file. Dropping the last clone writes the rest.
-#[derive(Clone)]
+/// Writes a recording to a file. Dropping this writes the rest, once no exchange is in flight.
 pub(crate) struct FaultRecorder(Arc<Shared>);
 
 struct Shared {
@@ -109,7 +108,7 @@ impl ObservedExchange for RecordedExchange {
         let (status, retry_after, has_length) =
             (status.as_u16(), retry_after(headers, Timestamp::now()), headers.contains_key(CONTENT_LENGTH));
         self.shared.record(|recording, at| {
-            recording.head_received(at, self.ticket, Head { at, status, retry_after, has_length });
+            recording.head_received(self.ticket, Head { at, status, retry_after, has_length });
         });
     }
 
@@ -117,6 +116,7 @@ impl ObservedExchange for RecordedExchange {
         let how = match end {
             ExchangeEnd::Complete => End::Complete,
             ExchangeEnd::Failed(error) => failure(error),
+            ExchangeEnd::Refused(_) => End::Refused,
             ExchangeEnd::NotSent => End::NotSent,
             _ => End::Canceled,
         };

@@ -22,9 +22,12 @@ const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// The capacity that a buffer keeps after it has been written.
 const KEPT_BYTES: usize = 64 * 1024;
 
-/// Log lines that wait to be written. Clones share the queue.
+/// Log lines that wait to be written. Clones share the queue. Once all are dropped, its thread writes the rest and ends.
 #[derive(Clone, Debug)]
-pub(crate) struct LogQueue(Arc<Shared>);
+pub(crate) struct LogQueue(Arc<Handle>);
+
+#[derive(Debug)]
+struct Handle(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -42,6 +45,8 @@ struct State {
     /// The number of dropped lines that has not been logged yet.
     unreported: u64,
     is_writing: bool,
+    /// Whether no more lines will be queued.
+    is_closed: bool,
 }
 
 impl LogQueue {
@@ -56,29 +61,38 @@ impl LogQueue {
         dropped: Counter,
     ) -> io::Result<Self> {
         let shared = Shared { state: Mutex::default(), filled: Condvar::new(), emptied: Condvar::new(), dropped };
-        let queue = Self(Arc::new(shared));
-        let shared = Arc::clone(&queue.0);
+        let shared = Arc::new(shared);
+        let queue = Self(Arc::new(Handle(Arc::clone(&shared))));
         thread::Builder::new().name("log".to_owned()).spawn(move || shared.write_all(out, note))?;
         Ok(queue)
     }
 
     /// Queues a line, which includes its line break, or drops it if the queue is full. Never blocks.
     pub(crate) fn push(&self, line: &[u8]) {
-        let mut state = self.0.lock();
+        let Handle(shared) = &*self.0;
+        let mut state = shared.lock();
         if state.lines >= MAX_LINES || state.text.len().saturating_add(line.len()) > MAX_BYTES {
             state.unreported += 1;
-            self.0.dropped.inc();
+            shared.dropped.inc();
             return;
         }
         state.text.extend_from_slice(line);
         state.lines += 1;
-        self.0.filled.notify_one();
+        shared.filled.notify_one();
     }
 
     /// Waits until all queued lines are written, for at most `timeout`.
     pub(crate) fn flush(&self, timeout: Duration) {
         let is_busy = |state: &mut State| state.lines > 0 || state.is_writing;
-        drop(self.0.emptied.wait_timeout_while(self.0.lock(), timeout, is_busy));
+        let Handle(shared) = &*self.0;
+        drop(shared.emptied.wait_timeout_while(shared.lock(), timeout, is_busy));
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.lock().is_closed = true;
+        self.0.filled.notify_one();
     }
 }
 
@@ -99,12 +113,15 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes queued lines until the process ends.
+    /// Writes queued lines until no more can be queued.
     fn write_all(&self, mut out: impl Write, note: impl Fn(u64) -> Vec<u8>) {
         let mut text = Vec::new();
         loop {
-            let waiting = self.filled.wait_while(self.lock(), |state| state.lines == 0);
+            let waiting = self.filled.wait_while(self.lock(), |state| state.lines == 0 && !state.is_closed);
             let mut state = waiting.unwrap_or_else(PoisonError::into_inner);
+            if state.lines == 0 {
+                return;
+            }
             mem::swap(&mut state.text, &mut text);
             let (lines, unreported) = (mem::take(&mut state.lines), mem::take(&mut state.unreported));
             state.is_writing = true;
@@ -207,6 +224,17 @@ mod tests {
         allow.send(Ok(())).unwrap();
         assert_eq!(texts.recv_timeout(LIMIT).unwrap(), "2\n");
         assert_eq!(texts.recv_timeout(LIMIT).unwrap(), "1 dropped\n");
+    }
+
+    #[test]
+    fn the_thread_ends_once_the_queue_is_dropped_and_written() {
+        let (queue, texts, allow, _) = queue();
+        queue.push(b"1\n");
+        allow.send(Ok(())).unwrap();
+        drop(queue);
+        assert_eq!(texts.recv_timeout(LIMIT).unwrap(), "1\n");
+        // The writer is dropped with the thread.
+        assert_eq!(texts.recv_timeout(LIMIT), Err(mpsc::RecvTimeoutError::Disconnected));
     }
 
     #[test]

@@ -5,6 +5,9 @@ use std::{fmt, time::Duration};
 /// A response head that arrives earlier counts as immediate.
 const IMMEDIATE: Duration = Duration::from_millis(5);
 
+/// About the size of a response head of the backend, which counts in `stall-after`.
+const HEAD_SIZE: u64 = 128;
+
 /// A body that arrives within this time is not slow.
 const SLOW_BODY: Duration = Duration::from_millis(100);
 
@@ -66,6 +69,8 @@ pub(super) enum End {
     Closed,
     /// The connection was reset.
     Reset,
+    /// The server did not process the request (HTTP/2).
+    Refused,
     /// Nothing arrived within the idle timeout.
     Stalled,
     /// What arrived was not HTTP.
@@ -111,6 +116,7 @@ impl Exchange {
                     (End::Reset, None) => item.add("reset"),
                     (End::Closed, None) => item.add("close"),
                     (End::Invalid, None) => item.add("garbage"),
+                    (End::Refused, None) => item.add("refused-stream"),
                     // How long it would have taken is not known; it would be canceled again.
                     (_, None) => item.delay = item.delay.saturating_mul(2),
                 }
@@ -165,12 +171,12 @@ impl Item {
                 }
                 self.add(format_args!("truncate={}", ended.bytes));
             }
-            End::Stalled => self.add(format_args!("stall-after={}", ended.bytes)),
+            End::Stalled => self.add(format_args!("stall-after={}", ended.bytes.saturating_add(HEAD_SIZE))),
             End::Complete if time >= SLOW_BODY && ended.bytes > 0 => {
                 let rate = ended.bytes as f64 / time.as_secs_f64();
                 self.add(format_args!("bandwidth={}/s", rate.ceil() as u64));
             }
-            End::Complete | End::Canceled | End::NotSent => {}
+            End::Complete | End::Canceled | End::Refused | End::NotSent => {}
         }
     }
 
@@ -229,13 +235,14 @@ mod tests {
         check(head(1001, 200), Some((1002, 5, End::Closed)), "truncate=5");
         check(head(3001, 404), Some((3002, 5, End::Reset)), "status=404;truncate=5;delay=2001ms");
         check(head(1001, 200), Some((3001, 1000, End::Complete)), "bandwidth=500/s");
-        check(head(1001, 200), Some((3001, 1000, End::Stalled)), "stall-after=1000");
+        check(head(1001, 200), Some((3001, 1000, End::Stalled)), "stall-after=1128");
         check(head(1001, 101), Some((1001, 0, End::Complete)), "ok");
         check(head(1001, 999), Some((1001, 0, End::Complete)), "ok");
         check(head(1020, 200), None, "delay=20ms");
         check(None, Some((1001, 0, End::Closed)), "close");
         check(None, Some((1200, 0, End::Reset)), "reset;delay=200ms");
         check(None, Some((1001, 0, End::Invalid)), "garbage");
+        check(None, Some((1001, 0, End::Refused)), "refused-stream");
         check(None, Some((1500, 0, End::Canceled)), "delay=1000ms");
         check(None, Some((1500, 0, End::Stalled)), "delay=1000ms");
         check(None, None, "hang");

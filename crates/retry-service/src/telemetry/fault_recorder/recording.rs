@@ -33,7 +33,7 @@ pub(super) struct Recording {
     outage: Option<Outage>,
     /// The endpoints that could not be connected to the last time.
     away: Vec<String>,
-    /// When the upstream last showed that it is up.
+    /// When the last request was sent that got a response, or the upstream was last connected to.
     last_up: Duration,
     lines: Vec<String>,
 }
@@ -47,6 +47,8 @@ struct Outage {
     aborted: Vec<u64>,
     since: Duration,
     last_failed: Duration,
+    /// Whether no request was in flight, so that the exchange is one that was made up.
+    broke_nothing: bool,
 }
 
 /// Healthy responses that took about as long.
@@ -94,18 +96,40 @@ impl Recording {
         ticket
     }
 
-    pub(super) fn head_received(&mut self, now: Duration, ticket: u64, head: Head) {
-        self.last_up = now;
+    pub(super) fn head_received(&mut self, ticket: u64, head: Head) {
         if let Some(exchange) = self.find(ticket) {
             exchange.head = Some(head);
+            // The response may have been sent before.
+            let start = exchange.start;
+            self.last_up = self.last_up.max(start);
         }
     }
 
     pub(super) fn end(&mut self, ticket: u64, ended: Ended) {
         if let Some(exchange) = self.find(ticket) {
             exchange.end = Some(ended);
+            if exchange.is_broken() {
+                self.broken_in_outage(ticket, ended.at);
+            }
         }
         self.write(ended.at);
+    }
+
+    /// Notes that a request broke. If there is an outage, it was in flight when that began.
+    fn broken_in_outage(&mut self, ticket: u64, at: Duration) {
+        let Some(outage) = &mut self.outage else { return };
+        if outage.broke_nothing {
+            let placeholder = outage.ticket;
+            (outage.ticket, outage.since, outage.broke_nothing) = (ticket, at, false);
+            if let Some(exchange) = self.find(placeholder) {
+                exchange.end = Some(Ended { at, bytes: 0, how: End::NotSent });
+            }
+        } else if ticket > outage.ticket {
+            outage.aborted.push(outage.ticket);
+            (outage.ticket, outage.since) = (ticket, at);
+        } else {
+            outage.aborted.push(ticket);
+        }
     }
 
     /// Notes that an endpoint could not be connected to.
@@ -123,6 +147,7 @@ impl Recording {
         // What was in flight broke as well. The last one to be sent starts the outage.
         let broken = (self.first..).zip(&self.exchanges).filter(|(_, exchange)| self.may_be_down(exchange, now));
         let mut aborted: Vec<_> = broken.filter_map(|(ticket, exchange)| Some((ticket, exchange.end?.at))).collect();
+        let broke_nothing = aborted.is_empty();
         let (ticket, since) = aborted.pop().unwrap_or_else(|| {
             let ticket = self.push(now, "-", endpoint, false);
             if let Some(exchange) = self.find(ticket) {
@@ -131,7 +156,7 @@ impl Recording {
             (ticket, now)
         });
         let aborted = aborted.into_iter().map(|(ticket, _)| ticket).collect();
-        self.outage = Some(Outage { ticket, aborted, since, last_failed: now });
+        self.outage = Some(Outage { ticket, aborted, since, last_failed: now, broke_nothing });
     }
 
     /// Notes that an endpoint was connected to again.
@@ -188,7 +213,7 @@ impl Recording {
 
     /// Ends an outage. It ended at some time between the last connection that failed and this one.
     fn end_outage(&mut self, now: Duration) {
-        let Some(Outage { ticket, aborted, since, last_failed }) = self.outage.take() else { return };
+        let Some(Outage { ticket, aborted, since, last_failed, .. }) = self.outage.take() else { return };
         let end = last_failed + now.saturating_sub(last_failed) / 2;
         if let Some(exchange) = self.find(ticket) {
             exchange.outage = Some(OutagePart::Start(end.saturating_sub(since)));
@@ -308,7 +333,7 @@ mod tests {
 
         fn respond(&mut self, now: u64, ticket: u64) {
             let head = Head { at: ms(now), status: 200, retry_after: None, has_length: true };
-            self.0.head_received(ms(now), ticket, head);
+            self.0.head_received(ticket, head);
             self.end(now, ticket, End::Complete);
         }
 
@@ -386,6 +411,32 @@ mod tests {
         // From 301 to the middle of 2000 and 3000.
         test.check(&["hang", "down=2199ms;delay=201ms"]);
         test.check_all(3000, &["delay=10ms"]);
+    }
+
+    #[test]
+    fn a_response_that_was_on_its_way_does_not_hide_an_outage() {
+        let mut test = Test::new();
+        let [first, second] = [0, 1].map(|now| test.start(now, "a"));
+        test.end(100, first, End::Closed);
+        test.respond(101, second);
+        test.0.connect_failed(ms(102), "a");
+        test.0.connect_failed(ms(198), "a");
+        test.0.connected(ms(202), "a");
+        test.check_all(300, &["down=100ms;delay=100ms", "delay=100ms"]);
+    }
+
+    #[test]
+    fn what_is_noticed_to_be_broken_during_the_outage_was_in_flight() {
+        let mut test = Test::new();
+        let [first, second, third] = [0, 1, 2].map(|now| test.start(now, "a"));
+        test.0.connect_failed(ms(100), "a");
+        test.end(101, second, End::Reset);
+        test.end(102, third, End::Closed);
+        test.end(103, first, End::Closed);
+        test.0.connect_failed(ms(200), "a");
+        test.check(&[]);
+        test.0.connected(ms(210), "a");
+        test.check_all(210, &["hang", "hang", "down=103ms;delay=100ms"]);
     }
 
     #[test]
