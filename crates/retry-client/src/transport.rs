@@ -156,13 +156,13 @@ impl<'a> Transport for CallTransport<'a> {
         if !response.body().is_unread() {
             return Ok(response);
         }
-        self.transport.read_ahead(response, request, self.delivery).await
+        self.transport.read_ahead(response, request, self.delivery, true).await
     }
 }
 
 /// Judges a response by what has arrived of it.
 fn judge(request: &ReplayableRequest<'_>, response: &Response<ReceivedBody>) -> Judgment {
-    request.judge(response, ReceivedBody::trailers)
+    request.judge_response(response, ReceivedBody::trailers)
 }
 
 /// Whether an endpoint that has closed a connection refuses others.
@@ -195,7 +195,7 @@ impl HttpTransport {
             Box::pin(limit.prefetch(stream)).await;
         }
         let response = self.exchange(request, lease).await?;
-        self.read_accepted(response, request, delivery).await
+        self.read_ahead(response, request.request, delivery, false).await
     }
 
     /// As [`attempt`](Self::attempt), but if there is no response after the delay, the request is sent to another endpoint
@@ -216,7 +216,7 @@ impl HttpTransport {
             Some(async move {
                 let (local, mut lease, _charge) = (Arc::clone(&lease.local), Some(lease), charge);
                 let response = exchange_with(&local, &mut lease, request).await?;
-                self.read_accepted(response, request, delivery).await
+                self.read_ahead(response, request.request, delivery, false).await
             })
         };
         let is_accepted = |response: &BoxResponse<ReceivedBody>| !judge(request.request, response).is_failed();
@@ -246,27 +246,18 @@ impl HttpTransport {
         Some((lease, charge))
     }
 
-    /// As [`read_ahead`](Self::read_ahead), unless the head of the response says that it should be retried: its body is
-    /// read only if it turns out to be the last.
-    async fn read_accepted(
-        &self,
-        response: BoxResponse<ReceivedBody>,
-        request: &AttemptRequest<'_>,
-        delivery: Delivery,
-    ) -> Result<BoxResponse<ReceivedBody>, Failure> {
-        if delivery == Delivery::Streamed || judge(request.request, &response).is_failed() {
-            return Ok(response);
-        }
-        self.read_ahead(response, request.request, delivery).await
-    }
-
-    /// Reads the body of a response as far as `delivery` says.
+    /// Reads the body of a response as far as `delivery` says; but not that of one which should be retried, unless it is the
+    /// last.
     async fn read_ahead(
         &self,
         mut response: BoxResponse<ReceivedBody>,
         request: &ReplayableRequest<'_>,
         delivery: Delivery,
+        is_last: bool,
     ) -> Result<BoxResponse<ReceivedBody>, Failure> {
+        if delivery == Delivery::Streamed || !is_last && judge(request, &response).is_failed() {
+            return Ok(response);
+        }
         let read_ahead = match delivery {
             Delivery::Streamed => None,
             Delivery::Buffered(limits) if request.may_depend_on_trailers() && has_grpc_status(response.headers()) => {
@@ -453,10 +444,10 @@ fn accept(
     }
     watch.head_received(response.status(), response.headers());
     let request = request.request;
-    let is_failure = request.judge(&response, |_| None).is_server_error();
+    let is_failure = request.judge_response(&response, |_| None).is_server_error();
     let is_short = response.body().size_hint().exact().is_some_and(|length| length <= SHORT_RESPONSE);
     let has_status = is_failure || request.status(&response, |_| None).grpc.is_some();
-    let trailers = if has_status { None } else { request.judge.of_trailers() };
+    let trailers = if has_status { None } else { request.judge().of_trailers() };
     let lease = lease.map(|lease| lease.head_received(is_failure, is_short || trailers.is_some()));
     Ok(Box::new(response.map(|incoming| ReceivedBody::new(incoming, connection, lease, watch, trailers))))
 }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Mutex,
+        Mutex, OnceLock,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
     time::Duration,
@@ -16,6 +16,7 @@ use retry_core::{Attempt, RetryBudget};
 use tokio::time::Instant;
 
 use crate::{
+    end_reason::EndReason,
     endpoint::route::Route,
     error::{Error, FailedRequest},
     grpc::code_set::GrpcCodes,
@@ -62,8 +63,12 @@ pub(crate) struct ReplayableRequest<'a> {
     pub(crate) head: Box<Request<()>>,
     pub(crate) body: ReplayBody,
     repeatability: Repeatability,
-    /// What judges its responses.
-    pub(crate) judge: Judge<'a>,
+    /// The gRPC status codes for which it is repeated; none if it is not a gRPC call.
+    grpc_codes: GrpcCodes,
+    /// When the call has to be over. Set by its first attempt, if a header says how long it may take.
+    deadline: OnceLock<Instant>,
+    /// Why it is not sent again, once that is decided.
+    pub(crate) obstacle: OnceLock<EndReason>,
     /// To how many connections the current attempt has passed it.
     sent: AtomicU32,
     /// Where its attempts have gone.
@@ -85,31 +90,46 @@ impl<'a> ReplayableRequest<'a> {
         let body = ReplayBody::new(body, config.replay_limit, &config.buffer_quota);
         let is_grpc =
             repeatability != Repeatability::Never && !config.grpc_codes.is_empty() && has_grpc_status(head.headers());
-        let judge = config.judge(if is_grpc { config.grpc_codes } else { GrpcCodes::default() });
-        Ok(Self { settings, head, body, repeatability, judge, sent: AtomicU32::new(0), route: Route::default() })
+        let grpc_codes = if is_grpc { config.grpc_codes } else { GrpcCodes::default() };
+        Ok(Self {
+            settings,
+            head,
+            body,
+            repeatability,
+            grpc_codes,
+            deadline: OnceLock::new(),
+            obstacle: OnceLock::new(),
+            sent: AtomicU32::new(0),
+            route: Route::default(),
+        })
+    }
+
+    /// Returns what judges its responses.
+    pub(crate) fn judge(&self) -> Judge<'a> {
+        self.settings.config.judge(self.grpc_codes)
     }
 
     /// Returns the status of a response. `trailers` returns those that have arrived.
     pub(crate) fn status<B>(&self, response: &Response<B>, trailers: GetTrailers<B>) -> ResponseStatus {
-        self.judge.status(response.status(), self.status_fields(response, trailers))
+        self.judge().status(response.status(), self.status_fields(response, trailers))
     }
 
     /// Judges a response by what has arrived of it.
-    pub(crate) fn judge<B>(&self, response: &Response<B>, trailers: GetTrailers<B>) -> Judgment {
-        let fields = self.status_fields(response, trailers);
-        self.judge.judge(self.judge.status(response.status(), fields), fields, wall_clock)
+    pub(crate) fn judge_response<B>(&self, response: &Response<B>, trailers: GetTrailers<B>) -> Judgment {
+        let (judge, fields) = (self.judge(), self.status_fields(response, trailers));
+        judge.judge(judge.status(response.status(), fields), fields, wall_clock)
     }
 
     /// Returns what has the status and the hints of the server: for a gRPC call the trailers, if they have arrived.
     fn status_fields<'b, B>(&self, response: &'b Response<B>, trailers: GetTrailers<B>) -> &'b HeaderMap {
-        let trailers = if self.judge.grpc_codes.is_empty() { None } else { trailers(response.body()) };
+        let trailers = if self.grpc_codes.is_empty() { None } else { trailers(response.body()) };
         trailers.unwrap_or(response.headers())
     }
 
     /// Whether this is a gRPC call that is repeated if the code in its trailers is listed. That of a client that is still
     /// sending is a stream.
     pub(crate) fn may_depend_on_trailers(&self) -> bool {
-        !self.judge.grpc_codes.is_empty() && self.body.is_buffered()
+        !self.grpc_codes.is_empty() && self.body.is_buffered()
     }
 
     /// Whether it may be processed twice.
@@ -188,8 +208,6 @@ pub(crate) struct AttemptRequest<'a> {
     pub(crate) request: &'a ReplayableRequest<'a>,
     /// The number of the attempt, from 1.
     number: u32,
-    /// How long the call could take when the attempt began; `None` if it is not limited.
-    remaining: Option<Duration>,
     /// When the attempt began; `None` if no header says how long it may take.
     began: Option<Instant>,
 }
@@ -198,7 +216,10 @@ impl<'a> AttemptRequest<'a> {
     pub(crate) fn new(request: &'a ReplayableRequest<'a>, attempt: Attempt) -> Self {
         request.sent.store(0, Relaxed);
         let began = request.settings.config.deadline_header.as_ref().map(|_| Instant::now());
-        Self { request, number: attempt.number, remaining: attempt.remaining, began }
+        if let Some(deadline) = began.zip(attempt.remaining).and_then(|(began, left)| began.checked_add(left)) {
+            request.deadline.get_or_init(|| deadline);
+        }
+        Self { request, number: attempt.number, began }
     }
 
     pub(crate) fn head(&self) -> &'a Request<()> {
@@ -251,9 +272,9 @@ impl<'a> AttemptRequest<'a> {
     /// Returns how long the attempt may still take; `None` if it is not limited. Its timeout does not count the time until
     /// an endpoint is up.
     fn time_left(&self) -> Option<Duration> {
-        let elapsed = self.began?.elapsed();
-        let until_deadline = self.remaining.map(|left| left.saturating_sub(elapsed));
-        let until_timeout = self.request.attempt_left(elapsed);
+        let (began, now) = (self.began?, Instant::now());
+        let until_deadline = self.request.deadline.get().map(|deadline| deadline.saturating_duration_since(now));
+        let until_timeout = self.request.attempt_left(now - began);
         until_deadline.into_iter().chain(until_timeout).min()
     }
 

@@ -91,7 +91,7 @@ pub(crate) fn call<T: Transport, R>(
         let settings = &request.settings;
         let call = settings
             .retry()
-            .classify_with(Classifier { request, trailers: T::trailers, progress: &progress })
+            .classify_with(Classifier { request, trailers: T::trailers })
             .run(|attempt: Attempt| {
                 if attempt.number > 1 {
                     lock(&progress).backoff = None;
@@ -121,7 +121,7 @@ pub(crate) fn call<T: Transport, R>(
             .report();
         let Report { mut outcome, reason: ended, journal, .. } = call.await;
         // If the classifier ended the call, retry-core does not know why.
-        let obstacle = if ended == Reason::Permanent { lock(&progress).obstacle } else { None };
+        let obstacle = request.obstacle.get().copied();
         let mut reason = obstacle.unwrap_or_else(|| ended.into());
         if ended != Reason::Accepted
             && let Some(Ok(response)) = outcome
@@ -153,8 +153,6 @@ struct Progress {
     earlier: EarlierAttempts,
     /// `Some` while the call waits for its next attempt.
     backoff: Option<BackoffGuard>,
-    /// Why the classifier has ended the call.
-    obstacle: Option<EndReason>,
 }
 
 impl Progress {
@@ -168,7 +166,6 @@ impl Progress {
 struct Classifier<'a, B> {
     request: &'a ReplayableRequest<'a>,
     trailers: GetTrailers<B>,
-    progress: &'a Mutex<Progress>,
 }
 
 /// Derived, it would be for bodies that are `Copy`.
@@ -182,9 +179,9 @@ impl<B> Copy for Classifier<'_, B> {}
 
 impl<B: Drainable> Classify<BoxResponse<B>, Failure> for Classifier<'_, B> {
     fn classify(&self, outcome: &Result<BoxResponse<B>, Failure>) -> Verdict {
-        let Self { request, trailers, progress } = self;
+        let Self { request, trailers } = self;
         let verdict = match outcome {
-            Ok(response) => match request.judge(response, *trailers) {
+            Ok(response) => match request.judge_response(response, *trailers) {
                 Judgment::Accepted => return Verdict::Accept,
                 judgment => on_response(request.state(), judgment),
             },
@@ -198,7 +195,7 @@ impl<B: Drainable> Classify<BoxResponse<B>, Failure> for Classifier<'_, B> {
                 },
             );
         verdict.unwrap_or_else(|obstacle| {
-            lock(progress).obstacle = Some(obstacle);
+            request.obstacle.get_or_init(|| obstacle);
             Verdict::Stop
         })
     }
