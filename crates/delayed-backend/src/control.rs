@@ -15,6 +15,8 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -31,12 +33,18 @@ struct Limits {
     head_time: Duration,
     /// The time that a client has for the body of a request.
     body_time: Duration,
+    /// The time for which a client can read nothing while there is something for it.
+    stall_time: Duration,
 }
 
 /// Four times as many connections as there can be readers of the events. The times are long for a local network, and for
 /// what a person types into `nc`.
-const LIMITS: Limits =
-    Limits { connections: 256, head_time: Duration::from_secs(30), body_time: Duration::from_secs(30) };
+const LIMITS: Limits = Limits {
+    connections: 256,
+    head_time: Duration::from_secs(30),
+    body_time: Duration::from_secs(30),
+    stall_time: Duration::from_secs(60),
+};
 
 /// Serves the control API of `server` on this listener, until it is dropped.
 pub(crate) async fn run(listener: TcpListener, server: Arc<Server>) -> Infallible {
@@ -50,6 +58,9 @@ async fn run_within(limits: Limits, listener: TcpListener, server: Arc<Server>) 
         // Fails only if the semaphore is closed, which it never is.
         let permit = Arc::clone(&permits).acquire_owned().await.ok();
         let (stream, _) = accept(&listener).await;
+        // Other systems have no such option. Fails only if the connection has ended.
+        #[cfg(target_os = "linux")]
+        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(limits.stall_time));
         let server = Arc::clone(&server);
         let is_local = stream.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
         connections.add(|watcher| async move {
@@ -75,36 +86,52 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    /// Sends a text to a control server with these limits, and returns everything up to the end of the connection.
-    ///
-    /// Before, there are `silent` connections that send nothing.
-    async fn exchange(limits: Limits, silent: usize, text: &str) -> String {
+    const LIMITS: Limits = Limits { connections: 2, head_time: LONG, body_time: LONG, stall_time: LONG };
+    const HEALTH: &str = "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
+
+    /// Starts a control server with these limits and stubs, and connections to it that send a text and do nothing more. Sends another
+    /// text, and returns what arrives for it first.
+    async fn exchange(limits: Limits, stubs: &str, others: &[&str], text: &str) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let _running = tokio::spawn(run_within(limits, listener, Arc::new(Server::new(Script::ok()))));
+        let server = Arc::new(Server::new(Script::ok()));
+        server.set_stubs(stubs.parse().unwrap());
+        let _running = tokio::spawn(run_within(limits, listener, server));
         let mut connections = Vec::new();
-        for _ in 0..silent {
-            connections.push(TcpStream::connect(address).await.unwrap());
+        for text in others {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(text.as_bytes()).await.unwrap();
+            connections.push(stream);
         }
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(text.as_bytes()).await.unwrap();
-        let mut response = String::new();
-        timeout(LONG, stream.read_to_string(&mut response)).await.unwrap().unwrap();
-        response
+        let mut response = Vec::with_capacity(4096);
+        timeout(LONG, stream.read_buf(&mut response)).await.unwrap().unwrap();
+        String::from_utf8(response).unwrap()
     }
 
     #[tokio::test]
     async fn silent_connections_do_not_keep_others_out() {
-        let limits = Limits { connections: 2, head_time: Duration::from_millis(50), body_time: LONG };
-        let response = exchange(limits, 5, "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+        let limits = Limits { head_time: Duration::from_millis(50), ..LIMITS };
+        let response = exchange(limits, "", &[""; 5], HEALTH).await;
+        assert!(response.ends_with("\r\n\r\nok"), "{response}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn clients_that_read_nothing_do_not_keep_others_out() {
+        let limits = Limits { stall_time: Duration::from_millis(50), ..LIMITS };
+        // More than the kernel buffers.
+        let stubs = format!("#{}", "x".repeat(16 << 20));
+        let response = exchange(limits, &stubs, &["GET /stubs HTTP/1.1\r\nhost: localhost\r\n\r\n"; 3], HEALTH).await;
         assert!(response.ends_with("\r\n\r\nok"), "{response}");
     }
 
     #[tokio::test]
     async fn a_body_has_a_time_limit() {
-        let limits = Limits { connections: 2, head_time: LONG, body_time: Duration::from_millis(50) };
+        let limits = Limits { body_time: Duration::from_millis(50), ..LIMITS };
         let text = "PUT /script HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\no";
-        let response = exchange(limits, 0, text).await;
+        let response = exchange(limits, "", &[], text).await;
         assert!(response.starts_with("HTTP/1.1 408 "), "{response}");
         assert!(response.ends_with(r#"{"error":"the body has not arrived within 50ms"}"#), "{response}");
     }
