@@ -510,6 +510,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_attempt_that_has_ended_reads_nothing_that_could_not_be_buffered() {
+        let replay = ReplayBody::new(streamed(&["ab", "cd"]), 3, &BufferQuota::new(1000));
+        let mut first = replay.attempt();
+        first.frame().await.unwrap().unwrap();
+        assert!(replay.end_attempt());
+        assert!(first.frame().await.unwrap().is_err());
+        assert_eq!(read(replay.attempt(), 9).await.0, "abcd");
+        assert!(!replay.end_attempt(), "it was longer than the buffer");
+        let complete = ReplayBody::new(streamed(&["ab"]), 3, &BufferQuota::new(1000));
+        let (mut first, second) = (complete.attempt(), complete.attempt());
+        read(second, 9).await;
+        assert!(complete.end_attempt());
+        assert_eq!(first.frame().await.unwrap().unwrap().into_data().unwrap(), "ab", "it is buffered completely");
+    }
+
+    #[tokio::test]
     async fn several_attempts_can_read_what_is_completely_buffered() {
         let replay = ReplayBody::new(streamed(&["ab", "cd"]), 100, &BufferQuota::new(1000));
         let mut first = replay.attempt();

@@ -1,6 +1,9 @@
 //! The headers in which servers say whether and when to retry, beyond `Retry-After`.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use http::HeaderMap;
 
@@ -56,7 +59,7 @@ pub(crate) struct Advice {
 }
 
 /// The hints that count, in their order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ServerHints([Option<ServerHint>; ServerHint::ALL.len()]);
 
 impl FromIterator<ServerHint> for ServerHints {
@@ -71,6 +74,12 @@ impl FromIterator<ServerHint> for ServerHints {
             }
         }
         list
+    }
+}
+
+impl fmt::Debug for ServerHints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().flatten()).finish()
     }
 }
 
@@ -226,6 +235,7 @@ mod tests {
         check(&[RetryAfter, RetryAfterMs], &fields, after(3000.0));
         check(&[RetryAfterMs, RetryAfter], &fields, after(20.0));
         check(&[RetryAfterMs, RetryAfter], &[("retry-after", "3"), ("retry-after-ms", "?")], after(3000.0));
+        assert_eq!(format!("{:?}", ServerHints::from_iter([RetryAfterMs, RetryAfter])), "[RetryAfterMs, RetryAfter]");
         let often = [RetryAfterMs; 9].into_iter().chain([RetryAfter]).collect::<Vec<_>>();
         check(&often, &[("retry-after", "3")], after(3000.0));
     }
