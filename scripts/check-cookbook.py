@@ -2,6 +2,7 @@
 """Compiles what the guides show as a program of somebody else would: in a crate outside of the workspace.
 
 - Each example of docs/cookbook.md and docs/coming-from.md has to compile, with the dependencies that the cookbook names.
+- So do the snippets of README.md and docs/choosing-a-policy.md, which have no `main`. The README names the same libraries.
 - Each mistake of docs/compiler-messages.md has to fail, with the messages that the page quotes; what it shows as the way
   out has to compile. Messages are compared only if the compiler is the one that the page names.
 
@@ -37,6 +38,9 @@ def manifest():
     # One block for all tasks, and one for some of them, which ends with the dependencies of tests.
     (_, common), (_, rest) = blocks(DOCS / "cookbook.md", "toml")
     named = (common + MORE + rest).replace("../retry/crates", "../../crates")
+    (_, short), *_ = blocks(ROOT / "README.md", "toml")
+    if not tomllib.loads(short)["dependencies"].keys() <= tomllib.loads(common)["dependencies"].keys():
+        sys.exit("check-cookbook: README.md names other dependencies than the cookbook")
     dependencies, found = re.subn(r'(retry-client = .*), features = \["json"\]', r"\1", named)
     if found != 1 or "dependencies" not in tomllib.loads(named):
         sys.exit("check-cookbook: the cookbook does not name its dependencies")
@@ -95,6 +99,9 @@ def main():
     for document in (DOCS / "cookbook.md", DOCS / "coming-from.md", MESSAGES):
         for line, text in blocks(document, "rust(?:,no_run)?"):
             programs[f"{document.stem}-{line}"] = text
+    for document in (ROOT / "README.md", DOCS / "choosing-a-policy.md"):
+        for line, text in blocks(document, "rust"):
+            programs[f"{document.stem}-{line}"] = f"#![allow(dead_code)]\nfn main() {{\n{text}}}\n"
     quotes = blocks(MESSAGES, "text")
     for (line, text), (_, quote) in zip(blocks(MESSAGES, "rust,compile_fail"), quotes, strict=True):
         mistakes[f"{MESSAGES.stem}-{line}"] = quote

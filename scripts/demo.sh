@@ -203,8 +203,11 @@ scene() { printf '\n%s%s%s\n%s\n\n%9s  %9s  %-7s  %s\n' "$bold" "$1" "$plain" "$
 # --- The demo.
 
 echo 'Building delayed-backend and retry-service ...'
-build -p delayed-backend -p retry-service || fail 'The build failed'
-delayed_backend=$(executable delayed-backend) retry_service=$(executable retry-service)
+# One at a time, as the README's commands build them.
+build -p delayed-backend || fail 'The build failed'
+delayed_backend=$(executable delayed-backend)
+build -p retry-service || fail 'The build failed'
+retry_service=$(executable retry-service)
 
 # UTC makes the times in the logs comparable to ours. At normal speed, the programs get no settings but the addresses;
 # with --fast, variables set the times.

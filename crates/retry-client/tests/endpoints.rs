@@ -8,7 +8,6 @@
 )]
 
 mod common;
-#[cfg(feature = "tls")]
 #[path = "common/https.rs"]
 mod https;
 
@@ -337,7 +336,6 @@ async fn each_endpoint_gets_its_own_host_and_credentials() {
     }
 }
 
-#[cfg(feature = "tls")]
 #[tokio::test]
 async fn the_schemes_may_differ() {
     let authority = https::Authority::new();
@@ -359,7 +357,6 @@ async fn the_schemes_may_differ() {
 }
 
 /// A client that connects over TLS sees an endpoint as away until a handshake succeeds.
-#[cfg(feature = "tls")]
 #[tokio::test]
 async fn an_endpoint_whose_handshakes_fail_is_probed_by_one_connect_at_a_time() {
     use std::sync::atomic::AtomicUsize;

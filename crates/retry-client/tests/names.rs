@@ -7,7 +7,6 @@
 )]
 
 mod common;
-#[cfg(feature = "tls")]
 #[path = "common/https.rs"]
 mod https;
 
@@ -236,7 +235,6 @@ async fn a_name_that_cannot_be_resolved_at_first_is_an_outage() {
 }
 
 /// The certificate is for the name, whatever the address.
-#[cfg(feature = "tls")]
 #[tokio::test]
 async fn over_tls_each_address_has_the_name_of_the_url() {
     let (port, dns, authority) = (Port::new(), Names::new(&[FIRST, SECOND]), https::Authority::new());

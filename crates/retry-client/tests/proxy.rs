@@ -8,7 +8,6 @@
 )]
 
 mod common;
-#[cfg(feature = "tls")]
 #[path = "common/https.rs"]
 mod https;
 
@@ -86,7 +85,6 @@ async fn serve(mut stream: TcpStream, rejection: Option<&str>, log: Arc<Mutex<Ve
 const URL: &str = "RETRY_CLIENT_TEST_URL";
 const OTHER_URL: &str = "RETRY_CLIENT_TEST_OTHER_URL";
 const OPTIONS: &str = "RETRY_CLIENT_TEST_OPTIONS";
-#[cfg(feature = "tls")]
 const CA_FILE: &str = "RETRY_CLIENT_TEST_CA_FILE";
 
 #[tokio::test]
@@ -101,7 +99,6 @@ async fn client_in_its_own_process() {
         Ok(url) => client.endpoint(url),
         Err(_) => client,
     };
-    #[cfg(feature = "tls")]
     let client = match std::env::var(CA_FILE) {
         Ok(path) => client.ca_file(path),
         Err(_) => client,
@@ -199,7 +196,6 @@ async fn http2_with_prior_knowledge_goes_through_a_tunnel() {
     assert_eq!(seen[0].headers.get("proxy-authorization"), None);
 }
 
-#[cfg(feature = "tls")]
 #[tokio::test]
 async fn https_goes_through_a_tunnel() {
     for (offered, version) in [(https::BOTH, Version::HTTP_2), (&["http/1.1"][..], Version::HTTP_11)] {

@@ -294,7 +294,6 @@ async fn a_body_that_is_too_large_is_an_error_and_not_retried() {
     assert!(error.into_response().is_ok());
 }
 
-#[cfg(feature = "json")]
 #[tokio::test]
 async fn json_is_sent_and_received() {
     use std::collections::HashMap;

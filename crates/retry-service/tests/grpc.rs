@@ -187,7 +187,7 @@ async fn a_call_that_is_reset_is_not_repeated() {
     let service = gateway(listener.local_addr().unwrap(), &FLAGS).await;
     let client = start(service.address);
     let mut upstream = Peer::accept(&listener).await;
-    let stream = upstream.next_request().await;
+    let stream = complete_request(&mut upstream).await;
     head(&mut upstream, stream).await;
     // INTERNAL_ERROR
     upstream.send(RST_STREAM, 0, stream, &2_u32.to_be_bytes()).await;
@@ -196,7 +196,7 @@ async fn a_call_that_is_reset_is_not_repeated() {
     assert_eq!(head["content-type"], "application/json");
 
     let client = start(service.address);
-    let second = upstream.next_request().await;
+    let second = complete_request(&mut upstream).await;
     assert_ne!(second, stream, "the next call, not another attempt");
     ok(&mut upstream, second).await;
     assert_eq!(client.await.unwrap().1, MESSAGE);
