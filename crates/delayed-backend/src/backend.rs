@@ -208,11 +208,11 @@ impl Backend {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let stubs = "[[stub]]\nname = 'item'\npath = '/items/{id}'";
     /// let backend = Backend::builder().stubs(stubs.parse()?).start().await?;
-    /// backend.set_stub_script("item", &"status=503,ok".parse()?)?;
+    /// backend.set_stub_script("item", "status=503,ok".parse()?)?;
     /// # Ok(())
     /// # }
     /// ```
-    pub fn set_stub_script(&self, name: &str, script: &Script) -> Result<(), StubScriptError> {
+    pub fn set_stub_script(&self, name: &str, script: Script) -> Result<(), StubScriptError> {
         self.server.set_stub_script(name, script)
     }
 

@@ -138,7 +138,7 @@ impl Server {
     /// # Errors
     ///
     /// If there is no such stub, or the script has faults of the TLS handshake.
-    pub fn set_stub_script(&self, name: &str, script: &Script) -> Result<(), StubScriptError> {
+    pub fn set_stub_script(&self, name: &str, script: Script) -> Result<(), StubScriptError> {
         self.handler.state.set_stub_script(name, script)
     }
 

@@ -57,11 +57,12 @@ impl StubRuns {
     }
 
     /// Replaces the script of the stubs with this name. The others go on.
-    fn with_stub_script(&self, name: &str, script: &Script, settings: &Script) -> Result<Self, StubScriptError> {
+    fn with_stub_script(&self, name: &str, script: Script, settings: &Script) -> Result<Self, StubScriptError> {
         self.script_of(name)?;
         if script.has_tls_faults() {
             return Err(StubScriptError::tls());
         }
+        let script = script.with_settings_of(settings);
         let runs = self.stubs.stubs.iter().zip(&self.scripts).zip(1..);
         let runs = runs.map(|((stub, current), number)| match stub.name == name {
             true => run(script.clone(), number, settings),
@@ -179,7 +180,7 @@ impl StateCell {
         self.events.send(Event::Changed);
     }
 
-    pub(crate) fn set_stub_script(&self, name: &str, script: &Script) -> Result<(), StubScriptError> {
+    pub(crate) fn set_stub_script(&self, name: &str, script: Script) -> Result<(), StubScriptError> {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let stubs = Arc::new(current.stubs.with_stub_script(name, script, current.script.script())?);
         *current = Arc::new(State { stubs, ..State::clone(&current) });

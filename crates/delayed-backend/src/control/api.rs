@@ -76,7 +76,7 @@ async fn respond(
             check_text(head, &text)?;
             let script: Script = text.trim().parse()?;
             if let Some(name) = name {
-                server.set_stub_script(&name, &script)?;
+                server.set_stub_script(&name, script)?;
             } else {
                 check_script(server, &script)?;
                 // Not those of `state`: the body may have taken long to arrive.
