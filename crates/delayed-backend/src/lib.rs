@@ -111,6 +111,9 @@
 //! of the listener is full, so the kernel drops the packets of new connections. Clients send them again, usually after
 //! 1 s, 3 s and 7 s.
 //!
+//! `down=0` closes all connections and refuses none, like a quick restart. [`Backend::down`] with a duration of zero ends any
+//! outage early: after a `blackhole`, the connections that were silent continue.
+//!
 //! `half-open` is a connection whose other end is gone without a trace (RFC 9293, section 3.5.1): it responds, and
 //! discards everything that arrives later.
 //!

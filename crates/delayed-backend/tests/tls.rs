@@ -68,6 +68,18 @@ async fn faults_apply_below_tls() {
 }
 
 #[tokio::test]
+async fn the_filler_of_a_blackhole_takes_no_turn() {
+    let backend = backend("blackhole=200ms,tls=expired,ok").await;
+    let connect = || connect(backend.address(), "localhost", backend.ca_pem(), &[]);
+    let mut stream = connect().await.unwrap();
+    stream.write_all(request("GET", "/hello").as_bytes()).await.unwrap();
+    stream.read_to_end(&mut Vec::new()).await.unwrap();
+    let error = connect().await.unwrap_err().to_string();
+    assert!(error.contains("certificate expired"), "{error}");
+    connect().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_connection_takes_the_turn_of_a_handshake_fault() {
     let backend = backend("ok,tls=expired,tls=untrusted,status=503").await;
     let connect = || connect(backend.address(), "localhost", backend.ca_pem(), &[]);

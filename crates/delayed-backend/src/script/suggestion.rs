@@ -26,6 +26,9 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("wait", "delay"),
 ];
 
+/// The maximum length of an item for which something is suggested. Longer messages would not be read.
+const MAX_ITEM: usize = 500;
+
 const SEPARATORS: &str =
     "a semicolon combines behaviours of one request, a comma separates those of successive requests";
 const ASSIGNMENT: &str = "a value follows an equals sign";
@@ -111,6 +114,9 @@ struct Piece {
 
 /// Returns valid items that are similar to this one, and the rule that it breaks.
 fn corrected(item: &str, is_valid: &dyn Fn(&str) -> bool) -> (Option<&'static str>, Vec<String>) {
+    if item.len() > MAX_ITEM {
+        return (None, Vec::new());
+    }
     let mut pieces = pieces(item);
     let mut broken = pieces.iter().any(|piece| piece.is_separated).then_some(SEPARATORS);
     for piece in &mut pieces {
