@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use serde_json::Value;
 use support::{
     call, gateway,
-    http2::{self, DATA, END_STREAM, HEADERS, Peer, RST_STREAM},
+    http2::{self, DATA, END_STREAM, HEADERS, Peer, RST_STREAM, body_of},
     metric, within,
 };
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -63,7 +63,8 @@ fn value(text: &'static str) -> HeaderValue {
     HeaderValue::from_static(text)
 }
 
-/// Reads a request to its end, and returns its stream. A response to a part of a request is not retried.
+/// Reads a request to its end, and returns its stream. Trailers behind the head of a response to a part of a request are not
+/// waited for.
 async fn complete_request(upstream: &mut Peer) -> u32 {
     let stream = upstream.next_request().await;
     upstream.rest_of(stream).await;
@@ -138,6 +139,23 @@ async fn calls_that_fail_are_retried_and_counted_and_logged() {
     ] {
         assert_eq!(metric(&metrics, &format!("retry_service_{name}")), expected, "{name} of {metrics}");
     }
+}
+
+#[tokio::test]
+async fn a_call_that_fails_before_its_request_was_read_is_repeated_with_all_of_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let service = gateway(listener.local_addr().unwrap(), &FLAGS).await;
+    let mut client = Peer::connect(service.address).await;
+    let head = [("te", "trailers"), ("content-type", "application/grpc")];
+    client.request(0, 1, "POST", "/shop.Orders/Create", &head).await;
+    let mut upstream = Peer::accept(&listener).await;
+    let first = upstream.next_request().await;
+    fail(&mut upstream, first).await;
+    let second = upstream.next_request().await;
+    client.send(DATA, END_STREAM, 1, MESSAGE).await;
+    assert_eq!((second > first, body_of(&upstream.rest_of(second).await, second)), (true, MESSAGE.to_vec()));
+    ok(&mut upstream, second).await;
+    assert_eq!(body_of(&client.rest_of(1).await, 1), MESSAGE);
 }
 
 #[tokio::test]
