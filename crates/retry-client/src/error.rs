@@ -251,6 +251,9 @@ impl fmt::Display for Error {
                      CallOptions::repeatable",
                 )?;
             }
+            Some(reason @ EndReason::BodyNotReplayable) => {
+                write!(f, "; {reason}, as it exceeds replay_limit or replay_memory")?;
+            }
             Some(reason) => write!(f, "; {reason}")?,
             None => {}
         }
@@ -264,7 +267,7 @@ impl fmt::Display for Error {
 /// Short, as a program that returns the error from `main` prints it. Without the source, whose text may have credentials.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let history = self.0.history.as_ref().map(ToString::to_string).unwrap_or_default();
+        let history = self.history().map(ToString::to_string).unwrap_or_default();
         f.debug_struct("Error")
             .field("kind", &self.0.kind)
             .field("message", &self.to_string())

@@ -258,6 +258,8 @@ async fn parity_a_request_body_is_replayed_from_a_bounded_buffer() {
     let client = server.client().replay_limit(5).build().unwrap();
     let error = client.put("/").body(frames()).await.unwrap_err();
     assert_eq!((error.kind(), error.reason()), (ErrorKind::Timeout, Some(EndReason::BodyNotReplayable)));
+    let advice = "; the request body cannot be sent again, as it exceeds replay_limit or replay_memory";
+    assert!(error.to_string().ends_with(advice), "{error}");
 }
 
 struct Parts<I>(I);

@@ -246,6 +246,7 @@ async fn the_error_of_a_response_names_its_request_too() {
     let url = format!("http://{}/", server.address);
     let error = client.get("/").text().await.unwrap_err();
     assert_eq!(error.to_string(), format!("GET {url}: status 404 Not Found (2 attempts)"));
+    assert!(format!("{error:?}").contains("attempt 2 returned 404 Not Found"), "{error:?}");
     let error = client.post("/").text().await.unwrap_err();
     let expected = format!("POST {url}: status 503 Service Unavailable; not repeated, as it may have been processed: ");
     assert!(error.to_string().starts_with(&expected), "{error}");
