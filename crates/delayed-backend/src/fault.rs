@@ -137,6 +137,20 @@ pub(crate) enum TlsFault {
     Stall,
 }
 
+impl TlsFault {
+    pub(crate) const ALL: [Self; 4] = [Self::Expired, Self::WrongName, Self::Untrusted, Self::Stall];
+
+    /// Returns the value of `tls` in a script.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::WrongName => "wrong-name",
+            Self::Untrusted => "untrusted",
+            Self::Stall => "stall",
+        }
+    }
+}
+
 impl Behaviour {
     /// Returns the behaviour as in a script, but for a text that is too long to be recorded with each request.
     pub(crate) fn summary(&self) -> String {

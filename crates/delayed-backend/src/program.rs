@@ -59,7 +59,7 @@ async fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
         return Err("--upstream: the upstream is this backend itself; --listen sets another port".into());
     }
     let control = match &flags.control {
-        Some(address) => Some(address.bind().await?),
+        Some(address) => Some(address.bind().await.map_err(|error| format!("--control: {error}"))?),
         None => None,
     };
     let server = Arc::new(server(flags)?);

@@ -263,7 +263,7 @@ impl Server {
         if let Some(identity) = &self.identity {
             let fault = self.state().script.next_tls_fault();
             if let Some(fault) = fault {
-                log::info!("Connection {}: {fault:?} in the TLS handshake", connection.number);
+                log::info!("Connection {}: tls={}", connection.number, fault.name());
             }
             match identity.accept(stream, fault).await {
                 Ok(stream) => return self.serve_http(stream, watcher, connection).await,

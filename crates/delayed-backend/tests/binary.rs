@@ -104,6 +104,11 @@ async fn invalid_arguments_are_reported_in_one_line_with_exit_code_2() {
         (["--dely", "3s"], "unexpected argument '--dely' found"),
         (["--port", "8080"], "unexpected argument '--port' found; tip: this program has '--listen'"),
         (["--file", "a.toml"], "unexpected argument '--file' found; tip: this program has '--stubs'"),
+        (["--status", "503"], "unexpected argument '--status' found; tip: this program has '--script'"),
+        (
+            ["--script", "@Cargo.toml"],
+            "for '--script <SCRIPT>': this is a file; the script in it is --script \"$(cat FILE)\"",
+        ),
     ] {
         assert_one_line(&run_to_end(&arguments).await, 2, expected);
     }
@@ -262,7 +267,9 @@ async fn a_port_in_use_is_reported_in_one_line_with_exit_code_1() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let output = run_to_end(&["--listen", &address]).await;
-    assert_one_line(&output, 1, &format!("cannot listen on {address}: "));
+    assert_one_line(&output, 1, &format!("error: cannot listen on {address}: "));
+    let output = run_to_end(&["--listen", "0", "--control", &address]).await;
+    assert_one_line(&output, 1, &format!("error: --control: cannot listen on {address}: "));
 }
 
 #[tokio::test]

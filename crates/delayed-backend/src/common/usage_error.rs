@@ -8,15 +8,17 @@ use clap::{
 };
 
 /// What other programs call a flag, and what it may be called here.
-const OTHER_NAMES: [(&[&str], &[&str]); 8] = [
+const OTHER_NAMES: [(&[&str], &[&str]); 10] = [
     (&["addr", "address", "bind", "host", "p", "port"], &["listen"]),
     (&["c", "conf", "config", "config-file", "f", "file"], &["config", "stubs"]),
-    (&["backend", "proxy", "target", "url"], &["upstream"]),
+    (&["mappings", "mocks", "routes"], &["stubs"]),
+    (&["backend", "forward", "proxy", "target", "url"], &["upstream"]),
     (&["admin", "admin-port", "api", "metrics-port"], &["control", "admin"]),
     (&["cert", "certificate", "https", "ssl"], &["tls"]),
     (&["latency", "sleep", "wait"], &["delay"]),
     (&["attempts", "max-retries", "retries"], &["count"]),
-    (&["behaviour", "fault", "faults", "scenario"], &["script"]),
+    (&["behaviour", "fault", "faults", "scenario", "script-file", "status"], &["script"]),
+    (&["random"], &["seed"]),
 ];
 
 /// Returns the error as one line: the flag or variable, its value, and what is expected. `args` are the arguments that

@@ -141,13 +141,7 @@ fn code(text: &str) -> Option<Reason> {
 }
 
 fn tls_fault(text: &str) -> Option<TlsFault> {
-    Some(match text {
-        "expired" => TlsFault::Expired,
-        "wrong-name" => TlsFault::WrongName,
-        "untrusted" => TlsFault::Untrusted,
-        "stall" => TlsFault::Stall,
-        _ => return None,
-    })
+    TlsFault::ALL.into_iter().find(|fault| fault.name() == text)
 }
 
 #[cfg(test)]

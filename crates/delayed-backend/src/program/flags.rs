@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -13,6 +13,7 @@ use crate::common::duration;
 use crate::common::listen::ListenAddress;
 use crate::fault::table::KEYWORDS;
 use crate::proxy::upstream::Upstream;
+use crate::script::error::ScriptError;
 use crate::script::{DEFAULT_DELAY, Script};
 use crate::stubs::Stubs;
 
@@ -39,7 +40,7 @@ pub(crate) struct Flags {
 
     /// Behaviours for successive requests, such as 'delay*3,ok' or 'close,status=503;retry-after=1'
     #[arg(long, env = "DELAYED_BACKEND_SCRIPT", value_name = "SCRIPT")]
-    #[arg(conflicts_with = "healthy_every", long_help = script_help())]
+    #[arg(value_parser = script, conflicts_with = "healthy_every", long_help = script_help())]
     pub(crate) script: Option<Script>,
 
     /// File with a recording of a gateway (retry-service --record-faults) to play once, for requests of any path
@@ -147,14 +148,16 @@ impl Flags {
 fn script_help() -> String {
     let mut help = String::from(
         "Behaviours for successive requests, such as 'delay*3,ok' or 'close,status=503;retry-after=1'\n\n\
-         A comma-separated list, repeated in a cycle. A semicolon combines behaviours, with at most one fault \
-         among them, and delay*3 repeats a behaviour three times. A text with a comma or semicolon needs double quotes: \
-         body=\"a,b\". JSON needs none: body={\"a\":1,\"b\":2}. A script can have several lines, with comments that \
-         start with #, and a comma after the last behaviour. A number without a unit is in seconds (delay=0.5) or bytes \
-         (truncate=100); other units are ms, m, h, and KiB, MiB, GiB.\n\n\
+         A comma-separated list, repeated in a cycle. A semicolon combines behaviours, with at most one fault among \
+         them, and *3 repeats what is combined three times, or with --seed makes it three times as likely. A text with \
+         a comma or semicolon needs double quotes: body=\"a,b\". JSON needs none: body={\"a\":1,\"b\":2}. A script can \
+         have several lines, with comments that start with #, and a comma after the last behaviour; from a file, it is \
+         --script \"$(cat FILE)\". A number without a unit is in seconds (delay=0.5) or bytes (truncate=100); other \
+         units are ms, m, h, and KiB, MiB, GiB.\n\n\
          The script applies to /hello, /echo and /bytes/N; /requests lists the requests. Without a script, all requests \
          are delayed except every Nth (--healthy-every). Stubs have scripts of their own, in their file.\n\n\
-         The behaviours, and what they affect (both: a response over HTTP/1.1 and over HTTP/2):\n",
+         The behaviours, and what they affect (both: a response over HTTP/1.1 and over HTTP/2). Of two forms, the \
+         second shows the default value:\n",
     );
     for keyword in KEYWORDS {
         // Writing to a string cannot fail.
@@ -167,6 +170,13 @@ fn script_help() -> String {
         );
     }
     help
+}
+
+fn script(text: &str) -> Result<Script, String> {
+    text.parse().map_err(|error: ScriptError| match Path::new(text.strip_prefix('@').unwrap_or(text)).is_file() {
+        true => "this is a file; the script in it is --script \"$(cat FILE)\"".to_owned(),
+        false => error.to_string(),
+    })
 }
 
 fn recording(file: &str) -> Result<Script, String> {

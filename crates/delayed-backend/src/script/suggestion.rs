@@ -7,21 +7,38 @@ use crate::fault::table::{KEYWORDS, Keyword, named, names};
 use crate::script::error::{Mistake, Problem};
 use crate::spelling::similar;
 
-/// What other tools call a behaviour, for example toxiproxy and Envoy.
+/// What other tools call a behaviour, for example toxiproxy, Envoy and WireMock.
 const OTHER_NAMES: &[(&str, &str)] = &[
     ("abort", "status"),
     ("code", "status"),
+    ("connection-reset-by-peer", "reset"),
     ("content", "body"),
+    ("corrupt", "garbage"),
     ("disconnect", "close"),
+    ("drop", "close"),
+    ("empty-response", "close"),
     ("error", "status"),
+    ("fail", "status"),
+    ("fin", "close"),
+    ("jitter", "delay"),
     ("json", "body"),
     ("latency", "delay"),
     ("limit-data", "close-after"),
+    ("location", "header"),
+    ("malformed", "garbage"),
+    ("malformed-response-chunk", "bad-chunk"),
+    ("partial", "truncate"),
+    ("random-data-then-close", "garbage"),
     ("rate", "bandwidth"),
+    ("redirect", "header"),
     ("reset-peer", "reset"),
     ("sleep", "delay"),
+    ("slicer", "drip"),
     ("slow", "delay"),
+    ("slow-body", "drip"),
+    ("slow-head", "drip-head"),
     ("text", "body"),
+    ("throttle", "bandwidth"),
     ("timeout", "hang"),
     ("wait", "delay"),
 ];
@@ -360,6 +377,29 @@ mod tests {
         check_meant("latency=1s", UNKNOWN, &["delay=1s"]);
         check_meant("limit_data=100", UNKNOWN, &["close-after=100"]);
         check("statsu", "no such behaviour; did you mean status?");
+    }
+
+    #[test]
+    fn names_of_other_tools_are_recognized() {
+        for (script, meant) in [
+            ("CONNECTION_RESET_BY_PEER", "reset"),
+            ("EMPTY_RESPONSE", "close"),
+            ("MALFORMED_RESPONSE_CHUNK", "bad-chunk"),
+            ("RANDOM_DATA_THEN_CLOSE", "garbage"),
+            ("corrupt", "garbage"),
+            ("drop", "close"),
+            ("fin", "close"),
+            ("jitter=10ms", "delay=10ms"),
+            ("partial=5", "truncate=5"),
+            ("slicer", "drip"),
+            ("slow-head=20ms", "drip-head=20ms"),
+            ("throttle=50KiB/s", "bandwidth=50KiB/s"),
+        ] {
+            check_meant(script, UNKNOWN, &[meant]);
+        }
+        for (script, meant) in [("fail", "status"), ("redirect=/x", "header"), ("location", "header")] {
+            check(script, &format!("{UNKNOWN}; did you mean {meant}?"));
+        }
     }
 
     #[test]

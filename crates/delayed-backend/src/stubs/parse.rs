@@ -1,6 +1,5 @@
 //! Reads stubs from TOML.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -39,8 +38,8 @@ fn syntax_error(text: &str, error: &toml::de::Error) -> Mistake {
     let span = error.span().unwrap_or_default();
     // The message for a duplicate key does not name the key.
     let message = match (error.message(), text.get(span.clone())) {
-        ("duplicate key", Some(key)) => Cow::Owned(format!("duplicate key {key}")),
-        (message, _) => Cow::Borrowed(message.lines().next().unwrap_or_default()),
+        ("duplicate key", Some(key)) => format!("duplicate key {key}"),
+        (message, _) => format!("invalid TOML: {}", message.lines().next().unwrap_or_default()),
     };
     Mistake::new(&span, "", message)
 }
@@ -377,7 +376,7 @@ mod tests {
 
     #[test]
     fn an_error_names_the_line_the_column_and_the_field() {
-        check_error("[[stub", "line 1, column 7: unclosed array table, expected `]]`");
+        check_error("[[stub", "line 1, column 7: invalid TOML: unclosed array table, expected `]]`");
         check_error("[[stub]]\nscript = 'tls=expired'", &format!("line 2, column 10, stub.script: {TLS_IN_STUB}"));
         check_error("script = 'ok'\nscript = 'ok'", "line 2, column 1: duplicate key script");
         check_error("\nstubs = 1", "line 2, column 1, stubs: no such field; did you mean stub?");
