@@ -173,7 +173,7 @@ keywords! {
     /// asks the client to use another connection
     "goaway": Fault, Both, None(|to| to.fault = Some(Fault::Goaway));
 
-    /// responds, and asks the client to use another connection after this many responses on this one
+    /// responds, and asks the client to use another connection if this is at least the third response on this one
     "goaway=3": Fault, Both, Count(|to, count| to.fault = Some(Fault::GoawayAfter(count)));
 
     /// refuses the request without processing it; the same as `rst=REFUSED_STREAM`
