@@ -156,8 +156,8 @@ where
         Reported { call: self }
     }
 
-    /// Polls the call. At its end, `finish` makes the output from the outcome of the last attempt: within this function,
-    /// as a large value that is returned in parts, and moved as a whole at once, takes longer than a call.
+    /// Polls the call. At its end, `finish` makes the output from the outcome of the last attempt. Both are inlined, as to
+    /// return the parts and put them together afterwards takes as long as the rest of a call.
     #[inline(always)]
     fn poll_until_end<Out>(
         mut self: Pin<&mut Self>,
@@ -191,13 +191,14 @@ where
             }
             let StateProj::Attempt { future } = this.state.as_mut().project() else { panic_completed() };
             let outcome = ready!(poll_attempt(future, this.timer.as_mut().as_pin_mut(), cx));
+            // Drops the attempt before anything is decided or observed, with all that it holds.
+            this.state.set(State::Wait);
             if this.timer.is_some() {
                 cold_path();
                 this.timer.set(None);
             }
             match this.call.end_attempt(outcome.as_ref()) {
                 Next::Wait(wait) => {
-                    this.state.set(State::Wait);
                     if !wait.is_zero() {
                         cold_path();
                         this.timer.set(Some(this.call.settings.runtime.sleep(wait.get())));

@@ -217,6 +217,25 @@ async fn a_call_whose_operation_panics_ends_for_its_budget() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_attempt_is_dropped_before_its_outcome_is_classified_and_observed() {
+    let held = Rc::new(());
+    let seen = RefCell::new(Vec::new());
+    let hold_for_ever = || {
+        let held = Rc::clone(&held);
+        async move {
+            let _held = held;
+            pending::<Result<(), &str>>().await
+        }
+    };
+    let retry = Retry::new(sample().count(1).build().unwrap())
+        .attempt_timeout(secs(1.0))
+        .observe(|_: Event<'_, (), &str>| seen.borrow_mut().push(Rc::strong_count(&held)));
+    retry.run(|_| hold_for_ever()).await.unwrap_err();
+    retry.run_with(&mut (), async |(), _| hold_for_ever().await).await.unwrap_err();
+    assert_eq!(seen.into_inner(), [1; 4], "of what the attempt held, when it is observed");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failed_outcome_is_dropped_before_the_wait() {
     let held = Rc::new(());
     let retry = Retry::new(RetryPolicy::BALLERINA);
