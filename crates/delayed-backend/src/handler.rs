@@ -127,19 +127,8 @@ impl Arrival {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let behaviour = &self.exchange.behaviour;
-        match &self.responder {
-            Responder::Stub(stub, _) => {
-                log::info!("{} {}: {} ({})", head.method, head.uri.path(), behaviour.summary(), stub.name);
-            }
-            Responder::Proxy(_) => log::info!("{} {}: {}", head.method, head.uri.path(), behaviour.summary()),
-            Responder::Route(_) if self.scripted => log_request(behaviour, head),
-            Responder::Route(Route::NotFound) if self.state.stubs.stubs.is_some() => {
-                log::info!("{} {}: no stub matches", head.method, head.uri.path());
-            }
-            Responder::Route(_) => {}
-        }
-        let is_sent = !behaviour.replaces_response(self.exchange.http2);
+        self.log(head);
+        let is_sent = !self.exchange.behaviour.replaces_response(self.exchange.http2);
         let response = self.read_and_respond(head, body).await;
         let response = self.exchange.play(response).await?;
         if !is_sent {
@@ -148,6 +137,29 @@ impl Arrival {
         let status = response.status().as_u16();
         let record = ResponseRecord::start(&self.state.recorder, self.number, self.time, status);
         Ok(response.map(|body| ObservedBody::new(body, record).boxed_unsync()))
+    }
+
+    /// Logs the request with its behaviour, or in the words of the sample while that is what is played.
+    fn log(&self, head: &Parts) {
+        let (method, path, behaviour) = (&head.method, head.uri.path(), &self.exchange.behaviour);
+        let note = match &self.responder {
+            Responder::Stub(stub, _) => &stub.name,
+            Responder::Route(Route::NotFound) if self.state.stubs.stubs.is_some() => "no stub matches",
+            Responder::Route(Route::NotFound) => "no such path; there are /hello, /echo, /bytes/N and /requests",
+            // The sample logs neither these nor OPTIONS.
+            Responder::Route(Route::MethodNotAllowed(_)) if !self.state.is_sample => "method not allowed",
+            Responder::Route(_) | Responder::Proxy(_) => "",
+        };
+        match (self.scripted, note) {
+            (true, "") if self.state.is_sample => match behaviour.delay {
+                Some(_) => log::info!("Request received from the client to delayed service."),
+                None => log::info!("Request received from the client to healthy service."),
+            },
+            (false, "") if self.state.is_sample => {}
+            (_, "") => log::info!("{method} {path}: {}", behaviour.summary()),
+            (true, note) => log::info!("{method} {path}: {} ({note})", behaviour.summary()),
+            (false, note) => log::info!("{method} {path}: {note}"),
+        }
     }
 
     /// Reads the body, unless the behaviour ignores it, and returns the response of the route, stub or upstream.
@@ -207,17 +219,6 @@ impl Arrival {
                 None => responses::hello(),
             },
         }
-    }
-}
-
-/// Logs a request, with the message of the sample if the behaviour is `ok` or only a delay.
-fn log_request(behaviour: &Behaviour, head: &Parts) {
-    match behaviour {
-        Behaviour { text, .. } if !text.is_empty() => {
-            log::info!("{} {}: {}", head.method, head.uri.path(), behaviour.summary());
-        }
-        Behaviour { delay: Some(_), .. } => log::info!("Request received from the client to delayed service."),
-        Behaviour { delay: None, .. } => log::info!("Request received from the client to healthy service."),
     }
 }
 

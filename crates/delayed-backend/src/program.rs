@@ -121,6 +121,9 @@ fn announce(
 
 fn server(flags: &Flags) -> Result<Server, Box<dyn Error>> {
     let mut server = Server::new(flags.script()).with_stubs(flags.stubs.clone().unwrap_or_default());
+    if flags.is_sample() {
+        server = server.with_log_of_sample();
+    }
     if let Some(upstream) = flags.upstream.clone() {
         server = server.with_upstream(upstream);
     }

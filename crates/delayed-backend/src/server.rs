@@ -72,6 +72,13 @@ impl Server {
         self
     }
 
+    /// Logs requests in the words of the sample, until there is another script, stubs or an upstream.
+    #[must_use]
+    pub(crate) fn with_log_of_sample(self) -> Self {
+        self.handler.state.log_as_sample();
+        self
+    }
+
     /// Passes all requests that match no stub to this server, and its responses back, with the faults of the script.
     #[must_use]
     pub fn with_upstream(self, upstream: Upstream) -> Self {

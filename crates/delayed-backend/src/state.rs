@@ -24,6 +24,8 @@ pub(crate) struct State {
     /// Where the requests go that match no stub, instead of to a route.
     proxy: Option<Arc<Proxy>>,
     pub(crate) recorder: Arc<Recorder>,
+    /// Whether this is the service of the sample, whose log has texts of its own.
+    pub(crate) is_sample: bool,
 }
 
 /// Stubs, with their scripts.
@@ -95,7 +97,13 @@ fn run(script: Script, number: u64, settings: &Script) -> Arc<ScriptRun> {
 impl State {
     fn new(script: Script, events: Events) -> Self {
         let recorder = Arc::new(Recorder::new(Limits::DEFAULT, events));
-        Self { script: Arc::new(ScriptRun::new(script)), stubs: Arc::default(), proxy: None, recorder }
+        Self {
+            script: Arc::new(ScriptRun::new(script)),
+            stubs: Arc::default(),
+            proxy: None,
+            recorder,
+            is_sample: false,
+        }
     }
 
     /// Returns what responds to a request, and the script that applies to it: the first stub that matches, the upstream
@@ -127,12 +135,12 @@ impl State {
             Some(script) => self.with_script(script.clone().with_settings_of(self.script.script())),
             None => self.clone(),
         };
-        Self { stubs: Arc::new(StubRuns::new(stubs, self.script.script())), ..state }
+        Self { stubs: Arc::new(StubRuns::new(stubs, self.script.script())), is_sample: false, ..state }
     }
 
     /// Plays another script from its start.
     fn with_script(&self, script: Script) -> Self {
-        Self { script: Arc::new(ScriptRun::new(script)), ..self.clone() }
+        Self { script: Arc::new(ScriptRun::new(script)), is_sample: false, ..self.clone() }
     }
 
     /// Selects behaviours at random if there is a seed, otherwise in order. All scripts start anew.
@@ -196,7 +204,12 @@ impl StateCell {
 
     pub(crate) fn set_upstream(&self, upstream: Upstream) {
         let proxy = Some(Arc::new(Proxy::new(upstream)));
-        self.replace(|state| State { proxy, ..state.clone() });
+        self.replace(|state| State { proxy, is_sample: false, ..state.clone() });
+    }
+
+    /// Logs requests in the words of the sample, until there is another script, stubs or an upstream.
+    pub(crate) fn log_as_sample(&self) {
+        self.replace(|state| State { is_sample: true, ..state.clone() });
     }
 
     pub(crate) fn set_seed(&self, seed: Option<u64>) {

@@ -49,6 +49,32 @@ async fn parity_log_messages_match_the_sample() {
 }
 
 #[tokio::test]
+async fn a_wrong_path_is_logged_with_those_that_exist() {
+    let mut backend = Backend::start(&["--healthy-every", "1"]).await;
+    for (method, path) in [("GET", "/"), ("OPTIONS", "/hello"), ("POST", "/hello"), ("GET", "/hello")] {
+        exchange(backend.address, &request(method, path)).await;
+    }
+    for expected in [
+        "GET /: no such path; there are /hello, /echo, /bytes/N and /requests",
+        "Request received from the client to healthy service.",
+    ] {
+        assert_eq!(message(&backend.next_log().await), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_script_of_a_stub_file_is_logged_for_requests_that_match_no_stub() {
+    let file = std::env::temp_dir().join(format!("delayed-backend-script-{}.toml", std::process::id()));
+    std::fs::write(&file, "script = 'delay=1ms,ok'\n[[stub]]\npath = '/a'").unwrap();
+    let mut backend = Backend::start(&["--stubs", file.to_str().unwrap()]).await;
+    std::fs::remove_file(&file).unwrap();
+    for expected in ["GET /b: delay=1ms (no stub matches)", "GET /b: ok (no stub matches)"] {
+        exchange(backend.address, &request("GET", "/b")).await;
+        assert_eq!(message(&backend.next_log().await), expected);
+    }
+}
+
+#[tokio::test]
 async fn parity_delayed_responses_take_the_delay() {
     let backend = Backend::start(&["--delay", "200ms", "--healthy-every", "2"]).await;
     let start = Instant::now();
@@ -165,19 +191,21 @@ async fn an_invalid_stub_file_is_reported_in_one_line_with_exit_code_2() {
 async fn a_script_is_played_and_logged() {
     let script = "delay=0,status=503;retry-after=1,close,ok";
     let mut backend = Backend::start(&["--script", script]).await;
-    for expected in [
-        "Request received from the client to delayed service.",
-        "GET /hello: status=503;retry-after=1",
-        "GET /hello: close",
-        "Request received from the client to healthy service.",
+    for (method, path, expected) in [
+        ("GET", "/hello", "delay=0s"),
+        ("PUT", "/echo", "status=503;retry-after=1"),
+        ("GET", "/hello", "close"),
+        ("GET", "/", "no such path; there are /hello, /echo, /bytes/N and /requests"),
+        ("POST", "/hello", "method not allowed"),
+        ("GET", "/bytes/7", "ok"),
     ] {
-        exchange(backend.address, &request("GET", "/hello")).await;
-        assert_eq!(message(&backend.next_log().await), expected);
+        exchange(backend.address, &request(method, path)).await;
+        assert_eq!(message(&backend.next_log().await), format!("{method} {path}: {expected}"));
     }
     let report = exchange(backend.address, &request("GET", "/requests")).await;
     let (_, json) = report.split_once("\r\n\r\n").unwrap();
     let report: serde_json::Value = serde_json::from_str(json).unwrap();
-    assert_eq!(report["received"], 4);
+    assert_eq!(report["received"], 6);
     assert_eq!(report["requests"][2]["behaviour"], "close");
 }
 

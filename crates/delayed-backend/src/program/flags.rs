@@ -132,8 +132,12 @@ impl Flags {
 
     /// Whether a delay was given that the script does not use.
     pub(crate) fn delay_has_no_effect(&self) -> bool {
-        let is_sample = self.script.is_none() && self.replay.is_none() && self.upstream.is_none();
-        self.delay != DEFAULT_DELAY && !is_sample && !self.script().uses_default_delay()
+        self.delay != DEFAULT_DELAY && !self.script().uses_default_delay() && !self.is_sample()
+    }
+
+    /// Whether the backend is the service of the sample, perhaps with other numbers.
+    pub(crate) fn is_sample(&self) -> bool {
+        self.script.is_none() && self.replay.is_none() && self.stubs.is_none() && self.upstream.is_none()
     }
 
     /// Returns the host to listen on, without the brackets of an IPv6 address.
