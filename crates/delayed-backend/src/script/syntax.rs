@@ -153,8 +153,10 @@ impl<'a> Iterator for Items<'a> {
 /// Returns the length of an unquoted value with the spaces after it, and the value.
 fn unquoted(text: &str) -> Result<(usize, Cow<'_, str>), Problem> {
     let follows_space = |index: usize| text.get(..index).is_some_and(|before| before.ends_with(char::is_whitespace));
-    let comment = text.match_indices(COMMENT).map(|(index, _)| index).find(|index| follows_space(*index));
-    let length = text.find(SEPARATORS).into_iter().chain(comment).min().unwrap_or(text.len());
+    // Not in the rest of the script, which would be searched for each value.
+    let before_separator = text.split(SEPARATORS).next().unwrap_or_default();
+    let mut comments = before_separator.match_indices(COMMENT).map(|(index, _)| index);
+    let length = comments.find(|index| follows_space(*index)).unwrap_or(before_separator.len());
     let value = text.get(..length).unwrap_or_default().trim();
     if value.contains('"') { Err(Problem::Quotes) } else { Ok((length, value.into())) }
 }
