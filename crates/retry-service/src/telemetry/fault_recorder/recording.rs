@@ -22,7 +22,7 @@ const MAX_RUN: Duration = Duration::from_secs(10);
 /// Where the comments of the lines begin.
 const COMMENT_COLUMN: usize = 40;
 
-/// What becomes of a recording's lines.
+/// A recording: what is known of the exchanges, outages and runs whose lines have not been written yet.
 pub(super) struct Recording {
     origin: Timestamp,
     /// The ticket of the first exchange in the queue.
@@ -31,11 +31,17 @@ pub(super) struct Recording {
     exchanges: VecDeque<Exchange>,
     run: Option<Run>,
     outage: Option<Outage>,
-    /// The endpoints that could not be connected to the last time.
-    away: Vec<String>,
+    away: Vec<Away>,
     /// When the last request was sent that got a response, or the upstream was last connected to.
     last_up: Duration,
     lines: Vec<String>,
+}
+
+/// An endpoint that could not be connected to the last time.
+#[derive(Debug)]
+struct Away {
+    endpoint: String,
+    last_failed: Duration,
 }
 
 /// A time in which no endpoint can be connected to.
@@ -87,7 +93,7 @@ impl Recording {
     pub(super) fn start(&mut self, now: Duration, method: &'static str, endpoint: &str, reused: bool) -> u64 {
         if !self.is_away(endpoint) {
             // The others may be down, but requests have somewhere to go.
-            self.outage = None;
+            self.drop_outage(now);
         } else if !reused {
             self.connected(now, endpoint);
         }
@@ -97,12 +103,23 @@ impl Recording {
     }
 
     pub(super) fn head_received(&mut self, ticket: u64, head: Head) {
-        if let Some(exchange) = self.find(ticket) {
-            exchange.head = Some(head);
-            // The response may have been sent before.
-            let start = exchange.start;
-            self.last_up = self.last_up.max(start);
+        let at = head.at;
+        let Some(exchange) = self.find(ticket) else { return };
+        exchange.head = Some(head);
+        // The response may have been sent before.
+        let start = exchange.start;
+        self.last_up = self.last_up.max(start);
+        // A reused connection says so, too: a server that refuses a new one may go on serving those that it has.
+        if let Some(index) = self.away.iter().position(|away| self.is_served_since(ticket, away)) {
+            self.is_back(start, index);
+            self.write(at);
         }
+    }
+
+    /// Whether the exchange was sent to an endpoint after that could not be connected to.
+    fn is_served_since(&self, ticket: u64, away: &Away) -> bool {
+        let exchange = self.index(ticket).and_then(|index| self.exchanges.get(index));
+        exchange.is_some_and(|exchange| exchange.start > away.last_failed && exchange.endpoint == away.endpoint)
     }
 
     pub(super) fn end(&mut self, ticket: u64, ended: Ended) {
@@ -121,9 +138,7 @@ impl Recording {
         if outage.broke_nothing {
             let placeholder = outage.ticket;
             (outage.ticket, outage.since, outage.broke_nothing) = (ticket, at, false);
-            if let Some(exchange) = self.find(placeholder) {
-                exchange.end = Some(Ended { at, bytes: 0, how: End::NotSent });
-            }
+            self.discard(at, placeholder);
         } else if ticket > outage.ticket {
             outage.aborted.push(outage.ticket);
             (outage.ticket, outage.since) = (ticket, at);
@@ -137,10 +152,13 @@ impl Recording {
         if let Some(outage) = &mut self.outage {
             outage.last_failed = now;
         }
-        if self.is_away(endpoint) {
+        if let Some(away) = self.away.iter_mut().find(|away| away.endpoint == endpoint) {
+            away.last_failed = now;
             return;
         }
-        self.away.push(endpoint.to_owned());
+        // Those that are no longer probed have been removed.
+        self.away.retain(|away| now.saturating_sub(away.last_failed) <= MAX_DELAY);
+        self.away.push(Away { endpoint: endpoint.to_owned(), last_failed: now });
         if self.outage.is_some() {
             return;
         }
@@ -161,13 +179,17 @@ impl Recording {
 
     /// Notes that an endpoint was connected to again.
     pub(super) fn connected(&mut self, now: Duration, endpoint: &str) {
-        if !self.is_away(endpoint) {
-            return;
+        if let Some(index) = self.away.iter().position(|away| away.endpoint == endpoint) {
+            self.is_back(now, index);
+            self.write(now);
         }
-        self.away.retain(|away| away != endpoint);
-        self.last_up = now;
-        self.end_outage(now);
-        self.write(now);
+    }
+
+    /// Notes that a request could be sent to an endpoint again.
+    fn is_back(&mut self, since: Duration, index: usize) {
+        self.away.swap_remove(index);
+        self.last_up = self.last_up.max(since);
+        self.end_outage(since);
     }
 
     /// Writes all that is left.
@@ -181,7 +203,7 @@ impl Recording {
     }
 
     fn is_away(&self, endpoint: &str) -> bool {
-        self.away.iter().any(|away| away == endpoint)
+        self.away.iter().any(|away| away.endpoint == endpoint)
     }
 
     fn push(&mut self, now: Duration, method: &'static str, endpoint: &str, reused: bool) -> u64 {
@@ -201,14 +223,32 @@ impl Recording {
 
     /// Returns an exchange whose line has not been written.
     fn find(&mut self, ticket: u64) -> Option<&mut Exchange> {
-        let index = usize::try_from(ticket.checked_sub(self.first)?).ok()?;
+        let index = self.index(ticket)?;
         self.exchanges.get_mut(index)
+    }
+
+    fn index(&self, ticket: u64) -> Option<usize> {
+        usize::try_from(ticket.checked_sub(self.first)?).ok()
+    }
+
+    /// Discards an exchange that was made up for an outage.
+    fn discard(&mut self, now: Duration, ticket: u64) {
+        if let Some(exchange) = self.find(ticket) {
+            exchange.end = Some(Ended { at: now, bytes: 0, how: End::NotSent });
+        }
     }
 
     /// Whether the exchange broke, and it is not known yet whether the upstream is down.
     fn may_be_down(&self, exchange: &Exchange, now: Duration) -> bool {
         let is_recent = |ended: Ended| self.last_up <= ended.at && now.saturating_sub(ended.at) < SETTLING_TIME;
         exchange.is_broken() && exchange.end.is_some_and(is_recent)
+    }
+
+    /// Forgets an outage: it was none.
+    fn drop_outage(&mut self, now: Duration) {
+        if let Some(Outage { ticket, broke_nothing: true, .. }) = self.outage.take() {
+            self.discard(now, ticket);
+        }
     }
 
     /// Ends an outage. It ended at some time between the last connection that failed and this one.
@@ -228,10 +268,20 @@ impl Recording {
     /// Writes the lines of all exchanges that wait for none before them.
     fn write(&mut self, now: Duration) {
         while let Some(exchange) = self.exchanges.front() {
-            let is_late = now.saturating_sub(exchange.start) > MAX_DELAY || self.exchanges.len() > MAX_WAITING;
-            let is_cause = self.outage.as_ref().is_some_and(|outage| outage.has(self.first));
+            let is_full = self.exchanges.len() > MAX_WAITING;
+            if let Some(outage) = self.outage.as_ref().filter(|outage| outage.has(self.first)) {
+                let last_failed = outage.last_failed;
+                // It may last for hours, but then connections go on failing, and no requests are sent.
+                if !is_full && now.saturating_sub(last_failed) <= MAX_DELAY {
+                    break;
+                }
+                self.away.clear();
+                self.end_outage(last_failed);
+                continue;
+            }
+            let is_late = is_full || now.saturating_sub(exchange.start) > MAX_DELAY;
             let is_settled = exchange.end.is_some() && !self.may_be_down(exchange, now);
-            if is_cause || !is_settled && !is_late {
+            if !is_settled && !is_late {
                 break;
             }
             if let Some(exchange) = self.exchanges.pop_front() {
@@ -448,6 +498,78 @@ mod tests {
         let ticket = test.start(7000, "a");
         test.respond(7001, ticket);
         test.check_all(8000, &["ok", "down=1000ms", "ok"]);
+    }
+
+    #[test]
+    fn an_outage_may_be_long() {
+        let mut test = Test::new();
+        let ticket = test.start(0, "a");
+        test.end(100, ticket, End::Closed);
+        for now in (200..=600_000).step_by(1000) {
+            test.0.connect_failed(ms(now), "a");
+            // Others fail before they are sent.
+            test.0.write(ms(now));
+        }
+        test.check(&[]);
+        test.start(600_200, "a");
+        test.check(&["down=599600ms;delay=100ms"]);
+    }
+
+    #[test]
+    fn a_server_that_refuses_one_connection_and_serves_others_is_not_down_for_long() {
+        let mut test = Test::new();
+        let ticket = test.0.start(ms(0), "GET", "a", true);
+        test.respond(1, ticket);
+        let in_flight = test.0.start(ms(40), "GET", "a", true);
+        test.0.connect_failed(ms(50), "a");
+        // The response may have been sent before.
+        test.respond(51, in_flight);
+        test.check(&["ok"]);
+        for now in (60..1_000_000).step_by(1000) {
+            let ticket = test.0.start(ms(now), "GET", "a", true);
+            test.respond(now + 10, ticket);
+        }
+        let lines = test.0.take_lines();
+        assert!(lines.len() > 10 && lines.concat().contains("\ndown=5ms,"), "{lines:?}");
+        assert!(test.0.exchanges.is_empty());
+    }
+
+    #[test]
+    fn what_waits_for_the_end_of_an_outage_is_limited() {
+        // No request has a response.
+        for (interval, started) in [(0, MAX_WAITING), (1000, 60)] {
+            let mut test = Test::new();
+            test.0.connect_failed(ms(0), "a");
+            for number in 1..=started as u64 + 1 {
+                test.0.start(ms(number * interval), "GET", "a", true);
+            }
+            let lines = test.0.take_lines();
+            assert!(lines.concat().starts_with("down=0ms,"), "{lines:?}");
+            assert!(test.0.exchanges.len() <= MAX_WAITING);
+            test.0.connect_failed(ms(100_000), "a");
+            assert!(test.0.outage.is_some());
+        }
+    }
+
+    #[test]
+    fn an_endpoint_that_is_away_without_any_request_has_no_line_if_there_is_another() {
+        let mut test = Test::new();
+        test.0.connect_failed(ms(0), "a");
+        let ticket = test.start(10, "b");
+        test.respond(11, ticket);
+        test.0.connect_failed(ms(1000), "a");
+        test.check_all(2000, &["ok"]);
+    }
+
+    #[test]
+    fn endpoints_that_are_no_longer_probed_are_forgotten() {
+        let mut test = Test::new();
+        for number in 0..1000 {
+            test.0.connect_failed(ms(number * 1000), &number.to_string());
+            let ticket = test.start(number * 1000, "b");
+            test.respond(number * 1000 + 1, ticket);
+        }
+        assert!(test.0.away.len() < 100, "{}", test.0.away.len());
     }
 
     #[test]
