@@ -26,10 +26,17 @@ impl WaitError {
     }
 }
 
+/// How many requests a message lists.
+const LISTED: usize = 20;
+
 fn list(requests: &[RecordedRequest]) -> String {
     if requests.is_empty() {
         return String::new();
     }
-    let lines: Vec<_> = requests.iter().map(|request| format!("{} {}", request.method, request.target)).collect();
+    let mut lines: Vec<_> =
+        requests.iter().take(LISTED).map(|request| format!("{} {}", request.method, request.target)).collect();
+    if requests.len() > LISTED {
+        lines.push("…".to_owned());
+    }
     format!(": {}", lines.join(", "))
 }

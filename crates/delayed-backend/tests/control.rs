@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use delayed_backend::Backend;
+use delayed_backend::{Backend, Script};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
@@ -63,6 +63,24 @@ async fn the_script_can_be_read_and_replaced() {
     assert_eq!(control(&backend, "PUT /script", "status=500,status=501\n").await, (204, String::new()));
     assert_eq!((status(&backend).await, status(&backend).await), (500, 501));
     assert_eq!(control(&backend, "GET /script", "").await.1, "status=500,status=501");
+}
+
+#[tokio::test]
+async fn a_recording_stays_one_when_it_is_edited() {
+    watch();
+    let recording = "status=503".parse::<Script>().unwrap().as_recording();
+    let backend = Backend::builder().script(recording).control().start().await.unwrap();
+    let (_, text) = control(&backend, "GET /script", "").await;
+    assert_eq!(control(&backend, "PUT /script", &text.replace("503", "502")).await.0, 204);
+
+    let responses = [
+        exchange(backend.address(), &request("GET", "/any")).await,
+        exchange(backend.address(), &request("GET", "/any")).await,
+    ];
+    assert!(responses[0].starts_with("HTTP/1.1 502"), "{}", responses[0]);
+    assert!(responses[1].starts_with("HTTP/1.1 200"), "{}", responses[1]);
+    let (status, error) = control(&backend, "POST /seed", "7").await;
+    assert_eq!((status, error.as_str()), (400, r#"{"error":"a recording is played in order, without a seed"}"#));
 }
 
 #[tokio::test]

@@ -201,6 +201,18 @@ async fn truncate_leaves_a_short_body_complete() {
 }
 
 #[tokio::test]
+async fn the_text_of_a_status_is_long_enough_to_be_cut_off() {
+    for (script, length) in [("status=503;truncate=50000", 50_000), ("status=503;truncate=19", 19)] {
+        let (response, end) = response_to(script).await;
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{script}: {head}");
+        assert_eq!((body.len(), end), (length, End::Fin), "{script}: {head}");
+    }
+    let (response, _) = response_to("status=503;truncate=9").await;
+    assert!(response.ends_with("\r\n\r\nService U"), "{response}");
+}
+
+#[tokio::test]
 async fn nothing_is_truncated_without_content() {
     for script in ["status=204;truncate", "status=304;truncate"] {
         let (response, end) = response_to(script).await;

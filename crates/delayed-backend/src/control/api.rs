@@ -17,6 +17,7 @@ use crate::control::reply::{Invalid, Reply, done, json, typed};
 use crate::control::{endpoints, event_stream, page};
 use crate::fault::duration_text;
 use crate::script::Script;
+use crate::script::error::ScriptError;
 use crate::server::Server;
 use crate::stubs::Stubs;
 
@@ -74,13 +75,19 @@ async fn respond(
             let name = stub(query)?;
             let text = body.await?;
             check_text(head, &text)?;
-            let script: Script = text.trim().parse()?;
+            let script: Script = text.trim().parse().map_err(|error: ScriptError| match text.contains("[[stub]]") {
+                true => Invalid::new(StatusCode::BAD_REQUEST, "the body has stubs, which PUT /stubs takes"),
+                false => error.into(),
+            })?;
             if let Some(name) = name {
                 server.set_stub_script(&name, script)?;
             } else {
                 check_script(server, &script)?;
                 // Not those of `state`: the body may have taken long to arrive.
-                server.set_script(script.with_settings_of(server.state().script.script()));
+                let state = server.state();
+                let current = state.script.script();
+                let script = script.with_settings_of(current);
+                server.set_script(if current.is_recording() { script.as_recording() } else { script });
             }
         }
         ("GET", "/stubs") => return Ok(typed("application/toml", state.stubs.stubs.to_string())),
@@ -116,6 +123,9 @@ async fn respond(
         }
         ("POST", "/seed") => {
             let seed = body.await?.trim().parse();
+            if server.state().script.script().is_recording() {
+                return Err(Invalid::new(StatusCode::BAD_REQUEST, "a recording is played in order, without a seed"));
+            }
             let expected = "expected a whole number from 0 to 18446744073709551615 in the body";
             server.set_seed(Some(seed.map_err(|_| Invalid::new(StatusCode::BAD_REQUEST, expected).in_field("seed"))?));
         }
@@ -153,8 +163,6 @@ fn check_text(head: &Parts, text: &str) -> Result<(), Invalid> {
         "the body is a form; expected the text itself, as curl sends it with --data-binary @FILE"
     } else if text.trim_start().starts_with('{') {
         "the body is JSON; expected the text itself, which is a script like status=503,ok, or the TOML of stubs"
-    } else if head.uri.path() == "/script" && text.contains("[[stub]]") {
-        "the body has stubs, which PUT /stubs takes"
     } else {
         return Ok(());
     };

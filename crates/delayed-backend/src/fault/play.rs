@@ -17,6 +17,7 @@ use crate::fault::connection_state::ConnectionState;
 use crate::fault::outage::Outage;
 use crate::fault::truncated_body::{Ending, TruncatedBody};
 use crate::fault::{Behaviour, Delay, Fault, RetryAfter, http2_frames};
+use crate::routes::known_bytes;
 use crate::routes::responses::{self, Response};
 
 /// The size of each field that `huge-headers` adds.
@@ -77,6 +78,7 @@ impl Exchange {
         let Behaviour { status, retry_after, headers, body, huge_headers, .. } = &self.behaviour;
         let mut response = match (status, body) {
             (None, None) => response,
+            (Some(status), None) if has_content(*status) => self.status_text(*status),
             (status, body) => status_response(status.unwrap_or_default(), body.clone()),
         };
         match retry_after {
@@ -102,6 +104,19 @@ impl Exchange {
             responses::set(&mut response, header::CONNECTION, "close");
         }
         response
+    }
+
+    /// Returns a response whose body is the text of the status, or longer if the behaviour would end it later than that.
+    fn status_text(&self, status: StatusCode) -> Response {
+        let text = status.canonical_reason().unwrap_or_default();
+        match self.behaviour.bytes_before_end() {
+            Some(bytes) if bytes >= text.len() as u64 => {
+                let mut response = known_bytes::longer_than(bytes);
+                *response.status_mut() = status;
+                response
+            }
+            _ => status_response(status, None),
+        }
     }
 
     /// Changes the body, and sets what follows it.

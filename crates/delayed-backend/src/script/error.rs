@@ -65,6 +65,8 @@ pub(crate) enum Problem {
     AfterValue,
     #[error("expected a comma before the comment")]
     AfterComment,
+    #[error("a # after a space starts a comment; a text that contains it needs double quotes")]
+    CommentInText,
     #[error("given twice")]
     Twice,
     #[error("ok cannot be combined with other behaviours; remove it")]

@@ -56,13 +56,16 @@ fn behaviour<'a>(item: &Item<'a>) -> Result<Behaviour, Mistake<'a>> {
     let mut behaviour = Behaviour::default();
     let mut keywords: Vec<&Keyword> = Vec::new();
     let mut parts = Vec::new();
-    for Part { span, name, value } in &item.parts {
+    for Part { ends_at_comment, span, name, value } in &item.parts {
         let (index, keyword) = find(*name, value.is_some())?;
         if keyword.class == Class::Alone && item.parts.len() > 1 {
             return Err(Mistake(*name, Problem::Alone));
         }
         if keyword.value.is_text() && contains_behaviour(span.text) {
             return Err(Mistake(*span, Problem::BehaviourInText));
+        }
+        if keyword.value.is_text() && *ends_at_comment {
+            return Err(Mistake(*span, Problem::CommentInText));
         }
         let value = keyword.value.add(&mut behaviour, value.as_deref().or(keyword.default()));
         let value = value.ok_or(Mistake(*span, Problem::Value(keyword.value.expected())))?;
@@ -280,6 +283,10 @@ mod tests {
         check_error("ok*0", 1, 4, "0", Problem::Weight);
         check_error("ok*", 1, 4, "", Problem::Weight);
         check_error("ok*2*3", 1, 4, "2*3", Problem::Weight);
+        for text in ["header=X-Color: #fff", "body=ticket #12", "body= # note"] {
+            let found = text.split_once('#').unwrap().0.trim();
+            check_error(text, 1, 1, found, Problem::CommentInText);
+        }
         check_error("status=503;body=\"late,ok", 1, 17, "\"late,ok", Problem::Quotes);
         check_error("status=503;body=a\"b\"", 1, 17, "a\"b\"", Problem::Quotes);
     }

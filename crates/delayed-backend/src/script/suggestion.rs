@@ -54,13 +54,14 @@ const REPETITION: &str = "an asterisk and a number repeat a behaviour";
 /// Describes the mistake in an item: what is wrong, and what to write instead, if that can be guessed.
 pub(crate) fn describe(script: &str, item: &str, mistake: Mistake<'_>, is_valid: impl Fn(&str) -> bool) -> String {
     let Mistake(span, problem) = mistake;
-    if problem == Problem::AfterComment {
+    if item.len() > MAX_ITEM || item.contains('#') {
         // A comment is no part of what could be suggested.
         return problem.to_string();
     }
     let before = script.get(..span.position).unwrap_or_default().trim_end().trim_end_matches([',', ';']);
     let previous = before.rsplit([',', ';']).next().unwrap_or_default().trim();
-    if let Some(script) = without_quotes(script.trim()).filter(|script| is_valid(script)) {
+    let is_short = |script: &&str| script.len() <= MAX_ITEM && !script.contains('\n');
+    if let Some(script) = without_quotes(script.trim()).filter(|script| is_short(script) && is_valid(script)) {
         return format!("{problem}; remove the quotes around the script: {script}");
     }
     if let Some(item) = with_decimal_point(previous, item).filter(|item| is_valid(item)) {
@@ -131,9 +132,6 @@ struct Piece {
 
 /// Returns valid items that are similar to this one, and the rule that it breaks.
 fn corrected(item: &str, is_valid: &dyn Fn(&str) -> bool) -> (Option<&'static str>, Vec<String>) {
-    if item.len() > MAX_ITEM {
-        return (None, Vec::new());
-    }
     let mut pieces = pieces(item);
     let mut broken = pieces.iter().any(|piece| piece.is_separated).then_some(SEPARATORS);
     for piece in &mut pieces {
@@ -147,7 +145,8 @@ fn corrected(item: &str, is_valid: &dyn Fn(&str) -> bool) -> (Option<&'static st
     };
     let mut items = vec![joined(";"), joined(",")];
     items.dedup();
-    items.retain(|one| one != item && is_valid(one));
+    // A message is one line.
+    items.retain(|one| one != item && !one.contains('\n') && is_valid(one));
     (broken, items)
 }
 
@@ -330,7 +329,7 @@ mod tests {
 
     #[test]
     fn comments_and_lines_are_neither_texts_nor_separators() {
-        for script in ["body=late # not status=503", "# status=503 delay=1s\nstatus=503, # not delay=1s\nok"] {
+        for script in ["status=503 # not ok", "# status=503 delay=1s\nstatus=503, # not delay=1s\nok"] {
             script.parse::<Script>().unwrap_or_else(|error| panic!("{error}"));
         }
         check_meant(
@@ -339,6 +338,11 @@ mod tests {
             &["body=late;status=503", "body=late,status=503"],
         );
         check("ok # first\nreset", "expected a comma before the comment");
+        check("delay=1s # x\n;delay=2s", "given twice");
+        check(
+            "body=late # not status=503",
+            "a # after a space starts a comment; a text that contains it needs double quotes",
+        );
     }
 
     #[test]

@@ -10,6 +10,9 @@ use crate::script::span::Span;
 /// The characters that end an unquoted value.
 const SEPARATORS: [char; 3] = [',', ';', '*'];
 
+/// The characters that end values with quotes or brackets.
+const QUOTE_ENDS: [char; 3] = ['"', '}', ']'];
+
 /// Starts a comment, which extends to the end of the line. In an unquoted value, only after a space or a line break.
 const COMMENT: char = '#';
 
@@ -25,6 +28,8 @@ pub(crate) struct Item<'a> {
 /// `name` or `name=value`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Part<'a> {
+    /// Whether the value has no quotes, and a comment follows it. In a text, that is probably a mistake.
+    pub(crate) ends_at_comment: bool,
     pub(crate) span: Span<'a>,
     pub(crate) name: Span<'a>,
     /// The value without quotes and escapes.
@@ -73,14 +78,18 @@ impl<'a> Items<'a> {
         let name = self.take_until(&['=', ',', ';', '*', COMMENT]);
         let value = if self.skip('=') { Some(self.value()?) } else { None };
         let span = self.since(start);
+        let is_unquoted = value.is_some() && !span.text.ends_with(QUOTE_ENDS);
+        let ends_at_comment = is_unquoted && self.rest().starts_with(COMMENT);
         self.skip_blank();
-        Ok(Part { span, name, value })
+        Ok(Part { ends_at_comment, span, name, value })
     }
 
     fn value(&mut self) -> Result<Cow<'a, str>, Mistake<'a>> {
+        let before = self.position;
         self.skip_spaces();
         let rest = Span { text: self.rest(), position: self.position };
         let (length, value) = match rest.text.chars().next() {
+            Some(COMMENT) if self.position > before => Ok((0, "".into())),
             Some('"') => unquote(rest.text),
             Some('{' | '[') => bracketed(rest.text),
             _ => unquoted(rest.text),
@@ -275,6 +284,7 @@ mod tests {
         check_value("#b", Ok("#b"));
         check_value("\"a #b\"", Ok("a #b"));
         check_value("a #b", Ok("a"));
+        check_value(" #b", Ok(""));
         check_value("a # x\n b", Err(Problem::AfterComment));
         assert_eq!(quote("a #b", |_| false), "\"a #b\"");
     }
