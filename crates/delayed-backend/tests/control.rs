@@ -88,7 +88,7 @@ async fn an_invalid_script_is_rejected_as_on_the_command_line_and_changes_nothin
     let backend = backend("status=500,status=501").await;
     assert_eq!(status(&backend).await, 500);
     let (code, body) = control(&backend, "PUT /script", "ok,\nstatsu=503").await;
-    let error = "ok,\nstatsu=503".parse::<delayed_backend::Script>().unwrap_err().to_string();
+    let error = "ok,\nstatsu=503".parse::<Script>().unwrap_err().to_string();
     assert_eq!(code, 400);
     assert_eq!(json(&body), json!({"error": error, "line": 2, "column": 1, "field": "script"}));
     assert_eq!(status(&backend).await, 501, "the script goes on");
