@@ -37,7 +37,11 @@ pub(crate) fn to_upstream(received: &request::Parts, upstream: &Upstream, pseudo
     }
     join_cookies(&mut head.headers);
     head.headers.insert(HOST, upstream.host_field());
-    let version = if received.version == Version::HTTP_2 { "2.0" } else { "1.1" };
+    let version = match received.version {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2.0",
+        _ => "1.1",
+    };
     if let Ok(via) = format!("{version} {pseudonym}").parse() {
         head.headers.append(VIA, via);
     }
