@@ -92,13 +92,14 @@
 //! request that the upstream has processed. The delay is that of the response.
 //!
 //! Each request has a connection of its own to the upstream, over HTTP/1.1. Its `Host` is the upstream's, hop-by-hop
-//! fields are removed, and only a `Via` is added. So responses are those of the upstream without a proxy, except that some
-//! servers, such as nginx by default, do not compress for proxies. If a request comes back, because the upstream leads to
-//! the backend itself, the response is a 508. Bodies and trailers are passed on as they arrive; redirects are not followed. There are no timeouts. If the upstream cannot be
-//! connected to or sends no valid response, the client gets a 502 whose body says why; if a body breaks off, its
-//! connection is closed, or over HTTP/2 its stream is reset. Interim responses (1xx) are not passed on, `Upgrade` is
-//! removed, and CONNECT results in 501. `truncate` and `bad-chunk` cut half of the body, or all of it if the upstream does
-//! not send its length, and the trailers. `early` has an effect only together with `status` or `body`.
+//! fields are removed, and only a `Via` is added. So responses are those of the upstream without a proxy, except that
+//! some servers, such as nginx by default, do not compress for proxies. If a request comes back, because the upstream
+//! leads to the backend itself, the response is a 508. Bodies and trailers are passed on as they arrive; redirects are
+//! not followed. There are no timeouts. If the upstream cannot be connected to or sends no valid response, the client
+//! gets a 502 whose body says why; if a body breaks off, its connection is closed, or over HTTP/2 its stream is reset.
+//! Interim responses (1xx) are not passed on, `Upgrade` is removed, and CONNECT results in 501. `truncate` and
+//! `bad-chunk` cut half of the body, or all of it if the upstream does not send its length, and the trailers. `early`
+//! has an effect only together with `status` or `body`.
 //!
 //! # Handshakes and outages
 //!
