@@ -157,6 +157,18 @@ async fn if_both_fail_the_retry_goes_to_a_third_endpoint() {
 }
 
 #[tokio::test]
+async fn both_requests_are_over_when_the_retry_of_a_timeout_is_decided() {
+    let cluster = Cluster::start([Reply::Hang, Reply::Hang]).await;
+    // For a retry, the budget needs the unit that the second request has.
+    let client = cluster.client().policy(quick(1)).budget(RetryBudget::in_flight(0.0, 1).unwrap());
+    let client = client.hedge_after(HedgeAfter::Time(Duration::from_millis(20)));
+    let client = client.attempt_timeout(Duration::from_millis(150)).build().unwrap();
+    let error = client.get("/").await.unwrap_err();
+    let history = error.history().unwrap();
+    assert_eq!((history.attempts(), cluster.hedges().len()), (2, 1), "{history}");
+}
+
+#[tokio::test]
 async fn an_endpoint_that_never_responds_is_ejected_although_no_request_waits_for_it() {
     let cluster = Cluster::start([Reply::Hang, Reply::Ok(""), Reply::Ok("")]).await;
     let client = cluster.client().timeout(Duration::from_secs(60)).eject_after(5).build().unwrap();

@@ -30,15 +30,16 @@ pub(crate) fn limit<'a, T>(
 ) -> BoxAttempt<'a, T> {
     match timeout {
         None => Box::pin(attempt),
-        Some(timeout) => Box::pin(AttemptTimeout { attempt, request, sleep: None, timeout }),
+        Some(timeout) => Box::pin(AttemptTimeout { attempt: Some(attempt), request, sleep: None, timeout }),
     }
 }
 
 pin_project! {
     /// An attempt with a timeout.
     struct AttemptTimeout<'a, F> {
+        // `None` after the timeout. What an attempt holds is released before a retry is decided, which may need it.
         #[pin]
-        attempt: F,
+        attempt: Option<F>,
         request: &'a ReplayableRequest<'a>,
         // `None` while the call is parked.
         sleep: Option<Pin<Box<Sleep>>>,
@@ -50,8 +51,10 @@ impl<F: Future<Output = Result<T, Failure>>, T> Future for AttemptTimeout<'_, F>
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let this = self.project();
-        if let Poll::Ready(outcome) = this.attempt.poll(cx) {
+        let mut this = self.project();
+        if let Some(attempt) = this.attempt.as_mut().as_pin_mut()
+            && let Poll::Ready(outcome) = attempt.poll(cx)
+        {
             return Poll::Ready(outcome);
         }
         if this.request.route.is_parked() {
@@ -62,6 +65,7 @@ impl<F: Future<Output = Result<T, Failure>>, T> Future for AttemptTimeout<'_, F>
         let timeout = *this.timeout;
         this.sleep.get_or_insert_with(|| Box::pin(sleep(timeout))).as_mut().poll(cx).map(|()| {
             this.request.route.timed_out();
+            this.attempt.set(None);
             let kind = if this.request.was_sent() { FailureKind::TimedOut } else { FailureKind::NotSent };
             Err(Failure { error: Error::attempt_timeout(timeout), kind })
         })
