@@ -360,8 +360,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets how many failures in a row eject an endpoint: attempts without a response, or with a status of 5xx that is
-    /// retried. Must be at least 1. The default is 5. An endpoint that cannot be connected to is down immediately.
+    /// Sets how many failures in a row eject an endpoint: attempts without a response, or with a status of 5xx that
+    /// calls for a retry, even if the server forbids that ([`server_hints`](Self::server_hints)). Must be at least 1. The default is 5. An endpoint that cannot be connected to is down immediately.
     pub fn eject_after(mut self, failures: u32) -> Self {
         self.endpoints.eject_after = failures;
         self

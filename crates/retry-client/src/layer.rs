@@ -22,7 +22,8 @@ use crate::{
         attempt_request::{AttemptRequest, RequestParts},
         config::RetryConfig,
         failure::Failure,
-        retry_loop::{BoxResponse, Drainable, Transport, call},
+        judged_response::{BoxResponse, JudgedResponse},
+        retry_loop::{Drainable, Transport, call},
     },
 };
 
@@ -213,7 +214,9 @@ where
             let server = request.head().uri().authority().map_or("the server", host_and_port);
             poll_fn(|cx| service.poll_ready(cx)).await.map_err(|error| Failure::not_sent(error.into(), server))?;
             let response = service.call(request.message().map(AttemptBody::into_body)).await;
-            response.map(Box::new).map_err(|error| Failure::exchange(error.into(), server))
+            let response = response.map_err(|error| Failure::exchange(error.into(), server))?;
+            let judgment = request.request.judge(response.status(), response.headers(), None);
+            Ok(Box::new(JudgedResponse { response, judgment }))
         }
     }
 }

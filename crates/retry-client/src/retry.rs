@@ -10,6 +10,7 @@ pub(crate) mod config;
 pub(crate) mod drain;
 pub(crate) mod failure;
 pub(crate) mod judge;
+pub(crate) mod judged_response;
 pub(crate) mod methods;
 pub(crate) mod response_status;
 pub(crate) mod retry_after;

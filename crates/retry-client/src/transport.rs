@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, Response, Version};
+use http::{Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use retry_core::{BudgetCharge, Runtime as _, TokioRuntime};
@@ -31,7 +31,7 @@ use crate::{
     error_chain::BoxError,
     error_kind::ErrorKind,
     exchange_observer::{ExchangeEnd, ExchangeWatch},
-    grpc::code::GrpcCode,
+    grpc::code_set::GrpcCodes,
     hedge::{
         delay::HedgeDelay,
         race::{Winner, race},
@@ -49,8 +49,8 @@ use crate::{
     retry::{
         attempt_request::{AttemptRequest, ReplayableRequest},
         failure::{Failure, FailureKind},
-        judge::Judgment,
-        retry_loop::{BoxResponse, Transport},
+        judged_response::{BoxResponse, JudgedResponse},
+        retry_loop::Transport,
     },
 };
 
@@ -95,10 +95,6 @@ impl<'a> Transport for CallTransport<'a> {
     type Body = ReceivedBody;
     type Endpoint = Lease;
 
-    fn trailers(body: &ReceivedBody) -> Option<&HeaderMap> {
-        body.trailers()
-    }
-
     fn pick<'b>(
         &mut self,
         request: AttemptRequest<'b>,
@@ -140,7 +136,7 @@ impl<'a> Transport for CallTransport<'a> {
                     failure.kind = FailureKind::CutOff;
                 }
             }
-            if outcome.as_ref().map_or(true, |response| judge(request.request, response).is_failed()) {
+            if outcome.as_ref().map_or(true, |judged| judged.judgment.is_failed()) {
                 request.route().failed();
             }
             outcome
@@ -150,19 +146,14 @@ impl<'a> Transport for CallTransport<'a> {
     async fn read_body(
         &mut self,
         request: &ReplayableRequest<'_>,
-        response: BoxResponse<ReceivedBody>,
+        judged: BoxResponse<ReceivedBody>,
     ) -> Result<BoxResponse<ReceivedBody>, Failure> {
         // After the trailers of a gRPC call, nothing is left.
-        if !response.body().is_unread() {
-            return Ok(response);
+        if !judged.response.body().is_unread() {
+            return Ok(judged);
         }
-        self.transport.read_ahead(response, request, self.delivery, true).await
+        self.transport.read_ahead(judged, request, self.delivery, true).await
     }
-}
-
-/// Judges a response by what has arrived of it.
-fn judge(request: &ReplayableRequest<'_>, response: &Response<ReceivedBody>) -> Judgment {
-    request.judge_response(response, ReceivedBody::trailers)
 }
 
 /// Whether an endpoint that has closed a connection refuses others.
@@ -219,7 +210,7 @@ impl HttpTransport {
                 self.read_ahead(response, request.request, delivery, false).await
             })
         };
-        let is_accepted = |response: &BoxResponse<ReceivedBody>| !judge(request.request, response).is_failed();
+        let is_accepted = |judged: &BoxResponse<ReceivedBody>| !judged.judgment.is_failed();
         let (outcome, winner) = race(self.attempt(request, lease, delivery), second, is_accepted).await;
         if winner == Winner::Second {
             route.hedge_won();
@@ -250,36 +241,45 @@ impl HttpTransport {
     /// last.
     async fn read_ahead(
         &self,
-        mut response: BoxResponse<ReceivedBody>,
+        mut judged: BoxResponse<ReceivedBody>,
         request: &ReplayableRequest<'_>,
         delivery: Delivery,
         is_last: bool,
     ) -> Result<BoxResponse<ReceivedBody>, Failure> {
-        if delivery == Delivery::Streamed || !is_last && judge(request, &response).is_failed() {
-            return Ok(response);
+        if !is_last && judged.judgment.is_failed() {
+            return Ok(judged);
         }
+        let JudgedResponse { response, judgment } = &mut *judged;
         let read_ahead = match delivery {
             Delivery::Streamed => None,
             Delivery::Buffered(limits) if request.may_depend_on_trailers() && has_grpc_status(response.headers()) => {
-                if GrpcCode::of(response.headers()).is_some() {
-                    return Ok(response);
+                if judgment.status.grpc.is_none() {
+                    // Boxed, as below.
+                    let reading = Box::pin(read_until_status(response.body_mut(), limits, &self.buffer_quota));
+                    reading.await.map_err(body_failure)?;
                 }
-                // Boxed, as below.
-                return Box::pin(read_until_status(response, limits, &self.buffer_quota)).await.map_err(body_failure);
+                None
             }
             Delivery::Buffered(limits) => {
-                if limits.allow_body(&response) {
+                if limits.allow_body(response) {
                     // Most short bodies arrive with their head.
                     poll_fn(|cx| Poll::Ready(response.body_mut().read_arrived(cx))).await.map_err(body_failure)?;
                 }
                 let (headers, repeatable) = (request.head.headers(), request.is_repeatable());
-                ReadAhead::limited(limits, headers, &response, repeatable, &self.buffer_quota)
+                ReadAhead::limited(limits, headers, response, repeatable, &self.buffer_quota)
             }
             Delivery::Complete(limit) => Some(ReadAhead::complete(limit, response.status())),
         };
-        let Some(read_ahead) = read_ahead else { return Ok(response) };
-        // Boxed, as most exchanges do not need it.
-        Box::pin(read_ahead.read(response)).await.map_err(body_failure)
+        if let Some(read_ahead) = read_ahead {
+            // Boxed, as most exchanges do not need it.
+            Box::pin(read_ahead.read(response)).await.map_err(body_failure)?;
+        }
+        if let Some(trailers) = response.body().trailers()
+            && !request.grpc_codes.is_empty()
+        {
+            *judgment = request.judge(response.status(), response.headers(), Some(trailers));
+        }
+        Ok(judged)
     }
 
     /// Returns the limit on uploads and the body, if it is a stream.
@@ -444,12 +444,14 @@ fn accept(
     }
     watch.head_received(response.status(), response.headers());
     let request = request.request;
-    let is_failure = request.judge_response(&response, |_| None).is_server_error();
+    let judgment = request.judge(response.status(), response.headers(), None);
+    let is_failure = judgment.is_server_error();
     let is_short = response.body().size_hint().exact().is_some_and(|length| length <= SHORT_RESPONSE);
-    let has_status = is_failure || request.status(&response, |_| None).grpc.is_some();
-    let trailers = if has_status { None } else { request.judge().of_trailers() };
-    let lease = lease.map(|lease| lease.head_received(is_failure, is_short || trailers.is_some()));
-    Ok(Box::new(response.map(|incoming| ReceivedBody::new(incoming, connection, lease, watch, trailers))))
+    let has_status = is_failure || judgment.status.grpc.is_some();
+    let in_trailers = if has_status { GrpcCodes::default() } else { request.grpc_codes };
+    let lease = lease.map(|lease| lease.head_received(is_failure, is_short || !in_trailers.is_empty()));
+    let response = response.map(|incoming| ReceivedBody::new(incoming, connection, lease, watch, in_trailers));
+    Ok(Box::new(JudgedResponse { response, judgment }))
 }
 
 /// Notes that there is no connection to an endpoint, and classifies the error.

@@ -26,6 +26,7 @@ use hyper_util::{
 };
 use retry_client::{
     Body, Client, ClientBuilder, EndpointState, ErrorKind, GrpcCode, History, ResponseBody, RetryConfig, RetryLayer,
+    ServerHint,
 };
 use tokio::{net::TcpListener, sync::Notify, task::JoinSet, time::timeout};
 use tower::{Layer, ServiceExt};
@@ -243,6 +244,28 @@ async fn what_is_not_listed_is_returned() {
 }
 
 #[tokio::test]
+async fn the_head_and_the_trailers_may_forbid_a_retry() {
+    let with = |reply: Reply, trailer| Reply {
+        parts: vec![Part::Trailers(fields(&[("grpc-status", UNAVAILABLE), ("x-last", "1"), trailer]))],
+        ..reply
+    };
+    let (yes, no, pushback) = (("x-should-retry", "true"), ("x-should-retry", "false"), "grpc-retry-pushback-ms");
+    for (reply, attempts) in [
+        (Reply::new().head(no.0, no.1).trailers(UNAVAILABLE), 1),
+        (Reply::new().head(pushback, "-1").trailers(UNAVAILABLE), 1),
+        (with(Reply::new(), no), 1),
+        (with(Reply::new().head(no.0, no.1), yes), 1),
+        (with(Reply::new().head(yes.0, yes.1), (pushback, "-1")), 1),
+        (with(Reply::new().head(yes.0, yes.1), (pushback, "1")), 2),
+        (Reply::trailers_only(UNAVAILABLE).head(pushback, "-1"), 1),
+    ] {
+        let server = Server::start([reply.clone(), Reply::ok()]).await;
+        let client = server.client().server_hints([ServerHint::ShouldRetry, ServerHint::GrpcRetryPushback]);
+        assert_eq!(outcome(client, &server).await.2, attempts, "{reply:?}");
+    }
+}
+
+#[tokio::test]
 async fn other_requests_have_no_grpc_status() {
     let server = Server::start([Reply::trailers_only(UNAVAILABLE)]).await;
     let client = server.client().build().unwrap();
@@ -422,10 +445,17 @@ async fn a_streamed_request_is_repeated_if_it_was_read_and_buffered() {
 
 #[tokio::test]
 async fn an_endpoint_that_fails_calls_is_ejected() {
-    for failure in [Reply::trailers_only(UNAVAILABLE), Reply::new().trailers(UNAVAILABLE)] {
+    let forbid = |reply: Reply| reply.head("grpc-retry-pushback-ms", "-1");
+    for failure in [
+        Reply::trailers_only(UNAVAILABLE),
+        Reply::new().trailers(UNAVAILABLE),
+        forbid(Reply::trailers_only(UNAVAILABLE)),
+        forbid(Reply::new().trailers(UNAVAILABLE)),
+    ] {
         let (failing, other) = (Server::start([failure.clone()]).await, Server::start([Reply::ok()]).await);
         for buffer in [0, 64 * 1024] {
             let client = failing.client().endpoint(format!("http://{}", other.address));
+            let client = client.server_hints([ServerHint::GrpcRetryPushback]);
             let client = client.response_buffer(buffer).eject_after(3).build().unwrap();
             let is_ejected = || client.endpoints()[0].state == EndpointState::Ejected;
             for _ in 0..200 {

@@ -1,9 +1,20 @@
 //! What client and server tell each other about retries in headers: hints of the server, and the time that is left.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the test's message")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation is the test's message"
+)]
 
 mod common;
 
-use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use common::{LIMIT, Reply, Server, quick, raw_server};
 use http::HeaderName;
@@ -69,42 +80,74 @@ async fn the_end_reason_says_that_the_server_asked_for_no_retry() {
     }
 }
 
+/// What a server says with a response that counts as a failure.
+const DEMANDED: &[u8] = b"HTTP/1.1 500 Oops\r\nx-should-retry: true\r\ncontent-length: 0\r\n\r\n";
+const FORBIDDEN: &[u8] = b"HTTP/1.1 503 Busy\r\nx-should-retry: false\r\ncontent-length: 0\r\n\r\n";
+const PUSHED_BACK: &[u8] = b"HTTP/1.1 503 Busy\r\ngrpc-retry-pushback-ms: -1\r\ncontent-length: 0\r\n\r\n";
+
+/// Starts a server that always sends `response`, and one that responds with 200 after `delay`. Returns a client of both, with
+/// the former first.
+async fn beside(
+    response: &'static [u8],
+    delay: Duration,
+    configure: impl FnOnce(ClientBuilder) -> ClientBuilder,
+) -> (Client, Arc<AtomicUsize>, impl Sized) {
+    let (address, requests, failing) = raw_server(vec![response]).await;
+    let other = Server::start([Reply::Late(delay, "ok")]).await;
+    let client = Client::builder(format!("http://{address}")).endpoint(format!("http://{}", other.address));
+    let client = client.policy(quick(1)).status_codes([503]);
+    let client = client.server_hints([ServerHint::ShouldRetry, ServerHint::GrpcRetryPushback]);
+    (configure(client).build().unwrap(), requests, (failing, other))
+}
+
 #[tokio::test]
-async fn an_endpoint_fails_if_the_server_wants_the_retry() {
-    const DEMANDED: &[u8] = b"HTTP/1.1 500 Oops\r\nx-should-retry: true\r\ncontent-length: 0\r\n\r\n";
-    const FORBIDDEN: &[u8] = b"HTTP/1.1 503 Busy\r\nx-should-retry: false\r\ncontent-length: 0\r\n\r\n";
-    for (response, state) in [(DEMANDED, EndpointState::Ejected), (FORBIDDEN, EndpointState::Up)] {
-        let (address, requests, _server) = raw_server(vec![response]).await;
-        let other = Server::start([Reply::Ok("ok")]).await;
-        let client = Client::builder(format!("http://{address}")).endpoint(format!("http://{}", other.address));
-        let client = client.policy(quick(1)).status_codes([503]).server_hints([ServerHint::ShouldRetry]);
-        let client = client.eject_after(3).build().unwrap();
-        for _ in 0..40 {
-            let status = client.get("/").await.unwrap().status();
-            assert!(status == 200 || state == EndpointState::Up, "a retry goes elsewhere: {status}");
-        }
-        assert_eq!((client.endpoints()[0].state, requests.load(SeqCst) > 2), (state, true));
+async fn an_endpoint_fails_whatever_the_server_says_about_the_retry() {
+    for response in [DEMANDED, FORBIDDEN, PUSHED_BACK] {
+        let (client, _, _servers) = beside(response, Duration::ZERO, |client| client.eject_after(3)).await;
+        let ejected = async {
+            while client.endpoints()[0].state != EndpointState::Ejected {
+                let status = client.get("/").await.unwrap().status();
+                assert!(status == 200 || response != DEMANDED, "a retry goes elsewhere: {status}");
+            }
+        };
+        let response = String::from_utf8_lossy(response);
+        timeout(LIMIT, ejected).await.unwrap_or_else(|_| panic!("not ejected: {response}"));
     }
 }
 
 #[tokio::test]
-async fn a_response_with_which_the_server_wants_a_retry_wins_no_race() {
-    const DEMANDED: &[u8] = b"HTTP/1.1 409 Conflict\r\nx-should-retry: true\r\ncontent-length: 0\r\n\r\n";
-    const DELAY: Duration = Duration::from_millis(20);
-    let (address, _, _server) = raw_server(vec![DEMANDED]).await;
-    let slow = Server::start([Reply::Late(10 * DELAY, "ok")]).await;
-    let client = slow.client().endpoint(format!("http://{address}")).policy(quick(0)).eject_after(1000);
-    let client = client.server_hints([ServerHint::ShouldRetry]).hedge_after(HedgeAfter::Time(DELAY)).build().unwrap();
-    let hedged = async {
-        loop {
-            let response = client.get("/").await.unwrap();
-            let hedge = response.extensions().get::<History>().unwrap().last().hedge;
-            if let Some(hedge) = hedge {
-                return (response.status().as_u16(), hedge.won);
-            }
+async fn an_endpoint_does_not_fail_with_an_unlisted_status_with_which_the_server_forbids_the_retry() {
+    const UNLISTED: &[u8] = b"HTTP/1.1 500 Oops\r\nx-should-retry: false\r\ncontent-length: 0\r\n\r\n";
+    let (client, requests, _servers) = beside(UNLISTED, Duration::ZERO, |client| client.eject_after(3)).await;
+    let many = async {
+        while requests.load(SeqCst) < 10 {
+            client.get("/").await.unwrap();
         }
     };
-    assert_eq!(timeout(LIMIT, hedged).await.unwrap(), (200, false));
+    timeout(LIMIT, many).await.unwrap();
+    assert_eq!((client.endpoints()[0].state, client.endpoints()[0].failures), (EndpointState::Up, 0));
+}
+
+#[tokio::test]
+async fn a_response_that_counts_as_a_failure_wins_no_race() {
+    const DELAY: Duration = Duration::from_millis(20);
+    for response in [DEMANDED, FORBIDDEN, PUSHED_BACK] {
+        let (client, _, _servers) = beside(response, 10 * DELAY, |client| {
+            client.policy(quick(0)).eject_after(1000).hedge_after(HedgeAfter::Time(DELAY))
+        })
+        .await;
+        let hedged = async {
+            loop {
+                let response = client.get("/").await.unwrap();
+                let hedge = response.extensions().get::<History>().unwrap().last().hedge;
+                if let Some(hedge) = hedge {
+                    return (response.status().as_u16(), hedge.won);
+                }
+            }
+        };
+        let response = String::from_utf8_lossy(response);
+        assert_eq!(timeout(LIMIT, hedged).await.unwrap(), (200, false), "{response}");
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use http::HeaderMap;
+
 use crate::grpc::code::GrpcCode;
 
 /// A set of status codes, a bit for each.
@@ -15,6 +17,11 @@ impl GrpcCodes {
 
     pub(crate) fn contains(self, code: GrpcCode) -> bool {
         self.0 & bit(code) != 0
+    }
+
+    /// Whether trailers have one of these codes, for which the server is to blame.
+    pub(crate) fn blame_server(self, trailers: &HeaderMap) -> bool {
+        GrpcCode::of(trailers).is_some_and(|code| self.contains(code) && code.is_server_error())
     }
 }
 
@@ -36,6 +43,8 @@ impl fmt::Debug for GrpcCodes {
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderName, HeaderValue};
+
     use super::*;
 
     #[test]
@@ -44,5 +53,16 @@ mod tests {
         let codes = GrpcCodes::from_iter([GrpcCode::Unavailable, GrpcCode::Unauthenticated, GrpcCode::Unavailable]);
         assert!(!codes.is_empty());
         assert_eq!(format!("{codes:?}"), "{Unavailable, Unauthenticated}");
+    }
+
+    #[test]
+    fn the_server_is_to_blame_for_some_codes_of_a_set() {
+        let codes = GrpcCodes::from_iter([GrpcCode::ResourceExhausted, GrpcCode::Unavailable]);
+        for (code, expected) in
+            [(None, false), (Some("0"), false), (Some("8"), false), (Some("13"), false), (Some("14"), true)]
+        {
+            let field = |code| (HeaderName::from_static("grpc-status"), HeaderValue::from_static(code));
+            assert_eq!(codes.blame_server(&code.map(field).into_iter().collect()), expected, "{code:?}");
+        }
     }
 }

@@ -85,10 +85,7 @@ impl ReadAhead {
     }
 
     /// Reads the body of `response`.
-    pub(crate) async fn read(
-        self,
-        mut response: Box<Response<ReceivedBody>>,
-    ) -> Result<Box<Response<ReceivedBody>>, Error> {
+    pub(crate) async fn read(self, response: &mut Response<ReceivedBody>) -> Result<(), Error> {
         if self.to_end && response.body().size_hint().lower() > self.max_bytes as u64 {
             return Err(Error::too_large(self.max_bytes));
         }
@@ -111,6 +108,6 @@ impl ReadAhead {
                 response.headers_mut().insert(TRAILER, names);
             }
         }
-        Ok(response)
+        Ok(())
     }
 }

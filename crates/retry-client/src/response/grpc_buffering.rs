@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use http::Response;
 use tokio::time::{Instant, timeout};
 
 use crate::{
@@ -20,14 +19,13 @@ use crate::{
 /// its first message arrives.
 const TRAILERS_WAIT: Duration = Duration::from_millis(10);
 
-/// Reads the body of `response` until its trailers have arrived, or until it is longer than a unary one.
+/// Reads the body of a response until its trailers have arrived, or until it is longer than a unary one.
 pub(crate) async fn read_until_status(
-    mut response: Box<Response<ReceivedBody>>,
+    body: &mut ReceivedBody,
     limits: BufferLimits,
     quota: &BufferQuota,
-) -> Result<Box<Response<ReceivedBody>>, Error> {
+) -> Result<(), Error> {
     let began = Instant::now();
-    let body = response.body_mut();
     body.reserve(Some(quota.reserve_none()));
     let mut message = FirstMessage::default();
     let first = body.read_ahead(limits.bytes, |data| {
@@ -41,5 +39,5 @@ pub(crate) async fn read_until_status(
         let trailers = body.read_ahead(limits.bytes, |data| !data.is_empty());
         timeout(left.min(TRAILERS_WAIT), trailers).await.unwrap_or(Ok(()))?;
     }
-    Ok(response)
+    Ok(())
 }

@@ -16,8 +16,8 @@ use crate::{
     endpoint::lease::Lease,
     error::Error,
     exchange_observer::{ExchangeEnd, ExchangeWatch},
+    grpc::code_set::GrpcCodes,
     request::buffer_quota::Reservation,
-    retry::judge::Judge,
 };
 
 /// The body of a response. It may have been read ahead, to its end or in part.
@@ -80,8 +80,8 @@ struct StreamedBody {
     /// Counts the response as in flight.
     lease: Option<Lease>,
     watch: ExchangeWatch,
-    /// Judges the trailers of a gRPC call.
-    trailers: Option<Judge<'static>>,
+    /// The status codes of gRPC with which the trailers are those of a failure; empty if the head has decided that.
+    grpc_codes: GrpcCodes,
 }
 
 impl StreamedBody {
@@ -105,10 +105,12 @@ impl StreamedBody {
 
     fn frame_received(&mut self, frame: &Frame<Bytes>) {
         self.watch.data_received(frame.data_ref().map_or(0, Bytes::len));
-        if let (Some(lease), Some(judge)) = (&mut self.lease, self.trailers) {
+        if let Some(lease) = &mut self.lease
+            && !self.grpc_codes.is_empty()
+        {
             match frame.trailers_ref() {
                 None => lease.message_received(),
-                Some(trailers) if judge.is_server_error(trailers) => lease.failed(),
+                Some(trailers) if self.grpc_codes.blame_server(trailers) => lease.failed(),
                 Some(_) => {}
             }
         }
@@ -151,15 +153,15 @@ impl Drop for StreamedBody {
 }
 
 impl ReceivedBody {
-    /// `trailers` judges those of a gRPC call.
+    /// With one of `grpc_codes` in the trailers, the response is a failure.
     pub(crate) fn new(
         incoming: Incoming,
         connection: Box<Connection>,
         lease: Option<Lease>,
         watch: ExchangeWatch,
-        trailers: Option<Judge<'static>>,
+        grpc_codes: GrpcCodes,
     ) -> Self {
-        let mut body = StreamedBody { incoming, connection: Some(connection), lease, watch, trailers };
+        let mut body = StreamedBody { incoming, connection: Some(connection), lease, watch, grpc_codes };
         if body.incoming.is_end_stream() {
             body.complete();
         }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response,
+    HeaderMap, HeaderValue, Method, Request, StatusCode,
     header::{EXPECT, UPGRADE},
 };
 use retry_core::{Attempt, RetryBudget};
@@ -32,13 +32,9 @@ use crate::{
         call_options::{CallOptions, CallSettings},
         classify::RequestState,
         config::RetryConfig,
-        judge::{Judge, Judgment, wall_clock},
-        response_status::ResponseStatus,
+        judge::{Judgment, wall_clock},
     },
 };
-
-/// Returns the trailers of a response that have arrived.
-pub(crate) type GetTrailers<B> = fn(&B) -> Option<&HeaderMap>;
 
 /// The head and body of a request, as it is passed to a call.
 pub(crate) struct RequestParts {
@@ -64,7 +60,7 @@ pub(crate) struct ReplayableRequest<'a> {
     pub(crate) body: ReplayBody,
     repeatability: Repeatability,
     /// The gRPC status codes for which it is repeated; none if it is not a gRPC call.
-    grpc_codes: GrpcCodes,
+    pub(crate) grpc_codes: GrpcCodes,
     /// When the call has to be over. Set by its first attempt, if a header says how long it may take.
     deadline: OnceLock<Instant>,
     /// Why it is not sent again, once that is decided.
@@ -104,26 +100,9 @@ impl<'a> ReplayableRequest<'a> {
         })
     }
 
-    /// Returns what judges its responses.
-    pub(crate) fn judge(&self) -> Judge<'a> {
-        self.settings.config.judge(self.grpc_codes)
-    }
-
-    /// Returns the status of a response. `trailers` returns those that have arrived.
-    pub(crate) fn status<B>(&self, response: &Response<B>, trailers: GetTrailers<B>) -> ResponseStatus {
-        self.judge().status(response.status(), self.status_fields(response, trailers))
-    }
-
-    /// Judges a response by what has arrived of it.
-    pub(crate) fn judge_response<B>(&self, response: &Response<B>, trailers: GetTrailers<B>) -> Judgment {
-        let (judge, fields) = (self.judge(), self.status_fields(response, trailers));
-        judge.judge(judge.status(response.status(), fields), fields, wall_clock)
-    }
-
-    /// Returns what has the status and the hints of the server: for a gRPC call the trailers, if they have arrived.
-    fn status_fields<'b, B>(&self, response: &'b Response<B>, trailers: GetTrailers<B>) -> &'b HeaderMap {
-        let trailers = if self.grpc_codes.is_empty() { None } else { trailers(response.body()) };
-        trailers.unwrap_or(response.headers())
+    /// Judges a response by its head and the trailers that have arrived.
+    pub(crate) fn judge(&self, http: StatusCode, head: &HeaderMap, trailers: Option<&HeaderMap>) -> Judgment {
+        self.settings.config.judge(self.grpc_codes).judge(http, head, trailers, wall_clock)
     }
 
     /// Whether this is a gRPC call that is repeated if the code in its trailers is listed. That of a client that is still

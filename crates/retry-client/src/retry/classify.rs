@@ -7,10 +7,7 @@ use retry_core::Verdict;
 use crate::{
     end_reason::EndReason,
     endpoint::route::NextEndpoint,
-    retry::{
-        failure::FailureKind,
-        judge::{FailedResponse, Judgment},
-    },
+    retry::{failure::FailureKind, judge::FailedResponse},
 };
 
 /// What is known of the request at the end of an attempt.
@@ -67,20 +64,17 @@ pub(crate) fn on_failure(request: RequestState, kind: FailureKind) -> Result<Ver
     })
 }
 
-/// Returns the verdict on a response, or why it is returned although it is no success that pays for later retries.
-pub(crate) fn on_response(request: RequestState, judgment: Judgment) -> Result<Verdict, EndReason> {
-    match judgment {
-        Judgment::Accepted => Ok(Verdict::Accept),
-        Judgment::RetryForbidden => Err(EndReason::RetryForbidden),
-        Judgment::Failed(failed) => on_failed_response(request, failed),
-    }
-}
-
+/// Returns the verdict on a response that is not accepted, or why it is returned although it is no success that pays for later
+/// retries.
+///
 /// A server that responded before it had read the complete request knew enough to decide: another attempt would get the
 /// same response, which is returned like any other that is not retried. But with a listed gRPC code, the server says that
 /// the call may be repeated, and the next attempt sends what was read of the request and then the rest (gRFC A6).
-fn on_failed_response(request: RequestState, failed: FailedResponse) -> Result<Verdict, EndReason> {
-    let FailedResponse { is_throttled, is_grpc_listed, wait, .. } = failed;
+pub(crate) fn on_failed_response(request: RequestState, failed: FailedResponse) -> Result<Verdict, EndReason> {
+    let FailedResponse { is_retry_forbidden, is_throttled, is_grpc_listed, wait, .. } = failed;
+    if is_retry_forbidden {
+        return Err(EndReason::RetryForbidden);
+    }
     let request = RequestState { idempotent: request.idempotent || is_grpc_listed, ..request };
     if let Some(obstacle) = request.obstacle() {
         return Err(obstacle);
@@ -135,14 +129,20 @@ mod tests {
         }
     }
 
-    const FAILED: FailedResponse =
-        FailedResponse { is_server_error: true, is_throttled: false, is_grpc_listed: false, wait: None };
+    const FAILED: FailedResponse = FailedResponse {
+        is_retry_forbidden: false,
+        is_server_error: true,
+        is_throttled: false,
+        is_grpc_listed: false,
+        wait: None,
+    };
 
     #[test]
-    fn responses() {
-        assert_eq!(on_response(POST, Judgment::Accepted), Ok(Verdict::Accept));
-        assert_eq!(on_response(PUT, Judgment::RetryForbidden), Err(RetryForbidden));
-        assert_eq!(on_response(PUT, Judgment::Failed(FAILED)), Ok(Retry));
+    fn the_server_may_forbid_a_retry() {
+        let forbidden = FailedResponse { is_retry_forbidden: true, ..FAILED };
+        for request in [PUT, POST, OVERSIZED_PUT] {
+            assert_eq!(on_failed_response(request, forbidden), Err(RetryForbidden), "{request:?}");
+        }
     }
 
     #[test]

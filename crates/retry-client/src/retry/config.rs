@@ -98,7 +98,7 @@ impl RetryConfig {
 
     /// Sets the response headers in which servers say whether and when to retry. A wait replaces the policy's; if it exceeds
     /// [`RetryPolicy::max_retry_after`] or the deadline, the response is returned immediately. If a response has several,
-    /// the first one of this list counts.
+    /// the first one of this list counts. Any header may forbid the retry; for gRPC those in the trailers, too.
     ///
     /// ```
     /// use retry_client::{Client, ServerHint};

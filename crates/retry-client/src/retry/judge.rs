@@ -16,25 +16,24 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Judge<'a> {
     pub(crate) status_codes: &'a [u16],
-    /// None if the request is not a gRPC call, or is not to be repeated for its code.
+    /// Empty if the request is not a gRPC call, or is not to be repeated for its code.
     pub(crate) grpc_codes: GrpcCodes,
     pub(crate) hints: ServerHints,
 }
 
 /// What a response means for its call, whatever its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Judgment {
-    /// It is returned.
-    Accepted,
-    /// It is returned, although its status is listed: the server asked for no retry.
-    RetryForbidden,
-    /// It should be retried.
-    Failed(FailedResponse),
+pub(crate) struct Judgment {
+    pub(crate) status: ResponseStatus,
+    /// `None` if the response is accepted.
+    pub(crate) failure: Option<FailedResponse>,
 }
 
-/// A response that should be retried.
+/// What is known of a response that should be retried, unless the server forbids that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FailedResponse {
+    /// Whether the server asked for no retry. That is about this call only: the server has failed nonetheless.
+    pub(crate) is_retry_forbidden: bool,
     /// Whether the server is to blame, so that it may be ejected.
     pub(crate) is_server_error: bool,
     /// Whether it says that the client sends too much.
@@ -47,57 +46,55 @@ pub(crate) struct FailedResponse {
 
 impl Judgment {
     pub(crate) fn is_failed(self) -> bool {
-        matches!(self, Self::Failed(_))
+        self.failure.is_some()
     }
 
     /// Whether it is a failure of the server.
     pub(crate) fn is_server_error(self) -> bool {
-        matches!(self, Self::Failed(FailedResponse { is_server_error: true, .. }))
+        self.failure.is_some_and(|failure| failure.is_server_error)
     }
 }
 
 impl Judge<'_> {
-    /// Returns the judge of the trailers behind a head that was accepted. `None` if they decide nothing.
-    pub(crate) fn of_trailers(self) -> Option<Judge<'static>> {
-        let Self { grpc_codes, hints, .. } = self;
-        (!grpc_codes.is_empty()).then_some(Judge { status_codes: &[], grpc_codes, hints })
-    }
-
-    /// Whether trailers are those of a failure of the server.
-    pub(crate) fn is_server_error(self, trailers: &HeaderMap) -> bool {
-        self.judge(self.status(StatusCode::OK, trailers), trailers, wall_clock).is_server_error()
-    }
-
-    /// Returns the status in `fields`, the head or the trailers of a response.
-    pub(crate) fn status(self, http: StatusCode, fields: &HeaderMap) -> ResponseStatus {
-        ResponseStatus { http, grpc: if self.grpc_codes.is_empty() { None } else { GrpcCode::of(fields) } }
-    }
-
-    /// Judges a response by its status and the hints in `fields`, its head or its trailers.
+    /// Judges a response by its head and the trailers that have arrived: by the status, and by the hints in both.
     pub(crate) fn judge(
         self,
-        status: ResponseStatus,
-        fields: &HeaderMap,
+        http: StatusCode,
+        head: &HeaderMap,
+        trailers: Option<&HeaderMap>,
         now: impl FnOnce() -> SystemTime,
     ) -> Judgment {
+        let grpc = if self.grpc_codes.is_empty() { None } else { GrpcCode::of(trailers.unwrap_or(head)) };
+        let status = ResponseStatus { http, grpc };
+        Judgment { status, failure: self.failure(status, head, trailers, now) }
+    }
+
+    fn failure(
+        self,
+        status: ResponseStatus,
+        head: &HeaderMap,
+        trailers: Option<&HeaderMap>,
+        now: impl FnOnce() -> SystemTime,
+    ) -> Option<FailedResponse> {
         let ResponseStatus { http, grpc } = status;
         let is_grpc_listed = grpc.is_some_and(|code| self.grpc_codes.contains(code));
         let is_listed = is_grpc_listed || self.status_codes.contains(&http.as_u16());
         if !is_listed && !self.may_be_asked_to_retry(http) {
-            return Judgment::Accepted;
+            return None;
         }
-        let Advice { retry, wait } = self.hints.read(fields, now());
-        match retry.unwrap_or(is_listed) {
-            true => Judgment::Failed(FailedResponse {
-                is_server_error: http.is_server_error()
-                    || is_grpc_listed && grpc.is_some_and(GrpcCode::is_server_error),
-                is_throttled: status.is_throttled(),
-                is_grpc_listed,
-                wait,
-            }),
-            false if is_listed => Judgment::RetryForbidden,
-            false => Judgment::Accepted,
+        let now = now();
+        let read = |fields| self.hints.read(fields, now);
+        let Advice { retry, wait } = trailers.map(read).unwrap_or_default().or(read(head));
+        if !is_listed && retry != Some(true) {
+            return None;
         }
+        Some(FailedResponse {
+            is_retry_forbidden: retry == Some(false),
+            is_server_error: http.is_server_error() || is_grpc_listed && grpc.is_some_and(GrpcCode::is_server_error),
+            is_throttled: status.is_throttled(),
+            is_grpc_listed,
+            wait,
+        })
     }
 
     /// Whether a response with this status may be retried although it is not listed.
@@ -116,92 +113,103 @@ mod tests {
     use http::{HeaderName, HeaderValue};
 
     use super::*;
-    use Judgment::{Accepted, Failed, RetryForbidden};
 
-    const NO_WAIT: FailedResponse =
-        FailedResponse { is_server_error: true, is_throttled: false, is_grpc_listed: false, wait: None };
+    const FAILED: FailedResponse = FailedResponse {
+        is_retry_forbidden: false,
+        is_server_error: true,
+        is_throttled: false,
+        is_grpc_listed: false,
+        wait: None,
+    };
+
+    type Fields<'a> = &'a [(&'static str, &'static str)];
+
+    fn headers(fields: Fields<'_>) -> HeaderMap {
+        let fields = fields.iter();
+        fields.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
 
     /// Judges by the statuses 429 and 503, and for gRPC by RESOURCE_EXHAUSTED and UNAVAILABLE.
     #[track_caller]
-    fn check(is_grpc: bool, http: u16, fields: &[(&'static str, &'static str)], expected: Judgment) {
+    fn check(
+        is_grpc: bool,
+        http: u16,
+        head: Fields<'_>,
+        trailers: Option<Fields<'_>>,
+        expected: Option<FailedResponse>,
+    ) {
         let codes = [GrpcCode::ResourceExhausted, GrpcCode::Unavailable].into_iter().filter(|_| is_grpc);
         let judge = Judge {
             status_codes: &[429, 503],
             grpc_codes: codes.collect(),
             hints: ServerHint::ALL.into_iter().collect(),
         };
-        let fields: HeaderMap = fields
-            .iter()
-            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
-            .collect();
-        let status = judge.status(StatusCode::from_u16(http).unwrap(), &fields);
-        assert_eq!(judge.judge(status, &fields, || SystemTime::UNIX_EPOCH), expected, "{http} {fields:?}");
+        let http = StatusCode::from_u16(http).unwrap();
+        let judgment = judge.judge(http, &headers(head), trailers.map(headers).as_ref(), || SystemTime::UNIX_EPOCH);
+        assert_eq!(judgment.failure, expected, "{http} {head:?} {trailers:?}");
+        assert_eq!(judgment.status.http, http);
     }
 
     #[test]
     fn http_responses() {
-        let throttled = FailedResponse { is_server_error: false, is_throttled: true, ..NO_WAIT };
-        let client_error = FailedResponse { is_server_error: false, ..NO_WAIT };
-        let check = |http, fields: &[_], expected| check(false, http, fields, expected);
-        check(200, &[], Accepted);
-        check(500, &[], Accepted);
-        check(503, &[], Failed(NO_WAIT));
-        check(429, &[], Failed(throttled));
-        check(503, &[("retry-after", "2")], Failed(FailedResponse { wait: Some(Duration::from_secs(2)), ..NO_WAIT }));
-        check(500, &[("retry-after", "2")], Accepted);
+        let throttled = FailedResponse { is_server_error: false, is_throttled: true, ..FAILED };
+        let client_error = FailedResponse { is_server_error: false, ..FAILED };
+        let forbidden = |failed| Some(FailedResponse { is_retry_forbidden: true, ..failed });
+        let check = |http, fields: Fields<'_>, expected| check(false, http, fields, None, expected);
+        check(200, &[], None);
+        check(500, &[], None);
+        check(503, &[], Some(FAILED));
+        check(429, &[], Some(throttled));
+        check(503, &[("retry-after", "2")], Some(FailedResponse { wait: Some(Duration::from_secs(2)), ..FAILED }));
+        check(500, &[("retry-after", "2")], None);
         let (yes, no) = (("x-should-retry", "true"), ("x-should-retry", "false"));
-        check(503, &[no], RetryForbidden);
-        check(429, &[("grpc-retry-pushback-ms", "-1")], RetryForbidden);
-        check(500, &[no], Accepted);
-        check(500, &[yes], Failed(NO_WAIT));
-        check(409, &[yes], Failed(client_error));
-        check(409, &[yes, ("grpc-retry-pushback-ms", "-1")], Accepted);
+        check(503, &[no], forbidden(FAILED));
+        check(429, &[("grpc-retry-pushback-ms", "-1")], forbidden(throttled));
+        check(500, &[no], None);
+        check(500, &[yes], Some(FAILED));
+        check(409, &[yes], Some(client_error));
+        check(409, &[yes, ("grpc-retry-pushback-ms", "-1")], None);
         for http in [200, 304] {
-            check(http, &[yes], Accepted);
+            check(http, &[yes], None);
         }
-        check(200, &[("grpc-status", "14")], Accepted);
+        check(200, &[("grpc-status", "14")], None);
     }
 
     #[test]
     fn grpc_responses() {
-        let unavailable = FailedResponse { is_grpc_listed: true, ..NO_WAIT };
+        let unavailable = FailedResponse { is_grpc_listed: true, ..FAILED };
         let exhausted = FailedResponse { is_server_error: false, is_throttled: true, ..unavailable };
-        let check = |http, fields: &[_], expected| check(true, http, fields, expected);
-        check(200, &[], Accepted);
-        check(200, &[("grpc-status", "0")], Accepted);
-        check(200, &[("grpc-status", "13")], Accepted);
-        check(200, &[("grpc-status", "14")], Failed(unavailable));
-        check(200, &[("grpc-status", "8")], Failed(exhausted));
+        let check = |http, fields: Fields<'_>, expected| {
+            check(true, http, fields, None, expected);
+            check(true, http, &[], Some(fields), expected);
+        };
+        check(200, &[], None);
+        check(200, &[("grpc-status", "0")], None);
+        check(200, &[("grpc-status", "13")], None);
+        check(200, &[("grpc-status", "14")], Some(unavailable));
+        check(200, &[("grpc-status", "8")], Some(exhausted));
         let wait = Some(Duration::from_millis(10));
         let fields = [("grpc-status", "14"), ("grpc-retry-pushback-ms", "10")];
-        check(200, &fields, Failed(FailedResponse { wait, ..unavailable }));
-        check(200, &[("grpc-status", "14"), ("grpc-retry-pushback-ms", "-1")], RetryForbidden);
+        check(200, &fields, Some(FailedResponse { wait, ..unavailable }));
+        let forbidden = FailedResponse { is_retry_forbidden: true, ..unavailable };
+        check(200, &[("grpc-status", "14"), ("grpc-retry-pushback-ms", "-1")], Some(forbidden));
         // What is in front of the server.
-        check(503, &[], Failed(NO_WAIT));
+        check(503, &[], Some(FAILED));
     }
 
     #[test]
-    fn trailers_are_judged_by_their_code() {
-        let judge = |codes: &[GrpcCode]| Judge {
-            status_codes: &[200],
-            grpc_codes: codes.iter().copied().collect(),
-            hints: [ServerHint::GrpcRetryPushback].into_iter().collect(),
+    fn the_hints_of_head_and_trailers_count() {
+        let check = |head, trailer, is_retry_forbidden, millis: Option<u64>| {
+            let wait = millis.map(Duration::from_millis);
+            let expected = FailedResponse { is_retry_forbidden, is_grpc_listed: true, wait, ..FAILED };
+            check(true, 200, &[head], Some(&[("grpc-status", "14"), trailer]), Some(expected));
         };
-        assert!(judge(&[]).of_trailers().is_none());
-        let judge = judge(&[GrpcCode::ResourceExhausted, GrpcCode::Unavailable]).of_trailers().unwrap();
-        for (code, pushback, expected) in [
-            (None, None, false),
-            (Some("0"), None, false),
-            (Some("8"), None, false),
-            (Some("14"), None, true),
-            (Some("14"), Some("10"), true),
-            (Some("14"), Some("-1"), false),
-        ] {
-            let fields = [("grpc-status", code), ("grpc-retry-pushback-ms", pushback)];
-            let trailers = fields
-                .into_iter()
-                .filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::from_static(value?))));
-            assert_eq!(judge.is_server_error(&trailers.collect()), expected, "{code:?} {pushback:?}");
-        }
+        let (yes, no, pushback) = (("x-should-retry", "true"), ("x-should-retry", "false"), "grpc-retry-pushback-ms");
+        check(no, ("x-last", "1"), true, None);
+        check(no, yes, true, None);
+        check(yes, no, true, None);
+        check((pushback, "10"), yes, false, Some(10));
+        check((pushback, "10"), (pushback, "20"), false, Some(20));
+        check((pushback, "-1"), (pushback, "20"), true, Some(20));
     }
 }

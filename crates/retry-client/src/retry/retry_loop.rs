@@ -2,7 +2,7 @@
 
 use std::{future::ready, mem, sync::Mutex};
 
-use http::{HeaderMap, Response};
+use http::Response;
 use retry_core::{Attempt, Classify, Discard, Reason, Record, Report, Verdict};
 use tokio::time::timeout;
 
@@ -15,31 +15,23 @@ use crate::{
     lock::lock,
     retry::{
         attempt_event::{AttemptEvent, without_credentials},
-        attempt_request::{AttemptRequest, GetTrailers, ReplayableRequest, RequestParts},
+        attempt_request::{AttemptRequest, ReplayableRequest, RequestParts},
         attempt_timeout,
         backoff_gauge::{BackoffGauge, BackoffGuard},
-        classify::{on_failure, on_response},
+        classify::{on_failed_response, on_failure},
         config::{Observer, RetryConfig},
         drain::drain,
         failure::{Failure, FailureKind},
-        judge::Judgment,
+        judged_response::{BoxResponse, JudgedResponse},
         response_status::ResponseStatus,
     },
 };
-
-/// Boxed, as it is moved often.
-pub(crate) type BoxResponse<B> = Box<Response<B>>;
 
 /// Sends requests.
 pub(crate) trait Transport: Clone + Send {
     type Body: Drainable;
     /// Where a request is sent to.
     type Endpoint: Send;
-
-    /// Returns the trailers of a response, if they have arrived before it is returned.
-    fn trailers(_: &Self::Body) -> Option<&HeaderMap> {
-        None
-    }
 
     /// Chooses where a request is sent to. As an error, returns a future for a request that has to wait.
     fn pick<'a>(
@@ -91,7 +83,7 @@ pub(crate) fn call<T: Transport, R>(
         let settings = &request.settings;
         let call = settings
             .retry()
-            .classify_with(Classifier { request, trailers: T::trailers })
+            .classify_with(Classifier { request })
             .run(|attempt: Attempt| {
                 if attempt.number > 1 {
                     lock(&progress).backoff = None;
@@ -114,7 +106,7 @@ pub(crate) fn call<T: Transport, R>(
             .observe(|event| {
                 // The end is reported below.
                 if event.ended.is_none() {
-                    let attempt = end_attempt(request, event.record, event.outcome, None, T::trailers);
+                    let attempt = end_attempt(request, event.record, event.outcome, None);
                     lock(&progress).wait_after(attempt, backoffs);
                 }
             })
@@ -132,12 +124,13 @@ pub(crate) fn call<T: Transport, R>(
                 reason = EndReason::Deadline;
             }
         }
-        let last = end_attempt(request, journal.last(), outcome.as_ref(), Some(reason), T::trailers);
+        let last = end_attempt(request, journal.last(), outcome.as_ref(), Some(reason));
         let history = History::new(mem::take(&mut lock(&progress).earlier), last, reason);
         let error = match outcome {
-            Some(Ok(mut response)) => {
+            Some(Ok(judged)) => {
+                let JudgedResponse { mut response, .. } = *judged;
                 response.extensions_mut().insert(history);
-                return Ok(finish(request, *response));
+                return Ok(finish(request, response));
             }
             Some(Err(failure)) => failure.error,
             None if request.route.is_parked() => request.route.outage_error(),
@@ -163,27 +156,18 @@ impl Progress {
 }
 
 /// Classifies the attempts of one call.
-struct Classifier<'a, B> {
+#[derive(Clone, Copy)]
+struct Classifier<'a> {
     request: &'a ReplayableRequest<'a>,
-    trailers: GetTrailers<B>,
 }
 
-/// Derived, it would be for bodies that are `Copy`.
-impl<B> Clone for Classifier<'_, B> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<B> Copy for Classifier<'_, B> {}
-
-impl<B: Drainable> Classify<BoxResponse<B>, Failure> for Classifier<'_, B> {
+impl<B: Drainable> Classify<BoxResponse<B>, Failure> for Classifier<'_> {
     fn classify(&self, outcome: &Result<BoxResponse<B>, Failure>) -> Verdict {
-        let Self { request, trailers } = self;
+        let Self { request } = self;
         let verdict = match outcome {
-            Ok(response) => match request.judge_response(response, *trailers) {
-                Judgment::Accepted => return Verdict::Accept,
-                judgment => on_response(request.state(), judgment),
+            Ok(judged) => match judged.judgment.failure {
+                None => return Verdict::Accept,
+                Some(failed) => on_failed_response(request.state(), failed),
             },
             Err(failure) => on_failure(request.state(), failure.kind),
         };
@@ -201,7 +185,7 @@ impl<B: Drainable> Classify<BoxResponse<B>, Failure> for Classifier<'_, B> {
     }
 
     fn discard(&self, outcome: Result<BoxResponse<B>, Failure>) -> Option<Discard> {
-        Some(Box::pin(drain(outcome.ok()?.into_body())))
+        Some(Box::pin(drain(outcome.ok()?.response.into_body())))
     }
 }
 
@@ -235,13 +219,12 @@ fn end_attempt<B>(
     record: &Record,
     outcome: Option<&Result<BoxResponse<B>, Failure>>,
     ended: Option<EndReason>,
-    trailers: GetTrailers<B>,
 ) -> PastAttempt {
     let route = &request.route;
     let AttemptRoute { endpoint, parked, hedge } = route.end_attempt();
     let error = outcome.and_then(|outcome| outcome.as_ref().err()).map(|failure| &failure.error);
     let outcome = match outcome {
-        Some(Ok(response)) => match request.status(response, trailers) {
+        Some(Ok(judged)) => match judged.judgment.status {
             ResponseStatus { grpc: Some(code), .. } if code != GrpcCode::Ok => Outcome::GrpcStatus(code),
             ResponseStatus { http, .. } => Outcome::Response(http),
         },

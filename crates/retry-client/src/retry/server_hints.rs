@@ -58,6 +58,14 @@ pub(crate) struct Advice {
     pub(crate) wait: Option<Duration>,
 }
 
+impl Advice {
+    /// Adds what another field of the response says. The first wait counts, and any field may forbid a retry.
+    pub(crate) fn or(self, other: Self) -> Self {
+        let retry = if other.retry == Some(false) { other.retry } else { self.retry.or(other.retry) };
+        Self { retry, wait: self.wait.or(other.wait) }
+    }
+}
+
 /// The hints that count, in their order.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ServerHints([Option<ServerHint>; ServerHint::ALL.len()]);
@@ -68,9 +76,9 @@ impl FromIterator<ServerHint> for ServerHints {
         for hint in hints {
             // A second time, it would add nothing.
             if !list.contains(hint)
-                && let Some(free) = list.0.iter_mut().find(|place| place.is_none())
+                && let Some(slot) = list.0.iter_mut().find(|slot| slot.is_none())
             {
-                *free = Some(hint);
+                *slot = Some(hint);
             }
         }
         list
@@ -88,20 +96,15 @@ impl ServerHints {
         self.0.contains(&Some(hint))
     }
 
-    /// Returns what `headers` say at the time `now`. The first hint with a valid wait counts. Any hint may forbid a retry.
+    /// Returns what `headers` say at the time `now`, by the first hint with a valid wait and any hint that forbids a retry.
     pub(crate) fn read(self, headers: &HeaderMap, now: SystemTime) -> Advice {
-        let mut advice = Advice::default();
-        for hint in self.0.into_iter().flatten() {
-            let Advice { retry, wait } = match hint {
-                ServerHint::RetryAfter => wait(retry_after(headers, now)),
-                ServerHint::RetryAfterMs | ServerHint::AmzRetryAfter => wait(millis(headers, hint.header_name())),
-                ServerHint::GrpcRetryPushback => pushback(headers, hint.header_name()),
-                ServerHint::ShouldRetry => should_retry(headers, hint.header_name()),
-            };
-            advice.wait = advice.wait.or(wait);
-            advice.retry = if retry == Some(false) { retry } else { advice.retry.or(retry) };
-        }
-        advice
+        let advice = self.0.into_iter().flatten().map(|hint| match hint {
+            ServerHint::RetryAfter => wait(retry_after(headers, now)),
+            ServerHint::RetryAfterMs | ServerHint::AmzRetryAfter => wait(millis(headers, hint.header_name())),
+            ServerHint::GrpcRetryPushback => pushback(headers, hint.header_name()),
+            ServerHint::ShouldRetry => should_retry(headers, hint.header_name()),
+        });
+        advice.fold(Advice::default(), Advice::or)
     }
 }
 
