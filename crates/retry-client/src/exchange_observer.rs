@@ -9,13 +9,17 @@ use crate::error::Error;
 /// Observes what each server does with each request that is sent to it; see
 /// [`ClientBuilder::exchange_observer`](crate::ClientBuilder::exchange_observer).
 ///
-/// An attempt has one exchange, and another one if it is hedged. It has none if no endpoint could be connected to. The
-/// methods are called on the threads that send the requests, and should return quickly.
+/// An attempt has one exchange, another one if it is hedged, and one more for each idle connection that turned out to be
+/// closed ([`ExchangeEnd::NotSent`]). It has none if no endpoint could be connected to. The methods are called on the
+/// threads that send the requests, and should return quickly.
 pub trait ExchangeObserver: Send + Sync {
     /// Called when a request is about to be sent. What is returned observes the exchange.
     fn started(&self, exchange: &ExchangeStart<'_>) -> Box<dyn ObservedExchange>;
 
     /// Called when an endpoint could not be connected to, by a request or by a probe. `why` is the root cause.
+    ///
+    /// Not called for what says nothing about whether the endpoint is up: this machine lacks files or ports, or a
+    /// certificate or a proxy rejects the connection for good.
     fn connect_failed(&self, endpoint: &str, why: &str) {
         let _ = (endpoint, why);
     }
@@ -60,7 +64,8 @@ pub enum ExchangeEnd<'a> {
     /// The client canceled it: a timeout of the attempt or the deadline elapsed, the response of another request was
     /// faster, or whoever waited for the response, or read it, did not do so to the end.
     Canceled,
-    /// The connection turned out to be closed before anything was sent. The request goes to another one.
+    /// A connection that carried a request before turned out to be closed before anything was sent. The request goes to
+    /// another one.
     NotSent,
 }
 

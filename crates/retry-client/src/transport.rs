@@ -404,23 +404,23 @@ async fn exchange_with(
             Err(ExchangeError::Failed(error)) => error,
         };
         // hyper returns a request that was not sent.
-        let unsent = error.take_message().is_some();
-        if unsent {
+        if error.take_message().is_some() {
             request.not_sent();
-            watch.end(ExchangeEnd::NotSent);
-        }
-        if !unsent || !connection.reused {
-            let failure = Failure::exchange(error.into_error().into(), &local.endpoint.name);
-            watch.end(match failure.kind {
-                FailureKind::Refused => ExchangeEnd::Refused(&failure.error),
-                _ => ExchangeEnd::Failed(&failure.error),
-            });
-            // Otherwise, the client's fault.
-            if !matches!(failure.error.kind(), ErrorKind::BadInput | ErrorKind::RequestBody) {
-                local.failed();
+            if connection.reused {
+                watch.end(ExchangeEnd::NotSent);
+                continue;
             }
-            return Err(failure);
         }
+        let failure = Failure::exchange(error.into_error().into(), &local.endpoint.name);
+        watch.end(match failure.kind {
+            FailureKind::Refused => ExchangeEnd::Refused(&failure.error),
+            _ => ExchangeEnd::Failed(&failure.error),
+        });
+        // Otherwise, the client's fault.
+        if !matches!(failure.error.kind(), ErrorKind::BadInput | ErrorKind::RequestBody) {
+            local.failed();
+        }
+        return Err(failure);
     }
 }
 

@@ -2,14 +2,21 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed expectation is the test's message")]
 
 mod common;
+#[path = "common/https.rs"]
+mod https;
 
 use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
+    net::TcpListener,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    thread,
 };
 
 use common::{Address, LIMIT, Reply, Server, quick, raw_server, until};
 use http::{HeaderMap, StatusCode};
+use https::Authority;
 use retry_client::{Client, ClientBuilder, ExchangeEnd, ExchangeObserver, ExchangeStart, ObservedExchange};
 use tokio::time::timeout;
 
@@ -42,8 +49,8 @@ impl ExchangeObserver for Events {
         Box::new(Exchange { events: self.clone(), line: format!("{} {connection}", exchange.method) })
     }
 
-    fn connect_failed(&self, _: &str, _: &str) {
-        self.push("refused".to_owned());
+    fn connect_failed(&self, _: &str, why: &str) {
+        self.push(if why.contains("refused") { "refused" } else { why }.to_owned());
     }
 
     fn reconnected(&self, _: &str) {
@@ -74,8 +81,10 @@ async fn each_request_on_a_connection_has_a_start_and_an_end() {
     assert_eq!(client.get("/").text().await.unwrap(), "hello");
     assert_eq!(events.lines(), ["GET new 503 4 Complete", "GET reused 200 5 Complete"]);
 
-    let call = timeout(Duration::from_millis(50), client.post("/").send());
-    assert!(call.await.is_err());
+    tokio::select! {
+        outcome = client.post("/").send() => panic!("{outcome:?}"),
+        () = until("a POST", || server.seen().len() == 3) => {}
+    }
     assert_eq!(events.lines()[2..], ["POST reused 0 Canceled"]);
 }
 
@@ -103,6 +112,20 @@ async fn an_exchange_fails_before_or_in_its_response() {
 }
 
 #[tokio::test]
+async fn an_exchange_on_a_new_connection_that_is_closed_at_once_has_failed() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || listener.incoming().for_each(drop));
+    let events = Events::default();
+    let client = events.observe(Client::builder(format!("http://{address}")).policy(quick(0)));
+    for _ in 0..20 {
+        client.get("/").send().await.unwrap_err();
+    }
+    let lines = events.lines();
+    assert!(lines.len() == 20 && !lines.iter().any(|line| line.contains("NotSent")), "{lines:?}");
+}
+
+#[tokio::test]
 async fn connections_that_fail_and_succeed_again_are_observed() {
     let address = Address::new();
     let events = Events::default();
@@ -115,4 +138,28 @@ async fn connections_that_fail_and_succeed_again_are_observed() {
     let mut lines = events.lines();
     lines.dedup();
     assert_eq!(lines, ["refused", "reconnected", "GET reused 200 5 Complete"]);
+}
+
+#[tokio::test]
+async fn probes_that_fail_for_another_reason_do_not_say_that_the_endpoint_is_away() {
+    let address = Address::new();
+    let (trusted, other) = (Authority::new(), Authority::new());
+    let events = Events::default();
+    let client = Client::builder(format!("https://{}", address.get())).ca_file(trusted.file()).outage_wait(LIMIT);
+    let client = events.observe(client);
+    let _call = tokio::spawn(async move { client.get("/").text().await });
+    until("a refused connection", || !events.lines().is_empty()).await;
+
+    let (acceptor, connections) = (other.acceptor("127.0.0.1", &[], None), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&connections);
+    let _server = Server::start_on(address.listen(), [Reply::Ok("hello")], move |_, stream| {
+        count.fetch_add(1, SeqCst);
+        let acceptor = acceptor.clone();
+        async move { acceptor.accept(stream).await.ok() }
+    });
+    // Each but the last has ended.
+    until("several probes", || connections.load(SeqCst) > 2).await;
+    let mut lines = events.lines();
+    lines.dedup();
+    assert_eq!(lines, ["refused"]);
 }

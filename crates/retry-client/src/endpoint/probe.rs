@@ -6,7 +6,7 @@ use tokio::{runtime::Handle, time::sleep_until};
 
 use crate::{
     connection::pool::Pool,
-    endpoint::{server::Endpoint, set::EndpointSet},
+    endpoint::{reachability::is_unreachable, server::Endpoint, set::EndpointSet},
     error_chain::root,
 };
 
@@ -36,9 +36,11 @@ pub(crate) fn spawn(
                     observing.reconnected(&endpoint.name);
                     set.connected(&endpoint);
                 }
-                Some(Err(error)) => observing.connect_failed(&endpoint.name, &root(&*error).to_string()),
-                // The limit allows no connection now.
-                None => {}
+                Some(Err(error)) if is_unreachable(&*error) => {
+                    observing.connect_failed(&endpoint.name, &root(&*error).to_string());
+                }
+                // It says nothing about the endpoint, or the limit allows no connection now.
+                Some(Err(_)) | None => {}
             }
         }
         canceled.0 = None;
