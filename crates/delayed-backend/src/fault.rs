@@ -183,6 +183,15 @@ impl Behaviour {
         }
     }
 
+    /// Returns whether a response can end before the fault.
+    pub(crate) fn can_be_missed(&self) -> bool {
+        match self.fault {
+            Some(Fault::Truncate(_) | Fault::BadChunk | Fault::Excess(_)) => true,
+            Some(Fault::Output(OutputFault::EndAfter(bytes, _))) => bytes > 0,
+            _ => false,
+        }
+    }
+
     /// Returns the fault of a TLS handshake, if the behaviour is one.
     pub(crate) fn tls_fault(&self) -> Option<TlsFault> {
         match self.fault {

@@ -15,6 +15,7 @@ use crate::fault::connection_state::ConnectionState;
 use crate::fault::play::Exchange;
 use crate::fault::{Behaviour, Fault};
 use crate::recorder::body;
+use crate::recorder::missed_fault::MissedFault;
 use crate::recorder::observed_body::{ObservedBody, ResponseRecord};
 use crate::recorder::passing_body::PassingBody;
 use crate::recorder::recorded_request::RecordedRequest;
@@ -113,7 +114,11 @@ impl Arrival {
         });
         let http2 = head.version == Version::HTTP_2;
         let is_head = head.method == Method::HEAD;
-        let exchange = Exchange { behaviour, connection: Arc::clone(connection), http2, is_head, position };
+        let missed = behaviour.can_be_missed().then(|| {
+            let request = format!("{} {}: {}", head.method, head.uri.path(), behaviour.summary());
+            MissedFault::new(&state.recorder, number, request)
+        });
+        let exchange = Exchange { behaviour, connection: Arc::clone(connection), http2, is_head, position, missed };
         if exchange.ends_connection() {
             connection.ignore_requests();
         }
@@ -130,13 +135,14 @@ impl Arrival {
         self.log(head);
         let is_sent = !self.exchange.behaviour.replaces_response(self.exchange.http2);
         let response = self.read_and_respond(head, body).await;
+        let ended = (!self.exchange.http2).then(|| self.exchange.connection.fault.clone());
         let response = self.exchange.play(response).await?;
         if !is_sent {
             return Ok(response);
         }
         let status = response.status().as_u16();
         let record = ResponseRecord::start(&self.state.recorder, self.number, self.time, status);
-        Ok(response.map(|body| ObservedBody::new(body, record).boxed_unsync()))
+        Ok(response.map(|body| ObservedBody::new(body, record, ended).boxed_unsync()))
     }
 
     /// Logs the request with its behaviour, or in the words of the sample while that is what is played.

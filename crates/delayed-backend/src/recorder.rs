@@ -2,6 +2,7 @@
 
 pub(crate) mod body;
 pub(crate) mod events;
+pub(crate) mod missed_fault;
 pub(crate) mod observed_body;
 pub(crate) mod passing_body;
 pub(crate) mod recorded_request;
@@ -93,6 +94,11 @@ impl Recorder {
     /// Adds the response to a request, or replaces it, if the request is still recorded.
     pub(crate) fn set_response(&self, number: NonZeroU64, response: RecordedResponse) {
         self.change(number, |request| request.response = Some(response));
+    }
+
+    /// Marks a request whose response has ended before its fault, if the request is still recorded.
+    pub(crate) fn set_fault_missed(&self, number: NonZeroU64) {
+        self.change(number, |request| request.fault_missed = true);
     }
 
     fn change(&self, number: NonZeroU64, change: impl FnOnce(&mut RecordedRequest)) {
@@ -238,7 +244,7 @@ mod tests {
         };
         assert_eq!(
             serde_json::to_string(&report(&request)).unwrap(),
-            r#"{"received":1,"dropped":0,"requests":[{"number":1,"time":"1970-01-01T00:00:00Z","method":"GET","target":"/hello","version":"HTTP/1.1","headers":{"accept":"*/*"},"connection":1,"body":null,"stub":null,"behaviour":"ok","response":null}]}"#
+            r#"{"received":1,"dropped":0,"requests":[{"number":1,"time":"1970-01-01T00:00:00Z","method":"GET","target":"/hello","version":"HTTP/1.1","headers":{"accept":"*/*"},"connection":1,"body":null,"stub":null,"behaviour":"ok","fault_missed":false,"response":null}]}"#
         );
         request.body = Some(body(b"abc"));
         request.stub = Some("items".into());

@@ -49,6 +49,23 @@ async fn parity_log_messages_match_the_sample() {
 }
 
 #[tokio::test]
+async fn a_fault_that_is_not_reached_is_logged_with_the_reason() {
+    let mut backend = Backend::start(&["--script", "truncate=99,stall-after=5000"]).await;
+    let first = exchange(backend.address, &request("GET", "/hello")).await;
+    let second = exchange(backend.address, &request("GET", "/hello")).await;
+    assert_eq!(first, second);
+    let length = second.len();
+    for expected in [
+        "GET /hello: truncate=99",
+        "GET /hello: truncate=99: not reached, as the body has 14 bytes",
+        "GET /hello: stall-after=5000",
+        &format!("GET /hello: stall-after=5000: not reached, as {length} bytes have been sent"),
+    ] {
+        assert_eq!(message(&backend.next_log().await), expected);
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_path_is_logged_with_those_that_exist() {
     let mut backend = Backend::start(&["--healthy-every", "1"]).await;
     for (method, path) in [("GET", "/"), ("OPTIONS", "/hello"), ("POST", "/hello"), ("GET", "/hello")] {

@@ -181,6 +181,38 @@ async fn a_fault_beyond_the_end_of_the_response_has_no_effect() {
     read_response(&mut stream, HELLO).await;
 }
 
+/// Waits until the first request is recorded as one whose fault was missed.
+async fn assert_missed(backend: &Backend, script: &str) {
+    let missed = async {
+        while !backend.requests()[0].fault_missed {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(5), missed).await.unwrap_or_else(|_| panic!("{script} is not missed"));
+}
+
+#[tokio::test]
+async fn a_fault_after_the_end_of_the_response_is_recorded_as_missed() {
+    let (full, _) = response_to("ok").await;
+    let after = |bytes: usize| format!("stall-after={}", full.len() + bytes);
+    for script in
+        [&after(0), &after(1), "reset-after=5000", "truncate=14", "status=204;bad-chunk", "body=\"\";truncate"]
+    {
+        let backend = backend(script).await;
+        let mut stream = send(backend.address(), GET).await;
+        read_to_end(&mut stream).await;
+        assert_missed(&backend, script).await;
+    }
+    let last_byte_missing = format!("stall-after={}", full.len() - 1);
+    for script in [&last_byte_missing, "reset-after=5", "truncate=13", "truncate", "bad-chunk", "chunked;truncate=99"] {
+        let backend = backend(script).await;
+        let mut stream = send(backend.address(), GET).await;
+        read_to_end(&mut stream).await;
+        drop(stream);
+        assert!(!backend.requests()[0].fault_missed, "{script}");
+    }
+}
+
 #[tokio::test]
 async fn truncate_sends_only_the_start_of_the_body() {
     for (script, body) in [("truncate", "Hello W"), ("truncate=0", ""), ("truncate=5", "Hello")] {

@@ -163,6 +163,18 @@ async fn stall_after_leaves_the_body_incomplete() {
 }
 
 #[tokio::test]
+async fn a_fault_after_the_end_of_the_response_is_recorded_as_missed() {
+    let mut client = Client::of("stall-after=5000,truncate=14,truncate=13,reset-after=0").await;
+    for _ in 0..3 {
+        let response = client.hello().await.unwrap();
+        frames(response).await;
+    }
+    client.hello().await.unwrap_err();
+    let missed: Vec<_> = client.backend.requests().iter().map(|request| request.fault_missed).collect();
+    assert_eq!(missed, [true, true, false, false]);
+}
+
+#[tokio::test]
 async fn truncate_ends_the_stream_only() {
     let mut client = Client::of("truncate=5,ok").await;
     let response = client.hello().await.unwrap();

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -17,6 +18,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::fault::http2_frames::{FrameTracker, PingFilter};
 use crate::fault::outage::Outages;
+use crate::recorder::missed_fault::MissedFault;
 
 /// A fault of everything that a connection sends from now on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,33 +70,100 @@ pub(crate) enum ConnectionEnd {
 
 /// Holds the fault of a connection's output, if there is one.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct FaultSlot(Arc<Mutex<Option<OutputFault>>>);
+pub(crate) struct FaultSlot(Arc<Mutex<Slot>>);
+
+#[derive(Debug, Default)]
+struct Slot {
+    fault: Option<OutputFault>,
+    /// Watches whether the connection ends after some bytes, as its fault says.
+    watch: Option<Watch>,
+}
+
+#[derive(Debug)]
+struct Watch {
+    missed: MissedFault,
+    /// The bytes before the end of the connection.
+    bytes: u64,
+    /// Whether hyper has all of the response.
+    response_ended: bool,
+}
 
 impl FaultSlot {
     /// Sets or clears the fault.
     pub(crate) fn set(&self, fault: Option<OutputFault>) {
-        *self.lock() = fault;
+        self.set_watched(fault, None);
+    }
+
+    /// Sets or clears the fault. If it ends the connection after some bytes, and they are not sent, that is reported.
+    pub(crate) fn set_watched(&self, fault: Option<OutputFault>, missed: Option<MissedFault>) {
+        let watch = match (&fault, missed) {
+            (Some(OutputFault::EndAfter(bytes, _)), Some(missed)) => {
+                Some(Watch { missed, bytes: *bytes, response_ended: false })
+            }
+            _ => None,
+        };
+        let before = mem::replace(&mut *self.lock(), Slot { fault, watch });
+        before.report();
+    }
+
+    /// Changes the fault that the connection plays.
+    fn change(&self, fault: OutputFault) {
+        self.lock().fault = Some(fault);
+    }
+
+    /// Notes that hyper has all of the response, so that the next flush sends the rest of it.
+    pub(crate) fn end_response(&self) {
+        if let Some(watch) = &mut self.lock().watch {
+            watch.response_ended = true;
+        }
+    }
+
+    /// Reports a fault that the response has not reached, if everything has been sent of it.
+    fn flushed(&self) {
+        let mut slot = self.lock();
+        let watch = slot.watch.take_if(|watch| watch.response_ended);
+        let ended = Slot { fault: slot.fault.clone(), watch };
+        drop(slot);
+        ended.report();
+    }
+
+    /// Stops watching: the fault takes effect.
+    fn reached(&self) {
+        self.lock().watch = None;
     }
 
     /// Keeps an idle connection open, because it has a request again.
     pub(crate) fn cancel_close(&self) {
-        let mut fault = self.lock();
-        if matches!(*fault, Some(OutputFault::CloseIdle(_))) {
-            *fault = None;
+        let mut slot = self.lock();
+        if matches!(slot.fault, Some(OutputFault::CloseIdle(_))) {
+            slot.fault = None;
         }
     }
 
     #[cfg(test)]
     pub(crate) fn clear(&self) -> Option<OutputFault> {
-        self.lock().take()
+        self.lock().fault.take()
     }
 
     fn get(&self) -> Option<OutputFault> {
-        self.lock().clone()
+        self.lock().fault.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<OutputFault>> {
+    fn lock(&self) -> MutexGuard<'_, Slot> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slot {
+    /// Reports that the fault has not been reached, if it is watched.
+    fn report(self) {
+        if let Some(Watch { missed, bytes, .. }) = self.watch {
+            let left = match self.fault {
+                Some(OutputFault::EndAfter(left, _)) => left,
+                _ => 0,
+            };
+            missed.report(&format!("as {} bytes have been sent", bytes - left));
+        }
     }
 }
 
@@ -173,7 +242,7 @@ impl<S: Socket> FaultyIo<S> {
             Some(OutputFault::EndAfter(left, end)) => {
                 let limit = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
                 let written = ready!(self.pass(cx, bytes.get(..limit).unwrap_or_default()))?;
-                self.fault.set(Some(OutputFault::EndAfter(left - written as u64, end)));
+                self.fault.change(OutputFault::EndAfter(left - written as u64, end));
                 Poll::Ready(Ok(written))
             }
             Some(OutputFault::Insert(_, Position::AfterFrame, _)) if self.frames.left() > 0 => {
@@ -275,6 +344,7 @@ impl<S: Socket> FaultyIo<S> {
             ConnectionEnd::Reset => self.socket.reset_on_drop()?,
         }
         self.ended = Some(end);
+        self.fault.reached();
         self.poll_ended()
     }
 
@@ -289,7 +359,7 @@ impl<S: Socket> FaultyIo<S> {
     /// Closes an idle connection in time. Ready if it has not been closed.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let idle = match &mut self.idle {
-            Some(idle) if matches!(*self.fault.lock(), Some(OutputFault::CloseIdle(_))) => idle.as_mut().poll(cx),
+            Some(idle) if matches!(self.fault.lock().fault, Some(OutputFault::CloseIdle(_))) => idle.as_mut().poll(cx),
             _ => Poll::Pending,
         };
         if idle.is_ready() { self.end(cx, ConnectionEnd::Close) } else { Poll::Ready(Ok(())) }
@@ -320,6 +390,13 @@ impl<S: Socket> FaultyIo<S> {
     }
 }
 
+/// A fault that has not taken effect by the end of the connection never does.
+impl<S> Drop for FaultyIo<S> {
+    fn drop(&mut self) {
+        self.fault.set(None);
+    }
+}
+
 impl<S: Socket> AsyncWrite for FaultyIo<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
@@ -335,6 +412,7 @@ impl<S: Socket> AsyncWrite for FaultyIo<S> {
         }
         ready!(this.write_ahead(cx))?;
         ready!(Pin::new(&mut this.socket).poll_flush(cx))?;
+        this.fault.flushed();
         match this.fault.get() {
             Some(OutputFault::Insert(bytes, position @ (Position::AfterFlush | Position::Here), end)) => {
                 this.insert(cx, bytes, position, end)

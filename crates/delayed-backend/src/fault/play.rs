@@ -17,6 +17,7 @@ use crate::fault::connection_state::ConnectionState;
 use crate::fault::outage::Outage;
 use crate::fault::truncated_body::{Ending, TruncatedBody};
 use crate::fault::{Behaviour, Delay, Fault, RetryAfter, http2_frames};
+use crate::recorder::missed_fault::MissedFault;
 use crate::routes::known_bytes;
 use crate::routes::responses::{self, Response};
 
@@ -34,6 +35,8 @@ pub(crate) struct Exchange {
     pub(crate) is_head: bool,
     /// The number of the request on its connection; the first is number 1.
     pub(crate) position: u32,
+    /// Reports that the response has ended before the fault, if that is possible.
+    pub(crate) missed: Option<MissedFault>,
 }
 
 impl Exchange {
@@ -42,7 +45,7 @@ impl Exchange {
     /// # Errors
     ///
     /// If the HTTP/2 stream has to be reset.
-    pub(crate) async fn play(self, response: Response) -> Result<Response, h2::Error> {
+    pub(crate) async fn play(mut self, response: Response) -> Result<Response, h2::Error> {
         if self.behaviour.fault == Some(Fault::NoPing) {
             self.connection.fault.set(Some(OutputFault::IgnorePings));
             return future::pending().await;
@@ -64,13 +67,36 @@ impl Exchange {
         let mut response = self.change_head(response);
         let has_content = has_content(response.status());
         // Before the body is changed, which may set the fault that follows it.
-        self.connection.fault.set(self.output_fault());
+        let missed = self.missed.take();
+        let missed = match self.reason_to_miss(&response) {
+            Some(reason) => {
+                missed.into_iter().for_each(|missed| missed.report(&reason));
+                None
+            }
+            None => missed,
+        };
+        self.connection.fault.set_watched(self.output_fault(), missed);
         if has_content {
             response = self.change_body(response);
         } else if let Some(fault) = self.fault_after_response() {
             self.connection.fault.set(Some(fault));
         }
         Ok(response)
+    }
+
+    /// Returns why the response ends before the fault of its body, if it does.
+    fn reason_to_miss(&self, response: &Response) -> Option<String> {
+        let bytes = match self.behaviour.fault {
+            Some(Fault::Truncate(bytes)) => bytes,
+            Some(Fault::BadChunk) => None,
+            Some(Fault::Excess(_)) if self.is_head => None,
+            _ => return None,
+        };
+        if self.is_head || !has_content(response.status()) {
+            return Some("as the response has no body".to_owned());
+        }
+        let length = response.body().size_hint().exact().filter(|_| !self.behaviour.chunked)?;
+        (bytes.unwrap_or(length / 2) >= length).then(|| format!("as the body has {length} bytes"))
     }
 
     /// Replaces the response if the behaviour has a status, and adds header fields.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
+use crate::fault::connection_faults::FaultSlot;
 use crate::recorder::Recorder;
 use crate::recorder::recorded_request::RecordedResponse;
 
@@ -41,11 +42,13 @@ impl ResponseRecord {
 pub(crate) struct ObservedBody<B: Body> {
     body: B,
     record: ResponseRecord,
+    /// Gets to know the end of the body, if the connection has no other response until then (HTTP/1.1).
+    fault: Option<FaultSlot>,
 }
 
 impl<B: Body> ObservedBody<B> {
-    pub(crate) fn new(body: B, record: ResponseRecord) -> Self {
-        Self { body, record }
+    pub(crate) fn new(body: B, record: ResponseRecord, fault: Option<FaultSlot>) -> Self {
+        Self { body, record, fault }
     }
 }
 
@@ -79,6 +82,9 @@ impl<B: Body> Drop for ObservedBody<B> {
     fn drop(&mut self) {
         self.record.response.complete |= self.body.is_end_stream();
         self.record.write();
+        if let Some(fault) = &self.fault {
+            fault.end_response();
+        }
     }
 }
 
@@ -99,7 +105,7 @@ mod tests {
         let body = |text: &'static str| {
             let number = recorder.record(|number| RecordedRequest::new(number, &head, 1, None, "ok".into()));
             let record = ResponseRecord::start(&recorder, number, Instant::now(), 200);
-            ObservedBody::new(Full::<Bytes>::from(text), record)
+            ObservedBody::new(Full::<Bytes>::from(text), record, None)
         };
         body("abc").collect().await.unwrap();
         drop(body("abc"));

@@ -45,6 +45,10 @@ pub struct RecordedRequest {
     /// The behaviour that the script selected for it; `ok` if no script applies. It is cut after 1024 characters, and ends
     /// with `…` then, or with the delay.
     pub behaviour: String,
+    /// Whether the fault of the behaviour had no effect, because the response ended before: with `truncate=100`, a body of 14
+    /// bytes is complete. What counts the bytes of the connection, such as `stall-after=130`, is known to be missed when the
+    /// response has been sent; over HTTP/2, at the next response or the end of the connection.
+    pub fault_missed: bool,
     /// Its response, as soon as there is one. `None` for faults instead of a response.
     pub response: Option<RecordedResponse>,
 }
@@ -98,6 +102,7 @@ impl RecordedRequest {
             body: None,
             stub,
             behaviour,
+            fault_missed: false,
             response: None,
         }
     }
