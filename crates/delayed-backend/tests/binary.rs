@@ -191,11 +191,14 @@ async fn an_invalid_stub_file_is_reported_in_one_line_with_exit_code_2() {
     let path = file.to_str().unwrap();
     for (text, more, expected) in [
         ("[[stub]]\npath = 'a'", [].as_slice(), ".toml: line 2, column 8, stub.path: a path starts with /, such as"),
-        ("script = 'ok'", &["--script", "ok"], "cannot be used with a stub file that has a script"),
+        ("script = 'ok'", &["--script", "ok"], "cannot be used with a stub file that has a script; remove one of them"),
     ] {
         std::fs::write(&file, text).unwrap();
         assert_one_line(&run_to_end(&[&["--stubs", path], more].concat()).await, 2, expected);
     }
+    std::fs::write(&file, "ok").unwrap();
+    let expected = "'--replay <FILE>' cannot be used with '--script <SCRIPT>': a recording is a script itself";
+    assert_one_line(&run_to_end(&["--replay", path, "--script", "ok"]).await, 2, expected);
     std::fs::write(&file, "script = 'tls=expired'").unwrap();
     let output = run_to_end(&["--listen", "127.0.0.1:0", "--stubs", path]).await;
     assert_one_line(&output, 1, "the script has faults of the TLS handshake, which need --tls");
@@ -313,6 +316,7 @@ async fn a_port_in_use_is_reported_in_one_line_with_exit_code_1() {
     let address = taken.local_addr().unwrap().to_string();
     let output = run_to_end(&["--listen", &address]).await;
     assert_one_line(&output, 1, &format!("error: cannot listen on {address}: "));
+    assert_one_line(&output, 1, "; port 0 selects a free one\n");
     let output = run_to_end(&["--listen", "0", "--control", &address]).await;
     assert_one_line(&output, 1, &format!("error: --control: cannot listen on {address}: "));
 }

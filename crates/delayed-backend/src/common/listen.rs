@@ -20,7 +20,7 @@ pub(crate) struct InvalidListenAddress;
 
 /// The server cannot listen on the address.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}")]
+#[error("cannot listen on {address}: {source}{}", if source.kind() == io::ErrorKind::AddrInUse { "; port 0 selects a free one" } else { "" })]
 pub(crate) struct BindError {
     address: ListenAddress,
     source: io::Error,

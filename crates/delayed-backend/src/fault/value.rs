@@ -47,7 +47,7 @@ impl Value {
                 "a header field such as header=Location: /x; content-length and transfer-encoding depend on the body"
             }
             Self::Text(_) => "text, such as body=\"try later\"",
-            Self::Code(_) => "an error code of HTTP/2, such as CANCEL, INTERNAL_ERROR or 0x8",
+            Self::Code(_) => "an error code of HTTP/2, such as rst=CANCEL or rst=0x8; the RST of TCP is reset",
             Self::Tls(_) => "one of expired, wrong-name, untrusted, stall",
         }
     }

@@ -49,7 +49,7 @@ pub(crate) struct Flags {
     /// get the response of --upstream, of their route, or else the one of /hello. Requests that match a stub play the script of
     /// the stub.
     #[arg(long, env = "DELAYED_BACKEND_REPLAY", value_name = "FILE")]
-    #[arg(value_parser = recording, conflicts_with_all = ["healthy_every", "script", "seed"])]
+    #[arg(value_parser = recording, conflicts_with_all = ["healthy_every", "seed"])]
     pub(crate) replay: Option<Script>,
 
     /// File with stubs: routes to match, and what to respond
@@ -103,18 +103,19 @@ pub(crate) struct Flags {
 impl Flags {
     /// Checks what clap cannot.
     pub(crate) fn check(self) -> Result<Self, clap::Error> {
-        let flag = match (&self.script, &self.replay) {
-            (Some(_), _) => Some("--script <SCRIPT>"),
-            (None, Some(_)) => Some("--replay <FILE>"),
-            (None, None) => None,
+        let (script, replay) = ("--script <SCRIPT>", "--replay <FILE>");
+        let stubs_script = self.stubs.as_ref().is_some_and(|stubs| stubs.script.is_some());
+        let conflict = |flag, reason| {
+            let message = format!("the argument '{flag}' cannot be used with {reason}");
+            Err(Self::command().error(ErrorKind::ArgumentConflict, message))
         };
-        if let Some(flag) = flag
-            && self.stubs.as_ref().is_some_and(|stubs| stubs.script.is_some())
-        {
-            let message = format!("the argument '{flag}' cannot be used with a stub file that has a script");
-            return Err(Self::command().error(ErrorKind::ArgumentConflict, message));
+        let removed = "a stub file that has a script; remove one of them";
+        match (&self.script, &self.replay) {
+            (Some(_), Some(_)) => conflict(replay, "'--script <SCRIPT>': a recording is a script itself"),
+            (Some(_), None) if stubs_script => conflict(script, removed),
+            (None, Some(_)) if stubs_script => conflict(replay, removed),
+            _ => Ok(self),
         }
-        Ok(self)
     }
 
     /// Returns the script that the flags define.

@@ -61,6 +61,8 @@ pub(crate) enum Problem {
     Escape,
     #[error("a closing bracket is missing or misplaced; a text that is not JSON needs quotes, such as body=\"[a\"")]
     Brackets,
+    #[error("this is not JSON, which has double quotes; a text that is not JSON needs quotes, such as body=\"{{a\"")]
+    NotJson,
     #[error("expected a comma, a semicolon or an asterisk after the value")]
     AfterValue,
     #[error("expected a comma before the comment")]

@@ -43,6 +43,19 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("wait", "delay"),
 ];
 
+/// What a certificate is called that clients refuse, and the value of `tls` for it.
+const CERTIFICATES: &[(&str, &str)] = &[
+    ("bad-name", "wrong-name"),
+    ("expired", "expired"),
+    ("self-signed", "untrusted"),
+    ("selfsigned", "untrusted"),
+    ("unknown-ca", "untrusted"),
+    ("untrusted", "untrusted"),
+    ("wrong-host", "wrong-name"),
+    ("wrong-hostname", "wrong-name"),
+    ("wrong-name", "wrong-name"),
+];
+
 /// The maximum length of an item for which something is suggested. Longer messages would not be read.
 const MAX_ITEM: usize = 500;
 
@@ -199,8 +212,17 @@ fn bare_value(text: &str) -> Option<String> {
     match text.parse() {
         Ok(200..600_u16) => Some(format!("status={text}")),
         Ok(_) => None,
-        Err(_) => duration::parse(text).ok().map(|_| format!("delay={text}")),
+        Err(_) => duration::parse(text)
+            .map(|_| format!("delay={text}"))
+            .ok()
+            .or_else(|| certificate(text).map(|value| format!("tls={value}"))),
     }
+}
+
+/// Returns the value of `tls` for a certificate that is called this.
+fn certificate(text: &str) -> Option<&'static str> {
+    let text = text.to_ascii_lowercase().replace('_', "-");
+    CERTIFICATES.iter().find(|(name, _)| *name == text).map(|(_, value)| *value)
 }
 
 /// Returns a valid part that is similar to this one, and the rule that it breaks. If it cannot be guessed, the result is
@@ -247,7 +269,8 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Returns values that this one may stand for: with the units of sizes and rates, and as a range.
+/// Returns values that this one may stand for: with the units of sizes and rates, as a range, as a certificate, and with the
+/// quotes of JSON.
 fn similar_values(value: &str) -> Vec<String> {
     let (size, rate) = value.split_once('/').map_or((value, ""), |(size, _)| (size, "/s"));
     let (number, unit) = size.split_at(size.find(|c: char| !c.is_ascii_digit()).unwrap_or(size.len()));
@@ -264,6 +287,10 @@ fn similar_values(value: &str) -> Vec<String> {
         let unit = high.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.' || c == ' ');
         let unit = if low.ends_with(|c: char| c.is_ascii_digit()) { unit } else { "" };
         values.push(format!("{}{unit}..{}", low.trim(), high.trim()));
+    }
+    values.extend(certificate(value).map(str::to_owned));
+    if value.starts_with(['{', '[']) {
+        values.push(value.replace('\'', "\""));
     }
     values
 }
@@ -381,6 +408,41 @@ mod tests {
         check_meant("latency=1s", UNKNOWN, &["delay=1s"]);
         check_meant("limit_data=100", UNKNOWN, &["close-after=100"]);
         check("statsu", "no such behaviour; did you mean status?");
+    }
+
+    #[test]
+    fn a_certificate_is_recognized() {
+        let values = "expected one of expired, wrong-name, untrusted, stall";
+        check_meant("tls=self-signed", values, &["tls=untrusted"]);
+        check_meant("tls=SELF_SIGNED", values, &["tls=untrusted"]);
+        check_meant("tls=wrong-host", values, &["tls=wrong-name"]);
+        check_meant("expired", UNKNOWN, &["tls=expired"]);
+        check_meant("ok,self-signed", UNKNOWN, &["tls=untrusted"]);
+        check_meant("tls expired", ASSIGNMENT, &["tls=expired"]);
+        check("tls", values);
+    }
+
+    #[test]
+    fn a_reset_of_a_connection_is_distinguished_from_that_of_a_stream() {
+        let expected = "expected an error code of HTTP/2, such as rst=CANCEL or rst=0x8; the RST of TCP is reset";
+        for script in ["rst", "rst=", "rst=tcp", "ok,rst*2"] {
+            check(script, expected);
+        }
+    }
+
+    #[test]
+    fn json_has_double_quotes() {
+        let wrong =
+            "this is not JSON, which has double quotes; a text that is not JSON needs quotes, such as body=\"{a\"";
+        check_meant("body={'a':1}", wrong, &["body={\"a\":1}"]);
+        check_meant("status=503;body=['a', 'b']", wrong, &["status=503;body=[\"a\", \"b\"]"]);
+        check_meant("ok,body={'a':1},ok", wrong, &["body={\"a\":1},ok"]);
+        for script in ["body={a:1}", "body={'a':it}", "body=[1,]", "body={\"a\":}"] {
+            check(script, wrong);
+        }
+        for quoted in ["body=\"{'a':1}\"", "body=\"[1,]\"", "header=x-a: {a}"] {
+            assert_eq!(quoted.parse::<Script>().unwrap().to_string(), quoted);
+        }
     }
 
     #[test]

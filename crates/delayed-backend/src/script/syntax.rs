@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::str::CharIndices;
 
+use serde::de::IgnoredAny;
+
 use crate::script::error::{Mistake, Problem};
 use crate::script::span::Span;
 
@@ -200,7 +202,10 @@ fn bracketed(text: &str) -> Result<(usize, Cow<'_, str>), Problem> {
             '}' | ']' if open.pop() != Some(c) => return Err(Problem::Brackets),
             '}' | ']' if open.is_empty() => {
                 let length = index + c.len_utf8();
-                return Ok((length, text.get(..length).unwrap_or_default().into()));
+                let value = text.get(..length).unwrap_or_default();
+                // A JSON with a mistake is rarely meant. One that is can be quoted.
+                serde_json::from_str::<IgnoredAny>(value).map_err(|_| Problem::NotJson)?;
+                return Ok((length, value.into()));
             }
             _ => {}
         }
