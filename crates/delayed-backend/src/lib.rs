@@ -57,7 +57,8 @@
 //!
 //! A value that contains a comma, a semicolon, an asterisk, a double quote or a space and `#` needs double quotes:
 //! `retry-after="Fri, 31 Dec 1999 23:59:59 GMT"`; so does a text with a behaviour in it: `body="see status=503"`. In quotes, `\"` is a double quote and `\\` a backslash. JSON needs no
-//! quotes: a value that starts with `{` or `[` extends to the matching bracket, as in `body={"a":1,"b":[2,3]}`.
+//! quotes: a value that starts with `{` or `[` extends to the matching bracket, as in `body={"a":1,"b":[2,3]}`. What
+//! starts so but is not JSON needs quotes, too.
 //!
 //! A script can have several lines, a comma after the last behaviour, and comments: from `#` to the end of the line. In a
 //! value without quotes, a comment starts after a space. A recording of a gateway is such a script, which is

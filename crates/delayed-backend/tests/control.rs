@@ -192,6 +192,9 @@ async fn requests_can_be_waited_for() {
     assert_eq!((code, json(&body)), (504, json!({"error": error, "field": "wait"})));
     assert_eq!(json(&control(&backend, "GET /requests?wait=many", "").await.1)["field"], "wait");
     assert_eq!(json(&control(&backend, "GET /requests?wait=1&for=long", "").await.1)["field"], "for");
+    assert_eq!(control(&backend, "GET /requests?wait=1&for=10m", "").await.0, 200);
+    let (code, body) = control(&backend, "GET /requests?wait=1&for=601", "").await;
+    assert_eq!((code, json(&body)["error"].as_str()), (400, Some("expected at most 10m")));
 }
 
 #[tokio::test]

@@ -30,6 +30,9 @@ const DEFAULT_OUTAGE: Duration = Duration::from_secs(3);
 /// How long `/requests?wait=` waits by default. Many clients wait longer for a response.
 const DEFAULT_WAIT: Duration = Duration::from_secs(10);
 
+/// How long `/requests?wait=` can wait, so that forgotten clients do not add up.
+const MAX_WAIT: Duration = Duration::from_mins(10);
+
 /// Handles a request, which has arrived over loopback if `is_local`, and whose body has this time.
 pub(crate) async fn handle<B>(
     server: &Arc<Server>,
@@ -228,6 +231,10 @@ fn requests_query(query: &str) -> Result<RequestsQuery, Invalid> {
         text.parse().map_err(error)
     };
     let limit = limit.map_or(Ok(DEFAULT_WAIT), |limit| time(&limit))?;
+    if limit > MAX_WAIT {
+        let error = format!("expected at most {}", duration_text(MAX_WAIT));
+        return Err(Invalid::new(StatusCode::BAD_REQUEST, error).in_field("for"));
+    }
     let wait = wait.map(|count| number("wait", count)).transpose()?.map(|count| (count, limit));
     Ok(RequestsQuery { last: last.map_or(Ok(usize::MAX), |count| number("last", count))?, wait })
 }

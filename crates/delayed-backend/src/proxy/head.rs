@@ -31,9 +31,11 @@ pub(crate) fn to_upstream(received: &request::Parts, upstream: &Upstream, pseudo
     head.uri = upstream.target(&received.uri);
     head.headers = received.headers.clone();
     remove_hop_by_hop(&mut head.headers);
-    // Transfer codings are those of one connection, but trailers are passed on (RFC 9110, section 10.1.4).
+    // Transfer codings are those of one connection, but trailers are passed on. The sender of `TE` names it in `Connection`
+    // (RFC 9110, section 10.1.4).
     if members(&received.headers, &TE).any(|member| member.eq_ignore_ascii_case("trailers")) {
         head.headers.insert(TE, HeaderValue::from_static("trailers"));
+        head.headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
     join_cookies(&mut head.headers);
     head.headers.insert(HOST, upstream.host_field());
@@ -115,7 +117,8 @@ mod tests {
         assert_eq!((head.method, head.uri.to_string()), (Method::POST, "/api/a?b=c".to_owned()));
         let mut fields: Vec<_> = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
         fields.sort_unstable();
-        let expected: [(&str, &[u8]); 5] = [
+        let expected: [(&str, &[u8]); 6] = [
+            ("connection", b"te"),
             ("cookie", b"a=1; b=2"),
             ("host", b"example.com"),
             ("te", b"trailers"),
@@ -138,6 +141,7 @@ mod tests {
             let (received, ()) = Request::get("/").header("te", te).body(()).unwrap().into_parts();
             let head = to_upstream(&received, &"http://example.com".parse().unwrap(), "me");
             assert_eq!(head.headers.get("te").map(|te| te.to_str().unwrap()), expected, "{te}");
+            assert_eq!(head.headers.contains_key("connection"), expected.is_some(), "{te}");
         }
     }
 
