@@ -11,7 +11,7 @@ use crate::{
     reload::{Hangups, Reload},
     service::{Aborted, Service},
     settings::{Command, LoadedSettings, Settings},
-    telemetry::{log_filter::LogFilter, logger::Log},
+    telemetry::{fault_recorder::FaultRecorder, log_filter::LogFilter, logger::Log},
     threads::{self, Threads},
 };
 
@@ -75,15 +75,23 @@ fn start(args: Vec<OsString>, loaded: LoadedSettings, log: Arc<Log>) -> Result<E
     let runtime = threads::new_runtime()?;
     // Ends before the runtime, whose timers its tasks may use.
     let threads = Threads::start(loaded.settings.threads.get() - 1).map_err(|error| format!("--threads: {error}"))?;
-    runtime.block_on(serve(args, loaded, log, &threads))
+    let (code, recorder) = runtime.block_on(serve(args, loaded, log, &threads))?;
+    // What is still in flight ends with its runtime.
+    drop(threads);
+    drop(runtime);
+    if let Some(recorder) = recorder {
+        recorder.finish();
+    }
+    Ok(code)
 }
 
+/// Serves until a signal. Returns the recorder that is in use at the end.
 async fn serve(
     args: Vec<OsString>,
     loaded: LoadedSettings,
     log: Arc<Log>,
     threads: &Threads,
-) -> Result<ExitCode, Box<dyn Error>> {
+) -> Result<(ExitCode, Option<FaultRecorder>), Box<dyn Error>> {
     let (mut signals, mut hangups) = (Signals::catch()?, Hangups::catch()?);
     let listener = loaded.settings.listen.bind().await?;
     let admin = match &loaded.settings.operations.admin.0 {
@@ -133,7 +141,8 @@ async fn serve(
     if connections > 0 {
         log::warn!("Drain ended; aborted requests: {requests}, connections: {connections} (tunnels: {tunnels})");
     }
-    Ok(if requests > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let recorder = service.generations.current().loaded.recorder.clone();
+    Ok((if requests > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }, recorder))
 }
 
 /// Raises the limit on file descriptors to two for each connection: one is for its connection to the upstream.

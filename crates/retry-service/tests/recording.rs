@@ -19,13 +19,13 @@ use support::{
     upstream::{Reply, Upstream, ok},
     within,
 };
-use tokio::{process::Command, time::sleep};
+use tokio::{io::AsyncWriteExt, net::TcpStream, process::Command, time::sleep};
 
 /// Sends requests through a gateway, and returns the statuses that the client gets, 0 for an incomplete response, and the
 /// recording.
-async fn record(upstream: &Backend, requests: usize) -> (Vec<u16>, String) {
+async fn record(upstream: &Backend, requests: usize, more: &[&str]) -> (Vec<u16>, String) {
     let file = TempFile::new("");
-    let mut service = gateway(upstream.address(), &["--record-faults", file.path(), "--attempt-timeout", "1s"]).await;
+    let mut service = gateway(upstream.address(), &[&["--record-faults", file.path()], more].concat()).await;
     let mut statuses = Vec::new();
     for _ in 0..requests {
         let response = send(service.address, "GET /bytes/100000?key=hush HTTP/1.1", "authorization: hush\r\n").await;
@@ -51,17 +51,30 @@ fn outcomes(recording: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn a_recording_is_replayed_with_the_same_outcomes() {
-    let script = "ok*2,status=503;retry-after=0,reset,delay=5s,down=100ms,close,truncate=70000,ok*3";
-    let (statuses, recording) = record(&backend(script).await, 5).await;
-    let expected = ["", "", "status=503;retry-after=0", "reset", "", "down", "close", "truncate=70000", "", "", ""];
-    assert_eq!(outcomes(&recording)[..8], expected[..8], "{recording}");
-    assert!(recording.contains("canceled by a timeout"), "{recording}");
+    let script = "ok*2,status=503;retry-after=0,reset,ok,down=100ms,close,truncate=70000,ok*3";
+    let (statuses, recording) = record(&backend(script).await, 5, &[]).await;
+    let expected = ["", "", "status=503;retry-after=0", "reset", "", "down", "close", "truncate=70000"];
+    assert_eq!(outcomes(&recording)[..8], expected, "{recording}");
     assert!(!recording.contains("hush"), "{recording}");
 
     let script = recording.parse::<Script>().unwrap_or_else(|error| panic!("{error}: {recording}")).as_recording();
-    let (replayed_statuses, replayed) = record(&Backend::start(script).await.unwrap(), 5).await;
+    let (replayed_statuses, replayed) = record(&Backend::start(script).await.unwrap(), 5, &[]).await;
     assert_eq!(replayed_statuses, statuses, "{recording}\n{replayed}");
     assert_eq!(outcomes(&replayed), outcomes(&recording), "{recording}\n{replayed}");
+}
+
+#[tokio::test]
+async fn an_attempt_that_timed_out_does_so_in_the_replay() {
+    let timeout = &["--attempt-timeout", "300ms"];
+    let (_, recording) = record(&backend("delay=1m,ok").await, 1, timeout).await;
+    let script = recording.parse::<Script>().unwrap_or_else(|error| panic!("{error}: {recording}")).as_recording();
+    let (_, replayed) = record(&Backend::start(script).await.unwrap(), 1, timeout).await;
+    for text in [recording, replayed] {
+        assert!(
+            text.lines().nth(1).is_some_and(|line| line.ends_with("canceled by a timeout or the client")),
+            "{text}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -94,15 +107,54 @@ async fn written(file: &Path) -> String {
 }
 
 #[cfg(unix)]
+async fn configured(upstream: &Upstream, settings: &TempFile) -> Service {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
+    command.args(["--forward", "--listen", "127.0.0.1:0", "--config", settings.path()]);
+    command.args(["--upstream", &format!("http://{}", upstream.address)]);
+    Service::spawn(command).await
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_recording_goes_on_after_a_reload() {
+    let upstream = Upstream::start(|number, _| match number {
+        0 => ok("").pausing(0, Duration::from_secs(60)),
+        _ => Reply::new("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"),
+    });
+    let (upstream, recording) = (upstream.await, TempFile::new(""));
+    let settings = TempFile::new(&format!("record-faults = '{}'", recording.path()));
+    let mut service = configured(&upstream, &settings).await;
+    let mut in_flight = TcpStream::connect(service.address).await.unwrap();
+    in_flight.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let received = async {
+        while upstream.received().is_empty() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    within("a request", received).await;
+
+    for (more, outcome) in [("", "Reloaded"), ("upstream-ca = '/no/such/file'", "Reload failed")] {
+        settings.write(&format!("record-faults = '{}'\n{more}", recording.path()));
+        service.signal("HUP").await;
+        service.log_line(outcome).await;
+    }
+    assert_eq!(call(service.address, "GET", "/").await.status, 404);
+    drop(in_flight);
+    service.stop().await;
+    let text = fs::read_to_string(recording.path()).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 4, "{text}");
+    assert!(lines[..2].iter().all(|line| line.starts_with("# retry-service")), "{text}");
+    assert!(lines[2].starts_with("delay=") && lines[3].starts_with("status=404"), "{text}");
+}
+
+#[cfg(unix)]
 #[tokio::test]
 async fn a_reload_starts_and_moves_a_recording() {
     let upstream = Upstream::playing([ok("")]).await;
     let (settings, recording) = (TempFile::new(""), TempFile::new(""));
     let moved = Path::new(recording.path()).with_extension("moved");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_retry-service"));
-    command.args(["--forward", "--listen", "127.0.0.1:0", "--config", settings.path()]);
-    command.args(["--upstream", &format!("http://{}", upstream.address)]);
-    let mut service = Service::spawn(command).await;
+    let mut service = configured(&upstream, &settings).await;
     call(service.address, "GET", "/").await;
 
     settings.write(&format!("record-faults = '{}'", recording.path()));

@@ -1,6 +1,6 @@
 //! What the settings describe: the client, the gateway and the server's limits.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use retry_client::{
     Client, ClientBuilder, RetryBudget, RetryPolicy,
@@ -77,6 +77,7 @@ impl Settings {
         &self,
         metrics: Option<Arc<Metrics>>,
         budget: Option<RetryBudget>,
+        recorder: Option<FaultRecorder>,
     ) -> Result<Client, SettingsError> {
         let Self { retries, timeouts, connections, outages, forwarding, limits, .. } = self;
         let policy = self.policy().map_err(|error| {
@@ -143,16 +144,10 @@ impl Settings {
         if let Some(maximum) = connections.upstream_max_connections.0 {
             client = client.pool_max_connections(maximum);
         }
-        let lines_dropped = metrics.as_ref().map(|metrics| metrics.log_lines_dropped()).unwrap_or_default();
         if let Some(metrics) = metrics {
             client = client.observer(move |event| metrics.attempt(event));
         }
-        if let Some(file) = &self.operations.record_faults
-            && self.serves_as_gateway()
-        {
-            let recorder = FaultRecorder::open(file, lines_dropped).map_err(|error| {
-                SettingsError::setting("record-faults", &format_args!("'{}': {error}", file.display()))
-            })?;
+        if let Some(recorder) = recorder {
             client = client.exchange_observer(recorder);
         }
         if let Some(file) = &connections.upstream_ca {
@@ -181,9 +176,10 @@ impl Settings {
         }
     }
 
-    /// Whether the program serves as a gateway, instead of printing something.
-    fn serves_as_gateway(&self) -> bool {
-        self.forward && self.command.is_none() && !self.print_config
+    /// Returns the file of the recording, unless the program prints something instead of serving as a gateway.
+    pub(super) fn recording(&self) -> Option<&Path> {
+        let is_gateway = self.forward && self.command.is_none() && !self.print_config;
+        self.operations.record_faults.as_deref().filter(|_| is_gateway)
     }
 
     /// Returns the limits on clients.

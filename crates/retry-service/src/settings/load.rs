@@ -13,7 +13,7 @@ use super::{
     input::Input,
     warnings,
 };
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::{fault_recorder::FaultRecorder, metrics::Metrics};
 
 /// Settings that have been read and validated, and the client that was built from them.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub struct LoadedSettings {
     pub(crate) dump: Dump,
     /// The client.
     pub(crate) client: Client,
+    /// Records what the upstream does; `None` without `--record-faults`.
+    pub(crate) recorder: Option<FaultRecorder>,
     /// The metrics of the client and the service; `None` without `--admin`.
     pub(crate) metrics: Option<Arc<Metrics>>,
     /// A line for each setting that was given but has no effect.
@@ -94,10 +96,25 @@ impl LoadedSettings {
             Some(in_force) => in_force.budget.clone(),
             None => settings.budget().map_err(|error| input.located(error))?,
         };
-        let client = settings.client(metrics.clone(), budget.clone()).map_err(|error| input.located(error))?;
+        // A recording goes on, so that requests in flight have their lines in it.
+        let same = in_force.filter(|in_force| in_force.settings.recording() == settings.recording());
+        let recorder = settings.recording().map(|_| match same {
+            Some(LoadedSettings { recorder: Some(recorder), .. }) => recorder.clone(),
+            _ => FaultRecorder::new(),
+        });
+        let client = settings.client(metrics.clone(), budget.clone(), recorder.clone());
+        let client = client.map_err(|error| input.located(error))?;
+        // Last, so that settings that are rejected leave no trace in it.
+        if let Some((recorder, file)) = recorder.as_ref().zip(settings.recording()) {
+            let dropped = metrics.as_ref().map(|metrics| metrics.log_lines_dropped()).unwrap_or_default();
+            recorder.open(file, dropped).map_err(|error| {
+                let reason = format!("'{}': {error}", file.display());
+                input.located(SettingsError::setting("record-faults", &reason))
+            })?;
+        }
         let mut warnings = warnings::find(&settings, &dump, &input.command);
         warnings.extend(environment::unknown(environment::names(), &input.command));
-        Ok(Self { settings, dump, client, metrics, warnings, budget })
+        Ok(Self { settings, dump, client, recorder, metrics, warnings, budget })
     }
 }
 

@@ -5,8 +5,8 @@ mod recording;
 
 use std::{
     fmt,
-    fs::OpenOptions,
-    io::{self, ErrorKind as IoErrorKind},
+    fs::{File, OpenOptions},
+    io::{self, ErrorKind as IoErrorKind, Write},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -30,13 +30,25 @@ use crate::telemetry::{log_queue::LogQueue, metrics::method_label};
 /// How long the rest of the lines may take to be written at exit.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Writes a recording to a file. Dropping this writes the rest, once no exchange is in flight.
+/// Writes a recording to a file. Clones share it. Once all are dropped and no exchange is in flight, the rest is written.
+#[derive(Clone)]
 pub(crate) struct FaultRecorder(Arc<Shared>);
 
 struct Shared {
     start: Instant,
-    recording: Mutex<Recording>,
-    file: LogQueue,
+    state: Mutex<State>,
+}
+
+struct State {
+    recording: Recording,
+    /// `None` until a file is opened.
+    file: Option<LogQueue>,
+}
+
+/// A file that is written to after what an earlier queue has left: both may be the same file.
+struct Continued {
+    earlier: Option<LogQueue>,
+    file: File,
 }
 
 /// An exchange that is recorded.
@@ -46,44 +58,78 @@ struct RecordedExchange {
 }
 
 impl FaultRecorder {
-    /// Appends to a file, which is created if it does not exist. `dropped` counts lines that could not be written.
+    pub(crate) fn new() -> Self {
+        let state = Mutex::new(State { recording: Recording::new(Timestamp::now()), file: None });
+        Self(Arc::new(Shared { start: Instant::now(), state }))
+    }
+
+    /// Appends to a file from now on, which is created if it does not exist. Lines that are complete go to the file before,
+    /// if there is one. `dropped` counts lines that could not be written.
     ///
     /// # Errors
     ///
     /// Returns an error if the file cannot be opened, or the thread that writes it cannot be started.
-    pub(crate) fn open(path: &Path, dropped: Counter) -> io::Result<Self> {
+    pub(crate) fn open(&self, path: &Path, dropped: Counter) -> io::Result<()> {
         let file = OpenOptions::new().append(true).create(true).open(path)?;
         let note = |lines| format!("# {lines} lines are missing, as they could not be written in time\n").into_bytes();
-        let file = LogQueue::start(file, note, dropped)?;
-        let origin = Timestamp::now();
-        file.push(
-            format!("# retry-service {} recorded its upstream from {origin:.3}.\n", env!("CARGO_PKG_VERSION"))
-                .as_bytes(),
+        self.0.record(Recording::write_complete);
+        let mut state = self.0.lock();
+        let queue = LogQueue::start(Continued { earlier: state.file.clone(), file }, note, dropped)?;
+        let header = format!(
+            "# retry-service {} recorded its upstream from {:.3}.\n",
+            env!("CARGO_PKG_VERSION"),
+            Timestamp::now()
         );
-        let recording = Mutex::new(Recording::new(origin));
-        Ok(Self(Arc::new(Shared { start: Instant::now(), recording, file })))
+        queue.push(header.as_bytes());
+        state.file = Some(queue);
+        Ok(())
+    }
+
+    /// Writes all that is left, and waits until that is done, for a limited time.
+    pub(crate) fn finish(&self) {
+        self.0.record(Recording::finish);
+        let file = self.0.lock().file.clone();
+        if let Some(file) = file {
+            file.flush(FLUSH_TIMEOUT);
+        }
+    }
+}
+
+impl Write for Continued {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(earlier) = self.earlier.take() {
+            earlier.flush(FLUSH_TIMEOUT);
+        }
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 
 impl Shared {
     /// Changes the recording, and writes the lines that are complete then.
     fn record<T>(&self, change: impl FnOnce(&mut Recording, Duration) -> T) -> T {
-        let mut recording = self.lock();
-        let result = change(&mut recording, self.start.elapsed());
+        let mut state = self.lock();
+        let State { recording, file } = &mut *state;
+        let result = change(recording, self.start.elapsed());
         // Within the lock, so that the lines stay in order.
-        recording.take_lines().iter().for_each(|line| self.file.push(line.as_bytes()));
+        if let Some(file) = file {
+            recording.take_lines().iter().for_each(|line| file.push(line.as_bytes()));
+        }
         result
     }
 
-    fn lock(&self) -> MutexGuard<'_, Recording> {
-        self.recording.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        // The thread of the queue writes it. Waiting for that would block a thread that serves requests.
         self.record(Recording::finish);
-        self.file.flush(FLUSH_TIMEOUT);
     }
 }
 

@@ -120,6 +120,12 @@ impl Shared {
             let waiting = self.filled.wait_while(self.lock(), |state| state.lines == 0 && !state.is_closed);
             let mut state = waiting.unwrap_or_else(PoisonError::into_inner);
             if state.lines == 0 {
+                let unreported = state.unreported;
+                drop(state);
+                if unreported > 0 {
+                    // Nothing is left to do if that fails, too.
+                    let _ = out.write_all(&note(unreported));
+                }
                 return;
             }
             mem::swap(&mut state.text, &mut text);
@@ -224,6 +230,18 @@ mod tests {
         allow.send(Ok(())).unwrap();
         assert_eq!(texts.recv_timeout(LIMIT).unwrap(), "2\n");
         assert_eq!(texts.recv_timeout(LIMIT).unwrap(), "1 dropped\n");
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_reported_at_the_end() {
+        let (queue, texts, allow, _) = queue();
+        queue.push(b"1\n");
+        allow.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
+        assert_eq!(texts.recv_timeout(LIMIT).unwrap(), "1\n");
+        drop(queue);
+        allow.send(Ok(())).unwrap();
+        assert_eq!(texts.recv_timeout(LIMIT).unwrap(), "1 dropped\n");
+        assert_eq!(texts.recv_timeout(LIMIT), Err(mpsc::RecvTimeoutError::Disconnected));
     }
 
     #[test]

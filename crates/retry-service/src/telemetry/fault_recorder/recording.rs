@@ -192,6 +192,12 @@ impl Recording {
         self.end_outage(since);
     }
 
+    /// Writes all that is complete, without waiting for more healthy responses.
+    pub(super) fn write_complete(&mut self, now: Duration) {
+        self.write(now);
+        self.end_run();
+    }
+
     /// Writes all that is left.
     pub(super) fn finish(&mut self, now: Duration) {
         self.end_outage(now);
