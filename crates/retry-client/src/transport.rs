@@ -34,7 +34,7 @@ use crate::{
     grpc::code_set::GrpcCodes,
     hedge::{
         delay::HedgeDelay,
-        race::{Winner, race},
+        race::{Rank, Winner, race},
         timer::HedgeTimer,
     },
     lock::lock,
@@ -210,12 +210,16 @@ impl HttpTransport {
                 self.read_ahead(response, request.request, delivery, false).await
             })
         };
-        let is_accepted = |judged: &BoxResponse<ReceivedBody>| !judged.judgment.is_failed();
-        let (outcome, winner) = race(self.attempt(request, lease, delivery), second, is_accepted).await;
+        let rank = |judged: &BoxResponse<ReceivedBody>| match judged.judgment.failure {
+            None => Rank::Accepted,
+            Some(failed) if failed.is_retry_forbidden => Rank::RetryForbidden,
+            Some(_) => Rank::Failed,
+        };
+        let (outcome, winner) = race(self.attempt(request, lease, delivery), second, rank).await;
         if winner == Winner::Second {
             route.hedge_won();
         }
-        if outcome.as_ref().is_ok_and(is_accepted)
+        if outcome.as_ref().is_ok_and(|judged| !judged.judgment.is_failed())
             && let Some(time) = timer.elapsed()
         {
             // If the first request was canceled, it would have taken longer. That is enough for a quantile.

@@ -9,13 +9,22 @@ pub(crate) enum Winner {
     Second,
 }
 
+/// What a response is worth beside another one, from the least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Rank {
+    Failed,
+    /// It has failed, and the server forbids a retry, whatever the other response is.
+    RetryForbidden,
+    Accepted,
+}
+
 /// Runs an attempt, and a second one beside it when `late` returns one, before the first has ended. The first outcome that
 /// is accepted wins, and the other attempt is canceled. If neither is accepted, the outcome is that of the first attempt,
-/// unless only the second is `Ok`.
+/// unless that of the second has a higher rank. The lowest one is that of an error.
 pub(crate) async fn race<T, E, S>(
     first: impl Future<Output = Result<T, E>>,
     late: impl Future<Output = Option<S>>,
-    is_accepted: impl Fn(&T) -> bool,
+    rank: impl Fn(&T) -> Rank,
 ) -> (Result<T, E>, Winner)
 where
     S: Future<Output = Result<T, E>>,
@@ -28,7 +37,8 @@ where
     };
     let Some(second) = second else { return (first.await, Winner::First) };
     let mut second = pin!(second);
-    let is_accepted = |outcome: &Result<T, E>| outcome.as_ref().is_ok_and(&is_accepted);
+    let rank = |outcome: &Result<T, E>| outcome.as_ref().ok().map(&rank);
+    let is_accepted = |outcome: &Result<T, E>| rank(outcome) == Some(Rank::Accepted);
     let (first, second) = tokio::select! {
         biased;
         outcome = &mut first => {
@@ -44,8 +54,7 @@ where
             (first.await, outcome)
         }
     };
-    let second_wins = !is_accepted(&first) && (is_accepted(&second) || first.is_err() && second.is_ok());
-    if second_wins { (second, Winner::Second) } else { (first, Winner::First) }
+    if rank(&second) > rank(&first) { (second, Winner::Second) } else { (first, Winner::First) }
 }
 
 #[cfg(test)]
@@ -64,11 +73,12 @@ mod tests {
     use super::*;
     use Winner::{First, Second};
 
-    /// A status that is accepted, one that is not, or no response.
+    /// A status that is accepted, one that is not, one whose retry is forbidden, or no response.
     type Outcome = Result<u16, &'static str>;
 
     const OK: Outcome = Ok(200);
     const BUSY: Outcome = Ok(503);
+    const FORBIDDEN: Outcome = Ok(403);
     const CLOSED: Outcome = Err("closed");
 
     /// Notes whether its attempt was dropped before its end.
@@ -105,7 +115,12 @@ mod tests {
         let runtime = runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let (raced, millis) = runtime.block_on(async {
             let begin = Instant::now();
-            let raced = race(attempt(First, first), second, |status| *status == 200).await;
+            let raced = race(attempt(First, first), second, |status| match status {
+                200 => Rank::Accepted,
+                403 => Rank::RetryForbidden,
+                _ => Rank::Failed,
+            })
+            .await;
             (raced, begin.elapsed().as_millis() as u64)
         });
         (raced, millis, canceled.into_inner())
@@ -134,14 +149,21 @@ mod tests {
         check((100, CLOSED), Some(50), (9, BUSY), (BUSY, Second), 100, &[]);
         check((100, CLOSED), Some(50), (9, CLOSED), (CLOSED, First), 100, &[]);
         check((100, BUSY), Some(50), (9, BUSY), (BUSY, First), 100, &[]);
+        // If one of them forbids the retry, there is none.
+        check((100, OK), Some(50), (9, FORBIDDEN), (OK, First), 100, &[]);
+        check((100, BUSY), Some(50), (9, FORBIDDEN), (FORBIDDEN, Second), 100, &[]);
+        check((60, BUSY), Some(50), (90, FORBIDDEN), (FORBIDDEN, Second), 140, &[]);
+        check((60, FORBIDDEN), Some(50), (90, BUSY), (FORBIDDEN, First), 140, &[]);
+        check((60, FORBIDDEN), Some(50), (90, OK), (OK, Second), 140, &[]);
+        check((60, FORBIDDEN), Some(50), (90, CLOSED), (FORBIDDEN, First), 140, &[]);
     }
 
     proptest! {
         #[test]
         fn a_race_ends_no_later_than_its_first_accepted_outcome(
-            first in (1..200_u64, prop::sample::select(vec![OK, BUSY, CLOSED])),
+            first in (1..200_u64, prop::sample::select(vec![OK, BUSY, FORBIDDEN, CLOSED])),
             late in prop::option::of(1..200_u64),
-            second in (1..200_u64, prop::sample::select(vec![OK, BUSY, CLOSED])),
+            second in (1..200_u64, prop::sample::select(vec![OK, BUSY, FORBIDDEN, CLOSED])),
         ) {
             let ((outcome, winner), millis, canceled) = run(first, late, second);
             // The second attempt begins only while the first is in flight.
