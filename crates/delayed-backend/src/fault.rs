@@ -12,6 +12,7 @@ pub(crate) mod play;
 pub(crate) mod table;
 pub(crate) mod truncated_body;
 pub(crate) mod value;
+mod watched_body;
 
 use std::fmt;
 use std::sync::Arc;

@@ -135,14 +135,13 @@ impl Arrival {
         self.log(head);
         let is_sent = !self.exchange.behaviour.replaces_response(self.exchange.http2);
         let response = self.read_and_respond(head, body).await;
-        let ended = (!self.exchange.http2).then(|| self.exchange.connection.fault.clone());
         let response = self.exchange.play(response).await?;
         if !is_sent {
             return Ok(response);
         }
         let status = response.status().as_u16();
         let record = ResponseRecord::start(&self.state.recorder, self.number, self.time, status);
-        Ok(response.map(|body| ObservedBody::new(body, record, ended).boxed_unsync()))
+        Ok(response.map(|body| ObservedBody::new(body, record).boxed_unsync()))
     }
 
     /// Logs the request with its behaviour, or in the words of the sample while that is what is played.

@@ -31,7 +31,7 @@ const DEFAULT_OUTAGE: Duration = Duration::from_secs(3);
 const DEFAULT_WAIT: Duration = Duration::from_secs(10);
 
 /// How long `/requests?wait=` can wait, so that forgotten clients do not add up.
-const MAX_WAIT: Duration = Duration::from_mins(10);
+const MAX_WAIT: Duration = Duration::from_secs(600);
 
 /// Handles a request, which has arrived over loopback if `is_local`, and whose body has this time.
 pub(crate) async fn handle<B>(

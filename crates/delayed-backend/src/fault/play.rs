@@ -16,6 +16,7 @@ use crate::fault::connection_faults::{ConnectionEnd, HeadEnd, OutputFault, Posit
 use crate::fault::connection_state::ConnectionState;
 use crate::fault::outage::Outage;
 use crate::fault::truncated_body::{Ending, TruncatedBody};
+use crate::fault::watched_body::WatchedBody;
 use crate::fault::{Behaviour, Delay, Fault, RetryAfter, http2_frames};
 use crate::recorder::missed_fault::MissedFault;
 use crate::routes::known_bytes;
@@ -75,11 +76,16 @@ impl Exchange {
             }
             None => missed,
         };
+        let is_watched = missed.is_some() && !self.http2;
         self.connection.fault.set_watched(self.output_fault(), missed);
         if has_content {
             response = self.change_body(response);
         } else if let Some(fault) = self.fault_after_response() {
             self.connection.fault.set(Some(fault));
+        }
+        if is_watched {
+            let slot = self.connection.fault.clone();
+            response = response.map(|body| WatchedBody(body, slot).boxed_unsync());
         }
         Ok(response)
     }

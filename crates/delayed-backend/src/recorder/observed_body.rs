@@ -9,7 +9,6 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
-use crate::fault::connection_faults::FaultSlot;
 use crate::recorder::Recorder;
 use crate::recorder::recorded_request::RecordedResponse;
 
@@ -42,13 +41,11 @@ impl ResponseRecord {
 pub(crate) struct ObservedBody<B: Body> {
     body: B,
     record: ResponseRecord,
-    /// Gets to know the end of the body, if the connection has no other response until then (HTTP/1.1).
-    fault: Option<FaultSlot>,
 }
 
 impl<B: Body> ObservedBody<B> {
-    pub(crate) fn new(body: B, record: ResponseRecord, fault: Option<FaultSlot>) -> Self {
-        Self { body, record, fault }
+    pub(crate) fn new(body: B, record: ResponseRecord) -> Self {
+        Self { body, record }
     }
 }
 
@@ -82,9 +79,6 @@ impl<B: Body> Drop for ObservedBody<B> {
     fn drop(&mut self) {
         self.record.response.complete |= self.body.is_end_stream();
         self.record.write();
-        if let Some(fault) = &self.fault {
-            fault.end_response();
-        }
     }
 }
 
@@ -105,7 +99,7 @@ mod tests {
         let body = |text: &'static str| {
             let number = recorder.record(|number| RecordedRequest::new(number, &head, 1, None, "ok".into()));
             let record = ResponseRecord::start(&recorder, number, Instant::now(), 200);
-            ObservedBody::new(Full::<Bytes>::from(text), record, None)
+            ObservedBody::new(Full::<Bytes>::from(text), record)
         };
         body("abc").collect().await.unwrap();
         drop(body("abc"));
