@@ -172,13 +172,20 @@ async fn a_reload_starts_and_moves_a_recording() {
         assert_eq!(outcomes(&text), [""], "{text}");
     }
     fs::remove_file(moved).unwrap();
+}
 
-    settings.write("record-faults = '/no/such/folder/file'");
-    let service = Command::new(env!("CARGO_BIN_EXE_retry-service"))
-        .args(["--forward", "--config", settings.path()])
-        .output()
-        .await
-        .unwrap();
-    let error = String::from_utf8(service.stderr).unwrap();
-    assert!(error.contains(":1: record-faults: '/no/such/folder/file': No such file"), "{error}");
+#[tokio::test]
+async fn a_file_that_cannot_be_recorded_to_is_reported() {
+    let pipe = TempFile::new("");
+    fs::remove_file(pipe.path()).unwrap();
+    assert!(Command::new("mkfifo").arg(pipe.path()).status().await.unwrap().success());
+    for (path, expected) in
+        [("/no/such/folder/file", "No such file"), (pipe.path(), "is a named pipe; expected a file")]
+    {
+        let settings = TempFile::new(&format!("record-faults = '{path}'"));
+        let service =
+            Command::new(env!("CARGO_BIN_EXE_retry-service")).args(["--forward", "--config", settings.path()]).output();
+        let error = String::from_utf8(within("an error", service).await.unwrap().stderr).unwrap();
+        assert!(error.contains(&format!(":1: record-faults: '{path}': {expected}")), "{error}");
+    }
 }

@@ -1,12 +1,12 @@
 //! Records what the upstream does to requests, as a script that `delayed-backend --replay` plays.
 
 mod exchange;
+mod file;
 mod recording;
 
 use std::{
     fmt,
-    fs::{File, OpenOptions},
-    io::{self, ErrorKind as IoErrorKind, Write},
+    io::{self, ErrorKind as IoErrorKind},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use self::{
     exchange::{End, Ended, Head, RetryAfter},
+    file::RecordingFile,
     recording::Recording,
 };
 use crate::telemetry::{log_queue::LogQueue, metrics::method_label};
@@ -45,12 +46,6 @@ struct State {
     file: Option<LogQueue>,
 }
 
-/// A file that is written to after what an earlier queue has left: both may be the same file.
-struct Continued {
-    earlier: Option<LogQueue>,
-    file: File,
-}
-
 /// An exchange that is recorded.
 struct RecordedExchange {
     shared: Arc<Shared>,
@@ -70,11 +65,11 @@ impl FaultRecorder {
     ///
     /// Returns an error if the file cannot be opened, or the thread that writes it cannot be started.
     pub(crate) fn open(&self, path: &Path, dropped: Counter) -> io::Result<()> {
-        let file = OpenOptions::new().append(true).create(true).open(path)?;
         let note = |lines| format!("# {lines} lines are missing, as they could not be written in time\n").into_bytes();
         self.0.record(Recording::write_complete);
         let mut state = self.0.lock();
-        let queue = LogQueue::start(Continued { earlier: state.file.clone(), file }, note, dropped)?;
+        let earlier = state.file.clone().map(|queue| (queue, FLUSH_TIMEOUT));
+        let queue = LogQueue::start(RecordingFile::open(path, earlier)?, note, dropped)?;
         let header = format!(
             "# retry-service {} recorded its upstream from {:.3}.\n",
             env!("CARGO_PKG_VERSION"),
@@ -92,19 +87,6 @@ impl FaultRecorder {
         if let Some(file) = file {
             file.flush(FLUSH_TIMEOUT);
         }
-    }
-}
-
-impl Write for Continued {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(earlier) = self.earlier.take() {
-            earlier.flush(FLUSH_TIMEOUT);
-        }
-        self.file.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
     }
 }
 
