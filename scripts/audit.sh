@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks the packages in Cargo.lock with cargo-deny and the rules in deny.toml: licences, bans, sources, and known
+# Checks the packages in Cargo.lock with cargo-deny and the rules in deny.toml: licenses, bans, sources, and known
 # vulnerabilities. Installs cargo-deny into target/tools if it is missing, which takes some minutes. The advisory
 # database comes from GitHub. If it cannot be fetched, the script checks the rest and exits with 3.
 #

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks that no package in Cargo.lock needs a newer Rust than ours, that deny.toml allows its licence, name and source, and
+"""Checks that no package in Cargo.lock needs a newer Rust than ours, that deny.toml allows its license, name and source, and
 that docs/design.md says what each dependency of the workspace is for.
 
 cargo-deny checks more, with the same file, but takes minutes to install: see scripts/audit.sh.
@@ -25,11 +25,11 @@ def version(text):
     return numbers + [0] * (3 - len(numbers))
 
 
-def allowed(expression, licences):
-    """Returns whether an SPDX expression is satisfied by these licences. Exceptions (WITH) are not allowed."""
+def allowed(expression, licenses):
+    """Returns whether an SPDX expression is satisfied by these licenses. Exceptions (WITH) are not allowed."""
     expression = re.sub(r"([\w.+-]+) WITH ([\w.+-]+)", r"\1-WITH-\2", expression.replace("/", " OR "))
     tokens = re.findall(r"[()]|[\w.+-]+", expression)
-    python = [{"OR": "or", "AND": "and"}.get(token, token if token in "()" else str(token in licences)) for token in tokens]
+    python = [{"OR": "or", "AND": "and"}.get(token, token if token in "()" else str(token in licenses)) for token in tokens]
     try:
         return bool(eval(" ".join(python), {"__builtins__": {}}))
     except SyntaxError:
@@ -55,7 +55,7 @@ def main():
         if package["rust_version"] and version(package["rust_version"]) > version(ours):
             problems.append(f"{name} needs Rust {package['rust_version']}, ours is {ours}")
         if not allowed(package["license"] or "none", deny["licenses"]["allow"]):
-            problems.append(f"{name} has the licence {package['license']}, which deny.toml does not allow")
+            problems.append(f"{name} has the license {package['license']}, which deny.toml does not allow")
         if package["name"] in deny["bans"]["deny"]:
             problems.append(f"{name} is banned by deny.toml")
         if package["source"] not in (None, CRATES_IO):
@@ -63,7 +63,7 @@ def main():
     for problem in problems:
         print(f"check-packages: {problem}", file=sys.stderr)
     if not problems:
-        print(f"All {len(packages)} packages build with Rust {ours} and have allowed licences, names and sources.")
+        print(f"All {len(packages)} packages build with Rust {ours} and have allowed licenses, names and sources.")
     return bool(problems)
 
 

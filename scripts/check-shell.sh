@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Scripts are recognised by their first line.
+# Scripts are recognized by their first line.
 scripts=()
 while IFS= read -r file; do
     if head -n 1 "$file" | grep -qE '^#!.*\b(ba|da)?sh\b'; then scripts+=("$file"); fi

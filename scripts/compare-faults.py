@@ -32,7 +32,7 @@ ENVOY_VERSION = "1.40.0"
 LIMIT_S = 5
 SILENCE_MS = 300  # How long each proxy waits for the backend.
 
-# Name, title, the backend's behaviour, method, path.
+# Name, title, the backend's behavior, method, path.
 FAULTS = [
     ("503", "GET: 503", "status=503", "GET", "/hello"),
     ("reset", "GET: connection reset before the response", "reset", "GET", "/hello"),
@@ -225,11 +225,11 @@ def sent_twice(backend):
 
 
 def measure(contender, fault, programs):
-    name, _, behaviour, method, path = fault
+    name, _, behavior, method, path = fault
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o711)  # If nginx starts as root, its workers run as another user.
         port = free_port()
-        backend = [programs["delayed-backend"], "--listen", f"127.0.0.1:{port}", "--script", f"{behaviour},ok*9"]
+        backend = [programs["delayed-backend"], "--listen", f"127.0.0.1:{port}", "--script", f"{behavior},ok*9"]
         with Process(port, *backend):
             if contender == "direct":
                 failed = failures(port, method, path)

@@ -160,12 +160,12 @@ show() {
 }
 
 check() {
-    local at=$1 who=$2 what=$3 due source pattern predicted='' measured difference colour=$bold
+    local at=$1 who=$2 what=$3 due source pattern predicted='' measured difference color=$bold
     IFS='|' read -r due source pattern <<<"${expected[seen]:--|nobody|nothing more}"
     [[ $due == - ]] || predicted=$(printf '%+.1f' "${due}e-3")
     measured=$(printf '%+.3f' "${at}e-3")
-    case $who in backend) colour=$cyan ;; service) colour=$yellow ;; esac
-    printf "%9s  %9s  $colour%-7s$plain  %s\n" "$measured" "$predicted" "$who" "${what#GET "$upstream"/hello: }"
+    case $who in backend) color=$cyan ;; service) color=$yellow ;; esac
+    printf "%9s  %9s  $color%-7s$plain  %s\n" "$measured" "$predicted" "$who" "${what#GET "$upstream"/hello: }"
 
     difference="
   expected: $source${predicted:+ at $predicted s, up to $late ms late}: $pattern

@@ -122,28 +122,28 @@ def main():
             print(f"FAILED {request[0]} {request[1]}:\n  direct {expected}\n  proxy  {actual}")
     print(f"without faults: {len(requests) - failed} of {len(requests)} responses equal the direct ones")
 
-    behaviours = [
+    behaviors = [
         FAULTS[position // 3 % len(FAULTS)] if position % 3 == 2 else "ok" for position in range(len(requests))
     ]
-    control("PUT", "/script", ",".join(behaviours).encode())
+    control("PUT", "/script", ",".join(behaviors).encode())
     control("POST", "/reset")
     wrong = 0
-    for request, behaviour, expected in zip(requests, behaviours, direct):
+    for request, behavior, expected in zip(requests, behaviors, direct):
         # Without content, nothing is left to truncate.
         has_content = isinstance(expected, tuple) and expected[3] != b""
         is_changed = send(PROXY, request) != expected
-        should_change = behaviour != "ok" and (has_content or behaviour != "truncate=0")
+        should_change = behavior != "ok" and (has_content or behavior != "truncate=0")
         if is_changed != should_change:
             wrong += 1
-            print(f"FAILED {request[0]} {request[1]} with {behaviour}: {'changed' if is_changed else 'the same'}")
-    scripted = sum(behaviour != "ok" for behaviour in behaviours)
-    recorded = [one["behaviour"] for one in json.loads(control("GET", "/requests"))["requests"]]
-    if recorded != behaviours:
+            print(f"FAILED {request[0]} {request[1]} with {behavior}: {'changed' if is_changed else 'the same'}")
+    scripted = sum(behavior != "ok" for behavior in behaviors)
+    recorded = [one["behavior"] for one in json.loads(control("GET", "/requests"))["requests"]]
+    if recorded != behaviors:
         wrong += 1
-        print(f"FAILED recorded {recorded}, expected {behaviours}")
+        print(f"FAILED recorded {recorded}, expected {behaviors}")
     print(f"with {scripted} faults: {len(requests) - wrong} of {len(requests)} requests are as scripted")
 
-    expected = sum(behaviour == "ok" or behaviour in REACHES_UPSTREAM for behaviour in behaviours)
+    expected = sum(behavior == "ok" or behavior in REACHES_UPSTREAM for behavior in behaviors)
     # Each request twice to see whether it is random, and once each directly and without faults.
     print(f"expected at httpbin: {2 * len(REQUESTS) + 2 * len(requests) + expected}")
     for request in skipped:

@@ -30,13 +30,13 @@ SETTINGS = ["--forward", "--listen=0", "--admin=0", f"--attempt-timeout={ATTEMPT
 
 
 def incident():
-    """Returns the script of an outage: a list of behaviours, each with the number of requests that meet it."""
+    """Returns the script of an outage: a list of behaviors, each with the number of requests that meet it."""
     if FAST:
         faults = ["status=503;retry-after=0", "reset", "truncate=1000", "delay=2s", "close"]
         steps = [(item, count) for fault in faults for item, count in (("ok", 15), (fault, 1))]
         return [*steps, ("ok", 50), (f"down={OUTAGE}", 1)]
     steps = [("ok", 300)]
-    for behaviours, healthy, times in [
+    for behaviors, healthy, times in [
         (["delay=800ms"], 4, 150),
         (["status=503;retry-after=1"], 14, 20),
         (["reset", "status=502", "close"], 12, 16),
@@ -44,7 +44,7 @@ def incident():
         (["delay=3s"], 19, 15),
         (["bandwidth=200KiB/s"], 9, 15),
     ]:
-        steps += [step for _ in range(times) for behaviour in behaviours for step in ((behaviour, 1), ("ok", healthy))]
+        steps += [step for _ in range(times) for behavior in behaviors for step in ((behavior, 1), ("ok", healthy))]
     return [*steps, ("ok", 150), (f"delay=20ms;down={OUTAGE}", 1), ("ok", 300), ("delay=150ms;status=503", 10)]
 
 
@@ -59,7 +59,7 @@ def outcome(item, note=""):
 
 
 def incident_timeout():
-    """Returns the behaviour that takes longer than an attempt may."""
+    """Returns the behavior that takes longer than an attempt may."""
     return "delay=2s" if FAST else "delay=3s"
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Changes the script of delayed-backend 50 times under 1,000 requests per second.
 
-Checks that every request met one script whole: its status, header field and body are those of one behaviour, and the
-requests of each script took its behaviours in order, from the start. Checks that no request was lost: each got a
+Checks that every request met one script whole: its status, header field and body are those of one behavior, and the
+requests of each script took its behaviors in order, from the start. Checks that no request was lost: each got a
 response, and the records are the same as the responses. CHANGES, RATE and SECONDS set other numbers.
 """
 
@@ -24,7 +24,7 @@ STATUSES = (200, 202, 503)
 
 
 def script(number):
-    """Returns a script whose behaviours all name it: number.0, number.1, number.2."""
+    """Returns a script whose behaviors all name it: number.0, number.1, number.2."""
     return ",".join(
         f"status={status};header=x-script: {number};body={number}.{position}"
         for position, status in enumerate(STATUSES)
@@ -77,7 +77,7 @@ def check(responses, recorded):
 
     positions = collections.defaultdict(list)
     for request in recorded:
-        number, position = request["behaviour"].split("body=")[1].strip('"').split(".")
+        number, position = request["behavior"].split("body=")[1].strip('"').split(".")
         positions[int(number)].append(int(position))
     for number, found in positions.items():
         if found != [index % len(STATUSES) for index in range(len(found))]:

@@ -32,11 +32,11 @@ class Backends:
         command = ["nginx", "-c", config, "-e", "/dev/null"]
         return Server("backend", command, port, processors, os.path.join(self.folder, "backend.log"))
 
-    def start_own(self, behaviour):
+    def start_own(self, behavior):
         """Returns a backend that behaves as `bench backend` describes."""
         port = free_port()
-        command = [self.bench, "backend", f"127.0.0.1:{port}", behaviour]
-        return Server(behaviour, command, port, load_processors(False), os.path.join(self.folder, f"{behaviour}.log"))
+        command = [self.bench, "backend", f"127.0.0.1:{port}", behavior]
+        return Server(behavior, command, port, load_processors(False), os.path.join(self.folder, f"{behavior}.log"))
 
 
 def make_certificate(certificate, key, folder):

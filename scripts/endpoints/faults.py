@@ -21,7 +21,7 @@ LAST_S = 4  # When proxies have had time to notice.
 class Fault:
     name: str
     title: str
-    behaviour: str | None = None  # Of the endpoint, unless it is killed or its packets are lost.
+    behavior: str | None = None  # Of the endpoint, unless it is killed or its packets are lost.
 
 
 REFUSE = "refuse"
@@ -82,7 +82,7 @@ class Faults:
     def measure(self, name, fault):
         addresses = self.network.add_endpoints(self.count)
         healthy = f"ok*{RATE * HEALTHY_S // self.count}"
-        script = f"{healthy},{fault.behaviour}*1000000" if fault.behaviour else "ok"
+        script = f"{healthy},{fault.behavior}*1000000" if fault.behavior else "ok"
         scripts = ["ok"] * (self.count - 1) + [script]
         with ExitStack() as stack:
             endpoints = map(self.programs.endpoint, addresses, scripts)
@@ -90,7 +90,7 @@ class Faults:
             proxy = stack.enter_context(self.programs.proxy(name, addresses, self.is_name))
             began, failed_connects = time.time(), self.network.failed_connects()
             load = Load(self.programs.load, proxy.port, ["GET"], RATE, HEALTHY_S + FAILING_S)
-            if fault.behaviour:
+            if fault.behavior:
                 outcomes = load.outcomes()
                 failures = [second for second in failures_of(bad) if second > began]
                 attempts, start_s = len(failures), min(failures, default=began) - began
@@ -115,5 +115,5 @@ def failures_of(endpoint):
     """Returns when an endpoint received each request that it failed."""
     with urllib.request.urlopen(f"http://{endpoint.address}/requests") as response:
         requests = json.load(response)["requests"]
-    times = [request["time"] for request in requests if request["behaviour"] != "ok"]
+    times = [request["time"] for request in requests if request["behavior"] != "ok"]
     return [datetime.datetime.fromisoformat(one).timestamp() for one in times]

@@ -22,7 +22,7 @@ def serve(program, script, ca=None):
 
 
 def scripts(table):
-    """Returns a script for each form of a behaviour in the table of the crate's documentation."""
+    """Returns a script for each form of a behavior in the table of the crate's documentation."""
     for row in table.splitlines()[2:]:
         forms = re.findall(r"`([^`]*)`", row.split("|")[1])
         # A default is shown without a value.

@@ -113,7 +113,7 @@ class ShopTest(unittest.TestCase):
         photo = os.urandom(300_000)
         self.assertEqual(self.shop.upload("cat.png", photo), {"name": "cat.png"})
         requests = self.requests()
-        self.assertEqual([request["behaviour"] for request in requests], ["reset", "ok"])
+        self.assertEqual([request["behavior"] for request in requests], ["reset", "ok"])
         for request in requests:
             self.assertEqual(request["body"]["length"], len(photo))
             self.assertEqual(request["body"]["sha256"], hashlib.sha256(photo).hexdigest())

@@ -221,7 +221,7 @@ impl Backend {
         self.server.set_stubs(stubs);
     }
 
-    /// Selects the behaviours of all scripts at random with this seed, or in order if `None`. They start anew.
+    /// Selects the behaviors of all scripts at random with this seed, or in order if `None`. They start anew.
     pub fn set_seed(&self, seed: Option<u64>) {
         self.server.set_seed(seed);
     }

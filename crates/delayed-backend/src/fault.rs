@@ -1,6 +1,6 @@
 //! What the backend does with one request, as plain data.
 //!
-//! A new behaviour needs a row in `table.rs`, and code in `play.rs` unless an existing [`Fault`] covers it.
+//! A new behavior needs a row in `table.rs`, and code in `play.rs` unless an existing [`Fault`] covers it.
 
 mod after_body;
 pub(crate) mod chunked_body;
@@ -32,12 +32,12 @@ const MAX_SUMMARY: usize = 1024;
 /// What the backend does with one request. By default it responds immediately.
 ///
 /// Displayed as in a script. If its delay is a range, it is displayed with the delay that has been drawn, so that the
-/// text plays the same behaviour again.
+/// text plays the same behavior again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Behaviour {
+pub struct Behavior {
     /// The delay before the response or the fault.
     pub(crate) delay: Option<Delay>,
-    /// All behaviours of the script item except the delay, as in a script. Empty if there are none.
+    /// All behaviors of the script item except the delay, as in a script. Empty if there are none.
     pub(crate) text: Arc<str>,
     /// The status to respond with, instead of the route's own response.
     pub(crate) status: Option<StatusCode>,
@@ -152,8 +152,8 @@ impl TlsFault {
     }
 }
 
-impl Behaviour {
-    /// Returns the behaviour as in a script, but for a text that is too long to be recorded with each request.
+impl Behavior {
+    /// Returns the behavior as in a script, but for a text that is too long to be recorded with each request.
     pub(crate) fn summary(&self) -> String {
         match self.text.char_indices().nth(MAX_SUMMARY) {
             None => self.to_string(),
@@ -175,7 +175,7 @@ impl Behaviour {
         self.status.is_none() && self.body.is_none() && !self.replaces_response(http2)
     }
 
-    /// Returns after how many bytes of the response it ends early, if the behaviour says so.
+    /// Returns after how many bytes of the response it ends early, if the behavior says so.
     pub(crate) fn bytes_before_end(&self) -> Option<u64> {
         match self.fault {
             Some(Fault::Truncate(bytes)) => bytes,
@@ -193,7 +193,7 @@ impl Behaviour {
         }
     }
 
-    /// Returns the fault of a TLS handshake, if the behaviour is one.
+    /// Returns the fault of a TLS handshake, if the behavior is one.
     pub(crate) fn tls_fault(&self) -> Option<TlsFault> {
         match self.fault {
             Some(Fault::Tls(fault)) => Some(fault),
@@ -223,7 +223,7 @@ impl Behaviour {
     }
 }
 
-impl fmt::Display for Behaviour {
+impl fmt::Display for Behavior {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let delay = self.delay.map(|delay| match delay {
             Delay::Default => "delay".to_owned(),
@@ -254,12 +254,12 @@ mod tests {
     fn a_summary_is_short_and_a_body_is_not_copied() {
         let long = "é".repeat(1 << 20);
         let script: Script = format!("status=503;body={long};delay=1s,close").parse().unwrap();
-        let behaviour = script.behaviour(NonZeroU64::MIN);
-        let summary = behaviour.summary();
+        let behavior = script.behavior(NonZeroU64::MIN);
+        let summary = behavior.summary();
         assert!(summary.starts_with("status=503;body=éé") && summary.ends_with("é…;delay=1s"), "{summary}");
         assert_eq!(summary.chars().count(), 1024 + "…;delay=1s".chars().count());
-        let again = script.behaviour(NonZeroU64::MIN);
-        assert_eq!(behaviour.body.unwrap().as_ptr(), again.body.unwrap().as_ptr());
-        assert_eq!(script.behaviour(NonZeroU64::new(2).unwrap()).summary(), "close");
+        let again = script.behavior(NonZeroU64::MIN);
+        assert_eq!(behavior.body.unwrap().as_ptr(), again.body.unwrap().as_ptr());
+        assert_eq!(script.behavior(NonZeroU64::new(2).unwrap()).summary(), "close");
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::fault::connection_state::ConnectionState;
 use crate::fault::play::Exchange;
-use crate::fault::{Behaviour, Fault};
+use crate::fault::{Behavior, Fault};
 use crate::recorder::body;
 use crate::recorder::missed_fault::MissedFault;
 use crate::recorder::observed_body::{ObservedBody, ResponseRecord};
@@ -92,9 +92,9 @@ impl Handler {
 }
 
 impl Arrival {
-    /// Takes the next behaviour of the script, if one applies, and records the request.
+    /// Takes the next behavior of the script, if one applies, and records the request.
     ///
-    /// Both are one step, so that requests are recorded in the order in which they take behaviours.
+    /// Both are one step, so that requests are recorded in the order in which they take behaviors.
     fn record(
         state: &Arc<State>,
         connection: &Arc<ConnectionState>,
@@ -107,18 +107,18 @@ impl Arrival {
             Responder::Stub(stub, _) => Some(stub.name.clone()),
             Responder::Route(_) | Responder::Proxy(_) => None,
         };
-        let mut behaviour = Behaviour::default();
+        let mut behavior = Behavior::default();
         let number = state.recorder.record(|number| {
-            behaviour = script.map(ScriptRun::next_behaviour).unwrap_or_default();
-            RecordedRequest::new(number, head, connection.number, stub, behaviour.summary())
+            behavior = script.map(ScriptRun::next_behavior).unwrap_or_default();
+            RecordedRequest::new(number, head, connection.number, stub, behavior.summary())
         });
         let http2 = head.version == Version::HTTP_2;
         let is_head = head.method == Method::HEAD;
-        let missed = behaviour.can_be_missed().then(|| {
-            let request = format!("{} {}: {}", head.method, head.uri.path(), behaviour.summary());
+        let missed = behavior.can_be_missed().then(|| {
+            let request = format!("{} {}: {}", head.method, head.uri.path(), behavior.summary());
             MissedFault::new(&state.recorder, number, request)
         });
-        let exchange = Exchange { behaviour, connection: Arc::clone(connection), http2, is_head, position, missed };
+        let exchange = Exchange { behavior, connection: Arc::clone(connection), http2, is_head, position, missed };
         if exchange.ends_connection() {
             connection.ignore_requests();
         }
@@ -126,14 +126,14 @@ impl Arrival {
         Self { state, number, time, responder, scripted: script.is_some(), exchange }
     }
 
-    /// Reads the request's body, and plays the behaviour on the response.
+    /// Reads the request's body, and plays the behavior on the response.
     async fn respond<B>(self, head: &Parts, body: B) -> Result<Response, h2::Error>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         self.log(head);
-        let is_sent = !self.exchange.behaviour.replaces_response(self.exchange.http2);
+        let is_sent = !self.exchange.behavior.replaces_response(self.exchange.http2);
         let response = self.read_and_respond(head, body).await;
         let response = self.exchange.play(response).await?;
         if !is_sent {
@@ -144,9 +144,9 @@ impl Arrival {
         Ok(response.map(|body| ObservedBody::new(body, record).boxed_unsync()))
     }
 
-    /// Logs the request with its behaviour, or in the words of the sample while that is what is played.
+    /// Logs the request with its behavior, or in the words of the sample while that is what is played.
     fn log(&self, head: &Parts) {
-        let (method, path, behaviour) = (&head.method, head.uri.path(), &self.exchange.behaviour);
+        let (method, path, behavior) = (&head.method, head.uri.path(), &self.exchange.behavior);
         let note = match &self.responder {
             Responder::Stub(stub, _) => &stub.name,
             Responder::Route(Route::NotFound) if self.state.stubs.stubs.is_some() => "no stub matches",
@@ -156,35 +156,35 @@ impl Arrival {
             Responder::Route(_) | Responder::Proxy(_) => "",
         };
         match (self.scripted, note) {
-            (true, "") if self.state.is_sample => match behaviour.delay {
+            (true, "") if self.state.is_sample => match behavior.delay {
                 Some(_) => log::info!("Request received from the client to delayed service."),
                 None => log::info!("Request received from the client to healthy service."),
             },
             (false, "") if self.state.is_sample => {}
-            (_, "") => log::info!("{method} {path}: {}", behaviour.summary()),
-            (true, note) => log::info!("{method} {path}: {} ({note})", behaviour.summary()),
+            (_, "") => log::info!("{method} {path}: {}", behavior.summary()),
+            (true, note) => log::info!("{method} {path}: {} ({note})", behavior.summary()),
             (false, note) => log::info!("{method} {path}: {note}"),
         }
     }
 
-    /// Reads the body, unless the behaviour ignores it, and returns the response of the route, stub or upstream.
+    /// Reads the body, unless the behavior ignores it, and returns the response of the route, stub or upstream.
     async fn read_and_respond<B>(&self, head: &Parts, body: B) -> Response
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        if self.exchange.behaviour.fault == Some(Fault::NoWindow) {
+        if self.exchange.behavior.fault == Some(Fault::NoWindow) {
             // Dropping the body would open its flow-control window.
             let _unread = body;
             return std::future::pending().await;
         }
         if let Responder::Proxy(proxy) = &self.responder
-            && self.exchange.behaviour.reaches_upstream(self.exchange.http2)
+            && self.exchange.behavior.reaches_upstream(self.exchange.http2)
         {
             let body = PassingBody::new(body, Arc::clone(&self.state.recorder), self.number);
             return proxy.forward(head, body).await;
         }
-        if self.exchange.behaviour.ignores_body(self.exchange.http2) {
+        if self.exchange.behavior.ignores_body(self.exchange.http2) {
             return self.own_response(head, &[]);
         }
         let limit = match &self.responder {
@@ -207,7 +207,7 @@ impl Arrival {
     fn own_response(&self, head: &Parts, body: &[u8]) -> Response {
         let route = match &self.responder {
             Responder::Route(route) => *route,
-            // The behaviour replaces it.
+            // The behavior replaces it.
             Responder::Proxy(_) => return Response::new(responses::boxed(Full::default())),
             Responder::Stub(stub, parameters) => return stub.response.respond(head, body, parameters),
         };
@@ -219,7 +219,7 @@ impl Arrival {
             Route::Options(allowed) => responses::options(allowed),
             Route::MethodNotAllowed(allowed) => responses::method_not_allowed(head, allowed),
             Route::NotFound => responses::not_found(head),
-            Route::Recorded => match self.exchange.behaviour.bytes_before_end() {
+            Route::Recorded => match self.exchange.behavior.bytes_before_end() {
                 Some(bytes) => known_bytes::longer_than(bytes),
                 None => responses::hello(),
             },
@@ -265,10 +265,10 @@ mod tests {
             requests.into_iter().map(Arc::unwrap_or_clone).collect()
         }
 
-        /// Asserts that the next request meets this behaviour.
-        async fn meets(&self, behaviour: &str) {
+        /// Asserts that the next request meets this behavior.
+        async fn meets(&self, behavior: &str) {
             self.call("GET", "/hello").await;
-            assert_eq!(self.requests().last().unwrap().behaviour, behaviour);
+            assert_eq!(self.requests().last().unwrap().behavior, behavior);
         }
 
         async fn hello_takes(&self) -> Duration {
@@ -335,7 +335,7 @@ mod tests {
         assert_eq!(body["message"], "no matching resource found for path : /x , method : GET");
         assert_eq!(body["path"], "/x?y=1");
         let requests = client.requests();
-        assert_eq!((requests[0].target.as_str(), requests[0].behaviour.as_str()), ("/x?y=1", "ok"));
+        assert_eq!((requests[0].target.as_str(), requests[0].behavior.as_str()), ("/x?y=1", "ok"));
         assert_eq!(requests[0].response.as_ref().unwrap().status, 404);
         client.meets("close").await;
     }
@@ -417,8 +417,8 @@ mod tests {
             assert_eq!(first["response"]["status"], 503);
             assert_eq!(first["body"]["length"], 3);
             assert!(first["body"]["sha256"].as_str().unwrap().starts_with("ba7816bf"));
-            assert_eq!(first["behaviour"], "status=503");
-            assert_eq!(report["requests"][1]["behaviour"], "ok");
+            assert_eq!(first["behavior"], "status=503");
+            assert_eq!(report["requests"][1]["behavior"], "ok");
         }
     }
 }

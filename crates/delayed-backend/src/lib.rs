@@ -21,7 +21,7 @@
 //! client.read_to_string(&mut response).await?;
 //!
 //! assert_eq!(response, "HTTP/1.1 200");
-//! assert_eq!(backend.requests()[0].behaviour, "close-after=12");
+//! assert_eq!(backend.requests()[0].behavior, "close-after=12");
 //! # Ok(())
 //! # }
 //! ```
@@ -44,23 +44,23 @@
 //!
 //! # Scripts
 //!
-//! A script is a comma-separated list of behaviours. Each request gets the next one, in a cycle. With a seed, each
+//! A script is a comma-separated list of behaviors. Each request gets the next one, in a cycle. With a seed, each
 //! request gets a random one. `delay*3,ok` repeats `delay` three times, or makes it three times as likely as `ok`. A
-//! semicolon combines behaviours: `status=503;retry-after=2;delay=1s`.
+//! semicolon combines behaviors: `status=503;retry-after=2;delay=1s`.
 //!
 #![doc = include_str!("fault/table.md")]
 //!
 //! Where a row has two forms, the value shown is the default. [`Script::with_delay`] sets the default of `delay`. The
-//! behaviours from `hang` on are faults, and a request can have at most one of them.
+//! behaviors from `hang` on are faults, and a request can have at most one of them.
 //!
 //! Sizes are in bytes, or in `KiB`, `MiB` and `GiB`. Durations have a unit (`10ms`, `1m 30s`) or are in seconds.
 //!
 //! A value that contains a comma, a semicolon, an asterisk, a double quote or a space and `#` needs double quotes:
-//! `retry-after="Fri, 31 Dec 1999 23:59:59 GMT"`; so does a text with a behaviour in it: `body="see status=503"`. In quotes, `\"` is a double quote and `\\` a backslash. JSON needs no
+//! `retry-after="Fri, 31 Dec 1999 23:59:59 GMT"`; so does a text with a behavior in it: `body="see status=503"`. In quotes, `\"` is a double quote and `\\` a backslash. JSON needs no
 //! quotes: a value that starts with `{` or `[` extends to the matching bracket, as in `body={"a":1,"b":[2,3]}`. What
 //! starts so but is not JSON needs quotes, too.
 //!
-//! A script can have several lines, a comma after the last behaviour, and comments: from `#` to the end of the line. In a
+//! A script can have several lines, a comma after the last behavior, and comments: from `#` to the end of the line. In a
 //! value without quotes, a comment starts after a space. A recording of a gateway is such a script, which is
 //! [played once](Script::as_recording).
 //!
@@ -69,7 +69,7 @@
 //!
 //! # Differences between the protocols
 //!
-//! | behaviour | HTTP/1.1 | HTTP/2 |
+//! | behavior | HTTP/1.1 | HTTP/2 |
 //! |---|---|---|
 //! | `chunked` | `Transfer-Encoding: chunked`, except for HEAD, 204 and 304 | no `content-length`; END_STREAM ends the body |
 //! | all that affect a connection | only its own response, as there is one at a time | all streams of the connection; counts all bytes that the connection sends from this response on, including frame headers |
@@ -106,7 +106,7 @@
 //!
 //! `tls=expired` and its like take the turn of a connection, not of a request: in `tls=expired,tls=stall,ok`, the first
 //! two connections have a fault in their handshake, and the first request of the third gets `ok`. The response to a
-//! request before such a behaviour asks the client to use another connection, as `goaway=1` does. A request that
+//! request before such a behavior asks the client to use another connection, as `goaway=1` does. A request that
 //! nevertheless meets it on an open connection is not responded to, and the connection is closed.
 //!
 //! During a `blackhole`, connections are silent, but stay open: what is sent meanwhile is read afterwards. The backlog
@@ -142,7 +142,7 @@ mod text_position;
 mod wait_error;
 
 pub use crate::backend::{Backend, BackendBuilder};
-pub use crate::fault::Behaviour;
+pub use crate::fault::Behavior;
 #[doc(hidden)]
 pub use crate::program::main;
 pub use crate::proxy::upstream::{Upstream, UpstreamError};

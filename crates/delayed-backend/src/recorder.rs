@@ -244,7 +244,7 @@ mod tests {
         };
         assert_eq!(
             serde_json::to_string(&report(&request)).unwrap(),
-            r#"{"received":1,"dropped":0,"requests":[{"number":1,"time":"1970-01-01T00:00:00Z","method":"GET","target":"/hello","version":"HTTP/1.1","headers":{"accept":"*/*"},"connection":1,"body":null,"stub":null,"behaviour":"ok","fault_missed":false,"response":null}]}"#
+            r#"{"received":1,"dropped":0,"requests":[{"number":1,"time":"1970-01-01T00:00:00Z","method":"GET","target":"/hello","version":"HTTP/1.1","headers":{"accept":"*/*"},"connection":1,"body":null,"stub":null,"behavior":"ok","fault_missed":false,"response":null}]}"#
         );
         request.body = Some(body(b"abc"));
         request.stub = Some("items".into());

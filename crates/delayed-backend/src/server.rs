@@ -153,7 +153,7 @@ impl Server {
         self.handler.state.set_upstream(upstream);
     }
 
-    /// Selects the behaviours of all scripts at random with this seed, or in order if `None`. They start anew.
+    /// Selects the behaviors of all scripts at random with this seed, or in order if `None`. They start anew.
     pub fn set_seed(&self, seed: Option<u64>) {
         self.handler.state.set_seed(seed);
     }

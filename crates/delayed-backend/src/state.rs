@@ -143,7 +143,7 @@ impl State {
         Self { script: Arc::new(ScriptRun::new(script)), is_sample: false, ..self.clone() }
     }
 
-    /// Selects behaviours at random if there is a seed, otherwise in order. All scripts start anew.
+    /// Selects behaviors at random if there is a seed, otherwise in order. All scripts start anew.
     fn with_seed(&self, seed: Option<u64>) -> Self {
         let script = self.script.script().clone().with_optional_seed(seed);
         let stubs = Arc::new(self.stubs.restarted(&script));
@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     fn next(state: &State) -> String {
-        state.script.next_behaviour().to_string()
+        state.script.next_behavior().to_string()
     }
 
     #[test]
@@ -252,12 +252,12 @@ mod tests {
     }
 
     #[test]
-    fn equal_scripts_of_stubs_draw_different_behaviours() {
+    fn equal_scripts_of_stubs_draw_different_behaviors() {
         let cell = StateCell::new(Script::default().with_seed(7));
         cell.set_stubs("[[stub]]\nscript = 'ok,close'\n[[stub]]\nscript = 'ok,close'".parse().unwrap());
         let draws = |cell: &StateCell| {
             let state = cell.current();
-            let draw = |script: &Arc<ScriptRun>| -> Vec<_> { (0..50).map(|_| script.next_behaviour()).collect() };
+            let draw = |script: &Arc<ScriptRun>| -> Vec<_> { (0..50).map(|_| script.next_behavior()).collect() };
             state.stubs.scripts.iter().map(draw).collect::<Vec<_>>()
         };
         let first = draws(&cell);

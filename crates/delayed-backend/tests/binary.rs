@@ -158,7 +158,7 @@ async fn invalid_arguments_are_reported_in_one_line_with_exit_code_2() {
     for (arguments, expected) in [
         (
             &["--script", "ok,statsu=503"][..],
-            r#"for '--script <SCRIPT>': item 2, column 4, "statsu": no such behaviour; did you mean status=503?"#,
+            r#"for '--script <SCRIPT>': item 2, column 4, "statsu": no such behavior; did you mean status=503?"#,
         ),
         (&["--script", "status=503", "retry-after=1"], "a script is given in quotes: --script '"),
         (&["--script", "ok", "--healthy-every", "2"], "cannot be used with '--healthy-every <N>'"),
@@ -226,7 +226,7 @@ async fn a_script_is_played_and_logged() {
     let (_, json) = report.split_once("\r\n\r\n").unwrap();
     let report: serde_json::Value = serde_json::from_str(json).unwrap();
     assert_eq!(report["received"], 6);
-    assert_eq!(report["requests"][2]["behaviour"], "close");
+    assert_eq!(report["requests"][2]["behavior"], "close");
 }
 
 #[tokio::test]
@@ -257,7 +257,7 @@ async fn a_recording_is_played_once_for_requests_of_any_path() {
     assert_eq!(message(&backend.next_log().await), "GET /hello: status=503;retry-after=1");
 
     std::fs::write(&file, "ok, # fine\nok,\nstatsu=503,\n").unwrap();
-    let expected = r#".txt: item 3, line 3, column 1, "statsu": no such behaviour; did you mean status=503?"#;
+    let expected = r#".txt: item 3, line 3, column 1, "statsu": no such behavior; did you mean status=503?"#;
     let output = run_to_end(&["--replay", path]).await;
     assert_one_line(&output, 2, expected);
     assert_one_line(&output, 2, "for '--replay <FILE>': ");
@@ -296,7 +296,7 @@ async fn a_backend_is_not_its_own_upstream() {
 }
 
 #[tokio::test]
-async fn the_same_seed_selects_the_same_behaviours() {
+async fn the_same_seed_selects_the_same_behaviors() {
     let mut runs = Vec::new();
     for _ in 0..2 {
         let mut backend = Backend::start(&["--script", "ok*2,close,status=500", "--seed", "3"]).await;

@@ -231,10 +231,7 @@ async fn requests_can_be_read_and_removed() {
     let first = &report["requests"][0];
     assert_eq!((&first["method"], &first["target"]), (&json!("POST"), &json!("/other")));
     assert_eq!((&first["headers"]["x-a"], &first["body"]["text"]), (&json!("1"), &json!("abc")));
-    assert_eq!(
-        (&first["response"]["status"], &report["requests"][1]["behaviour"]),
-        (&json!(404), &json!("status=503"))
-    );
+    assert_eq!((&first["response"]["status"], &report["requests"][1]["behavior"]), (&json!(404), &json!("status=503")));
 
     assert_eq!(control(&backend, "DELETE /requests", "").await.0, 204);
     assert_eq!(json(&control(&backend, "GET /requests", "").await.1)["received"], 0);
@@ -291,7 +288,7 @@ async fn without_tls_a_script_with_faults_of_the_handshake_is_rejected() {
 }
 
 #[tokio::test]
-async fn a_seed_selects_behaviours_at_random() {
+async fn a_seed_selects_behaviors_at_random() {
     let backend = backend("status=500,status=501,status=502,ok").await;
     let mut runs = HashMap::new();
     for seed in ["7", "8", "7"] {

@@ -1,4 +1,4 @@
-//! Every behaviour over HTTP/1.1: the bytes that a client receives.
+//! Every behavior over HTTP/1.1: the bytes that a client receives.
 
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the message")]
 
@@ -324,7 +324,7 @@ async fn chunked_can_have_a_status() {
 }
 
 #[tokio::test]
-async fn chunked_can_be_combined_with_other_behaviours() {
+async fn chunked_can_be_combined_with_other_behaviors() {
     for (script, expected) in [
         ("chunked;delay=1ms", End::Silence),
         ("huge-headers=100000;chunked", End::Silence),
@@ -540,7 +540,7 @@ async fn the_request_body_is_read_before_the_fault() {
         assert_eq!(read_to_end(&mut stream).await, (String::new(), end));
         let requests = backend.requests();
         assert_eq!(requests[0].body.as_ref().unwrap().length, 1 << 20);
-        assert_eq!(requests[0].behaviour, script);
+        assert_eq!(requests[0].behavior, script);
     }
 }
 
@@ -604,23 +604,23 @@ async fn requests_are_recorded_with_the_number_of_their_connection() {
 }
 
 #[tokio::test]
-async fn requests_get_the_behaviours_of_the_script() {
+async fn requests_get_the_behaviors_of_the_script() {
     let script: Script = "ok*3,close,reset,status=503,truncate".parse().unwrap();
     let script = script.with_seed(11);
     watch();
     let backend = Backend::start(script.clone()).await.unwrap();
     for number in (1..=100).filter_map(NonZeroU64::new) {
-        let behaviour = script.behaviour(number).to_string();
+        let behavior = script.behavior(number).to_string();
         let (response, end) = read_to_end(&mut send(backend.address(), &request("GET", "/hello")).await).await;
-        let (start, expected) = match behaviour.as_str() {
+        let (start, expected) = match behavior.as_str() {
             "close" => ("", End::Fin),
             "reset" => ("", End::Rst),
             "status=503" => ("HTTP/1.1 503", End::Fin),
             _ => ("HTTP/1.1 200", End::Fin),
         };
         assert!(response.starts_with(start) && response.is_empty() == start.is_empty(), "{response}");
-        assert_eq!(end, expected, "{behaviour}");
-        assert_eq!(backend.requests().last().unwrap().behaviour, behaviour);
+        assert_eq!(end, expected, "{behavior}");
+        assert_eq!(backend.requests().last().unwrap().behavior, behavior);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Every behaviour over HTTP/2: what a client library reports.
+//! Every behavior over HTTP/2: what a client library reports.
 
 #![allow(clippy::unwrap_used, reason = "a failed expectation is the message")]
 

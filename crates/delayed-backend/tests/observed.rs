@@ -1,4 +1,4 @@
-//! What a raw socket observes of every behaviour, over HTTP/1.1 and HTTP/2, with and without TLS.
+//! What a raw socket observes of every behavior, over HTTP/1.1 and HTTP/2, with and without TLS.
 //!
 //! docs/faults.md has the result. `UPDATE_DOCS=1` writes it.
 
@@ -25,12 +25,12 @@ use support::observe::{http1, http2};
 use support::tls::connect;
 use support::watch;
 
-/// The documentation of the crate has a row for each behaviour.
+/// The documentation of the crate has a row for each behavior.
 const TABLE: &str = include_str!("../src/fault/table.md");
 const START: &str = "<!-- observed -->\n";
 const END: &str = "<!-- end of observed -->\n";
 
-/// The forms of all behaviours, with values.
+/// The forms of all behaviors, with values.
 fn forms() -> impl Iterator<Item = &'static str> {
     TABLE.lines().skip(2).flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2))
 }
@@ -107,7 +107,7 @@ async fn connect_meanwhile(script: &str, backend: &Backend) -> &'static str {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_behaviour_is_observed_as_documented() {
+async fn every_behavior_is_observed_as_documented() {
     watch();
     let mut running = JoinSet::new();
     for (index, script) in forms().flat_map(scripts).enumerate() {

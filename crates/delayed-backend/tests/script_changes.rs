@@ -21,12 +21,12 @@ use support::watch;
 const CHANGES: usize = 20;
 const STATUSES: [u16; 3] = [200, 202, 503];
 
-/// Returns a script whose behaviours all name it.
+/// Returns a script whose behaviors all name it.
 fn script(number: usize) -> Script {
-    let behaviour = |(position, status): (usize, u16)| {
+    let behavior = |(position, status): (usize, u16)| {
         format!("status={status};header=x-script: {number};body={number}.{position}")
     };
-    STATUSES.into_iter().enumerate().map(behaviour).collect::<Vec<_>>().join(",").parse().unwrap()
+    STATUSES.into_iter().enumerate().map(behavior).collect::<Vec<_>>().join(",").parse().unwrap()
 }
 
 /// Sends requests on one connection until `stop`, and returns the bodies of the responses.
@@ -71,7 +71,7 @@ async fn each_request_meets_one_script_whole_and_none_is_lost() {
     let mut positions: HashMap<String, usize> = HashMap::new();
     let mut recorded = Vec::new();
     for request in backend.requests() {
-        let (_, body) = request.behaviour.split_once("body=").unwrap();
+        let (_, body) = request.behavior.split_once("body=").unwrap();
         let (number, position) = body.split_once('.').unwrap();
         let expected = positions.entry(number.to_owned()).or_default();
         assert_eq!(position.parse(), Ok(*expected % STATUSES.len()), "script {number} is played in order");

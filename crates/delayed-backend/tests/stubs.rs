@@ -53,9 +53,9 @@ async fn each_stub_has_a_script_of_its_own() {
     assert_eq!(get(&backend, "/hello").await.0, 500, "the first request of the default script");
     assert_eq!(get(&backend, "/other").await.0, 404);
     let recorded: Vec<_> =
-        backend.requests().into_iter().map(|request| (request.target, request.stub, request.behaviour)).collect();
-    let row = |target: &str, stub: Option<&str>, behaviour: &str| {
-        (target.to_owned(), stub.map(str::to_owned), behaviour.to_owned())
+        backend.requests().into_iter().map(|request| (request.target, request.stub, request.behavior)).collect();
+    let row = |target: &str, stub: Option<&str>, behavior: &str| {
+        (target.to_owned(), stub.map(str::to_owned), behavior.to_owned())
     };
     assert_eq!(
         recorded,

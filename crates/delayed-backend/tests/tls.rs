@@ -98,8 +98,8 @@ async fn a_connection_takes_the_turn_of_a_handshake_fault() {
     let mut response = String::new();
     stream.read_to_string(&mut response).await.unwrap();
     assert!(response.starts_with("HTTP/1.1 503"), "{response}");
-    let behaviours: Vec<_> = backend.requests().into_iter().map(|request| request.behaviour).collect();
-    assert_eq!(behaviours, ["ok", "status=503"]);
+    let behaviors: Vec<_> = backend.requests().into_iter().map(|request| request.behavior).collect();
+    assert_eq!(behaviors, ["ok", "status=503"]);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Every behaviour of the backend with every kind of request, over both protocols. The expected outcomes are the table in
+//! Every behavior of the backend with every kind of request, over both protocols. The expected outcomes are the table in
 //! `docs/what-is-retried.md`, which was reviewed row by row. `UPDATE_DOCS=1` writes the observed outcomes to it, to be
 //! reviewed again.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed expectation is the test's message")]
@@ -19,7 +19,7 @@ const END: &str = "<!-- end of table -->";
 
 /// There is no `reset-after` in the body: over HTTP/2, whether the client reads the head before the reset depends on
 /// timing.
-const BEHAVIOURS: [&str; 26] = [
+const BEHAVIORS: [&str; 26] = [
     "ok",
     "delay=10ms",
     "drip=1ms",
@@ -78,13 +78,13 @@ const PAYLOAD_SHA256: &str = "d0c27dd3ba9c7d7f7be628d7bec50b9dc6ae296d21315ea880
 const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /// Returns what the caller gets, and after how many attempts.
-async fn observe(behaviour: &str, kind: Kind, http2: bool) -> String {
-    let backend = Backend::start(format!("{behaviour},{behaviour},ok").parse().unwrap()).await.unwrap();
+async fn observe(behavior: &str, kind: Kind, http2: bool) -> String {
+    let backend = Backend::start(format!("{behavior},{behavior},ok").parse().unwrap()).await.unwrap();
     let waits = RetryPolicy::builder().count(6).interval(Duration::from_millis(40)).jitter(Jitter::None);
     let client = Client::builder(backend.url())
         .policy(waits.build().unwrap())
         .status_codes([503])
-        .timeout(if never_responds(behaviour) { Duration::from_secs(1) } else { LONG_TIMEOUT })
+        .timeout(if never_responds(behavior) { Duration::from_secs(1) } else { LONG_TIMEOUT })
         .http2_prior_knowledge(http2)
         .build()
         .unwrap();
@@ -92,22 +92,22 @@ async fn observe(behaviour: &str, kind: Kind, http2: bool) -> String {
         Kind::GetText => text_cell(client.get(&target()).text().await, &backend),
         _ => response_cell(client.execute(request(kind)).await).await,
     };
-    let cell = if behaviour.starts_with("down") { without_count(&cell) } else { cell };
+    let cell = if behavior.starts_with("down") { without_count(&cell) } else { cell };
     for body in backend.requests().into_iter().filter_map(|request| request.body) {
         let (length, sha256) = match kind {
             Kind::Get | Kind::GetText => (0, EMPTY_SHA256),
             Kind::Put | Kind::Post | Kind::PostWithKey => (PAYLOAD.len() as u64, PAYLOAD_SHA256),
         };
         // The backend responded early, and may not have read the body.
-        if behaviour != "early" || body.length == length {
-            assert_eq!((body.length, &*body.sha256), (length, sha256), "{behaviour}: what arrived");
+        if behavior != "early" || body.length == length {
+            assert_eq!((body.length, &*body.sha256), (length, sha256), "{behavior}: what arrived");
         }
     }
     cell
 }
 
-fn never_responds(behaviour: &str) -> bool {
-    behaviour.split(';').any(|part| part.starts_with("hang") || part.starts_with("stall"))
+fn never_responds(behavior: &str) -> bool {
+    behavior.split(';').any(|part| part.starts_with("hang") || part.starts_with("stall"))
 }
 
 /// Replaces the number of attempts during an outage, which depends on timing, if there are several.
@@ -166,18 +166,18 @@ async fn the_table_of_what_is_retried_is_what_happens() {
     watchdog::watch();
     let mut cells = JoinSet::new();
     let permits = Arc::new(Semaphore::new(CONCURRENCY));
-    for (row, behaviour) in BEHAVIOURS.into_iter().enumerate() {
+    for (row, behavior) in BEHAVIORS.into_iter().enumerate() {
         for (column, (kind, _)) in KINDS.into_iter().enumerate() {
             for (protocol, (http2, _)) in PROTOCOLS.into_iter().enumerate() {
                 let permits = Arc::clone(&permits);
                 cells.spawn(async move {
                     let _permit = permits.acquire().await;
-                    (row, column, protocol, observe(behaviour, kind, http2).await)
+                    (row, column, protocol, observe(behavior, kind, http2).await)
                 });
             }
         }
     }
-    let mut seen = vec![[const { [const { String::new() }; KINDS.len()] }; PROTOCOLS.len()]; BEHAVIOURS.len()];
+    let mut seen = vec![[const { [const { String::new() }; KINDS.len()] }; PROTOCOLS.len()]; BEHAVIORS.len()];
     for (row, column, protocol, cell) in cells.join_all().await {
         seen[row][protocol][column] = cell;
     }
@@ -196,12 +196,12 @@ async fn the_table_of_what_is_retried_is_what_happens() {
 }
 
 fn table(seen: &[[[String; KINDS.len()]; PROTOCOLS.len()]]) -> String {
-    let mut table = String::from("| behaviour | |");
+    let mut table = String::from("| behavior | |");
     KINDS.iter().for_each(|(_, name)| write!(table, " {name} |").unwrap());
     table.push_str("\n|---|---|---|---|---|---|---|\n");
-    for (behaviour, protocols) in BEHAVIOURS.iter().zip(seen) {
+    for (behavior, protocols) in BEHAVIORS.iter().zip(seen) {
         for ((_, protocol), cells) in PROTOCOLS.iter().zip(protocols) {
-            writeln!(table, "| `{behaviour}` | {protocol} | {} |", cells.join(" | ")).unwrap();
+            writeln!(table, "| `{behavior}` | {protocol} | {} |", cells.join(" | ")).unwrap();
         }
     }
     table

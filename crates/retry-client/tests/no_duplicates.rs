@@ -30,7 +30,7 @@ const SCRIPT: &str = "ok*4,delay=1ms,status=503,reset,close,reset-after=20,close
 /// otherwise no repeat would succeed.
 const HTTP2_SCRIPT: &str = "ok*80,delay=2ms*20,refused-stream*20,status=503*5,truncate*5,reset,close,close-after=20";
 
-/// The behaviours for each arrival of a request, in order, by method and number.
+/// The behaviors for each arrival of a request, in order, by method and number.
 type Arrivals = HashMap<(String, String), Vec<String>>;
 
 struct Run {
@@ -66,7 +66,7 @@ async fn run(script: &str, http2: bool) -> Run {
     callers.join_all().await;
     let mut arrivals = Arrivals::new();
     for request in backend.requests() {
-        arrivals.entry((request.method, request.target)).or_default().push(request.behaviour);
+        arrivals.entry((request.method, request.target)).or_default().push(request.behavior);
     }
     Run { arrivals, succeeded }
 }
@@ -111,7 +111,7 @@ async fn over_http2_only_a_post_that_was_refused_unprocessed_arrives_again() {
     let mut again = 0;
     for arrivals in run.of(&Method::POST) {
         let (_, earlier) = arrivals.split_last().unwrap();
-        assert!(earlier.iter().all(|behaviour| behaviour == "refused-stream"), "arrived again after {earlier:?}");
+        assert!(earlier.iter().all(|behavior| behavior == "refused-stream"), "arrived again after {earlier:?}");
         again += u32::from(!earlier.is_empty());
     }
     assert!(again > 0, "a refused POST is repeated");

@@ -139,7 +139,7 @@ async fn pools_share_the_number_of_idle_connections() {
 }
 
 #[tokio::test]
-async fn a_cancelled_waiter_does_not_block_the_next() {
+async fn a_canceled_waiter_does_not_block_the_next() {
     let gate = Arc::new(Semaphore::new(0));
     let (client, asked, _server) = gated(Arc::clone(&gate)).await;
     let client = client.pool_max_connections(1).build().unwrap();
@@ -161,7 +161,7 @@ async fn a_cancelled_waiter_does_not_block_the_next() {
 }
 
 #[tokio::test]
-async fn a_connection_with_a_cancelled_request_is_not_reused() {
+async fn a_connection_with_a_canceled_request_is_not_reused() {
     let server = Server::start([Reply::Hang, Reply::Ok("second")]).await;
     let client = server.client().build().unwrap();
     let abandoned = tokio::spawn({

@@ -214,7 +214,7 @@ impl<B: Borrow<RetryBudget>> Progress<B> {
     }
 }
 
-/// Ends the call for its budget, even if it was cancelled.
+/// Ends the call for its budget, even if it was canceled.
 impl<B: Borrow<RetryBudget>> Drop for Progress<B> {
     #[inline]
     fn drop(&mut self) {

@@ -179,7 +179,7 @@ async fn each_failure_of_the_upstream_has_its_own_status() {
 }
 
 #[tokio::test]
-async fn attempts_are_cancelled_when_the_client_disconnects() {
+async fn attempts_are_canceled_when_the_client_disconnects() {
     let backend = backend("status=503").await;
     let flags = ["--interval", "1h", "--max-wait-interval", "1h", "--access-log"];
     let mut service = gateway(backend.address(), &[&flags[..], &TRUSTED].concat()).await;

@@ -267,7 +267,7 @@ async fn a_disconnect_after_the_start_of_another_request_is_noticed() {
             client.set_zero_linger().unwrap();
         }
         drop(client);
-        // The request to the upstream is cancelled.
+        // The request to the upstream is canceled.
         let end = within(
             format_args!("the end of the upstream connection after {what}"),
             server.read_to_end(&mut Vec::new()),

@@ -23,15 +23,15 @@ const END: &str = "<!-- end of promises -->";
 #[derive(Clone, Copy)]
 struct Row {
     what: &'static str,
-    behaviour: &'static str,
+    behavior: &'static str,
     target: &'static str,
     upstream_http2: bool,
     /// Further lines of the request's head.
     head: &'static str,
 }
 
-const fn row(what: &'static str, behaviour: &'static str, target: &'static str) -> Row {
-    Row { what, behaviour, target, upstream_http2: false, head: "" }
+const fn row(what: &'static str, behavior: &'static str, target: &'static str) -> Row {
+    Row { what, behavior, target, upstream_http2: false, head: "" }
 }
 
 /// The response to this echoes the request: it is shorter than `--response-buffer`, and has no `ETag`.
@@ -71,10 +71,10 @@ fn rows() -> Vec<Row> {
 async fn observe(row: &Row, method: &str) -> String {
     let flags: &[&str] = if row.upstream_http2 { &["--upstream-http2"] } else { &[] };
     let flags = [&["--timeout", "1s"], flags].concat();
-    if row.behaviour == "refused" {
+    if row.behavior == "refused" {
         return observe_refused(row, method).await;
     }
-    let backend = backend(&format!("{0},{0},ok", row.behaviour)).await;
+    let backend = backend(&format!("{0},{0},ok", row.behavior)).await;
     let service = gateway(backend.address(), &flags).await;
     let got = call(service.address, method, row).await;
     match backend.requests().len() {

@@ -24,7 +24,7 @@ use crate::stubs::Stubs;
 /// The maximum size of a script or of stubs.
 const MAX_BODY: usize = 4 << 20;
 
-/// How long `/down` takes the backend down by default, like the behaviour `down`.
+/// How long `/down` takes the backend down by default, like the behavior `down`.
 const DEFAULT_OUTAGE: Duration = Duration::from_secs(3);
 
 /// How long `/requests?wait=` waits by default. Many clients wait longer for a response.

@@ -25,8 +25,8 @@ pub(crate) static ENDPOINTS: &[(Method, &str, &str)] = &[
         "/down",
         "closes all connections and refuses new ones, for 3 s or the time in ?for=10s; 0 ends an outage",
     ),
-    (Method::POST, "/seed", "selects behaviours at random, with the seed in the body"),
-    (Method::DELETE, "/seed", "selects behaviours in order"),
+    (Method::POST, "/seed", "selects behaviors at random, with the seed in the body"),
+    (Method::DELETE, "/seed", "selects behaviors in order"),
     (Method::GET, "/events", "requests as they arrive, as server-sent events"),
     (Method::GET, "/healthz", "200 while the backend runs, even while it is down"),
 ];

@@ -76,7 +76,7 @@ fn row(request: &RecordedRequest) -> String {
         bytes = format!("{}{}", response.length, if response.complete { "" } else { " (partial)" });
         milliseconds = response.milliseconds.to_string();
     }
-    let fault = format!("{}{}", request.behaviour, if request.fault_missed { " (not reached)" } else { "" });
+    let fault = format!("{}{}", request.behavior, if request.fault_missed { " (not reached)" } else { "" });
     let status_class = format!("status class{}", request.response.as_ref().map_or(0, |response| response.status / 100));
     let cells = [
         ("number", &*number),
@@ -84,7 +84,7 @@ fn row(request: &RecordedRequest) -> String {
         ("method", &request.method),
         ("path", &request.target),
         ("stub", request.stub.as_deref().unwrap_or_default()),
-        (if request.behaviour == "ok" { "fault ok" } else { "fault" }, &fault),
+        (if request.behavior == "ok" { "fault ok" } else { "fault" }, &fault),
         (&status_class, &status),
         ("bytes", &bytes),
         ("ms", &milliseconds),

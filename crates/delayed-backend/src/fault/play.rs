@@ -1,4 +1,4 @@
-//! Plays a behaviour: delays a response, changes it, or replaces it with a fault.
+//! Plays a behavior: delays a response, changes it, or replaces it with a fault.
 
 use std::future;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::fault::connection_state::ConnectionState;
 use crate::fault::outage::Outage;
 use crate::fault::truncated_body::{Ending, TruncatedBody};
 use crate::fault::watched_body::WatchedBody;
-use crate::fault::{Behaviour, Delay, Fault, RetryAfter, http2_frames};
+use crate::fault::{Behavior, Delay, Fault, RetryAfter, http2_frames};
 use crate::recorder::missed_fault::MissedFault;
 use crate::routes::known_bytes;
 use crate::routes::responses::{self, Response};
@@ -25,10 +25,10 @@ use crate::routes::responses::{self, Response};
 /// The size of each field that `huge-headers` adds.
 const FIELD_SIZE: u32 = 16 << 10;
 
-/// One request and its response, with the behaviour to play.
+/// One request and its response, with the behavior to play.
 #[derive(Debug)]
 pub(crate) struct Exchange {
-    pub(crate) behaviour: Behaviour,
+    pub(crate) behavior: Behavior,
     pub(crate) connection: Arc<ConnectionState>,
     /// Whether the protocol is HTTP/2.
     pub(crate) http2: bool,
@@ -47,14 +47,14 @@ impl Exchange {
     ///
     /// If the HTTP/2 stream has to be reset.
     pub(crate) async fn play(mut self, response: Response) -> Result<Response, h2::Error> {
-        if self.behaviour.fault == Some(Fault::NoPing) {
+        if self.behavior.fault == Some(Fault::NoPing) {
             self.connection.fault.set(Some(OutputFault::IgnorePings));
             return future::pending().await;
         }
-        if let Some(Delay::For(delay)) = self.behaviour.delay {
+        if let Some(Delay::For(delay)) = self.behavior.delay {
             tokio::time::sleep(delay).await;
         }
-        match self.behaviour.fault {
+        match self.behavior.fault {
             Some(Fault::Hang | Fault::NoWindow) => return future::pending().await,
             Some(Fault::Outage(outage, length)) => {
                 self.connection.start_outage(outage, length);
@@ -92,7 +92,7 @@ impl Exchange {
 
     /// Returns why the response ends before the fault of its body, if it does.
     fn reason_to_miss(&self, response: &Response) -> Option<String> {
-        let bytes = match self.behaviour.fault {
+        let bytes = match self.behavior.fault {
             Some(Fault::Truncate(bytes)) => bytes,
             Some(Fault::BadChunk) => None,
             Some(Fault::Excess(_)) if self.is_head => None,
@@ -101,13 +101,13 @@ impl Exchange {
         if self.is_head || !has_content(response.status()) {
             return Some("as the response has no body".to_owned());
         }
-        let length = response.body().size_hint().exact().filter(|_| !self.behaviour.chunked)?;
+        let length = response.body().size_hint().exact().filter(|_| !self.behavior.chunked)?;
         (bytes.unwrap_or(length / 2) >= length).then(|| format!("as the body has {length} bytes"))
     }
 
-    /// Replaces the response if the behaviour has a status, and adds header fields.
+    /// Replaces the response if the behavior has a status, and adds header fields.
     fn change_head(&self, response: Response) -> Response {
-        let Behaviour { status, retry_after, headers, body, huge_headers, .. } = &self.behaviour;
+        let Behavior { status, retry_after, headers, body, huge_headers, .. } = &self.behavior;
         let mut response = match (status, body) {
             (None, None) => response,
             (Some(status), None) if has_content(*status) => self.status_text(*status),
@@ -138,10 +138,10 @@ impl Exchange {
         response
     }
 
-    /// Returns a response whose body is the text of the status, or longer if the behaviour would end it later than that.
+    /// Returns a response whose body is the text of the status, or longer if the behavior would end it later than that.
     fn status_text(&self, status: StatusCode) -> Response {
         let text = status.canonical_reason().unwrap_or_default();
-        match self.behaviour.bytes_before_end() {
+        match self.behavior.bytes_before_end() {
             Some(bytes) if bytes >= text.len() as u64 => {
                 let mut response = known_bytes::longer_than(bytes);
                 *response.status_mut() = status;
@@ -153,12 +153,12 @@ impl Exchange {
 
     /// Changes the body, and sets what follows it.
     fn change_body(&self, mut response: Response) -> Response {
-        let chunked = self.behaviour.chunked;
+        let chunked = self.behavior.chunked;
         if chunked {
             response = response.map(|body| ChunkedBody::new(body).boxed_unsync());
         }
         let slot = self.connection.fault.clone();
-        let (bytes, inserted) = match self.behaviour.fault {
+        let (bytes, inserted) = match self.behavior.fault {
             Some(Fault::Truncate(bytes)) => (bytes, Bytes::new()),
             Some(Fault::BadChunk) => (None, BAD_CHUNK),
             _ => return self.add_fault_after(response),
@@ -173,7 +173,7 @@ impl Exchange {
 
     /// Adds the fault that follows the response.
     fn add_fault_after(&self, response: Response) -> Response {
-        let after = match (&self.behaviour.fault, self.fault_after_response()) {
+        let after = match (&self.behavior.fault, self.fault_after_response()) {
             (Some(Fault::Excess(bytes)), _) if self.http2 && !self.is_head => After::Frame(excess(*bytes)),
             // hyper does not poll this body.
             (_, Some(fault)) if self.is_head || (!self.http2 && response.body().size_hint().exact() == Some(0)) => {
@@ -188,7 +188,7 @@ impl Exchange {
 
     /// Returns whether the client is asked to use another connection after this response.
     fn is_last(&self) -> bool {
-        match self.behaviour.fault {
+        match self.behavior.fault {
             Some(Fault::Goaway) => true,
             Some(Fault::GoawayAfter(count)) => u64::from(self.position) >= count,
             _ => false,
@@ -202,7 +202,7 @@ impl Exchange {
 
     /// Returns the fault of the connection from the start of the response on.
     fn output_fault(&self) -> Option<OutputFault> {
-        match self.behaviour.fault.as_ref()? {
+        match self.behavior.fault.as_ref()? {
             Fault::Output(fault) => Some(fault.clone()),
             Fault::DripHead(pause) => {
                 let head_end = if self.http2 { HeadEnd::Frame } else { HeadEnd::EmptyLine(0) };
@@ -218,7 +218,7 @@ impl Exchange {
 
     /// Returns the fault of the connection from the end of the response on.
     fn fault_after_response(&self) -> Option<OutputFault> {
-        match self.behaviour.fault.as_ref()? {
+        match self.behavior.fault.as_ref()? {
             Fault::AfterResponse(fault) => Some(fault.clone()),
             Fault::Excess(bytes) if !self.is_head => {
                 Some(OutputFault::Insert(excess(*bytes), Position::AfterFlush, None))

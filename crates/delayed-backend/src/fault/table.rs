@@ -1,4 +1,4 @@
-//! The table of all behaviours that a script can name.
+//! The table of all behaviors that a script can name.
 //!
 //! The parser, its error messages and `--help` use [`KEYWORDS`]. A test checks that the crate's documentation matches.
 
@@ -12,7 +12,7 @@ use crate::fault::outage::Outage;
 use crate::fault::value::Value;
 use crate::fault::{Delay, Fault, RetryAfter};
 
-/// A behaviour that a script can name.
+/// A behavior that a script can name.
 #[derive(Debug)]
 pub(crate) struct Keyword {
     /// In one of these forms: `name`, `name=example`, `name[=default]`.
@@ -23,7 +23,7 @@ pub(crate) struct Keyword {
     meaning: &'static str,
 }
 
-/// What a behaviour can be combined with.
+/// What a behavior can be combined with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
     /// Nothing.
@@ -42,7 +42,7 @@ pub(crate) enum Class {
     NoResponse,
 }
 
-/// What a behaviour affects, and in which protocol.
+/// What a behavior affects, and in which protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
     /// A response, over any protocol.
@@ -73,10 +73,10 @@ impl Scope {
 }
 
 /// Defines the table. A row consists of the usage, the class, the scope, and the type of the value with the function
-/// that adds it to a behaviour. Its doc comment describes what the behaviour does.
+/// that adds it to a behavior. Its doc comment describes what the behavior does.
 macro_rules! keywords {
     ($($(#[doc = $meaning:literal])+ $usage:literal: $class:ident, $scope:ident, $value:ident($add:expr);)+) => {
-        /// All behaviours, in the order of the documentation.
+        /// All behaviors, in the order of the documentation.
         pub(crate) static KEYWORDS: &[Keyword] = &[$(Keyword {
             usage: $usage,
             class: Class::$class,
@@ -88,7 +88,7 @@ macro_rules! keywords {
 }
 
 keywords! {
-    /// responds immediately; cannot be combined with other behaviours
+    /// responds immediately; cannot be combined with other behaviors
     "ok": Alone, Both, None(|_| ());
 
     /// waits for the default delay before anything else: 5 s, or the value of `--delay`
@@ -264,13 +264,13 @@ impl Keyword {
     }
 }
 
-/// Returns the behaviours with this name, with their positions in the table. Some names have one with a value, and one
+/// Returns the behaviors with this name, with their positions in the table. Some names have one with a value, and one
 /// without.
 pub(crate) fn named(name: &str) -> impl Iterator<Item = (usize, &'static Keyword)> {
     KEYWORDS.iter().enumerate().filter(move |(_, keyword)| keyword.name() == name)
 }
 
-/// Returns the names of all behaviours, separated by commas.
+/// Returns the names of all behaviors, separated by commas.
 pub(crate) fn names() -> String {
     let mut names: Vec<_> = KEYWORDS.iter().map(Keyword::name).collect();
     names.dedup();
@@ -286,13 +286,13 @@ mod tests {
 
     /// The documentation of the crate and of the project contain the table. `UPDATE_DOCS=1` writes it.
     #[test]
-    fn the_documentation_lists_every_behaviour() {
+    fn the_documentation_lists_every_behavior() {
         let rows = KEYWORDS.iter().map(|keyword| {
             let forms: Vec<_> = keyword.forms().iter().map(|form| format!("`{form}`")).collect();
             format!("| {} | {} | {} |\n", forms.join(", "), keyword.scope.text(), keyword.meaning())
         });
         let rows: String = rows.collect();
-        let table = format!("| behaviour | affects | what it does |\n|---|---|---|\n{rows}");
+        let table = format!("| behavior | affects | what it does |\n|---|---|---|\n{rows}");
         check_document("src/fault/table.md", |_| table.clone());
         check_document("../../docs/faults.md", |document| {
             let (before, rest) = document.split_once(START).unwrap();
@@ -301,8 +301,8 @@ mod tests {
         });
     }
 
-    const START: &str = "<!-- behaviours -->\n";
-    const END: &str = "<!-- end of behaviours -->\n";
+    const START: &str = "<!-- behaviors -->\n";
+    const END: &str = "<!-- end of behaviors -->\n";
 
     #[track_caller]
     fn check_document(path: &str, expected: impl Fn(&str) -> String) {

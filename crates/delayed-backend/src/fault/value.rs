@@ -1,4 +1,4 @@
-//! The values of behaviours in a script, such as `503` in `status=503`.
+//! The values of behaviors in a script, such as `503` in `status=503`.
 
 use std::time::Duration;
 
@@ -6,24 +6,24 @@ use h2::Reason;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
 use crate::common::duration;
-use crate::fault::{Behaviour, Delay, TlsFault, duration_text};
+use crate::fault::{Behavior, Delay, TlsFault, duration_text};
 
-/// The type of a value, with the function that adds the value to a behaviour.
+/// The type of a value, with the function that adds the value to a behavior.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Value {
-    None(fn(&mut Behaviour)),
-    Bytes(fn(&mut Behaviour, u64)),
-    LimitedBytes(fn(&mut Behaviour, u32)),
-    Count(fn(&mut Behaviour, u64)),
-    Rate(fn(&mut Behaviour, u64)),
-    Duration(fn(&mut Behaviour, Duration)),
-    Delay(fn(&mut Behaviour, Delay)),
-    Status(fn(&mut Behaviour, StatusCode)),
-    Field(fn(&mut Behaviour, HeaderValue)),
-    Header(fn(&mut Behaviour, HeaderName, HeaderValue)),
-    Text(fn(&mut Behaviour, String)),
-    Code(fn(&mut Behaviour, Reason)),
-    Tls(fn(&mut Behaviour, TlsFault)),
+    None(fn(&mut Behavior)),
+    Bytes(fn(&mut Behavior, u64)),
+    LimitedBytes(fn(&mut Behavior, u32)),
+    Count(fn(&mut Behavior, u64)),
+    Rate(fn(&mut Behavior, u64)),
+    Duration(fn(&mut Behavior, Duration)),
+    Delay(fn(&mut Behavior, Delay)),
+    Status(fn(&mut Behavior, StatusCode)),
+    Field(fn(&mut Behavior, HeaderValue)),
+    Header(fn(&mut Behavior, HeaderName, HeaderValue)),
+    Text(fn(&mut Behavior, String)),
+    Code(fn(&mut Behavior, Reason)),
+    Tls(fn(&mut Behavior, TlsFault)),
 }
 
 impl Value {
@@ -57,8 +57,8 @@ impl Value {
         matches!(self, Self::Field(_) | Self::Header(_) | Self::Text(_))
     }
 
-    /// Parses a value and adds it to a behaviour. Returns the value in its usual form, or `None` if it is invalid.
-    pub(crate) fn add(self, to: &mut Behaviour, text: Option<&str>) -> Option<String> {
+    /// Parses a value and adds it to a behavior. Returns the value in its usual form, or `None` if it is invalid.
+    pub(crate) fn add(self, to: &mut Behavior, text: Option<&str>) -> Option<String> {
         let text = match (self, text) {
             (Self::None(add), None) => {
                 add(to);

@@ -38,14 +38,14 @@ pub(crate) struct Flags {
     #[arg(default_value = "4", value_parser = healthy_every, allow_hyphen_values = true)]
     pub(crate) healthy_every: NonZeroU32,
 
-    /// Behaviours for successive requests, such as 'delay*3,ok' or 'close,status=503;retry-after=1'
+    /// Behaviors for successive requests, such as 'delay*3,ok' or 'close,status=503;retry-after=1'
     #[arg(long, env = "DELAYED_BACKEND_SCRIPT", value_name = "SCRIPT")]
     #[arg(value_parser = script, conflicts_with = "healthy_every", long_help = script_help())]
     pub(crate) script: Option<Script>,
 
     /// File with a recording of a gateway (retry-service --record-faults) to play once, for requests of any path
     ///
-    /// It is a script: each request gets the next behaviour of the file, and all requests after the last one get 'ok'. They
+    /// It is a script: each request gets the next behavior of the file, and all requests after the last one get 'ok'. They
     /// get the response of --upstream, of their route, or else the one of /hello. Requests that match a stub play the script of
     /// the stub.
     #[arg(long, env = "DELAYED_BACKEND_REPLAY", value_name = "FILE")]
@@ -66,7 +66,7 @@ pub(crate) struct Flags {
     #[arg(conflicts_with = "healthy_every")]
     pub(crate) upstream: Option<Upstream>,
 
-    /// Seed for selecting behaviours of the script at random instead of in order
+    /// Seed for selecting behaviors of the script at random instead of in order
     #[arg(long, env = "DELAYED_BACKEND_SEED", value_name = "N")]
     #[arg(value_parser = seed, allow_hyphen_values = true)]
     pub(crate) seed: Option<u64>,
@@ -152,16 +152,16 @@ impl Flags {
 
 fn script_help() -> String {
     let mut help = String::from(
-        "Behaviours for successive requests, such as 'delay*3,ok' or 'close,status=503;retry-after=1'\n\n\
-         A comma-separated list, repeated in a cycle. A semicolon combines behaviours, with at most one fault among \
+        "Behaviors for successive requests, such as 'delay*3,ok' or 'close,status=503;retry-after=1'\n\n\
+         A comma-separated list, repeated in a cycle. A semicolon combines behaviors, with at most one fault among \
          them, and *3 repeats what is combined three times, or with --seed makes it three times as likely. A text with \
          a comma or semicolon needs double quotes: body=\"a,b\". JSON needs none: body={\"a\":1,\"b\":2}. A script can \
-         have several lines, with comments that start with #, and a comma after the last behaviour; from a file, it is \
+         have several lines, with comments that start with #, and a comma after the last behavior; from a file, it is \
          --script \"$(cat FILE)\". A number without a unit is in seconds (delay=0.5) or bytes (truncate=100); other \
          units are ms, m, h, and KiB, MiB, GiB.\n\n\
          The script applies to /hello, /echo and /bytes/N; /requests lists the requests. Without a script, all requests \
          are delayed except every Nth (--healthy-every). Stubs have scripts of their own, in their file.\n\n\
-         The behaviours, and what they affect (both: a response over HTTP/1.1 and over HTTP/2). Of two forms, the \
+         The behaviors, and what they affect (both: a response over HTTP/1.1 and over HTTP/2). Of two forms, the \
          second shows the default value:\n",
     );
     for keyword in KEYWORDS {

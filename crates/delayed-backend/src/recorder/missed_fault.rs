@@ -10,7 +10,7 @@ use crate::recorder::Recorder;
 pub(crate) struct MissedFault {
     recorder: Arc<Recorder>,
     number: NonZeroU64,
-    /// The request and its behaviour, as in the log.
+    /// The request and its behavior, as in the log.
     request: String,
 }
 

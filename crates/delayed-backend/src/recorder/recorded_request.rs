@@ -42,10 +42,10 @@ pub struct RecordedRequest {
     pub body: Option<RecordedBody>,
     /// The name of the stub that matched, or `None` if none did.
     pub stub: Option<String>,
-    /// The behaviour that the script selected for it; `ok` if no script applies. It is cut after 1024 characters, and ends
+    /// The behavior that the script selected for it; `ok` if no script applies. It is cut after 1024 characters, and ends
     /// with `…` then, or with the delay.
-    pub behaviour: String,
-    /// Whether the fault of the behaviour had no effect, because the response ended before: with `truncate=100`, a body of 14
+    pub behavior: String,
+    /// Whether the fault of the behavior had no effect, because the response ended before: with `truncate=100`, a body of 14
     /// bytes is complete. What counts the bytes of the connection, such as `stall-after=130`, is known to be missed when the
     /// response has been sent; over HTTP/2, at the next response or the end of the connection.
     pub fault_missed: bool,
@@ -88,7 +88,7 @@ impl RecordedRequest {
         head: &Parts,
         connection: u64,
         stub: Option<String>,
-        behaviour: String,
+        behavior: String,
     ) -> Self {
         let target = head.uri.path_and_query().map_or("", |target| target.as_str());
         Self {
@@ -101,7 +101,7 @@ impl RecordedRequest {
             connection,
             body: None,
             stub,
-            behaviour,
+            behavior,
             fault_missed: false,
             response: None,
         }
@@ -112,7 +112,7 @@ impl RecordedRequest {
         let field = |(name, value): (&header::HeaderName, &HeaderValue)| {
             size_of::<(header::HeaderName, HeaderValue)>() + name.as_str().len() + value.len()
         };
-        let texts = [&self.method, &self.target, &self.version, &self.behaviour];
+        let texts = [&self.method, &self.target, &self.version, &self.behavior];
         let body = |body: &RecordedBody| {
             body.content.len() + body.sha256.len() + body.trailers.iter().map(String::len).sum::<usize>()
         };

@@ -47,12 +47,12 @@ pub(crate) struct Mistake<'a>(pub(crate) Span<'a>, pub(crate) Problem);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Problem {
-    #[error("a behaviour is missing")]
+    #[error("a behavior is missing")]
     Missing,
-    #[error("no such behaviour")]
+    #[error("no such behavior")]
     Unknown,
-    #[error("a text that contains a behaviour needs double quotes")]
-    BehaviourInText,
+    #[error("a text that contains a behavior needs double quotes")]
+    BehaviorInText,
     #[error("expected {0}")]
     Value(&'static str),
     #[error("a double quote is missing or misplaced; in quotes, it is written \\\"")]
@@ -71,7 +71,7 @@ pub(crate) enum Problem {
     CommentInText,
     #[error("given twice")]
     Twice,
-    #[error("ok cannot be combined with other behaviours; remove it")]
+    #[error("ok cannot be combined with other behaviors; remove it")]
     Alone,
     #[error("a request can have only one fault")]
     TwoFaults,

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
-use crate::fault::Behaviour;
+use crate::fault::Behavior;
 use crate::fault::table::{Class, Keyword, named};
 use crate::script::error::{Mistake, Problem, ScriptError};
 use crate::script::span::Span;
@@ -44,16 +44,16 @@ fn item_with<'a>(Mistake(span, _): Mistake<'_>, script: &'a str, start: usize) -
 }
 
 fn step<'a>(item: &Item<'a>) -> Result<Step, Mistake<'a>> {
-    let behaviour = behaviour(item)?;
+    let behavior = behavior(item)?;
     let weight = match item.weight {
         None => NonZeroU32::MIN,
         Some(weight) => weight.text.parse().map_err(|_| Mistake(weight, Problem::Weight))?,
     };
-    Ok(Step { behaviour, weight })
+    Ok(Step { behavior, weight })
 }
 
-fn behaviour<'a>(item: &Item<'a>) -> Result<Behaviour, Mistake<'a>> {
-    let mut behaviour = Behaviour::default();
+fn behavior<'a>(item: &Item<'a>) -> Result<Behavior, Mistake<'a>> {
+    let mut behavior = Behavior::default();
     let mut keywords: Vec<&Keyword> = Vec::new();
     let mut parts = Vec::new();
     for Part { ends_at_comment, span, name, value } in &item.parts {
@@ -61,13 +61,13 @@ fn behaviour<'a>(item: &Item<'a>) -> Result<Behaviour, Mistake<'a>> {
         if keyword.class == Class::Alone && item.parts.len() > 1 {
             return Err(Mistake(*name, Problem::Alone));
         }
-        if keyword.value.is_text() && contains_behaviour(span.text) {
-            return Err(Mistake(*span, Problem::BehaviourInText));
+        if keyword.value.is_text() && contains_behavior(span.text) {
+            return Err(Mistake(*span, Problem::BehaviorInText));
         }
         if keyword.value.is_text() && *ends_at_comment {
             return Err(Mistake(*span, Problem::CommentInText));
         }
-        let value = keyword.value.add(&mut behaviour, value.as_deref().or(keyword.default()));
+        let value = keyword.value.add(&mut behavior, value.as_deref().or(keyword.default()));
         let value = value.ok_or(Mistake(*span, Problem::Value(keyword.value.expected())))?;
         if let Some(problem) = keywords.iter().find_map(|other| conflict(keyword, other)) {
             return Err(Mistake(*span, problem));
@@ -75,18 +75,18 @@ fn behaviour<'a>(item: &Item<'a>) -> Result<Behaviour, Mistake<'a>> {
         keywords.push(keyword);
         if !matches!(keyword.class, Class::Alone | Class::Delay) {
             let value = match keyword.takes_value() {
-                true => format!("={}", quote(&value, contains_behaviour)),
+                true => format!("={}", quote(&value, contains_behavior)),
                 false => String::new(),
             };
             parts.push((index, format!("{}{value}", keyword.name())));
         }
     }
-    // By position in the table, so that equal behaviours are displayed alike.
+    // By position in the table, so that equal behaviors are displayed alike.
     parts.sort_by_key(|(index, _)| *index);
-    behaviour.text = parts.into_iter().map(|(_, part)| part).collect::<Vec<_>>().join(";").into();
-    match contradiction(&keywords, behaviour.status.is_some()) {
+    behavior.text = parts.into_iter().map(|(_, part)| part).collect::<Vec<_>>().join(";").into();
+    match contradiction(&keywords, behavior.status.is_some()) {
         Some(problem) => Err(Mistake(item.span, problem)),
-        None => Ok(behaviour),
+        None => Ok(behavior),
     }
 }
 
@@ -98,8 +98,8 @@ fn find(name: Span<'_>, has_value: bool) -> Result<(usize, &'static Keyword), Mi
     fits.or_else(|| named(name.text).next()).ok_or(Mistake(name, problem))
 }
 
-/// Returns whether a behaviour and an equals sign follow a space: in a text without quotes, it may be a separate behaviour.
-fn contains_behaviour(text: &str) -> bool {
+/// Returns whether a behavior and an equals sign follow a space: in a text without quotes, it may be a separate behavior.
+fn contains_behavior(text: &str) -> bool {
     let is_quoted = text.ends_with(['"', '}', ']']);
     let mut words = text.split_whitespace().skip(1).filter_map(|word| word.split_once('='));
     !is_quoted && words.any(|(name, _)| named(name).next().is_some())
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn every_behaviour_is_parsed() {
+    fn every_behavior_is_parsed() {
         for text in [
             "ok",
             "delay",
@@ -336,8 +336,8 @@ mod tests {
 
     /// Scripts of keywords that can be combined.
     fn scripts() -> impl Strategy<Value = Script> {
-        let behaviour = prop::collection::vec(parts(), 1..4).prop_map(|parts| parts.join(";"));
-        let step = (behaviour, any::<NonZeroU32>()).prop_map(|(behaviour, weight)| format!("{behaviour}*{weight}"));
+        let behavior = prop::collection::vec(parts(), 1..4).prop_map(|parts| parts.join(";"));
+        let step = (behavior, any::<NonZeroU32>()).prop_map(|(behavior, weight)| format!("{behavior}*{weight}"));
         let step = step.prop_filter_map("not valid", |step| step.parse::<Script>().map(|_| step).ok());
         prop::collection::vec(step, 1..5).prop_map(|steps| steps.join(",").parse().unwrap())
     }

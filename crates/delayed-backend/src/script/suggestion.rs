@@ -7,7 +7,7 @@ use crate::fault::table::{KEYWORDS, Keyword, named, names};
 use crate::script::error::{Mistake, Problem};
 use crate::spelling::similar;
 
-/// What other tools call a behaviour, for example toxiproxy, Envoy and WireMock.
+/// What other tools call a behavior, for example toxiproxy, Envoy and WireMock.
 const OTHER_NAMES: &[(&str, &str)] = &[
     ("abort", "status"),
     ("code", "status"),
@@ -60,9 +60,9 @@ const CERTIFICATES: &[(&str, &str)] = &[
 const MAX_ITEM: usize = 500;
 
 const SEPARATORS: &str =
-    "a semicolon combines behaviours of one request, a comma separates those of successive requests";
+    "a semicolon combines behaviors of one request, a comma separates those of successive requests";
 const ASSIGNMENT: &str = "a value follows an equals sign";
-const REPETITION: &str = "an asterisk and a number repeat a behaviour";
+const REPETITION: &str = "an asterisk and a number repeat a behavior";
 
 /// Describes the mistake in an item: what is wrong, and what to write instead, if that can be guessed.
 pub(crate) fn describe(script: &str, item: &str, mistake: Mistake<'_>, is_valid: impl Fn(&str) -> bool) -> String {
@@ -78,14 +78,14 @@ pub(crate) fn describe(script: &str, item: &str, mistake: Mistake<'_>, is_valid:
         return format!("{problem}; remove the quotes around the script: {script}");
     }
     if let Some(item) = with_decimal_point(previous, item).filter(|item| is_valid(item)) {
-        return format!("a comma separates behaviours; did you mean {item}?");
+        return format!("a comma separates behaviors; did you mean {item}?");
     }
     if problem == Problem::Unknown && is_unquoted_text(previous) {
         return format!("{problem}; a text with a comma or semicolon needs double quotes, such as body=\"a,b\"");
     }
     let (rule, items) = corrected(item, &is_valid);
     let wrong = match rule {
-        Some(rule) if problem != Problem::BehaviourInText => rule.to_owned(),
+        Some(rule) if problem != Problem::BehaviorInText => rule.to_owned(),
         _ => problem.to_string(),
     };
     match (&*items, problem) {
@@ -122,14 +122,14 @@ fn has_text(name: &str) -> bool {
     named(name).any(|(_, keyword)| keyword.value.is_text())
 }
 
-/// Returns the name of the behaviour that this one probably stands for.
+/// Returns the name of the behavior that this one probably stands for.
 fn known_name(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_lowercase().replace('_', "-");
     let other = OTHER_NAMES.iter().find(|(other, _)| *other == name).map(|(_, name)| *name);
     other.or_else(|| similar(&name, KEYWORDS.iter().map(Keyword::name)))
 }
 
-/// Returns the name of the behaviour that has this name in other tools, or with other letters.
+/// Returns the name of the behavior that has this name in other tools, or with other letters.
 fn other_name(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_lowercase().replace('_', "-");
     let own = KEYWORDS.iter().map(Keyword::name).find(|own| *own == name);
@@ -163,13 +163,13 @@ fn corrected(item: &str, is_valid: &dyn Fn(&str) -> bool) -> (Option<&'static st
     (broken, items)
 }
 
-/// Splits an item at semicolons, and wherever else a behaviour begins after a character that may separate two.
+/// Splits an item at semicolons, and wherever else a behavior begins after a character that may separate two.
 fn pieces(item: &str) -> Vec<Piece> {
     let mut pieces: Vec<Piece> = Vec::new();
     for (gap, word) in words(item) {
         match pieces.last_mut() {
             None => pieces.push(Piece { text: word.to_owned(), is_separated: false }),
-            Some(last) if gap.contains(';') || begins_behaviour(&last.text, word) => {
+            Some(last) if gap.contains(';') || begins_behavior(&last.text, word) => {
                 pieces.push(Piece { text: word.to_owned(), is_separated: !gap.contains(';') });
             }
             Some(last) => last.text.extend([gap, word]),
@@ -195,8 +195,8 @@ fn words(item: &str) -> Vec<(&str, &str)> {
     words
 }
 
-/// Returns whether a word is the beginning of another behaviour, and not the rest of the one before.
-fn begins_behaviour(before: &str, word: &str) -> bool {
+/// Returns whether a word is the beginning of another behavior, and not the rest of the one before.
+fn begins_behavior(before: &str, word: &str) -> bool {
     let name = word.split(['=', ':', '*']).next().unwrap_or_default();
     let is_named = other_name(name).is_some();
     if is_unquoted_text(before) {
@@ -207,7 +207,7 @@ fn begins_behaviour(before: &str, word: &str) -> bool {
     !is_count && (is_named || (!is_name && bare_value(word).is_some()))
 }
 
-/// Returns the behaviour that a value without a name stands for.
+/// Returns the behavior that a value without a name stands for.
 fn bare_value(text: &str) -> Option<String> {
     match text.parse() {
         Ok(200..600_u16) => Some(format!("status={text}")),
@@ -231,16 +231,16 @@ fn corrected_piece(text: &str, is_valid: &dyn Fn(&str) -> bool) -> (String, Opti
     if is_valid(text) {
         return (text.to_owned(), None);
     }
-    if let Some((behaviour, count)) = repeated(text) {
-        let (behaviour, _) = corrected_piece(behaviour, is_valid);
-        return (format!("{behaviour}*{count}"), Some(REPETITION));
+    if let Some((behavior, count)) = repeated(text) {
+        let (behavior, _) = corrected_piece(behavior, is_valid);
+        return (format!("{behavior}*{count}"), Some(REPETITION));
     }
     let (name, rest) = text.split_at(text.find(['=', ':', '*', ' ']).unwrap_or(text.len()));
     let own_name = known_name(name).filter(|_| named(name).next().is_none()).unwrap_or(name);
     let value = rest.trim_start_matches(['=', ':', ' ']);
     let rule = (!rest.starts_with('=')).then_some(ASSIGNMENT);
     match bare_value(name) {
-        Some(behaviour) => (format!("{behaviour}{rest}"), None),
+        Some(behavior) => (format!("{behavior}{rest}"), None),
         None if value.is_empty() || value.starts_with('*') => (format!("{own_name}{value}"), None),
         None if named(own_name).all(|(_, keyword)| !keyword.takes_value()) && is_number(value) => {
             (format!("{own_name}*{value}"), rule.map(|_| REPETITION))
@@ -253,16 +253,16 @@ fn corrected_piece(text: &str, is_valid: &dyn Fn(&str) -> bool) -> (String, Opti
     }
 }
 
-/// Returns the behaviour and the count in `ok x3`, `3x ok` and `3*ok`.
+/// Returns the behavior and the count in `ok x3`, `3x ok` and `3*ok`.
 fn repeated(text: &str) -> Option<(&str, &str)> {
     let first = text.trim_start_matches(|c: char| c.is_ascii_digit());
-    let (count, behaviour) = text.split_at(text.len() - first.len());
-    let behaviour = behaviour.trim_start_matches([' ', 'x', '×', '*']);
-    if !count.is_empty() && other_name(behaviour.split('=').next()?).is_some() {
-        return Some((behaviour, count));
+    let (count, behavior) = text.split_at(text.len() - first.len());
+    let behavior = behavior.trim_start_matches([' ', 'x', '×', '*']);
+    if !count.is_empty() && other_name(behavior.split('=').next()?).is_some() {
+        return Some((behavior, count));
     }
-    let (behaviour, count) = text.rsplit_once(['x', '×'])?;
-    (is_number(count.trim()) && !behaviour.is_empty()).then_some((behaviour.trim_end(), count.trim()))
+    let (behavior, count) = text.rsplit_once(['x', '×'])?;
+    (is_number(count.trim()) && !behavior.is_empty()).then_some((behavior.trim_end(), count.trim()))
 }
 
 fn is_number(text: &str) -> bool {
@@ -300,7 +300,7 @@ mod tests {
     use crate::script::Script;
     use crate::script::suggestion::{ASSIGNMENT, REPETITION, SEPARATORS};
 
-    const UNKNOWN: &str = "no such behaviour";
+    const UNKNOWN: &str = "no such behavior";
 
     fn message(script: &str) -> String {
         script.parse::<Script>().unwrap_err().to_string()
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn another_separator_of_behaviours_is_recognized() {
+    fn another_separator_of_behaviors_is_recognized() {
         check_meant("status=503 retry-after=1", SEPARATORS, &["status=503;retry-after=1"]);
         check_meant("ok,status=503 retry-after=1 delay=1s,ok", SEPARATORS, &["status=503;retry-after=1;delay=1s"]);
         check_meant("delay ok", SEPARATORS, &["delay,ok"]);
@@ -342,8 +342,8 @@ mod tests {
     }
 
     #[test]
-    fn a_behaviour_in_a_text_is_not_taken_for_text() {
-        let wrong = "a text that contains a behaviour needs double quotes";
+    fn a_behavior_in_a_text_is_not_taken_for_text() {
+        let wrong = "a text that contains a behavior needs double quotes";
         let meant = ["status=503;retry-after=1;delay=1s", "status=503;retry-after=1,delay=1s"];
         check_meant("status=503;retry-after=1 delay=1s", wrong, &meant);
         check_meant("body=late status=503", wrong, &["body=late;status=503", "body=late,status=503"]);
@@ -361,7 +361,7 @@ mod tests {
         }
         check_meant(
             "body=late\nstatus=503",
-            "a text that contains a behaviour needs double quotes",
+            "a text that contains a behavior needs double quotes",
             &["body=late;status=503", "body=late,status=503"],
         );
         check("ok # first\nreset", "expected a comma before the comment");
@@ -407,7 +407,7 @@ mod tests {
         check_meant("trunkate", UNKNOWN, &["truncate"]);
         check_meant("latency=1s", UNKNOWN, &["delay=1s"]);
         check_meant("limit_data=100", UNKNOWN, &["close-after=100"]);
-        check("statsu", "no such behaviour; did you mean status?");
+        check("statsu", "no such behavior; did you mean status?");
     }
 
     #[test]
@@ -499,7 +499,7 @@ mod tests {
 
     #[test]
     fn a_text_with_a_separator_needs_quotes() {
-        let unquoted = "no such behaviour; a text with a comma or semicolon needs double quotes, such as body=\"a,b\"";
+        let unquoted = "no such behavior; a text with a comma or semicolon needs double quotes, such as body=\"a,b\"";
         for script in ["status=503;body=a,b", "header=Set-Cookie: a=1; Path=/", "body='a,b'"] {
             check(script, unquoted);
         }
@@ -508,8 +508,8 @@ mod tests {
     #[test]
     fn without_a_guess_the_message_says_what_is_expected() {
         check("hang=3s", "expected no value");
-        check("timeout=3s", "no such behaviour; did you mean hang?");
+        check("timeout=3s", "no such behavior; did you mean hang?");
         check("status=5xx", "expected a status from 200 to 599, such as status=503");
-        check("ok;delay", "ok cannot be combined with other behaviours; remove it");
+        check("ok;delay", "ok cannot be combined with other behaviors; remove it");
     }
 }

@@ -22,7 +22,7 @@ enum Stage {
     Proceed,
     /// The server responded without asking for the body.
     Rejected,
-    /// The body is never sent: it was rejected and the response has been read, or the request was cancelled.
+    /// The body is never sent: it was rejected and the response has been read, or the request was canceled.
     Closed,
 }
 
@@ -45,7 +45,7 @@ impl ContinueSignal {
         self.change(Stage::Waiting, if rejected { Stage::Rejected } else { Stage::Proceed });
     }
 
-    /// Notes that the request was cancelled.
+    /// Notes that the request was canceled.
     pub(crate) fn cancel(&self) {
         self.0.send_replace(Stage::Closed);
     }

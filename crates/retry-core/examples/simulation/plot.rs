@@ -15,7 +15,7 @@ const SIZE: (u32, u32) = (1200, 800);
 const HEADER: u32 = 84;
 const COLUMNS: usize = 3;
 
-// Okabe and Ito's colours, which colour-blind people can distinguish.
+// Okabe and Ito's colors, which color-blind people can distinguish.
 const LOAD: RGBColor = RGBColor(213, 94, 0);
 const LOAD_FILL: RGBColor = RGBColor(248, 223, 204);
 const SERVED: RGBColor = RGBColor(0, 114, 178);

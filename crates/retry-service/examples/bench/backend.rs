@@ -1,4 +1,4 @@
-//! A backend with the behaviours that nginx, the backend of all other comparisons, does not have.
+//! A backend with the behaviors that nginx, the backend of all other comparisons, does not have.
 
 use std::{
     collections::HashMap,
@@ -17,7 +17,7 @@ const TEXT: &str = "Hello World!!!";
 const ATTEMPTS: u32 = 4;
 
 #[derive(Clone, Copy)]
-enum Behaviour {
+enum Behavior {
     /// Respond with the headers of the request.
     Echo,
     /// Respond with 200 when the request's body has been read.
@@ -33,30 +33,30 @@ enum Behaviour {
 /// The attempts so far, by the id of the request, which is the same for all its attempts.
 type Attempts = Arc<Mutex<HashMap<HeaderValue, u32>>>;
 
-pub(crate) async fn run(address: &str, behaviour: &str) {
-    let behaviour = match behaviour {
-        "echo" => Behaviour::Echo,
-        "ok" => Behaviour::Ok,
-        "retry" => Behaviour::Retry,
-        "busy" => Behaviour::Busy,
-        "hang" => Behaviour::Hang,
+pub(crate) async fn run(address: &str, behavior: &str) {
+    let behavior = match behavior {
+        "echo" => Behavior::Echo,
+        "ok" => Behavior::Ok,
+        "retry" => Behavior::Retry,
+        "busy" => Behavior::Busy,
+        "hang" => Behavior::Hang,
         other => panic!("{other}: expected echo, ok, retry, busy or hang"),
     };
     let attempts = Attempts::default();
     let respond = move |mut request: Request<Incoming>, _| {
         let attempts = attempts.clone();
         async move {
-            let (status, body) = match behaviour {
-                Behaviour::Echo => (StatusCode::OK, text_of(request.headers()).into()),
-                Behaviour::Ok => {
+            let (status, body) = match behavior {
+                Behavior::Echo => (StatusCode::OK, text_of(request.headers()).into()),
+                Behavior::Ok => {
                     while let Some(Ok(_)) = request.body_mut().frame().await {}
                     (StatusCode::OK, Bytes::from_static(TEXT.as_bytes()))
                 }
-                Behaviour::Retry if is_last(&attempts, request.headers()) => {
+                Behavior::Retry if is_last(&attempts, request.headers()) => {
                     (StatusCode::OK, Bytes::from_static(TEXT.as_bytes()))
                 }
-                Behaviour::Retry | Behaviour::Busy => (StatusCode::SERVICE_UNAVAILABLE, Bytes::from_static(b"busy")),
-                Behaviour::Hang => pending().await,
+                Behavior::Retry | Behavior::Busy => (StatusCode::SERVICE_UNAVAILABLE, Bytes::from_static(b"busy")),
+                Behavior::Hang => pending().await,
             };
             let mut response = Response::new(Full::new(body));
             *response.status_mut() = status;

@@ -40,7 +40,7 @@ fn main() {
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     match arguments[..] {
-        ["backend", address, behaviour] => run(1, backend::run(address, behaviour)),
+        ["backend", address, behavior] => run(1, backend::run(address, behavior)),
         ["bare-proxy", address, upstream, ref options @ ..] => {
             let options = Options::parse(options);
             run(options.threads, bare_proxy::run(address, upstream, options));

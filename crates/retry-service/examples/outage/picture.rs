@@ -9,7 +9,7 @@ use crate::timeline::{self, Run, SECONDS, STEP, Step, per_second};
 const SIZE: (u32, u32) = (1200, 700);
 const HEADER: u32 = 84;
 
-// Okabe and Ito's colours, which colour-blind people can distinguish.
+// Okabe and Ito's colors, which color-blind people can distinguish.
 const CONNECTS: RGBColor = RGBColor(213, 94, 0);
 const REQUESTS: RGBColor = RGBColor(0, 114, 178);
 const WAITING: RGBColor = RGBColor(0, 158, 115);

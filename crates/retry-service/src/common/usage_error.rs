@@ -17,7 +17,7 @@ const OTHER_NAMES: [(&[&str], &[&str]); 10] = [
     (&["cert", "certificate", "https", "ssl"], &["tls"]),
     (&["latency", "sleep", "wait"], &["delay"]),
     (&["attempts", "max-retries", "retries"], &["count"]),
-    (&["behaviour", "fault", "faults", "scenario", "script-file", "status"], &["script"]),
+    (&["behavior", "fault", "faults", "scenario", "script-file", "status"], &["script"]),
     (&["random"], &["seed"]),
 ];
 

@@ -84,7 +84,7 @@ pub(super) enum End {
 /// An item of a script, without its weight.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Item {
-    /// All behaviours except the delay.
+    /// All behaviors except the delay.
     parts: Vec<String>,
     pub(super) delay: Duration,
 }
