@@ -150,9 +150,10 @@ impl Arrival {
         let note = match &self.responder {
             Responder::Stub(stub, _) => &stub.name,
             Responder::Route(Route::NotFound) if self.state.stubs.stubs.is_some() => "no stub matches",
-            Responder::Route(Route::NotFound) => "no such path; there are /hello, /echo, /bytes/N and /requests",
             // The sample logs neither these nor OPTIONS.
-            Responder::Route(Route::MethodNotAllowed(_)) if !self.state.is_sample => "method not allowed",
+            Responder::Route(_) if self.state.is_sample => "",
+            Responder::Route(Route::NotFound) => "no such path; there are /hello, /echo, /bytes/N and /requests",
+            Responder::Route(Route::MethodNotAllowed(_)) => "method not allowed",
             Responder::Route(_) | Responder::Proxy(_) => "",
         };
         match (self.scripted, note) {

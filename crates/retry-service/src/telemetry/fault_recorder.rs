@@ -3,6 +3,7 @@
 mod exchange;
 mod file;
 mod recording;
+mod run;
 
 use std::{
     fmt,

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 /// A response head that arrives earlier counts as immediate.
-const IMMEDIATE: Duration = Duration::from_millis(5);
+pub(super) const IMMEDIATE: Duration = Duration::from_millis(5);
 
 /// About the size of a response head of the backend, which counts in `stall-after`.
 const HEAD_SIZE: u64 = 128;

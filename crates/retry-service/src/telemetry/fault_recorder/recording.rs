@@ -1,11 +1,14 @@
-//! The order of a recording: exchanges by when they were sent, outages, and runs of healthy responses. `now` is the time
-//! since the start of the recording.
+//! The order of a recording: exchanges by when they were sent, and outages. `now` is the time since the start of the
+//! recording.
 
 use std::{collections::VecDeque, mem, time::Duration};
 
 use jiff::Timestamp;
 
-use super::exchange::{End, Ended, Exchange, Head, Item, OutagePart};
+use super::{
+    exchange::{End, Ended, Exchange, Head, OutagePart},
+    run::Run,
+};
 
 /// How long an exchange in flight may delay the lines of later ones.
 const MAX_DELAY: Duration = Duration::from_secs(60);
@@ -29,7 +32,8 @@ pub(super) struct Recording {
     first: u64,
     /// Exchanges whose lines have not been written, by when they were sent.
     exchanges: VecDeque<Exchange>,
-    run: Option<Run>,
+    /// With the comment of the first, if it stays the only one.
+    run: Option<(Run, String)>,
     outage: Option<Outage>,
     away: Vec<Away>,
     /// When the last request was sent that got a response, or the upstream was last connected to.
@@ -55,19 +59,6 @@ struct Outage {
     last_failed: Duration,
     /// Whether no request was in flight, so that the exchange is one that was made up.
     broke_nothing: bool,
-}
-
-/// Healthy responses that took about as long.
-#[derive(Debug)]
-struct Run {
-    item: Item,
-    count: u32,
-    /// The sum of their delays.
-    delays: Duration,
-    first: Duration,
-    last: Duration,
-    /// The comment of the first, if it stays the only one.
-    comment: String,
 }
 
 impl Recording {
@@ -295,7 +286,7 @@ impl Recording {
                 self.write_exchange(&exchange);
             }
         }
-        if self.run.as_ref().is_some_and(|run| now.saturating_sub(run.first) > MAX_RUN) {
+        if self.run.as_ref().is_some_and(|(run, _)| now.saturating_sub(run.first) > MAX_RUN) {
             self.end_run();
         }
     }
@@ -309,31 +300,23 @@ impl Recording {
         let (time, method, endpoint, note) =
             (self.time(exchange.start), exchange.method, &exchange.endpoint, exchange.note());
         let comment = format!("{time} {method} {endpoint}, {connection} connection{note}");
-        if let Some(run) = &mut self.run
-            && run.allows(&item)
-        {
-            run.count += 1;
-            run.delays += item.delay;
-            run.last = exchange.start;
+        if self.run.as_mut().is_some_and(|(run, _)| run.add(&item, exchange.start)) {
             return;
         }
         self.end_run();
-        if item.is_healthy() && exchange.note().is_empty() {
-            let (delays, first, last) = (item.delay, exchange.start, exchange.start);
-            self.run = Some(Run { item, count: 1, delays, first, last, comment });
-        } else {
-            self.write_line(&item.to_string(), &comment);
+        match Run::start(&item, exchange.start).filter(|_| exchange.note().is_empty()) {
+            Some(run) => self.run = Some((run, comment)),
+            None => self.write_line(&item.to_string(), &comment),
         }
     }
 
     fn end_run(&mut self) {
-        let Some(Run { mut item, count, delays, first, last, comment }) = self.run.take() else { return };
-        if count == 1 {
-            return self.write_line(&item.to_string(), &comment);
-        }
-        item.delay = delays / count;
-        let comment = format!("{} to {}", self.time(first), self.time(last));
-        self.write_line(&format!("{item}*{count}"), &comment);
+        let Some((run, first_comment)) = self.run.take() else { return };
+        let comment = match run.count() {
+            1 => first_comment,
+            _ => format!("{} to {}", self.time(run.first), self.time(run.last)),
+        };
+        self.write_line(&run.script(), &comment);
     }
 
     fn write_line(&mut self, item: &str, comment: &str) {
@@ -350,16 +333,6 @@ impl Recording {
 impl Outage {
     fn has(&self, ticket: u64) -> bool {
         self.ticket == ticket || self.aborted.contains(&ticket)
-    }
-}
-
-impl Run {
-    /// Whether a response took about as long as the first.
-    fn allows(&self, item: &Item) -> bool {
-        let tolerance = self.item.delay / 5;
-        let is_alike =
-            self.item.delay.abs_diff(item.delay) <= tolerance && item.delay.is_zero() == self.item.delay.is_zero();
-        item.is_healthy() && is_alike && self.count < u32::MAX
     }
 }
 
@@ -436,7 +409,7 @@ mod tests {
     #[test]
     fn healthy_responses_that_take_about_as_long_are_one_line() {
         let mut test = Test::new();
-        for (start, end) in [(0, 1), (10, 14), (20, 120), (200, 310), (400, 500), (600, 700), (800, 950), (1000, 1001)]
+        for (start, end) in [(0, 1), (10, 18), (20, 120), (200, 310), (400, 500), (600, 700), (800, 950), (1000, 1001)]
         {
             let ticket = test.start(start, "a");
             test.respond(end, ticket);
