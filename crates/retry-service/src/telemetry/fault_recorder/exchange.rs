@@ -5,6 +5,10 @@ use std::{fmt, time::Duration};
 /// A response head that arrives earlier counts as immediate.
 pub(super) const IMMEDIATE: Duration = Duration::from_millis(5);
 
+/// A request that breaks this soon after it was sent starts an outage at once: a busy gateway may be that late to notice, and
+/// with a delay, a replay would receive other requests before the outage.
+const LATE: Duration = Duration::from_millis(50);
+
 /// About the size of a response head of the backend, which counts in `stall-after`.
 const HEAD_SIZE: u64 = 128;
 
@@ -110,7 +114,10 @@ impl Exchange {
             (None, Some(ended)) => {
                 item.delay = ended.at.saturating_sub(self.start);
                 match (ended.how, self.outage) {
-                    (_, Some(OutagePart::Start(length))) => item.add(format_args!("down={}", Milliseconds(length))),
+                    (_, Some(OutagePart::Start(length))) => {
+                        item.add(format_args!("down={}", Milliseconds(length)));
+                        item.delay = if item.delay < LATE { Duration::ZERO } else { item.delay };
+                    }
                     // Until the outage closes its connection.
                     (_, Some(OutagePart::Aborted)) => item = Item { parts: vec!["hang".to_owned()], ..Item::default() },
                     (End::Reset, None) => item.add("reset"),
@@ -224,6 +231,16 @@ mod tests {
         let endpoint = "a:80".to_owned();
         let exchange = Exchange { method: "GET", endpoint, reused: false, start: ms(1000), head, end, outage: None };
         assert_eq!(exchange.item().to_string(), expected);
+    }
+
+    #[test]
+    fn an_outage_has_the_delay_of_what_was_in_flight_for_long() {
+        for (broken, expected) in [(1049, "down=9000ms"), (1050, "down=9000ms;delay=50ms")] {
+            let end = Some(Ended { at: ms(broken), bytes: 0, how: End::Closed });
+            let (endpoint, outage) = ("a:80".to_owned(), Some(OutagePart::Start(ms(9000))));
+            let exchange = Exchange { method: "GET", endpoint, reused: true, start: ms(1000), head: None, end, outage };
+            assert_eq!(exchange.item().to_string(), expected);
+        }
     }
 
     #[test]
