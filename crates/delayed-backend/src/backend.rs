@@ -175,7 +175,7 @@ impl Backend {
     /// # }
     /// ```
     pub async fn wait_for(&self, count: usize, limit: Duration) -> Result<Vec<RecordedRequest>, WaitError> {
-        self.server.wait_for(count, limit).await
+        self.server.wait_for(count, limit).await.map(|()| self.requests())
     }
 
     /// Plays another script from its start, for the requests that match no stub.

@@ -187,10 +187,10 @@ impl Server {
         self.handler.state.events.subscribe()
     }
 
-    /// Waits until at least `count` requests have arrived, and returns those that are recorded.
-    pub(crate) async fn wait_for(&self, count: usize, limit: Duration) -> Result<Vec<RecordedRequest>, WaitError> {
+    /// Waits until at least `count` requests have arrived.
+    pub(crate) async fn wait_for(&self, count: usize, limit: Duration) -> Result<(), WaitError> {
         let arrived = tokio::time::timeout(limit, self.arrived(count)).await;
-        arrived.map(|()| self.requests()).map_err(|_| WaitError::new(count, self.requests(), limit))
+        arrived.map_err(|_| WaitError::new(count, self.requests(), limit))
     }
 
     async fn arrived(&self, count: usize) {

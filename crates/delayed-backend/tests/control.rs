@@ -377,7 +377,7 @@ async fn the_number_of_clients_of_the_events_is_limited() {
 }
 
 #[tokio::test]
-async fn who_waits_for_requests_is_no_client_of_the_events() {
+async fn waiting_for_requests_does_not_count_as_reading_events() {
     let backend = Arc::new(backend("ok").await);
     let waiting: Vec<_> = (0..100)
         .map(|_| {

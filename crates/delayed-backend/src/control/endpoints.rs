@@ -17,7 +17,7 @@ pub(crate) static ENDPOINTS: &[(Method, &str, &str)] = &[
     (
         Method::GET,
         "/requests",
-        "the recorded requests, as JSON; ?wait=3 waits until so many have arrived, ?last=10 selects the latest",
+        "the recorded requests, as JSON; ?wait=3 waits until three have arrived, ?last=10 selects the latest",
     ),
     (Method::DELETE, "/requests", "removes all recorded requests"),
     (

@@ -60,7 +60,8 @@ pub(crate) fn respond(request: &Parts, length: u64) -> Response {
     response
 }
 
-/// Returns a response whose body is longer than this, without what would allow to request a part of it.
+/// Returns a response whose body is longer than this. It has neither `Accept-Ranges` nor `ETag`, so that clients do not
+/// request the rest.
 pub(crate) fn longer_than(bytes: u64) -> Response {
     let mut response = Response::new(boxed(KnownBytes { start: 0, end: bytes.saturating_mul(2).saturating_add(1024) }));
     set(&mut response, header::CONTENT_TYPE, "text/plain");

@@ -129,13 +129,7 @@ mod tests {
         }
     }
 
-    const FAILED: FailedResponse = FailedResponse {
-        is_retry_forbidden: false,
-        is_server_error: true,
-        is_throttled: false,
-        is_grpc_listed: false,
-        wait: None,
-    };
+    const FAILED: FailedResponse = FailedResponse::SERVER_ERROR;
 
     #[test]
     fn the_server_may_forbid_a_retry() {

@@ -44,6 +44,18 @@ pub(crate) struct FailedResponse {
     pub(crate) wait: Option<Duration>,
 }
 
+#[cfg(test)]
+impl FailedResponse {
+    /// A failure of the server that says nothing else.
+    pub(crate) const SERVER_ERROR: Self = Self {
+        is_retry_forbidden: false,
+        is_server_error: true,
+        is_throttled: false,
+        is_grpc_listed: false,
+        wait: None,
+    };
+}
+
 impl Judgment {
     pub(crate) fn is_failed(self) -> bool {
         self.failure.is_some()
@@ -114,13 +126,7 @@ mod tests {
 
     use super::*;
 
-    const FAILED: FailedResponse = FailedResponse {
-        is_retry_forbidden: false,
-        is_server_error: true,
-        is_throttled: false,
-        is_grpc_listed: false,
-        wait: None,
-    };
+    const FAILED: FailedResponse = FailedResponse::SERVER_ERROR;
 
     type Fields<'a> = &'a [(&'static str, &'static str)];
 
